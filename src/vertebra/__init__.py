@@ -1,0 +1,49 @@
+"""Which image-classification backbone suits this machine, under these limits.
+
+Every verb of the command is a function here, with the same name (but `evaluate` for `eval`):
+`vertebra.survey()`, `vertebra.pick(latency="10ms")`. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vertebra._api import bench, chart, cite, pick, profile, report, show, survey, table
+    from vertebra.measurements import Measurement, Table
+    from vertebra.zoo import build
+
+#: public name -> the module that holds it; resolved when first asked for.
+_PUBLIC = {
+    "Measurement": "vertebra.measurements",
+    "Table": "vertebra.measurements",
+    "bench": "vertebra._api",
+    "build": "vertebra.zoo",
+    "chart": "vertebra._api",
+    "cite": "vertebra._api",
+    "pick": "vertebra._api",
+    "profile": "vertebra._api",
+    "report": "vertebra._api",
+    "show": "vertebra._api",
+    "survey": "vertebra._api",
+    "table": "vertebra._api",
+}
+
+__all__ = [
+    "Measurement", "Table", "bench", "build", "chart", "cite", "pick", "profile", "report", "show", "survey",
+    "table",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'vertebra' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,78 @@
+"""The exceptions that vertebra raises.
+
+VertebraError                     anything a user can mend; printed without a traceback
+├── UnknownNameError              a model, engine, metric, … that doesn't exist
+├── InvalidInputError             a value that can't be used: a size, a limit, a flag
+├── MissingRuntimeError           an optional library that isn't installed
+├── TableError                    the table of measurements can't be read or written
+├── BundleError                   a Bundle that is broken, tampered with or foreign
+├── WeightsError                  trained parameters that can't be read or don't fit
+└── MeasurementError              a case that gave no figure: crash, hang, memory, wrong outputs
+
+The text says what came and what was expected; `hint` says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VertebraError(Exception):
+    """Root of the tree. `str(error)` is the message; `hint` is what to do next, or None."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type[VertebraError], tuple[str, str | None]]:
+        return type(self), (self.message, self.hint)
+
+
+class UnknownNameError(VertebraError):
+    """A name that isn't in a list of known ones."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], see: str) -> UnknownNameError:
+        """An unknown `name` of `kind`, with close matches among `known` and the command to `see`.
+
+        >>> UnknownNameError.of("model", "vgg99", ["vgg19", "vgg16"], "vertebra list").hint
+        'did you mean "vgg19" or "vgg16"? To see all: vertebra list'
+        """
+        close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+        guess = " or ".join(f'"{match}"' for match in close)
+        hint = f"did you mean {guess}? To see all: {see}" if close else f"to see all: {see}"
+        return cls(f'Unknown {kind} "{name}".', hint)
+
+
+class InvalidInputError(VertebraError):
+    """A value that can't be used."""
+
+
+class MissingRuntimeError(VertebraError):
+    """An optional library that isn't installed."""
+
+    @classmethod
+    def of(cls, what: str, package: str, extra: str) -> MissingRuntimeError:
+        """`what` needs `package`, which the extra named `extra` installs."""
+        return cls(
+            f"{what} needs {package}, which is not installed.",
+            f'install it with: pip install "vertebra[{extra}]"',
+        )
+
+
+class TableError(VertebraError):
+    """The table of measurements can't be read or written."""
+
+
+class BundleError(VertebraError):
+    """A Bundle that is broken, tampered with or foreign."""
+
+
+class WeightsError(VertebraError):
+    """Trained parameters that can't be read, or don't fit the network."""
+
+
+class MeasurementError(VertebraError):
+    """A case that gave no figure."""

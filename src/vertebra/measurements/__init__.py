@@ -1,0 +1,9 @@
+"""The table of measurements: rows, views of them, and where they are kept.
+
+Every verb fills this table or reads it, and nothing passes between the two sides but rows.
+"""
+
+from vertebra.measurements.measurement import COLUMNS, CONDITIONS, GRADES, ORIGINS, Measurement
+from vertebra.measurements.views import WideRow, latest, wide
+
+__all__ = ["COLUMNS", "CONDITIONS", "GRADES", "ORIGINS", "Measurement", "WideRow", "latest", "wide"]

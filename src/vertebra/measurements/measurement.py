@@ -1,0 +1,95 @@
+"""One row, one value: what a measurement says, and what it must say to be read alone.
+
+A row says whose figure it is (subject), what was measured and how surely (value), under which
+conditions, and where it comes from (provenance).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from vertebra import metrics
+from vertebra.errors import InvalidInputError
+
+ORIGINS = ("published", "estimated", "profiled", "benched", "evaluated")
+GRADES = ("A", "B", "C")
+
+#: The columns that tell one figure of a metric from another of the same subject.
+CONDITIONS = (
+    "dataset", "split", "protocol", "input_size", "batch_size", "precision", "engine", "provider", "device",
+    "layout", "threads", "streams", "scenario", "arrival_rate", "system",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One value of one metric for one subject, with all that is needed to read it alone.
+
+    Values are in the metric's base unit (seconds, bytes, counts, fractions of 1). `low` and `high`
+    bound a 95 % interval. A condition is None where the metric does not depend on it or a
+    published source does not state it. `versions` maps library names to versions. `measured_at`
+    is an ISO 8601 date or time in UTC. `convention` says how an imported count was counted, and
+    `disputed` why a published figure is doubted; both are kept as text beside the figure as printed.
+
+    Raises InvalidInputError where the row could not be read alone.
+    """
+
+    model: str
+    metric: str
+    value: float
+    origin: str
+    weights: str | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int | None = None
+    grade: str | None = None
+    grade_reasons: tuple[str, ...] = ()
+    dataset: str | None = None
+    split: str | None = None
+    protocol: str | None = None
+    input_size: int | None = None
+    batch_size: int | None = None
+    precision: str | None = None
+    engine: str | None = None
+    provider: str | None = None
+    device: str | None = None
+    layout: str | None = None
+    threads: int | None = None
+    streams: int | None = None
+    scenario: str | None = None
+    arrival_rate: float | None = None
+    system: str | None = None
+    source: str | None = None
+    convention: str | None = None
+    disputed: str | None = None
+    run: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    measured_at: str | None = None
+
+    def __post_init__(self) -> None:
+        metric = metrics.find(self.metric)
+        if self.origin not in ORIGINS:
+            raise InvalidInputError(
+                f'Unknown origin "{self.origin}" of a measurement of {self.model}.',
+                f"origins: {', '.join(ORIGINS)}",
+            )
+        if self.grade is not None and self.grade not in GRADES:
+            raise InvalidInputError(f'Unknown grade "{self.grade}".', f"grades: {', '.join(GRADES)}")
+        if not math.isfinite(self.value):
+            raise InvalidInputError(f"The {metric.label} of {self.model} is {self.value}, not a finite number.")
+        missing = [name for name in metric.conditions if getattr(self, name) is None]
+        if missing and self.origin != "published":
+            raise InvalidInputError(
+                f"A {self.origin} {metric.label} of {self.model} must state {', '.join(missing)}.",
+                f"conditions of {metric.name}: {', '.join(metric.conditions)}",
+            )
+
+    def conditions(self) -> dict[str, str | int | float]:
+        """The conditions that are known, in the table's order."""
+        known = {name: getattr(self, name) for name in CONDITIONS}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+COLUMNS = tuple(column.name for column in fields(Measurement))

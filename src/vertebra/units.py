@@ -1,0 +1,90 @@
+"""Quantities in and out of text. The table stores base units: seconds, bytes, counts, fractions.
+
+>>> parse("10ms", "s"), parse("700MB", "B"), parse("75%", "fraction"), parse("1.5G", "count")
+(0.01, 700000000.0, 0.75, 1500000000.0)
+>>> show(0.0123, "s"), show(4.9e6, "B"), show(0.567, "fraction"), show(714188480, "count")
+('12.3 ms', '4.90 MB', '56.7 %', '714 M')
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from vertebra.errors import InvalidInputError
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "m": 60.0, "h": 3600.0}
+_BYTES = {
+    "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+    "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40,
+}  # fmt: skip
+_COUNT = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_FRACTION = {"%": 1e-2}
+_RATE = {"": 1.0, "/s": 1.0, "fps": 1.0}
+
+#: unit of the table -> suffix (lower case) -> how many base units it is
+SUFFIXES: dict[str, dict[str, float]] = {
+    "s": _SECONDS,
+    "B": _BYTES,
+    "count": _COUNT,
+    "fraction": _FRACTION,
+    "1/s": _RATE,
+}
+_EXAMPLES = {"s": "10ms", "B": "700MB", "count": "1.5G", "fraction": "75%", "1/s": "30"}
+_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9]*)\s*$")
+
+
+def parse(text: str, unit: str) -> float:
+    """The value of `text` in the base unit `unit`, a key of `SUFFIXES`.
+
+    Raises InvalidInputError where the text is no number of this unit. A bare number is taken
+    only for counts, rates and fractions up to 1 (so `75` for an accuracy is refused).
+    """
+    suffixes = SUFFIXES[unit]
+    match = _NUMBER.match(text)
+    suffix = match.group(2).lower() if match else ""
+    bare_fraction = unit == "fraction" and suffix == ""
+    if match is None or (suffix not in suffixes and not bare_fraction):
+        raise _unreadable(text, unit)
+    value = float(match.group(1)) * suffixes.get(suffix, 1.0)
+    if not math.isfinite(value) or (unit == "fraction" and value > 1.0):
+        raise _unreadable(text, unit)
+    return value
+
+
+def _unreadable(text: str, unit: str) -> InvalidInputError:
+    known = ", ".join(suffix for suffix in SUFFIXES[unit] if suffix) or "none"
+    return InvalidInputError(
+        f'Can\'t read "{text}" as a quantity in {unit}.',
+        f"write it like {_EXAMPLES[unit]}; units understood: {known}",
+    )
+
+
+def show(value: float, unit: str) -> str:
+    """`value` in base units as text for people, three significant digits."""
+    if unit == "fraction":
+        return f"{_digits(100 * value)} %"
+    if unit == "s":
+        return _scaled(value, [(60, "s"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
+    if unit == "B":
+        return _scaled(value, [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")])
+    if unit == "count":
+        return _scaled(value, [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")])
+    suffix = "/s" if unit == "1/s" else f" {unit}"
+    return f"{_digits(value)}{suffix}"
+
+
+def _scaled(value: float, steps: list[tuple[float, str]]) -> str:
+    for factor, name in steps:
+        if abs(value) >= factor:
+            shown = value if name == "s" else value / factor
+            return f"{_digits(shown)} {name}".rstrip()
+    factor, name = steps[-1]
+    return f"{_digits(value / factor)} {name}".rstrip()
+
+
+def _digits(value: float) -> str:
+    """Three significant digits without an exponent."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"

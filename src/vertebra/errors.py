@@ -7,6 +7,7 @@ VertebraError                     anything a user can mend; printed without a tr
 ├── TableError                    the table of measurements can't be read or written
 ├── BundleError                   a Bundle that is broken, tampered with or foreign
 ├── WeightsError                  trained parameters that can't be read or don't fit
+├── DownloadError                 a file that can't be fetched, or isn't the one expected
 └── MeasurementError              a case that gave no figure: crash, hang, memory, wrong outputs
 
 The text says what came and what was expected; `hint` says what to do.
@@ -72,6 +73,10 @@ class BundleError(VertebraError):
 
 class WeightsError(VertebraError):
     """Trained parameters that can't be read, or don't fit the network."""
+
+
+class DownloadError(VertebraError):
+    """A file that can't be fetched, or isn't the one expected."""
 
 
 class MeasurementError(VertebraError):

@@ -4,6 +4,19 @@ Every verb fills this table or reads it, and nothing passes between the two side
 """
 
 from vertebra.measurements.measurement import COLUMNS, CONDITIONS, GRADES, ORIGINS, Measurement
-from vertebra.measurements.views import WideRow, latest, wide
+from vertebra.measurements.store import Table, default_path
+from vertebra.measurements.views import WideRow, depends_on_machine, latest, wide
 
-__all__ = ["COLUMNS", "CONDITIONS", "GRADES", "ORIGINS", "Measurement", "WideRow", "latest", "wide"]
+__all__ = [
+    "COLUMNS",
+    "CONDITIONS",
+    "GRADES",
+    "ORIGINS",
+    "Measurement",
+    "Table",
+    "WideRow",
+    "default_path",
+    "depends_on_machine",
+    "latest",
+    "wide",
+]

@@ -78,7 +78,9 @@ class Measurement:
         if self.grade is not None and self.grade not in GRADES:
             raise InvalidInputError(f'Unknown grade "{self.grade}".', f"grades: {', '.join(GRADES)}")
         if not math.isfinite(self.value):
-            raise InvalidInputError(f"The {metric.label} of {self.model} is {self.value}, not a finite number.")
+            raise InvalidInputError(
+                f"The {metric.label} of {self.model} is {self.value}, not a finite number."
+            )
         missing = [name for name in metric.conditions if getattr(self, name) is None]
         if missing and self.origin != "published":
             raise InvalidInputError(

@@ -70,7 +70,7 @@ def wide(rows: Iterable[Measurement]) -> list[WideRow]:
     models: dict[str, None] = {}
     for row in latest(rows):
         models.setdefault(row.model)
-        if _depends_on_machine(row):
+        if depends_on_machine(row):
             forms.setdefault((row.model, tuple(getattr(row, name) for name in FORM)), []).append(row)
         else:
             static[row.model].append(row)
@@ -82,13 +82,12 @@ def wide(rows: Iterable[Measurement]) -> list[WideRow]:
     return sorted(wide_rows, key=lambda row: order.index(row.model))
 
 
-def _depends_on_machine(row: Measurement) -> bool:
+def depends_on_machine(row: Measurement) -> bool:
+    """Whether the row's metric means nothing without the machine it was taken on."""
     return "system" in metrics.find(row.metric).conditions
 
 
-def _wide_row(
-    model: str, form: dict[str, Any], own: list[Measurement], static: list[Measurement]
-) -> WideRow:
+def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: list[Measurement]) -> WideRow:
     conditions = {name: value for name, value in form.items() if value is not None}
     size = conditions.get("input_size")
     fitting = [row for row in static if size is None or row.input_size is None or row.input_size == size]
@@ -123,7 +122,9 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
         derived["fps"] = _inverse(latency)
     if top1 is not None and params is not None:
         density = top1.value / (params.value / 1e6)
-        derived["accuracy_density"] = replace(top1, metric="accuracy_density", value=density, low=None, high=None)
+        derived["accuracy_density"] = replace(
+            top1, metric="accuracy_density", value=density, low=None, high=None
+        )
     return derived
 
 

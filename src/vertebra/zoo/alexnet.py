@@ -67,7 +67,11 @@ class AlexNet(Backbone):
                 classifier=nn.Linear(4096, num_classes),
             )
         )
-        self.feature_info = (Feature("stages.0", 64, 8), Feature("stages.1", 192, 16), Feature("stages.2", 256, 32))
+        self.feature_info = (
+            Feature("stages.0", 64, 8),
+            Feature("stages.1", 192, 16),
+            Feature("stages.2", 256, 32),
+        )
         initialise(self)
         initialise_classifier(self.classifier)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -25,8 +25,7 @@ class Backbone(nn.Module):
     Inputs are `(B, in_channels, H, W)`, floating point, with H and W at least `min_size`.
     """
 
-    min_size: ClassVar[int]
-
+    min_size: int
     stem: nn.Module
     stages: nn.Sequential
     head: nn.Sequential
@@ -72,14 +71,14 @@ class Backbone(nn.Module):
         """Replace the last layer by a fresh one of `num_classes`, for fine-tuning; the rest is kept."""
         _check_count("num_classes", num_classes)
         old = self.classifier
-        place = {"device": old.weight.device, "dtype": old.weight.dtype}
+        place: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
         new: nn.Conv2d | nn.Linear
         if isinstance(old, nn.Conv2d):
             new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1, **place)
         else:
             new = nn.Linear(old.in_features, num_classes, **place)
         initialise_classifier(new)
-        self.head.set_submodule("classifier", new)
+        self.head.add_module("classifier", new)
         self.num_classes = num_classes
 
     def check_input(self, images: Tensor) -> None:

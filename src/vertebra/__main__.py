@@ -1,0 +1,5 @@
+"""`python -m vertebra`, the same as `vertebra`."""
+
+from vertebra.cli import main
+
+main()

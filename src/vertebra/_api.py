@@ -1,0 +1,296 @@
+"""The public verbs: take names, resolve them, call the room that does the work, append what it gives.
+
+What is heavy (torch, the table's database) is imported by the verb that needs it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import metrics, recommendation, units
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.measurements import Measurement, Table, WideRow, depends_on_machine, latest, wide
+from vertebra.zoo import names
+
+if TYPE_CHECKING:
+    from vertebra.charts import Chart
+    from vertebra.profiler import Profile
+    from vertebra.surveying import Watcher
+
+TableLike = Table | str | Path | None
+
+#: `pick`'s limits: how one is called -> the metric that it bounds.
+LIMITS = {
+    "latency": "latency",
+    "fps": "fps",
+    "memory": "memory_total",
+    "size": "weight_bytes",
+    "params": "params",
+    "macs": "macs",
+    "operations": "operations",
+    "top1": "top1",
+    "top5": "top5",
+}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey did: cases measured now, cases that the table told already, and how many of both failed."""
+
+    measured: int
+    known: int
+    failed: int
+    report: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """All that is known of one network without running it here: `layers` and `stages` at its native size."""
+
+    model: names.Model
+    figures: list[Measurement]
+    stages: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
+
+
+def cite(*files: str | Path, table: TableLike = None) -> int:
+    """Append published figures (those that ship, where no file is named) and return how many rows were new.
+
+    `files` are rows as `write` makes them (.csv, .json, .parquet) or other tables (.sqlite).
+    """
+    into = _open(table)
+    if files:
+        return sum(_take_in(into, Path(file)) for file in files)
+    from vertebra import citations
+
+    before = len(into.rows(origin="published"))
+    into.append(citations.paddleclas())
+    return len(into.rows(origin="published")) - before
+
+
+def _take_in(into: Table, file: Path) -> int:
+    readers = {".csv": into.read_csv, ".json": into.read_json, ".parquet": into.read_parquet}
+    if file.suffix in (".sqlite", ".db"):
+        if not file.is_file():
+            raise InvalidInputError(f"There is no file {file}.", "name a table that exists")
+        return into.merge(Table(file, create=False))
+    return _by_suffix(file, readers)(file)
+
+
+def write(rows: Iterable[Measurement], file: str | Path) -> None:
+    """Write `rows` to a .csv, .json or .parquet file that `cite` takes in again, on any machine."""
+    from vertebra.measurements import exchange
+
+    writers = {".csv": exchange.write_csv, ".json": exchange.write_json, ".parquet": exchange.write_parquet}
+    _by_suffix(Path(file), writers)(rows, Path(file))
+
+
+def _by_suffix(file: Path, functions: dict[str, Any]) -> Any:
+    if file.suffix not in functions:
+        raise InvalidInputError(f'Can\'t tell the format of "{file}".', f"formats: {', '.join(functions)}")
+    return functions[file.suffix]
+
+
+def profile(*models: str, input_size: int | None = None, table: TableLike = None) -> list[Profile]:
+    """Count parameters, MACs, activations and sizes of `models` (the classics where none is named).
+
+    Nothing is allocated or run. The totals are appended to the table; the layers are in what is returned.
+    """
+    chosen = [names.find(model) for model in models or names.CLASSICS]
+    profiles = [_profile(model, input_size) for model in chosen]
+    into = _open(table)
+    from vertebra import profiler
+
+    for one in profiles:
+        into.append(profiler.rows(one, measured_at=now()))
+    return profiles
+
+
+def _profile(model: names.Model, input_size: int | None) -> Profile:
+    from vertebra import profiler, surveying
+    from vertebra.zoo import build
+
+    size = surveying.native_or(model, input_size)
+    return profiler.profile(lambda: build(model.name), model=model.name, input_size=size)
+
+
+def bench(
+    *models: str,
+    engines: Sequence[str] = (),
+    batch_size: int = 1,
+    input_size: int | None = None,
+    threads: int | None = None,
+    seconds: float = 10.0,
+    table: TableLike = None,
+    watcher: Watcher | None = None,
+) -> list[Measurement]:
+    """Measure `models` on `engines` (all that are here, where none is named), and append the rows.
+
+    Each case runs in a fresh process for about `seconds` of samples, with untrained parameters, which
+    are as fast as trained ones. A case that fails is a row of the metric `failure` with its reason, and
+    the rest goes on.
+    """
+    from vertebra import surveying
+
+    wanted = surveying.cases(
+        models or names.CLASSICS, engines, batch_size=batch_size, input_size=input_size, threads=threads
+    )
+    return surveying.measure(wanted, _open(table), seconds=seconds, watcher=watcher)
+
+
+def survey(
+    *,
+    models: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    budget: str | float = "5m",
+    output: str | Path = "vertebra-survey",
+    again: bool = False,
+    table: TableLike = None,
+    watcher: Watcher | None = None,
+) -> Survey:
+    """Cite, profile and bench the classics on the engines found here, and write a report into `output`.
+
+    What the table tells of this machine and these versions is not measured again, unless `again`.
+    `budget` bounds the measuring; where it is short, rows have fewer samples and say so.
+    """
+    from vertebra import surveying
+
+    start = time.monotonic()
+    deadline = start + (units.parse(budget, "s") if isinstance(budget, str) else budget)
+    chosen = [names.find(model).name for model in models or names.CLASSICS]
+    wanted = surveying.cases(chosen, engines)
+    into, folder = _open(table), Path(output)
+    told = into.rows()
+    todo = wanted if again else surveying.remaining(wanted, told)
+    page = folder / "report.html"
+    if todo or not page.exists():
+        surveying.check_room(into, chosen)
+        _make_folder(folder)
+        cite(table=into)
+        profile(*_unprofiled(chosen, told), table=into) if _unprofiled(chosen, told) else []
+        surveying.measure(todo, into, deadline=deadline, watcher=watcher)
+        _draw(folder, into)
+    failed = sum(case not in surveying.remaining(wanted, into.rows(metric="latency")) for case in wanted)
+    return Survey(len(todo), len(wanted) - len(todo), len(wanted) - failed, page, time.monotonic() - start)
+
+
+def table(*, path: TableLike = None, every: bool = False, **filters: Any) -> list[Measurement]:
+    """The rows that match `filters` (column=value or column=(values)): the latest of each, or `every` one."""
+    if isinstance(filters.get("model"), str):
+        filters["model"] = names.find(filters["model"]).name
+    if isinstance(filters.get("metric"), str):
+        metrics.find(filters["metric"])
+    rows = _open(path, create=False).rows(**filters)
+    return rows if every else latest(rows)
+
+
+def compared(*, table: TableLike = None, **filters: Any) -> list[WideRow]:
+    """Wide rows of one load: of this machine at batch size 1, where `filters` don't say otherwise.
+
+    Networks that were never run are among them, with what is known without running them.
+    """
+    rows = _open(table, create=False).rows()
+    load = {"batch_size": 1, "system": _system(rows), **filters}
+    load = {name: value for name, value in load.items() if value is not None}
+    return wide(row for row in rows if not depends_on_machine(row) or _matches(row, load))
+
+
+def _matches(row: Measurement, load: dict[str, Any]) -> bool:
+    return all(getattr(row, name) == value for name, value in load.items())
+
+
+def _system(rows: Iterable[Measurement]) -> str | None:
+    """This machine where it has rows, else the only machine that was benched, else whatever is filtered."""
+    from vertebra import system
+
+    benched = {row.system for row in rows if row.origin == "benched"}
+    here = system.describe().id
+    return here if here in benched or len(benched) != 1 else benched.pop()
+
+
+def chart(*, x: str = "operations", y: str = "top1", table: TableLike = None, **filters: Any) -> Chart:
+    """Metric `y` against metric `x`, one ball per network, its area the parameters.
+
+    Figures of this machine at batch size 1, where `filters` don't say otherwise; those of several engines
+    don't stand in one chart, so `engine` must be given where several were measured and the chart is of them.
+    """
+    from vertebra import charts
+
+    return charts.ball_chart(compared(table=table, **filters), x=x, y=y)
+
+
+def fastest_forms(rows: Iterable[WideRow]) -> list[WideRow]:
+    """Of each network the form with the lowest latency; a network that never ran as it is."""
+    best: dict[str, WideRow] = {}
+    for row in rows:
+        known = best.get(row.model)
+        if known is None or _latency(row) < _latency(known):
+            best[row.model] = row
+    return list(best.values())
+
+
+def _latency(row: WideRow) -> float:
+    latency = row.value("latency")
+    return float("inf") if latency is None else latency
+
+
+def pick(
+    *,
+    objective: str = "top1",
+    table: TableLike = None,
+    filters: dict[str, Any] | None = None,
+    **limits: str | float,
+) -> recommendation.Pick:
+    """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
+
+    Limits are named as the keys of `LIMITS`; text is read with its unit, a number is in base units.
+    """
+    bounds = []
+    for name, bound in limits.items():
+        if name not in LIMITS:
+            raise InvalidInputError(f'There is no limit "{name}".', f"limits: {', '.join(LIMITS)}")
+        metric = metrics.find(LIMITS[name])
+        value = units.parse(bound, metric.unit) if isinstance(bound, str) else float(bound)
+        bounds.append(recommendation.Limit(metric.name, value))
+    return recommendation.pick(compared(table=table, **(filters or {})), bounds, objective)
+
+
+def show(model: str, *, table: TableLike = None) -> Portrait:
+    """All that is known of one network: its paper and idea, the table's figures, its stages and layers."""
+    from vertebra import rows
+
+    found = names.find(model)
+    figures = [
+        row for row in _open(table, create=False).latest(model=found.name) if row.metric != "failure"
+    ]
+    return Portrait(
+        found,
+        figures,
+        [_told(stage) for stage in rows.stages(found.name)],
+        [_told(layer) for layer in rows.layers(found.name)],
+    )
+
+
+def _told(part: Any) -> dict[str, Any]:
+    told: dict[str, Any] = part._asdict()
+    return {**told, "output_shape": "x".join(map(str, told["output_shape"]))}
+
+
+def report(path: str | Path = "vertebra-report.html", *, system: str | None = None, table: TableLike = None) -> Path:
+    """Write what the table tells of one machine (this one, where none is named) as one HTML page."""
+    raise NotImplementedError
+
+
+def now() -> str:
+    """The time as rows state it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _open(table: TableLike, *, create: bool = True) -> Table:
+    return table if isinstance(table, Table) else Table(table, create=create)

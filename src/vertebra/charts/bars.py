@@ -1,0 +1,84 @@
+"""The bar chart: one metric, the networks sorted by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vertebra import metrics
+from vertebra.charts import scales, style
+from vertebra.charts.chart import SCHEMA, Chart
+from vertebra.charts.points import Point, condition_lines, points
+from vertebra.measurements import WideRow
+
+_WIDTH = 520
+_STEP = 26
+
+
+def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | None = None) -> Chart:
+    """Each network as a bar from zero, the best first, its value beside it; grade C bars are hollow.
+
+    Raises InvalidInputError where the rows hold more than one form, and UnknownNameError for an
+    unknown metric.
+    """
+    found, missing = points(rows, (metric,))
+    downwards = metrics.find(metric).better != "lower"
+    drawn = sorted(found, key=lambda point: (-point.value(metric) if downwards else point.value(metric), point.model))
+    label = metrics.find(metric).label
+    title = title or label[:1].upper() + label[1:]
+    unit = scales.unit_of(metric, (point.value(metric) for point in drawn))
+    spec = {
+        "$schema": SCHEMA,
+        "background": "white",
+        "padding": 18,
+        "width": _WIDTH,
+        "height": {"step": _STEP},
+        "description": f"{title}: {len(drawn)} networks, the best is {drawn[0].model}.",
+        "title": {"text": title, "subtitle": _subtitle(drawn, metric)},
+        "data": {"values": _data(drawn, metric, unit)},
+        "encoding": _encoding(drawn, metric, unit),
+        "layer": _layers(drawn),
+        "config": style.CONFIG,
+    }
+    return Chart(spec, tuple(point.told() for point in drawn), missing)
+
+
+def _subtitle(drawn: Sequence[Point], metric: str) -> list[str]:
+    size = style.CONFIG["title"]["subtitleFontSize"]
+    return [line for told in condition_lines(drawn, (metric,)) for line in style.wrap(told, _WIDTH + 150, size)]
+
+
+def _data(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> list[dict[str, Any]]:
+    families = style.colours(sorted(point.family for point in drawn))
+    return [
+        {
+            "model": point.model,
+            "family": point.family if point.family in families else style.OTHERS,
+            "x": unit.show(point.value(metric)),
+            "text": f"{unit.show(point.value(metric)):.3g}",
+            "hollow": point.hollow,
+        }
+        for point in drawn
+    ]
+
+
+def _encoding(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> dict[str, Any]:
+    title = scales.title_of(metric, unit)
+    label_axis = {"title": None, "grid": False, "labelColor": style.INK}
+    return {
+        "y": {"field": "model", "type": "nominal", "sort": [point.model for point in drawn], "axis": label_axis},
+        "x": {"field": "x", "type": "quantitative", "axis": {"title": title, "tickCount": 6, "format": "~r"}},
+    }
+
+
+def _layers(drawn: Sequence[Point]) -> list[dict[str, Any]]:
+    families = style.colours(sorted(point.family for point in drawn))
+    colour = {"field": "family", "type": "nominal", "legend": None,
+              "scale": {"domain": list(families), "range": list(families.values())}}  # fmt: skip
+    opacity = {"condition": {"test": "datum.hollow", "value": 0}, "value": 0.7}
+    bar = {"type": "bar", "height": {"band": 0.7}, "strokeWidth": 1.4}
+    text = {"type": "text", "align": "left", "dx": 6, "color": style.INK, "fontSize": 12, "aria": False}
+    return [
+        {"mark": bar, "encoding": {"fill": colour, "stroke": colour, "fillOpacity": opacity}},
+        {"mark": text, "encoding": {"text": {"field": "text"}}},
+    ]

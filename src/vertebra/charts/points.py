@@ -1,0 +1,212 @@
+"""The points of a chart: wide rows that may stand side by side, and the front among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vertebra import metrics
+from vertebra.charts.style import family
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement, WideRow
+from vertebra.measurements.views import FORM
+
+#: Networks differ in their native size, so it only has to be one within a network.
+_OF_THE_NETWORK = ("input_size",)
+
+ORIGIN_WORDS = {
+    "published": "published", "estimated": "estimated", "profiled": "counted", "benched": "measured",
+    "evaluated": "evaluated",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network and the figures that a chart asks of it, by metric."""
+
+    model: str
+    figures: dict[str, Measurement]
+
+    @property
+    def family(self) -> str:
+        return family(self.model)
+
+    def value(self, metric: str) -> float:
+        return self.figures[metric].value
+
+    @property
+    def hollow(self) -> bool:
+        """Whether one of its figures has grade C."""
+        return any(figure.grade == "C" for figure in self.figures.values())
+
+    def told(self) -> dict[str, Any]:
+        """The point as one row of a table, values in base units."""
+        row: dict[str, Any] = {"model": self.model, "family": self.family}
+        for metric, figure in self.figures.items():
+            row[metric] = figure.value
+            asides = {"low": figure.low, "high": figure.high, "grade": figure.grade, "origin": figure.origin}
+            row.update({f"{metric}_{name}": value for name, value in asides.items() if value is not None})
+        for figure in self.figures.values():
+            row.update(_conditions(figure))
+        return row
+
+
+def points(rows: Iterable[WideRow], asked: Sequence[str]) -> tuple[list[Point], dict[str, str]]:
+    """One point per network that tells all metrics of `asked`, and why the other networks have none.
+
+    Raises UnknownNameError for an unknown metric, and InvalidInputError where the rows hold more
+    than one form of a network, forms of networks that differ, or no network that tells all.
+    """
+    for metric in asked:
+        metrics.find(metric)
+    found: list[Point] = []
+    missing: dict[str, str] = {}
+    for row in rows:
+        lacking = [metric for metric in asked if metric not in row.figures]
+        if lacking:
+            missing[row.model] = "no " + " and no ".join(metrics.find(name).label for name in lacking)
+            continue
+        point = Point(row.model, {metric: row.figures[metric] for metric in asked})
+        if point not in found:
+            found.append(point)
+    refuse_mixed_conditions(found)
+    if not found:
+        labels = " and ".join(f"a figure of {metrics.find(name).label}" for name in asked)
+        raise InvalidInputError(f"No network has {labels}.", "fill the table with: vertebra survey")
+    drawn = {point.model for point in found}
+    return found, {model: reason for model, reason in missing.items() if model not in drawn}
+
+
+def refuse_mixed_conditions(found: Sequence[Point]) -> None:
+    """Raise InvalidInputError, naming what differs, where `found` can't stand side by side."""
+    differing = _differing(found)
+    if differing:
+        told = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
+        raise InvalidInputError(
+            f"The rows hold figures under different conditions: {told}.", _filter_by(*next(iter(differing.items())))
+        )
+    models = [point.model for point in found]
+    twice = next((model for model in models if models.count(model) > 1), None)
+    if twice is not None:
+        raise InvalidInputError(
+            f"The rows hold several figures of {twice} under the same conditions.",
+            "filter the rows by origin or source",
+        )
+
+
+def _filter_by(name: str, values: Sequence[str]) -> str:
+    if name == "convention":
+        return "count all networks by one rule with: vertebra profile"
+    return f"choose one, for example: --{name.replace('_', '-')} {values[0]}"
+
+
+def _differing(found: Sequence[Point]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for metric in found[0].figures if found else ():
+        for name in _told_by(metric):
+            groups = _groups(found, metric, name)
+            for group in groups:
+                if len(group) > 1:
+                    values.setdefault(name, []).extend(text for text in group if text not in values.get(name, []))
+    return values
+
+
+def _groups(found: Sequence[Point], metric: str, name: str) -> list[list[str]]:
+    """The values of a condition, all together or, for what a network brings along, network by network."""
+    groups: dict[str, dict[str, None]] = {}
+    for point in found:
+        value = getattr(point.figures[metric], name)
+        if value is None and name in ("dataset", "split", "input_size"):
+            continue  # a published figure may say less
+        key = point.model if name in _OF_THE_NETWORK else ""
+        groups.setdefault(key, {})["unstated" if value is None else str(value)] = None
+    return [list(group) for group in groups.values()]
+
+
+def _told_by(metric: str) -> tuple[str, ...]:
+    if _is_run(metric):
+        return FORM
+    return (*metrics.find(metric).conditions, "convention")
+
+
+def _is_run(metric: str) -> bool:
+    return "system" in metrics.find(metric).conditions
+
+
+def _conditions(figure: Measurement) -> dict[str, Any]:
+    told = {name: getattr(figure, name) for name in _told_by(figure.metric) if name != "convention"}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def front(found: Iterable[Point], x: str, y: str) -> list[Point]:
+    """The points that no other beats in both metrics, the cheapest by `x` first.
+
+    Empty where a metric has no better direction.
+    """
+    directions = metrics.find(x).better, metrics.find(y).better
+    if "neither" in directions:
+        return []
+    x_sign, y_sign = (1 if better == "lower" else -1 for better in directions)
+    kept: list[Point] = []
+    best = float("inf")
+    for point in sorted(found, key=lambda point: (x_sign * point.value(x), y_sign * point.value(y))):
+        cost = y_sign * point.value(y)
+        if cost < best:
+            kept.append(point)
+            best = cost
+    return kept
+
+
+def condition_lines(found: Sequence[Point], asked: Sequence[str]) -> list[list[str]]:
+    """What a chart says under its title, a list of parts for each of `asked`; runtime conditions once."""
+    lines: list[list[str]] = []
+    for metric in asked:
+        figures = [point.figures[metric] for point in found]
+        parts = _form_parts(figures) if _is_run(metric) else _static_parts(figures)
+        parts[0] = f"{metrics.find(metric).label}: {parts[0]}"
+        if parts not in lines:
+            lines.append(parts)
+    return lines
+
+
+def _form_parts(figures: Sequence[Measurement]) -> list[str]:
+    first = figures[0]
+    engine = first.engine or "engine not stated"
+    versions = {figure.versions[engine] for figure in figures if engine in figure.versions}
+    parts = [_origins(figures), first.system or "system not stated", " ".join([engine, *sorted(versions)])]
+    parts += [first.device or "", first.precision or "", _counted("batch", first.batch_size)]
+    parts += [f"threads {first.threads}" if first.threads else "", _sizes(figures), _dates(figures)]
+    return [part for part in parts if part]
+
+
+def _static_parts(figures: Sequence[Measurement]) -> list[str]:
+    datasets = {" ".join(filter(None, [figure.dataset, figure.split])) for figure in figures}
+    precisions = {figure.precision for figure in figures if figure.precision}
+    parts = [_origins(figures), *sorted(datasets), *sorted(precisions), _sizes(figures)]
+    if any(figure.origin != "published" for figure in figures):
+        parts.append(_dates(figures))
+    return [part for part in parts if part]
+
+
+def _counted(word: str, number: int | None) -> str:
+    return "" if number is None else f"{word} {number}"
+
+
+def _origins(figures: Sequence[Measurement]) -> str:
+    return " and ".join(dict.fromkeys(ORIGIN_WORDS[figure.origin] for figure in figures))
+
+
+def _dates(figures: Sequence[Measurement]) -> str:
+    days = sorted({figure.measured_at[:10] for figure in figures if figure.measured_at})
+    return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
+
+
+def _sizes(figures: Sequence[Measurement]) -> str:
+    """The input sizes: the most common one, and the networks that depart from it."""
+    sizes = [figure.input_size for figure in figures if figure.input_size is not None]
+    if not sizes:
+        return ""
+    common = max(dict.fromkeys(sizes), key=sizes.count)
+    others = [f"{row.model} {row.input_size}" for row in figures if row.input_size not in (common, None)]
+    return f"input {common}" + (f" ({', '.join(others)})" if others else "")

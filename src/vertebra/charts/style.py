@@ -1,0 +1,78 @@
+"""How charts look: font, colours of the families, and the quiet defaults of every figure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+#: The first name is drawn by vl-convert, which carries it; the rest have its widths, more or less.
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+
+INK = "#1f2328"
+FAINT = "#59636e"
+GRID = "#e8ebef"
+
+#: Okabe and Ito's colours for all kinds of sight (2008), without the yellow, which white swallows.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_OTHER = "#6e7781"
+OTHERS = "other families"
+
+CONFIG: dict[str, Any] = {
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "gridColor": GRID, "domain": False, "ticks": False, "labelColor": FAINT, "labelFontSize": 12,
+        "labelPadding": 7, "titleColor": INK, "titleFontSize": 13, "titleFontWeight": "bold", "titlePadding": 12,
+    },
+    "legend": {
+        "titleColor": INK, "titleFontSize": 12, "titleFontWeight": "bold", "labelColor": INK,
+        "labelFontSize": 12, "rowPadding": 4, "offset": 24,
+    },
+    "title": {
+        "anchor": "start", "frame": "group", "color": INK, "fontSize": 18, "fontWeight": "bold", "offset": 16,
+        "subtitleColor": FAINT, "subtitleFontSize": 12, "subtitlePadding": 6, "subtitleLineHeight": 16,
+    },
+}  # fmt: skip
+
+#: Widths in thousandths of the font size, as the metrics of Helvetica give them; others count as 667.
+_WIDTHS = {
+    191: "'", 222: "ijl", 260: "|", 278: " !,./:;I[]\\ft", 333: "()-`r·", 334: "{}", 355: '"', 389: "*",
+    469: "^", 500: "Jcksvxyz", 556: "#$0123456789?L_abdeghnopqu–", 584: "+<=>~×", 611: "FTZ",
+    722: "CDHNRUw", 778: "GOQ", 833: "mM", 889: "%", 944: "W", 1015: "@",
+}  # fmt: skip
+_WIDTH_OF = {letter: width for width, letters in _WIDTHS.items() for letter in letters}
+
+
+def text_width(text: str, font_size: float) -> float:
+    """Width of `text` in pixels, in the regular weight of `FONT`."""
+    return sum(_WIDTH_OF.get(letter, 667) for letter in text) * font_size / 1000
+
+
+def family(model: str) -> str:
+    """The family that a network's name begins with.
+
+    >>> family("squeezenet1_0"), family("resnet50_acnet_deploy"), family("50net")
+    ('squeezenet', 'resnet', '50net')
+    """
+    start = re.match(r"[A-Za-z]+", model)
+    return start.group().lower() if start else model
+
+
+def colours(families: Iterable[str]) -> dict[str, str]:
+    """A colour per family, in the order given; families beyond the palette share a grey under one name."""
+    distinct = list(dict.fromkeys(families))
+    coloured = dict(zip(distinct, _COLOURS, strict=False))
+    return coloured if len(distinct) <= len(_COLOURS) else {**coloured, OTHERS: _OTHER}
+
+
+def wrap(parts: Iterable[str], width: float, font_size: float) -> list[str]:
+    """`parts` joined by dots into lines of at most `width` pixels; one part is never broken."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines else part
+        if lines and text_width(longer, font_size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines

@@ -1,0 +1,132 @@
+"""How verbs print: a table for people, JSON or CSV for programs, all on standard output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vertebra import units
+from vertebra.metrics import METRICS
+
+if TYPE_CHECKING:
+    from vertebra.measurements import Measurement, WideRow
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+table_option = click.option(
+    "--table", "table", metavar="PATH", help="The table's file. [default: $VERTEBRA_TABLE, else your data folder]"
+)
+
+
+def format_options(function: Function) -> Function:
+    """Adds --json and --csv; the command gets `style`: "text", "json" or "csv"."""
+    function = click.option("--csv", "style", flag_value="csv", help="Print CSV.")(function)
+    function = click.option("--json", "style", flag_value="json", help="Print JSON.")(function)
+    return click.option("--text", "style", flag_value="text", default="text", hidden=True)(function)
+
+
+def emit(rows: Sequence[Mapping[str, Any]], style: str, text: Callable[[], str] | None = None) -> None:
+    """Print `rows` in `style`. Keys are the columns; for people, `text` may say it in another way."""
+    if style == "json":
+        click.echo(json.dumps([dict(row) for row in rows], indent=1, ensure_ascii=False))
+    elif style == "csv":
+        click.echo(_csv(rows), nl=False)
+    else:
+        click.echo(text() if text is not None else columns(rows))
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> str:
+    """`rows` as aligned columns, numbers to the right; nothing is cut off, wherever it is printed.
+
+    Columns in which no row says anything are left out.
+    """
+    if not rows:
+        return "(nothing)"
+    heads = [head for head in rows[0] if any(row[head] not in (None, "") for row in rows)]
+    cells = [["" if row[head] is None else str(row[head]) for head in heads] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    right = [all(_is_number(row[head]) for row in rows) for head in heads]
+    lines = [_line(heads, widths, right), _line(["-" * width for width in widths], widths, right)]
+    return "\n".join([*lines, *(_line(row, widths, right) for row in cells)])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = [
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def record(row: Measurement, style: str) -> dict[str, Any]:
+    """One row of the table, for `style`: every column in base units, or for people what matters, rescaled."""
+    if style == "text":
+        return _told(row)
+    every = asdict(row)
+    if style == "csv":
+        every["grade_reasons"] = "; ".join(row.grade_reasons)
+        every["versions"] = "; ".join(f"{name} {version}" for name, version in row.versions.items())
+    return every
+
+
+def _told(row: Measurement) -> dict[str, Any]:
+    return {
+        "model": row.model,
+        "metric": row.metric,
+        "value": units.show(row.value, METRICS[row.metric].unit),
+        "95 % interval": span(row),
+        "grade": row.grade,
+        "origin": row.origin,
+        "conditions": conditions(row),
+        "notes": "; ".join(filter(None, [*row.grade_reasons, row.disputed])),
+    }
+
+
+def span(row: Measurement) -> str | None:
+    """The 95 % interval as text, or None where the row has none."""
+    if row.low is None or row.high is None:
+        return None
+    unit = METRICS[row.metric].unit
+    return f"{units.show(row.low, unit)} to {units.show(row.high, unit)}"
+
+
+def conditions(row: Measurement) -> str:
+    """What a row holds under, as text."""
+    return ", ".join(f"{name} {value}" for name, value in row.conditions().items())
+
+
+#: What is told of a network at one glance.
+GLANCE = ("top1", "latency", "memory_total", "params", "operations", "weight_bytes")
+
+
+def glance(row: WideRow) -> dict[str, Any]:
+    """One network in one line, for people."""
+    told: dict[str, Any] = {"model": row.model, "engine": row.conditions.get("engine")}
+    told.update({METRICS[metric].label: quantity(row, metric) for metric in GLANCE})
+    latency = row.figures.get("latency")
+    return {**told, "grade": None if latency is None else latency.grade}
+
+
+def quantity(row: WideRow, metric: str) -> str | None:
+    """A figure as text for people, or None where no row tells it."""
+    value = row.value(metric)
+    return None if value is None else units.show(value, METRICS[metric].unit)

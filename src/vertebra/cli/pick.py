@@ -1,0 +1,129 @@
+"""`vertebra pick`: a network under limits, with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
+from vertebra.metrics import METRICS
+
+if TYPE_CHECKING:
+    from vertebra.measurements import WideRow
+    from vertebra.recommendation import Pick
+
+#: limit -> (example, what it bounds), in the order of the help.
+_LIMITS = {
+    "latency": ("10ms", "Latency of one batch, at most."),
+    "fps": ("30", "Images per second at batch size 1, at least."),
+    "memory": ("700MB", "Peak memory of the process, at most."),
+    "size": ("20MB", "Size of the weights, at most."),
+    "params": ("10M", "Parameters, at most."),
+    "macs": ("1G", "Multiply-accumulates of one image, at most."),
+    "operations": ("2G", "Operations (FLOPs, twice the MACs) of one image, at most."),
+    "top1": ("70%", "Top-1 accuracy, at least."),
+    "top5": ("90%", "Top-5 accuracy, at least."),
+}
+
+
+def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, (example, text) in reversed(_LIMITS.items()):
+        function = click.option(f"--{name}", metavar=example, help=text)(function)
+    return function
+
+
+@click.command("pick")
+@_limit_options
+@click.option("--by", "objective", default="top1", show_default=True, help="The metric to be best at.")
+@click.option("--top", type=click.IntRange(min=1), default=1, help="How many networks to print.")
+@click.option("--engine", help="Only forms that run on this engine.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--system", help="The machine's name in the table. [default: this machine]")
+@table_option
+@format_options
+def command(
+    objective: str, top: int, engine: str | None, batch_size: int, system: str | None, table: str | None,
+    style: str, **limits: str | None,
+) -> None:  # fmt: skip
+    """Choose the best network that surely meets every limit, on this machine's measurements.
+
+    \b
+    Prints the choice, the runner-up, and what kept the better ones out. For example:
+      vertebra pick --latency 50ms --memory 700MB --top 5
+    """  # noqa: D301
+    from vertebra import _api
+
+    filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size}
+    if system is not None:
+        filters["system"] = system
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    picked = _api.pick(objective=objective, table=table, filters=filters, **given)
+    emit(records(picked, top), style, lambda: text(picked, top))
+    if picked.choice is None:
+        raise SystemExit(1)
+
+
+def records(picked: Pick, top: int) -> list[dict[str, Any]]:
+    """The networks that meet the limits, then those that fell out, one record each, in base units."""
+    met = [_record(row, "met", ()) for row in picked.ranked[: max(top, 2)]]
+    out = [
+        _record(item.row, "borderline" if item.borderline else "excluded", item.reasons)
+        for item in picked.excluded
+    ]
+    return met + out
+
+
+def _record(row: WideRow, verdict: str, reasons: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "model": row.model,
+        "verdict": verdict,
+        "engine": row.conditions.get("engine"),
+        **{metric: row.value(metric) for metric in GLANCE},
+        "reasons": "; ".join(reasons),
+    }
+
+
+def text(picked: Pick, top: int) -> str:
+    """The answer for people."""
+    limits = ", ".join(map(str, picked.limits)) or "no limits"
+    lines = [f"Best {METRICS[picked.objective].label} under {limits}:", ""]
+    if picked.choice is None:
+        lines.append("No network surely meets these limits. Nearest misses:")
+        lines += [f"  {_name(item.row)}: {'; '.join(item.reasons)}" for item in picked.excluded[: max(top, 3)]]
+        return "\n".join(lines)
+    lines.append(columns([glance(row) for row in picked.ranked[:top]]))
+    if picked.runner_up is not None and top == 1:
+        lines += ["", f"Runner-up: {_sentence(picked.runner_up, picked.objective)}"]
+    if picked.excluded:
+        lines += ["", "Better, but excluded:"]
+        lines += [f"  {_name(item.row)}: {_why(item.reasons, item.borderline)}" for item in picked.excluded]
+    return "\n".join([*lines, "", _origin(picked.choice)])
+
+
+def _why(reasons: tuple[str, ...], borderline: bool) -> str:
+    return ("borderline: " if borderline else "") + "; ".join(reasons)
+
+
+def _name(row: WideRow) -> str:
+    engine = row.conditions.get("engine")
+    return f"{row.model} on {engine}" if engine else row.model
+
+
+def _sentence(row: WideRow, objective: str) -> str:
+    told = [f"{METRICS[metric].label} {quantity(row, metric)}" for metric in dict.fromkeys((objective, "latency"))
+            if row.value(metric) is not None]  # fmt: skip
+    return f"{_name(row)} ({', '.join(told)})"
+
+
+def _origin(row: WideRow) -> str:
+    """Where the choice's figures come from, for no figure should be read without it."""
+    told = []
+    for metric in ("top1", "latency", "memory_total", "params"):
+        figure = row.figures.get(metric)
+        if figure is not None:
+            weights = f" for the weights {figure.weights}" if figure.weights else ""
+            told.append(f"{METRICS[metric].label} {figure.origin}{weights}")
+    conditions = ", ".join(f"{name} {value}" for name, value in row.conditions.items())
+    return f"Origin: {', '.join(told)}." + (f"\nMeasured with: {conditions}." if conditions else "")

@@ -1,0 +1,55 @@
+"""`vertebra profile`: parameters, multiply-accumulates and sizes, counted without running anything."""
+
+from __future__ import annotations
+
+import click
+
+from vertebra import units
+from vertebra.cli.output import emit, format_options, table_option
+
+
+@click.command("profile")
+@click.argument("models", nargs=-1)
+@click.option("--input-size", type=click.IntRange(min=1), help="Height and width in pixels. [default: native]")
+@click.option("--layers", is_flag=True, help="Print every layer.")
+@table_option
+@format_options
+def command(
+    models: tuple[str, ...], input_size: int | None, layers: bool, table: str | None, style: str
+) -> None:
+    """Count parameters, multiply-accumulates (MACs), activations and sizes of MODELS.
+
+    Without MODELS: the eleven classics. Operations (FLOPs) are twice the MACs.
+    """
+    from vertebra import _api
+
+    profiles = _api.profile(*models, input_size=input_size, table=table)
+    if layers:
+        emit([{"model": one.model, **vars_of(layer)} for one in profiles for layer in one.layers], style)
+        return
+    emit(
+        [
+            {
+                "model": one.model,
+                "input size": one.input_size,
+                "params": one.params,
+                "buffers": one.buffers,
+                "macs": one.macs,
+                "operations": 2 * one.macs,
+                "activations": one.activations,
+                "weights": units.show(one.weight_bytes, "B") if style == "text" else one.weight_bytes,
+            }
+            for one in profiles
+        ],
+        style,
+    )
+
+
+def vars_of(layer: object) -> dict[str, object]:
+    from dataclasses import asdict, is_dataclass
+
+    assert is_dataclass(layer)
+    assert not isinstance(layer, type)
+    fields = asdict(layer)
+    return {name: "x".join(map(str, value)) if isinstance(value, list | tuple) else value
+            for name, value in fields.items()}  # fmt: skip

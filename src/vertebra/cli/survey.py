@@ -1,0 +1,49 @@
+"""`vertebra survey`: the newcomer's one command."""
+
+from __future__ import annotations
+
+import click
+
+from vertebra.cli.output import table_option
+from vertebra.cli.progress import watching
+
+
+@click.command("survey")
+@click.option("--budget", default="5m", show_default=True, help="Time for measuring; less time, fewer samples.")
+@click.option("--engine", "engines", multiple=True, help="May be repeated. [default: every one found here]")
+@click.option("--model", "models", multiple=True, help="May be repeated. [default: the eleven classics]")
+@click.option("--output", "-o", default="vertebra-survey", show_default=True, metavar="FOLDER")
+@click.option("--again", is_flag=True, help="Measure what the table already tells once more.")
+@table_option
+def command(
+    budget: str, engines: tuple[str, ...], models: tuple[str, ...], output: str, again: bool, table: str | None
+) -> None:
+    """Measure the classic networks on this machine, and write a report with charts and a pick.
+
+    Interrupt it whenever you like: what was measured is kept, and the same command goes on from there.
+    """
+    from vertebra import _api
+
+    with watching() as watcher:
+        done = _api.survey(
+            budget=budget, engines=engines, models=models, output=output, again=again, table=table,
+            watcher=watcher,
+        )  # fmt: skip
+    if done.measured == 0:
+        click.echo(f"Nothing left to measure: the table tells all {done.known} cases. Report: {done.report}")
+        return
+    click.echo(_summary(table))
+    kept = f", {done.known} were in the table" if done.known else ""
+    failed = f", {done.failed} failed (vertebra table --metric failure)" if done.failed else ""
+    click.echo(f"\n{done.measured} cases measured in {done.seconds:.0f} s{kept}{failed}.")
+    click.echo(f"Report: {done.report}")
+
+
+def _summary(table: str | None) -> str:
+    """Each network's fastest form, and what to ask next."""
+    from vertebra import _api
+    from vertebra.cli.output import columns, glance
+
+    rows = _api.fastest_forms(_api.compared(table=table))
+    rows.sort(key=lambda row: row.value("latency") or float("inf"))
+    return columns([glance(row) for row in rows])

@@ -1,0 +1,38 @@
+"""`vertebra table`: the measurements themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vertebra.cli.output import emit, format_options, record, table_option
+
+
+@click.command("table")
+@click.option("--model", help="Only this network.")
+@click.option("--metric", help="Only this metric.")
+@click.option("--engine", help="Only this engine.")
+@click.option("--origin", help="Only this origin: published, profiled, benched, evaluated, estimated.")
+@click.option("--system", help="Only this machine.")
+@click.option("--precision", help="Only this precision.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
+@click.option("--all", "every", is_flag=True, help="Every row, not only the latest of each figure.")
+@click.option("--write", "file", metavar="FILE", help="Write the rows to a .csv, .json or .parquet file.")
+@table_option
+@format_options
+def command(every: bool, file: str | None, table: str | None, style: str, **filters: Any) -> None:
+    """Print the rows of the table: published, profiled and measured figures side by side.
+
+    For people, figures are rescaled and the conditions put into one column; --json and --csv print
+    every column in base units.
+    """
+    from vertebra import _api
+
+    chosen = {name: value for name, value in filters.items() if value is not None}
+    rows = _api.table(path=table, every=every, **chosen)
+    if file is not None:
+        _api.write(rows, file)
+        click.echo(f"{len(rows)} rows written to {file}", err=True)
+        return
+    emit([record(row, style) for row in rows], style)

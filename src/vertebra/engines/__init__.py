@@ -1,0 +1,281 @@
+"""What executes a network: the protocol, and the table of the runtimes that vertebra knows.
+
+Importing this room loads nothing beyond the standard library. A runtime is imported by its own file, and
+only when `load` is called. Adding an engine is one file here and one entry in the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """One engine. `imports` must be importable for it to run; the first installed one of `distributions`
+    gives its version. `reads` says what its Subject must hold."""
+
+    name: str
+    module: str
+    imports: tuple[str, ...]
+    distributions: tuple[str, ...]
+    extra: str | None
+    reads: Literal["any", "builder", "bundle"]
+    precisions: tuple[str, ...]
+    devices: tuple[str, ...]
+    summary: str
+
+
+_ENTRIES = (
+    EngineInfo("null", "vertebra.engines.null", ("numpy",), ("numpy",), None, "any", ("float32",), ("cpu",),
+               "Answers a constant at once: what is left is the harness's own time."),
+    EngineInfo("eager", "vertebra.engines.eager", ("torch",), ("torch",), "torch", "builder", ("float32",),
+               ("cpu",), "PyTorch, operator by operator: the reference that the others are compared with."),
+    EngineInfo("onnxruntime", "vertebra.engines.onnxruntime", ("onnxruntime",),
+               ("onnxruntime", "onnxruntime-gpu"), None, "bundle", ("float32",), ("cpu",),
+               "ONNX Runtime on its CPU provider."),
+    EngineInfo("openvino", "vertebra.engines.openvino", ("openvino",), ("openvino",), "openvino", "bundle",
+               ("float32",), ("cpu",), "OpenVINO's CPU plug-in, pinned to float32."),
+)  # fmt: skip
+
+ENGINES: dict[str, EngineInfo] = {entry.name: entry for entry in _ENTRIES}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network to run, in a form that crosses to another process as text.
+
+    Either `bundle`, the path of a Bundle's folder, or `builder`, the address "module:function" of a function
+    that is called with `arguments` and returns a torch module. Two calls must give the same parameters in
+    two processes, so an untrained network takes a seed among its arguments.
+    """
+
+    model: str
+    bundle: str | None = None
+    builder: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.bundle is None) == (self.builder is None):
+            raise InvalidInputError(
+                f'The subject "{self.model}" must hold either a bundle or a builder, and not both.',
+                'give bundle="path/of/folder" or builder="module:function"',
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Subject:
+        """The subject that `to_json` wrote. Raises InvalidInputError for anything else."""
+        return cls(**_object(text, cls))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run it. An engine that can't hold one of these refuses; none is replaced silently."""
+
+    batch_size: int = 1
+    input_size: int = 224
+    in_channels: int = 3
+    num_classes: int = 1000
+    precision: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "input_size", "in_channels", "num_classes", "threads"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        return (self.batch_size, self.in_channels, self.input_size, self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int, int]:
+        return (self.batch_size, self.num_classes)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """The settings that `to_json` wrote. Raises InvalidInputError for anything else."""
+        return cls(**_object(text, cls))
+
+
+class Session(Protocol):
+    """A network that is loaded and ready. `infer` alone is timed."""
+
+    def prepare(self, images: npt.NDArray[np.float32]) -> Any:
+        """`images` (N, C, H, W) where and as the engine wants them. Raises InvalidInputError where the shape
+        or type isn't that of the settings."""
+        ...
+
+    def infer(self, prepared: Any) -> Any:
+        """One forward pass, finished on return. The answer may be overwritten by the next call."""
+        ...
+
+    def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
+        """The logits (N, num_classes) in what `infer` returned, as a copy of their own."""
+        ...
+
+    def effective(self) -> dict[str, Any]:
+        """precision, threads, streams, provider, device, layout and version as the runtime itself tells
+        them; None where the thing doesn't exist in this engine or the runtime doesn't tell it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the network and its memory."""
+        ...
+
+    def run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits (N, num_classes) of `images` (N, C, H, W)."""
+        return self.outputs(self.infer(self.prepare(images)))
+
+
+def known() -> tuple[EngineInfo, ...]:
+    """Every engine in the table, whether or not it can run here."""
+    return tuple(ENGINES.values())
+
+
+def find(name: str) -> EngineInfo:
+    """The engine called `name`, in any case. Raises UnknownNameError with close matches."""
+    try:
+        return ENGINES[name.lower()]
+    except KeyError:
+        raise UnknownNameError.of("engine", name, ENGINES, "vertebra list engines") from None
+
+
+def available() -> tuple[str, ...]:
+    """Names of the engines whose runtime is installed here, in the table's order."""
+    return tuple(name for name in ENGINES if _absent(find(name)) is None)
+
+
+def missing(name: str) -> str | None:
+    """Why the engine can't run here, with the line that installs it; None where it can. Imports nothing."""
+    info = find(name)
+    package = _absent(info)
+    if package is None:
+        return None
+    error = _missing_error(info, package)
+    return f"{error.message} {error.hint}"
+
+
+def require(name: str) -> str:
+    """The engine's own spelling of `name`. Raises UnknownNameError, or MissingRuntimeError where it can't run here."""
+    info = find(name)
+    package = _absent(info)
+    if package is not None:
+        raise _missing_error(info, package)
+    return info.name
+
+
+def version(name: str) -> str | None:
+    """Version of the engine's runtime from its installed metadata; None where it isn't installed."""
+    for distribution in find(name).distributions:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def load(name: str, subject: Subject, settings: Settings) -> Session:
+    """`subject` loaded into the engine `name`.
+
+    Raises MissingRuntimeError where the runtime isn't installed, InvalidInputError where the engine can't
+    take this subject or these settings, BundleError where the network's file can't be read, and
+    MeasurementError where the runtime doesn't do what was asked (another precision, other threads).
+    """
+    info = find(name)
+    package = _absent(info)
+    if package is not None:
+        raise _missing_error(info, package)
+    _check_request(info, subject, settings)
+    session: Session = importlib.import_module(info.module).load(subject, settings)
+    try:
+        check_effective(info.name, settings, session.effective())
+    except MeasurementError:
+        session.close()
+        raise
+    return session
+
+
+def check_effective(name: str, settings: Settings, effective: Mapping[str, Any]) -> None:
+    """Raises MeasurementError where the runtime tells another precision, device or number of threads than
+    was asked: a figure under the wrong conditions is worse than none."""
+    for condition in ("precision", "device", "threads"):
+        asked, got = getattr(settings, condition), effective.get(condition)
+        if got is not None and got != asked:
+            raise MeasurementError(
+                f"{name} runs with {condition} {got}, though {asked} was asked for.",
+                f"ask for {condition} {got}, or leave this engine out",
+            )
+
+
+def check_images(images: npt.NDArray[Any], settings: Settings) -> None:
+    """Raises InvalidInputError unless `images` are float32 of the settings' shape."""
+    if images.shape != settings.input_shape or images.dtype.name != "float32":
+        raise InvalidInputError(
+            f"The images are {images.dtype.name} {images.shape}; float32 {settings.input_shape} was expected.",
+            "load the engine with the batch_size, in_channels and input_size of the images",
+        )
+
+
+def _absent(info: EngineInfo) -> str | None:
+    """The first package that the engine needs and that can't be imported here."""
+    return next((name for name in info.imports if importlib.util.find_spec(name) is None), None)
+
+
+def _missing_error(info: EngineInfo, package: str) -> MissingRuntimeError:
+    what = f'The engine "{info.name}"'
+    if info.extra is not None:
+        return MissingRuntimeError.of(what, package, info.extra)
+    error = f"{what} needs {package}, which is not installed."
+    return MissingRuntimeError(error, "install it with: pip install vertebra")
+
+
+def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> None:
+    held = "bundle" if subject.bundle is not None else "builder"
+    if info.reads not in ("any", held):
+        raise InvalidInputError(
+            f'The engine "{info.name}" reads a {info.reads}, but "{subject.model}" came as a {held}.',
+            "export the network first: vertebra export" if info.reads == "bundle" else None,
+        )
+    for condition, offered in (("precision", info.precisions), ("device", info.devices)):
+        _check_offered(info.name, condition, getattr(settings, condition), offered)
+
+
+def _check_offered(name: str, condition: str, asked: str, offered: Iterable[str]) -> None:
+    if asked not in offered:
+        raise InvalidInputError(
+            f'The engine "{name}" has no {condition} "{asked}".',
+            f"what it offers: {', '.join(offered)}",
+        )
+
+
+def _object(text: str, kind: type[Any]) -> dict[str, Any]:
+    """The JSON object in `text`, whose keys must be fields of the dataclass `kind`."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"A {kind.__name__} is expected as JSON: {error}.") from error
+    names = {entry.name for entry in fields(kind)}
+    if not isinstance(value, dict) or not set(value) <= names:
+        raise InvalidInputError(
+            f"A {kind.__name__} is expected as a JSON object, with no key but {', '.join(sorted(names))}."
+        )
+    return value

@@ -1,0 +1,59 @@
+"""`python -m vertebra.exporting`: see the package's docstring."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any, TextIO
+
+from vertebra.engines import Subject
+from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.exporting import export
+
+
+def main() -> int:
+    """Answer every job on stdin. Exit status 0, whether or not the jobs succeeded: the answers tell that."""
+    answers = _own_stdout()
+    for line in sys.stdin:
+        if line.strip():
+            print(json.dumps(_answer(line)), file=answers, flush=True)
+    return 0
+
+
+def _own_stdout() -> TextIO:
+    """The real stdout, kept for answers; what anything else prints, C libraries included, goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _answer(line: str) -> dict[str, Any]:
+    started = time.monotonic()
+    answer: dict[str, Any] = {"folder": None, "error": None, "message": None, "hint": None}
+    try:
+        job = _job(line)
+        answer["folder"] = job["folder"]
+        export(Subject(**job.pop("subject")), **job)
+    except VertebraError as error:
+        answer |= {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    except Exception as error:  # a network that can't be exported must not take the other jobs with it
+        traceback.print_exc()
+        answer |= {"error": type(error).__name__, "message": str(error)}
+    return answer | {"seconds": time.monotonic() - started}
+
+
+def _job(line: str) -> dict[str, Any]:
+    try:
+        job = json.loads(line)
+    except ValueError as error:
+        raise InvalidInputError(f"A job is expected as one line of JSON: {error}.") from error
+    if not isinstance(job, dict) or set(job) != {"subject", "folder", "input_size", "in_channels"}:
+        raise InvalidInputError("A job is a JSON object of subject, folder, input_size and in_channels.")
+    return job
+
+
+if __name__ == "__main__":
+    sys.exit(main())

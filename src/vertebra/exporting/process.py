@@ -1,0 +1,92 @@
+"""The exporter in a process of its own, so that its parent needs no torch and outlives its crashes."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from vertebra.engines import Subject
+from vertebra.errors import MeasurementError
+
+#: How long one export may say nothing.
+TIMEOUT_S = 900.0
+
+
+class Exporter:
+    """Exports one network after another in one child, started when first asked and ended with the block.
+
+    A child that crashes or hangs is ended, and the next export starts another.
+    """
+
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._talk: IO[bytes] | None = None
+
+    def __enter__(self) -> Exporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def export(self, subject: Subject, folder: Path, *, input_size: int, in_channels: int = 3) -> None:
+        """Write the Bundle of `subject` into `folder`. Raises MeasurementError with the reason where that fails."""
+        job = {
+            "subject": json.loads(subject.to_json()),
+            "folder": str(folder),
+            "input_size": input_size,
+            "in_channels": in_channels,
+        }
+        answer = self._ask(json.dumps(job).encode() + b"\n")
+        if answer["error"] is not None:
+            raise MeasurementError(f"export: {answer['message']}", answer["hint"])
+
+    def _ask(self, line: bytes) -> dict[str, str | None]:
+        child = self._child or self._start()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(line)
+            ready, _, _ = select.select([child.stdout], [], [], self._timeout_s)
+            answer = child.stdout.readline() if ready else None
+        except BrokenPipeError:
+            answer = b""
+        if not answer:
+            what = "hung" if answer is None else "crashed"
+            reason = f"export: {what}{self._last_words()}"
+            self._end()
+            raise MeasurementError(reason)
+        told: dict[str, str | None] = json.loads(answer)
+        return told
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # A file and not a pipe: nobody reads what torch says unless something goes wrong.
+        self._talk = tempfile.TemporaryFile()  # noqa: SIM115
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "vertebra.exporting"],
+            bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk, start_new_session=True,
+        )  # fmt: skip
+        return self._child
+
+    def _last_words(self) -> str:
+        assert self._talk is not None
+        self._talk.seek(0)
+        lines = self._talk.read().decode(errors="replace").strip().splitlines()
+        return f'; its last line: "{lines[-1][:200]}"' if lines else ""
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            with self._child:
+                pass  # closes the pipes and reaps it
+        if self._talk is not None:
+            self._talk.close()
+        self._child = self._talk = None

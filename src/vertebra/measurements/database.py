@@ -1,0 +1,250 @@
+"""The file behind the table: opened, laid out, brought up to date, and refused where it isn't ours.
+
+Durable before fast, since rows come by the second and not by the thousand: rollback journal (the
+write-ahead log of SQLite before 3.51.3 can lose commits), full synchronisation, one transaction a
+run. A killed process leaves a whole run or none. What is SQLite's own is in `_connection` and
+`_FAULTS`; the rest is portable SQL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra.errors import TableError
+from vertebra.measurements.measurement import COLUMNS
+from vertebra.measurements.record import KINDS, REQUIRED
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, MetaData
+
+PRODUCT = "vertebra measurements"
+BUSY_TIMEOUT_S = 30.0
+_SQLITE_HEADER = b"SQLite format 3\x00"
+
+#: Steps from version 1 on, oldest first: step number i makes version i + 2 of a table of version
+#: i + 1. All run in the transaction that opened the table; a failing one leaves the file as it was.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+
+#: start of SQLite's name of a fault -> what it means, what to do
+_FAULTS = {
+    "SQLITE_FULL": ("there is no space left", "free some space; the rows already in the table are safe"),
+    "SQLITE_IOERR": ("the disk refused", "is it full or failing? The rows already in the table are safe"),
+    "SQLITE_READONLY": ("it may not be written", "allow writing to the file and its folder, or name another"),
+    "SQLITE_CANTOPEN": ("it can't be opened", "allow writing to the file and its folder, or name another"),
+    "SQLITE_PERM": ("access is denied", "allow writing to the file and its folder, or name another"),
+    "SQLITE_BUSY": ("another process holds it", "wait until that process has finished, then try again"),
+    "SQLITE_NOTADB": ("it is no table of measurements", "name another file with --table or VERTEBRA_TABLE"),
+    "SQLITE_CORRUPT": ("it is damaged", "restore a copy, or start a new table; the file was left as it is"),
+}
+
+
+def schema_version() -> int:
+    """The version of the layout that this vertebra writes."""
+    return 1 + len(MIGRATIONS)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Connection | None]:
+    """A consistent view of the file, or None where there is no table yet."""
+    if not _is_begun(path):
+        yield None
+        return
+    with _connection(path, "ro" if _has_write_ahead_log(path) else "rw", "BEGIN") as connection:
+        version = _version(connection, path)
+        if version in (0, schema_version()):
+            yield connection if version else None
+            return
+    with writing(path):  # brings an older layout up to date
+        pass
+    with reading(path) as connection:
+        yield connection
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Connection]:
+    """A transaction that no other process can write beside, on a table of today's layout."""
+    _make_folder(path)
+    if _is_begun(path):  # a foreign file is refused before it is opened for writing
+        mode = "ro" if _has_write_ahead_log(path) else "rw"
+        with _connection(path, mode, "BEGIN") as connection:
+            _version(connection, path)
+    with _connection(path, "rwc", "BEGIN IMMEDIATE") as connection:
+        _bring_up_to_date(connection, path)
+        yield connection
+
+
+# ------------------------------------------------------------------ the file
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether there is something in the file. Raises TableError where it can't be a SQLite database."""
+    try:
+        if not path.is_file() and path.exists():
+            kind = "folder" if path.is_dir() else "device"
+            raise TableError(f"{path} is a {kind}, not a file.", "name a file, such as table.sqlite")
+        with path.open("rb") as file:
+            header = file.read(len(_SQLITE_HEADER))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _fault(path, str(error.strerror), "is the path right, and may you read it?") from error
+    if header and header != _SQLITE_HEADER:
+        raise _foreign(path)
+    return bool(header)
+
+
+def _has_write_ahead_log(path: Path) -> bool:
+    """Such a file isn't ours as we write it, and merely closing it could change it: look at it read-only."""
+    with path.open("rb") as file:
+        return file.read(20)[18:20] != b"\x01\x01"
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"its folder can't be made ({error.strerror})"
+        raise _fault(path, text, "name a path that you may write to") from error
+
+
+def _foreign(path: Path) -> TableError:
+    return TableError(
+        f"{path} is no table of measurements; the file was left as it is.",
+        "name another file with --table or VERTEBRA_TABLE",
+    )
+
+
+def _fault(path: Path, what: str, hint: str) -> TableError:
+    return TableError(f"Can't use the table {path}: {what}.", hint)
+
+
+@contextmanager
+def _connection(path: Path, mode: str, begin: str) -> Iterator[Connection]:
+    """A connection inside a transaction that ends with the block; SQLite's faults become TableErrors."""
+    import sqlalchemy as sql
+    from sqlalchemy.pool import NullPool
+
+    def connect() -> sqlite3.Connection:
+        address = f"{path.absolute().as_uri()}?mode={mode}"
+        # isolation_level=None: sqlite3 must not begin transactions of its own
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA fullfsync=ON")  # macOS keeps what it "synced" in the drive's cache
+        return connection
+
+    engine = sql.create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            if begin == "BEGIN IMMEDIATE":
+                connection.exec_driver_sql("PRAGMA journal_mode=TRUNCATE")
+            connection.exec_driver_sql(begin)
+            yield connection
+            connection.commit()
+    except sql.exc.DBAPIError as error:
+        raise _translated(path, error.orig) from error
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+
+
+def _translated(path: Path, error: BaseException | None) -> TableError:
+    name = str(getattr(error, "sqlite_errorname", ""))
+    for start, (what, hint) in _FAULTS.items():
+        if name.startswith(start):
+            return _fault(path, f"{what} ({error})", hint)
+    return _fault(path, str(error), "the file was left as it is")
+
+
+# ------------------------------------------------------------------ the layout
+
+
+@cache
+def layout() -> MetaData:
+    """The tables as this version lays them out. Changing them takes a step in MIGRATIONS."""
+    import sqlalchemy as sql
+
+    sql_type = {"integer": sql.BigInteger, "number": sql.Double, "text": sql.Text, "texts": sql.Text,
+                "mapping": sql.Text}  # fmt: skip
+    tables = sql.MetaData()
+    sql.Table(
+        "meta",
+        tables,
+        sql.Column("name", sql.Text, primary_key=True),
+        sql.Column("value", sql.Text, nullable=False),
+    )
+    sql.Table(
+        "systems",
+        tables,
+        sql.Column("id", sql.Text, primary_key=True),
+        sql.Column("description", sql.Text, nullable=False),
+    )
+    sql.Table(
+        "runs",
+        tables,
+        sql.Column("id", sql.Text, primary_key=True),
+        sql.Column("created_at", sql.Text, nullable=False),
+        sql.Column("system", sql.Text),
+    )
+    sql.Table(
+        "measurements",
+        tables,
+        sql.Column("run", sql.Text, sql.ForeignKey("runs.id"), primary_key=True),
+        sql.Column("ordinal", sql.Integer, primary_key=True, autoincrement=False),
+        *(sql.Column(name, sql_type[KINDS[name]], nullable=name not in REQUIRED)
+          for name in COLUMNS if name != "run"),
+    )  # fmt: skip
+    sql.Table(
+        "samples",
+        tables,
+        sql.Column("run", sql.Text, sql.ForeignKey("runs.id"), primary_key=True),
+        sql.Column("name", sql.Text, primary_key=True),
+        sql.Column("samples", sql.Text, nullable=False),
+    )
+    return tables
+
+
+def _version(connection: Connection, path: Path) -> int:
+    """The version of the file's layout, 0 where it is empty. Raises TableError where foreign or newer."""
+    import sqlalchemy as sql
+
+    found = set(sql.inspect(connection).get_table_names())
+    if not found:
+        return 0
+    meta = layout().tables["meta"]
+    if "meta" not in found or {column["name"] for column in sql.inspect(connection).get_columns("meta")} != {
+        "name",
+        "value",
+    }:
+        raise _foreign(path)
+    values = {row.name: row.value for row in connection.execute(meta.select())}
+    version = values.get("schema_version", "")
+    if values.get("product") != PRODUCT or not version.isdecimal():
+        raise _foreign(path)
+    if int(version) > schema_version():
+        raise TableError(
+            f"{path} was written by a newer vertebra (layout {version}; this one knows {schema_version()}).",
+            "upgrade with: pip install --upgrade vertebra",
+        )
+    return int(version)
+
+
+def _bring_up_to_date(connection: Connection, path: Path) -> None:
+    """Lay out an empty file, or take an older layout through the steps that it lacks."""
+    version = _version(connection, path)
+    if version == schema_version():
+        return
+    meta = layout().tables["meta"]
+    if version == 0:
+        layout().create_all(connection)
+        connection.execute(meta.insert(), [{"name": "product", "value": PRODUCT}])
+        connection.execute(meta.insert(), [{"name": "schema_version", "value": str(schema_version())}])
+        return
+    for step in MIGRATIONS[version - 1 :]:
+        step(connection)
+    connection.execute(
+        meta.update().where(meta.c.name == "schema_version").values(value=str(schema_version()))
+    )

@@ -1,0 +1,334 @@
+"""The append-only set of measurements, kept in one file that several processes append to at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra.errors import InvalidInputError, TableError
+from vertebra.measurements import exchange, views
+from vertebra.measurements.database import layout, reading, writing
+from vertebra.measurements.measurement import COLUMNS, Measurement
+from vertebra.measurements.record import KINDS, Record, canonical, row_of, text_of, unknown_column
+from vertebra.measurements.run import Run
+
+if TYPE_CHECKING:
+    import pandas
+    from sqlalchemy import ColumnElement, Connection, Row
+
+    from vertebra.system import System
+
+#: The columns that `Table.rows` filters by.
+FILTERS = tuple(name for name in COLUMNS if KINDS[name] not in ("texts", "mapping"))
+
+_READERS: dict[str, Callable[[Path], list[Measurement]]] = {
+    ".csv": exchange.read_csv,
+    ".json": exchange.read_json,
+    ".parquet": exchange.read_parquet,
+}
+
+
+def default_path() -> Path:
+    """VERTEBRA_TABLE, else `table.sqlite` in the user's data folder of this operating system."""
+    named = os.environ.get("VERTEBRA_TABLE")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("vertebra", appauthor=False) / "table.sqlite"
+
+
+class Table:
+    """The append-only set of measurements in one file.
+
+    Several processes may append to it at once. With `create`, opening makes the file and its
+    folder, so that a path that can't be written fails before anything is measured. Without, a
+    missing file is an empty table and nothing is written before the first append.
+
+    Raises TableError where the file is no table of measurements, is newer than this vertebra, or
+    can't be read or written; the file is then left as it was.
+    """
+
+    def __init__(self, path: Path | str | None = None, *, create: bool = True) -> None:
+        self.path = default_path() if path is None else Path(path).expanduser()
+        if create:
+            with writing(self.path):
+                pass
+
+    def append(
+        self,
+        rows: Iterable[Measurement],
+        *,
+        samples: Mapping[str, Sequence[float]] | None = None,
+        system: System | None = None,
+    ) -> str:
+        """Append `rows` as one run in one transaction, and return the run's id.
+
+        `samples` are raw samples by name, in base units. The id is the hash of rows, samples and
+        system, so that the same content appended again adds nothing; the rows' own `run` is ignored.
+        """
+        run = Run.of(rows, samples, None if system is None else system.id)
+        with writing(self.path) as connection:
+            if system is not None:
+                _insert_missing(connection, "systems", [_system_row(system.id, system.to_dict())])
+            _add(connection, run)
+        return run.id
+
+    def rows(self, **filters: Any) -> list[Measurement]:
+        """The rows, oldest run first, whose columns equal the filters: `model="vgg16"`, `batch_size=(1, 8)`.
+
+        None is what a column holds that says nothing. Raises UnknownNameError for an unknown column.
+        """
+        import sqlalchemy as sql
+
+        _check_filters(filters)
+        with reading(self.path) as connection:
+            if connection is None:
+                return []
+            measurements, runs = (layout().tables[name] for name in ("measurements", "runs"))
+            query = (
+                sql.select(measurements)
+                .join(runs, runs.c.id == measurements.c.run)
+                .where(*(_condition(measurements.c[name], wanted) for name, wanted in filters.items()))
+                .order_by(runs.c.created_at, runs.c.id, measurements.c.ordinal)
+            )
+            return [_row(found) for found in connection.execute(query)]
+
+    def latest(self, **filters: Any) -> list[Measurement]:
+        """The newest row of each figure (`views.latest`) among those that the filters leave."""
+        return views.latest(self.rows(**filters))
+
+    def samples(self, run: str) -> dict[str, list[float]]:
+        """The raw samples of the run, by name; empty where it has none."""
+        with reading(self.path) as connection:
+            return {} if connection is None else _samples_of(connection, run)
+
+    def systems(self) -> dict[str, dict[str, Any]]:
+        """The systems that runs were measured on: id -> description as first seen."""
+        with reading(self.path) as connection:
+            if connection is None:
+                return {}
+            systems = layout().tables["systems"]
+            return {found.id: json.loads(found.description) for found in connection.execute(systems.select())}
+
+    def runs(self) -> list[Run]:
+        """The runs with all that is kept of them, oldest first."""
+        import sqlalchemy as sql
+
+        with reading(self.path) as connection:
+            if connection is None:
+                return []
+            runs = layout().tables["runs"]
+            ids = connection.scalars(sql.select(runs.c.id).order_by(runs.c.created_at, runs.c.id)).all()
+            return [run for run in (_find(connection, run_id) for run_id in ids) if run is not None]
+
+    def merge(self, other: Table) -> int:
+        """Add what `other` holds and this table lacks; returns the number of rows added.
+
+        One transaction. Merging again adds nothing, and the order of merging makes no difference.
+        """
+        came, systems = other.runs(), other.systems()
+        with writing(self.path) as connection:
+            _insert_missing(connection, "systems", [_system_row(*item) for item in systems.items()])
+            return sum(_add(connection, run) for run in came)
+
+    def write_csv(self, path: Path | str, rows: Iterable[Measurement] | None = None) -> None:
+        """Write `rows`, or all of the table's, as CSV."""
+        exchange.write_csv(self._chosen(rows), path)
+
+    def write_json(self, path: Path | str, rows: Iterable[Measurement] | None = None) -> None:
+        """Write `rows`, or all of the table's, as JSON."""
+        exchange.write_json(self._chosen(rows), path)
+
+    def write_parquet(self, path: Path | str, rows: Iterable[Measurement] | None = None) -> None:
+        """Write `rows`, or all of the table's, as Parquet. Raises MissingRuntimeError without pyarrow."""
+        exchange.write_parquet(self._chosen(rows), path)
+
+    def to_dataframe(self, rows: Iterable[Measurement] | None = None) -> pandas.DataFrame:
+        """`rows`, or all of the table's, as a pandas DataFrame. Raises MissingRuntimeError without pandas."""
+        return exchange.to_dataframe(self._chosen(rows))
+
+    def read_csv(self, path: Path | str) -> int:
+        """Append the rows of a CSV file, all or none; returns the number of rows added."""
+        return self._take(exchange.read_csv(path))
+
+    def read_json(self, path: Path | str) -> int:
+        """Append the rows of a JSON file, all or none; returns the number of rows added."""
+        return self._take(exchange.read_json(path))
+
+    def read_parquet(self, path: Path | str) -> int:
+        """Append the rows of a Parquet file, all or none; returns the number of rows added."""
+        return self._take(exchange.read_parquet(path))
+
+    def read_dataframe(self, frame: pandas.DataFrame) -> int:
+        """Append the rows of a DataFrame, all or none; returns the number of rows added."""
+        return self._take(exchange.from_dataframe(frame))
+
+    def take_in(self, path: Path | str) -> int:
+        """Append what a file holds, all or none; returns the number of rows added.
+
+        The ending tells what it is: .csv, .json, .parquet, or another table (.sqlite).
+        """
+        path = Path(path).expanduser()
+        ending = path.suffix.lower()
+        if ending == ".sqlite":
+            if not path.is_file():
+                raise TableError(f"Can't read {path}: no such file.", "name a file that exists")
+            return self.merge(Table(path, create=False))
+        if ending not in _READERS:
+            known = ", ".join((*_READERS, ".sqlite"))
+            raise InvalidInputError(f'Can\'t tell what "{path.name}" holds.', f"endings understood: {known}")
+        return self._take(_READERS[ending](path))
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        import sqlalchemy as sql
+
+        with reading(self.path) as connection:
+            if connection is None:
+                return 0
+            count = sql.select(sql.func.count()).select_from(layout().tables["measurements"])
+            return connection.scalar(count) or 0
+
+    def close(self) -> None:
+        """Nothing is held open between calls; here for `contextlib.closing`."""
+
+    def _chosen(self, rows: Iterable[Measurement] | None) -> list[Measurement]:
+        return self.rows() if rows is None else list(rows)
+
+    def _take(self, rows: list[Measurement]) -> int:
+        """Add rows from elsewhere: under the run that each names, or together as a new one."""
+        named = sorted((row for row in rows if row.run is not None), key=lambda row: row.run or "")
+        runs = [replace(Run.of(group), id=str(run)) for run, group in groupby(named, key=lambda row: row.run)]
+        nameless = [row for row in rows if row.run is None]
+        if nameless:
+            runs.append(Run.of(nameless))
+        with writing(self.path) as connection:
+            return sum(_add(connection, run) for run in runs)
+
+
+# ------------------------------------------------------------------ rows in and out
+
+
+def _add(connection: Connection, run: Run) -> int:
+    """Add what the table lacks of `run`; returns the number of rows added."""
+    known = _find(connection, run.id)
+    run = replace(run, created_at=run.created_at or _now())
+    if known is None:
+        _insert(connection, run)
+        return len(run.records)
+    joined = known.joined(run)
+    if joined != known:
+        _delete(connection, run.id)
+        _insert(connection, joined)
+    return len(joined.records) - len(known.records)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _find(connection: Connection, run_id: str) -> Run | None:
+    runs, measurements = (layout().tables[name] for name in ("runs", "measurements"))
+    head = connection.execute(runs.select().where(runs.c.id == run_id)).one_or_none()
+    if head is None:
+        return None
+    query = measurements.select().where(measurements.c.run == run_id).order_by(measurements.c.ordinal)
+    records = tuple(_record(found) for found in connection.execute(query))
+    return Run(run_id, records, _samples_of(connection, run_id), head.system, head.created_at)
+
+
+def _samples_of(connection: Connection, run_id: str) -> dict[str, list[float]]:
+    samples = layout().tables["samples"]
+    found = connection.execute(samples.select().where(samples.c.run == run_id).order_by(samples.c.name))
+    return {row.name: json.loads(row.samples) for row in found}
+
+
+def _insert(connection: Connection, run: Run) -> None:
+    tables = layout().tables
+    connection.execute(
+        tables["runs"].insert(), [{"id": run.id, "created_at": run.created_at, "system": run.system}]
+    )
+    rows = [_stored(run.id, ordinal, record) for ordinal, record in enumerate(run.records)]
+    connection.execute(tables["measurements"].insert(), rows)
+    if run.samples:
+        kept = [{"run": run.id, "name": name, "samples": text_of(list(values))}
+                for name, values in run.samples.items()]  # fmt: skip
+        connection.execute(tables["samples"].insert(), kept)
+
+
+def _delete(connection: Connection, run_id: str) -> None:
+    """Make way for a fuller copy of the same run, in the same transaction."""
+    tables = layout().tables
+    for name in ("samples", "measurements"):
+        connection.execute(tables[name].delete().where(tables[name].c.run == run_id))
+    connection.execute(tables["runs"].delete().where(tables["runs"].c.id == run_id))
+
+
+def _insert_missing(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows whose id the table lacks."""
+    import sqlalchemy as sql
+
+    target = layout().tables[table]
+    known = set(connection.scalars(sql.select(target.c.id)))
+    new = [row for row in rows if row["id"] not in known]
+    if new:
+        connection.execute(target.insert(), new)
+
+
+def _system_row(system_id: str, description: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": system_id, "description": text_of(description)}
+
+
+def _stored(run_id: str, ordinal: int, record: Record) -> dict[str, Any]:
+    """A record as the database keeps it: lists and mappings as JSON text."""
+    values = {name: record.get(name) for name in COLUMNS}
+    for name in ("grade_reasons", "versions"):
+        values[name] = text_of(record[name]) if name in record else None
+    return {**values, "run": run_id, "ordinal": ordinal}
+
+
+def _record(found: Row[Any]) -> Record:
+    values = {name: getattr(found, name) for name in COLUMNS if name != "run"}
+    record = {name: value for name, value in values.items() if value is not None}
+    return {
+        name: json.loads(value) if KINDS[name] in ("texts", "mapping") else value
+        for name, value in record.items()
+    }
+
+
+def _row(found: Row[Any]) -> Measurement:
+    return row_of({**_record(found), "run": found.run})
+
+
+# ------------------------------------------------------------------ filters
+
+
+def _check_filters(filters: Iterable[str]) -> None:
+    for name in filters:
+        if name not in FILTERS:
+            raise unknown_column(name, FILTERS)
+
+
+def _condition(column: ColumnElement[Any], wanted: Any) -> ColumnElement[bool]:
+    """Equal to `wanted`, or to one of them where it is a collection; None stands for an empty column."""
+    import sqlalchemy as sql
+
+    several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes | Mapping)
+    values = [_wanted(str(column.key), value) for value in (wanted if several else (wanted,))]
+    given = [value for value in values if value is not None]
+    empty = column.is_(None) if None in values else sql.false()
+    return sql.or_(column.in_(given), empty)
+
+
+def _wanted(name: str, value: Any) -> Any:
+    try:
+        return None if value is None else canonical(name, value)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"Can't filter: {error.message}", error.hint) from None

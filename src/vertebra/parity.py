@@ -1,0 +1,56 @@
+"""Whether an engine answers what the reference answers: asked before a timing is believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vertebra.errors import InvalidInputError, MeasurementError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: precision -> the largest output error that counts as the same network.
+LIMITS: dict[str, float] = {"float32": 1e-3}
+
+
+def output_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
+    """Largest absolute difference between two sets of logits (N, num_classes), relative to the spread of
+    the reference.
+
+    The spread is the standard deviation of the reference's logits after each image's mean over the classes
+    is taken off: a constant added to all classes changes no answer, so it must not hide an error either.
+    Raises MeasurementError, with the reason, where the shapes differ or `got` isn't finite.
+    """
+    import numpy as np
+
+    if got.shape != reference.shape:
+        raise MeasurementError(f"Wrong outputs: shape {got.shape}, but {reference.shape} was expected.")
+    if not np.isfinite(got).all():
+        raise MeasurementError("Wrong outputs: they hold values that are not finite.")
+    if not np.isfinite(reference).all():
+        raise MeasurementError("The reference's own logits hold values that are not finite.")
+    expected = reference.astype(np.float64)
+    return float(np.abs(got.astype(np.float64) - expected).max() / _spread(expected))
+
+
+def check_outputs(reference: npt.NDArray[Any], got: npt.NDArray[Any], precision: str = "float32") -> float:
+    """The output error, if it is within the limit of `precision`. Raises MeasurementError if it isn't, and
+    InvalidInputError for a precision without a limit."""
+    if precision not in LIMITS:
+        raise InvalidInputError(
+            f'No limit is known for the outputs in "{precision}".',
+            f"precisions that have one: {', '.join(LIMITS)}",
+        )
+    error = output_error(reference, got)
+    if error > LIMITS[precision]:
+        raise MeasurementError(
+            f"Wrong outputs: they differ from the reference by {error:.2g} of its spread, "
+            f"and {LIMITS[precision]:.2g} is allowed in {precision}."
+        )
+    return error
+
+
+def _spread(logits: npt.NDArray[Any]) -> float:
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    # A single class has no spread: its size stands in, and 1 for all zeros.
+    return float(centred.std()) or float(abs(logits).max()) or 1.0

@@ -1,0 +1,175 @@
+"""READ: which network, under these limits? The choice, the runner-up, and why the better ones fell out.
+
+Candidates are wide rows: a network together with one way of running it. They are compared only
+where the load is the same (machine, batch size, scenario); engine, precision and threads are part
+of the choice. A limit is met when the slow end of the interval meets it; a candidate whose interval
+straddles a limit is borderline, and is named but not chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from vertebra import metrics, units
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import WideRow
+
+#: What must be equal before two candidates may be compared.
+LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate")
+
+Verdict = Literal["met", "borderline", "broken", "unknown"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on one metric, in its base unit: from above where less is better, else from below."""
+
+    metric: str
+    bound: float
+
+    @cached_property
+    def is_ceiling(self) -> bool:
+        return metrics.find(self.metric).better == "lower"
+
+    def __str__(self) -> str:
+        metric = metrics.find(self.metric)
+        return f"{metric.label} {'≤' if self.is_ceiling else '≥'} {units.show(self.bound, metric.unit)}"
+
+    def verdict(self, row: WideRow) -> Verdict:
+        """How `row` stands to this limit, by the whole of its interval."""
+        figure = row.figures.get(self.metric)
+        if figure is None:
+            return "unknown"
+        low = figure.value if figure.low is None else figure.low
+        high = figure.value if figure.high is None else figure.high
+        worst, best = (high, low) if self.is_ceiling else (low, high)
+        if self._holds(worst):
+            return "met"
+        return "borderline" if self._holds(best) else "broken"
+
+    def _holds(self, value: float) -> bool:
+        return value <= self.bound if self.is_ceiling else value >= self.bound
+
+    def miss(self, row: WideRow) -> float:
+        """How many times over the limit `row` is; 1 or less where it holds, infinite where unknown."""
+        value = row.value(self.metric)
+        if value is None:
+            return float("inf")
+        over, under = (value, self.bound) if self.is_ceiling else (self.bound, value)
+        return over / under if under > 0 else float("inf")
+
+    def reason(self, row: WideRow) -> str:
+        """Why `row` does not surely meet this limit, in words."""
+        metric = metrics.find(self.metric)
+        figure = row.figures.get(self.metric)
+        if figure is None:
+            return f"{metric.label} is not known"
+        shown = units.show(figure.value, metric.unit)
+        if figure.low is not None and figure.high is not None:
+            shown += f" ({units.show(figure.low, metric.unit)} to {units.show(figure.high, metric.unit)})"
+        return f"{metric.label} {shown}, limit {units.show(self.bound, metric.unit)}"
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A network that would have been better, and what kept it out (of its nearest form)."""
+
+    row: WideRow
+    reasons: tuple[str, ...]
+    borderline: bool
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The answer: networks that meet every limit, best first, each in its best form."""
+
+    objective: str
+    limits: tuple[Limit, ...]
+    ranked: tuple[WideRow, ...]
+    excluded: tuple[Exclusion, ...]
+
+    @property
+    def choice(self) -> WideRow | None:
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def runner_up(self) -> WideRow | None:
+        return self.ranked[1] if len(self.ranked) > 1 else None
+
+
+def pick(rows: Iterable[WideRow], limits: Sequence[Limit] = (), objective: str = "top1") -> Pick:
+    """The networks among `rows` that meet all `limits`, by `objective`, then latency, then name.
+
+    `excluded` holds the networks that rank above the choice but don't surely meet the limits, or,
+    where none meets them, all networks, the nearest miss first. Raises InvalidInputError where the
+    rows were made under different loads, or none tells the objective.
+    """
+    if metrics.find(objective).better == "neither":
+        raise InvalidInputError(f'"{objective}" has no better direction, so nothing can be picked by it.')
+    candidates = [row for row in rows if row.value(objective) is not None]
+    if not candidates:
+        raise InvalidInputError(
+            f"No row tells the {metrics.find(objective).label} of a network.", "fill the table with: vertebra survey"
+        )
+    refuse_mixed_loads(candidates)
+    meeting = [row for row in candidates if all(limit.verdict(row) == "met" for limit in limits)]
+    ranked = _best_form_of_each(meeting, objective)
+    inside = {row.model for row in ranked}
+    outside = [row for row in candidates if row.model not in inside]
+    nearest = _nearest_form_of_each(outside, limits)
+    if ranked:
+        bar = _rank(ranked[0], objective)[0]
+        better = [row for row in nearest if _rank(row, objective)[0] < bar]
+        better.sort(key=lambda row: _rank(row, objective))
+    else:
+        better = sorted(nearest, key=lambda row: _distance(row, limits))
+    return Pick(objective, tuple(limits), tuple(ranked), tuple(_exclusion(row, limits) for row in better))
+
+
+def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
+    """Raise InvalidInputError, naming the condition that differs, where `rows` aren't of one load."""
+    for name in LOAD:
+        values = {row.conditions[name] for row in rows if name in row.conditions}
+        if len(values) > 1:
+            told = ", ".join(sorted(map(str, values)))
+            raise InvalidInputError(
+                f"The rows were measured under different conditions: {name} is {told}.",
+                f"choose one, for example: --{name.replace('_', '-')} {sorted(map(str, values))[0]}",
+            )
+
+
+def _rank(row: WideRow, objective: str) -> tuple[float, float, str]:
+    value = row.value(objective)
+    assert value is not None
+    signed = -value if metrics.find(objective).better == "higher" else value
+    latency = row.value("latency")
+    return signed, float("inf") if latency is None else latency, row.model
+
+
+def _best_form_of_each(rows: Sequence[WideRow], objective: str) -> list[WideRow]:
+    best: dict[str, WideRow] = {}
+    for row in sorted(rows, key=lambda row: _rank(row, objective)):
+        best.setdefault(row.model, row)
+    return list(best.values())
+
+
+def _nearest_form_of_each(rows: Sequence[WideRow], limits: Sequence[Limit]) -> list[WideRow]:
+    nearest: dict[str, WideRow] = {}
+    for row in sorted(rows, key=lambda row: _distance(row, limits)):
+        nearest.setdefault(row.model, row)
+    return list(nearest.values())
+
+
+def _distance(row: WideRow, limits: Sequence[Limit]) -> tuple[int, float]:
+    open_limits = [limit for limit in limits if limit.verdict(row) != "met"]
+    return len(open_limits), max((limit.miss(row) for limit in open_limits), default=1.0)
+
+
+def _exclusion(row: WideRow, limits: Sequence[Limit]) -> Exclusion:
+    verdicts = [(limit, limit.verdict(row)) for limit in limits]
+    reasons = tuple(limit.reason(row) for limit, verdict in verdicts if verdict != "met")
+    borderline = all(verdict in ("met", "borderline") for _, verdict in verdicts)
+    return Exclusion(row, reasons, borderline)

@@ -1,0 +1,5 @@
+"""Figures that ship with the package, as data: published ones, and the profiles of the zoo's networks."""
+
+from vertebra.rows.profiles import Layer, Stage, layers, models, stages, totals
+
+__all__ = ["Layer", "Stage", "layers", "models", "stages", "totals"]

@@ -1,0 +1,98 @@
+"""Profiles of the zoo's networks as they ship: layers, stages and totals at native size, read without torch.
+
+`python tools/profiles.py` rewrites the file behind this module; a test holds it equal to a fresh count.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from vertebra.errors import UnknownNameError
+
+FILE = "classics_layers.json"
+
+
+class Layer(NamedTuple):
+    """One call of one module, with what it adds to its network's totals.
+
+    `name` is the module's dotted path. `output_shape` is that of the first tensor returned, the batch of 1
+    included. A module called again is a further layer without parameters.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+    activations: int
+
+    @property
+    def stage(self) -> str:
+        """The part of the network: `stem`, `stages.0`, …, `head`, or the first part of another path."""
+        parts = self.name.split(".")
+        return ".".join(parts[:2] if parts[0] == "stages" else parts[:1])
+
+
+class Stage(NamedTuple):
+    """The sum over the layers of one part of a network, in call order, and what that part gives."""
+
+    name: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+    activations: int
+
+
+def models() -> tuple[str, ...]:
+    """The networks whose profiles ship."""
+    return tuple(_shipped())
+
+
+def layers(model: str) -> list[Layer]:
+    """The layers of `model`, by its own name, at its native size. Raises UnknownNameError."""
+    return [Layer(row[0], row[1], tuple(row[2]), *row[3:]) for row in _profile(model)["layers"]]
+
+
+def stages(model: str) -> list[Stage]:
+    """The stages of `model`, by its own name, at its native size. Raises UnknownNameError."""
+    return [Stage(row[0], tuple(row[1]), *row[2:]) for row in _profile(model)["stages"]]
+
+
+def totals(model: str) -> dict[str, int]:
+    """The totals of `model` by metric, with `macs_conv`, `macs_linear` and the `input_size` they hold at."""
+    return dict(_profile(model)["totals"])
+
+
+def encode(profiles: dict[str, dict[str, Any]]) -> str:
+    """The text of the shipped file: one line a layer, so that a change reads well in a diff."""
+    return "{\n" + ",\n".join(_encode(name, one) for name, one in profiles.items()) + "\n}\n"
+
+
+def _encode(name: str, profile: dict[str, Any]) -> str:
+    stages_ = ",\n".join(_compact(row) for row in profile["stages"])
+    layers_ = ",\n".join(_compact(row) for row in profile["layers"])
+    return (
+        f'"{name}":{{"totals":{_compact(profile["totals"])},\n'
+        f'"stages":[\n{stages_}],\n"layers":[\n{layers_}]}}'
+    )
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _profile(model: str) -> dict[str, Any]:
+    shipped = _shipped()
+    if model not in shipped:
+        raise UnknownNameError.of("shipped profile", model, shipped, "vertebra list")
+    return shipped[model]
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    text = files("vertebra.rows").joinpath(FILE).read_text(encoding="utf-8")
+    shipped: dict[str, dict[str, Any]] = json.loads(text)
+    return shipped

@@ -1,0 +1,516 @@
+"""Where the table is kept: appending, filtering, merging, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vertebra.errors import InvalidInputError, TableError, UnknownNameError
+from vertebra.measurements import Measurement, Table, database, default_path
+from vertebra.measurements.record import record_of, text_of
+from vertebra.measurements.run import Run
+
+
+def params(model: str, value: float = 1.0, **columns: object) -> Measurement:
+    return Measurement(model=model, metric="params", value=value, origin="profiled", **columns)
+
+
+def latency(model: str, value: float, **columns: object) -> Measurement:
+    conditions = {"system": "box-1", "engine": "eager", "device": "cpu", "precision": "float32",
+                  "batch_size": 1, "input_size": 224}  # fmt: skip
+    return Measurement(model=model, metric="latency", value=value, origin="benched", **(conditions | columns))
+
+
+def content(table: Table) -> Counter[str]:
+    """Every row with its run, and every run's samples, as a multiset."""
+    rows = Counter(f"{row.run} {text_of(record_of(row))}" for row in table.rows())
+    return rows + Counter(f"{run.id} {run.system} {sorted(run.samples.items())}" for run in table.runs())
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "table.sqlite")
+
+
+# ------------------------------------------------------------------ appending and reading
+
+
+def test_a_row_comes_back_as_it_was_appended(table: Table) -> None:
+    row = latency(
+        "vgg16", 0.25, low=0.24, high=0.26, samples=64, grade="A", grade_reasons=("steady", "cool"), threads=2,
+        versions={"torch": "2.9", "vertebra": "0.1"}, measured_at="2026-11-22T09:00:00Z", source="here",
+    )  # fmt: skip
+    run = table.append([row], samples={"vgg16": [0.25, 0.26]})
+    (found,) = table.rows()
+    assert found.run == run
+    assert record_of(found) == record_of(row)
+    assert found.grade_reasons == ("steady", "cool")
+    assert table.samples(run) == {"vgg16": [0.25, 0.26]}
+
+
+def test_the_same_content_appended_twice_is_there_once(table: Table) -> None:
+    first = table.append([params("a"), params("b")], samples={"x": [1.0]})
+    assert table.append([params("a"), params("b", run="another")], samples={"x": [1]}) == first
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples"),
+    [([params("a", 2)], {}), ([params("a")], {"x": [1.0]}), ([params("a", measured_at="2026-11-22")], {})],
+)
+def test_other_content_is_another_run(table: Table, rows: list[Measurement], samples: dict[str, list[float]]) -> None:
+    first = table.append([params("a")])
+    assert table.append(rows, samples=samples) != first
+    assert len(table) == 2
+
+
+def test_a_run_keeps_the_description_of_its_system(table: Table) -> None:
+    from vertebra import system
+
+    here = system.describe()
+    table.append([params("a")], system=here)
+    assert table.systems()[here.id]["architecture"] == here.architecture
+    assert table.runs()[0].system == here.id
+
+
+def test_rows_come_oldest_run_first_and_in_the_order_of_appending(table: Table) -> None:
+    table.append([params("z"), params("a")])
+    time.sleep(0.001)
+    table.append([params("b")])
+    assert [row.model for row in table.rows()] == ["z", "a", "b"]
+
+
+def test_filters_take_one_value_or_several_or_none(table: Table) -> None:
+    table.append([latency("a", 1, batch_size=1), latency("a", 2, batch_size=8), latency("b", 3, threads=2)])
+    assert [row.value for row in table.rows(model="a")] == [1, 2]
+    assert [row.value for row in table.rows(batch_size=(1, 8))] == [1, 2, 3]
+    assert [row.value for row in table.rows(batch_size={8}, model=["a", "b"])] == [2]
+    assert [row.value for row in table.rows(threads=None)] == [1, 2]
+    assert [row.value for row in table.rows(threads=(None, 2))] == [1, 2, 3]
+    assert table.rows(model=()) == []
+
+
+def test_an_unknown_column_is_told_with_close_matches(table: Table) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        table.rows(batchsize=1)
+    assert 'did you mean "batch_size"' in str(raised.value.hint)
+
+
+def test_a_filter_of_the_wrong_kind_is_refused(table: Table) -> None:
+    with pytest.raises(InvalidInputError, match="batch_size is 'one'"):
+        table.rows(batch_size="one")
+
+
+def test_latest_is_the_newest_row_of_each_figure(table: Table) -> None:
+    table.append([latency("a", 1.0, measured_at="2026-01-01"), params("a")])
+    table.append([latency("a", 2.0, measured_at="2026-01-02")])
+    assert sorted(row.value for row in table.latest(metric="latency")) == [2.0]
+    assert len(table.latest()) == 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [params("a", low=float("nan")), params("a", threads=1.5), params("a", weights="\ud800"), params("a", samples=2**63)],
+    ids=["nan", "part of a thread", "no text", "too large"],
+)
+def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_appended(table: Table, row: Measurement) -> None:
+    with pytest.raises(InvalidInputError):
+        table.append([params("fine"), row])
+    assert len(table) == 0
+
+
+def test_a_run_without_rows_is_refused(table: Table) -> None:
+    with pytest.raises(InvalidInputError, match="No rows"):
+        table.append([])
+
+
+# ------------------------------------------------------------------ merging
+
+
+def test_merging_is_idempotent_and_its_order_makes_no_difference(tmp_path: Path) -> None:
+    def filled(name: str, numbers: range) -> Table:
+        table = Table(tmp_path / name)
+        for number in numbers:
+            table.append([params("a", number), params("b", number)], samples={"x": [number, 2.5]})
+        return table
+
+    left, right = filled("left", range(4)), filled("right", range(2, 7))
+    one, two = Table(tmp_path / "one"), Table(tmp_path / "two")
+    assert (one.merge(left), one.merge(right)) == (8, 6)
+    assert (two.merge(right), two.merge(left)) == (10, 4)
+    assert content(one) == content(two)
+    assert one.rows() == two.rows()
+    assert (one.merge(left), one.merge(two), one.merge(one)) == (0, 0, 0)
+    assert len(one) == 14
+
+
+def test_a_part_of_a_run_from_a_file_is_completed_by_the_whole(tmp_path: Path, table: Table) -> None:
+    table.append([params("a"), params("b"), params("c")], samples={"x": [1.0]})
+    table.write_csv(tmp_path / "part.csv", table.rows(model="b"))
+    other = Table(tmp_path / "other.sqlite")
+    assert other.read_csv(tmp_path / "part.csv") == 1
+    assert table.merge(other) == 0
+    assert other.merge(table) == 2
+    assert content(other) == content(table)
+    assert [row.model for row in other.rows()] == ["a", "b", "c"]
+
+
+def test_an_edited_row_cannot_slip_into_a_run(tmp_path: Path, table: Table) -> None:
+    table.append([params("a", 5.0)])
+    path = tmp_path / "edited.csv"
+    table.write_csv(path)
+    path.write_text(path.read_text().replace("5.0", "6.0"))
+    with pytest.raises(TableError, match="doesn't hold it"):
+        table.read_csv(path)
+    other = Table(tmp_path / "other.sqlite")
+    other.read_csv(path)  # nothing here tells that it was edited
+    for into, came in ((table, other), (other, table)):
+        with pytest.raises(TableError, match="doesn't hold it"):
+            into.merge(came)
+    assert [row.value for row in table.rows()] == [5.0]
+
+
+def test_a_run_is_whole_only_with_all_that_its_id_was_made_of() -> None:
+    run = Run.of([params("a"), params("b")], {"x": [1.0]})
+    assert run.is_whole()
+    assert not Run(run.id, run.records[:1], run.samples).is_whole()
+    assert not Run(run.id, run.records).is_whole()
+
+
+def test_any_file_of_rows_is_taken_in_by_its_ending(tmp_path: Path, table: Table) -> None:
+    table.append([params("a"), params("b")])
+    table.write_csv(tmp_path / "rows.csv")
+    table.write_json(tmp_path / "rows.json")
+    for name in ("rows.csv", "rows.json", "table.sqlite"):
+        other = Table(tmp_path / f"of {name}")
+        assert (other.take_in(tmp_path / name), other.take_in(tmp_path / name)) == (2, 0)
+    with pytest.raises(TableError, match="no such file"):
+        table.take_in(tmp_path / "absent.sqlite")
+    with pytest.raises(InvalidInputError, match="rows.txt"):
+        table.take_in(tmp_path / "rows.txt")
+
+
+# ------------------------------------------------------------------ places and files that aren't ours
+
+
+def test_the_place_is_the_path_else_the_variable_else_the_users_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERTEBRA_TABLE", str(tmp_path / "named.sqlite"))
+    assert default_path() == tmp_path / "named.sqlite"
+    assert Table(tmp_path / "given.sqlite", create=False).path == tmp_path / "given.sqlite"
+    monkeypatch.delenv("VERTEBRA_TABLE")
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        assert default_path() == tmp_path / "vertebra" / "table.sqlite"
+    assert default_path().parts[-2:] == ("vertebra", "table.sqlite")
+
+
+def test_reading_a_table_that_does_not_exist_leaves_no_litter(tmp_path: Path) -> None:
+    table = Table(tmp_path / "folder" / "table.sqlite", create=False)
+    assert (table.rows(), table.latest(), table.systems(), table.samples("x"), len(table)) == ([], [], {}, {}, 0)
+    assert list(tmp_path.iterdir()) == []
+    table.append([params("a")])
+    assert len(table) == 1
+
+
+def test_an_empty_file_is_an_empty_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.sqlite"
+    path.touch()
+    assert Table(path, create=False).rows() == []
+    Table(path).append([params("a")])
+    assert len(Table(path)) == 1
+
+
+def _foreign_database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE meta (name TEXT, value TEXT)")
+        database.execute("INSERT INTO meta VALUES ('product', 'somebody else''s')")
+        database.commit()
+
+
+def _foreign_write_ahead_database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE songs (title TEXT)")
+        database.commit()
+
+
+def _newer(path: Path) -> None:
+    Table(path).append([params("a")])
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
+        database.commit()
+
+
+def _damaged(path: Path) -> None:
+    Table(path).append([params("a")])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_foreign_database, "no table of measurements"),
+        (_foreign_write_ahead_database, "no table of measurements"),
+        (lambda path: path.write_text("a letter to a friend, longer than a header"), "no table of measurements"),
+        (lambda path: path.write_bytes(b"SQLite format 3\x00"), "Can't use|no table"),
+        (_newer, "written by a newer vertebra"),
+        (_damaged, "damaged|no table"),
+    ],
+    ids=["database", "write-ahead database", "text", "header alone", "newer", "damaged"],
+)
+def test_a_file_that_is_not_ours_to_write_is_refused_and_left_untouched(
+    tmp_path: Path, make: object, message: str
+) -> None:
+    path = tmp_path / "table.sqlite"
+    make(path)  # type: ignore[operator]
+    before = path.read_bytes()
+    for attempt in (lambda: Table(path), lambda: Table(path, create=False).rows(),
+                    lambda: Table(path, create=False).append([params("b")])):  # fmt: skip
+        with pytest.raises(TableError, match=message) as raised:
+            attempt()
+        assert raised.value.hint
+    assert path.read_bytes() == before
+
+
+def test_a_folder_and_a_path_through_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "table.sqlite"):
+        for create in (True, False):
+            with pytest.raises(TableError):
+                Table(path, create=create).rows()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[None]:
+    """Permissions don't bind the superuser."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("no permissions of this kind here")
+    superuser = os.geteuid() == 0
+    if superuser:
+        os.seteuid(65534)
+    yield
+    if superuser:
+        os.seteuid(0)
+
+
+def test_a_table_that_may_only_be_read_is_read_and_not_written(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "table.sqlite"
+    Table(path).append([params("a")])
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    before = path.read_bytes()
+    request.getfixturevalue("as_nobody")
+    if not os.access(path, os.R_OK):
+        pytest.skip("this folder can't be shown to another user")
+    assert len(Table(path, create=False)) == 1
+    with pytest.raises(TableError, match="may not be written"):
+        Table(path)
+    with pytest.raises(TableError):
+        Table(tmp_path / "new" / "table.sqlite")
+    assert path.read_bytes() == before
+
+
+FULL_DISK = """
+import resource, sys
+from vertebra.errors import TableError
+from vertebra.measurements import Measurement, Table
+path, room = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+rows = [Measurement(model=f"m{n}", metric="params", value=n, origin="profiled", source="x" * 500) for n in range(2000)]
+try:
+    Table(path).append(rows)
+except TableError as error:
+    print(error.message, "|", error.hint)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files can't be limited in size")
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_full_disk_is_one_clear_error_and_nothing_is_half_written(tmp_path: Path, existing: bool) -> None:
+    path = tmp_path / "table.sqlite"
+    if existing:
+        Table(path).append([params("kept")])
+    before = path.read_bytes() if existing else b""
+    room = len(before) + 100_000 if existing else 20_000
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path), str(room)], capture_output=True, text=True,
+                          env=_environment(), check=False)  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert "table.sqlite" in done.stdout
+    assert "| " in done.stdout
+    assert path.read_bytes() == before
+    assert [row.model for row in Table(path, create=False).rows()] == (["kept"] if existing else [])
+
+
+# ------------------------------------------------------------------ layouts
+
+
+def test_an_older_table_is_taken_through_the_steps_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.sqlite"
+    Table(path).append([params("a")])
+    steps = [
+        lambda connection: connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN note TEXT"),
+        lambda connection: connection.exec_driver_sql("UPDATE runs SET note = 'taken over'"),
+    ]
+    monkeypatch.setattr(database, "MIGRATIONS", tuple(steps))
+    assert [row.model for row in Table(path, create=False).rows()] == ["a"]
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT note FROM runs").fetchall() == [("taken over",)]
+        assert raw.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() == ("3",)
+    Table(path).append([params("b")])  # a second opening takes no step again
+    assert len(Table(path)) == 2
+    monkeypatch.undo()
+    with pytest.raises(TableError, match="newer"):
+        Table(path)
+
+
+def test_a_step_that_fails_leaves_the_older_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "table.sqlite"
+    Table(path).append([params("a")])
+    before = path.read_bytes()
+    steps = [
+        lambda connection: connection.exec_driver_sql("DROP TABLE samples"),
+        lambda connection: connection.exec_driver_sql("ALTER TABLE absent ADD COLUMN note TEXT"),
+    ]
+    monkeypatch.setattr(database, "MIGRATIONS", tuple(steps))
+    with pytest.raises(TableError):
+        Table(path)
+    assert path.read_bytes() == before
+
+
+def test_the_layout_of_version_1_stands_still() -> None:
+    """Whoever changes a column adds a step to MIGRATIONS, and the new layout here."""
+    tables = {name: [column.name for column in table.columns] for name, table in database.layout().tables.items()}
+    assert (database.schema_version(), tables) == (
+        1,
+        {
+            "meta": ["name", "value"],
+            "systems": ["id", "description"],
+            "runs": ["id", "created_at", "system"],
+            "measurements": [
+                "run", "ordinal", "model", "metric", "value", "origin", "weights", "low", "high", "samples",
+                "grade", "grade_reasons", "dataset", "split", "protocol", "input_size", "batch_size", "precision",
+                "engine", "provider", "device", "layout", "threads", "streams", "scenario", "arrival_rate",
+                "system", "source", "convention", "disputed", "versions", "measured_at",
+            ],
+            "samples": ["run", "name", "samples"],
+        },
+    )  # fmt: skip
+
+
+def test_a_run_id_never_changes_for_the_same_content() -> None:
+    """Tables of two releases merge only if both call the same run the same."""
+    row = Measurement(model="a", metric="params", value=1, origin="profiled", grade_reasons=("x",), versions={"t": "2"})
+    content = (
+        '{"rows":[{"grade_reasons":["x"],"metric":"params","model":"a","origin":"profiled","value":1.0,'
+        '"versions":{"t":"2"}}],"samples":{"s":[0.5]},"system":null}'
+    )
+    import hashlib
+
+    assert Run.of([row], {"s": [0.5]}).id == hashlib.sha256(content.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------ several processes, and killed ones
+
+
+WRITER = """
+import sys
+from vertebra.measurements import Measurement, Table
+path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+table = Table(path)
+for number in range(count):
+    rows = [Measurement(model=f"{name}-{n}", metric="params", value=number, origin="profiled") for n in range(ROWS)]
+    print(table.append(rows, samples={"x": [float(n) for n in range(300)]}), flush=True)
+"""
+
+
+def _environment() -> dict[str, str]:
+    import vertebra
+
+    source = str(Path(vertebra.measurements.__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": source}
+
+
+def _writer(path: Path, name: str, count: int, rows: int = 3) -> subprocess.Popen[str]:
+    code = WRITER.replace("ROWS", str(rows))
+    return subprocess.Popen([sys.executable, "-c", code, str(path), name, str(count)], stdout=subprocess.PIPE,
+                            text=True, env=_environment())  # fmt: skip
+
+
+def _integrity(path: Path) -> str:
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        return str(raw.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def test_four_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "table.sqlite"  # none of them finds a table yet: its making is contended too
+    writers = [_writer(path, f"writer{number}", 25) for number in range(4)]
+    told = [writer.communicate(timeout=120)[0].split() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0, 0]
+    runs = {run.id: run for run in Table(path).runs()}
+    assert set(runs) == {run for ids in told for run in ids}
+    assert len(runs) == 100
+    assert all(run.is_whole() for run in runs.values())
+    assert len(Table(path)) == 300
+    assert _integrity(path) == "ok"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_writer_loses_no_committed_row(tmp_path: Path) -> None:
+    path = tmp_path / "table.sqlite"
+    chance = random.Random(20261122)
+    committed: set[str] = set()
+    for number in range(10):
+        writer = _writer(path, f"writer{number}", 100_000, rows=20)
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.15))
+        writer.send_signal(signal.SIGKILL)
+        rest, _ = writer.communicate(timeout=60)
+        assert writer.returncode == -signal.SIGKILL
+        committed |= {line for line in (first + rest).splitlines() if len(line) == 64}
+        assert _integrity(path) == "ok"
+    runs = {run.id: run for run in Table(path).runs()}
+    assert committed <= set(runs)
+    assert len(committed) >= 10
+    # killed between its commit and telling of it, a writer may have left one run more, a whole one
+    assert len(runs) <= len(committed) + 10
+    assert all(run.is_whole() and len(run.records) == 20 for run in runs.values())
+    assert len(Table(path)) == 20 * len(runs)
+
+
+def test_importing_the_table_imports_no_other_package() -> None:
+    code = (
+        "import sys; standard = set(sys.stdlib_module_names); import vertebra.measurements; "
+        "print(sorted({name.partition('.')[0] for name in sys.modules} - standard - {'vertebra'}))"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=_environment(), check=True)
+    assert done.stdout.strip() in ("[]", "['__main__']")
+
+
+def test_every_column_is_explained_in_the_documentation() -> None:
+    from vertebra.measurements import COLUMNS
+
+    text = (Path(__file__).parents[1] / "docs" / "table.md").read_text(encoding="utf-8")
+    assert [name for name in COLUMNS if f"| `{name}` |" not in text] == []

@@ -1,0 +1,103 @@
+"""The pick under limits, on rows whose answer can be seen by eye."""
+
+from __future__ import annotations
+
+import pytest
+
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.recommendation import Limit, pick
+
+HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
+
+
+def network(model: str, top1: float, latency_ms: float, *, spread_ms: float = 0.0, **more: object) -> list[Measurement]:
+    where = {**HERE, "engine": "onnxruntime", **more}
+    span = {"low": (latency_ms - spread_ms) / 1e3, "high": (latency_ms + spread_ms) / 1e3} if spread_ms else {}
+    return [
+        Measurement(model=model, metric="top1", value=top1, origin="published", dataset="imagenet-1k", split="val"),
+        Measurement(model=model, metric="latency", value=latency_ms / 1e3, origin="benched", **span, **where),
+    ]
+
+
+def candidates(*networks: list[Measurement]) -> list[WideRow]:
+    return wide(row for rows in networks for row in rows)
+
+
+SMALL, MIDDLE, LARGE = network("small", 0.60, 5), network("middle", 0.70, 20), network("large", 0.80, 100)
+
+
+def test_without_limits_the_most_accurate_wins():
+    assert pick(candidates(SMALL, LARGE, MIDDLE)).choice.model == "large"
+
+
+def test_a_limit_keeps_out_what_is_better_and_says_why():
+    picked = pick(candidates(SMALL, MIDDLE, LARGE), [Limit("latency", 0.05)])
+    assert [row.model for row in picked.ranked] == ["middle", "small"]
+    assert picked.runner_up.model == "small"
+    (excluded,) = picked.excluded
+    assert excluded.row.model == "large"
+    assert excluded.reasons == ("latency 100 ms, limit 50.0 ms",)
+    assert not excluded.borderline
+
+
+def test_an_interval_that_straddles_the_limit_is_borderline_and_not_chosen():
+    straddling = network("large", 0.80, 49, spread_ms=2)
+    picked = pick(candidates(SMALL, straddling), [Limit("latency", 0.05)])
+    assert picked.choice.model == "small"
+    assert [item.borderline for item in picked.excluded] == [True]
+
+
+def test_the_slow_end_of_the_interval_must_meet_a_frame_rate():
+    rows = candidates(network("a", 0.7, 32, spread_ms=2))
+    assert Limit("fps", 30).verdict(rows[0]) == "borderline"
+    assert Limit("fps", 29).verdict(rows[0]) == "met"
+    assert Limit("fps", 34).verdict(rows[0]) == "broken"
+
+
+def test_each_network_stands_once_in_its_best_form():
+    slow = network("middle", 0.70, 60, engine="eager")
+    picked = pick(candidates(MIDDLE, slow, SMALL))
+    assert [(row.model, row.conditions["engine"]) for row in picked.ranked] == [
+        ("middle", "onnxruntime"),
+        ("small", "onnxruntime"),
+    ]
+
+
+def test_equal_accuracy_goes_to_the_faster():
+    assert pick(candidates(network("a", 0.7, 9), network("b", 0.7, 8))).choice.model == "b"
+
+
+def test_what_was_not_measured_is_excluded_with_that_reason():
+    unknown = [row for row in LARGE if row.metric == "top1"]
+    picked = pick(candidates(SMALL, unknown), [Limit("latency", 0.05)])
+    assert picked.choice.model == "small"
+    assert picked.excluded[0].reasons == ("latency is not known",)
+
+
+def test_limits_that_nothing_meets_name_the_nearest_miss_first():
+    picked = pick(candidates(LARGE, SMALL, MIDDLE), [Limit("latency", 0.001)])
+    assert picked.choice is None
+    assert [item.row.model for item in picked.excluded] == ["small", "middle", "large"]
+
+
+def test_another_objective_ranks_by_its_own_direction():
+    assert pick(candidates(SMALL, MIDDLE, LARGE), objective="latency").choice.model == "small"
+    assert pick(candidates(SMALL, MIDDLE, LARGE), objective="fps").choice.model == "small"
+
+
+@pytest.mark.parametrize(("condition", "value"), [("system", "there"), ("batch_size", 8), ("scenario", "offline")])
+def test_rows_of_different_loads_are_refused_by_name(condition, value):
+    other = network("other", 0.9, 1, **{"scenario": "single-stream", condition: value})
+    same = network("same", 0.9, 1, scenario="single-stream")
+    with pytest.raises(InvalidInputError, match=condition):
+        pick(candidates(same, other))
+
+
+def test_an_objective_without_direction_or_rows_is_refused():
+    with pytest.raises(InvalidInputError, match="no better direction"):
+        pick(candidates(SMALL), objective="model_stat_params")
+    with pytest.raises(InvalidInputError, match="No row tells"):
+        pick(candidates(SMALL), objective="top5")
+    with pytest.raises(UnknownNameError, match="top9"):
+        pick(candidates(SMALL), objective="top9")

@@ -27,8 +27,14 @@ def params(model: str, value: float = 1.0, **columns: object) -> Measurement:
 
 
 def latency(model: str, value: float, **columns: object) -> Measurement:
-    conditions = {"system": "box-1", "engine": "eager", "device": "cpu", "precision": "float32",
-                  "batch_size": 1, "input_size": 224}  # fmt: skip
+    conditions = {
+        "system": "box-1",
+        "engine": "eager",
+        "device": "cpu",
+        "precision": "float32",
+        "batch_size": 1,
+        "input_size": 224,
+    }
     return Measurement(model=model, metric="latency", value=value, origin="benched", **(conditions | columns))
 
 
@@ -48,9 +54,18 @@ def table(tmp_path: Path) -> Table:
 
 def test_a_row_comes_back_as_it_was_appended(table: Table) -> None:
     row = latency(
-        "vgg16", 0.25, low=0.24, high=0.26, samples=64, grade="A", grade_reasons=("steady", "cool"), threads=2,
-        versions={"torch": "2.9", "vertebra": "0.1"}, measured_at="2026-11-22T09:00:00Z", source="here",
-    )  # fmt: skip
+        "vgg16",
+        0.25,
+        low=0.24,
+        high=0.26,
+        samples=64,
+        grade="A",
+        grade_reasons=("steady", "cool"),
+        threads=2,
+        versions={"torch": "2.9", "vertebra": "0.1"},
+        measured_at="2026-11-22T09:00:00Z",
+        source="here",
+    )
     run = table.append([row], samples={"vgg16": [0.25, 0.26]})
     (found,) = table.rows()
     assert found.run == run
@@ -69,7 +84,9 @@ def test_the_same_content_appended_twice_is_there_once(table: Table) -> None:
     ("rows", "samples"),
     [([params("a", 2)], {}), ([params("a")], {"x": [1.0]}), ([params("a", measured_at="2026-11-22")], {})],
 )
-def test_other_content_is_another_run(table: Table, rows: list[Measurement], samples: dict[str, list[float]]) -> None:
+def test_other_content_is_another_run(
+    table: Table, rows: list[Measurement], samples: dict[str, list[float]]
+) -> None:
     first = table.append([params("a")])
     assert table.append(rows, samples=samples) != first
     assert len(table) == 2
@@ -121,10 +138,17 @@ def test_latest_is_the_newest_row_of_each_figure(table: Table) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [params("a", low=float("nan")), params("a", threads=1.5), params("a", weights="\ud800"), params("a", samples=2**63)],
+    [
+        params("a", low=float("nan")),
+        params("a", threads=1.5),
+        params("a", weights="\ud800"),
+        params("a", samples=2**63),
+    ],
     ids=["nan", "part of a thread", "no text", "too large"],
 )
-def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_appended(table: Table, row: Measurement) -> None:
+def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_appended(
+    table: Table, row: Measurement
+) -> None:
     with pytest.raises(InvalidInputError):
         table.append([params("fine"), row])
     assert len(table) == 0
@@ -197,7 +221,7 @@ def test_any_file_of_rows_is_taken_in_by_its_ending(tmp_path: Path, table: Table
         assert (other.take_in(tmp_path / name), other.take_in(tmp_path / name)) == (2, 0)
     with pytest.raises(TableError, match="no such file"):
         table.take_in(tmp_path / "absent.sqlite")
-    with pytest.raises(InvalidInputError, match="rows.txt"):
+    with pytest.raises(InvalidInputError, match=r"rows\.txt"):
         table.take_in(tmp_path / "rows.txt")
 
 
@@ -219,7 +243,13 @@ def test_the_place_is_the_path_else_the_variable_else_the_users_data_folder(
 
 def test_reading_a_table_that_does_not_exist_leaves_no_litter(tmp_path: Path) -> None:
     table = Table(tmp_path / "folder" / "table.sqlite", create=False)
-    assert (table.rows(), table.latest(), table.systems(), table.samples("x"), len(table)) == ([], [], {}, {}, 0)
+    assert (table.rows(), table.latest(), table.systems(), table.samples("x"), len(table)) == (
+        [],
+        [],
+        {},
+        {},
+        0,
+    )
     assert list(tmp_path.iterdir()) == []
     table.append([params("a")])
     assert len(table) == 1
@@ -265,7 +295,10 @@ def _damaged(path: Path) -> None:
     [
         (_foreign_database, "no table of measurements"),
         (_foreign_write_ahead_database, "no table of measurements"),
-        (lambda path: path.write_text("a letter to a friend, longer than a header"), "no table of measurements"),
+        (
+            lambda path: path.write_text("a letter to a friend, longer than a header"),
+            "no table of measurements",
+        ),
         (lambda path: path.write_bytes(b"SQLite format 3\x00"), "Can't use|no table"),
         (_newer, "written by a newer vertebra"),
         (_damaged, "damaged|no table"),
@@ -278,8 +311,11 @@ def test_a_file_that_is_not_ours_to_write_is_refused_and_left_untouched(
     path = tmp_path / "table.sqlite"
     make(path)  # type: ignore[operator]
     before = path.read_bytes()
-    for attempt in (lambda: Table(path), lambda: Table(path, create=False).rows(),
-                    lambda: Table(path, create=False).append([params("b")])):  # fmt: skip
+    for attempt in (
+        lambda: Table(path),
+        lambda: Table(path, create=False).rows(),
+        lambda: Table(path, create=False).append([params("b")]),
+    ):
         with pytest.raises(TableError, match=message) as raised:
             attempt()
         assert raised.value.hint
@@ -319,7 +355,7 @@ def test_a_table_that_may_only_be_read_is_read_and_not_written(
     tmp_path.chmod(0o555)
     before = path.read_bytes()
     request.getfixturevalue("as_nobody")
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK, effective_ids=True):
         pytest.skip("this folder can't be shown to another user")
     assert len(Table(path, create=False)) == 1
     with pytest.raises(TableError, match="may not be written"):
@@ -335,9 +371,9 @@ from vertebra.errors import TableError
 from vertebra.measurements import Measurement, Table
 path, room = sys.argv[1], int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-rows = [Measurement(model=f"m{n}", metric="params", value=n, origin="profiled", source="x" * 500) for n in range(2000)]
+row = Measurement(model="big", metric="params", value=1, origin="profiled", source="x" * 500)
 try:
-    Table(path).append(rows)
+    Table(path).append([row] * 2000)
 except TableError as error:
     print(error.message, "|", error.hint)
     sys.exit(7)
@@ -352,8 +388,13 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_half_written(tmp_path: Pa
         Table(path).append([params("kept")])
     before = path.read_bytes() if existing else b""
     room = len(before) + 100_000 if existing else 20_000
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path), str(room)], capture_output=True, text=True,
-                          env=_environment(), check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path), str(room)],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        check=False,
+    )
     assert done.returncode == 7, done.stderr
     assert "table.sqlite" in done.stdout
     assert "| " in done.stdout
@@ -385,7 +426,9 @@ def test_an_older_table_is_taken_through_the_steps_that_it_lacks(
         Table(path)
 
 
-def test_a_step_that_fails_leaves_the_older_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_fails_leaves_the_older_table_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "table.sqlite"
     Table(path).append([params("a")])
     before = path.read_bytes()
@@ -401,7 +444,9 @@ def test_a_step_that_fails_leaves_the_older_table_as_it_was(tmp_path: Path, monk
 
 def test_the_layout_of_version_1_stands_still() -> None:
     """Whoever changes a column adds a step to MIGRATIONS, and the new layout here."""
-    tables = {name: [column.name for column in table.columns] for name, table in database.layout().tables.items()}
+    tables = {
+        name: [column.name for column in table.columns] for name, table in database.layout().tables.items()
+    }
     assert (database.schema_version(), tables) == (
         1,
         {
@@ -409,19 +454,49 @@ def test_the_layout_of_version_1_stands_still() -> None:
             "systems": ["id", "description"],
             "runs": ["id", "created_at", "system"],
             "measurements": [
-                "run", "ordinal", "model", "metric", "value", "origin", "weights", "low", "high", "samples",
-                "grade", "grade_reasons", "dataset", "split", "protocol", "input_size", "batch_size", "precision",
-                "engine", "provider", "device", "layout", "threads", "streams", "scenario", "arrival_rate",
-                "system", "source", "convention", "disputed", "versions", "measured_at",
+                "run",
+                "ordinal",
+                "model",
+                "metric",
+                "value",
+                "origin",
+                "weights",
+                "low",
+                "high",
+                "samples",
+                "grade",
+                "grade_reasons",
+                "dataset",
+                "split",
+                "protocol",
+                "input_size",
+                "batch_size",
+                "precision",
+                "engine",
+                "provider",
+                "device",
+                "layout",
+                "threads",
+                "streams",
+                "scenario",
+                "arrival_rate",
+                "system",
+                "source",
+                "convention",
+                "disputed",
+                "versions",
+                "measured_at",
             ],
             "samples": ["run", "name", "samples"],
         },
-    )  # fmt: skip
+    )
 
 
 def test_a_run_id_never_changes_for_the_same_content() -> None:
     """Tables of two releases merge only if both call the same run the same."""
-    row = Measurement(model="a", metric="params", value=1, origin="profiled", grade_reasons=("x",), versions={"t": "2"})
+    row = Measurement(
+        model="a", metric="params", value=1, origin="profiled", grade_reasons=("x",), versions={"t": "2"}
+    )
     content = (
         '{"rows":[{"grade_reasons":["x"],"metric":"params","model":"a","origin":"profiled","value":1.0,'
         '"versions":{"t":"2"}}],"samples":{"s":[0.5]},"system":null}'
@@ -440,7 +515,8 @@ from vertebra.measurements import Measurement, Table
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 table = Table(path)
 for number in range(count):
-    rows = [Measurement(model=f"{name}-{n}", metric="params", value=number, origin="profiled") for n in range(ROWS)]
+    models = [f"{name}-{n}" for n in range(ROWS)]
+    rows = [Measurement(model=model, metric="params", value=number, origin="profiled") for model in models]
     print(table.append(rows, samples={"x": [float(n) for n in range(300)]}), flush=True)
 """
 
@@ -454,8 +530,12 @@ def _environment() -> dict[str, str]:
 
 def _writer(path: Path, name: str, count: int, rows: int = 3) -> subprocess.Popen[str]:
     code = WRITER.replace("ROWS", str(rows))
-    return subprocess.Popen([sys.executable, "-c", code, str(path), name, str(count)], stdout=subprocess.PIPE,
-                            text=True, env=_environment())  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path), name, str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
 
 
 def _integrity(path: Path) -> str:
@@ -505,7 +585,9 @@ def test_importing_the_table_imports_no_other_package() -> None:
         "import sys; standard = set(sys.stdlib_module_names); import vertebra.measurements; "
         "print(sorted({name.partition('.')[0] for name in sys.modules} - standard - {'vertebra'}))"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=_environment(), check=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, env=_environment(), check=True
+    )
     assert done.stdout.strip() in ("[]", "['__main__']")
 
 

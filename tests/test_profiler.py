@@ -259,6 +259,21 @@ def test_a_shared_parameter_is_counted_once() -> None:
     assert profile.layers[-1].params == 3
 
 
+class Borrowing(nn.Module):
+    def __init__(self, lender: nn.Linear) -> None:
+        super().__init__()
+        self.lender = lender
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.linear(images, self.lender.weight)
+
+
+def test_a_parameter_whose_owner_is_never_called_belongs_to_its_first_user() -> None:
+    lender = nn.Linear(4, 4, bias=False)
+    profile = profile_of(nn.Sequential(Borrowing(lender), Borrowing(lender)), 4)
+    assert [(layer.name, layer.params) for layer in profile.layers] == [("0", 16), ("1", 0)]
+
+
 class Auxiliary(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -27,6 +27,15 @@ NAMES = [model.name for model in models()]
 FAMILIES = ["alexnet", "squeezenet1_1", "vgg11", "darknet53", "senet154_vd", "resnet18_acnet"]
 
 
+def grid(quick: list[str]) -> list[Any]:
+    """Every network, those that are not `quick` marked slow."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+
+REAL = grid([*FAMILIES, "resnet18_acnet_deploy"])
+SHAPES = grid([name for name in NAMES if "101" not in name and "152" not in name])
+
+
 def meta(name: str, **options: Any) -> Any:
     """The network without memory: shapes go through it as through a real one."""
     with torch.device("meta"):
@@ -38,10 +47,10 @@ def images(*shape: int, seed: int = 0) -> Tensor:
 
 
 def small_size(name: str) -> int:
-    return max(64, find(name).min_size)
+    return max(32, find(name).min_size)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=REAL)
 def network(request: pytest.FixtureRequest) -> Any:
     """A seeded network of 7 classes; module-scoped, so that tests share it and few stand in memory."""
     return build(request.param, num_classes=7, seed=0).eval()
@@ -93,23 +102,22 @@ def test_every_parameter_gets_a_gradient(network: Any, name: str) -> None:
 # Every network, by shapes alone.
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 65, 96), (2, 224, 224)])
-def test_the_features_are_those_announced(name: str, shape: tuple[int, int, int]) -> None:
-    batch, height, width = shape
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_features_are_those_announced(name: str) -> None:
     network = meta(name, num_classes=11, in_channels=5)
-    outputs = network.forward_stages(torch.empty(batch, 5, height, width, device="meta"))
-    assert len(outputs) == len(network.feature_info) >= 3
-    for output, (stage, channels, reduction) in zip(outputs, network.feature_info, strict=True):
-        assert output.shape[:2] == (batch, channels)
-        assert network.get_submodule(stage) is not None
-        # Floor rounding and unpadded stems lose a few pixels of the quotient, never gain more than one.
-        for side, full in ((output.shape[2], height), (output.shape[3], width)):
-            assert full / reduction - 3 <= side <= full / reduction + 1
-    assert network(torch.empty(batch, 5, height, width, device="meta")).shape == (batch, 11)
+    for batch, height, width in ((1, 224, 224), (3, 65, 96)):
+        outputs = network.forward_stages(torch.empty(batch, 5, height, width, device="meta"))
+        assert network.forward_head(outputs[-1]).shape == (batch, 11)
+        assert len(outputs) == len(network.feature_info) >= 3
+        for output, (stage, channels, reduction) in zip(outputs, network.feature_info, strict=True):
+            assert output.shape[:2] == (batch, channels)
+            assert network.get_submodule(stage) is not None
+            # Floor rounding and unpadded stems lose a few pixels of the quotient, never gain more than one.
+            for side, full in ((output.shape[2], height), (output.shape[3], width)):
+                assert full / reduction - 3 <= side <= full / reduction + 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_the_smallest_size_works_and_one_less_is_refused(name: str) -> None:
     network, least = meta(name), find(name).min_size
     assert network.min_size == least
@@ -121,7 +129,7 @@ def test_the_smallest_size_works_and_one_less_is_refused(name: str) -> None:
         assert f"{least}x{least}" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_min_size_is_set_by_the_layers_not_by_the_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, least = meta(name), find(name).min_size
     monkeypatch.setattr(network, "min_size", 0)
@@ -129,7 +137,7 @@ def test_min_size_is_set_by_the_layers_not_by_the_check(name: str, monkeypatch: 
         network(torch.empty(1, 3, least - 1, least - 1, device="meta"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_resetting_the_head_changes_the_last_layer_only(name: str) -> None:
     network = meta(name)
     before = dict(network.named_parameters())
@@ -143,7 +151,7 @@ def test_resetting_the_head_changes_the_last_layer_only(name: str) -> None:
     assert network(torch.empty(2, 3, size, size, device="meta")).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPES)
 def test_operations_are_counted_without_memory(name: str) -> None:
     network = meta(name)
     with FlopCounterMode(display=False) as counter:
@@ -214,10 +222,7 @@ def exported_onnx(name: str, folder: Path) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "squeezenet1_1" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
-)
+@pytest.mark.parametrize("name", grid(["squeezenet1_1"]))
 def test_an_onnx_export_with_dynamic_batch_gives_the_same(name: str, tmp_path: Path) -> None:
     for ours, theirs in exported_onnx(name, tmp_path):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)

@@ -66,21 +66,12 @@ def cite(*files: str | Path, table: TableLike = None) -> int:
     """
     into = _open(table)
     if files:
-        return sum(_take_in(into, Path(file)) for file in files)
+        return sum(into.take_in(file) for file in files)
     from vertebra import citations
 
-    before = len(into.rows(origin="published"))
+    before = len(into)
     into.append(citations.paddleclas())
-    return len(into.rows(origin="published")) - before
-
-
-def _take_in(into: Table, file: Path) -> int:
-    readers = {".csv": into.read_csv, ".json": into.read_json, ".parquet": into.read_parquet}
-    if file.suffix in (".sqlite", ".db"):
-        if not file.is_file():
-            raise InvalidInputError(f"There is no file {file}.", "name a table that exists")
-        return into.merge(Table(file, create=False))
-    return _by_suffix(file, readers)(file)
+    return len(into) - before
 
 
 def write(rows: Iterable[Measurement], file: str | Path) -> None:

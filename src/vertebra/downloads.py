@@ -1,8 +1,8 @@
 """Files from the network, fetched once: resumed, checked, and complete in the cache or not there at all.
 
-`fetch(url)` gives the path of the file in the user's cache. Only https is spoken, and http to this very machine.
-Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`); VERTEBRA_OFFLINE=1 forbids the network, and
-VERTEBRA_CACHE names another folder for the cache.
+`fetch(url)` gives the path of the file in the user's cache. Only https is spoken, and http to this very
+machine. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`); VERTEBRA_OFFLINE=1 forbids the
+network, and VERTEBRA_CACHE names another folder for the cache.
 """
 
 from __future__ import annotations
@@ -120,9 +120,10 @@ def fetch(
 ) -> Path:
     """The path of the wanted file in the cache, downloaded if it isn't there.
 
-    A copy in the cache is checked each time: against the digest given, and against the one that it had when it came.
-    A transfer that breaks or stalls for `timeout_s` is taken up where it stopped, up to `attempts` times in a row
-    without a mebibyte of progress, also by a later process. Two processes that want one file fetch it once.
+    A copy in the cache is checked each time: against the digest given, and against the one that it had when
+    it first came. A transfer that breaks or stalls for `timeout_s` is taken up where it stopped, also by a
+    later process; `attempts` in a row without a mebibyte of progress end it. Two processes that want one file
+    fetch it once.
     Raises DownloadError.
     """
     wanted = Wanted(url=wanted) if isinstance(wanted, str) else wanted
@@ -159,10 +160,12 @@ def _check_address(url: str) -> None:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
         raise DownloadError(f"{url} is no address: {error}.", "give an https address, or a file") from error
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))):
+    host = parts.hostname
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
         return
     raise DownloadError(
-        f"{url} is not fetched: only https is, and http from this machine.", "give an https address, or a file"
+        f"{url} is not fetched: only https is, and http from this machine.",
+        "give an https address, or a file",
     )
 
 
@@ -188,7 +191,8 @@ def _unwritable(path: Path, error: OSError) -> DownloadError:
             f"There is no space left for {path}.", "free some, or name another folder with VERTEBRA_CACHE"
         )
     return DownloadError(
-        f"Can't write to {path}: {error.strerror or error}.", "name a folder that may be written with VERTEBRA_CACHE"
+        f"Can't write to {path}: {error.strerror or error}.",
+        "name a folder that may be written with VERTEBRA_CACHE",
     )
 
 
@@ -277,9 +281,10 @@ class _Transfer:
             if faults:
                 self._forget()
                 raise DownloadError(
-                    f"What {self.wanted.url} gave is not the file expected: {'; '.join(faults)}. It was removed.",
-                    "try later; if it stays so, the published file has changed: find out why before you use it, "
-                    f"then give its sha256 or delete {self.path.parent}",
+                    f"What {self.wanted.url} gave is not the file expected: {'; '.join(faults)}. "
+                    "It was removed.",
+                    "try later; if it stays so, the published file has changed: find out why before you use "
+                    f"it, then give its sha256 or delete {self.path.parent}",
                 )
             self._finish()
         except OSError as error:  # the network's are caught where they arise: this is the disk
@@ -296,8 +301,9 @@ class _Transfer:
                 failures = 1 if self._have() - before >= ENOUGH_BYTES else failures + 1
                 if failures >= attempts:
                     raise DownloadError(
-                        f"Fetching {self.wanted.url} failed {failures} times in a row, at last because {error}.",
-                        "check the connection and HTTPS_PROXY and call again: what has come is kept; " + _BY_HAND,
+                        f"Fetching {self.wanted.url} failed {failures} times in a row: {error}.",
+                        "check the connection and HTTPS_PROXY and call again (what has come is kept), "
+                        + _BY_HAND,
                     ) from error
                 time.sleep(min(error.pause_s or 0.5 * 2 ** (failures - 1), LONGEST_PAUSE_S))
 
@@ -351,9 +357,8 @@ class _Transfer:
             raise _Broken("the server could not resume") from error
         if error.code in _TRANSIENT:
             pause = error.headers.get("Retry-After", "")
-            raise _Broken(
-                f"the server answered {error.code} ({error.reason})", float(pause) if pause.isdecimal() else None
-            ) from error
+            pause_s = float(pause) if pause.isdecimal() else None
+            raise _Broken(f"the server answered {error.code} ({error.reason})", pause_s) from error
         raise DownloadError(
             f"{self.wanted.url} answered {error.code} ({error.reason}).",
             "the file has moved or is not public: look for it at its publisher's, and give the file's path",

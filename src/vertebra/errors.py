@@ -6,6 +6,7 @@ VertebraError                     anything a user can mend; printed without a tr
 ├── MissingRuntimeError           an optional library that isn't installed
 ├── TableError                    the table of measurements can't be read or written
 ├── BundleError                   a Bundle that is broken, tampered with or foreign
+├── ImageError                    a picture that can't be read: damaged, empty, too large, no picture at all
 ├── WeightsError                  trained parameters that can't be read or don't fit
 ├── DownloadError                 a file that can't be fetched, or isn't the one expected
 └── MeasurementError              a case that gave no figure: crash, hang, memory, wrong outputs
@@ -69,6 +70,10 @@ class TableError(VertebraError):
 
 class BundleError(VertebraError):
     """A Bundle that is broken, tampered with or foreign."""
+
+
+class ImageError(VertebraError):
+    """A picture that can't be read. The message names the source and the reason."""
 
 
 class WeightsError(VertebraError):

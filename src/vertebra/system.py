@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -132,6 +131,8 @@ def default_threads() -> int:
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of the installed ones among the distributions `names`; imports none of them."""
+    import importlib.metadata
+
     versions = {}
     for name in names:
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from vertebra import metrics
+from vertebra import metrics, units
 from vertebra.charts import labels, scales, style
 from vertebra.charts.chart import SCHEMA, Chart
 from vertebra.charts.points import Point, condition_lines, front, points
@@ -21,7 +22,6 @@ _LEGEND_WIDTH = 150
 _DIAMETER = 60
 _LABEL_SIZE = 12
 _LABEL_HEIGHT = 13
-_STEADY, _UNSTEADY = "A, B or none", "C: unsteady"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,19 @@ class _Plot:
 
     def values(self, x_pixel: float, y_pixel: float) -> dict[str, float]:
         """Shown units, of pixels from the top left corner."""
-        return {"x": _short(self.x_axis.value(x_pixel)), "y": _short(self.y_axis.value(self.y_axis.length - y_pixel))}
+        y = self.y_axis.value(self.y_axis.length - y_pixel)
+        return {"x": _short(self.x_axis.value(x_pixel)), "y": _short(y)}
+
+    def ball(self, point: Point, radius: float) -> labels.Ball:
+        """A point's ball and the size of its label, in pixels."""
+        shown = self.shown(point)
+        across, down = self.pixel(shown["x"], shown["y"])
+        return labels.Ball(across, down, radius, style.text_width(point.model, _LABEL_SIZE), _LABEL_HEIGHT)
+
+    def shown(self, point: Point) -> dict[str, float]:
+        """A point's three values in shown units."""
+        units = {"x": (self.x, self.x_unit), "y": (self.y, self.y_unit), "size": (self.size, self.size_unit)}
+        return {name: unit.show(point.value(metric)) for name, (metric, unit) in units.items()}
 
 
 def ball_chart(
@@ -66,9 +78,8 @@ def ball_chart(
     found, missing = points(rows, (x, y, size))
     plot, boxes = _laid_out(sorted(found, key=lambda point: (-point.value(size), point.model)), x, y, size)
     best = front(plot.drawn, x, y)
-    families = style.colours(point.family for point in found)
+    families = style.colours(sorted(point.family for point in found))
     title = title or f"{_label(y)} against {_label(x, capital=False)}"
-    layers = [*_front_layer(plot, best), _ball_layer(plot, families), *_interval_layers(plot), _centre_layer(plot)]
     spec = {
         "$schema": SCHEMA,
         "background": "white",
@@ -77,7 +88,13 @@ def ball_chart(
         "height": plot.y_axis.length,
         "description": _description(plot, best, title),
         "title": {"text": title, "subtitle": _subtitle(plot, missing)},
-        "layer": [*layers, *_label_layers(plot, boxes)],
+        "layer": [
+            *_front_layer(plot, best),
+            _ball_layer(plot, families),
+            *_interval_layers(plot),
+            _centre_layer(plot),
+            *_label_layers(plot, boxes),
+        ],
         "config": style.CONFIG,
     }
     told = [{**point.told(), "on_front": point in best} for point in plot.drawn]
@@ -107,20 +124,23 @@ def _laid_out(drawn: Sequence[Point], x: str, y: str, size: str) -> tuple[_Plot,
 def _plot(drawn: Sequence[Point], x: str, y: str, size: str, height: int) -> _Plot:
     largest = max(point.value(size) for point in drawn)
     radii = [_DIAMETER / 2 * math.sqrt(point.value(size) / largest) if largest else 0.0 for point in drawn]
-    units = {name: scales.unit_of(name, (point.value(name) for point in drawn)) for name in (x, y, size)}
-    axes = []
-    for name, length in ((x, WIDTH), (y, height)):
-        values = [units[name].show(point.value(name)) for point in drawn]
-        ends = [units[name].show(end) for point in drawn for end in _interval(point, name)]
-        axes.append(scales.fit(values, radii, length, ends))
-    plot = _Plot(tuple(drawn), x, y, size, units[x], units[y], units[size], axes[0], axes[1], ())
-    balls = [_ball(plot, point, radius) for point, radius in zip(drawn, radii, strict=True)]
-    return _Plot(tuple(drawn), x, y, size, units[x], units[y], units[size], axes[0], axes[1], tuple(balls))
+    x_unit, y_unit, size_unit = (_unit(drawn, metric) for metric in (x, y, size))
+    x_axis = _fitted(drawn, radii, x, x_unit, WIDTH)
+    y_axis = _fitted(drawn, radii, y, y_unit, height)
+    plot = _Plot(tuple(drawn), x, y, size, x_unit, y_unit, size_unit, x_axis, y_axis, ())
+    return replace(plot, balls=tuple(map(plot.ball, drawn, radii)))
 
 
-def _ball(plot: _Plot, point: Point, radius: float) -> labels.Ball:
-    across, down = plot.pixel(plot.x_unit.show(point.value(plot.x)), plot.y_unit.show(point.value(plot.y)))
-    return labels.Ball(across, down, radius, style.text_width(point.model, _LABEL_SIZE), _LABEL_HEIGHT)
+def _unit(drawn: Sequence[Point], metric: str) -> scales.Unit:
+    return scales.unit_of(metric, (point.value(metric) for point in drawn))
+
+
+def _fitted(
+    drawn: Sequence[Point], radii: Sequence[float], metric: str, unit: scales.Unit, length: int
+) -> scales.Axis:
+    values = [unit.show(point.value(metric)) for point in drawn]
+    ends = [unit.show(end) for point in drawn for end in _interval(point, metric)]
+    return scales.fit(values, radii, length, ends)
 
 
 def _interval(point: Point, metric: str) -> tuple[float, ...]:
@@ -133,14 +153,24 @@ def _subtitle(plot: _Plot, missing: dict[str, str]) -> list[str]:
     width = WIDTH + _LEGEND_WIDTH
     size = style.CONFIG["title"]["subtitleFontSize"]
     lines = [line for told in parts for line in style.wrap(told, width, size)]
+    lines += style.wrap(_key(plot), width, size)
     if missing:
         lines += style.wrap(_left_out(missing), width, size)
     return lines
 
 
+def _key(plot: _Plot) -> list[str]:
+    """What the marks mean that no legend tells."""
+    hollow = any(point.hollow for point in plot.drawn)
+    return [
+        *(["Bars: 95 % intervals"] if _intervals(plot) else []),
+        *(["Hollow balls: grade C, take with care"] if hollow else []),
+    ]
+
+
 def _left_out(missing: dict[str, str]) -> list[str]:
     parts = [f"{model} ({reason})" for model, reason in missing.items()]
-    return [f"not drawn: {parts[0]}", *parts[1:]]
+    return [f"Not drawn: {parts[0]}", *parts[1:]]
 
 
 def _description(plot: _Plot, best: Sequence[Point], title: str) -> str:
@@ -168,37 +198,34 @@ def _at(plot: _Plot, x: str = "x", y: str = "y") -> dict[str, Any]:
 
 
 def _ball_layer(plot: _Plot, families: dict[str, str]) -> dict[str, Any]:
+    colour = _colour_channel(families)
     encoding: dict[str, Any] = {
         **_at(plot),
         "size": _size_channel(plot),
-        "color": _colour_channel(families),
-        "fillOpacity": _grade_channel(plot),
+        "color": colour,
+        "fill": colour,
+        "stroke": {**colour, "legend": None},
+        "fillOpacity": {"condition": {"test": "datum.hollow", "value": 0}, "value": 0.45},
         "description": {"field": "told"},
         "tooltip": {"field": "told"},
     }
     return {
         "data": {"values": [_ball_datum(plot, point, families) for point in plot.drawn]},
-        "mark": {"type": "point", "shape": "circle", "filled": False, "strokeWidth": 1.6, "strokeOpacity": 0.95},
-        "encoding": {**encoding, "fill": encoding["color"], "stroke": {**encoding["color"], "legend": None}},
+        "mark": {"type": "point", "shape": "circle", "filled": False, "strokeWidth": 1.6},
+        "encoding": encoding,
     }
 
 
 def _ball_datum(plot: _Plot, point: Point, families: dict[str, str]) -> dict[str, Any]:
-    x, y, size = (
-        unit.show(point.value(name))
-        for name, unit in ((plot.x, plot.x_unit), (plot.y, plot.y_unit), (plot.size, plot.size_unit))
-    )
     told = [
-        f"{_label(name, False)} {value:.3g} {unit.name}".rstrip()
-        for name, value, unit in ((plot.x, x, plot.x_unit), (plot.y, y, plot.y_unit), (plot.size, size, plot.size_unit))
+        f"{_label(metric, False)} {units.show(point.value(metric), metrics.find(metric).unit)}"
+        for metric in (plot.x, plot.y, plot.size)
     ]
     return {
         "model": point.model,
         "family": point.family if point.family in families else style.OTHERS,
-        "x": x,
-        "y": y,
-        "size": size,
-        "grade": _UNSTEADY if point.hollow else _STEADY,
+        **plot.shown(point),
+        "hollow": point.hollow,
         "told": f"{point.model}: {', '.join(told)}",
     }
 
@@ -234,35 +261,23 @@ def _colour_channel(families: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _grade_channel(plot: _Plot) -> dict[str, Any]:
-    mixed = any(point.hollow for point in plot.drawn)
-    legend = {"title": "Grade", "symbolType": "circle", "symbolSize": 110, "symbolStrokeColor": style.FAINT,
-              "symbolFillColor": style.FAINT}  # fmt: skip
-    return {
-        "field": "grade",
-        "type": "nominal",
-        "scale": {"domain": [_STEADY, _UNSTEADY], "range": [0.45, 0]},
-        "legend": legend if mixed else None,
-    }
-
-
 def _front_corners(plot: _Plot) -> list[tuple[float, float]]:
     """The stairs in shown units, from the edge where `y` is worst to the edge where `x` is worst."""
     best = front(plot.drawn, plot.x, plot.y)
     if not best:
         return []
-    steps = [(plot.x_unit.show(point.value(plot.x)), plot.y_unit.show(point.value(plot.y))) for point in best]
+    steps = [(shown["x"], shown["y"]) for shown in map(plot.shown, best)]
     worst_x = plot.x_axis.high if metrics.find(plot.x).better == "lower" else plot.x_axis.low
     worst_y = plot.y_axis.low if metrics.find(plot.y).better == "higher" else plot.y_axis.high
     corners = [(steps[0][0], worst_y), steps[0]]
-    for (_, y), (next_x, next_y) in zip(steps, steps[1:], strict=False):
+    for (_, y), (next_x, next_y) in pairwise(steps):
         corners += [(next_x, y), (next_x, next_y)]
     return [*corners, (worst_x, steps[-1][1])]
 
 
 def _front_lines(plot: _Plot) -> list[labels.Segment]:
     corners = [plot.pixel(*corner) for corner in _front_corners(plot)]
-    return [labels.Segment(*one, *next_one) for one, next_one in zip(corners, corners[1:], strict=False)]
+    return [labels.Segment(*one, *next_one) for one, next_one in pairwise(corners)]
 
 
 def _front_layer(plot: _Plot, best: Sequence[Point]) -> list[dict[str, Any]]:
@@ -285,38 +300,32 @@ def _front_layer(plot: _Plot, best: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def _interval_lines(plot: _Plot) -> list[labels.Segment]:
-    lines = []
-    for row in _intervals(plot):
-        lines.append(labels.Segment(*plot.pixel(row["x"], row["y"]), *plot.pixel(row["x2"], row["y2"])))
-    return lines
+    return [
+        labels.Segment(*plot.pixel(row["x"], row["y"]), *plot.pixel(row["x2"], row["y2"]))
+        for row in _intervals(plot)
+    ]
 
 
 def _intervals(plot: _Plot) -> list[dict[str, float]]:
     """The 95 % intervals in shown units, as lines."""
     rows = []
     for point in plot.drawn:
-        x, y = plot.x_unit.show(point.value(plot.x)), plot.y_unit.show(point.value(plot.y))
-        for low, high in filter(None, [tuple(map(plot.x_unit.show, _interval(point, plot.x)))]):
-            rows.append({"x": low, "x2": high, "y": y, "y2": y})
-        for low, high in filter(None, [tuple(map(plot.y_unit.show, _interval(point, plot.y)))]):
-            rows.append({"x": x, "x2": x, "y": low, "y2": high})
+        x, y, _ = plot.shown(point).values()
+        x_ends = [plot.x_unit.show(end) for end in _interval(point, plot.x)]
+        y_ends = [plot.y_unit.show(end) for end in _interval(point, plot.y)]
+        rows += [{"x": x_ends[0], "x2": x_ends[1], "y": y, "y2": y}] if x_ends else []
+        rows += [{"x": x, "x2": x, "y": y_ends[0], "y2": y_ends[1]}] if y_ends else []
     return rows
 
 
 def _interval_layers(plot: _Plot) -> list[dict[str, Any]]:
     rows = _intervals(plot)
-    if not rows:
-        return []
     mark = {"type": "rule", "color": style.INK, "strokeWidth": 1.4, "aria": False}
-    encoding = {**_at(plot), "x2": {"field": "x2"}, "y2": {"field": "y2"}}
-    return [{"data": {"values": rows}, "mark": mark, "encoding": encoding}]
+    return [_rules(plot, rows, mark)] if rows else []
 
 
 def _centre_layer(plot: _Plot) -> dict[str, Any]:
-    values = [
-        {"x": plot.x_unit.show(point.value(plot.x)), "y": plot.y_unit.show(point.value(plot.y))}
-        for point in plot.drawn
-    ]
+    values = [plot.shown(point) for point in plot.drawn]
     mark = {"type": "point", "filled": True, "color": style.INK, "size": 9, "opacity": 1, "aria": False}
     return {"data": {"values": values}, "mark": mark, "encoding": _at(plot)}
 
@@ -326,18 +335,28 @@ def _label_layers(plot: _Plot, boxes: Sequence[labels.Box]) -> list[dict[str, An
         {**plot.values(box.left, (box.top + box.bottom) / 2), "model": point.model}
         for point, box in zip(plot.drawn, boxes, strict=True)
     ]
-    ties = [labels.leader(ball, box) for ball, box in zip(plot.balls, boxes, strict=True)]
-    text = {"type": "text", "align": "left", "baseline": "middle", "fontSize": _LABEL_SIZE, "aria": False}
-    halo = {**text, "stroke": "white", "strokeWidth": 3, "strokeJoin": "round", "strokeOpacity": 0.85}
+    data = {"values": texts}
     encoding = {**_at(plot), "text": {"field": "model"}}
-    lines = [{"x": start["x"], "y": start["y"], "x2": end["x"], "y2": end["y"]}
-             for tie in ties if tie is not None
-             for start, end in [(plot.values(tie.x1, tie.y1), plot.values(tie.x2, tie.y2))]]  # fmt: skip
-    rule = {"type": "rule", "color": style.FAINT, "strokeWidth": 0.8, "aria": False}
-    leaders = {"data": {"values": lines}, "mark": rule,
-               "encoding": {**_at(plot), "x2": {"field": "x2"}, "y2": {"field": "y2"}}}  # fmt: skip
+    text = {"type": "text", "align": "left", "baseline": "middle", "fontSize": _LABEL_SIZE, "aria": False}
+    halo = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round", "strokeOpacity": 0.85}
     return [
-        *([leaders] if lines else []),
-        {"data": {"values": texts}, "mark": halo, "encoding": encoding},
-        {"data": {"values": texts}, "mark": {**text, "color": style.INK}, "encoding": encoding},
+        *_leader_layer(plot, boxes),
+        {"data": data, "mark": {**text, **halo}, "encoding": encoding},
+        {"data": data, "mark": {**text, "color": style.INK}, "encoding": encoding},
     ]
+
+
+def _leader_layer(plot: _Plot, boxes: Sequence[labels.Box]) -> list[dict[str, Any]]:
+    ties = [labels.leader(ball, box) for ball, box in zip(plot.balls, boxes, strict=True)]
+    rows = []
+    for tie in filter(None, ties):
+        end = plot.values(tie.x2, tie.y2)
+        rows.append({**plot.values(tie.x1, tie.y1), "x2": end["x"], "y2": end["y"]})
+    mark = {"type": "rule", "color": style.FAINT, "strokeWidth": 0.8, "aria": False}
+    return [_rules(plot, rows, mark)] if rows else []
+
+
+def _rules(plot: _Plot, rows: list[dict[str, float]], mark: dict[str, Any]) -> dict[str, Any]:
+    """Straight lines from x, y to x2, y2."""
+    ends = {"x2": {"field": "x2"}, "y2": {"field": "y2"}}
+    return {"data": {"values": rows}, "mark": mark, "encoding": {**_at(plot), **ends}}

@@ -22,8 +22,8 @@ def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | Non
     unknown metric.
     """
     found, missing = points(rows, (metric,))
-    downwards = metrics.find(metric).better != "lower"
-    drawn = sorted(found, key=lambda point: (-point.value(metric) if downwards else point.value(metric), point.model))
+    sign = 1 if metrics.find(metric).better == "lower" else -1
+    drawn = sorted(found, key=lambda point: (sign * point.value(metric), point.model))
     label = metrics.find(metric).label
     title = title or label[:1].upper() + label[1:]
     unit = scales.unit_of(metric, (point.value(metric) for point in drawn))
@@ -44,8 +44,10 @@ def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | Non
 
 
 def _subtitle(drawn: Sequence[Point], metric: str) -> list[str]:
-    size = style.CONFIG["title"]["subtitleFontSize"]
-    return [line for told in condition_lines(drawn, (metric,)) for line in style.wrap(told, _WIDTH + 150, size)]
+    [parts] = condition_lines(drawn, (metric,))
+    if any(point.hollow for point in drawn):
+        parts.append("hollow bars: grade C, take with care")
+    return style.wrap(parts, _WIDTH + 120, style.CONFIG["title"]["subtitleFontSize"])
 
 
 def _data(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> list[dict[str, Any]]:
@@ -55,7 +57,7 @@ def _data(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> list[dict[s
             "model": point.model,
             "family": point.family if point.family in families else style.OTHERS,
             "x": unit.show(point.value(metric)),
-            "text": f"{unit.show(point.value(metric)):.3g}",
+            "text": f"{unit.show(point.value(metric)):#.3g}".rstrip("."),
             "hollow": point.hollow,
         }
         for point in drawn
@@ -63,11 +65,12 @@ def _data(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> list[dict[s
 
 
 def _encoding(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> dict[str, Any]:
-    title = scales.title_of(metric, unit)
-    label_axis = {"title": None, "grid": False, "labelColor": style.INK}
+    names = {"title": None, "grid": False, "labelColor": style.INK, "labelLimit": 400}
+    values = {"title": scales.title_of(metric, unit), "tickCount": 6, "format": "~r"}
+    order = [point.model for point in drawn]
     return {
-        "y": {"field": "model", "type": "nominal", "sort": [point.model for point in drawn], "axis": label_axis},
-        "x": {"field": "x", "type": "quantitative", "axis": {"title": title, "tickCount": 6, "format": "~r"}},
+        "y": {"field": "model", "type": "nominal", "sort": order, "axis": names},
+        "x": {"field": "x", "type": "quantitative", "axis": values},
     }
 
 

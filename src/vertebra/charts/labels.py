@@ -19,7 +19,8 @@ _PASSES = 4
 
 # What a place costs, in pixels of distance that one would rather accept.
 _ANGLE = 0.25
-_ON_BALL = 1.5  # per pixel that the label reaches into another ball
+_ON_BALL = 1.5  # per pixel that the label reaches into a ball, or comes too close to another's
+_CLEAR = 6.0
 _ON_LINE = 14.0
 _LEADER_ON_LABEL = 200.0
 _LEADER_ON_LEADER = 60.0
@@ -143,9 +144,7 @@ def _improve(choices: Sequence[Sequence[_Candidate]], chosen: dict[int, _Candida
             return
 
 
-def _best(
-    candidates: Sequence[_Candidate], others: Iterable[_Candidate]
-) -> _Candidate | None:
+def _best(candidates: Sequence[_Candidate], others: Iterable[_Candidate]) -> _Candidate | None:
     best, lowest = None, math.inf
     for candidate in candidates:  # cheapest first
         if candidate.cost >= lowest:
@@ -213,12 +212,13 @@ def _candidate(
 ) -> _Candidate:
     ball = balls[index]
     tie = Segment(ball.x, ball.y, *box.nearest(ball.x, ball.y))
-    cost = max(0.0, box.distance(ball.x, ball.y) - ball.radius)
+    gap = box.distance(ball.x, ball.y) - ball.radius
+    cost = gap if gap >= 0 else -_ON_BALL * gap
     cost += _ANGLE * (order % len(_ANGLES))
     cost += _ON_LINE * sum(box.crosses(line) for line in lines)
     for other in balls:
         if other is not ball:
-            cost += _ON_BALL * max(0.0, other.radius - box.distance(other.x, other.y))
+            cost += _ON_BALL * max(0.0, other.radius + _CLEAR - box.distance(other.x, other.y))
             cost += _LEADER_NEAR_CENTRE * (_distance(tie, other.x, other.y) < CENTRE)
     return _Candidate(box, tie, cost)
 

@@ -84,7 +84,8 @@ def refuse_mixed_conditions(found: Sequence[Point]) -> None:
     if differing:
         told = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
         raise InvalidInputError(
-            f"The rows hold figures under different conditions: {told}.", _filter_by(*next(iter(differing.items())))
+            f"The rows hold figures under different conditions: {told}.",
+            _filter_by(*next(iter(differing.items()))),
         )
     models = [point.model for point in found]
     twice = next((model for model in models if models.count(model) > 1), None)
@@ -102,14 +103,14 @@ def _filter_by(name: str, values: Sequence[str]) -> str:
 
 
 def _differing(found: Sequence[Point]) -> dict[str, list[str]]:
-    values: dict[str, list[str]] = {}
+    """The conditions that are not one, each with its values."""
+    values: dict[str, dict[str, None]] = {}
     for metric in found[0].figures if found else ():
         for name in _told_by(metric):
-            groups = _groups(found, metric, name)
-            for group in groups:
+            for group in _groups(found, metric, name):
                 if len(group) > 1:
-                    values.setdefault(name, []).extend(text for text in group if text not in values.get(name, []))
-    return values
+                    values.setdefault(name, {}).update(dict.fromkeys(group))
+    return {name: list(told) for name, told in values.items()}
 
 
 def _groups(found: Sequence[Point], metric: str, name: str) -> list[list[str]]:
@@ -164,7 +165,8 @@ def condition_lines(found: Sequence[Point], asked: Sequence[str]) -> list[list[s
     for metric in asked:
         figures = [point.figures[metric] for point in found]
         parts = _form_parts(figures) if _is_run(metric) else _static_parts(figures)
-        parts[0] = f"{metrics.find(metric).label}: {parts[0]}"
+        label = metrics.find(metric).label
+        parts[0] = f"{label[:1].upper()}{label[1:]}: {parts[0]}"
         if parts not in lines:
             lines.append(parts)
     return lines

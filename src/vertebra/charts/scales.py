@@ -77,18 +77,21 @@ class Axis:
         return _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high)
 
 
+#: Free pixels between what is drawn and either end of an axis.
+_MARGIN = 10
+
+
 def fit(
-    values: Sequence[float], radii: Sequence[float], length: float, extremes: Iterable[float] = (), margin: float = 10
+    values: Sequence[float], radii: Sequence[float], length: float, extremes: Iterable[float] = ()
 ) -> Axis:
-    """The axis on which a circle around each value, and each of `extremes`, keeps `margin` from both ends.
+    """The axis on which a circle around each value, and each of `extremes`, keeps clear of both ends.
 
     It is logarithmic where the values ask for it.
     """
-    extremes = list(extremes)
     log = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
-    kept = [(value, radius) for value, radius in zip(values, radii, strict=True)]
+    kept = list(zip(values, radii, strict=True))
     kept += [(value, 0.0) for value in extremes if value > 0 or not log]
-    bent = [(math.log10(value) if log else value, radius + margin) for value, radius in kept]
+    bent = [(math.log10(value) if log else value, radius + _MARGIN) for value, radius in kept]
     low, high = _padded(bent, length)
     return Axis(10.0**low, 10.0**high, True, length) if log else Axis(low, high, False, length)
 

@@ -23,11 +23,13 @@ CONFIG: dict[str, Any] = {
     "view": {"stroke": None},
     "axis": {
         "gridColor": GRID, "domain": False, "ticks": False, "labelColor": FAINT, "labelFontSize": 12,
-        "labelPadding": 7, "titleColor": INK, "titleFontSize": 13, "titleFontWeight": "bold", "titlePadding": 12,
+        "labelPadding": 7, "titleColor": INK, "titleFontSize": 13,
+        "titleFontWeight": "bold", "titlePadding": 12,
     },
     "legend": {
         "titleColor": INK, "titleFontSize": 12, "titleFontWeight": "bold", "labelColor": INK,
         "labelFontSize": 12, "rowPadding": 4, "offset": 24,
+        "layout": {"margin": 20},
     },
     "title": {
         "anchor": "start", "frame": "group", "color": INK, "fontSize": 18, "fontWeight": "bold", "offset": 16,

@@ -175,7 +175,8 @@ def missing(name: str) -> str | None:
 
 
 def require(name: str) -> str:
-    """The engine's own spelling of `name`. Raises UnknownNameError, or MissingRuntimeError where it can't run here."""
+    """The engine's own spelling of `name`. Raises UnknownNameError, and MissingRuntimeError where the engine
+    can't run here."""
     info = find(name)
     package = _absent(info)
     if package is not None:
@@ -200,10 +201,7 @@ def load(name: str, subject: Subject, settings: Settings) -> Session:
     take this subject or these settings, BundleError where the network's file can't be read, and
     MeasurementError where the runtime doesn't do what was asked (another precision, other threads).
     """
-    info = find(name)
-    package = _absent(info)
-    if package is not None:
-        raise _missing_error(info, package)
+    info = find(require(name))
     _check_request(info, subject, settings)
     session: Session = importlib.import_module(info.module).load(subject, settings)
     try:
@@ -230,7 +228,7 @@ def check_images(images: npt.NDArray[Any], settings: Settings) -> None:
     """Raises InvalidInputError unless `images` are float32 of the settings' shape."""
     if images.shape != settings.input_shape or images.dtype.name != "float32":
         raise InvalidInputError(
-            f"The images are {images.dtype.name} {images.shape}; float32 {settings.input_shape} was expected.",
+            f"The images are {images.dtype} {images.shape}; float32 {settings.input_shape} was expected.",
             "load the engine with the batch_size, in_channels and input_size of the images",
         )
 

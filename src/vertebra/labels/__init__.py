@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 from vertebra.errors import InvalidInputError, UnknownNameError
 
@@ -23,7 +22,8 @@ _MAX_BYTES = 64 * 2**20  # a list of names is never this long, weights given by 
 _INDEXED = re.compile(r"(\d+)(?:\s*[,:;]\s*|\s+)(\S.*)")
 
 
-class Label(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Label:
     """One class: its place in the network's output, its name, and its identifier where the set has them."""
 
     index: int
@@ -35,8 +35,8 @@ class Label(NamedTuple):
 class LabelSet:
     """The classes of a network in the order of its outputs.
 
-    `ids` are the identifiers (WordNet synsets for ImageNet), which are unique where names need not be: ImageNet
-    has two classes called "crane".
+    `ids` are the identifiers (WordNet synsets for ImageNet), which are unique where names need not be:
+    ImageNet has two classes called "crane".
     """
 
     name: str
@@ -134,9 +134,9 @@ def resolve(source: str | Path, *, num_classes: int | None = None) -> LabelSet:
 def read(path: str | Path, *, num_classes: int | None = None) -> LabelSet:
     """The labels of a text or JSON file in UTF-8, checked to be `num_classes` where that is given.
 
-    Lines are either names or, all of them, `index name` as PaddleClas writes them. JSON is a list of names, or a
-    dict of names by index (also `{"0": ["n01440764", "tench"], …}`), or of indices by name. A name may come
-    twice only where indices tell the classes apart.
+    Lines are either names or, all of them, `index name` as PaddleClas writes them. JSON is a list of names,
+    or a dict of names by index (also `{"0": ["n01440764", "tench"], …}`), or of indices by name. A name may
+    come twice only where indices tell the classes apart.
     Raises InvalidInputError.
     """
     path = Path(path)
@@ -148,14 +148,17 @@ def read(path: str | Path, *, num_classes: int | None = None) -> LabelSet:
 
 
 def from_names(names: Sequence[str], *, name: str = "labels") -> LabelSet:
-    """A label set of `names`, in order. Raises InvalidInputError for none, an empty one, or one given twice."""
+    """A label set of `names`, in order.
+
+    Raises InvalidInputError for no names, an empty one, or one given twice.
+    """
     return _plain(name, list(names))
 
 
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise InvalidInputError(f"{path} is too large to be a list of labels.", "give a text or JSON file")
+            raise InvalidInputError(f"{path} is too large for a list of labels.", "give a text or JSON file")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InvalidInputError(
@@ -246,7 +249,8 @@ def _filled(source: str, names: Sequence[str]) -> tuple[str, ...]:
         raise InvalidInputError(f"{source} holds no labels.", "give one name a line")
     if "" in stripped:
         raise InvalidInputError(
-            f"{source} has no name for class {stripped.index('')}.", "give one name a line, without empty lines"
+            f"{source} has no name for class {stripped.index('')}.",
+            "give one name a line, without empty lines",
         )
     return stripped
 

@@ -78,6 +78,14 @@ def writing(path: Path) -> Iterator[Connection]:
         yield connection
 
 
+def prepare(path: Path) -> None:
+    """Make the table where there is none, and find out now whether it may be written."""
+    meta = layout().tables["meta"]
+    with writing(path) as connection:
+        # SQLite begins even a writing transaction on a file that it may not write; a write tells
+        connection.execute(meta.update().where(meta.c.name == "product").values(value=PRODUCT))
+
+
 # ------------------------------------------------------------------ the file
 
 

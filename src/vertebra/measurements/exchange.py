@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -60,28 +59,17 @@ def _rows(
 def _replaced(path: Path | str) -> Iterator[Path]:
     """A new file beside `path`, put in its place when the block ends well and removed when not."""
     path = Path(path)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    temporary = Path(name)
+    temporary = path.parent / f".{path.name}.{os.getpid()}"  # a plain name even where `path` has none
     try:
         yield temporary
-        _publish(temporary, path)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    mask = os.umask(0)  # the only way to ask for it
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)  # a temporary file is its owner's alone
-    temporary.replace(path)
+        with contextlib.suppress(OSError):  # where there is no such folder, nothing is to be removed
+            temporary.unlink()
 
 
 def _unwritable(path: Path, error: OSError) -> TableError:

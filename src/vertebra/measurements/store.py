@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import exchange, views
-from vertebra.measurements.database import layout, reading, writing
+from vertebra.measurements.database import layout, prepare, reading, writing
 from vertebra.measurements.measurement import COLUMNS, Measurement
 from vertebra.measurements.record import KINDS, Record, canonical, row_of, text_of, unknown_column
 from vertebra.measurements.run import Run
@@ -58,8 +58,7 @@ class Table:
     def __init__(self, path: Path | str | None = None, *, create: bool = True) -> None:
         self.path = default_path() if path is None else Path(path).expanduser()
         if create:
-            with writing(self.path):
-                pass
+            prepare(self.path)
 
     def append(
         self,

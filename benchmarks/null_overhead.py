@@ -1,0 +1,45 @@
+"""What the harness itself costs: the null engine's time per call, through the real process and the real loop.
+
+    python benchmarks/null_overhead.py
+
+The null engine answers a constant, so all that its latency holds is the clock and the call. The figure
+to reach is at most 20 µs per call; it is printed, and only a wrong result makes the exit status non-zero.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from vertebra import __version__, units
+from vertebra.benchmarking import Case, Limits, measure
+from vertebra.engines import Subject
+from vertebra.system import describe, library_versions
+
+ASKED_S = 20e-6
+
+
+def main() -> int:
+    machine = describe()
+    versions = library_versions(("numpy",))
+    print(f"machine   {machine.id}, {platform.platform()}")
+    print(f"versions  vertebra {__version__}, python {platform.python_version()}, numpy {versions['numpy']}")
+    case = Case(
+        model="nothing", engine="null", subject=Subject("nothing", builder="none:none"), input_size=224
+    )
+    result = measure(case, Limits(seconds=5.0), system=machine.id)
+    if result.failure is not None:
+        print(f"failed    {result.failure}", file=sys.stderr)
+        return 1
+    latency = next(row for row in result.rows if row.metric == "latency")
+    if latency.low is None or latency.high is None or not latency.low <= latency.value <= latency.high:
+        print(f"failed    no interval around the median {latency.value}", file=sys.stderr)
+        return 1
+    shown = [units.show(value, "s") for value in (latency.value, latency.low, latency.high)]
+    print(f"overhead  {shown[0]} per call (95 %: {shown[1]} to {shown[2]}, {latency.samples} samples)")
+    print(f"ratio     {latency.value / ASKED_S:.3f} of the {units.show(ASKED_S, 's')} asked for")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Writes what is generated in README.md and docs/, from the code itself and from docs/survey.csv.
+
+    python docs/make.py          write the generated parts and the pictures
+    python docs/make.py --check  exit with status 1 where a text is out of step
+
+docs/survey.csv holds the rows of one survey (`vertebra table --write docs/survey.csv`), so that every figure in
+README.md comes from a command of this project on a machine that the text names.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+import vertebra
+from vertebra import units
+from vertebra.cli import VERBS, cli
+from vertebra.measurements import Measurement, WideRow
+from vertebra.metrics import METRICS
+from vertebra.zoo import names
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+SURVEY = DOCS / "survey.csv"
+#: The engine whose latencies README shows.
+ENGINE = "openvino"
+
+
+def metrics_page() -> str:
+    """docs/metrics.md: the dictionary, entry by entry."""
+    lines = [
+        "# Metrics",
+        "",
+        "What each number in the table means. This page is made from `src/vertebra/metrics.py` by `docs/make.py`. Values are",
+        "kept in base units (seconds, bytes, counts, fractions of 1) and rescaled only when printed.",
+        "",
+        "| metric | unit | better | meaning | must state |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for metric in METRICS.values():
+        conditions = ", ".join(f"`{name}`" for name in metric.conditions)
+        lines.append(f"| `{metric.name}` | {metric.unit} | {metric.better} | {metric.definition} | {conditions} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """docs/commands.md: the help of every verb."""
+    context = click.Context(cli, info_name="vertebra", terminal_width=100, max_content_width=100)
+    parts = ["# Commands\n\nThis page is made by `docs/make.py` from each verb's `--help`."]
+    for group, verbs in VERBS.items():
+        parts.append(f"## {group}")
+        for verb in verbs:
+            command = cli.get_command(context, verb)
+            assert command is not None
+            inner = click.Context(command, parent=context, info_name=verb, terminal_width=100, max_content_width=100)
+            parts.append(f"### vertebra {verb}\n\n```text\n{command.get_help(inner)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def readme() -> str:
+    """README.md with its generated parts made anew."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, make in GENERATED.items():
+        marks = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
+        pattern = re.compile(f"({re.escape(marks[0])}).*?({re.escape(marks[1])})", re.DOTALL)
+        assert len(pattern.findall(text)) == 1, f"README.md has no part {name}"
+        text = pattern.sub(lambda match, made=make(): f"{match[1]}{made}\n{match[2]}", text)
+    return text
+
+
+def _surveyed() -> vertebra.Table:
+    table = vertebra.Table(Path(tempfile.mkdtemp()) / "survey.sqlite")
+    table.read_csv(SURVEY)
+    return table
+
+
+def _rows(engine: str = ENGINE) -> list[WideRow]:
+    from vertebra import _api
+
+    rows = _api.compared(table=_surveyed(), engine=engine)
+    return [row for row in rows if row.conditions and row.model in names.CLASSICS]
+
+
+def _model_table() -> str:
+    lines = [
+        "| network | top-1 (published) | parameters | operations | printed in 2020 | latency | 95 % interval | peak memory | grade |",
+        "| --- | --: | --: | --: | --: | --: | --- | --: | :-: |",
+    ]
+    lines += [_model_line(row, _printed(row.model)) for row in sorted(_rows(), key=lambda row: row.value("latency"))]
+    return "\n".join([*lines, "", _conditions()])
+
+
+def _printed(model: str) -> Measurement:
+    return _surveyed().rows(model=model, metric="operations", origin="published")[0]
+
+
+def _model_line(row: WideRow, printed: Measurement) -> str:
+    latency = row.figures["latency"]
+    cells = [
+        f"`{row.model}`",
+        *(units.show(row.figures[metric].value, METRICS[metric].unit) for metric in ("top1", "params", "operations")),
+        units.show(printed.value, "count") + (" ⚠" if printed.disputed else ""),
+        units.show(latency.value, "s"),
+        f"{units.show(latency.low, 's')} to {units.show(latency.high, 's')}" if latency.low and latency.high else "",
+        units.show(row.figures["memory_total"].value, "B"),
+        latency.grade or "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _conditions() -> str:
+    latency = _rows()[0].figures["latency"]
+    versions = ", ".join(f"{name} {version}" for name, version in latency.versions.items())
+    return (
+        f"Latency and memory: measured on `{latency.system}` with {versions}; {latency.precision}, batch size "
+        f"{latency.batch_size}, {latency.threads} threads, {(latency.measured_at or '')[:10]}, one process per network. "
+        "Accuracy: published by PaddleClas. ⚠: the printed operations are known to be wrong, see "
+        "[docs/profile.md](docs/profile.md)."
+    )
+
+
+#: part of README.md -> what makes it
+GENERATED: dict[str, Callable[[], str]] = {"models": _model_table}
+
+PAGES: dict[Path, Callable[[], str]] = {
+    DOCS / "metrics.md": metrics_page,
+    DOCS / "commands.md": commands_page,
+    ROOT / "README.md": readme,
+}
+
+
+def pictures() -> None:
+    """README's charts, from the same rows as its table."""
+    table = _surveyed()
+    folder = DOCS / "pictures"
+    folder.mkdir(exist_ok=True)
+    vertebra.chart(x="operations", engine=ENGINE, table=table).save(folder / "operations.svg")
+    vertebra.chart(x="latency", engine=ENGINE, table=table).save(folder / "latency.svg")
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--check"]:
+        stale = [page.name for page, make in PAGES.items() if page.read_text(encoding="utf-8") != make()]
+        if stale:
+            print(f"out of step: {', '.join(stale)}; run: python docs/make.py")
+        return 1 if stale else 0
+    for page, make in PAGES.items():
+        page.write_text(make(), encoding="utf-8")
+    pictures()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

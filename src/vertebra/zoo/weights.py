@@ -1,0 +1,494 @@
+"""Trained parameters: which are published for our networks, and how to load those or a file of one's own.
+
+A source is the name of a record (`alexnet.paddle_in1k`, or only `paddle_in1k`), a file, an https address, or
+a file of a Hugging Face repository (`hf:owner/repo/model.safetensors`, `hf:owner/repo@revision/…`). Whatever
+it is, no code of it is executed, its names and shapes must be the network's to the last one, and weights of a
+network that only looks the same are refused with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import downloads
+from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
+from vertebra.zoo.names import Model, find
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vertebra.zoo.backbone import Backbone
+
+_SUFFIXES = (".pdparams", ".pkl", ".tar", ".pth", ".pt", ".safetensors")
+
+#: Seven times the largest network here; a server that gives more gives something else.
+LIMIT_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A published set of trained parameters. What isn't known for certain is None.
+
+    `resize` is the shorter side before the crop of `crop` pixels, in the way that `preprocess` names; `top1`
+    and `top5` are fractions of ImageNet's validation set, as `accuracy_source` states them.
+    """
+
+    name: str
+    model: str
+    dialect: str
+    url: str
+    url_source: str
+    licence: str
+    preprocess: str
+    resize: int
+    crop: int
+    top1: float
+    top5: float
+    accuracy_source: str
+    labels: str = "imagenet-1k"
+    num_classes: int = 1000
+    size_bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    note: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The name without the model's."""
+        return self.name.partition(".")[2]
+
+    @property
+    def is_verifiable(self) -> bool:
+        """Whether a digest of the file is known beforehand."""
+        return bool(self.sha256 or self.md5)
+
+
+PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com"
+PADDLECLAS = "PaddleClas, develop d178931fc"
+PADDLECLAS_STATIC = "PaddleClas, release/static fc43c9140, README"
+OTHERS = 'PaddleClas documentation, "Other networks" (Others.md)'
+
+
+def _paddle(model: str, path: str, top1: float, top5: float, **facts: Any) -> Weights:
+    defaults: dict[str, Any] = {
+        "url_source": f"{PADDLECLAS}, ppcls/arch/backbone",
+        "licence": "Apache-2.0",
+        "preprocess": "paddleclas",
+        "resize": 256,
+        "crop": 224,
+        "accuracy_source": OTHERS,
+    }
+    return Weights(
+        name=f"{model}.paddle_in1k",
+        model=model,
+        dialect="paddle",
+        url=f"{PADDLE}/{path}",
+        top1=top1,
+        top5=top5,
+        **(defaults | facts),
+    )
+
+
+# The MD5 digests are those of paddle.vision.models, which loads the same addresses.
+# PaddleClas publishes no digests and no sizes; none is made up here.
+_RECORDS = (
+    _paddle(
+        "alexnet", "dygraph/AlexNet_pretrained.pdparams", 0.567, 0.792, md5="7f0f9f737132e02732d75a1459d98a43"
+    ),
+    Weights(
+        name="alexnet.tv_in1k",
+        model="alexnet",
+        dialect="torchvision",
+        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        url_source="torchvision 0.29.2, AlexNet_Weights.IMAGENET1K_V1",
+        licence="BSD-3-Clause",
+        preprocess="torchvision",
+        resize=256,
+        crop=224,
+        top1=0.56522,
+        top5=0.79066,
+        accuracy_source="torchvision 0.29.2, AlexNet_Weights.IMAGENET1K_V1",
+        size_bytes=244_408_911,
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        note="the one network whose topology is the same in torchvision",
+    ),
+    _paddle(
+        "squeezenet1_0",
+        "dygraph/SqueezeNet1_0_pretrained.pdparams",
+        0.596,
+        0.817,
+        md5="30b95af60a2178f03cf9b66cd77e1db1",
+    ),
+    _paddle(
+        "squeezenet1_1",
+        "dygraph/SqueezeNet1_1_pretrained.pdparams",
+        0.601,
+        0.819,
+        md5="a11250d3a1f91d7131fd095ebbf09eee",
+    ),
+    _paddle("vgg11", "dygraph/legendary_models/VGG11_pretrained.pdparams", 0.693, 0.891),
+    _paddle("vgg13", "dygraph/legendary_models/VGG13_pretrained.pdparams", 0.700, 0.894),
+    _paddle("vgg16", "dygraph/legendary_models/VGG16_pretrained.pdparams", 0.720, 0.907),
+    _paddle("vgg19", "dygraph/legendary_models/VGG19_pretrained.pdparams", 0.726, 0.909),
+    _paddle(
+        "darknet53",
+        "dygraph/DarkNet53_pretrained.pdparams",
+        0.780,
+        0.941,
+        crop=256,
+        note="PaddleClas evaluates it in three ways: 256/256 in the table that states this accuracy, 292/256 "
+        "in its later configuration, 256/224 in its deployment examples",
+    ),
+    _paddle(
+        "senet154_vd",
+        "dygraph/SENet154_vd_pretrained.pdparams",
+        0.814,
+        0.955,
+        accuracy_source=f"{OTHERS}, Chinese, edition of 2022-10-24",
+    ),
+    _paddle(
+        "resnet50_acnet",
+        "ResNet50_ACNet_pretrained.tar",
+        0.767,
+        0.932,
+        url_source=PADDLECLAS_STATIC,
+        accuracy_source=PADDLECLAS_STATIC,
+        note="a static graph's archive",
+    ),
+    _paddle(
+        "resnet50_acnet_deploy",
+        "ResNet50_ACNet_deploy_pretrained.tar",
+        0.767,
+        0.932,
+        url_source=PADDLECLAS_STATIC,
+        accuracy_source=PADDLECLAS_STATIC,
+        note="a static graph's archive; the branches of resnet50_acnet.paddle_in1k, fused",
+    ),
+)
+
+_ROUNDED_POOLS = (
+    "rounds its pools up where ours rounds down (and 1.1 does not pad its first convolution, where ours "
+    "does): the shapes of all parameters are the same, the outputs are not"
+)
+_BIASED = "has a bias in every convolution, where ours has none"
+
+
+@dataclass(frozen=True)
+class _Lookalike:
+    """A network of another library that is not the one of ours with the same name."""
+
+    family: str
+    pattern: str  # found among the names of its parameters
+    owner: str
+    reason: str
+
+
+_LOOKALIKES = (
+    _Lookalike("SqueezeNet", r"features\.0\.weight", "torchvision's SqueezeNet", _ROUNDED_POOLS),
+    _Lookalike("SqueezeNet", r"conv1\.[01]|fire2/.*", "Caffe's SqueezeNet", _ROUNDED_POOLS),
+    _Lookalike("VGG", r"features\.0\.weight", "torchvision's or timm's VGG", _BIASED),
+    _Lookalike(
+        "DarkNet",
+        r"stem\.conv1\.conv\.weight",
+        "timm's DarkNet-53",
+        "uses LeakyReLU where ours uses ReLU: the shapes of all parameters are the same, the outputs are not",
+    ),
+    _Lookalike(
+        "SENet",
+        r"layer[01]\..*|conv1\.0\.weight",
+        "timm's SENet-154",
+        "is another form: half as wide in the first convolution of a block, with strided shortcuts",
+    ),
+)
+
+
+def records(model: str | None = None) -> tuple[Weights, ...]:
+    """Every published set, or those of one network, the preferred one first. Raises UnknownNameError."""
+    if model is None:
+        return _RECORDS
+    name = find(model).name
+    return tuple(record for record in _RECORDS if record.model == name)
+
+
+def record(name: str) -> Weights:
+    """The published set called `name`, `alexnet.paddle_in1k` for one. Raises UnknownNameError."""
+    for known in _RECORDS:
+        if known.name == name.lower():
+            return known
+    raise UnknownNameError.of("weights", name, [known.name for known in _RECORDS], "docs/weights.md")
+
+
+def state_dict(
+    model: str,
+    source: str | Path,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    dialect: str | None = None,
+    sha256: str | None = None,
+    accept_unverified: bool = False,
+    progress: downloads.Progress | None = None,
+) -> dict[str, Tensor]:
+    """The state dict of our network `model` (float32, on the CPU) from `source`.
+
+    `num_classes` is the count that is needed, if it matters; `dialect` says whose names the file bears where
+    they don't say it: `vertebra`, `paddle` or `torchvision`. `sha256`, whole or its first eight digits or
+    more, is what the file must have. A published set whose digest nobody states is fetched only with
+    `sha256` or `accept_unverified`; later it must stay the same.
+    Raises UnknownNameError, WeightsError, DownloadError and MissingRuntimeError.
+    """
+    network = find(model)
+    path, published = locate(
+        network.name, source, sha256=sha256, accept_unverified=accept_unverified, progress=progress
+    )
+    from vertebra.zoo import checkpoints
+
+    arrays = checkpoints.read(path)
+    state = convert(
+        network.name,
+        arrays,
+        dialect=dialect or (published.dialect if published else None),
+        in_channels=in_channels,
+    )
+    _check_classes(network.name, str(source), state, num_classes)
+    return state
+
+
+def load(network: Backbone, model: str, source: str | Path, **options: Any) -> None:
+    """Put the parameters of `source` into `network`, which is a `model`; `options` are `state_dict`'s.
+
+    The network stays as it was unless everything fits. Raises what `state_dict` raises.
+    """
+    options = {"num_classes": network.num_classes, "in_channels": network.in_channels} | options
+    state = state_dict(model, source, **options)
+    _check_fit(f"this network, which is no {find(model).name}", state, network.state_dict())
+    network.load_state_dict(state)
+
+
+def locate(
+    model: str,
+    source: str | Path,
+    *,
+    sha256: str | None = None,
+    accept_unverified: bool = False,
+    progress: downloads.Progress | None = None,
+) -> tuple[Path, Weights | None]:
+    """The file that `source` means, fetched if need be, and its record if it is a published one.
+
+    Raises UnknownNameError, WeightsError and DownloadError.
+    """
+    published = _published(model, source) if isinstance(source, str) else None
+    if published:
+        _check_published(model, published, sha256, accept_unverified)
+        wanted = downloads.Wanted(
+            url=published.url,
+            sha256=sha256 or published.sha256,
+            md5=None if sha256 else published.md5,
+            size_bytes=published.size_bytes,
+        )
+        return downloads.fetch(wanted, progress=progress, limit_bytes=LIMIT_BYTES), published
+    url = _address(source) if isinstance(source, str) else None
+    if url:
+        wanted = downloads.Wanted(url=url, sha256=sha256)
+        return downloads.fetch(wanted, progress=progress, limit_bytes=LIMIT_BYTES), None
+    return _local(model, source, sha256), None
+
+
+def _published(model: str, source: str) -> Weights | None:
+    name = source.lower()
+    known = [record for record in _RECORDS if name in (record.name, record.tag)]
+    return next((record for record in known if record.model == model), known[0] if known else None)
+
+
+def _check_published(model: str, published: Weights, sha256: str | None, accept_unverified: bool) -> None:
+    if published.model != model:
+        fitting = ", ".join(record.name for record in records(model)) or "none are published"
+        raise WeightsError(
+            f"{published.name} are weights of {published.model}, not of {model}.", f"for {model}: {fitting}"
+        )
+    accepted = sha256 or accept_unverified or downloads.known_sha256(published.url)
+    if not published.is_verifiable and not accepted:
+        raise WeightsError(
+            f"No digest of {published.name} is published, so {published.url} can't be checked.",
+            "give its sha256, or accept_unverified=True to trust this download and hold later ones to it",
+        )
+
+
+def _address(source: str) -> str | None:
+    if source.startswith(("https://", "http://")):
+        return source
+    if not source.startswith("hf:"):
+        return None
+    parts = re.fullmatch(r"hf:([\w.-]+)/([\w.-]+?)(?:@([\w.-]+))?/([\w./-]+)", source)
+    if parts is None or ".." in source.split("/"):
+        raise WeightsError(
+            f"{source} names no file of a Hugging Face repository.",
+            "write hf:owner/repository/file.safetensors, or hf:owner/repository@revision/file.safetensors",
+        )
+    owner, repository, revision, file = parts.groups()
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return f"{hub}/{owner}/{repository}/resolve/{revision or 'main'}/{file}"
+
+
+def _local(model: str, source: str | Path, sha256: str | None) -> Path:
+    path = Path(source).expanduser()
+    if not path.exists():
+        known = [name for record in records(model) for name in (record.name, record.tag)]
+        if isinstance(source, str) and path.suffix.lower() not in _SUFFIXES:
+            raise UnknownNameError.of("weights", source, known, "docs/weights.md")
+        raise WeightsError(
+            f"There is no file {path}.", f"published for {model}: {', '.join(known[::2]) or 'none'}"
+        )
+    if sha256:
+        downloads.Wanted(url=str(path), sha256=sha256)  # refuses what is no digest
+        found = downloads.digest(path)
+        if not found.startswith(sha256.lower()):
+            raise WeightsError(
+                f"{path} has the sha256 {found}; {sha256} was expected.",
+                "fetch it again from where you trust",
+            )
+    return path
+
+
+def convert(
+    model: str, arrays: Mapping[str, Any], *, dialect: str | None = None, in_channels: int = 3
+) -> dict[str, Tensor]:
+    """The state dict of our network `model` from a checkpoint's `arrays`, whose names tell the dialect.
+
+    Raises WeightsError where they don't fit, belong to a network that only looks the same, or aren't finite.
+    """
+    network = find(model)
+    arrays = _without_wrapping(arrays)
+    _refuse_lookalikes(network, arrays, dialect)
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingRuntimeError.of("loading weights", "torch", "torch") from error
+    dialects = _dialects(network, in_channels)
+    chosen = dialect or _detect(network, arrays)
+    if chosen not in dialects:
+        raise WeightsError(
+            f"{network.name} takes no weights of the dialect {chosen}.",
+            f"known for it: {', '.join(dialects)}",
+        )
+    state = dialects[chosen](arrays)
+    for name, values in state.items():
+        if not bool(torch.isfinite(values).all()):
+            raise WeightsError(
+                f"{name} holds values that are not finite.",
+                "the training had diverged, or the file is damaged",
+            )
+    return state
+
+
+def _without_wrapping(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arrays without the prefix that torch's data-parallel and compiled modules put before every name."""
+    for prefix in ("module.", "_orig_mod."):
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return arrays
+
+
+def _refuse_lookalikes(network: Model, arrays: Mapping[str, Any], dialect: str | None) -> None:
+    for other in _LOOKALIKES:
+        if other.family != network.family:
+            continue
+        declared = dialect is not None and f"{dialect}'s" in other.owner
+        if declared or any(re.fullmatch(other.pattern, name) for name in arrays):
+            fitting = ", ".join(record.name for record in records(network.name))
+            raise WeightsError(
+                f"These are weights of {other.owner}, which {other.reason}.",
+                f"for {network.name} take {fitting or 'weights trained with it'}",
+            )
+
+
+_Converter = Callable[[Mapping[str, Any]], "dict[str, Tensor]"]
+
+
+def _dialects(network: Model, in_channels: int) -> dict[str, _Converter]:
+    from vertebra.zoo import paddle, torchvision
+
+    dialects: dict[str, _Converter] = {
+        "vertebra": lambda arrays: _ours(network.name, arrays, in_channels),
+        "paddle": lambda arrays: paddle.convert(network.name, arrays),
+    }
+    if network.name == "alexnet":
+        dialects["torchvision"] = torchvision.convert_alexnet
+    return dialects
+
+
+def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
+    """The dialect most of whose names are there."""
+    from vertebra.zoo import paddle, torchvision
+
+    vocabulary = {"paddle": {entry.theirs for entry in paddle.TABLES[network.name]()}}
+    vocabulary["vertebra"] = set(_skeleton(network.name, 1, 3))
+    if network.name == "alexnet":
+        vocabulary["torchvision"] = {f"{name}.weight" for name in torchvision.ALEXNET}
+    shared = {dialect: len(names & set(arrays)) for dialect, names in vocabulary.items()}
+    best = max(shared, key=lambda dialect: shared[dialect])
+    if not shared[best]:
+        raise WeightsError(
+            f"The weights don't fit: none of their names is known for {network.name}: {_listed(arrays)}.",
+            f"known are the names of {', '.join(vocabulary)}; check that the file belongs to this network",
+        )
+    return best
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _skeleton(model: str, num_classes: int, in_channels: int) -> dict[str, Tensor]:
+    """A state dict of the right names and shapes, without values."""
+    import torch
+
+    from vertebra.zoo import build
+
+    with torch.device("meta"):
+        return build(model, num_classes=num_classes, in_channels=in_channels).state_dict()
+
+
+def _ours(model: str, arrays: Mapping[str, Any], in_channels: int) -> dict[str, Tensor]:
+    import numpy as np
+    import torch
+
+    from vertebra.zoo.conversion import Entry, rename
+
+    num_classes = max(1, int(np.size(arrays.get("head.classifier.bias", 0))))
+    like = _skeleton(model, num_classes, in_channels)
+    counters = [name for name in like if name.endswith(".num_batches_tracked")]
+    entries = [Entry(name, name) for name in like if name not in counters]
+    state = rename(entries, {name: array for name, array in arrays.items() if name not in counters}, like)
+    for name in counters:
+        if name in arrays:
+            state[name] = torch.as_tensor(np.array(arrays[name], dtype=np.int64)).reshape(())
+    return state
+
+
+def _check_classes(model: str, source: str, state: Mapping[str, Tensor], num_classes: int | None) -> None:
+    held = len(state["head.classifier.bias"])
+    if num_classes is not None and held != num_classes:
+        raise WeightsError(
+            f"{source} tells {held} classes apart; {num_classes} are asked of {model}.",
+            f"to train on from it, build with num_classes={held}, load, then reset_head({num_classes})",
+        )
+
+
+def _check_fit(what: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    different = [
+        name
+        for name in sorted(state.keys() | like.keys())
+        if name not in state or name not in like or state[name].shape != like[name].shape
+    ]
+    if different:
+        raise WeightsError(
+            f"The weights don't fit {what}: {len(different)} entries differ, {_listed(different)}.",
+            "name the model that the network was built as",
+        )

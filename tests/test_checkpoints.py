@@ -1,0 +1,436 @@
+"""Checkpoint files: real ones are read to the last bit, hostile and broken ones are refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import golden_recipe
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vertebra.errors import WeightsError
+from vertebra.zoo.checkpoints import read
+from vertebra.zoo.checkpoints.archives import tensor
+
+TINY = ("tiny.protocol2", "tiny.protocol3", "tiny.protocol4", "tiny.numpy2")
+ARRAYS = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b": np.float64([1.5]),
+    "c": np.array(7, np.int64),
+    "empty": np.zeros((0, 3), np.float32),
+    "half": np.float16([1, 2]),
+    "flag": np.array([True, False]),
+}
+
+
+def same(left: Any, right: Any) -> bool:
+    return (
+        left.keys() == right.keys()
+        and all(np.array_equal(left[name], right[name]) for name in left)
+        and all(left[name].dtype == right[name].dtype for name in left)
+    )
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def pickled(path: Path, content: object, protocol: int = 4) -> Path:
+    return written(path, pickle.dumps(content, protocol))
+
+
+# Paddle's pickles
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_dialect_of_pdparams_gives_the_arrays_that_paddle_saved(name):
+    expected = golden_recipe.arrays(golden_recipe.load("tiny.pdparams"))
+    assert same(read(golden_recipe.FOLDER / f"{name}.pdparams"), expected)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_tiny_network_gives_paddles_outputs(name):
+    golden = golden_recipe.load("tiny.pdparams")
+    arrays = {key: torch.tensor(value) for key, value in read(golden_recipe.FOLDER / f"{name}.pdparams").items()}
+    x = torch.from_numpy(golden_recipe.images(tuple(golden["input"]["shape"])))
+    x = nn.functional.conv2d(x, arrays["conv.weight"], padding=1)
+    norm = [arrays[f"bn.{part}"] for part in ("_mean", "_variance", "weight", "bias")]
+    x = nn.functional.batch_norm(x, *norm, eps=1e-5).relu().mean((2, 3))
+    outputs = x @ arrays["fc.weight"] + arrays["fc.bias"]
+    torch.testing.assert_close(outputs, torch.tensor(golden["outputs"]), atol=1e-5, rtol=0)
+
+
+def test_a_real_checkpoint_holds_what_its_network_held():
+    golden = golden_recipe.load("SqueezeNet1_1.classes100.paddleclas")
+    arrays = read(golden_recipe.FOLDER / "SqueezeNet1_1.classes100.pdparams")
+    assert [[name, list(array.shape)] for name, array in arrays.items()] == [
+        entry[:2] for entry in golden["state"]
+    ]
+    assert sum(array.size for array in arrays.values()) == golden["params"]["trainable"]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("make", [dict, OrderedDict])
+def test_arrays_of_every_kind_come_back_from_a_pickle(tmp_path, protocol, make):
+    content = make(ARRAYS) | {"fortran": np.asfortranarray(ARRAYS["a"]), "big": ARRAYS["a"].astype(">f4")}
+    assert same(read(pickled(tmp_path / "x.pdparams", content, protocol)), content)
+
+
+def test_a_pickle_of_python_2_is_read(tmp_path):
+    # What Python 2 wrote for {"w": array([1., 2.], float32)}: bytes and names as SHORT_BINSTRING.
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value
+
+    data = struct.pack("<2f", 1.0, 2.0)
+    content = (
+        b"\x80\x02}" + text(b"w") + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+        + text(b"b") + b"\x87R(K\x01K\x02\x85cnumpy\ndtype\n" + text(b"f4") + b"K\x00K\x01\x87R(K\x03"
+        + text(b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + text(data) + b"tbs."
+    )  # fmt: skip
+    assert same(read(written(tmp_path / "x.pdparams", content)), {"w": np.float32([1, 2])})
+
+
+def test_numpy_scalars_and_nested_lists_of_arrays_are_read(tmp_path):
+    content = {"model": {"s": np.float32(2.5), "layer": [np.float32([1]), np.float32([2])]}, "epoch": 3}
+    expected = {"s": np.array(2.5, np.float32), "layer.0": np.float32([1]), "layer.1": np.float32([2])}
+    assert same(read(pickled(tmp_path / "x.pkl", content)), expected)
+
+
+# Hostile pickles
+
+
+class Calls:
+    """Pickles to a call of `function`."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+HOSTILE = {
+    "os.system": (Calls(os.system, "touch {mark}"), "system"),
+    "builtins.eval": (Calls(eval, "open('{mark}', 'w')"), "builtins.eval"),
+    "builtins.getattr": (Calls(getattr, "", "join"), "getattr"),
+    "nested reduce": (Calls(Calls, Calls(os.system, "touch {mark}")), "system|Calls"),
+    "numpy's own loader": (Calls(np.load, "x.npy"), "numpy"),
+    "numpy.fromfile": (Calls(np.fromfile, "/dev/zero"), "fromfile"),
+    "a class of ours": (WeightsError("x"), "WeightsError"),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_pickle_that_calls_something_is_refused_by_its_name_and_nothing_runs(tmp_path, case, protocol):
+    mark = tmp_path / "mark"
+    value, named = HOSTILE[case]
+    content = pickle.dumps({"w": value}, protocol)
+    blank = "{mark}"
+    if blank.encode() in content:  # the same length, so that the pickle stays whole
+        os.chdir(tmp_path)
+        content = content.replace(blank.encode(), b"./mark")
+    with pytest.raises(WeightsError, match=named):
+        read(written(tmp_path / "x.pdparams", content))
+    assert not mark.exists()
+
+
+def opcodes(body: bytes) -> bytes:
+    return b"\x80\x04" + body + b"."
+
+
+MACHINE = b"cnumpy.core.multiarray\n_reconstruct\n"
+ARRAY = MACHINE + b"cnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+DTYPE = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x89\x88\x87R(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+
+def array_of(shape: bytes, data: bytes, dtype: bytes = DTYPE) -> bytes:
+    """The opcodes of an array of that shape and data."""
+    return ARRAY + b"(K\x01" + shape + dtype + b"\x89" + data + b"tb"
+
+
+BROKEN = {
+    "the bare name of a module": opcodes(b"}X\x01\x00\x00\x00wcposix\nsystem\ns"),
+    "a dotted way into ours": opcodes(
+        b"}X\x01\x00\x00\x00wX\x15\x00\x00\x00numpy.core.multiarrayX\x18\x00\x00\x00_reconstruct.__globals__\x93s"
+    ),
+    "a state for a function": opcodes(b"}X\x01\x00\x00\x00w" + MACHINE + b"}bs"),
+    "a function for an array": opcodes(b"}X\x01\x00\x00\x00w" + MACHINE + b"s"),
+    "an array that claims a terabyte": opcodes(
+        b"}X\x01\x00\x00\x00w" + array_of(b"\x8a\x05\x00\x00\x00\x00\x40\x85", b"C\x04abcd") + b"s"
+    ),
+    "an array of a negative shape": opcodes(
+        b"}X\x01\x00\x00\x00w" + array_of(b"J\xff\xff\xff\xff\x85", b"C\x04abcd") + b"s"
+    ),
+    "an array of objects": opcodes(
+        b"}X\x01\x00\x00\x00w" + array_of(b"K\x01\x85", b"]", DTYPE.replace(b"f4", b"O8")) + b"s"
+    ),
+    "an array without a state": opcodes(b"}X\x01\x00\x00\x00w" + ARRAY + b"s"),
+    "bytes that claim 4 GiB": opcodes(b"}X\x01\x00\x00\x00wB\xff\xff\xff\xff"),
+    "bytes that claim an exabyte": opcodes(b"}X\x01\x00\x00\x00w\x8e" + b"\xff" * 7 + b"\x00"),
+    "a frame that claims an exabyte": opcodes(b"\x95" + b"\xff" * 7 + b"\x7f}X\x01\x00\x00\x00wNs"),
+    "a memo at two billion": opcodes(b"}r\xff\xff\xff\x7f"),
+    "a reference to nothing": opcodes(b"h\x07"),
+    "a mark never opened": opcodes(b"Nt"),
+    "an empty stack": opcodes(b"\x87"),
+    "extension registry": opcodes(b"\x82\x01"),
+    "a persistent id": opcodes(b"}X\x01\x00\x00\x00wX\x01\x00\x00\x00xQs"),
+    "an instance": opcodes(b"(iposix\nsystem\n"),
+    "an object by NEWOBJ": opcodes(b"cnumpy\ndtype\n)\x81"),
+    "a dict that holds itself": opcodes(b"}q\x00X\x01\x00\x00\x00wh\x00s"),
+    "a list for a key": opcodes(b"}]Ns"),
+    "no dict": opcodes(b"]"),
+    "an empty dict": opcodes(b"}"),
+    "a text for an array": opcodes(b"}X\x01\x00\x00\x00wX\x01\x00\x00\x00xs"),
+    "protocol 5": b"\x80\x05}.",
+    "protocol 1 and older": b"}q\x00.",
+    "nothing after the protocol": b"\x80\x04",
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_crooked_pickle_is_refused(tmp_path, case):
+    with pytest.raises(WeightsError, match=r"x\.pdparams") as caught:
+        read(written(tmp_path / "x.pdparams", BROKEN[case]))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_a_pickle_cut_anywhere_is_refused(tmp_path, protocol):
+    whole = pickle.dumps(ARRAYS, protocol)
+    for length in range(0, len(whole), 7):
+        with pytest.raises(WeightsError):
+            read(written(tmp_path / "x.pdparams", whole[:length]))
+
+
+def test_a_pickle_changed_anywhere_is_read_or_refused_and_nothing_else(tmp_path):
+    whole = pickle.dumps(ARRAYS, 2)
+    random = np.random.default_rng(0)
+    for _ in range(2000):
+        content = bytearray(whole)
+        for at in random.integers(2, len(whole), 3):
+            content[at] = random.integers(256)
+        try:
+            arrays = read(written(tmp_path / "x.pdparams", bytes(content)))
+        except WeightsError:
+            continue
+        assert all(isinstance(array, np.ndarray) for array in arrays.values())
+
+
+def test_texts_and_tuples_that_multiply_cost_no_memory(tmp_path):
+    doubled = b"X\x01\x00\x00\x00a" + b"q\x00h\x00\x86" * 60  # a tuple of two of itself, sixty times
+    as_shape = opcodes(b"}X\x01\x00\x00\x00w" + array_of(doubled, b"C\x04abcd") + b"s")
+    text = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000 + b"q\x00"
+    encoded = b"c_codecs\nencode\nq\x010" + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 1000
+    again = opcodes(text + encoded.replace(b"q\x010", b"q\x01"))
+    tracemalloc.start()
+    for content in (as_shape, again):
+        with pytest.raises(WeightsError):
+            read(written(tmp_path / "x.pdparams", content))
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_a_pickle_nested_very_deep_is_refused_without_a_crash(tmp_path):
+    deep = b"N" + b"\x85" * 900_000
+    for body in (deep + b"X\x01\x00\x00\x00x\x86", b"}" + deep + b"Ns", b"]" * 900_000 + b"a" * 899_999):
+        with pytest.raises(WeightsError):
+            read(written(tmp_path / "x.pdparams", opcodes(body)))
+
+
+# Paddle's archives
+
+
+def lod_tensor(array: np.ndarray[Any, Any], *, packed: bool = False, levels: tuple[bytes, ...] = ()) -> bytes:
+    """The array in the binary form of Paddle's static graphs, written from the format's description."""
+    codes = {"float32": 5, "float64": 6, "int64": 3, "float16": 4, "bool": 0, "uint8": 20}
+    sizes = [varint(extent) for extent in array.shape]
+    if packed:
+        shape = b"\x12" + varint(len(b"".join(sizes))) + b"".join(sizes)
+    else:
+        shape = b"".join(b"\x10" + size for size in sizes)
+    description = b"\x08" + varint(codes[array.dtype.name]) + shape
+    lod = struct.pack("<IQ", 0, len(levels)) + b"".join(struct.pack("<Q", len(x)) + x for x in levels)
+    return lod + struct.pack("<Ii", 0, len(description)) + description + array.tobytes()
+
+
+def varint(value: int) -> bytes:
+    content = bytearray()
+    while value > 127:
+        content.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*content, value])
+
+
+def tar(path: Path, members: dict[str, bytes | tarfile.TarInfo], mode: Any = "w:") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, member in members.items():
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(name)
+            content = member if isinstance(member, bytes) else b""
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "float16", "bool", "uint8"])
+def test_an_archive_of_a_static_graph_gives_its_tensors_by_file_name(tmp_path, dtype, packed):
+    arrays = {
+        "conv1_weights": np.arange(300 * 2).reshape(300, 2, 1, 1).astype(dtype),
+        "fc_0.b_0": np.array([1, 0, 1]).astype(dtype),
+    }
+    members: dict[str, Any] = {"net": special("net", tarfile.DIRTYPE)}
+    members |= {f"net/{name}": lod_tensor(array, packed=packed) for name, array in arrays.items()}
+    members |= {"net/.DS_Store": b"x", "net/conv1_weights_velocity_0": b"x", "net/@LR_DECAY_COUNTER@": b"x"}
+    assert same(read(tar(tmp_path / "net.tar", members)), arrays)
+
+
+def test_levels_of_detail_are_passed_over():
+    array = np.float32([[1, 2], [3, 4]])
+    assert np.array_equal(tensor("x", lod_tensor(array, levels=(b"\0" * 16, b"\0" * 8))), array)
+
+
+WHOLE = lod_tensor(np.float32([[1, 2, 3]]))
+CROOKED_TENSORS = {
+    "cut short": WHOLE[:-1],
+    "too long": WHOLE + b"\0",
+    "empty": b"",
+    "another version": b"\1" + WHOLE[1:],
+    "a billion levels": struct.pack("<IQ", 0, 10**9) + WHOLE[12:],
+    "a level of an exabyte": struct.pack("<IQQ", 0, 1, 2**60) + WHOLE[12:],
+    "a description of 2 GiB": WHOLE[:16] + struct.pack("<i", 2**31 - 1) + WHOLE[20:],
+    "a negative description": WHOLE[:16] + struct.pack("<i", -1) + WHOLE[20:],
+    "an unknown type": WHOLE.replace(b"\x08\x05", b"\x08\x63", 1),
+    "a negative extent": struct.pack("<IQIi", 0, 0, 0, 13) + b"\x08\x05\x10" + b"\xff" * 9 + b"\x01" + b"abcd",
+    "an endless number": struct.pack("<IQIi", 0, 0, 0, 14) + b"\x08\x05\x10" + b"\xff" * 11,
+}
+
+
+@pytest.mark.parametrize("case", CROOKED_TENSORS)
+def test_a_crooked_tensor_is_refused_by_its_name(tmp_path, case):
+    with pytest.raises(WeightsError, match="net/w"):
+        read(tar(tmp_path / "net.tar", {"net/w": CROOKED_TENSORS[case]}))
+
+
+LEAVING: dict[str, bytes | tarfile.TarInfo] = {
+    "../w": WHOLE,
+    "/etc/w": WHOLE,
+    "net/../../w": WHOLE,
+    "a symbolic link": special("net/w", tarfile.SYMTYPE, "/etc/passwd"),
+    "a hard link": special("net/w", tarfile.LNKTYPE, "/etc/passwd"),
+    "a device": special("net/w", tarfile.CHRTYPE),
+    "a pipe": special("net/w", tarfile.FIFOTYPE),
+}
+
+
+@pytest.mark.parametrize("case", LEAVING)
+def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path, case):
+    with pytest.raises(WeightsError, match="leads out|a link"):
+        read(tar(tmp_path / "net.tar", {case: LEAVING[case]}))
+
+
+def test_an_archive_that_holds_a_name_twice_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="holds w twice"):
+        read(tar(tmp_path / "net.tar", {"a/w": WHOLE, "b/w": WHOLE}))
+
+
+def test_an_archive_cut_short_or_compressed_is_refused(tmp_path):
+    whole = tar(tmp_path / "net.tar", {"net/w": WHOLE * 200}).read_bytes()
+    for length in (600, 1100, len(whole) // 2):
+        with pytest.raises(WeightsError):
+            read(written(tmp_path / "cut.tar", whole[:length]))
+    with pytest.raises(WeightsError, match="expanded first"):
+        read(tar(tmp_path / "packed.tar", {"net/w": WHOLE}, "w:gz"))
+
+
+# torch and safetensors
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torch_checkpoint_comes_back(tmp_path, zipped):
+    state = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    state["brain"] = torch.tensor([1.5], dtype=torch.bfloat16)
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    assert same(read(tmp_path / "x.pth"), ARRAYS | {"brain": np.float32([1.5])})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torch_checkpoint_that_calls_something_is_refused_and_nothing_runs(tmp_path, zipped):
+    mark = tmp_path / "mark"
+    content = {"w": Calls(os.system, f"touch {mark}")}
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="system"):
+        read(tmp_path / "x.pth")
+    assert not mark.exists()
+
+
+def test_a_torch_checkpoint_of_a_whole_module_is_refused(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="Linear"):
+        read(tmp_path / "x.pth")
+
+
+def test_a_torch_checkpoint_that_swells_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", b"\0" * 10_000_000)
+    with pytest.raises(WeightsError, match="claims more than it holds"):
+        read(tmp_path / "x.pth")
+
+
+def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
+    torch.save({"w": torch.zeros(1).expand(10**12)}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="holds less of w"):
+        read(tmp_path / "x.pth")
+
+
+def test_a_torch_checkpoint_cut_anywhere_is_refused(tmp_path):
+    torch.save({name: torch.tensor(array) for name, array in ARRAYS.items()}, tmp_path / "x.pth")
+    whole = (tmp_path / "x.pth").read_bytes()
+    for length in range(20, len(whole) - 1, 97):
+        with pytest.raises(WeightsError):
+            read(written(tmp_path / "cut.pth", whole[:length]))
+
+
+def test_safetensors_come_back_and_broken_ones_are_refused(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    state = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    path = tmp_path / "x.safetensors"
+    safetensors.save_file(state, path)
+    assert same(read(path), {name: ARRAYS[name] for name in read(path)})
+    assert set(read(path)) == set(ARRAYS)
+    whole = path.read_bytes()
+    with pytest.raises(WeightsError, match=r"cut\.safetensors"):
+        read(written(tmp_path / "cut.safetensors", whole[:-1]))
+
+
+# Anything else
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, world", b"\x89PNG\r\n", b"<html>not found</html>"])
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    with pytest.raises(WeightsError, match="no checkpoint of a known kind"):
+        read(written(tmp_path / "x.pdparams", content))
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path / "x.pth", tmp_path):
+        with pytest.raises(WeightsError, match="Can't read"):
+            read(path)

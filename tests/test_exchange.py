@@ -1,0 +1,308 @@
+"""Rows in and out of CSV, JSON, Parquet and pandas: nothing lost, nothing foreign let in."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vertebra import metrics
+from vertebra.errors import (
+    InvalidInputError,
+    MissingRuntimeError,
+    TableError,
+    UnknownNameError,
+    VertebraError,
+)
+from vertebra.measurements import COLUMNS, Measurement, Table, exchange
+from vertebra.measurements.measurement import GRADES, ORIGINS
+from vertebra.measurements.record import KINDS
+
+WAYS: dict[str, tuple[Callable[..., None], Callable[..., list[Measurement]]]] = {
+    "csv": (exchange.write_csv, exchange.read_csv),
+    "json": (exchange.write_json, exchange.read_json),
+    "parquet": (exchange.write_parquet, exchange.read_parquet),
+}
+
+number = st.floats(allow_nan=False, allow_infinity=False)
+_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "text": st.text(),
+    "integer": st.integers(-(2**63) + 1, 2**63 - 1),
+    "number": number,
+    "texts": st.lists(st.text(), max_size=3).map(tuple),
+    "mapping": st.dictionaries(st.text(), st.text(), max_size=3),
+}
+_CHOSEN = {
+    "metric": st.sampled_from(sorted(metrics.METRICS)),
+    "origin": st.sampled_from(ORIGINS),
+    "grade": st.sampled_from(GRADES),
+}
+_NEEDED = ("model", "metric", "value", "origin", "grade_reasons", "versions")
+
+
+@st.composite
+def measurements(draw: st.DrawFn) -> Measurement:
+    values = {}
+    for name in COLUMNS:
+        of_column = _CHOSEN.get(name, _VALUES[KINDS[name]])
+        values[name] = draw(of_column if name in _NEEDED else st.none() | of_column)
+    for name in metrics.find(values["metric"]).conditions:
+        if values[name] is None:
+            values[name] = draw(_VALUES[KINDS[name]])
+    return Measurement(**values)
+
+
+FULL = Measurement(
+    model="vgg16",
+    metric="latency",
+    value=0.25,
+    origin="benched",
+    weights="w",
+    low=0.2,
+    high=0.3,
+    samples=64,
+    grade="B",
+    grade_reasons=("one process", 'warm; "really"'),
+    dataset="imagenet",
+    split="val",
+    protocol="p",
+    input_size=224,
+    batch_size=1,
+    precision="float32",
+    engine="eager",
+    provider="cpu",
+    device="cpu",
+    layout="nchw",
+    threads=2,
+    streams=1,
+    scenario="offline",
+    arrival_rate=3.0,
+    system="box-1",
+    source="https://example.org/?a=1,2",
+    convention="c",
+    disputed="a line\nand another",
+    run="0f",
+    versions={"torch": "2.9", "vertebra": "0.1"},
+    measured_at="2026-11-22",
+)
+BARE = Measurement(model="vgg16", metric="params", value=138357544, origin="published")
+
+
+def same(left: Measurement, right: Measurement) -> bool:
+    """Equal in every column, and of the same types but that a number may have been an int."""
+    typed = [
+        type(getattr(left, name)) is type(getattr(right, name)) for name in COLUMNS if KINDS[name] != "number"
+    ]
+    return left == right and all(typed) and isinstance(right.value, float)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_full_and_bare_rows_survive_every_format(tmp_path: Path, way: str) -> None:
+    write, read = WAYS[way]
+    write([FULL, BARE], tmp_path / "rows")
+    found = read(tmp_path / "rows")
+    assert len(found) == 2
+    assert same(FULL, found[0])
+    assert same(BARE, found[1])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(rows=st.lists(measurements(), max_size=3))
+def test_any_rows_survive_every_format(tmp_path: Path, way: str, rows: list[Measurement]) -> None:
+    write, read = WAYS[way]
+    write(rows, tmp_path / "rows")
+    found = read(tmp_path / "rows")
+    assert len(found) == len(rows)
+    assert all(same(left, right) for left, right in zip(rows, found, strict=True))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(rows=st.lists(measurements(), max_size=3))
+def test_any_rows_survive_a_dataframe(rows: list[Measurement]) -> None:
+    found = exchange.from_dataframe(exchange.to_dataframe(rows))
+    assert len(found) == len(rows)
+    assert all(same(left, right) for left, right in zip(rows, found, strict=True))
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(rows=st.lists(measurements(), min_size=1, max_size=3))
+def test_any_rows_survive_the_table(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Measurement]
+) -> None:
+    table = Table(tmp_path_factory.mktemp("table") / "table.sqlite")
+    run = table.append(rows)
+    expected = [dataclasses.replace(row, run=run) for row in rows]
+    assert all(same(left, right) for left, right in zip(expected, table.rows(), strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_file_read_back_into_its_table_adds_nothing(tmp_path: Path, way: str) -> None:
+    table, path = Table(tmp_path / "table.sqlite"), tmp_path / "rows"
+    for number in range(3):
+        table.append([FULL, BARE, BARE, dataclasses.replace(FULL, value=number)], samples={"x": [number]})
+    getattr(table, f"write_{way}")(path)
+    assert getattr(table, f"read_{way}")(path) == 0
+    assert len(table) == 12
+    other = Table(tmp_path / "other.sqlite")
+    assert getattr(other, f"read_{way}")(path) == 12
+    assert getattr(other, f"read_{way}")(path) == 0
+    assert {row.run for row in other.rows()} == {row.run for row in table.rows()}
+
+
+def test_a_dataframe_read_back_adds_nothing_and_keeps_types(tmp_path: Path) -> None:
+    table = Table(tmp_path / "table.sqlite")
+    table.append([FULL, BARE])
+    frame = table.to_dataframe()
+    assert list(frame.columns) == list(COLUMNS)
+    assert str(frame["batch_size"].dtype) == "Int64"
+    assert table.read_dataframe(frame) == 0
+    assert Table(tmp_path / "other.sqlite").read_dataframe(frame) == 2
+
+
+def test_rows_typed_by_hand_are_taken_once(tmp_path: Path) -> None:
+    path, table = tmp_path / "mine.csv", Table(tmp_path / "table.sqlite")
+    path.write_text(
+        "\ufeffmetric,model,value,origin,source\r\nparams,a,5,published,\r\n\r\nparams,b,6e3,published,me\r\n"
+    )
+    assert (table.read_csv(path), table.read_csv(path)) == (2, 0)
+    assert [(row.model, row.value, row.source) for row in table.rows()] == [
+        ("a", 5.0, None),
+        ("b", 6000.0, "me"),
+    ]
+
+
+HEAD = "model,metric,value,origin"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (
+            f"{HEAD}\na,params,1,published\na,params,many,published\n",
+            InvalidInputError,
+            "line 3.*value from 'many'",
+        ),
+        (
+            f"{HEAD}\na,params,1,published\na,parms,1,published\n",
+            UnknownNameError,
+            'line 3.*Unknown metric "parms"',
+        ),
+        (f"{HEAD}\na,params,nan,published\n", InvalidInputError, "line 2.*value"),
+        (f"{HEAD}\na,params,1,guessed\n", InvalidInputError, "line 2.*origin"),
+        (f"{HEAD}\na,latency,1,benched\n", InvalidInputError, "line 2.*must state"),
+        (f"{HEAD}\na,params,,published\n", InvalidInputError, "line 2.*No value"),
+        (f"{HEAD}\na,params,1\n", TableError, "line 2 has 3 cells"),
+        (f"{HEAD},versions\na,params,1,published,[1]\n", InvalidInputError, "line 2.*versions"),
+        (f"{HEAD},grade_reasons\na,params,1,published,slow\n", InvalidInputError, "line 2.*grade_reasons"),
+        (f"{HEAD},batchsize\na,params,1,published,1\n", UnknownNameError, 'Unknown column "batchsize"'),
+        (f"{HEAD},model\na,params,1,published,b\n", TableError, "named twice"),
+        ("name,age\nx,3\n", TableError, "lack model, metric, value, origin"),
+        ("", TableError, "lack model"),
+        (f'{HEAD}\n"a,params', TableError, "not CSV"),
+    ],
+)
+def test_a_bad_csv_is_told_by_its_line_and_nothing_is_appended(
+    tmp_path: Path, text: str, error: type[VertebraError], message: str
+) -> None:
+    path, table = tmp_path / "rows.csv", Table(tmp_path / "table.sqlite")
+    path.write_text(text)
+    with pytest.raises(error, match=message):
+        table.read_csv(path)
+    assert len(table) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2", "not JSON"),
+        ("[]", "format"),
+        ('{"format": "songs", "version": 1, "rows": []}', "format"),
+        ('{"format": "vertebra.measurements", "version": 2, "rows": []}', "version 2"),
+        ('{"format": "vertebra.measurements", "version": 1, "rows": [3]}', "list of objects"),
+        (
+            '{"format": "vertebra.measurements", "version": 1, "rows": [{"model": "a", "moddel": 1}]}',
+            "row 1.*moddel",
+        ),
+        ('{"format": "vertebra.measurements", "version": 1, "rows": [{"model": 3}]}', "row 1.*model is 3"),
+    ],
+)
+def test_a_bad_json_is_told_by_its_row_and_nothing_is_appended(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path, table = tmp_path / "rows.json", Table(tmp_path / "table.sqlite")
+    path.write_text(text)
+    with pytest.raises(VertebraError, match=message):
+        table.read_json(path)
+    assert len(table) == 0
+
+
+def test_a_foreign_parquet_file_is_refused(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = Table(tmp_path / "table.sqlite")
+    (tmp_path / "text").write_text("PAR1 in name only")
+    parquet.write_table(pyarrow.table({"song": ["x"]}), tmp_path / "songs")
+    for name, message in (("text", "not Parquet"), ("songs", "lack model"), ("absent", "No such file")):
+        with pytest.raises(TableError, match=message):
+            table.read_parquet(tmp_path / name)
+    assert len(table) == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_writing_that_fails_leaves_the_older_file_and_no_litter(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows"
+    path.write_text("older")
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(TableError, match="No space left"):
+        WAYS[way][0]([FULL], path)
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("rows", "older")]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_folder_that_does_not_exist_is_told(tmp_path: Path, way: str) -> None:
+    with pytest.raises(TableError, match="Can't write"):
+        WAYS[way][0]([FULL], tmp_path / "absent" / "rows")
+    with pytest.raises(TableError):
+        WAYS[way][1](tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("package", "use"),
+    [
+        ("pyarrow", lambda path: exchange.write_parquet([BARE], path)),
+        ("pyarrow", exchange.read_parquet),
+        ("pandas", lambda path: exchange.to_dataframe([BARE])),
+    ],
+)
+def test_without_the_library_the_install_line_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, use: Callable[[Path], object]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingRuntimeError) as raised:
+        use(tmp_path / "rows")
+    assert raised.value.hint == 'install it with: pip install "vertebra[tables]"'
+    assert list(tmp_path.iterdir()) == []

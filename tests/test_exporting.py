@@ -1,0 +1,161 @@
+"""Exporting: a builder becomes a Bundle that other engines answer alike, here or in its own process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vertebra import bundle, engines, parity
+from vertebra.engines import Settings, Subject
+from vertebra.errors import BundleError, InvalidInputError, MeasurementError, MissingRuntimeError
+from vertebra.exporting import export
+
+TESTS = str(Path(__file__).parent)
+SMALL = Subject(
+    "small", builder="small_networks:small_net", arguments={"num_classes": 7, "in_channels": 1, "seed": 4}
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _networks_importable() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TESTS)
+        yield
+
+
+def zoo(name: str, **arguments: Any) -> Subject:
+    return Subject(name, builder="vertebra.zoo:build", arguments={"name": name, "seed": 0, **arguments})
+
+
+def in_its_own_process(*jobs: object) -> list[dict[str, Any]]:
+    lines = "".join((job if isinstance(job, str) else json.dumps(job)) + "\n" for job in jobs)
+    path = os.pathsep.join([TESTS, *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "vertebra.exporting"],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def job(subject: Subject, folder: Path, *, input_size: int = 24, in_channels: int = 3) -> dict[str, Any]:
+    values = json.loads(subject.to_json())
+    return {"subject": values, "folder": str(folder), "input_size": input_size, "in_channels": in_channels}
+
+
+def test_a_bundle_tells_what_was_exported(tmp_path: Path) -> None:
+    export(SMALL, tmp_path / "small", input_size=24, in_channels=1)
+    kept = bundle.read(tmp_path / "small")
+    assert (kept.model, kept.seed, kept.num_classes, kept.in_channels, kept.input_size) == (
+        "small",
+        4,
+        7,
+        1,
+        24,
+    )
+    assert set(kept.versions) == {"torch", "onnx", "onnxscript"}
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_the_network_holds_every_parameter_outside_the_graph(tmp_path: Path) -> None:
+    kept = export(zoo("squeezenet1_1", num_classes=10), tmp_path / "net", input_size=64)
+    parameters_bytes = 4 * 727_626  # 1,235,496 with 1,000 classes, less 990 x (512 + 1)
+    assert kept.files["model.onnx.data"]["bytes"] > 0.9 * parameters_bytes
+    assert kept.files["model.onnx"]["bytes"] < 0.1 * parameters_bytes
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("name", "input_size"),
+    [
+        ("squeezenet1_1", 64),
+        ("alexnet", 95),  # its adaptive pool meets a size that doesn't divide
+        pytest.param("vgg11", 64, marks=pytest.mark.slow),
+        pytest.param("darknet53", 64, marks=pytest.mark.slow),
+        pytest.param("resnet50_acnet", 64, marks=pytest.mark.slow),
+        pytest.param("resnet50_acnet_deploy", 64, marks=pytest.mark.slow),
+        pytest.param("senet154_vd", 64, marks=pytest.mark.slow),
+    ],
+)
+def test_a_zoo_network_answers_alike_wherever_it_runs(
+    name: str, input_size: int, engine: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"{name}-{input_size}"
+    if not folder.exists():
+        export(zoo(name, num_classes=20), folder, input_size=input_size)
+    images, logits = bundle.read(folder).reference_pair(3)
+    settings = Settings(batch_size=3, input_size=input_size, num_classes=20)
+    session = engines.load(engine, Subject(name, bundle=str(folder)), settings)
+    assert parity.check_outputs(logits, session.run(images)) < parity.LIMITS["float32"]
+
+
+def test_the_same_seed_gives_the_same_answers_in_another_process(tmp_path: Path) -> None:
+    here = export(zoo("squeezenet1_1", num_classes=5), tmp_path / "here", input_size=64)
+    subject = zoo("squeezenet1_1", num_classes=5)
+    (answer,) = in_its_own_process(job(subject, tmp_path / "there", input_size=64))
+    assert answer["error"] is None
+    there = bundle.read(tmp_path / "there")
+    assert parity.output_error(here.reference_pair(2)[1], there.reference_pair(2)[1]) < 1e-5
+    np.testing.assert_array_equal(here.reference_pair(2)[0], there.reference_pair(2)[0])
+
+
+def test_one_job_that_fails_is_told_and_the_next_goes_on(tmp_path: Path) -> None:
+    absent = Subject("absent", builder="no_such_module:net")
+    answers = in_its_own_process(
+        "no job",
+        {"subject": 3},
+        job(absent, tmp_path / "absent"),
+        job(zoo("alexnet"), tmp_path / "tiny", input_size=8),
+        job(
+            Subject("crash", builder="small_networks:small_net", arguments={"colour": 3}), tmp_path / "crash"
+        ),
+        job(SMALL, tmp_path / "small", in_channels=1),
+    )
+    assert [answer["error"] for answer in answers] == [
+        "InvalidInputError", "InvalidInputError", "InvalidInputError", "InvalidInputError", "TypeError", None,
+    ]  # fmt: skip
+    assert "no_such_module" in answers[2]["message"]
+    assert "63" in answers[3]["hint"]
+    assert all(answer["seconds"] >= 0 for answer in answers)
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_network_that_no_graph_can_hold_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    tangled = Subject("tangled", builder="small_networks:tangled_net")
+    with pytest.raises(MeasurementError, match="can't export this network"):
+        export(tangled, tmp_path / "tangled", input_size=24)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_is_refused_before_anything_is_exported(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"sea")
+    with pytest.raises(BundleError, match="is no Bundle"):
+        export(SMALL, tmp_path, input_size=24, in_channels=1)
+
+
+def test_a_bundle_is_not_exported_again(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="only a builder"):
+        export(Subject("small", bundle=str(tmp_path)), tmp_path / "x", input_size=24)
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxscript"])
+def test_a_missing_package_is_told_with_the_line_that_installs_it(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else real(name))
+    with pytest.raises(MissingRuntimeError, match=f"needs {package}") as caught:
+        export(SMALL, tmp_path / "small", input_size=24, in_channels=1)
+    assert 'pip install "vertebra[torch]"' in str(caught.value.hint)

@@ -3,8 +3,8 @@
     python docs/make.py          write the generated parts and the pictures
     python docs/make.py --check  exit with status 1 where a text is out of step
 
-docs/survey.csv holds the rows of one survey (`vertebra table --write docs/survey.csv`), so that every figure in
-README.md comes from a command of this project on a machine that the text names.
+docs/survey.csv holds the rows of one survey (`vertebra table --write docs/survey.csv`), so that every
+figure in README.md comes from a command of this project on a machine that the text names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -36,15 +37,17 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "What each number in the table means. This page is made from `src/vertebra/metrics.py` by `docs/make.py`. Values are",
-        "kept in base units (seconds, bytes, counts, fractions of 1) and rescaled only when printed.",
+        "What each number in the table means, made from `src/vertebra/metrics.py` by `docs/make.py`. Values",
+        "are kept in base units (seconds, bytes, counts, fractions of 1), rescaled only when printed.",
         "",
         "| metric | unit | better | meaning | must state |",
         "| --- | --- | --- | --- | --- |",
     ]
     for metric in METRICS.values():
         conditions = ", ".join(f"`{name}`" for name in metric.conditions)
-        lines.append(f"| `{metric.name}` | {metric.unit} | {metric.better} | {metric.definition} | {conditions} |")
+        lines.append(
+            f"| `{metric.name}` | {metric.unit} | {metric.better} | {metric.definition} | {conditions} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +60,9 @@ def commands_page() -> str:
         for verb in verbs:
             command = cli.get_command(context, verb)
             assert command is not None
-            inner = click.Context(command, parent=context, info_name=verb, terminal_width=100, max_content_width=100)
+            inner = click.Context(
+                command, parent=context, info_name=verb, terminal_width=100, max_content_width=100
+            )
             parts.append(f"### vertebra {verb}\n\n```text\n{command.get_help(inner)}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -69,8 +74,12 @@ def readme() -> str:
         marks = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
         pattern = re.compile(f"({re.escape(marks[0])}).*?({re.escape(marks[1])})", re.DOTALL)
         assert len(pattern.findall(text)) == 1, f"README.md has no part {name}"
-        text = pattern.sub(lambda match, made=make(): f"{match[1]}{made}\n{match[2]}", text)
+        text = pattern.sub(partial(_between, make()), text)
     return text
+
+
+def _between(made: str, marks: re.Match[str]) -> str:
+    return f"{marks[1]}{made}\n{marks[2]}"
 
 
 def _surveyed() -> vertebra.Table:
@@ -88,10 +97,13 @@ def _rows(engine: str = ENGINE) -> list[WideRow]:
 
 def _model_table() -> str:
     lines = [
-        "| network | top-1 (published) | parameters | operations | printed in 2020 | latency | 95 % interval | peak memory | grade |",
+        "| network | top-1 (published) | parameters | operations | printed in 2020 "
+        "| latency | 95 % interval | peak memory | grade |",
         "| --- | --: | --: | --: | --: | --: | --- | --: | :-: |",
     ]
-    lines += [_model_line(row, _printed(row.model)) for row in sorted(_rows(), key=lambda row: row.value("latency"))]
+    lines += [
+        _model_line(row, _printed(row.model)) for row in sorted(_rows(), key=lambda row: row.value("latency"))
+    ]
     return "\n".join([*lines, "", _conditions()])
 
 
@@ -103,10 +115,15 @@ def _model_line(row: WideRow, printed: Measurement) -> str:
     latency = row.figures["latency"]
     cells = [
         f"`{row.model}`",
-        *(units.show(row.figures[metric].value, METRICS[metric].unit) for metric in ("top1", "params", "operations")),
+        *(
+            units.show(row.figures[metric].value, METRICS[metric].unit)
+            for metric in ("top1", "params", "operations")
+        ),
         units.show(printed.value, "count") + (" ⚠" if printed.disputed else ""),
         units.show(latency.value, "s"),
-        f"{units.show(latency.low, 's')} to {units.show(latency.high, 's')}" if latency.low and latency.high else "",
+        f"{units.show(latency.low, 's')} to {units.show(latency.high, 's')}"
+        if latency.low and latency.high
+        else "",
         units.show(row.figures["memory_total"].value, "B"),
         latency.grade or "",
     ]
@@ -117,8 +134,10 @@ def _conditions() -> str:
     latency = _rows()[0].figures["latency"]
     versions = ", ".join(f"{name} {version}" for name, version in latency.versions.items())
     return (
-        f"Latency and memory: measured on `{latency.system}` with {versions}; {latency.precision}, batch size "
-        f"{latency.batch_size}, {latency.threads} threads, {(latency.measured_at or '')[:10]}, one process per network. "
+        f"Latency and memory: measured on `{latency.system}` with {versions}; {latency.precision}, batch "
+        "size "
+        f"{latency.batch_size}, {latency.threads} threads, {(latency.measured_at or '')[:10]}, one process "
+        "per network. "
         "Accuracy: published by PaddleClas. ⚠: the printed operations are known to be wrong, see "
         "[docs/profile.md](docs/profile.md)."
     )

@@ -13,12 +13,12 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import golden_recipe
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import golden_recipe
 from vertebra.errors import WeightsError
 from vertebra.zoo.checkpoints import read
 from vertebra.zoo.checkpoints.archives import tensor
@@ -63,7 +63,9 @@ def test_every_dialect_of_pdparams_gives_the_arrays_that_paddle_saved(name):
 @pytest.mark.parametrize("name", TINY)
 def test_the_tiny_network_gives_paddles_outputs(name):
     golden = golden_recipe.load("tiny.pdparams")
-    arrays = {key: torch.tensor(value) for key, value in read(golden_recipe.FOLDER / f"{name}.pdparams").items()}
+    arrays = {
+        key: torch.tensor(value) for key, value in read(golden_recipe.FOLDER / f"{name}.pdparams").items()
+    }
     x = torch.from_numpy(golden_recipe.images(tuple(golden["input"]["shape"])))
     x = nn.functional.conv2d(x, arrays["conv.weight"], padding=1)
     norm = [arrays[f"bn.{part}"] for part in ("_mean", "_variance", "weight", "bias")]
@@ -123,8 +125,8 @@ class Calls:
 
 HOSTILE = {
     "os.system": (Calls(os.system, "touch {mark}"), "system"),
-    "builtins.eval": (Calls(eval, "open('{mark}', 'w')"), "builtins.eval"),
-    "builtins.getattr": (Calls(getattr, "", "join"), "getattr"),
+    "eval": (Calls(eval, "open('{mark}', 'w')"), "eval"),
+    "getattr": (Calls(getattr, "", "join"), "getattr"),
     "nested reduce": (Calls(Calls, Calls(os.system, "touch {mark}")), "system|Calls"),
     "numpy's own loader": (Calls(np.load, "x.npy"), "numpy"),
     "numpy.fromfile": (Calls(np.fromfile, "/dev/zero"), "fromfile"),
@@ -134,13 +136,15 @@ HOSTILE = {
 
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_pickle_that_calls_something_is_refused_by_its_name_and_nothing_runs(tmp_path, case, protocol):
+def test_a_pickle_that_calls_something_is_refused_by_its_name_and_nothing_runs(
+    tmp_path, monkeypatch, case, protocol
+):
     mark = tmp_path / "mark"
     value, named = HOSTILE[case]
     content = pickle.dumps({"w": value}, protocol)
     blank = "{mark}"
     if blank.encode() in content:  # the same length, so that the pickle stays whole
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)
         content = content.replace(blank.encode(), b"./mark")
     with pytest.raises(WeightsError, match=named):
         read(written(tmp_path / "x.pdparams", content))
@@ -153,7 +157,10 @@ def opcodes(body: bytes) -> bytes:
 
 MACHINE = b"cnumpy.core.multiarray\n_reconstruct\n"
 ARRAY = MACHINE + b"cnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-DTYPE = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x89\x88\x87R(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+DTYPE = (
+    b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x89\x88\x87R"
+    b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+)
 
 
 def array_of(shape: bytes, data: bytes, dtype: bytes = DTYPE) -> bytes:
@@ -200,6 +207,11 @@ BROKEN = {
 }
 
 
+def test_the_opcodes_that_the_crooked_pickles_bend_are_good_ones(tmp_path):
+    whole = opcodes(b"}X\x01\x00\x00\x00w" + array_of(b"K\x01\x85", b"C\x04" + struct.pack("<f", 7)) + b"s")
+    assert same(read(written(tmp_path / "x.pdparams", whole)), {"w": np.float32([7])})
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_crooked_pickle_is_refused(tmp_path, case):
     with pytest.raises(WeightsError, match=r"x\.pdparams") as caught:
@@ -218,7 +230,7 @@ def test_a_pickle_cut_anywhere_is_refused(tmp_path, protocol):
 def test_a_pickle_changed_anywhere_is_read_or_refused_and_nothing_else(tmp_path):
     whole = pickle.dumps(ARRAYS, 2)
     random = np.random.default_rng(0)
-    for _ in range(2000):
+    for _ in range(400):
         content = bytearray(whole)
         for at in random.integers(2, len(whole), 3):
             content[at] = random.integers(256)
@@ -244,8 +256,8 @@ def test_texts_and_tuples_that_multiply_cost_no_memory(tmp_path):
 
 
 def test_a_pickle_nested_very_deep_is_refused_without_a_crash(tmp_path):
-    deep = b"N" + b"\x85" * 900_000
-    for body in (deep + b"X\x01\x00\x00\x00x\x86", b"}" + deep + b"Ns", b"]" * 900_000 + b"a" * 899_999):
+    deep = b"N" + b"\x85" * 200_000
+    for body in (deep + b"X\x01\x00\x00\x00x\x86", b"}" + deep + b"Ns", b"]" * 200_000 + b"a" * 199_999):
         with pytest.raises(WeightsError):
             read(written(tmp_path / "x.pdparams", opcodes(body)))
 
@@ -319,7 +331,11 @@ CROOKED_TENSORS = {
     "a description of 2 GiB": WHOLE[:16] + struct.pack("<i", 2**31 - 1) + WHOLE[20:],
     "a negative description": WHOLE[:16] + struct.pack("<i", -1) + WHOLE[20:],
     "an unknown type": WHOLE.replace(b"\x08\x05", b"\x08\x63", 1),
-    "a negative extent": struct.pack("<IQIi", 0, 0, 0, 13) + b"\x08\x05\x10" + b"\xff" * 9 + b"\x01" + b"abcd",
+    "a negative extent": struct.pack("<IQIi", 0, 0, 0, 13)
+    + b"\x08\x05\x10"
+    + b"\xff" * 9
+    + b"\x01"
+    + b"abcd",
     "an endless number": struct.pack("<IQIi", 0, 0, 0, 14) + b"\x08\x05\x10" + b"\xff" * 11,
 }
 
@@ -343,7 +359,7 @@ LEAVING: dict[str, bytes | tarfile.TarInfo] = {
 
 @pytest.mark.parametrize("case", LEAVING)
 def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path, case):
-    with pytest.raises(WeightsError, match="leads out|a link"):
+    with pytest.raises(WeightsError, match=r"leads out|a link"):
         read(tar(tmp_path / "net.tar", {case: LEAVING[case]}))
 
 
@@ -357,8 +373,9 @@ def test_an_archive_cut_short_or_compressed_is_refused(tmp_path):
     for length in (600, 1100, len(whole) // 2):
         with pytest.raises(WeightsError):
             read(written(tmp_path / "cut.tar", whole[:length]))
-    with pytest.raises(WeightsError, match="expanded first"):
+    with pytest.raises(WeightsError) as caught:
         read(tar(tmp_path / "packed.tar", {"net/w": WHOLE}, "w:gz"))
+    assert "expanded first" in str(caught.value.hint)
 
 
 # torch and safetensors

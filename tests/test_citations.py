@@ -36,16 +36,23 @@ def test_every_printed_figure_is_a_row_but_the_resize_which_is_a_protocol():
         ("senet154_vd", "top5", 0.955, {}),
         ("vgg16", "reference_top5", 0.901, {}),
         ("resnet50_acnet_deploy", "latency", 5.626e-3, {"system": "nvidia-v100"}),
-        ("darknet53", "latency", 22.15266e-3, {"system": "nvidia-t4", "batch_size": 8, "precision": "float32"}),
+        (
+            "darknet53",
+            "latency",
+            22.15266e-3,
+            {"system": "nvidia-t4", "batch_size": 8, "precision": "float32"},
+        ),
         ("alexnet", "latency", 0.81e-3, {"system": "nvidia-v100", "engine": "tensorrt", "batch_size": 1}),
         ("alexnet", "latency", 1.176e-3, {"system": "nvidia-v100", "engine": None, "batch_size": 1}),
     ],
 )
 def test_figures_as_printed_in_base_units(model, metric, value, where):
     found = [
-        row.value for row in ROWS
-        if (row.model, row.metric) == (model, metric) and all(getattr(row, name) == told for name, told in where.items())
-    ]  # fmt: skip
+        row.value
+        for row in ROWS
+        if (row.model, row.metric) == (model, metric)
+        and all(getattr(row, name) == told for name, told in where.items())
+    ]
     assert set(found) == {value}
 
 

@@ -109,7 +109,18 @@ def modules_after(code: str) -> set[str]:
     return set(run.stdout.splitlines()[-1].split())
 
 
-HEAVY = {"torch", "numpy", "sqlalchemy", "onnxruntime", "openvino", "pandas", "pyarrow", "vl_convert", "psutil", "rich"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "sqlalchemy",
+    "onnxruntime",
+    "openvino",
+    "pandas",
+    "pyarrow",
+    "vl_convert",
+    "psutil",
+    "rich",
+}
 RUNTIMES = {"torch", "onnxruntime", "openvino", "onnx", "onnxscript"}
 
 

@@ -56,11 +56,12 @@ def test_classes_in_another_order_fail() -> None:
         parity.check_outputs(logits, np.roll(logits, 1, axis=1))
 
 
-def test_bfloat16_is_told_from_float32() -> None:
+@pytest.mark.parametrize("dropped_bits", [16, 13])  # what bfloat16 and TF32 keep: 7 and 10 bits
+def test_logits_of_a_shorter_precision_are_told_from_float32(dropped_bits: int) -> None:
     logits = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float32)
-    rounded = (logits.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    kept = np.uint32((0xFFFFFFFF << dropped_bits) & 0xFFFFFFFF)
     with pytest.raises(MeasurementError, match="Wrong outputs"):
-        parity.check_outputs(logits, rounded)
+        parity.check_outputs(logits, (logits.view(np.uint32) & kept).view(np.float32))
 
 
 def test_a_precision_without_a_limit_is_refused() -> None:

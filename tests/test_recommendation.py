@@ -11,11 +11,17 @@ from vertebra.recommendation import Limit, pick
 HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
 
 
-def network(model: str, top1: float, latency_ms: float, *, spread_ms: float = 0.0, **more: object) -> list[Measurement]:
+def network(
+    model: str, top1: float, latency_ms: float, *, spread_ms: float = 0.0, **more: object
+) -> list[Measurement]:
     where = {**HERE, "engine": "onnxruntime", **more}
-    span = {"low": (latency_ms - spread_ms) / 1e3, "high": (latency_ms + spread_ms) / 1e3} if spread_ms else {}
+    span = (
+        {"low": (latency_ms - spread_ms) / 1e3, "high": (latency_ms + spread_ms) / 1e3} if spread_ms else {}
+    )
     return [
-        Measurement(model=model, metric="top1", value=top1, origin="published", dataset="imagenet-1k", split="val"),
+        Measurement(
+            model=model, metric="top1", value=top1, origin="published", dataset="imagenet-1k", split="val"
+        ),
         Measurement(model=model, metric="latency", value=latency_ms / 1e3, origin="benched", **span, **where),
     ]
 
@@ -86,7 +92,9 @@ def test_another_objective_ranks_by_its_own_direction():
     assert pick(candidates(SMALL, MIDDLE, LARGE), objective="fps").choice.model == "small"
 
 
-@pytest.mark.parametrize(("condition", "value"), [("system", "there"), ("batch_size", 8), ("scenario", "offline")])
+@pytest.mark.parametrize(
+    ("condition", "value"), [("system", "there"), ("batch_size", 8), ("scenario", "offline")]
+)
 def test_rows_of_different_loads_are_refused_by_name(condition, value):
     other = network("other", 0.9, 1, **{"scenario": "single-stream", condition: value})
     same = network("same", 0.9, 1, scenario="single-stream")

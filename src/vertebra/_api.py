@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import metrics, recommendation, units
-from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra import __version__, metrics, recommendation, units
+from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, WideRow, depends_on_machine, latest, wide
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
+    from vertebra.benchmarking import Case
     from vertebra.charts import Chart
     from vertebra.profiler import Profile
     from vertebra.surveying import Watcher
@@ -40,7 +41,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Survey:
-    """What a survey did: cases measured now, cases that the table told already, and how many of both failed."""
+    """What a survey did: cases measured now, cases known before, and how many of both failed."""
 
     measured: int
     known: int
@@ -157,18 +158,52 @@ def survey(
     chosen = [names.find(model).name for model in models or names.CLASSICS]
     wanted = surveying.cases(chosen, engines)
     into, folder = _open(table), Path(output)
+    page = folder / "report.html"
     told = into.rows()
     todo = wanted if again else surveying.remaining(wanted, told)
-    page = folder / "report.html"
     if todo or not page.exists():
-        surveying.check_room(into, chosen)
-        _make_folder(folder)
+        _check_before(todo, folder)
         cite(table=into)
-        profile(*_unprofiled(chosen, told), table=into) if _unprofiled(chosen, told) else []
+        _profile_missing(chosen, told, into)
         surveying.measure(todo, into, deadline=deadline, watcher=watcher)
         _draw(folder, into)
-    failed = sum(case not in surveying.remaining(wanted, into.rows(metric="latency")) for case in wanted)
-    return Survey(len(todo), len(wanted) - len(todo), len(wanted) - failed, page, time.monotonic() - start)
+    failed = len(surveying.remaining(wanted, into.rows(metric="latency")))
+    return Survey(len(todo), len(wanted) - len(todo), failed, page, time.monotonic() - start)
+
+
+def _check_before(todo: Sequence[Case], folder: Path) -> None:
+    """Whatever would end a survey after minutes of measuring ends it before."""
+    from vertebra import charts, surveying
+
+    charts.require()
+    surveying.check_room(todo)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(
+            f"Can't make the folder {folder}: {error.strerror}.", "name another folder with --output"
+        ) from error
+
+
+def _profile_missing(chosen: Sequence[str], told: Sequence[Measurement], into: Table) -> None:
+    """Count the networks that this version of vertebra hasn't counted yet at their own size."""
+    counted = {
+        row.model for row in told if row.metric == "macs" and row.versions.get("vertebra") == __version__
+    }
+    missing = [model for model in chosen if model not in counted]
+    if missing:
+        profile(*missing, table=into)
+
+
+def _draw(folder: Path, table: Table) -> None:
+    """The report, and as files of their own a chart of operations and one of each engine's latency."""
+    report(folder / "report.html", table=table)
+    engines = {row.conditions.get("engine") for row in compared(table=table) if "latency" in row.figures}
+    drawn = {"operations": chart(table=table)}
+    drawn.update({f"latency-{name}": chart(x="latency", engine=name, table=table) for name in engines})
+    for name, picture in drawn.items():
+        picture.save(folder / f"{name}.svg")
+        picture.save(folder / f"{name}.png")
 
 
 def table(*, path: TableLike = None, every: bool = False, **filters: Any) -> list[Measurement]:
@@ -257,9 +292,7 @@ def show(model: str, *, table: TableLike = None) -> Portrait:
     from vertebra import rows
 
     found = names.find(model)
-    figures = [
-        row for row in _open(table, create=False).latest(model=found.name) if row.metric != "failure"
-    ]
+    figures = [row for row in _open(table, create=False).latest(model=found.name) if row.metric != "failure"]
     return Portrait(
         found,
         figures,
@@ -273,9 +306,41 @@ def _told(part: Any) -> dict[str, Any]:
     return {**told, "output_shape": "x".join(map(str, told["output_shape"]))}
 
 
-def report(path: str | Path = "vertebra-report.html", *, system: str | None = None, table: TableLike = None) -> Path:
-    """Write what the table tells of one machine (this one, where none is named) as one HTML page."""
-    raise NotImplementedError
+#: Headings of the report's picks, and their limits.
+_PICKS: dict[str, dict[str, str]] = {
+    "The most accurate": {},
+    "At least 15 frames per second": {"fps": "15"},
+    "Real time: at least 30 frames per second": {"fps": "30"},
+    "At least 60 frames per second": {"fps": "60"},
+    "At most 700 MB of memory": {"memory": "700MB"},
+}
+
+
+def report(
+    path: str | Path = "vertebra-report.html", *, system: str | None = None, table: TableLike = None
+) -> Path:
+    """Write what the table tells of one machine (this one, where none is named) as one HTML page.
+
+    The page needs no network. Raises InvalidInputError where the table is empty or the path can't be
+    written, and MissingRuntimeError where what draws its charts isn't installed.
+    """
+    from vertebra import reports
+
+    source = _open(table, create=False)
+    rows = source.latest()
+    if not rows:
+        raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
+    chosen = system or _system(rows)
+    told = [row for row in rows if not depends_on_machine(row) or row.origin == "published"]
+    told += [row for row in rows if row.system == chosen and row.origin != "published"]
+    filters = {"system": chosen}
+    picks = [
+        (heading, recommendation.sentences(pick(table=source, filters=filters, **limits)))
+        for heading, limits in _PICKS.items()
+    ]
+    return reports.write(
+        path, told, system=source.systems().get(chosen or ""), pick=picks, made_at=now()[:10]
+    )  # fmt: skip
 
 
 def now() -> str:

@@ -35,10 +35,10 @@ _ENTRIES = (
            "Share of images whose true class is among the network's first five answers, single central crop.",
            _ACCURACY),
     Metric("reference_top1", "reference top-1 accuracy", "fraction", "higher",
-           "Top-1 accuracy that a publisher quotes for the original authors' weights, beside its own.",
+           "Top-1 accuracy that a publisher quotes for the original weights, beside its own.",
            _ACCURACY),
     Metric("reference_top5", "reference top-5 accuracy", "fraction", "higher",
-           "Top-5 accuracy that a publisher quotes for the original authors' weights, beside its own.",
+           "Top-5 accuracy that a publisher quotes for the original weights, beside its own.",
            _ACCURACY),
     Metric("params", "parameters", "count", "lower",
            "Number of elements of all trainable parameters of the network that answers."),
@@ -47,25 +47,26 @@ _ENTRIES = (
     Metric("weight_bytes", "size of the weights", "B", "lower",
            "Bytes of parameters and buffers in the stored precision.", ("precision",)),
     Metric("macs", "multiply-accumulates", "count", "lower",
-           "Multiply-accumulates of one image's forward pass: convolutions, fully connected layers and matrix "
-           "products; biases, normalisations, activations and pools are not counted.", ("input_size",)),
+           "Multiply-accumulates of one image's forward pass: convolutions, fully connected layers "
+           "and matrix products; biases, normalisations, activations and pools are not counted.",
+           ("input_size",)),
     Metric("operations", "operations", "count", "lower",
            "Floating-point operations (FLOPs) of one image's forward pass: exactly twice `macs`. Derived, "
            "never stored, but for published figures whose `convention` says how they were counted.",
            ("input_size",)),
     Metric("activations", "activations", "count", "lower",
-           "Number of elements written by convolutions, fully connected layers and matrix products in one "
-           "image's forward pass.", ("input_size",)),
+           "Number of elements written by convolutions, fully connected layers and matrix products "
+           "in one image's forward pass.", ("input_size",)),
     Metric("model_stat_params", "parameters by the 2020 rule", "count", "neither",
-           "Parameters as `paddle.fluid.contrib.model_stat` counted them: convolutions without bias, one bias "
-           "element per fully connected layer, two elements per normalised channel.", ("input_size",)),
+           "Parameters as `paddle.fluid.contrib.model_stat` counted them: convolutions without bias, one "
+           "bias element per fully connected layer, two elements per normalised channel.", ("input_size",)),
     Metric("model_stat_operations", "FLOPs by the 2020 rule", "count", "neither",
            "FLOPs as `paddle.fluid.contrib.model_stat` counted them: two per multiply-accumulate of a "
            "convolution, one per multiply-accumulate of a fully connected layer, grouped convolutions not at "
            "all, plus pools and normalisations, minus activations.", ("input_size",)),
     Metric("latency", "latency", "s", "lower",
-           "Time of one forward pass of a batch, input already on the device, no preprocessing. Measured: the "
-           "median of the samples. Published: as its source prints it.", _RUNTIME),
+           "Time of one forward pass of a batch, input already on the device, no preprocessing. Measured: "
+           "the median of the samples. Published: as its source prints it.", _RUNTIME),
     Metric("latency_p90", "latency, 90th percentile", "s", "lower",
            "Ninetieth percentile of the latency's samples; blank below 64 samples.", _RUNTIME),
     Metric("latency_p99", "latency, 99th percentile", "s", "lower",

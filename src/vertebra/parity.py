@@ -9,8 +9,9 @@ from vertebra.errors import InvalidInputError, MeasurementError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: precision -> the largest output error that counts as the same network.
-LIMITS: dict[str, float] = {"float32": 1e-3}
+#: precision -> the largest output error that counts as the same network. Measured on the classics:
+#: float32 engines reach 2e-5 at most, and weights rounded to float16 give 1.2e-3 at least.
+LIMITS: dict[str, float] = {"float32": 3e-4}
 
 
 def output_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:

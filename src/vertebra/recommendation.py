@@ -15,7 +15,7 @@ from typing import Literal
 
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import WideRow
+from vertebra.measurements import Measurement, WideRow
 
 #: What must be equal before two candidates may be compared.
 LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate")
@@ -81,6 +81,11 @@ class Exclusion:
     reasons: tuple[str, ...]
     borderline: bool
 
+    @property
+    def why(self) -> str:
+        """The reasons in one line."""
+        return ("borderline: " if self.borderline else "") + "; ".join(self.reasons)
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -112,7 +117,8 @@ def pick(rows: Iterable[WideRow], limits: Sequence[Limit] = (), objective: str =
     candidates = [row for row in rows if row.value(objective) is not None]
     if not candidates:
         raise InvalidInputError(
-            f"No row tells the {metrics.find(objective).label} of a network.", "fill the table with: vertebra survey"
+            f"No row tells the {metrics.find(objective).label} of a network.",
+            "fill the table with: vertebra survey",
         )
     refuse_mixed_loads(candidates)
     meeting = [row for row in candidates if all(limit.verdict(row) == "met" for limit in limits)]
@@ -139,6 +145,34 @@ def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
                 f"The rows were measured under different conditions: {name} is {told}.",
                 f"choose one, for example: --{name.replace('_', '-')} {sorted(map(str, values))[0]}",
             )
+
+
+def told(row: WideRow, *metric_names: str) -> str:
+    """A network in words: "vgg16 on openvino (top-1 accuracy 72.0 %, latency 81.2 ms)"."""
+    engine = row.conditions.get("engine")
+    name = f"{row.model} on {engine}" if engine else row.model
+    figures = [row.figures[metric] for metric in dict.fromkeys(metric_names) if metric in row.figures]
+    parts = [f"{metrics.find(one.metric).label} {_shown(one)}" for one in figures]
+    return f"{name} ({', '.join(parts)})" if parts else name
+
+
+def _shown(figure: Measurement) -> str:
+    return units.show(figure.value, metrics.find(figure.metric).unit)
+
+
+def sentences(picked: Pick) -> list[str]:
+    """The answer in words: the choice, the runner-up, and what kept the better ones out."""
+    asked = (picked.objective, "latency", *(limit.metric for limit in picked.limits))
+    if picked.choice is None:
+        nearest = picked.excluded[0]
+        return [f"No network surely meets this. The nearest: {told(nearest.row)}: {nearest.why}."]
+    lines = [f"Choice: {told(picked.choice, *asked)}."]
+    if picked.runner_up is not None:
+        lines.append(f"Runner-up: {told(picked.runner_up, *asked)}.")
+    if picked.excluded:
+        better = "; ".join(f"{told(item.row)}: {item.why}" for item in picked.excluded)
+        lines.append(f"Better, but excluded: {better}.")
+    return lines
 
 
 def _rank(row: WideRow, objective: str) -> tuple[float, float, str]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from vertebra import benchmarking, engines, rows, system
+from vertebra import benchmarking, engines, rows, system, units
 from vertebra.benchmarking import Case, Limits
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError
@@ -68,7 +68,9 @@ def cases(
         Case(
             model=model.name,
             engine=engine,
-            subject=Subject(model=model.name, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}),
+            subject=Subject(
+                model=model.name, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
+            ),
             input_size=native_or(model, input_size),
             batch_size=batch_size,
             threads=threads,
@@ -111,13 +113,31 @@ def remaining(wanted: Iterable[Case], told: Iterable[Measurement]) -> list[Case]
 
 def _asked(case: Case, here: str) -> tuple[object, ...]:
     runtime = engines.version(case.engine)
-    return (case.model, case.engine, runtime, case.batch_size, case.input_size, case.precision, case.threads, here)
+    return (
+        case.model,
+        case.engine,
+        runtime,
+        case.batch_size,
+        case.input_size,
+        case.precision,
+        case.threads,
+        here,
+    )
 
 
 def _told(row: Measurement) -> tuple[object, ...]:
     packages = engines.ENGINES[row.engine].distributions if row.engine in engines.ENGINES else ()
     runtime = next((row.versions[name] for name in packages if name in row.versions), None)
-    return (row.model, row.engine, runtime, row.batch_size, row.input_size, row.precision, row.threads, row.system)
+    return (
+        row.model,
+        row.engine,
+        runtime,
+        row.batch_size,
+        row.input_size,
+        row.precision,
+        row.threads,
+        row.system,
+    )
 
 
 def measure(
@@ -202,7 +222,9 @@ class _Pace:
         return sum(self._overheads) / len(self._overheads) if self._overheads else _OVERHEAD_S
 
 
-def _ready(ordered: Iterable[Case], tell: Callable[[str], None]) -> Iterator[tuple[Case, str | None]]:
+def _ready(
+    ordered: Iterable[Case], tell: Callable[[str], None]
+) -> Generator[tuple[Case, str | None], None, None]:
     """Each case, ready to run, with what stands in its way or None.
 
     Where one of a network's engines reads Bundles, the network is exported, and all its engines are
@@ -248,17 +270,19 @@ def _failure(case: Case, reason: str, here: str) -> Measurement:
         model=case.model, metric="failure", value=1.0, origin="benched", grade_reasons=(reason,),
         engine=case.engine, precision=case.precision, device=case.device, threads=case.threads,
         batch_size=case.batch_size, input_size=case.input_size, scenario="single-stream", system=here,
-        versions={package: runtime} if runtime else {}, measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={package: runtime} if runtime else {},
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
 
 
-def check_room(table: Table, models: Sequence[str]) -> None:
-    """Raise MeasurementError where the scratch folder can't hold the largest network's Bundle."""
-    needed = int(1.2 * max(4 * rows.totals(names.find(model).name)["params"] for model in models))
+def check_room(wanted: Iterable[Case]) -> None:
+    """Raise InvalidInputError where the scratch folder can't hold the largest Bundle that is needed."""
+    sizes = [4 * rows.totals(case.model)["params"] for case in wanted if _reads(case) == "bundle"]
+    needed = 1.2 * max(sizes, default=0)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:
-        raise MeasurementError(
-            f"The folder {tempfile.gettempdir()} has {free / 1e9:.1f} GB of room; an export needs {needed / 1e9:.1f} GB.",
+        told = units.show(free, "B"), units.show(needed, "B")
+        raise InvalidInputError(
+            f"The folder {tempfile.gettempdir()} has room for {told[0]}; an export needs {told[1]}.",
             "free some space, or name another folder with TMPDIR",
         )
-

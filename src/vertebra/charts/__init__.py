@@ -6,6 +6,6 @@ table (`Chart.data`).
 
 from vertebra.charts.balls import ball_chart
 from vertebra.charts.bars import bar_chart
-from vertebra.charts.chart import Chart
+from vertebra.charts.chart import Chart, require
 
-__all__ = ["Chart", "ball_chart", "bar_chart"]
+__all__ = ["Chart", "ball_chart", "bar_chart", "require"]

@@ -23,6 +23,9 @@ _DIAMETER = 60
 _LABEL_SIZE = 12
 _LABEL_HEIGHT = 13
 
+#: A plot's area is at least this many times its labels'.
+_ROOM = 4
+
 
 @dataclass(frozen=True)
 class _Plot:
@@ -112,7 +115,8 @@ def _short(value: float) -> float:
 
 def _laid_out(drawn: Sequence[Point], x: str, y: str, size: str) -> tuple[_Plot, list[labels.Box]]:
     """The plot and its labels' places; the plot grows where the labels don't fit."""
-    height = HEIGHT
+    text_area = sum(style.text_width(point.model, _LABEL_SIZE) * _LABEL_HEIGHT for point in drawn)
+    height = max(HEIGHT, round(_ROOM * text_area / WIDTH))
     while True:
         plot = _plot(drawn, x, y, size, height)
         boxes = labels.place(plot.balls, WIDTH, height, [*_front_lines(plot), *_interval_lines(plot)])

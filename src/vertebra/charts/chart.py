@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,12 @@ class Chart:
         raise InvalidInputError(
             f'A chart can\'t be saved as "{path.name}".', f"name a file that ends in {', '.join(SUFFIXES)}"
         )
+
+
+def require() -> None:
+    """Raise MissingRuntimeError where vl-convert, which draws, isn't installed; imports nothing."""
+    if importlib.util.find_spec("vl_convert") is None:
+        raise MissingRuntimeError.of("drawing a chart", "vl-convert-python", "charts")
 
 
 def _converter() -> ModuleType:

@@ -15,12 +15,12 @@ CENTRE = 4.0
 
 _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 247)
 _GAPS = (2, 7, 13, 20, 28, 38, 50, 65, 85, 110, 140, 180, 240)
-_PASSES = 4
+_PASSES = 2
 
 # What a place costs, in pixels of distance that one would rather accept.
 _ANGLE = 0.25
 _ON_BALL = 1.5  # per pixel that the label reaches into a ball, or comes too close to another's
-_CLEAR = 6.0
+_CLEAR = 14.0
 _ON_LINE = 14.0
 _LEADER_ON_LABEL = 200.0
 _LEADER_ON_LEADER = 60.0
@@ -63,6 +63,13 @@ class Box:
 
     def crosses(self, line: Segment) -> bool:
         """Whether `line` has a point inside the box (Liang and Barsky's clipping, 1984)."""
+        if (
+            max(line.x1, line.x2) < self.left
+            or min(line.x1, line.x2) > self.right
+            or max(line.y1, line.y2) < self.top
+            or min(line.y1, line.y2) > self.bottom
+        ):
+            return False
         start, end = 0.0, 1.0
         dx, dy = line.x2 - line.x1, line.y2 - line.y1
         sides = ((-dx, line.x1 - self.left), (dx, self.right - line.x1),
@@ -90,6 +97,21 @@ class Ball:
 
 
 @dataclass(frozen=True)
+class _Field:
+    """All that a label's place depends on, but for the other labels."""
+
+    balls: Sequence[Ball]
+    width: float
+    height: float
+    lines: Sequence[Segment]
+
+    def admits(self, box: Box) -> bool:
+        """Whether the box is inside and off the centres."""
+        inside = box.left >= 0 and box.top >= 0 and box.right <= self.width and box.bottom <= self.height
+        return inside and all(box.distance(ball.x, ball.y) >= CENTRE for ball in self.balls)
+
+
+@dataclass(frozen=True)
 class _Candidate:
     box: Box
     leader: Segment
@@ -104,10 +126,14 @@ def place(
     No box overlaps another or comes near a centre, its own included; covering other balls and
     `lines` is avoided as far as there is room.
     """
-    choices = [_candidates(index, balls, width, height, lines) for index in range(len(balls))]
+    field = _Field(balls, width, height, lines)
+    choices = [_candidates(field, index, _beside(ball)) for index, ball in enumerate(balls)]
     chosen: dict[int, _Candidate] = {}
     for index in _crowded_first(balls):
         best = _best(choices[index], list(chosen.values()))
+        if best is None:
+            choices[index] += _candidates(field, index, _anywhere(field, balls[index]))
+            best = _best(choices[index], list(chosen.values()))
         if best is None:
             return None
         chosen[index] = best
@@ -144,53 +170,51 @@ def _improve(choices: Sequence[Sequence[_Candidate]], chosen: dict[int, _Candida
             return
 
 
-def _best(candidates: Sequence[_Candidate], others: Iterable[_Candidate]) -> _Candidate | None:
+def _best(candidates: Sequence[_Candidate], others: Sequence[_Candidate]) -> _Candidate | None:
     best, lowest = None, math.inf
     for candidate in candidates:  # cheapest first
         if candidate.cost >= lowest:
             break
-        cost = candidate.cost + _cost_beside(candidate, others)
+        if any(candidate.box.overlaps(other.box, MARGIN) for other in others):
+            continue
+        cost = _cost_beside(candidate, others, lowest)
         if cost < lowest:
             best, lowest = candidate, cost
     return best
 
 
-def _cost_beside(candidate: _Candidate, others: Iterable[_Candidate]) -> float:
-    cost = 0.0
+def _cost_beside(candidate: _Candidate, others: Iterable[_Candidate], most: float) -> float:
+    """The candidate's cost among the other labels and their leaders; counting ends at `most`."""
+    cost = candidate.cost
     for other in others:
-        if candidate.box.overlaps(other.box, MARGIN):
-            return math.inf
         if other.box.crosses(candidate.leader) or candidate.box.crosses(other.leader):
             cost += _LEADER_ON_LABEL
         if _meet(candidate.leader, other.leader):
             cost += _LEADER_ON_LEADER
+        if cost >= most:
+            break
     return cost
 
 
-def _candidates(
-    index: int, balls: Sequence[Ball], width: float, height: float, lines: Sequence[Segment]
-) -> list[_Candidate]:
-    """Every place that is inside and off the centres, the cheapest first."""
-    ball = balls[index]
-    found = []
-    for order, box in enumerate(_boxes(ball, width, height)):
-        inside = box.left >= 0 and box.top >= 0 and box.right <= width and box.bottom <= height
-        if inside and all(box.distance(other.x, other.y) >= CENTRE for other in balls):
-            found.append(_candidate(order, box, index, balls, lines))
+def _candidates(field: _Field, index: int, boxes: Iterable[Box]) -> list[_Candidate]:
+    """Those of `boxes` where the label may be, the cheapest first."""
+    found = [_candidate(field, index, order, box) for order, box in enumerate(boxes) if field.admits(box)]
     return sorted(found, key=lambda candidate: candidate.cost)
 
 
-def _boxes(ball: Ball, width: float, height: float) -> Iterator[Box]:
+def _beside(ball: Ball) -> Iterator[Box]:
+    """Around the ball, the nearest and the plainest directions first."""
     for gap in _GAPS:
         for angle in _ANGLES:
             yield _box_at(ball, math.radians(angle), ball.radius + gap)
-    top = 0.0
-    while top + ball.text_height <= height:  # anywhere at all
-        left = 0.0
-        while left + ball.text_width <= width:
+
+
+def _anywhere(field: _Field, ball: Ball) -> Iterator[Box]:
+    """A grid over the whole field."""
+    for row in range(int(field.height / (ball.text_height / 2))):
+        for column in range(int(field.width / (ball.text_width / 3))):
+            left, top = column * ball.text_width / 3, row * ball.text_height / 2
             yield Box(left, top, left + ball.text_width, top + ball.text_height)
-            left += ball.text_width / 3 + MARGIN
-        top += ball.text_height / 2 + MARGIN
 
 
 def _box_at(ball: Ball, angle: float, distance: float) -> Box:
@@ -207,17 +231,15 @@ def _side(share: float) -> float:
     return max(-1.0, min(1.0, share * 1.45))
 
 
-def _candidate(
-    order: int, box: Box, index: int, balls: Sequence[Ball], lines: Sequence[Segment]
-) -> _Candidate:
-    ball = balls[index]
+def _candidate(field: _Field, index: int, order: int, box: Box) -> _Candidate:
+    ball = field.balls[index]
     tie = Segment(ball.x, ball.y, *box.nearest(ball.x, ball.y))
     gap = box.distance(ball.x, ball.y) - ball.radius
     cost = gap if gap >= 0 else -_ON_BALL * gap
     cost += _ANGLE * (order % len(_ANGLES))
-    cost += _ON_LINE * sum(box.crosses(line) for line in lines)
-    for other in balls:
-        if other is not ball:
+    cost += _ON_LINE * sum(box.crosses(line) for line in field.lines)
+    for other_index, other in enumerate(field.balls):
+        if other_index != index:
             cost += _ON_BALL * max(0.0, other.radius + _CLEAR - box.distance(other.x, other.y))
             cost += _LEADER_NEAR_CENTRE * (_distance(tie, other.x, other.y) < CENTRE)
     return _Candidate(box, tie, cost)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.argument("models", nargs=-1)
 @click.option("--engine", "engines", multiple=True, help="May be repeated. [default: every one found here]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--input-size", type=click.IntRange(min=1), help="Height and width in pixels. [default: native]")
+@click.option(
+    "--input-size", type=click.IntRange(min=1), help="Height and width in pixels. [default: native]"
+)
 @click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
 @click.option("--seconds", default="10s", show_default=True, help="Time for the samples of one case.")
 @table_option

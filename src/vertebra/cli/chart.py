@@ -27,7 +27,7 @@ def command(
     \b
       vertebra chart -o accuracy.svg
       vertebra chart --x latency --engine onnxruntime -o latency.png
-    """  # noqa: D301
+    """
     from vertebra import _api
 
     filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size}

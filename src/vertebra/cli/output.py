@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 table_option = click.option(
-    "--table", "table", metavar="PATH", help="The table's file. [default: $VERTEBRA_TABLE, else your data folder]"
+    "--table",
+    "table",
+    metavar="PATH",
+    help="The table's file. [default: $VERTEBRA_TABLE, else your data folder]",
 )
 
 

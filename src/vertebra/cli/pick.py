@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
+from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, table_option
 from vertebra.metrics import METRICS
+from vertebra.recommendation import told
 
 if TYPE_CHECKING:
     from vertebra.measurements import WideRow
@@ -52,7 +53,7 @@ def command(
     \b
     Prints the choice, the runner-up, and what kept the better ones out. For example:
       vertebra pick --latency 50ms --memory 700MB --top 5
-    """  # noqa: D301
+    """
     from vertebra import _api
 
     filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size}
@@ -91,39 +92,24 @@ def text(picked: Pick, top: int) -> str:
     lines = [f"Best {METRICS[picked.objective].label} under {limits}:", ""]
     if picked.choice is None:
         lines.append("No network surely meets these limits. Nearest misses:")
-        lines += [f"  {_name(item.row)}: {'; '.join(item.reasons)}" for item in picked.excluded[: max(top, 3)]]
+        lines += [f"  {told(item.row)}: {item.why}" for item in picked.excluded[: max(top, 3)]]
         return "\n".join(lines)
     lines.append(columns([glance(row) for row in picked.ranked[:top]]))
     if picked.runner_up is not None and top == 1:
-        lines += ["", f"Runner-up: {_sentence(picked.runner_up, picked.objective)}"]
+        lines += ["", f"Runner-up: {told(picked.runner_up, picked.objective, 'latency')}"]
     if picked.excluded:
         lines += ["", "Better, but excluded:"]
-        lines += [f"  {_name(item.row)}: {_why(item.reasons, item.borderline)}" for item in picked.excluded]
+        lines += [f"  {told(item.row)}: {item.why}" for item in picked.excluded]
     return "\n".join([*lines, "", _origin(picked.choice)])
-
-
-def _why(reasons: tuple[str, ...], borderline: bool) -> str:
-    return ("borderline: " if borderline else "") + "; ".join(reasons)
-
-
-def _name(row: WideRow) -> str:
-    engine = row.conditions.get("engine")
-    return f"{row.model} on {engine}" if engine else row.model
-
-
-def _sentence(row: WideRow, objective: str) -> str:
-    told = [f"{METRICS[metric].label} {quantity(row, metric)}" for metric in dict.fromkeys((objective, "latency"))
-            if row.value(metric) is not None]  # fmt: skip
-    return f"{_name(row)} ({', '.join(told)})"
 
 
 def _origin(row: WideRow) -> str:
     """Where the choice's figures come from, for no figure should be read without it."""
-    told = []
+    origins = []
     for metric in ("top1", "latency", "memory_total", "params"):
         figure = row.figures.get(metric)
         if figure is not None:
             weights = f" for the weights {figure.weights}" if figure.weights else ""
-            told.append(f"{METRICS[metric].label} {figure.origin}{weights}")
+            origins.append(f"{METRICS[metric].label} {figure.origin}{weights}")
     conditions = ", ".join(f"{name} {value}" for name, value in row.conditions.items())
-    return f"Origin: {', '.join(told)}." + (f"\nMeasured with: {conditions}." if conditions else "")
+    return f"Origin: {', '.join(origins)}." + (f"\nMeasured with: {conditions}." if conditions else "")

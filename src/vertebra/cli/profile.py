@@ -10,7 +10,9 @@ from vertebra.cli.output import emit, format_options, table_option
 
 @click.command("profile")
 @click.argument("models", nargs=-1)
-@click.option("--input-size", type=click.IntRange(min=1), help="Height and width in pixels. [default: native]")
+@click.option(
+    "--input-size", type=click.IntRange(min=1), help="Height and width in pixels. [default: native]"
+)
 @click.option("--layers", is_flag=True, help="Print every layer.")
 @table_option
 @format_options

@@ -25,14 +25,19 @@ def watching() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     with Bar(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True), transient=True,
     ) as bar:  # fmt: skip
         task = bar.add_task("starting", total=None, left="")
 
         def show(progress: Progress) -> None:
             bar.update(
-                task, description=progress.text, completed=progress.done, total=progress.total, left=_left(progress)
+                task,
+                description=progress.text,
+                completed=progress.done,
+                total=progress.total,
+                left=_left(progress),
             )
 
         yield show

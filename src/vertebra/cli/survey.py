@@ -9,14 +9,21 @@ from vertebra.cli.progress import watching
 
 
 @click.command("survey")
-@click.option("--budget", default="5m", show_default=True, help="Time for measuring; less time, fewer samples.")
+@click.option(
+    "--budget", default="5m", show_default=True, help="Time for measuring; less time, fewer samples."
+)
 @click.option("--engine", "engines", multiple=True, help="May be repeated. [default: every one found here]")
 @click.option("--model", "models", multiple=True, help="May be repeated. [default: the eleven classics]")
 @click.option("--output", "-o", default="vertebra-survey", show_default=True, metavar="FOLDER")
 @click.option("--again", is_flag=True, help="Measure what the table already tells once more.")
 @table_option
 def command(
-    budget: str, engines: tuple[str, ...], models: tuple[str, ...], output: str, again: bool, table: str | None
+    budget: str,
+    engines: tuple[str, ...],
+    models: tuple[str, ...],
+    output: str,
+    again: bool,
+    table: str | None,
 ) -> None:
     """Measure the classic networks on this machine, and write a report with charts and a pick.
 

@@ -272,8 +272,8 @@ def _object(text: str, kind: type[Any]) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidInputError(f"A {kind.__name__} is expected as JSON: {error}.") from error
     names = {entry.name for entry in fields(kind)}
-    if not isinstance(value, dict) or not set(value) <= names:
+    if not isinstance(value, dict) or set(value) != names:
         raise InvalidInputError(
-            f"A {kind.__name__} is expected as a JSON object, with no key but {', '.join(sorted(names))}."
+            f"A {kind.__name__} is expected as a JSON object with the keys {', '.join(sorted(names))}."
         )
     return value

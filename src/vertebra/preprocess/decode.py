@@ -1,7 +1,7 @@
 """Encoded pictures to RGB pixels, by stated rules, for files that nobody vouches for.
 
-The format is told by content, never by the file's name. JPEG goes through libjpeg-turbo (simplejpeg), and through
-Pillow where that refuses; the other formats through Pillow. The rules:
+The format is told by content, never by the file's name. JPEG goes through libjpeg-turbo (simplejpeg), and
+through Pillow where that refuses; the other formats through Pillow. The rules:
 
 grey             the three channels are equal
 palette          looked up
@@ -98,9 +98,7 @@ class EncodedImage:
         turned = apply_orientation and self.orientation >= 5
         return (self.width, self.height) if turned else (self.height, self.width)
 
-    def pixels(
-        self, *, apply_orientation: bool = False, at_least: tuple[int, int] | None = None
-    ) -> Pixels:
+    def pixels(self, *, apply_orientation: bool = False, at_least: tuple[int, int] | None = None) -> Pixels:
         """Pixels (H, W, 3), uint8, RGB; not always contiguous. Raises ImageError.
 
         With `at_least` (height, width) a JPEG may come back smaller than it is, by 2, 4 or 8 but no smaller
@@ -151,18 +149,16 @@ class EncodedImage:
                 grey = (np.asarray(image) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
             if image.mode in ("I", "F"):
-                raise ImageError(f"{self.name}: {self.format} of 32 bits a sample has no agreed range.", _CONVERT)
+                reason = f"{self.format} of 32 bits a sample has no agreed range"
+                raise ImageError(f"{self.name}: {reason}.", "convert it to 8 bits a channel first")
             image.load()
             image.info.pop("transparency", None)  # alpha is dropped, and Pillow would warn of it
             return np.asarray(image.convert("RGB"))
 
 
-_CONVERT = "convert it to 8 bits a channel first"
-
-
 def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
-    """Read a picture's header. Raises ImageError where it is no picture that can be read, or where it has more
-    than `max_pixels`: known before a pixel is decoded."""
+    """Read a picture's header. Raises ImageError where it is no picture that can be read, or has more than
+    `max_pixels`: that is known before a pixel is decoded."""
     name, data = _read(source)
     kind = _format(name, data)
     pillow = None
@@ -194,7 +190,7 @@ def _read(source: Source) -> tuple[str, bytes]:
         return f"<{len(data):,} bytes>", data
     if not isinstance(source, str | os.PathLike):
         raise InvalidInputError(
-            f"A picture comes as bytes, a path or an array (H, W, 3) of uint8, not as {type(source).__name__}."
+            f"A picture comes as bytes, a path or an array (H, W, 3) of uint8, not {type(source).__name__}."
         )
     name = str(source)
     try:
@@ -244,7 +240,7 @@ def _open_pillow(data: bytes, kind: str) -> ImageFile:
 
 @contextmanager
 def _refusing(name: str, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on a hostile file into an ImageError: their kinds have no common root."""
+    """Turn whatever a decoder raises on a hostile file into an ImageError: its kinds have no common root."""
     try:
         yield
     except ImageError:

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXELS) -> Input:
     """A network's input (3, H, W), float32, contiguous, of one picture. Raises ImageError.
 
-    `source` is the encoded picture, as bytes or a path, or RGB pixels (H, W, 3) of uint8, a video's frame say.
+    `source` is the encoded picture, as bytes or a path; or RGB pixels (H, W, 3) of uint8, say a video's.
     """
     pixels, shape = _pixels(source, record, max_pixels)
     resized = record.resized(*shape)
     crop = (*record.corner(*resized), *record.input_size)
-    return _normalise(resize(pixels, resized, crop, record.interpolation), record)
+    quick = record.decode == "scaled"
+    return _normalise(resize(pixels, resized, crop, record.interpolation, quick=quick), record)
 
 
 def preprocess_many(
@@ -84,7 +85,7 @@ def _pixels(source: Source, record: Preprocess, max_pixels: int) -> tuple[Pixels
 
     if isinstance(source, np.ndarray):
         if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or source.size == 0:
-            raise InvalidInputError(f"An array of pixels is (H, W, 3) uint8, not {source.shape} {source.dtype}.")
+            raise InvalidInputError(f"Pixels are (H, W, 3) of uint8, not {source.shape} of {source.dtype}.")
         return source, source.shape[:2]
     image = open_image(source, max_pixels=max_pixels)
     shape = image.shape(apply_orientation=record.apply_orientation)

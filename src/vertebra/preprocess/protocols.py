@@ -14,8 +14,8 @@ Channels = tuple[float, float, float]
 
 
 def paddleclas(resize: int = 256, crop: int = 224) -> Preprocess:
-    """PaddleClas's evaluation: OpenCV's bilinear without antialias, sides rounded half to even, pictures turned
-    upright as OpenCV decodes them. Source: ppcls/data/preprocess/ops/operators.py."""
+    """PaddleClas's evaluation: OpenCV's bilinear without antialias, sides rounded half to even, pictures
+    turned upright as OpenCV decodes them. Source: ppcls/data/preprocess/ops/operators.py."""
     return Preprocess(
         input_size=(crop, crop),
         resize=resize,
@@ -34,11 +34,9 @@ def torchvision(
     mean: Channels = IMAGENET_MEAN,
     std: Channels = IMAGENET_STD,
 ) -> Preprocess:
-    """torchvision's ImageClassification preset on Pillow images: the longer side rounded down, the crop's edge
-    half to even, EXIF orientation ignored as its dataset folders do."""
-    return Preprocess(
-        input_size=(crop, crop), resize=resize, interpolation=interpolation, mean=mean, std=std
-    )
+    """torchvision's ImageClassification preset on Pillow images: the longer side rounded down, the crop's
+    edge half to even, EXIF orientation ignored as its dataset folders do."""
+    return Preprocess(input_size=(crop, crop), resize=resize, interpolation=interpolation, mean=mean, std=std)
 
 
 def timm(
@@ -52,7 +50,7 @@ def timm(
 ) -> Preprocess:
     """timm's `create_transform` for evaluation: resized to floor(input_size / crop_pct), then cropped.
 
-    `crop_mode` "center" keeps the aspect, "squash" doesn't. "border" pads and isn't offered: InvalidInputError.
+    `crop_mode` "center" keeps the aspect, "squash" doesn't; "border", which pads, raises InvalidInputError.
     """
     if crop_mode not in ("center", "squash"):
         raise InvalidInputError(f'crop_mode is "{crop_mode}"; it must be "center" or "squash".')

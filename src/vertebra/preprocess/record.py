@@ -33,15 +33,15 @@ class Preprocess:
     """decode → orientation → resize → centre crop → normalise → float32 (3, H, W), RGB.
 
     input_size         (height, width) of the crop: what the network sees
-    resize             n: the shorter side becomes n, the longer one keeps the aspect; (height, width): exactly so
+    resize             n: the shorter side becomes n, the longer keeps the aspect; (height, width): exactly so
     resize_rounding    of the longer side: "floor", or "nearest" (half to even, as Python rounds)
     crop_rounding      of the crop's top and left edge: likewise
     interpolation      "bilinear", "bicubic", "lanczos": antialiased, as Pillow does them;
                        "opencv-bilinear": the four nearest pixels, never antialiased, as OpenCV does it
     mean, std          per channel R, G, B: output = (pixel / 255 - mean) / std
     apply_orientation  whether EXIF orientation turns the picture upright first
-    decode             "exact"; or "scaled": a JPEG is decoded at 1/2, 1/4 or 1/8 where that still is no smaller
-                       than the resized picture, with the decoder's quick transforms. Faster; other pixels.
+    decode             "exact"; or "scaled": a JPEG is decoded at 1/2, 1/4 or 1/8 where that still is no
+                       smaller than the resized picture, by quick transforms. Faster; other pixels.
     """
 
     input_size: tuple[int, int]

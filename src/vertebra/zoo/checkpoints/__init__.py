@@ -134,7 +134,7 @@ def _safetensors(path: Path) -> object:
 def _told(error: Exception) -> str:
     """The part of a library's message that says what is wrong."""
     text = str(error).strip()
-    asked = re.search(r"(?:GLOBAL|Unsupported (?:class|operand|global):?) +([\w.]+)", text)
+    asked = re.search(r"GLOBAL +([\w.]+)", text) or re.search(r"Unsupported \w+:? +([\w.]+)", text)
     if asked:
         return f"it asks for {asked[1]}, and loading it might execute code"
     return text.partition("\n")[0].partition(". ")[0].rstrip(".")[:200] or type(error).__name__

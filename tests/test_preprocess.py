@@ -1,0 +1,432 @@
+"""The record, its numbers held against the original libraries, and the pipeline over many pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
+from vertebra.preprocess import Preprocess, preprocess, preprocess_many, protocols
+from vertebra.preprocess.resize import resize
+
+PHOTOGRAPHS = [
+    path
+    for folder in ("/usr/share/backgrounds/mate/nature", "/usr/share/libjxl-testdata/jxl/flower")
+    for path in sorted(Path(folder).glob("*.jpg"))
+]
+some_photographs = pytest.mark.parametrize("path", PHOTOGRAPHS[::5], ids=lambda path: path.name)
+all_photographs = pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
+with_photographs = pytest.mark.skipif(
+    not PHOTOGRAPHS, reason="no photographs: apt-get install mate-backgrounds libjxl-testdata"
+)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """The same on every machine: whole numbers only."""
+    y, x, c = np.ogrid[:height, :width, :3]
+    return ((x * x * 3 + y * y * 5 + x * y * 7 + c * 41) // (17 + c) % 256).astype(np.uint8)
+
+
+def jpeg(pixels: np.ndarray, **options) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", **{"quality": 90, **options})
+    return stream.getvalue()
+
+
+def levels(tensor: np.ndarray, record: Preprocess) -> np.ndarray:
+    """Grey levels (H, W, 3) that a tensor stands for."""
+    values = tensor * np.reshape(record.std, (3, 1, 1)) + np.reshape(record.mean, (3, 1, 1))
+    return (values * 255).transpose(1, 2, 0)
+
+
+def digest(tensor: np.ndarray, record: Preprocess) -> str:
+    return hashlib.sha256(np.rint(levels(tensor, record)).astype(np.uint8).tobytes()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------ the record
+
+RECORDS = st.builds(
+    Preprocess,
+    input_size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    resize=st.one_of(st.integers(300, 600), st.tuples(st.integers(300, 600), st.integers(300, 600))),
+    interpolation=st.sampled_from(["bilinear", "bicubic", "lanczos", "opencv-bilinear"]),
+    resize_rounding=st.sampled_from(["floor", "nearest"]),
+    crop_rounding=st.sampled_from(["floor", "nearest"]),
+    mean=st.tuples(*[st.floats(-1, 1)] * 3),
+    std=st.tuples(*[st.floats(0.01, 2)] * 3),
+    apply_orientation=st.booleans(),
+    decode=st.sampled_from(["exact", "scaled"]),
+)
+
+
+@given(RECORDS)
+def test_a_record_survives_json(record):
+    assert Preprocess.from_json(record.to_json()) == record
+
+
+@given(RECORDS, st.integers(1, 5000), st.integers(1, 5000))
+def test_the_crop_lies_inside_the_resized_picture(record, height, width):
+    resized = record.resized(height, width)
+    top, left = record.corner(*resized)
+    assert 0 <= top <= resized[0] - record.input_size[0]
+    assert 0 <= left <= resized[1] - record.input_size[1]
+
+
+def test_a_misspelt_key_is_refused_with_the_right_one():
+    value = json.loads(protocols.find("timm").to_json())
+    value["interpolatoin"] = value.pop("interpolation")
+    with pytest.raises(InvalidInputError, match="interpolatoin") as caught:
+        Preprocess.from_dict(value)
+    assert caught.value.hint == 'did you mean "interpolation"?'
+
+
+def test_a_missing_key_is_refused():
+    value = json.loads(protocols.find("timm").to_json())
+    del value["mean"]
+    with pytest.raises(InvalidInputError, match="lacks mean"):
+        Preprocess.from_dict(value)
+
+
+def test_a_newer_version_is_refused_even_with_keys_unknown_today():
+    value = {**json.loads(protocols.find("timm").to_json()), "version": 99, "tone_curve": "s"}
+    with pytest.raises(InvalidInputError, match="version 99"):
+        Preprocess.from_dict(value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": (0, 224)},
+        {"input_size": 224},
+        {"input_size": (224.0, 224)},
+        {"resize": 200},
+        {"resize": True},
+        {"resize": (300, 200)},
+        {"interpolation": "cubic"},
+        {"resize_rounding": "up"},
+        {"crop_rounding": None},
+        {"mean": (0.5, 0.5)},
+        {"mean": (0.5, 0.5, float("nan"))},
+        {"std": (0.2, 0.2, 0.0)},
+        {"apply_orientation": 1},
+        {"decode": "fast"},
+        {"version": 0},
+    ],
+    ids=str,
+)
+def test_an_unusable_value_is_refused_by_its_name(change):
+    with pytest.raises(InvalidInputError, match=next(iter(change))):
+        dataclasses.replace(protocols.find("timm"), **change)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "null"])
+def test_what_is_no_record_is_refused(text):
+    with pytest.raises(InvalidInputError):
+        Preprocess.from_json(text)
+
+
+def test_sizes_follow_each_librarys_rounding():
+    # 1203 × 1600 to 256: 340.48; the crop's spare 340 - 224 = 116
+    assert protocols.torchvision().resized(1203, 1600) == (256, 340)
+    # 375 × 500: 341.33; 3:2 photographs of 667: 1000 · 256 / 667 = 383.8
+    assert protocols.torchvision().resized(667, 1000) == (256, 383)
+    assert protocols.paddleclas().resized(667, 1000) == (256, 384)
+    # an odd spare: 16.5 goes to the even 16 in torchvision, 17.5 to 18; PaddleClas always rounds down
+    assert protocols.torchvision().corner(257, 259) == (16, 18)
+    assert protocols.paddleclas().corner(257, 259) == (16, 17)
+
+
+def test_darknet53_has_its_three_protocols():
+    sizes = {
+        name: (record.resize, record.input_size[0])
+        for name, record in protocols.PROTOCOLS.items()
+        if "darknet53" in name
+    }
+    assert sorted(sizes.values()) == [(256, 224), (256, 256), (292, 256)]
+
+
+def test_an_unknown_protocol_suggests_a_known_one():
+    with pytest.raises(UnknownNameError) as caught:
+        protocols.find("torchvison")
+    assert "torchvision" in caught.value.hint
+
+
+def test_timms_crop_pct_rounds_the_size_down():
+    assert protocols.timm(260, 0.89).resize == 292  # 292.13
+    assert protocols.timm(224, 0.9, crop_mode="squash").resize == (248, 248)  # 248.9
+    with pytest.raises(InvalidInputError, match="border"):
+        protocols.timm(224, 0.9, crop_mode="border")
+    with pytest.raises(InvalidInputError, match="crop_pct"):
+        protocols.timm(224, 87.5)
+
+
+# ------------------------------------------------------------------ numbers, in every clone
+
+
+# height, width, resize, crop, sha256 of what cv2.resize (OpenCV 5.0.0) and the crop give
+OPENCV = [
+    (375, 500, 256, 224, "4b1a86add8d58ec2"),
+    (333, 222, 256, 224, "a699af717f42dcda"),
+    (90, 120, 256, 256, "3913e1f88cada202"),
+    (512, 700, 292, 256, "79972464034b36ef"),
+    (512, 512, 256, 224, "9eccab375c5eb3b9"),
+]
+
+
+@pytest.mark.parametrize(("height", "width", "size", "crop", "expected"), OPENCV)
+def test_pixels_are_those_that_opencv_gave(height, width, size, crop, expected):
+    record = protocols.paddleclas(size, crop)
+    assert digest(preprocess(picture(height, width), record), record) == expected
+
+
+# likewise from Pillow 13.0.0
+PILLOW = [
+    (375, 500, 256, 224, "bilinear", "4a62ff11db69a08c"),
+    (333, 222, 256, 224, "bicubic", "49c2ebf0c3e759b6"),
+    (90, 120, 256, 256, "bicubic", "007b2c572030f3e3"),
+    (512, 700, 292, 256, "lanczos", "fcf577854ecf7a6c"),
+    (1203, 1600, 232, 224, "bicubic", "e2457912f7e32de5"),
+]
+
+
+@pytest.mark.parametrize(("height", "width", "size", "crop", "interpolation", "expected"), PILLOW)
+def test_pixels_are_those_that_pillow_gave(height, width, size, crop, interpolation, expected):
+    record = protocols.torchvision(size, crop, interpolation)
+    assert digest(preprocess(picture(height, width), record), record) == expected
+
+
+SIDES = st.integers(1, 420)
+
+
+@given(height=SIDES, width=SIDES, resized=st.tuples(SIDES, SIDES), seed=st.integers(0, 99), data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_any_crop_of_any_resize_equals_pillows(height, width, resized, seed, data):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    interpolation = data.draw(st.sampled_from(["bilinear", "bicubic", "lanczos"]))
+    crop = (data.draw(st.integers(1, resized[0])), data.draw(st.integers(1, resized[1])))
+    top, left = (
+        data.draw(st.integers(0, resized[0] - crop[0])),
+        data.draw(st.integers(0, resized[1] - crop[1])),
+    )
+    whole = Image.fromarray(pixels).resize(resized[::-1], Image.Resampling[interpolation.upper()])
+    expected = np.asarray(whole)[top : top + crop[0], left : left + crop[1]].astype(int)
+    found = resize(pixels, resized, (top, left, *crop), interpolation)
+    # Lanczos needs a sine, which mathematical libraries round differently in the last bit.
+    assert np.abs(found - expected).max() <= (1 if interpolation == "lanczos" else 0)
+    quick = resize(pixels, resized, (top, left, *crop), interpolation, quick=True)
+    # Without the rounding between, and its clipping of noise's overshoot, the passes may be further apart.
+    assert np.abs(quick - expected).mean() <= 4
+
+
+@given(height=SIDES, width=SIDES, resized=st.tuples(SIDES, SIDES), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_any_resize_equals_opencvs(height, width, resized, seed):
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = resize(pixels, resized, (0, 0, *resized), "opencv-bilinear")
+    np.testing.assert_array_equal(found, cv2.resize(pixels, resized[::-1]).reshape(*resized, 3))
+
+
+def test_a_flat_picture_stays_flat_and_is_normalised_by_hand_computed_numbers():
+    record = protocols.torchvision(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
+    tensor = preprocess(np.full((300, 400, 3), 255, np.uint8), record)
+    assert tensor.shape == (3, 224, 224)
+    assert tensor.dtype == np.float32
+    assert tensor.flags.c_contiguous
+    np.testing.assert_array_equal(np.unique(tensor[0]), np.float32([1.0]))
+    np.testing.assert_array_equal(np.unique(tensor[1]), np.float32([3.0]))
+    np.testing.assert_array_equal(np.unique(tensor[2]), np.float32([1.0]))
+
+
+def test_a_line_of_20000_pixels_takes_no_gigabytes():
+    record = protocols.torchvision()  # resized it would have 1,310,720,000 pixels
+    tensor = preprocess(np.full((1, 20_000, 3), 7, np.uint8), record)
+    np.testing.assert_allclose(levels(tensor, record), 7, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (0, 4, 3)])
+def test_pixels_of_another_shape_are_refused(shape):
+    with pytest.raises(InvalidInputError, match="H, W, 3"):
+        preprocess(np.zeros(shape, np.uint8), protocols.torchvision())
+
+
+# ------------------------------------------------------------------ the originals, on photographs
+
+
+def theirs_torchvision(path, size, crop, interpolation):
+    transforms = pytest.importorskip("torchvision.transforms")
+    pipeline = transforms.Compose(
+        [
+            transforms.Resize(size, transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(crop),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    return pipeline(Image.open(path).convert("RGB")).numpy()
+
+
+def theirs_paddleclas(path, size, crop):
+    cv2 = pytest.importorskip("cv2")
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    image = cv2.resize(image, (round(width * scale), round(height * scale)))
+    top, left = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
+    image = image[top : top + crop, left : left + crop]
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    return ((image.astype(np.float32) * np.float32(1 / 255) - mean) / std).transpose(2, 0, 1)
+
+
+def check_torchvision(path):
+    for size, crop, interpolation in ((256, 224, "bilinear"), (232, 224, "bicubic"), (384, 384, "bicubic")):
+        expected = theirs_torchvision(path, size, crop, interpolation)
+        found = preprocess(path, protocols.torchvision(size, crop, interpolation))
+        np.testing.assert_array_equal(found, expected)
+
+
+def check_paddleclas(path):
+    for size, crop in ((256, 224), (292, 256), (256, 256)):
+        found = preprocess(path, protocols.paddleclas(size, crop))
+        # (x / 255 - mean) / std here, (x · (1/255) - mean) / std there: the last bit of float32
+        np.testing.assert_allclose(found, theirs_paddleclas(path, size, crop), atol=1e-6, rtol=0)
+
+
+@with_photographs
+@some_photographs
+def test_torchvisions_own_output_is_met_to_the_bit(path):
+    check_torchvision(path)
+
+
+@with_photographs
+@some_photographs
+def test_paddleclass_own_output_is_met(path):
+    check_paddleclas(path)
+
+
+@pytest.mark.slow
+@with_photographs
+@all_photographs
+def test_every_photograph_is_as_its_libraries_make_it(path):
+    check_torchvision(path)
+    check_paddleclas(path)
+
+
+@with_photographs
+@pytest.mark.parametrize(
+    ("size", "crop_pct", "interpolation", "crop_mode"),
+    [
+        (224, 0.875, "bicubic", "center"),
+        (260, 0.89, "bicubic", "center"),
+        (224, 1.0, "bilinear", "center"),
+        (224, 0.9, "bicubic", "squash"),
+        (240, 0.95, "lanczos", "center"),
+    ],
+)
+def test_timms_own_output_is_met(size, crop_pct, interpolation, crop_mode):
+    timm_data = pytest.importorskip("timm.data")
+    transform = timm_data.create_transform(
+        input_size=(3, size, size), crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
+    )
+    record = protocols.timm(size, crop_pct, interpolation, crop_mode=crop_mode)
+    for path in PHOTOGRAPHS[::9]:
+        expected = transform(Image.open(path).convert("RGB")).numpy()
+        difference = np.abs(levels(preprocess(path, record), record) - levels(expected, record))
+        assert difference.max() <= (1.01 if interpolation == "lanczos" else 1e-4)
+
+
+def test_biancos_protocol_is_crop_pct_0875_and_bilinear_whatever_the_size():
+    record = protocols.bianco2018(331)
+    assert (record.resize, record.input_size, record.interpolation) == (378, (331, 331), "bilinear")  # 378.3
+
+
+# ------------------------------------------------------------------ scaled decoding
+
+
+@with_photographs
+def test_scaled_decoding_changes_a_photograph_by_a_few_grey_levels_only():
+    record = protocols.torchvision()
+    scaled = dataclasses.replace(record, decode="scaled")
+    for path in PHOTOGRAPHS[::6]:
+        exact = levels(preprocess(path, record), record)
+        difference = np.abs(levels(preprocess(path, scaled), record) - exact)
+        assert 0 < difference.mean() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_scaled_decoding_shows_the_same_picture_whatever_its_orientation(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    y, x = np.mgrid[:1200, :1600]
+    smooth = np.stack([x / 1600, y / 1200, (x + y) / 2800], axis=2) * 255
+    data = jpeg(smooth.astype(np.uint8), exif=exif)
+    record = protocols.paddleclas()
+    scaled = dataclasses.replace(record, decode="scaled")
+    difference = levels(preprocess(data, scaled), record) - levels(preprocess(data, record), record)
+    assert np.abs(difference).max() < 4
+
+
+# ------------------------------------------------------------------ many
+
+
+def small_jpegs(count: int) -> list[bytes]:
+    return [jpeg(np.roll(picture(64, 80), index, axis=1)) for index in range(count)]
+
+
+def test_many_come_in_order_and_equal_to_one_by_one():
+    sources, record = small_jpegs(20), protocols.torchvision()
+    together = list(preprocess_many(sources, record, workers=3, prefetch=5))
+    for source, tensor in zip(sources, together, strict=True):
+        np.testing.assert_array_equal(tensor, preprocess(source, record))
+
+
+def test_an_unreadable_picture_comes_as_its_error_and_the_run_goes_on():
+    sources = small_jpegs(5)
+    sources[2] = b"no picture"
+    results = list(preprocess_many(sources, protocols.torchvision(), workers=2))
+    assert [isinstance(result, ImageError) for result in results] == [False, False, True, False, False]
+    assert "10 bytes" in str(results[2])
+
+
+def test_sources_are_read_no_further_ahead_than_asked():
+    taken = []
+
+    def sources():
+        for index, data in enumerate(small_jpegs(30)):
+            taken.append(index)
+            yield data
+
+    results = preprocess_many(sources(), protocols.torchvision(), workers=2, prefetch=4)
+    for count in range(1, 11):
+        next(results)
+        assert len(taken) <= count + 4
+    results.close()
+    assert len(taken) <= 14
+
+
+def test_leaving_early_ends_the_threads():
+    results = preprocess_many(small_jpegs(30), protocols.torchvision(), workers=2)
+    next(results)
+    results.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("preprocess")]
+
+
+def test_a_mistake_of_the_caller_ends_the_run():
+    with pytest.raises(InvalidInputError):
+        list(preprocess_many([3.5], protocols.torchvision()))
+    with pytest.raises(InvalidInputError, match="workers"):
+        preprocess_many([], protocols.torchvision(), workers=0)
+
+
+def test_no_sources_give_no_results():
+    assert list(preprocess_many([], protocols.torchvision())) == []

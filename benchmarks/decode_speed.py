@@ -3,8 +3,8 @@
     python benchmarks/decode_speed.py [--rounds 5] [--photos 20] [FOLDER ...]
 
 Needs torch, torchvision, Pillow and opencv-python-headless, and photographs of 2 megapixels or more: those in
-FOLDER, or where Debian's mate-backgrounds and plasma-workspace-wallpapers put theirs. The 500×375 ones are made
-of them.
+FOLDER, or where Debian's mate-backgrounds and plasma-workspace-wallpapers put theirs. The 500×375 ones are
+made of them.
 
 All paths take turns on the same photograph, in an order that rotates. A figure is the median over photographs
 of the ratio of CPU times, each the median of its rounds; beside it the ratio of the sums. Exit status 1 only

@@ -10,6 +10,8 @@ figure in README.md comes from a command of this project on a machine that the t
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -143,8 +145,32 @@ def _conditions() -> str:
     )
 
 
+#: The commands of README's transcript, run on docs/survey.csv's rows.
+TRANSCRIPT = (
+    "vertebra pick --latency 100ms --memory 700MB",
+    "vertebra pick --fps 30",
+    "vertebra chart --x latency --engine openvino -o latency.svg",
+    "vertebra profile vgg16",
+)
+
+
+def _transcript() -> str:
+    """What the commands really print; the survey's own machine is the only one in that table."""
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for command in TRANSCRIPT:
+            arguments = [*shlex.split(command)[1:], "--table", str(_surveyed().path)]
+            run = subprocess.run(
+                [sys.executable, "-m", "vertebra", *arguments],
+                capture_output=True, text=True, check=False, cwd=folder,
+            )  # fmt: skip
+            assert run.returncode == 0 or run.stdout, run.stderr  # 1 where nothing meets the limits
+            lines += [f"$ {command}", *(run.stdout + run.stderr).rstrip().splitlines(), ""]
+    return "\n".join(["```console", *lines[:-1], "```"])
+
+
 #: part of README.md -> what makes it
-GENERATED: dict[str, Callable[[], str]] = {"models": _model_table}
+GENERATED: dict[str, Callable[[], str]] = {"models": _model_table, "transcript": _transcript}
 
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "metrics.md": metrics_page,

@@ -47,7 +47,7 @@ def _known(model: str, size: int, params: int, macs: int, top1: float, top5: flo
 
 
 def timed(engine: str = "onnxruntime", pace: float = 1.0, **more: Any) -> list[Measurement]:
-    """Latency and memory of the classics on `engine`, `pace` times the made-up ones; the VGGs have grade C."""
+    """Latency and memory of the classics on `engine`, `pace` times what is made up; VGGs have grade C."""
     return [row for classic in CLASSICS for row in _timed(classic, engine, pace, more)]
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from classic_rows import CLASSICS, SOURCE, SYSTEM, known, timed
 
+from classic_rows import CLASSICS, SOURCE, SYSTEM, known, timed
 from vertebra import reports
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
@@ -18,13 +18,39 @@ from vertebra.reports.networks import forms
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 HOSTILE = "<script>alert('&\"')</script>"
 
-PRINTED = Measurement(model="vgg11", metric="operations", value=15.09e9, origin="published", input_size=224,
-                      source="the page", convention="fully connected layers once",
-                      disputed="the true figure is 15,218,180,096")  # fmt: skip
-FAILURE = Measurement(model="senet154_vd", metric="failure", value=1, origin="benched", system=SYSTEM, engine="ncnn",
-                      batch_size=1, input_size=224, grade_reasons=("out of memory at 3.9 GB",))  # fmt: skip
-THERE = Measurement(model="alexnet", metric="latency", value=0.001176, origin="published", system="nvidia-v100",
-                    device="cuda", batch_size=1, input_size=224, precision="float32", source="the page")  # fmt: skip
+PRINTED = Measurement(
+    model="vgg11",
+    metric="operations",
+    value=15.09e9,
+    origin="published",
+    input_size=224,
+    source="the page",
+    convention="fully connected layers once",
+    disputed="the true figure is 15,218,180,096",
+)
+FAILURE = Measurement(
+    model="senet154_vd",
+    metric="failure",
+    value=1,
+    origin="benched",
+    system=SYSTEM,
+    engine="ncnn",
+    batch_size=1,
+    input_size=224,
+    grade_reasons=("out of memory at 3.9 GB",),
+)
+THERE = Measurement(
+    model="alexnet",
+    metric="latency",
+    value=0.001176,
+    origin="published",
+    source="the page",
+    system="nvidia-v100",
+    device="cuda",
+    batch_size=1,
+    input_size=224,
+    precision="float32",
+)
 
 
 class Page(HTMLParser):
@@ -65,8 +91,16 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page() -> str:
     rows = [*known(), *timed(), *timed("eager", 1.4), PRINTED, FAILURE, THERE]
-    system = {"id": SYSTEM, "cpu": "Box 2000", "architecture": "x86_64", "physical_cores": 2, "usable_cores": 2,
-              "memory_bytes": 8_000_000_000, "gpus": [{"name": "Card 9"}], "os": "Linux"}  # fmt: skip
+    system = {
+        "id": SYSTEM,
+        "cpu": "Box 2000",
+        "architecture": "x86_64",
+        "physical_cores": 2,
+        "usable_cores": 2,
+        "memory_bytes": 8_000_000_000,
+        "gpus": [{"name": "Card 9"}],
+        "os": "Linux",
+    }
     pick = [("vgg16 on eager", ["Because it is asked for."]), ("Runner-up: alexnet", ["12.1 ms"])]
     return reports.html(rows, title="The title", system=system, pick=pick, made_at="2026-07-02")
 
@@ -117,8 +151,18 @@ def test_columns_are_sorted_with_buttons_by_numbers(page):
 
 def test_machine_date_versions_and_pick_are_told(page):
     text = Page(page).text
-    for told in ("The title", "Box 2000", "8.00 GB", "Card 9", "onnxruntime 1.22.0", "2026-07-01", "2026-07-02",
-                 "vgg16 on eager", "Because it is asked for.", "Runner-up: alexnet"):  # fmt: skip
+    for told in (
+        "The title",
+        "Box 2000",
+        "8.00 GB",
+        "Card 9",
+        "onnxruntime 1.22.0",
+        "2026-07-01",
+        "2026-07-02",
+        "vgg16 on eager",
+        "Because it is asked for.",
+        "Runner-up: alexnet",
+    ):
         assert told in text
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vertebra._api import bench, chart, cite, pick, profile, report, show, survey, table
+    from vertebra._api import bench, chart, cite, export, pick, predict, profile, report, show, survey, table
     from vertebra.measurements import Measurement, Table
     from vertebra.zoo import build
 
@@ -23,7 +23,9 @@ _PUBLIC = {
     "build": "vertebra.zoo",
     "chart": "vertebra._api",
     "cite": "vertebra._api",
+    "export": "vertebra._api",
     "pick": "vertebra._api",
+    "predict": "vertebra._api",
     "profile": "vertebra._api",
     "report": "vertebra._api",
     "show": "vertebra._api",
@@ -32,7 +34,7 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Measurement", "Table", "bench", "build", "chart", "cite", "pick", "profile", "report", "show", "survey",
+    "Measurement", "Table", "bench", "build", "chart", "cite", "export", "pick", "predict", "profile", "report", "show", "survey",
     "table",
 ]  # fmt: skip
 

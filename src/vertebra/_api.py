@@ -6,21 +6,26 @@ What is heavy (torch, the table's database) is imported by the verb that needs i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import __version__, metrics, recommendation, units
+from vertebra import __version__, metrics, recommendation, units, zoo
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, WideRow, depends_on_machine, latest, wide
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
+    from vertebra.assessment import Evaluated
     from vertebra.benchmarking import Case
+    from vertebra.bundle import Bundle
     from vertebra.charts import Chart
+    from vertebra.evaluation import Watcher as ImageWatcher
+    from vertebra.prediction import Given, Prediction
     from vertebra.profiler import Profile
+    from vertebra.rows import Layer, Stage
     from vertebra.surveying import Watcher
 
 TableLike = Table | str | Path | None
@@ -36,6 +41,7 @@ LIMITS = {
     "operations": "operations",
     "top1": "top1",
     "top5": "top5",
+    "probe": "probe_top1",
 }
 
 
@@ -56,8 +62,8 @@ class Portrait:
 
     model: names.Model
     figures: list[Measurement]
-    stages: list[dict[str, Any]]
-    layers: list[dict[str, Any]]
+    stages: list[Stage]
+    layers: list[Layer]
 
 
 def cite(*files: str | Path, table: TableLike = None) -> int:
@@ -94,7 +100,7 @@ def profile(*models: str, input_size: int | None = None, table: TableLike = None
 
     Nothing is allocated or run. The totals are appended to the table; the layers are in what is returned.
     """
-    chosen = [names.find(model) for model in models or names.CLASSICS]
+    chosen = [zoo.find(model) for model in models or names.CLASSICS]
     profiles = [_profile(model, input_size) for model in chosen]
     into = _open(table)
     from vertebra import profiler
@@ -155,7 +161,7 @@ def survey(
 
     start = time.monotonic()
     deadline = start + (units.parse(budget, "s") if isinstance(budget, str) else budget)
-    chosen = [names.find(model).name for model in models or names.CLASSICS]
+    chosen = [zoo.find(model).name for model in models or names.CLASSICS]
     wanted = surveying.cases(chosen, engines)
     into, folder = _open(table), Path(output)
     page = folder / "report.html"
@@ -186,11 +192,14 @@ def _check_before(todo: Sequence[Case], folder: Path) -> None:
 
 
 def _profile_missing(chosen: Sequence[str], told: Sequence[Measurement], into: Table) -> None:
-    """Count the networks that this version of vertebra hasn't counted yet at their own size."""
+    """Count the networks that this version of vertebra hasn't counted yet at their own size.
+
+    All classics are among them, surveyed or not: a chart doesn't put printed counts beside ours.
+    """
     counted = {
         row.model for row in told if row.metric == "macs" and row.versions.get("vertebra") == __version__
     }
-    missing = [model for model in chosen if model not in counted]
+    missing = [model for model in dict.fromkeys([*names.CLASSICS, *chosen]) if model not in counted]
     if missing:
         profile(*missing, table=into)
 
@@ -206,25 +215,102 @@ def _draw(folder: Path, table: Table) -> None:
         picture.save(folder / f"{name}.png")
 
 
+def evaluate(
+    model: str | Path,
+    dataset: str | Path,
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    truth: str | Path | None = None,
+    name: str | None = None,
+    verify: bool = False,
+    batch_size: int = 32,
+    limit: int | None = None,
+    strict: bool = False,
+    table: TableLike = None,
+    watcher: ImageWatcher | None = None,
+    **loaded_by: Any,
+) -> Evaluated:
+    """Evaluate `model`, a network's name or a Bundle's folder, over the labelled pictures at `dataset`, and
+    append its accuracy.
+
+    `dataset`, `format`, `split`, `truth`, `name` and `verify` are those of `data.open`; `limit` bounds the
+    images, `strict` ends the run at one that can't be read. `loaded_by` are the options of `loading.load`:
+    weights, engine, threads, labels ("index" matches classes by their place), ...
+    """
+    from vertebra import assessment, data
+
+    pictures = data.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
+    found = assessment.assess(
+        model, pictures, batch_size=batch_size, limit=limit, strict=strict, watcher=watcher, **loaded_by
+    )
+    _open(table).append(found.rows)
+    return found
+
+
+def probe(
+    dataset: str | Path,
+    *models: str | Path,
+    format: str | None = None,
+    split: str | None = None,
+    truth: str | Path | None = None,
+    name: str | None = None,
+    folds: int = 5,
+    table: TableLike = None,
+    watcher: Callable[[str], ImageWatcher] | None = None,
+    **options: Any,
+) -> list[Measurement]:
+    """Accuracy of `models` on the labelled pictures at `dataset` without training: logistic regression on
+    frozen features, cross-validated. Each network's row is appended as soon as it is known.
+
+    `options` are batch_size, strict, and those of `loading.load`. See `probing` for the interval's meaning.
+    """
+    from vertebra import assessment, data
+
+    if not models:
+        raise InvalidInputError("No network was named to be probed.", "name some; vertebra list tells all")
+    into = _open(table)
+    pictures = data.open(dataset, format=format, split=split, truth=truth, name=name)
+    told: list[Measurement] = []
+    for _, rows in assessment.probe(models, pictures, folds=folds, watcher=watcher, **options):
+        into.append(rows)
+        told += rows
+    return told
+
+
 def table(*, path: TableLike = None, every: bool = False, **filters: Any) -> list[Measurement]:
     """The rows that match `filters` (column=value or column=(values)): the latest of each, or `every` one."""
     if isinstance(filters.get("model"), str):
-        filters["model"] = names.find(filters["model"]).name
+        filters["model"] = zoo.canonical(filters["model"])
     if isinstance(filters.get("metric"), str):
         metrics.find(filters["metric"])
     rows = _open(path, create=False).rows(**filters)
     return rows if every else latest(rows)
 
 
-def compared(*, table: TableLike = None, **filters: Any) -> list[WideRow]:
+def compared(
+    *, table: TableLike = None, dataset: str | None = None, probed: str | None = None, **filters: Any
+) -> list[WideRow]:
     """Wide rows of one load: of this machine at batch size 1, where `filters` don't say otherwise.
 
-    Networks that were never run are among them, with what is known without running them.
+    Accuracies are those of `dataset` (the whole of ImageNet's validation split, where None), a probe's those
+    of the images `probed`. Networks that were never run are among them, with what is known without running
+    them.
     """
-    rows = _open(table, create=False).rows()
+    every = _open(table, create=False).rows()
+    rows = [row for row in every if _is_of(row, dataset, probed)]
     load = {"batch_size": 1, "system": _system(rows), **filters}
     load = {name: value for name, value in load.items() if value is not None}
     return wide(row for row in rows if not depends_on_machine(row) or _matches(row, load))
+
+
+def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
+    """Whether a row is no accuracy, or one of the images that are compared: sets never stand together."""
+    if row.metric == "probe_top1":
+        return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
+    if "dataset" not in metrics.find(row.metric).conditions or row.origin != "evaluated":
+        return True
+    return row.dataset == dataset if dataset else (row.dataset, row.split) == ("imagenet-1k", "val")
 
 
 def _matches(row: Measurement, load: dict[str, Any]) -> bool:
@@ -276,6 +362,7 @@ def pick(
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
     Limits are named as the keys of `LIMITS`; text is read with its unit, a number is in base units.
+    Where several sets of images were probed, `filters` must say which (probed="folder").
     """
     bounds = []
     for name, bound in limits.items():
@@ -284,26 +371,38 @@ def pick(
         metric = metrics.find(LIMITS[name])
         value = units.parse(bound, metric.unit) if isinstance(bound, str) else float(bound)
         bounds.append(recommendation.Limit(metric.name, value))
-    return recommendation.pick(compared(table=table, **(filters or {})), bounds, objective)
+    candidates = compared(table=table, **(filters or {}))
+    if "probe_top1" in (objective, *(limit.metric for limit in bounds)):
+        _check_one_probe(candidates)
+    return recommendation.pick(candidates, bounds, objective)
+
+
+def _check_one_probe(candidates: Iterable[WideRow]) -> None:
+    """Raise InvalidInputError where probes of several sets of images would be compared."""
+    told = [row.figures["probe_top1"] for row in candidates if "probe_top1" in row.figures]
+    told += [other for row in candidates for other in row.conflicts.get("probe_top1", ())]
+    sets = sorted({str(row.dataset) for row in told})
+    if len(sets) > 1:
+        raise InvalidInputError(
+            f"{len(sets)} sets of images were probed: {', '.join(sets)}.", "say which: --probed NAME"
+        )
 
 
 def show(model: str, *, table: TableLike = None) -> Portrait:
-    """All that is known of one network: its paper and idea, the table's figures, its stages and layers."""
+    """All that is known of one network: its paper and idea, the table's figures, its stages and layers.
+
+    The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
+    """
     from vertebra import rows
 
-    found = names.find(model)
+    found = zoo.find(model)
     figures = [row for row in _open(table, create=False).latest(model=found.name) if row.metric != "failure"]
-    return Portrait(
-        found,
-        figures,
-        [_told(stage) for stage in rows.stages(found.name)],
-        [_told(layer) for layer in rows.layers(found.name)],
-    )
-
-
-def _told(part: Any) -> dict[str, Any]:
-    told: dict[str, Any] = part._asdict()
-    return {**told, "output_shape": "x".join(map(str, told["output_shape"]))}
+    if found.source == "vertebra":
+        return Portrait(found, figures, rows.stages(found.name), rows.layers(found.name))
+    if found.source == "onnx":
+        return Portrait(found, figures, [], [])
+    counted = _profile(found, None)
+    return Portrait(found, figures, list(counted.stages), list(counted.layers))
 
 
 #: Headings of the report's picks, and their limits.
@@ -331,7 +430,8 @@ def report(
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
     chosen = system or _system(rows)
-    told = [row for row in rows if not depends_on_machine(row) or row.origin == "published"]
+    told = [row for row in rows if _is_of(row, None)]
+    told = [row for row in told if not depends_on_machine(row) or row.origin == "published"]
     told += [row for row in rows if row.system == chosen and row.origin != "published"]
     filters = {"system": chosen}
     picks = [
@@ -341,6 +441,52 @@ def report(
     return reports.write(
         path, told, system=source.systems().get(chosen or ""), pick=picks, made_at=now()[:10]
     )  # fmt: skip
+
+
+def predict(*sources: Given, model: str | Path, **options: Any) -> list[Prediction]:
+    """What `model`, a network's name or a Bundle's folder, says of the pictures in `sources`.
+
+    A source is a picture's path, a folder, a pattern, an address, "-" for standard input, a video, bytes or
+    pixels (H, W, 3); see `prediction.predict`, whose options are taken here (top=5), as are those of
+    `loading.load` (weights, engine, batch_size, labels, ...). A picture that can't be read has an `error`.
+
+        [cat] = vertebra.predict("cat.jpg", model="squeezenet1_1")
+        print(cat.top[0].name, cat.top[0].probability)
+    """
+    return list(predictions(*sources, model=model, **options))
+
+
+def predictions(
+    *sources: Given,
+    model: str | Path,
+    top: int = 5,
+    features: bool = False,
+    pictures: bool = False,
+    every: int = 1,
+    **loaded_by: Any,
+) -> Iterator[Prediction]:
+    """`predict`'s answers, each as soon as its batch is done: for endless sources, and more than memory holds."""
+    from vertebra import loading, prediction
+
+    with loading.load(model, **loaded_by) as loaded:
+        yield from prediction.predict(
+            sources, loaded, top=top, features=features, pictures=pictures, every=every
+        )
+
+
+def export(model: str, output: str | Path, **options: Any) -> Bundle:
+    """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
+
+    `options` are those of `loading.resolve`: weights, untrained, labels, preprocess, ... An older Bundle
+    there is replaced.
+    """
+    from vertebra import loading
+    from vertebra.exporting import export as write_bundle
+
+    resolved = loading.resolve(model, **options)
+    if resolved.subject.bundle is not None:
+        raise InvalidInputError(f"{model} is exported already.", "use the file as it is")
+    return write_bundle(resolved.subject, output, input_size=resolved.input_size, card=resolved.card)
 
 
 def now() -> str:

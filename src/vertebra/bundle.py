@@ -4,6 +4,7 @@ vertebra.json     what it is: the manifest, with the size and hash of every othe
 model.onnx        the network, any batch size
 model.onnx.data   its parameters, so that neither file meets protobuf's limit of 2 GB
 reference.npz     `logits` that eager float32 gave for the reference images
+labels.json       what its classes are called, where that is known; `labels.read` reads it too
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.errors import BundleError
+from vertebra.errors import BundleError, InvalidInputError
+from vertebra.labels import LabelSet
+from vertebra.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 MANIFEST = "vertebra.json"
 NETWORK = "model.onnx"
 REFERENCE = "reference.npz"
+LABELS = "labels.json"
 SCHEMA = 1
 
 #: key of the manifest -> type of its value in JSON
@@ -34,6 +38,10 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "schema": int,
     "model": str,
     "weights": (str, type(None)),
+    "weights_sha256": (str, type(None)),
+    "licence": (str, type(None)),
+    "preprocess": (dict, type(None)),
+    "labels": (str, type(None)),
     "seed": (int, type(None)),
     "num_classes": int,
     "in_channels": int,
@@ -46,14 +54,51 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a network is and expects beside its graph, so that a Bundle answers by itself.
+
+    `weights` names the trained parameters, `weights_sha256` is the digest of the file they came in.
+    """
+
+    weights: str | None = None
+    weights_sha256: str | None = None
+    licence: str | None = None
+    preprocess: Preprocess | None = None
+    labels: LabelSet | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as JSON holds it; `from_dict` gives it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Card:
+        """The card of a decoded JSON object. Raises InvalidInputError where it isn't one."""
+        try:
+            names = value["labels"]
+            ids = names and names["ids"]
+            held = names and LabelSet(names["name"], tuple(names["names"]), ids and tuple(ids))
+            record = value["preprocess"] and Preprocess.from_dict(value["preprocess"])
+            return cls(**{**value, "labels": held, "preprocess": record})
+        except (KeyError, TypeError) as error:
+            raise InvalidInputError(
+                f"This is no card of a network: {error}.", "write it with to_dict()"
+            ) from error
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A Bundle on disk. `weights` names trained parameters; where it is None, `seed` tells how the untrained
-    ones were drawn. `files` maps a name to its sha256 and bytes."""
+    ones were drawn. `labels` names the label set, which `label_set` reads; `preprocess` makes a picture the
+    network's input. `files` maps a name to its sha256 and bytes."""
 
     folder: Path
     model: str
     weights: str | None
+    weights_sha256: str | None
+    licence: str | None
+    preprocess: Preprocess | None
+    labels: str | None
     seed: int | None
     num_classes: int
     in_channels: int
@@ -73,7 +118,19 @@ class Bundle:
     @property
     def file_bytes(self) -> int:
         """Bytes of the files that an engine loads."""
-        return sum(record["bytes"] for name, record in self.files.items() if name != REFERENCE)
+        return sum(record["bytes"] for name, record in self.files.items() if name not in (REFERENCE, LABELS))
+
+    def label_set(self) -> LabelSet | None:
+        """What the classes are called; None where the Bundle doesn't tell. Raises BundleError."""
+        if self.labels is None:
+            return None
+        from vertebra import labels
+
+        try:
+            read_ = labels.read(self.folder / LABELS, num_classes=self.num_classes)
+        except InvalidInputError as error:
+            raise BundleError(error.message, _EXPORT_AGAIN) from error
+        return LabelSet(self.labels, read_.names, read_.ids)
 
     def reference_pair(self, batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Images (batch_size, C, H, W) and the logits (batch_size, num_classes) that eager float32 gave for
@@ -135,39 +192,67 @@ def write(
     reference_seed: int,
     input_size: int,
     in_channels: int,
-    weights: str | None = None,
     seed: int | None = None,
     versions: Mapping[str, str],
+    card: Card | None = None,
 ) -> Bundle:
     """A new Bundle in `folder`, or in place of the Bundle that is there.
 
     `write_network` is called with a folder and puts `model.onnx` and its data there. `logits` (N,
     num_classes) are what eager float32 gives for the `reference_images` of `reference_seed`. The folder
-    appears complete or not at all. Raises BundleError where it can't be written, or holds something else.
+    appears complete or not at all. Raises BundleError where it can't be written, or holds something else,
+    and InvalidInputError where the `card` is of another number of classes or another input size.
     """
     import numpy as np
 
     folder = Path(folder)
     batch_size, num_classes = logits.shape
+    card = card or Card()
+    _check_card(card, num_classes, input_size)
     with _draft(folder) as draft:
         write_network(draft)
         np.savez(draft / REFERENCE, logits=logits.astype(np.float32))
+        if card.labels is not None:
+            (draft / LABELS).write_text(_labels_text(card.labels), encoding="utf-8")
         manifest = {
             "schema": SCHEMA,
             "model": model,
-            "weights": weights,
+            "weights": card.weights,
+            "weights_sha256": card.weights_sha256,
+            "licence": card.licence,
             "seed": seed,
             "num_classes": num_classes,
             "in_channels": in_channels,
             "input_size": input_size,
             "format": "onnx",
             "precision": "float32",
+            "preprocess": card.preprocess and asdict(card.preprocess),
+            "labels": card.labels and card.labels.name,
             "files": {path.name: _record(path) for path in sorted(draft.iterdir())},
             "versions": dict(versions),
             "reference": {"seed": reference_seed, "batch_size": batch_size},
         }
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return read(folder, verify=False)
+
+
+def _check_card(card: Card, num_classes: int, input_size: int) -> None:
+    if card.labels is not None:
+        card.labels.check_count(num_classes)
+    if card.preprocess is not None and card.preprocess.input_size != (input_size, input_size):
+        height, width = card.preprocess.input_size
+        raise InvalidInputError(
+            f"The preprocessing gives pictures of {height}x{width} pixels; the network is exported for "
+            f"{input_size}x{input_size}.",
+            "give a preprocessing of the network's input size",
+        )
+
+
+def _labels_text(names: LabelSet) -> str:
+    """Indexed JSON, in the form that admits two classes of one name, one label a line."""
+    told = {str(label.index): label.name if label.id is None else [label.id, label.name] for label in names}
+    lines = (f"{json.dumps(index)}: {json.dumps(value, ensure_ascii=False)}" for index, value in told.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read(folder: Path | str, *, verify: bool = True) -> Bundle:
@@ -179,7 +264,8 @@ def read(folder: Path | str, *, verify: bool = True) -> Bundle:
     bundle = Bundle(folder=folder, **_manifest(folder / MANIFEST))
     for name, record in bundle.files.items():
         _check_file(folder / name, record, verify=verify)
-    for name in (NETWORK, REFERENCE):
+    needed = (NETWORK, REFERENCE) if bundle.labels is None else (NETWORK, REFERENCE, LABELS)
+    for name in needed:
         if name not in bundle.files:
             raise BundleError(f"{folder / MANIFEST} lists no {name}.", _EXPORT_AGAIN)
     return bundle
@@ -201,6 +287,10 @@ def _manifest(path: Path) -> dict[str, Any]:
             "upgrade vertebra, or export the network again with this one",
         )
     _check_keys(path, value)
+    try:
+        value["preprocess"] = value["preprocess"] and Preprocess.from_dict(value["preprocess"])
+    except InvalidInputError as error:
+        raise BundleError(f"{path}: {error.message}", error.hint or _EXPORT_AGAIN) from error
     return value
 
 

@@ -40,6 +40,15 @@ _ENTRIES = (
     Metric("reference_top5", "reference top-5 accuracy", "fraction", "higher",
            "Top-5 accuracy that a publisher quotes for the original weights, beside its own.",
            _ACCURACY),
+    Metric("calibration_error", "calibration error", "fraction", "lower",
+           "Expected calibration error: the mean distance between the confidence of the first answer and the "
+           "share that is right, over 15 equal bins of confidence, each bin by its images.", _ACCURACY),
+    Metric("unreadable", "unreadable images", "count", "lower",
+           "Images of an evaluation that couldn't be read; the accuracies are of the others.", _ACCURACY),
+    Metric("probe_top1", "top-1 accuracy of a probe", "fraction", "higher",
+           "Top-1 accuracy on a folder of one's own images, without training the network: logistic regression "
+           "on its frozen features, cross-validated, each image answered by a fit that hasn't seen it.",
+           _ACCURACY),
     Metric("params", "parameters", "count", "lower",
            "Number of elements of all trainable parameters of the network that answers."),
     Metric("buffers", "buffers", "count", "lower",

@@ -10,14 +10,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from vertebra import benchmarking, engines, rows, system, units
+from vertebra import benchmarking, engines, rows, system, units, zoo
 from vertebra.benchmarking import Case, Limits
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError
@@ -31,6 +31,8 @@ SEED = 0
 #: Seconds that a case costs beside its samples (start, import, load, its part of the export), and
 #: multiply-accumulates per second, until some were seen. Only shares of the budget hang on them.
 _OVERHEAD_S, _RATE = 8.0, 2e10
+#: Counts of a network that isn't ours: those of a ResNet-50, rounded.
+_ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
 #: Bounds of one case's share.
 _LEAST_S, _MOST_S = 0.5, 20.0
 
@@ -63,7 +65,7 @@ def cases(
     """
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or _found_here()
     threads = _threads(threads)
-    known = {names.find(model).name: names.find(model) for model in models}
+    known = {found.name: found for found in map(zoo.find, models)}
     return [
         Case(
             model=model.name,
@@ -77,11 +79,17 @@ def cases(
         )
         for model in known.values()
         for engine in runners
+        if chosen or model.source != "onnx" or engines.find(engine).reads == "bundle"
     ]
 
 
 def native_or(model: names.Model, input_size: int | None) -> int:
     """`input_size`, or the model's own. Raises InvalidInputError where the network can't take it."""
+    if input_size is not None and model.fixed_size and input_size != model.input_size:
+        raise InvalidInputError(
+            f"{model.name} can't take images of {input_size}x{input_size} pixels.",
+            f"{model.input_size}x{model.input_size} is the only size that works",
+        )
     if input_size is not None and input_size < model.min_size:
         raise InvalidInputError(
             f"{model.name} can't take images of {input_size}x{input_size} pixels.",
@@ -173,8 +181,14 @@ def measure(
 
 def multiply_accumulates(case: Case) -> float:
     """About how many the case's forward pass takes: the shipped count, scaled to its size and batch."""
-    totals = rows.totals(case.model)
+    totals = _totals(case.model)
     return case.batch_size * totals["macs"] * (case.input_size / totals["input_size"]) ** 2
+
+
+def _totals(model: str) -> Mapping[str, int]:
+    """The shipped counts, or an ordinary network's for another library's: only shares of the budget and the
+    room for an export hang on them."""
+    return rows.totals(model) if ":" not in model else _ORDINARY
 
 
 def _tell(watcher: Watcher | None, pace: _Pace, text: str) -> None:
@@ -238,7 +252,7 @@ def _ready(
                 continue
             tell(f"exporting {model}")
             with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-                folder = Path(scratch) / model
+                folder = Path(scratch) / "bundle"
                 yield from _with_bundle(cases_, folder, _obstacle(exporter, cases_[0], folder))
 
 
@@ -277,7 +291,7 @@ def _failure(case: Case, reason: str, here: str) -> Measurement:
 
 def check_room(wanted: Iterable[Case]) -> None:
     """Raise InvalidInputError where the scratch folder can't hold the largest Bundle that is needed."""
-    sizes = [4 * rows.totals(case.model)["params"] for case in wanted if _reads(case) == "bundle"]
+    sizes = [4 * _totals(case.model)["params"] for case in wanted if _reads(case) == "bundle"]
     needed = 1.2 * max(sizes, default=0)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:

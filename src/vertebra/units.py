@@ -65,7 +65,7 @@ def show(value: float, unit: str) -> str:
     if unit == "fraction":
         return f"{_digits(100 * value)} %"
     if unit == "s":
-        return _scaled(value, [(60, "s"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
+        return _scaled(value, [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
     if unit == "B":
         return _scaled(value, [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")])
     if unit == "count":
@@ -77,8 +77,7 @@ def show(value: float, unit: str) -> str:
 def _scaled(value: float, steps: list[tuple[float, str]]) -> str:
     for factor, name in steps:
         if abs(value) >= factor:
-            shown = value if name == "s" else value / factor
-            return f"{_digits(shown)} {name}".rstrip()
+            return f"{_digits(value / factor)} {name}".rstrip()
     factor, name = steps[-1]
     return f"{_digits(value / factor)} {name}".rstrip()
 

@@ -7,5 +7,6 @@ table (`Chart.data`).
 from vertebra.charts.balls import ball_chart
 from vertebra.charts.bars import bar_chart
 from vertebra.charts.chart import Chart, require
+from vertebra.charts.confusion import confusion_chart
 
-__all__ = ["Chart", "ball_chart", "bar_chart", "require"]
+__all__ = ["Chart", "ball_chart", "bar_chart", "confusion_chart", "require"]

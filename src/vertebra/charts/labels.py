@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 #: Free pixels around a label, and around a centre.
 MARGIN = 2.0
@@ -111,11 +112,31 @@ class _Field:
         return inside and all(box.distance(ball.x, ball.y) >= CENTRE for ball in self.balls)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Candidate:
+    """A place for one ball's label. `floor` is the least that it can cost; `cost` is found when asked for."""
+
+    field: _Field
+    index: int
     box: Box
-    leader: Segment
-    cost: float
+    floor: float
+
+    @cached_property
+    def leader(self) -> Segment:
+        ball = self.field.balls[self.index]
+        return Segment(ball.x, ball.y, *self.box.nearest(ball.x, ball.y))
+
+    @cached_property
+    def cost(self) -> float:
+        """What the place costs without regard to the other labels; infinite where none may be."""
+        if not self.field.admits(self.box):
+            return math.inf
+        cost = self.floor + _ON_LINE * sum(self.box.crosses(line) for line in self.field.lines)
+        for index, other in enumerate(self.field.balls):
+            if index != self.index:
+                cost += _ON_BALL * max(0.0, other.radius + _CLEAR - self.box.distance(other.x, other.y))
+                cost += _LEADER_NEAR_CENTRE * (_distance(self.leader, other.x, other.y) < CENTRE)
+        return cost
 
 
 def place(
@@ -172,10 +193,10 @@ def _improve(choices: Sequence[Sequence[_Candidate]], chosen: dict[int, _Candida
 
 def _best(candidates: Sequence[_Candidate], others: Sequence[_Candidate]) -> _Candidate | None:
     best, lowest = None, math.inf
-    for candidate in candidates:  # cheapest first
-        if candidate.cost >= lowest:
+    for candidate in candidates:  # the lowest floor first
+        if candidate.floor >= lowest:
             break
-        if any(candidate.box.overlaps(other.box, MARGIN) for other in others):
+        if candidate.cost >= lowest or any(candidate.box.overlaps(other.box, MARGIN) for other in others):
             continue
         cost = _cost_beside(candidate, others, lowest)
         if cost < lowest:
@@ -197,9 +218,18 @@ def _cost_beside(candidate: _Candidate, others: Iterable[_Candidate], most: floa
 
 
 def _candidates(field: _Field, index: int, boxes: Iterable[Box]) -> list[_Candidate]:
-    """Those of `boxes` where the label may be, the cheapest first."""
-    found = [_candidate(field, index, order, box) for order, box in enumerate(boxes) if field.admits(box)]
-    return sorted(found, key=lambda candidate: candidate.cost)
+    """`boxes` as places for the label of ball `index`, the lowest floor first."""
+    found = [
+        _Candidate(field, index, box, _floor(field.balls[index], box) + _ANGLE * (order % len(_ANGLES)))
+        for order, box in enumerate(boxes)
+    ]
+    return sorted(found, key=lambda candidate: candidate.floor)
+
+
+def _floor(ball: Ball, box: Box) -> float:
+    """The cost of the distance between a label and its own ball."""
+    gap = box.distance(ball.x, ball.y) - ball.radius
+    return gap if gap >= 0 else -_ON_BALL * gap
 
 
 def _beside(ball: Ball) -> Iterator[Box]:
@@ -229,20 +259,6 @@ def _box_at(ball: Ball, angle: float, distance: float) -> Box:
 def _side(share: float) -> float:
     """From -1 to 1: how far a box is pushed to one side; at 45 degrees already wholly."""
     return max(-1.0, min(1.0, share * 1.45))
-
-
-def _candidate(field: _Field, index: int, order: int, box: Box) -> _Candidate:
-    ball = field.balls[index]
-    tie = Segment(ball.x, ball.y, *box.nearest(ball.x, ball.y))
-    gap = box.distance(ball.x, ball.y) - ball.radius
-    cost = gap if gap >= 0 else -_ON_BALL * gap
-    cost += _ANGLE * (order % len(_ANGLES))
-    cost += _ON_LINE * sum(box.crosses(line) for line in field.lines)
-    for other_index, other in enumerate(field.balls):
-        if other_index != index:
-            cost += _ON_BALL * max(0.0, other.radius + _CLEAR - box.distance(other.x, other.y))
-            cost += _LEADER_NEAR_CENTRE * (_distance(tie, other.x, other.y) < CENTRE)
-    return _Candidate(box, tie, cost)
 
 
 def _distance(line: Segment, x: float, y: float) -> float:

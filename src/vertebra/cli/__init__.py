@@ -24,12 +24,17 @@ VERBS: dict[str, dict[str, str]] = {
         "cite": "Take in published figures.",
         "profile": "Count parameters, multiply-accumulates and sizes.",
         "bench": "Measure latency and memory on this machine.",
+        "eval": "Measure accuracy on labelled pictures, or probe on your own.",
     },
     "Read the table": {
         "table": "Print, filter or write out the measurements.",
         "chart": "Draw accuracy against operations, latency, memory.",
         "pick": "Choose a network under your limits, with reasons.",
         "report": "Write one HTML page that opens offline.",
+    },
+    "Use it": {
+        "predict": "Name what is on your pictures.",
+        "export": "Write a network as a Bundle, ready to ship.",
     },
     "Look": {
         "list": "List models, engines or metrics.",

@@ -11,10 +11,28 @@ from vertebra.cli.output import emit, format_options
 
 @click.command("list")
 @click.argument("what", type=click.Choice(["models", "engines", "metrics"]), default="models")
+@click.option(
+    "--source",
+    type=click.Choice(["ours", "timm", "torchvision"]),
+    default="ours",
+    show_default=True,
+    help="Whose models.",
+)
 @format_options
-def command(what: str, style: str) -> None:
+def command(what: str, source: str, style: str) -> None:
     """List models, engines or metrics (models where nothing is said)."""
-    emit({"models": _models, "engines": _engines, "metrics": _metrics}[what](), style)
+    if what == "models" and source != "ours":
+        emit(_others(source), style)
+    else:
+        emit({"models": _models, "engines": _engines, "metrics": _metrics}[what](), style)
+
+
+def _others(source: str) -> list[dict[str, Any]]:
+    """Another library's networks, by name alone: to know more of one takes its import."""
+    from vertebra.zoo import adapters
+
+    adapters.require(source)
+    return [{"model": f"{source}:{name}"} for name in adapters.known(source)]
 
 
 def _models() -> list[dict[str, Any]]:

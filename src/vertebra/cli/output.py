@@ -16,6 +16,7 @@ from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
+    from vertebra.rows import Layer, Stage
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -115,6 +116,12 @@ def span(row: Measurement) -> str | None:
 def conditions(row: Measurement) -> str:
     """What a row holds under, as text."""
     return ", ".join(f"{name} {value}" for name, value in row.conditions().items())
+
+
+def part(one: Layer | Stage) -> dict[str, Any]:
+    """One layer or stage, its shape as text."""
+    told: dict[str, Any] = one._asdict()
+    return {**told, "output_shape": "x".join(map(str, told["output_shape"]))}
 
 
 #: What is told of a network at one glance.

@@ -26,6 +26,7 @@ _LIMITS = {
     "operations": ("2G", "Operations (FLOPs, twice the MACs) of one image, at most."),
     "top1": ("70%", "Top-1 accuracy, at least."),
     "top5": ("90%", "Top-5 accuracy, at least."),
+    "probe": ("85%", "Top-1 accuracy of a probe on your images, at least."),
 }
 
 
@@ -42,11 +43,12 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--engine", help="Only forms that run on this engine.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--system", help="The machine's name in the table. [default: this machine]")
+@click.option("--probed", metavar="NAME", help="The images that --probe is about. [default: the only ones]")
 @table_option
 @format_options
 def command(
-    objective: str, top: int, engine: str | None, batch_size: int, system: str | None, table: str | None,
-    style: str, **limits: str | None,
+    objective: str, top: int, engine: str | None, batch_size: int, system: str | None, probed: str | None,
+    table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that surely meets every limit, on this machine's measurements.
 
@@ -56,7 +58,7 @@ def command(
     """
     from vertebra import _api
 
-    filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size}
+    filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "probed": probed}
     if system is not None:
         filters["system"] = system
     given = {name: limit for name, limit in limits.items() if limit is not None}

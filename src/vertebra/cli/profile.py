@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from vertebra import units
-from vertebra.cli.output import emit, format_options, table_option
+from vertebra.cli.output import emit, format_options, part, table_option
 
 
 @click.command("profile")
@@ -27,7 +27,7 @@ def command(
 
     profiles = _api.profile(*models, input_size=input_size, table=table)
     if layers:
-        emit([{"model": one.model, **vars_of(layer)} for one in profiles for layer in one.layers], style)
+        emit([{"model": one.model, **part(layer)} for one in profiles for layer in one.layers], style)
         return
     emit(
         [
@@ -45,13 +45,3 @@ def command(
         ],
         style,
     )
-
-
-def vars_of(layer: object) -> dict[str, object]:
-    from dataclasses import asdict, is_dataclass
-
-    assert is_dataclass(layer)
-    assert not isinstance(layer, type)
-    fields = asdict(layer)
-    return {name: "x".join(map(str, value)) if isinstance(value, list | tuple) else value
-            for name, value in fields.items()}  # fmt: skip

@@ -43,6 +43,57 @@ def watching() -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
+#: Seconds between two lines where there is no terminal.
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def counting(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many images are done, of how many, at which rate, and the time left.
+
+    The clock starts when it hears that none is done yet: loading a network isn't part of the rate.
+    """
+    import sys
+    import time
+
+    clock = {"start": time.monotonic(), "told": time.monotonic()}
+
+    def pace(done: int, total: int) -> str:
+        if done == 0:
+            clock["start"] = time.monotonic()
+        return _pace(done, total, time.monotonic() - clock["start"])
+
+    def line(done: int, total: int) -> None:
+        shown, now = pace(done, total), time.monotonic()
+        if now - clock["told"] >= _LINE_EVERY_S or done == total:
+            clock["told"] = now
+            click.echo(f"{text}: {done:,} of {total:,}, {shown}", err=True)
+
+    if not sys.stderr.isatty():
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        console=Console(stderr=True), transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(text, total=None, pace="")
+        yield lambda done, total: bar.update(task, completed=done, total=total, pace=pace(done, total))
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    """Images per second, and the time left at that rate."""
+    if not done or seconds <= 0:
+        return ""
+    rate = done / seconds
+    minutes, rest = divmod(round((total - done) / rate), 60)
+    return f"{rate:.3g} images/s" + (f", about {minutes}:{rest:02d} left" if done < total else "")
+
+
 def _line(progress: Progress) -> None:
     click.echo(f"[{progress.done}/{progress.total}] {progress.text} {_left(progress)}".rstrip(), err=True)
 

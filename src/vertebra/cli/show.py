@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vertebra import units
-from vertebra.cli.output import columns, conditions, emit, format_options, table_option
+from vertebra import units, zoo
+from vertebra.cli.output import columns, conditions, emit, format_options, part, record, table_option
+from vertebra.errors import VertebraError
 from vertebra.metrics import METRICS
+from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
     from vertebra._api import Portrait
     from vertebra.measurements import Measurement
+    from vertebra.zoo import Model
 
 
 @click.command("show")
@@ -32,28 +35,69 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
 
     portrait = _api.show(model, table=table)
     if style == "csv" or layers:
-        emit(portrait.layers, style)
+        emit([part(layer) for layer in portrait.layers], style)
     elif style == "json":
-        emit([asdict(portrait)], style)
+        figures = [record(row, style) for row in portrait.figures]
+        parts = {"stages": map(part, portrait.stages), "layers": map(part, portrait.layers)}
+        lists = {name: list(told) for name, told in parts.items()}
+        emit([{**asdict(portrait.model), "figures": figures, **lists}], style)
     else:
         click.echo(_text(portrait))
 
 
 def _text(portrait: Portrait) -> str:
     model = portrait.model
-    paper = f'"{model.title}", {model.first_author} and others, {model.year}. {model.url}'
     blocks = [
-        f"{model.name} ({', '.join(model.aliases)}), family {model.family}",
-        _wrap(paper),
-        *([_wrap(f"This form: {model.further}")] if model.further else []),
-        _wrap(model.idea),
-        _wrap(model.place),
-        f"Input {model.input_size}x{model.input_size}, smallest {model.min_size}x{model.min_size}",
+        *_history(model),
+        _sizes(model),
+        *_needs(model),
         "Figures\n" + _figures(portrait.figures),
-        "Stages\n" + columns(portrait.stages),
-        f"{len(portrait.layers)} layers: vertebra show {model.name} --layers",
+        "Stages\n" + columns([part(stage) for stage in portrait.stages]),
+        *([f"{len(portrait.layers)} layers: vertebra show {model.name} --layers"] if portrait.layers else []),
     ]
     return "\n\n".join(blocks)
+
+
+def _history(model: Model) -> list[str]:
+    """What is told of the network, as far as it is: other libraries tell little."""
+    called = f" ({', '.join(model.aliases)})" if model.aliases else ""
+    family = f", family {model.family}" if model.family else ""
+    paper = f'"{model.title}"' if model.title else ""
+    paper += f", {model.first_author} and others, {model.year}. " if model.first_author else " "
+    paper += model.url or (f"https://arxiv.org/abs/{model.arxiv_id}" if model.arxiv_id else "")
+    further = f"This form: {model.further}" if model.further else ""
+    others = adapters.others(model.name) if model.source == "vertebra" else ()
+    offered = f"Others of this name: {', '.join(others)}" if others else ""
+    told = [f"{model.name}{called}{family}", _wrap(paper.strip())]
+    told += [_wrap(text) for text in (further, model.idea, model.place, offered)]
+    return [text for text in told if text]
+
+
+def _sizes(model: Model) -> str:
+    if model.fixed_size:
+        return f"Input {model.input_size}x{model.input_size}, no other size"
+    smallest = f", smallest {model.min_size}x{model.min_size}" if model.min_size > 1 else ""
+    return f"Input {model.input_size}x{model.input_size}{smallest}"
+
+
+def _needs(model: Model) -> list[str]:
+    """Licence, accuracy and preprocessing of another library's weights; ours stand in `docs/weights.md`."""
+    if model.source not in adapters.LIBRARIES:
+        return []
+    try:
+        told = zoo.facts(model.name, "pretrained")
+    except VertebraError as error:
+        return [_wrap(f"Weights: {error.message}")]
+    way = told.preprocess
+    accuracy = f", top-1 {told.top1:.1%}" if told.top1 is not None else ""
+    return [
+        _wrap(
+            f"Weights {told.weights}, licence {told.licence or 'not stated'}, {told.num_classes} classes"
+            f"{accuracy}. Pictures are resized to {way.resize} ({way.interpolation}) and cropped to "
+            f"{way.input_size[0]}x{way.input_size[1]}, mean {way.mean}, deviation {way.std}. "
+            f"Source: {told.source}."
+        )
+    ]
 
 
 def _wrap(text: str) -> str:

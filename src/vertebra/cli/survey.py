@@ -31,11 +31,15 @@ def command(
     """
     from vertebra import _api
 
-    with watching() as watcher:
-        done = _api.survey(
-            budget=budget, engines=engines, models=models, output=output, again=again, table=table,
-            watcher=watcher,
-        )  # fmt: skip
+    try:
+        with watching() as watcher:
+            done = _api.survey(
+                budget=budget, engines=engines, models=models, output=output, again=again, table=table,
+                watcher=watcher,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo("What was measured is in the table; the same command goes on from there.", err=True)
+        raise
     if done.measured == 0:
         click.echo(f"Nothing left to measure: the table tells all {done.known} cases. Report: {done.report}")
         return

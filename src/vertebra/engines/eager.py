@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class EagerSession(Session):
+    """`network` is the torch module itself, for those who want more of it than its answers."""
+
     def __init__(self, network: nn.Module, settings: Settings) -> None:
         import torch
 
-        self._network = network
+        self.network = network
         self._settings = settings
         self._inference_mode = torch.inference_mode
 
@@ -34,7 +36,7 @@ class EagerSession(Session):
 
     def infer(self, prepared: Any) -> Any:
         with self._inference_mode():
-            return self._network(prepared)
+            return self.network(prepared)
 
     def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = raw.numpy().copy()
@@ -44,17 +46,17 @@ class EagerSession(Session):
         import torch
 
         return {
-            "precision": _precision(self._network),
+            "precision": _precision(self.network),
             "threads": torch.get_num_threads(),
             "streams": None,
             "provider": None,
-            "device": ", ".join(sorted({tensor.device.type for tensor in _tensors(self._network)})) or "cpu",
+            "device": ", ".join(sorted({tensor.device.type for tensor in _tensors(self.network)})) or "cpu",
             "layout": "NCHW",
             "version": str(torch.__version__),
         }
 
     def close(self) -> None:
-        del self._network
+        del self.network
 
 
 def load(subject: Subject, settings: Settings) -> EagerSession:

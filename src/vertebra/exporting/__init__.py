@@ -1,7 +1,8 @@
 """From a network's builder to a Bundle, here or in a process of its own.
 
 `python -m vertebra.exporting` reads jobs from stdin, one line of JSON each: {"subject", "folder",
-"input_size", "in_channels"}. It answers each with one line on stdout as soon as it is done: {"folder",
+"input_size", "in_channels"}, and "card" where the Bundle shall tell of weights, preprocessing and labels (as
+`bundle.Card.to_dict` makes it). It answers each with one line on stdout as soon as it is done: {"folder",
 "seconds", "error", "message", "hint"}, where `error` is null or the name of the exception. Importing torch
 and its exporter takes longer than exporting a small network, so one process should get all the jobs. If it
 dies, the first unanswered job killed it.

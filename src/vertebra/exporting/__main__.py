@@ -9,6 +9,7 @@ import time
 import traceback
 from typing import Any, TextIO
 
+from vertebra.bundle import Card
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.exporting import export
@@ -36,7 +37,8 @@ def _answer(line: str) -> dict[str, Any]:
     try:
         job = _job(line)
         answer["folder"] = job["folder"]
-        export(Subject(**job.pop("subject")), **job)
+        card = Card.from_dict(job.pop("card")) if "card" in job else None
+        export(Subject(**job.pop("subject")), card=card, **job)
     except VertebraError as error:
         answer |= {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     except Exception as error:  # a network that can't be exported must not take the other jobs with it
@@ -50,8 +52,10 @@ def _job(line: str) -> dict[str, Any]:
         job = json.loads(line)
     except ValueError as error:
         raise InvalidInputError(f"A job is expected as one line of JSON: {error}.") from error
-    if not isinstance(job, dict) or set(job) != {"subject", "folder", "input_size", "in_channels"}:
-        raise InvalidInputError("A job is a JSON object of subject, folder, input_size and in_channels.")
+    if not isinstance(job, dict) or set(job) - {"card"} != {"subject", "folder", "input_size", "in_channels"}:
+        raise InvalidInputError(
+            "A job is a JSON object of subject, folder, input_size, in_channels, and card if wanted."
+        )
     return job
 
 

@@ -24,17 +24,31 @@ _REFERENCE_SEED = 0
 _REFERENCE_BATCH = 2
 
 
-def export(subject: Subject, folder: Path | str, *, input_size: int, in_channels: int = 3) -> bundle.Bundle:
+def export(
+    subject: Subject,
+    folder: Path | str,
+    *,
+    input_size: int,
+    in_channels: int = 3,
+    card: bundle.Card | None = None,
+) -> bundle.Bundle:
     """Build the subject's network, record what eager float32 answers, and write both as a Bundle.
 
+    `card` tells the Bundle what the network's weights, preprocessing and labels are.
     Raises MissingRuntimeError without torch, onnx or onnxscript, InvalidInputError where the network can't
     take this input, BundleError where the folder can't be written, and MeasurementError where torch can't
     export the network.
     """
+    name = subject.arguments.get("name")
+    if isinstance(name, str) and name.startswith("onnx:"):
+        from vertebra.exporting.adoption import adopt
+
+        return adopt(name, folder, input_size=input_size, card=card)
     _check_packages()
     import torch
 
     from vertebra.engines.eager import build
+    from vertebra.exporting.folding import fold_batch_norms
 
     if subject.builder is None:
         raise InvalidInputError(f'"{subject.model}" came as a bundle; only a builder can be exported.')
@@ -50,6 +64,7 @@ def export(subject: Subject, folder: Path | str, *, input_size: int, in_channels
         )
         with torch.inference_mode():
             logits = network(images)
+        fold_batch_norms(network)  # after the logits: the Bundle is compared with the network as it was
         return bundle.write(
             folder,
             lambda draft: _write_onnx(network, images, draft / bundle.NETWORK),
@@ -60,6 +75,7 @@ def export(subject: Subject, folder: Path | str, *, input_size: int, in_channels
             in_channels=in_channels,
             seed=subject.arguments.get("seed"),
             versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+            card=card,
         )
 
 

@@ -9,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
+from vertebra.bundle import Card
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError
 
@@ -37,14 +38,24 @@ class Exporter:
     ) -> None:
         self._end()
 
-    def export(self, subject: Subject, folder: Path, *, input_size: int, in_channels: int = 3) -> None:
-        """Write the Bundle of `subject` into `folder`. Raises MeasurementError with the reason where that fails."""
-        job = {
+    def export(
+        self,
+        subject: Subject,
+        folder: Path,
+        *,
+        input_size: int,
+        in_channels: int = 3,
+        card: Card | None = None,
+    ) -> None:
+        """Write the Bundle of `subject` into `folder`. Raises MeasurementError with the reason otherwise."""
+        job: dict[str, Any] = {
             "subject": json.loads(subject.to_json()),
             "folder": str(folder),
             "input_size": input_size,
             "in_channels": in_channels,
         }
+        if card is not None:
+            job["card"] = card.to_dict()
         answer = self._ask(json.dumps(job).encode() + b"\n")
         if answer["error"] is not None:
             raise MeasurementError(f"export: {answer['message']}", answer["hint"])
@@ -72,7 +83,8 @@ class Exporter:
         self._talk = tempfile.TemporaryFile()  # noqa: SIM115
         self._child = subprocess.Popen(
             [sys.executable, "-m", "vertebra.exporting"],
-            bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk, start_new_session=True,
+            bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk,
+            start_new_session=True,
         )  # fmt: skip
         return self._child
 

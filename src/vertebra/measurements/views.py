@@ -89,8 +89,7 @@ def depends_on_machine(row: Measurement) -> bool:
 
 def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: list[Measurement]) -> WideRow:
     conditions = {name: value for name, value in form.items() if value is not None}
-    size = conditions.get("input_size")
-    fitting = [row for row in static if size is None or row.input_size is None or row.input_size == size]
+    fitting = [row for row in static if _fits(row, conditions)]
     figures: dict[str, Measurement] = {}
     conflicts: dict[str, tuple[Measurement, ...]] = {}
     for metric, told in _by_metric([*own, *fitting]).items():
@@ -102,6 +101,13 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
             conflicts[metric] = others
     figures.update(_derived(figures))
     return WideRow(model, conditions, figures, conflicts)
+
+
+def _fits(row: Measurement, conditions: Mapping[str, Any]) -> bool:
+    """Whether a figure that needs no machine is of this form: of its input size; an evaluation, which is of
+    one engine in one precision, of these too."""
+    told = ("input_size", "engine", "precision") if row.origin == "evaluated" else ("input_size",)
+    return all(name not in conditions or getattr(row, name) in (None, conditions[name]) for name in told)
 
 
 def _by_metric(rows: Iterable[Measurement]) -> dict[str, list[Measurement]]:

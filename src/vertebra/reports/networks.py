@@ -174,8 +174,8 @@ def grade_section(measured: Sequence[Form]) -> Html:
         ),
         (
             "B",
-            "one process that warmed up, gave at least 64 samples whose median has a 95\u00a0% interval within "
-            "±2\u00a0%, did not drift, and whose outputs were compared with the reference.",
+            "one process that warmed up, gave at least 64 samples whose median has a 95\u00a0% interval "
+            "within ±2\u00a0%, did not drift, and whose outputs were compared with the reference.",
         ),
         ("C", "anything less, and the reasons are given. Hollow in the charts. Take it as a hint."),
     ]

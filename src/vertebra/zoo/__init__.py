@@ -1,36 +1,125 @@
-"""The networks: `names` says which exist, one file a family holds them, `build` makes one."""
+"""The networks: `find` says what one is, `facts` what it needs with given weights, `build` makes it.
+
+Ours are called by their bare names; those of other libraries by `timm:resnet50.a1_in1k` and
+`torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx`. A bare name is always ours.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vertebra.errors import MissingRuntimeError
-from vertebra.zoo.names import CLASSICS, Model, find, models
+from vertebra.errors import MissingRuntimeError, UnknownNameError
+from vertebra.zoo import adapters, names
+from vertebra.zoo.names import CLASSICS, Model, models
 
 if TYPE_CHECKING:
-    from vertebra.zoo.backbone import Backbone
+    from torch import Tensor, nn
 
-__all__ = ["CLASSICS", "Model", "build", "find", "models"]
+    from vertebra.zoo.factsheet import Facts
+
+__all__ = ["CLASSICS", "Model", "build", "canonical", "facts", "features", "find", "models"]
 
 
-def build(name: str, *, num_classes: int = 1000, in_channels: int = 3, seed: int | None = None) -> Backbone:
-    """Build the network called `name`, untrained, in training mode as torch leaves it.
+def find(name: str) -> Model:
+    """The network called `name`, in any case and any published spelling.
 
-    With `seed` the initial parameters are reproducible, and the global random state is left as it was.
-    Under `with torch.device("meta")` nothing is allocated.
-    Raises UnknownNameError, InvalidInputError (a count below 1) and MissingRuntimeError (no torch).
+    Only names of timm and torchvision need these libraries. Raises UnknownNameError, MissingRuntimeError and,
+    for an ONNX file that can't be used, InvalidInputError.
     """
-    address = find(name).builder
+    adapter = adapters.adapter_of(name)
+    if adapter is not None:
+        return adapter.find(name)
+    try:
+        return names.find(name)
+    except UnknownNameError as error:
+        raise adapters.offering(error, name) from None
+
+
+def canonical(name: str) -> str:
+    """The name under which rows of the network called `name` stand; another library's isn't looked up."""
+    return name if adapters.is_foreign(name) else names.find(name).name
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    seed: int | None = None,
+    weights: str | Path | None = None,
+    sha256: str | None = None,
+    accept_unverified: bool = False,
+) -> nn.Module:
+    """Build the network called `name`, in training mode as torch leaves it.
+
+    Without `weights` it is untrained: with `seed` the initial parameters are reproducible, and the global
+    random state is left as it was. Under `with torch.device("meta")` nothing is allocated.
+    `weights` is a source as `zoo.weights` reads it; for timm's and torchvision's networks a file, or
+    "pretrained" for what the library publishes under this name. `num_classes` is that of the weights, or 1000,
+    where it isn't given; another count than the weights' is refused. `sha256` and `accept_unverified` are
+    those of `zoo.weights.state_dict`.
+    Raises UnknownNameError, InvalidInputError (a count below 1), WeightsError, DownloadError and
+    MissingRuntimeError (no torch, timm or torchvision).
+    """
+    model = find(name)
     try:
         import torch
     except ModuleNotFoundError as error:
         raise MissingRuntimeError.of("building a network", "torch", "torch") from error
-    module, _, function = address.partition(":")
-    builder = getattr(importlib.import_module(module), function)
+    checks: dict[str, Any] = {"sha256": sha256, "accept_unverified": accept_unverified}
+    make = _ours if model.source == "vertebra" else adapters.load(model.source).build
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             # Only the CPU's generator: torch.manual_seed would also reseed every accelerator.
             torch.default_generator.manual_seed(seed)
-        network: Backbone = builder(num_classes=num_classes, in_channels=in_channels)
+        network: nn.Module = make(model, num_classes, in_channels, weights, checks)
     return network
+
+
+def _ours(
+    model: Model,
+    num_classes: int | None,
+    in_channels: int,
+    source: str | Path | None,
+    checks: dict[str, Any],
+) -> nn.Module:
+    module, _, function = model.builder.partition(":")
+    builder = getattr(importlib.import_module(module), function)
+    if source is None:
+        network: nn.Module = builder(
+            num_classes=1000 if num_classes is None else num_classes, in_channels=in_channels
+        )
+        return network
+    from vertebra.zoo import weights
+
+    state = weights.state_dict(model.name, source, num_classes=num_classes, in_channels=in_channels, **checks)
+    network = builder(num_classes=len(state["head.classifier.bias"]), in_channels=in_channels)
+    network.load_state_dict(state)
+    return network
+
+
+def facts(name: str, weights: str | Path | None = None) -> Facts:
+    """What must be known to use the network called `name`, untrained or with `weights` as `build` takes them.
+
+    Nothing is fetched. Raises what `find` raises, and WeightsError.
+    """
+    model = find(name)
+    if model.source != "vertebra":
+        found: Facts = adapters.load(model.source).facts(model, weights)
+        return found
+    from vertebra.zoo.factsheet import of_ours
+
+    return of_ours(model.name, weights)
+
+
+def features(network: nn.Module, images: Tensor) -> Tensor:
+    """What the classifier of `network` sees of `images`: (N, D), of ours, timm's and torchvision's networks.
+
+    Where the classifier is a convolution, its input is averaged over the picture. Set the network to
+    evaluation mode first. Raises InvalidInputError where it has no classifier.
+    """
+    from vertebra.zoo.pooling import extract
+
+    return extract(network, images)

@@ -9,12 +9,15 @@ from vertebra.errors import UnknownNameError
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the variants of one architecture share: the paper, its idea, and its place in history."""
+    """What the variants of one architecture share: the paper, its idea, and its place in history.
+
+    What another library doesn't tell of its networks is empty, or None.
+    """
 
     family: str
     title: str
     first_author: str
-    year: int
+    year: int | None
     url: str
     arxiv_id: str | None
     further: str | None  # a second paper that this form follows
@@ -27,10 +30,12 @@ class Model(Family):
     """One named network. Sizes are the side of a square input in pixels."""
 
     name: str
-    builder: str  # "module:function"
+    builder: str  # "module:function"; of another library's networks "vertebra.zoo:build", which takes the name
     aliases: tuple[str, ...]  # other spellings, the published one first
     input_size: int  # what the published figures were taken at
-    min_size: int  # the smallest that works
+    min_size: int  # the smallest that works, 1 where that isn't known
+    fixed_size: bool = False  # whether `input_size` is the only one that works
+    source: str = "vertebra"  # whose it is: "vertebra", "timm", "torchvision", or "onnx" for a file
 
 
 ALEXNET = Family(

@@ -282,35 +282,64 @@ def locate(
 
     Raises UnknownNameError, WeightsError and DownloadError.
     """
-    published = _published(model, source) if isinstance(source, str) else None
-    if published:
-        _check_published(model, published, sha256, accept_unverified)
+    found = published(model, source)
+    if found:
+        _check_verifiable(found, sha256, accept_unverified)
         wanted = downloads.Wanted(
-            url=published.url,
-            sha256=sha256 or published.sha256,
-            md5=None if sha256 else published.md5,
-            size_bytes=published.size_bytes,
+            url=found.url,
+            sha256=sha256 or found.sha256,
+            md5=None if sha256 else found.md5,
+            size_bytes=found.size_bytes,
         )
-        return downloads.fetch(wanted, progress=progress, limit_bytes=LIMIT_BYTES), published
+        return downloads.fetch(wanted, progress=progress, limit_bytes=LIMIT_BYTES), found
+    fetched = _fetched(source, sha256, progress)
+    return fetched or _local(model, source, sha256), None
+
+
+def file_of(
+    source: str | Path, *, sha256: str | None = None, progress: downloads.Progress | None = None
+) -> Path:
+    """The file that `source`, an address or a path, means, fetched if need be; for networks of others.
+
+    Raises WeightsError and DownloadError.
+    """
+    fetched = _fetched(source, sha256, progress)
+    if fetched:
+        return fetched
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise WeightsError(f"There is no file {path}.", 'give a checkpoint\'s path, or "pretrained"')
+    _check_digest(path, sha256)
+    return path
+
+
+def _fetched(
+    source: str | Path, sha256: str | None, progress: downloads.Progress | None
+) -> Path | None:
     url = _address(source) if isinstance(source, str) else None
-    if url:
-        wanted = downloads.Wanted(url=url, sha256=sha256)
-        return downloads.fetch(wanted, progress=progress, limit_bytes=LIMIT_BYTES), None
-    return _local(model, source, sha256), None
+    if url is None:
+        return None
+    wanted = downloads.Wanted(url=url, sha256=sha256)
+    return downloads.fetch(wanted, progress=progress, limit_bytes=LIMIT_BYTES)
 
 
-def _published(model: str, source: str) -> Weights | None:
-    name = source.lower()
+def published(model: str, source: str | Path) -> Weights | None:
+    """The published set of `model` that `source` names, or None where it is a file or an address.
+
+    Raises WeightsError where it names weights of another network.
+    """
+    name = str(source).lower()
     known = [record for record in _RECORDS if name in (record.name, record.tag)]
-    return next((record for record in known if record.model == model), known[0] if known else None)
-
-
-def _check_published(model: str, published: Weights, sha256: str | None, accept_unverified: bool) -> None:
-    if published.model != model:
-        fitting = ", ".join(record.name for record in records(model)) or "none are published"
+    fitting = [record for record in known if record.model == model]
+    if known and not fitting:
+        own = ", ".join(record.name for record in records(model)) or "none are published"
         raise WeightsError(
-            f"{published.name} are weights of {published.model}, not of {model}.", f"for {model}: {fitting}"
+            f"{known[0].name} are weights of {known[0].model}, not of {model}.", f"for {model}: {own}"
         )
+    return fitting[0] if fitting else None
+
+
+def _check_verifiable(published: Weights, sha256: str | None, accept_unverified: bool) -> None:
     accepted = sha256 or accept_unverified or downloads.known_sha256(published.url)
     if not published.is_verifiable and not accepted:
         raise WeightsError(
@@ -344,6 +373,11 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
         raise WeightsError(
             f"There is no file {path}.", f"published for {model}: {', '.join(known[::2]) or 'none'}"
         )
+    _check_digest(path, sha256)
+    return path
+
+
+def _check_digest(path: Path, sha256: str | None) -> None:
     if sha256:
         downloads.Wanted(url=str(path), sha256=sha256)  # refuses what is no digest
         found = downloads.digest(path)
@@ -352,7 +386,6 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
                 f"{path} has the sha256 {found}; {sha256} was expected.",
                 "fetch it again from where you trust",
             )
-    return path
 
 
 def convert(
@@ -363,10 +396,10 @@ def convert(
     Raises WeightsError where they don't fit, belong to a network that only looks the same, or aren't finite.
     """
     network = find(model)
-    arrays = _without_wrapping(arrays)
+    arrays = without_wrapping(arrays)
     _refuse_lookalikes(network, arrays, dialect)
     try:
-        import torch
+        import torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingRuntimeError.of("loading weights", "torch", "torch") from error
     dialects = _dialects(network, in_channels)
@@ -377,16 +410,21 @@ def convert(
             f"known for it: {', '.join(dialects)}",
         )
     state = dialects[chosen](arrays)
+    check_finite(state)
+    return state
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise WeightsError where any value is infinite or no number."""
     for name, values in state.items():
-        if not bool(torch.isfinite(values).all()):
+        if not bool(values.isfinite().all()):
             raise WeightsError(
                 f"{name} holds values that are not finite.",
                 "the training had diverged, or the file is damaged",
             )
-    return state
 
 
-def _without_wrapping(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_wrapping(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arrays without the prefix that torch's data-parallel and compiled modules put before every name."""
     for prefix in ("module.", "_orig_mod."):
         if arrays and all(name.startswith(prefix) for name in arrays):

@@ -1,0 +1,223 @@
+"""A network evaluated or probed over a data set: loaded, run, told as rows, and drawn into files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import __version__, engines, loading, probing, system
+from vertebra.data import Dataset
+from vertebra.errors import InvalidInputError
+from vertebra.evaluation import Evaluation, Mistake, Watcher, evaluate, rows
+from vertebra.files import write_whole
+from vertebra.measurements import Measurement
+
+if TYPE_CHECKING:
+    from vertebra.charts import Chart
+    from vertebra.prediction import Prediction
+    from vertebra.preprocess.decode import Pixels
+    from vertebra.probing import Probe
+
+#: The word that stands for "class n is output n" where a label set is named.
+BY_INDEX = "index"
+
+_ENCODED = (bytes, bytearray, memoryview, str, Path)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with the network that it is of, and the rows that it gives."""
+
+    model: str
+    weights: str | None
+    engine: str
+    evaluation: Evaluation
+    rows: list[Measurement]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write into `folder`: classes.csv, confusion.csv, confusion.svg and .png, mistakes.png where there
+        were any, and unreadable.csv likewise.
+
+        Raises InvalidInputError where it can't be written, and MissingRuntimeError without vl-convert.
+        """
+        place = Path(folder)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInputError(f"Can't make the folder {place}: {error.strerror}.") from error
+        files = {"classes.csv": classes_csv(self.evaluation), "confusion.csv": confusion_csv(self.evaluation)}
+        if self.evaluation.unreadable:
+            files["unreadable.csv"] = _csv(("image", "reason"), self.evaluation.unreadable)
+        for name, content in files.items():
+            write_whole(place / name, content.encode())
+        drawn = [self.confusion_chart().save(place / f"confusion.{kind}") for kind in ("svg", "png")]
+        if self.evaluation.mistakes:
+            drawn.append(write_mistakes(self.evaluation, place / "mistakes.png"))
+        return [*(place / name for name in files), *drawn]
+
+    def confusion_chart(self) -> Chart:
+        """The confusion matrix as a picture."""
+        from vertebra import charts
+
+        title = f"{self.model} on {self.evaluation.dataset}"
+        return charts.confusion_chart(self.evaluation.confusion, self.evaluation.name_of, title=title)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the evaluation as one HTML page that needs no network.
+
+        Raises InvalidInputError where it can't be written, and MissingRuntimeError without vl-convert.
+        """
+        from vertebra.reports import accuracy
+
+        conditions = {"engine": self.engine, "weights": self.weights}
+        upright = self.evaluation.preprocess.apply_orientation
+        page = accuracy.html(
+            self.model, self.evaluation, self.rows, self.confusion_chart(),
+            [(one, _thumbnail(one, upright)) for one in self.evaluation.mistakes], conditions,
+        )  # fmt: skip
+        write_whole(Path(path), page.encode())
+        return Path(path)
+
+
+def assess(
+    subject: str | Path,
+    data: Dataset,
+    *,
+    batch_size: int = 32,
+    limit: int | None = None,
+    strict: bool = False,
+    watcher: Watcher | None = None,
+    **loaded_by: Any,
+) -> Evaluated:
+    """Evaluate `subject`, a name or a Bundle's folder, over `data`. `loaded_by` are `loading.load`'s options;
+    `labels` is also "index", where class n of the data set is output n whatever they are called."""
+    by_index = loaded_by.get("labels") == BY_INDEX
+    if by_index:
+        del loaded_by["labels"]
+    with loading.load(subject, batch_size=batch_size, **loaded_by) as loaded:
+        found = evaluate(
+            data, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
+            by_index=by_index, batch_size=batch_size, limit=limit, strict=strict, watcher=watcher,
+        )  # fmt: skip
+        conditions = _conditions(loaded)
+    return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows(found, conditions))
+
+
+def probe(
+    subjects: Sequence[str | Path],
+    data: Dataset,
+    *,
+    folds: int = 5,
+    batch_size: int = 32,
+    strict: bool = False,
+    watcher: Callable[[str], Watcher] | None = None,
+    **loaded_by: Any,
+) -> Iterator[tuple[Probe, list[Measurement]]]:
+    """Probe each of `subjects` over `data`, one after the other: what was found, and its row. `watcher` makes
+    what hears of a subject's progress."""
+    probing.require()
+    images = probing.look(data)
+    for subject in subjects:
+        with loading.load(subject, engine="eager", batch_size=batch_size, **loaded_by) as loaded:
+            found = probing.probe(
+                data, images, loaded.features, loaded.preprocess, folds=folds, batch_size=batch_size,
+                strict=strict, watcher=None if watcher is None else watcher(str(subject)),
+            )  # fmt: skip
+            conditions = _conditions(loaded, "scikit-learn")
+            # Features are the network's, whatever runs it: the row holds for every engine.
+            del conditions["engine"], conditions["device"]
+        yield found, probing.rows(found, conditions)
+
+
+def _conditions(loaded: loading.Loaded, *libraries: str) -> dict[str, Any]:
+    """What rows tell of the network and of what ran it, as the runtime itself says."""
+    effective = loaded.session.effective()
+    packages = engines.find(loaded.engine).distributions
+    return {
+        "model": loaded.model,
+        "weights": loaded.weights or "untrained",
+        "engine": loaded.engine,
+        "precision": effective.get("precision") or loaded.settings.precision,
+        "device": effective.get("device") or loaded.settings.device,
+        "versions": {"vertebra": __version__, **system.library_versions((*packages, *libraries))},
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+# ------------------------------------------------------------------ files
+
+
+def classes_csv(evaluation: Evaluation) -> str:
+    """One line a class, in the order of the outputs; shares are fractions."""
+    heads = (
+        "class", "name", "images", "top1", "top1_low", "top1_high", "top5", "precision", "confused_with",
+    )  # fmt: skip
+    lines = []
+    for one in evaluation.classes():
+        low, high = evaluation.interval_of(one)
+        top5 = None if evaluation.top5 is None else one.top5 / one.images
+        lines.append(
+            (one.index, one.name, one.images, one.recall, low, high, top5, one.precision, one.confused_with)
+        )
+    return _csv(heads, lines)
+
+
+def confusion_csv(evaluation: Evaluation) -> str:
+    """One line for each pair of true class and answer that occurred."""
+    lines = [
+        (truth, evaluation.name_of(truth), answer, evaluation.name_of(answer), count)
+        for (truth, answer), count in sorted(evaluation.confusion.items())
+    ]
+    return _csv(("class", "name", "answer", "answer_name", "images"), lines)
+
+
+def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def write_mistakes(evaluation: Evaluation, path: Path) -> Path:
+    """The most confident mistakes as a contact sheet: the answer, and the truth below it."""
+    from vertebra.prediction.sheet import Sheet
+
+    sheet = Sheet()
+    for mistake in evaluation.mistakes:
+        sheet.add(_as_prediction(evaluation, mistake))
+    sheet.write(path)
+    return path
+
+
+def _as_prediction(evaluation: Evaluation, mistake: Mistake) -> Prediction:
+    from vertebra.prediction import Answer, Prediction
+
+    answers = ((mistake.predicted, mistake.confidence), (mistake.truth, mistake.share))
+    top = tuple(Answer(index, None, evaluation.name_of(index), share) for index, share in answers)
+    picture = _pixels(mistake, evaluation.preprocess.apply_orientation)
+    return Prediction(f"is {evaluation.name_of(mistake.truth).partition(',')[0]}", top, picture=picture)
+
+
+def _pixels(mistake: Mistake, upright: bool) -> Pixels:
+    """The picture of a mistake as it was. Raises ImageError where it can't be read any more."""
+    from vertebra.preprocess import decode
+
+    source = mistake.source
+    return decode(source, apply_orientation=upright) if isinstance(source, _ENCODED) else source
+
+
+def _thumbnail(mistake: Mistake, upright: bool, side: int = 160) -> bytes:
+    """The picture of a mistake as a small JPEG."""
+    from PIL import Image
+
+    image = Image.fromarray(_pixels(mistake, upright))
+    image.thumbnail((side, side))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return stream.getvalue()

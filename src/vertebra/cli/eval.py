@@ -1,0 +1,193 @@
+"""`vertebra eval`: accuracy on labelled pictures, or with --probe on one's own without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vertebra.cli.output import columns, emit, format_options, record, span, table_option
+from vertebra.cli.progress import counting
+from vertebra.cli.subject import given, weights_options
+
+if TYPE_CHECKING:
+    from vertebra.assessment import Evaluated
+    from vertebra.measurements import Measurement
+
+#: How many unreadable images are named on the terminal; --save and --report name more.
+_NAMED = 10
+
+_FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
+
+
+@click.command("eval")
+@click.argument("arguments", nargs=-1, required=True, metavar="MODEL DATA | --probe DIR MODEL...")
+@click.option("--probe", "probed", metavar="DIR", help="Probe the networks named on the pictures in DIR.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of --probe.")
+@weights_options
+@click.option("--engine", help="[default: eager; onnxruntime for a Bundle]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures.")
+@click.option("--strict", is_flag=True, help="End at the first picture that can't be read.")
+@click.option("--format", type=click.Choice(_FORMATS), help="The layout of DATA. [default: as it looks]")
+@click.option("--split", metavar="NAME", help="train, val, test, ... [default: val, else test]")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), metavar="FILE", help="The list that labels a folder."
+)
+@click.option("--name", metavar="TEXT", help="What the table calls the data. [default: the folder's name]")
+@click.option("--verify", is_flag=True, help="Check an official archive's digest first.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Classes as CSV, the confusion matrix, and the worst mistakes as a picture.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="All of it as an HTML page.")
+@table_option
+@format_options
+def command(
+    arguments: tuple[str, ...], probed: str | None, folds: int, limit: int | None, verify: bool,
+    save: Path | None, report: Path | None, table: str | None, style: str, **options: Any,
+) -> None:  # fmt: skip
+    """Measure the accuracy of MODEL, a network's name or a Bundle, on the labelled pictures in DATA.
+
+    \b
+      vertebra eval squeezenet1_1 imagenet/val --report squeezenet.html
+      vertebra eval my-bundle/ my-test-set/ --engine openvino
+      vertebra eval --probe my-pictures/ alexnet squeezenet1_1 timm:resnet50.a1_in1k
+
+    DATA is a folder with a folder for each class, a list, tar shards, Parquet, idx files or an archive of
+    ImageNet: see docs/datasets.md. With --labels index, class n of DATA is output n whatever it is called.
+    """
+    given_options = {**given(options), "strict": options["strict"], "table": table}
+    if probed is not None:
+        _refuse({"--limit": limit, "--save": save, "--report": report, "--engine": options["engine"]})
+        _probe(probed, arguments, style, folds=folds, **given_options)
+        return
+    if len(arguments) != 2:
+        raise click.UsageError(f"{len(arguments)} arguments were given; MODEL and DATA are expected.")
+    _evaluate(*arguments, style, save, report, limit=limit, verify=verify, **given_options)
+
+
+def _refuse(unusable: dict[str, Any]) -> None:
+    for name, value in unusable.items():
+        if value is not None:
+            raise click.UsageError(f"{name} has no meaning with --probe.")
+
+
+def _evaluate(
+    model: str, data: str, style: str, save: Path | None, report: Path | None, **options: Any
+) -> None:
+    from vertebra import _api
+
+    if save is not None or report is not None:
+        from vertebra import charts
+
+        charts.require()
+    with counting(f"{model} on {Path(data).name}") as watcher:
+        done = _api.evaluate(model, data, watcher=watcher, tell=_tell, **options)
+    emit([record(row, style) for row in done.rows], style, lambda: _text(done))
+    _tell_unreadable(done)
+    if save is not None:
+        done.save(save)
+        _tell(f"written into {save}")
+    if report is not None:
+        _tell(f"written to {done.report(report)}")
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _text(done: Evaluated) -> str:
+    from vertebra import units
+    from vertebra.metrics import METRICS
+
+    found = done.evaluation
+    row = done.rows[0]
+    head = (
+        f"{done.model} ({row.weights}) on {found.dataset}, split {found.split}: {found.total:,} images "
+        f"in {found.seconds:.1f} s, {found.total / found.seconds:.3g} images/s"
+    )
+    told = [
+        {
+            "metric": METRICS[one.metric].label,
+            "value": units.show(one.value, METRICS[one.metric].unit),
+            "95 % interval": span(one),
+        }
+        for one in done.rows
+    ]
+    how = f"Origin: evaluated with {done.engine}, {row.precision}; {row.protocol}."
+    return "\n".join([head, "", columns(told), "", *_worst(done), how])
+
+
+def _worst(done: Evaluated, most: int = 5) -> list[str]:
+    """The classes that were found least, where some were missed."""
+    from vertebra import units
+
+    classes = [one for one in done.evaluation.classes() if one.right < one.images]
+    if len(done.evaluation.classes()) < 2 or not classes:
+        return []
+    classes.sort(key=lambda one: (one.recall, -one.images, one.index))
+    lines = [
+        {
+            "least found": one.name,
+            "top-1": units.show(one.recall, "fraction"),
+            "images": one.images,
+            "mostly taken for": one.confused_with,
+        }
+        for one in classes[:most]
+    ]
+    return [columns(lines), ""]
+
+
+def _tell_unreadable(done: Evaluated) -> None:
+    found = done.evaluation
+    for name, reason in found.unreadable[:_NAMED]:
+        _tell(f"unreadable: {name}: {reason}")
+    if found.num_unreadable > _NAMED:
+        _tell(f"unreadable: {found.num_unreadable - _NAMED} more")
+    if found.num_unreadable:
+        _tell(f"{found.num_unreadable} images couldn't be read; the shares are of the {found.total:,} others")
+
+
+def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> None:
+    from vertebra import _api
+
+    rows = _api.probe(data, *models, watcher=_watcher(), **options)
+    emit([record(row, style) for row in rows], style, lambda: _probe_text(rows))
+
+
+def _watcher() -> Callable[[str], Callable[[int, int], None]]:
+    """Makes, for each network, what shows its progress until all its images are done."""
+
+    def watch(model: str) -> Callable[[int, int], None]:
+        context = counting(f"features of {model}")
+        show = context.__enter__()
+
+        def told(done: int, total: int) -> None:
+            show(done, total)
+            if done == total:
+                context.__exit__(None, None, None)
+
+        return told
+
+    return watch
+
+
+def _probe_text(rows: list[Measurement]) -> str:
+    from vertebra import units
+
+    ordered = sorted(rows, key=lambda row: -row.value)
+    lines = [
+        {
+            "model": row.model,
+            "weights": row.weights,
+            "top-1 of a probe": units.show(row.value, "fraction"),
+            "95 % interval": span(row),
+            "images": row.samples,
+        }
+        for row in ordered
+    ]
+    first = rows[0]
+    how = f"{first.split} cross-validated on {first.dataset}; {'; '.join(first.grade_reasons)}."
+    return f"{columns(lines)}\n\nOrigin: {how}\nTo limit on it: vertebra pick --probe 90%"

@@ -1,0 +1,156 @@
+"""`vertebra predict`: what is on pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vertebra.cli.subject import given, weights_options
+
+if TYPE_CHECKING:
+    from vertebra.prediction import Answer, Prediction
+
+
+@click.command("predict")
+@click.argument("sources", nargs=-1, required=True)
+@click.option("-m", "--model", required=True, metavar="NAME|FOLDER", help="A network's name, or a Bundle.")
+@weights_options
+@click.option("--engine", help="[default: eager; onnxruntime for a Bundle]")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of each picture."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
+@click.option("--every", type=click.IntRange(min=1), default=1, help="Of a video, each so manyth frame.")
+@click.option("--save", "sheet", type=click.Path(path_type=Path), help="A contact sheet: .png, .jpg, .html.")
+@click.option("--features", "vectors", type=click.Path(path_type=Path), help="Embeddings: .npz or .parquet.")
+@click.option("--csv", "style", flag_value="csv", help="Print CSV, a line for each class.")
+@click.option("--json", "style", flag_value="json", help="Print JSON, a line for each picture.")
+@click.option("--text", "style", flag_value="text", default="text", hidden=True)
+def command(
+    sources: tuple[str, ...], model: str, top: int, every: int, sheet: Path | None, vectors: Path | None,
+    style: str, **options: Any,
+) -> None:  # fmt: skip
+    """Name what is on SOURCES: pictures, folders, patterns, addresses, - (standard input), videos, camera:0.
+
+    A picture that can't be read is named with its reason; the rest is answered, and the exit status is 1.
+    """
+    from vertebra import _api
+
+    with _kept(sheet, vectors) as keep:
+        found = _api.predictions(
+            *sources, model=model, top=top, every=every, features=vectors is not None,
+            pictures=sheet is not None, tell=_tell, **given(options),
+        )  # fmt: skip
+        failed = _print(found, style, keep)
+    if failed:
+        raise SystemExit(1)
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _print(found: Iterator[Prediction], style: str, keep: Callable[[Prediction], None]) -> int:
+    """Print every prediction as it comes, and return how many pictures gave none."""
+    failed = 0
+    if style == "csv":
+        click.echo(_csv_line(_COLUMNS))
+    for prediction in found:
+        for line in _STYLES[style](prediction):
+            click.echo(line)
+        if prediction.error is not None:
+            failed += 1
+            click.echo(f"error: {_plain(prediction.source)}: {_plain(prediction.error)}", err=True)
+        keep(prediction)
+    return failed
+
+
+@contextlib.contextmanager
+def _kept(sheet_path: Path | None, vectors_path: Path | None) -> Iterator[Callable[[Prediction], None]]:
+    """A function that keeps what the files asked for need; they are written at the end, interrupted or not."""
+    from vertebra.prediction import features, sheet
+
+    if sheet_path is not None:
+        sheet.format_of(sheet_path)
+    if vectors_path is not None:
+        features.check(vectors_path)
+    cells = sheet.Sheet()
+    sources: list[str] = []
+    vectors: list[Any] = []
+
+    def keep(prediction: Prediction) -> None:
+        if sheet_path is not None:
+            cells.add(prediction)
+        if vectors_path is not None and prediction.features is not None:
+            sources.append(prediction.source)
+            vectors.append(prediction.features)
+
+    def write() -> None:
+        if sheet_path is not None:
+            cells.write(sheet_path)
+        if vectors_path is not None:
+            features.write(vectors_path, sources, vectors)
+
+    try:
+        yield keep
+    except KeyboardInterrupt:
+        write()  # a camera's pictures end no other way
+        raise
+    write()
+
+
+# ------------------------------------------------------------------ lines
+
+_COLUMNS = ("source", "rank", "index", "id", "name", "probability", "error")
+
+
+def _text(prediction: Prediction) -> Iterator[str]:
+    """The picture's name and a line for each class; nothing where there is none: standard error tells it."""
+    if prediction.error is not None:
+        return
+    yield _plain(prediction.source)
+    for answer in prediction.top:
+        yield f"  {answer.probability:7.2%}  {_called(answer)}"
+
+
+def _called(answer: Answer) -> str:
+    return f"class {answer.index}" if answer.name is None else _plain(answer.name)
+
+
+def _json(prediction: Prediction) -> Iterator[str]:
+    top = [
+        {"index": answer.index, "id": answer.id, "name": answer.name, "probability": answer.probability}
+        for answer in prediction.top
+    ]
+    told = {"source": prediction.source, "top": top, "error": prediction.error}
+    yield json.dumps(told, ensure_ascii=False)
+
+
+def _csv(prediction: Prediction) -> Iterator[str]:
+    if prediction.error is not None:
+        yield _csv_line((prediction.source, None, None, None, None, None, prediction.error))
+    for rank, answer in enumerate(prediction.top, 1):
+        told = (answer.index, answer.id, answer.name, answer.probability)
+        yield _csv_line((prediction.source, rank, *told, None))
+
+
+def _csv_line(cells: tuple[Any, ...]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _plain(text: str) -> str:
+    """`text` in which nothing can steer a terminal: a file's name may hold anything."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+_STYLES: dict[str, Callable[[Prediction], Iterator[str]]] = {"text": _text, "json": _json, "csv": _csv}

@@ -1,0 +1,11 @@
+"""Labelled pictures, in the layouts that people have them in, read as they are used.
+
+`open("path")` tells the layout by what is there: class folders, ImageNet's validation layouts and official
+archives, lists, WebDataset's shards, Parquet, the MNIST family's files. docs/datasets.md describes each.
+"""
+
+from vertebra.data.dataset import Dataset, Sample
+from vertebra.data.formats import FORMATS, open
+from vertebra.data.imagenet import is_validation
+
+__all__ = ["FORMATS", "Dataset", "Sample", "is_validation", "open"]

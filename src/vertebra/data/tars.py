@@ -1,0 +1,73 @@
+"""Tar archives read in place, member after member; nothing is ever unpacked to disk.
+
+A member that an extraction would put outside its folder (an absolute path, one with "..", a link, a device)
+is refused: such an archive was made to do harm, or by mistake.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from vertebra.errors import InvalidInputError
+
+#: The most bytes that are read of one member.
+MAX_BYTES = 2**29
+
+
+@contextmanager
+def opened(
+    path: Path, stream: IO[bytes] | None = None, *, place: str | None = None
+) -> Iterator[tarfile.TarFile]:
+    """The archive at `path`, or in `stream`. Raises InvalidInputError where it is none, or is cut short."""
+    name = place or str(path)
+    try:
+        with tarfile.open(path if stream is None else None, "r:*", fileobj=stream) as archive:
+            yield archive
+    except (tarfile.TarError, EOFError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InvalidInputError(
+            f"Can't read {name} as a tar archive: {reason}.", "fetch or write it again, and whole"
+        ) from error
+
+
+def members(archive: tarfile.TarFile, place: str) -> Iterator[tarfile.TarInfo]:
+    """The archive's files in their order. Raises InvalidInputError at a member that points outside."""
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it has seen
+        check(member, place)
+        if member.isfile():
+            yield member
+
+
+def check(member: tarfile.TarInfo, place: str) -> None:
+    """Raise InvalidInputError unless the member is a file or a folder inside the archive."""
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    reason = None
+    if path.is_absolute() or member.name[1:2] == ":":
+        reason = "is an absolute path"
+    elif ".." in path.parts:
+        reason = 'leads outside with ".."'
+    elif member.issym() or member.islnk():
+        reason = "is a link"
+    elif not (member.isfile() or member.isdir()):
+        reason = "is no file"
+    if reason is not None:
+        raise InvalidInputError(
+            f"{place}: the member {member.name!r} {reason}.", "don't use an archive that nobody vouches for"
+        )
+
+
+def content(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str, most: int = MAX_BYTES) -> bytes:
+    """The member's bytes. Raises InvalidInputError above `most` bytes, and where the archive ends early."""
+    if member.size > most:
+        raise InvalidInputError(f"{place}: {member.name} has {member.size:,} bytes, more than {most:,}.")
+    stream = archive.extractfile(member)
+    assert stream is not None, "only files are read"
+    data = stream.read()
+    if len(data) < member.size:
+        raise InvalidInputError(f"{place} is cut short in {member.name}.", "fetch it again, and whole")
+    return data

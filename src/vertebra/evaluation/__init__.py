@@ -1,0 +1,28 @@
+"""FILL: a network's accuracy over a data set, through any engine, in memory that doesn't grow with the set.
+
+A data set's images become inputs on all cores, a callable answers them in batches, and what is kept of each
+is a few counts. docs/eval.md tells how the figures are meant.
+"""
+
+from vertebra.evaluation.matching import match
+from vertebra.evaluation.results import ClassResult, Evaluation, Share, protocol, rows
+from vertebra.evaluation.running import Answer, Watcher, batches, evaluate, inputs, split_told
+from vertebra.evaluation.statistics import wilson
+from vertebra.evaluation.tally import Mistake
+
+__all__ = [
+    "Answer",
+    "ClassResult",
+    "Evaluation",
+    "Mistake",
+    "Share",
+    "Watcher",
+    "batches",
+    "evaluate",
+    "inputs",
+    "match",
+    "protocol",
+    "rows",
+    "split_told",
+    "wilson",
+]

@@ -1,0 +1,77 @@
+"""Which output of the network stands for which class of the data set: by name, or by place, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vertebra.data import Dataset
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.labels import LabelSet
+
+
+def match(
+    data: Dataset, labels: LabelSet | None, num_classes: int, *, by_index: bool = False
+) -> tuple[int, ...]:
+    """The network's output for each class of `data`.
+
+    Where both sides have names, each class must be one of the network's labels (by identifier or name; a data
+    set may have fewer). Where one side has none, or `by_index`, class n is output n, and the counts must be
+    equal, unless the data set has only numbers, of which all must be among the outputs.
+    Raises InvalidInputError with the reason where the two can't be matched.
+    """
+    if data.classes is None:
+        return _numbers(data, num_classes)
+    if labels is not None and not by_index:
+        return _names(data.classes, labels, data.name)
+    if len(data.classes) != num_classes:
+        reason = "by index" if by_index else "and its outputs have no names to go by"
+        raise InvalidInputError(
+            f"{data.name} has {len(data.classes)} classes; the network has {num_classes}, {reason}.",
+            "name the network's outputs: --labels FILE, or --labels imagenet-1k",
+        )
+    return tuple(range(num_classes))
+
+
+def _numbers(data: Dataset, num_classes: int) -> tuple[int, ...]:
+    if data.num_classes > num_classes:
+        raise InvalidInputError(
+            f"{data.largest_at}: the label is {data.num_classes - 1}; the network has the classes 0 to "
+            f"{num_classes - 1}.",
+            "count classes from 0, and take a network that was trained on these classes",
+        )
+    return tuple(range(data.num_classes))
+
+
+def _names(classes: Sequence[str], labels: LabelSet, name: str) -> tuple[int, ...]:
+    by_id = {word: index for index, word in enumerate(labels.ids or ())}
+    outputs: list[int | None] = [by_id.get(word, _index(labels, word)) for word in classes]
+    strange = [word for word, output in zip(classes, outputs, strict=True) if output is None]
+    if strange:
+        shown = ", ".join(f'"{word}"' for word in strange[:3])
+        raise InvalidInputError(
+            f"{len(strange)} of the {len(classes)} classes of {name} are none of the network's "
+            f"{len(labels)} ({labels.name}): {shown}{', …' if len(strange) > 3 else ''}.",
+            "call the classes as the network does; or, where their order is the outputs': --labels index",
+        )
+    found = [output for output in outputs if output is not None]
+    _check_apart(classes, found, labels)
+    return tuple(found)
+
+
+def _index(labels: LabelSet, word: str) -> int | None:
+    try:
+        return labels.index_of(word)
+    except UnknownNameError:
+        return None
+
+
+def _check_apart(classes: Sequence[str], outputs: Sequence[int], labels: LabelSet) -> None:
+    first: dict[int, str] = {}
+    for word, output in zip(classes, outputs, strict=True):
+        if output in first:
+            raise InvalidInputError(
+                f'"{first[output]}" and "{word}" are both the network\'s class {output}, '
+                f"{labels[output].name}.",
+                "make them one class",
+            )
+        first[output] = word

@@ -1,0 +1,135 @@
+"""The run itself: pictures in, logits out, counted and forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from vertebra.data import Dataset, Sample, is_validation
+from vertebra.errors import ImageError, InvalidInputError
+from vertebra.evaluation.matching import match
+from vertebra.evaluation.results import Evaluation, names_of, of_tally
+from vertebra.evaluation.tally import Tally
+from vertebra.labels import IMAGENET_1K, LabelSet
+from vertebra.preprocess import Preprocess, Source, preprocess_many
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: Images (N, 3, H, W), float32, to logits (N, num_classes); N is at most the batch size.
+Answer = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
+#: Hears how many images are done, and of how many.
+Watcher = Callable[[int, int], None]
+
+#: How many unreadable images are named; all are counted.
+NAMED = 1000
+
+
+def evaluate(
+    data: Dataset,
+    answer: Answer,
+    record: Preprocess,
+    *,
+    num_classes: int,
+    labels: LabelSet | None = None,
+    by_index: bool = False,
+    batch_size: int = 32,
+    limit: int | None = None,
+    strict: bool = False,
+    workers: int | None = None,
+    prefetch: int | None = None,
+    mistakes: int = 24,
+    watcher: Watcher | None = None,
+) -> Evaluation:
+    """Count what `answer` makes of the first `limit` images of `data` (all, where None).
+
+    An image that can't be read is named in the result and left out of the shares; with `strict` it ends the
+    run. At most a batch and `prefetch` images are held at once.
+    Raises InvalidInputError where classes and outputs can't be matched or no image could be read, ImageError
+    where `strict`, and MeasurementError where the network answers with what is no number.
+    """
+    outputs = match(data, labels, num_classes, by_index=by_index)
+    total = len(data) if limit is None else min(limit, len(data))
+    tally, unreadable, missed = Tally(mistakes), list[tuple[str, str]](), 0
+    start = time.monotonic()
+    if watcher is not None:
+        watcher(0, total)
+    ready = inputs(data.first(total), record, workers=workers, prefetch=prefetch)
+    for samples, images, failed in batches(ready, record, batch_size):
+        for sample, error in failed:
+            if strict:
+                raise ImageError(f"{sample.name}: {error.message}", error.hint)
+            missed += 1
+            if len(unreadable) < NAMED:
+                unreadable.append((sample.name, error.message))
+        if samples:
+            tally.add(samples, [outputs[sample.label] for sample in samples], answer(images))
+        if watcher is not None:
+            watcher(tally.total + missed, total)
+    if not tally.total:
+        raise InvalidInputError(f"None of the {missed} images of {data.name} can be read: {unreadable[0][1]}")
+    return of_tally(
+        tally,
+        dataset=IMAGENET_1K if is_validation(data) else data.name,
+        split=split_told(data, total),
+        preprocess=record,
+        num_classes=num_classes,
+        unreadable=tuple(unreadable),
+        num_unreadable=missed,
+        names=names_of(labels, data.classes, outputs),
+        seconds=time.monotonic() - start,
+    )
+
+
+def split_told(data: Dataset, total: int) -> str:
+    """The split as rows tell it: a part of one isn't comparable with the whole, so it says so.
+
+    "val", "test", "all" where the set has no splits, "val[:500]" of its first 500 images.
+    """
+    split = data.split or "all"
+    return split if total == len(data) else f"{split}[:{total}]"
+
+
+def inputs(
+    samples: Iterable[Sample], record: Preprocess, *, workers: int | None = None, prefetch: int | None = None
+) -> Iterator[tuple[Sample, npt.NDArray[np.float32] | ImageError]]:
+    """Each sample with the network's input of it, in order, or with the error where it can't be read."""
+    under_way: deque[Sample] = deque()
+
+    def sources() -> Iterator[Source]:
+        for sample in samples:
+            under_way.append(sample)
+            yield sample.source
+
+    for result in preprocess_many(sources(), record, workers=workers, prefetch=prefetch):
+        yield under_way.popleft(), result
+
+
+def batches(
+    ready: Iterable[tuple[Sample, npt.NDArray[np.float32] | ImageError]], record: Preprocess, batch_size: int
+) -> Iterator[tuple[Sequence[Sample], npt.NDArray[np.float32], Sequence[tuple[Sample, ImageError]]]]:
+    """Samples and their images (N, 3, H, W) in batches, and those that couldn't be read meanwhile.
+
+    The images stand in one buffer, which the next batch overwrites.
+    """
+    import numpy as np
+
+    if batch_size < 1:
+        raise InvalidInputError(f"The batch size is {batch_size}; it must be at least 1.")
+    buffer = np.empty((batch_size, 3, *record.input_size), np.float32)
+    samples: list[Sample] = []
+    failed: list[tuple[Sample, ImageError]] = []
+    for sample, result in ready:
+        if isinstance(result, ImageError):
+            failed.append((sample, result))
+            continue
+        buffer[len(samples)] = result
+        samples.append(sample)
+        if len(samples) == batch_size:
+            yield samples, buffer, failed
+            samples, failed = [], []
+    if samples or failed:
+        yield samples, buffer[: len(samples)], failed

@@ -1,0 +1,71 @@
+"""An ONNX file of anyone's as a Bundle: copied, with what ONNX Runtime answers as the reference.
+
+There is no eager network to compare with, so the engines are compared with each other.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import bundle
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.zoo.adapters import onnx as files
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_REFERENCE_SEED = 0
+_REFERENCE_BATCH = 2
+
+
+def adopt(
+    name: str, folder: Path | str, *, input_size: int, card: bundle.Card | None = None
+) -> bundle.Bundle:
+    """Write the network in the file that `name` (`onnx:path`) means as a Bundle.
+
+    Raises InvalidInputError where it is no classification network or takes another size, MissingRuntimeError
+    without onnx, and BundleError where the folder can't be written.
+    """
+    path = files.path_of(name)
+    form = files.form(path)
+    if form.input_size not in (None, input_size):
+        raise InvalidInputError(
+            f"{path} takes pictures of {form.input_size}x{form.input_size} pixels, not {input_size}."
+        )
+    return bundle.write(
+        folder,
+        lambda draft: _copy(path, draft / bundle.NETWORK),
+        model=name,
+        logits=_answers(path, form, input_size),
+        reference_seed=_REFERENCE_SEED,
+        input_size=input_size,
+        in_channels=3,
+        versions={"onnxruntime": importlib.metadata.version("onnxruntime")},
+        card=card,
+    )
+
+
+def _copy(path: Path, to: Path) -> None:
+    """With its parameters in one file beside it, wherever they were: a graph alone is limited to 2 GB."""
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingRuntimeError.of("Copying an ONNX file", "onnx", "torch") from error
+    network = onnx.load(str(path))
+    onnx.save(network, str(to), save_as_external_data=True, location=f"{to.name}.data")
+
+
+def _answers(path: Path, form: files.Form, input_size: int) -> npt.NDArray[np.float32]:
+    """The logits of the reference images, in batches of the file's own size where it fixes one."""
+    import numpy as np
+
+    size = form.batch_size or _REFERENCE_BATCH
+    images = bundle.reference_images(
+        batch_size=max(size, _REFERENCE_BATCH), in_channels=3, input_size=input_size, seed=_REFERENCE_SEED
+    )
+    session: Any = files.open_session(path)
+    batches = [images[start : start + size] for start in range(0, len(images), size)]
+    return np.concatenate([session.run(None, {form.input_name: batch})[0] for batch in batches])

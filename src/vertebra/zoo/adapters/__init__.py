@@ -1,0 +1,104 @@
+"""Networks of other libraries, each by its name there behind the library's: `timm:resnet50.a1_in1k`.
+
+One file a source, imported when a name asks for it. Which names there are is read from the libraries' files,
+since to import them takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from vertebra.errors import MissingRuntimeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vertebra.zoo.factsheet import Facts
+    from vertebra.zoo.names import Model
+
+SOURCES = ("timm", "torchvision", "onnx")
+LIBRARIES = ("timm", "torchvision")
+
+#: What both libraries write before a function that makes a network.
+_REGISTERED = re.compile(r"^@register_model(?:\(.*?\))?[^\S\n]*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+class Adapter(Protocol):
+    """What the file of a source offers."""
+
+    def find(self, name: str) -> Model:
+        """The network of this name, which begins with the source."""
+        ...
+
+    def facts(self, model: Model, weights: str | Path | None) -> Facts:
+        """See `zoo.facts`."""
+        ...
+
+    def build(
+        self,
+        model: Model,
+        num_classes: int | None,
+        in_channels: int,
+        weights: str | Path | None,
+        checks: dict[str, Any],
+    ) -> nn.Module:
+        """See `zoo.build`."""
+        ...
+
+
+def is_foreign(name: str) -> bool:
+    """Whether `name` begins with one of `SOURCES`; a bare name is ours."""
+    source, colon, _ = name.partition(":")
+    return bool(colon) and source.lower() in SOURCES
+
+
+def adapter_of(name: str) -> Adapter | None:
+    """The adapter that `name` asks for; None for a bare name. Raises MissingRuntimeError."""
+    return load(name.partition(":")[0].lower()) if is_foreign(name) else None
+
+
+def load(source: str) -> Adapter:
+    """The adapter of one of `SOURCES`. Raises MissingRuntimeError where its library isn't installed."""
+    if source in LIBRARIES:
+        require(source)
+    return cast(Adapter, importlib.import_module(f"vertebra.zoo.adapters.{source}"))
+
+
+def require(library: str) -> None:
+    """Raise MissingRuntimeError where one of `LIBRARIES` isn't installed."""
+    if importlib.util.find_spec(library) is None:
+        raise MissingRuntimeError.of(f"A network of {library}", library, "catalogue")
+
+
+@cache
+def known(source: str) -> tuple[str, ...]:
+    """The names of a library's networks, without its prefix; none where it isn't installed.
+
+    Its files are read as text: neither it nor torch is imported.
+    """
+    found = importlib.util.find_spec(source)
+    if found is None or not found.submodule_search_locations:
+        return ()
+    folder = Path(found.submodule_search_locations[0]) / "models"
+    files = folder.glob("*.py") if source == "torchvision" else folder.rglob("*.py")
+    return tuple(sorted({name for file in files for name in _REGISTERED.findall(file.read_text("utf-8"))}))
+
+
+def others(name: str) -> tuple[str, ...]:
+    """The networks of the libraries here that bear the bare `name`: `timm:vgg16`, `torchvision:vgg16`."""
+    bare = name.partition(".")[0].lower()
+    return tuple(f"{source}:{name.lower()}" for source in LIBRARIES if bare in known(source))
+
+
+def offering(error: UnknownNameError, name: str) -> UnknownNameError:
+    """`error` about a bare name, with the other libraries' networks of that name in its hint."""
+    offered = others(name)
+    if offered:
+        named = " or ".join(f'"{other}"' for other in offered)
+        return UnknownNameError(error.message, f"not one of ours; did you mean {named}?")
+    return error

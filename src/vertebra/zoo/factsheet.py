@@ -1,0 +1,98 @@
+"""What must be known to use a network with given weights: classes, input, preprocessing, labels, licence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vertebra.labels import IMAGENET_1K
+from vertebra.preprocess import Preprocess, protocols
+from vertebra.zoo import names, weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A network with its weights. `weights`, `labels` (a label set's name), `licence`, `top1` and `top5`
+    (fractions of ImageNet's validation set) are None where they aren't known or there are none.
+
+    `input_size` is the side of the square that `preprocess` gives. `source` says where the facts are from.
+    """
+
+    model: str
+    weights: str | None
+    num_classes: int
+    input_size: int
+    preprocess: Preprocess
+    labels: str | None = None
+    licence: str | None = None
+    top1: float | None = None
+    top5: float | None = None
+    source: str = ""
+
+
+def of_ours(name: str, source: str | Path | None = None) -> Facts:
+    """Facts of one of our networks, untrained or with the weights `source`.
+
+    Those of a published set come from its record and nothing is fetched; a file is read for its classes, and
+    is taken to want the preprocessing of the network's first published set.
+    Raises UnknownNameError, WeightsError and MissingRuntimeError.
+    """
+    model = names.find(name)
+    published = weights.records(model.name)
+    if source is None:
+        return Facts(
+            model=model.name,
+            weights=None,
+            num_classes=1000,
+            input_size=model.input_size,
+            preprocess=_preprocess(published, model),
+            source="untrained; preprocessing as the network's published weights have it",
+        )
+    record = weights.published(model.name, source)
+    return _of_record(record) if record else _of_file(model, source, published)
+
+
+def _preprocess(published: tuple[weights.Weights, ...], model: names.Model) -> Preprocess:
+    if published:
+        return preprocess_of(published[0])
+    return protocols.paddleclas(round(model.input_size / 0.875), model.input_size)
+
+
+def preprocess_of(record: weights.Weights) -> Preprocess:
+    """The preprocessing that a published set of weights was evaluated with."""
+    makers = {"paddleclas": protocols.paddleclas, "torchvision": protocols.torchvision}
+    return makers[record.preprocess](record.resize, record.crop)
+
+
+def _of_record(record: weights.Weights) -> Facts:
+    return Facts(
+        model=record.model,
+        weights=record.name,
+        num_classes=record.num_classes,
+        input_size=record.crop,
+        preprocess=preprocess_of(record),
+        labels=record.labels,
+        licence=record.licence,
+        top1=record.top1,
+        top5=record.top5,
+        source=record.accuracy_source,
+    )
+
+
+def _of_file(model: names.Model, source: str | Path, published: tuple[weights.Weights, ...]) -> Facts:
+    preprocess = _preprocess(published, model)
+    num_classes = len(weights.state_dict(model.name, source)["head.classifier.bias"])
+    return Facts(
+        model=model.name,
+        weights=str(source),
+        num_classes=num_classes,
+        input_size=preprocess.input_size[0],
+        preprocess=preprocess,
+        labels=labels_for(num_classes),
+        source="the file; preprocessing and labels as the network's published weights have them",
+    )
+
+
+def labels_for(num_classes: int) -> str | None:
+    """The label set that a network of so many classes is taken to have: ImageNet's for a thousand."""
+    return IMAGENET_1K if num_classes == 1000 else None

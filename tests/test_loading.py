@@ -1,0 +1,343 @@
+"""Loading: a name or a Bundle becomes a network that answers, and says what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import golden_bundle
+import vertebra
+from vertebra import bundle, downloads, engines, loading, zoo
+from vertebra.errors import (
+    BundleError,
+    DownloadError,
+    InvalidInputError,
+    MissingRuntimeError,
+    UnknownNameError,
+    VertebraError,
+    WeightsError,
+)
+from vertebra.exporting.process import Exporter
+from vertebra.preprocess import Preprocess, protocols
+
+WEIGHTS = golden_bundle.WEIGHTS
+SIZE = (224, 224)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VERTEBRA_OFFLINE", "1")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(3, 3, *SIZE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def eager() -> Iterator[loading.Loaded]:
+    with loading.load("squeezenet1_1", weights=WEIGHTS, batch_size=3) as loaded:
+        yield loaded
+
+
+# ------------------------------------------------------------------ what is loaded
+
+
+def test_a_name_with_a_file_of_weights_is_a_trained_network(eager, images):
+    told = (eager.model, eager.weights, eager.num_classes, eager.engine, eager.labels)
+    assert told == ("squeezenet1_1", WEIGHTS.name, 100, "eager", None)
+    network = zoo.build("squeezenet1_1", weights=str(WEIGHTS)).eval()
+    import torch
+
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    np.testing.assert_array_equal(eager.logits(images), expected)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_bundle_answers_as_the_weights_do_in_eager(engine, eager, images):
+    with loading.load(golden_bundle.folder(), engine=engine, batch_size=3) as loaded:
+        np.testing.assert_allclose(loaded.logits(images), eager.logits(images), atol=1e-5)
+        assert (loaded.preprocess, loaded.engine) == (eager.preprocess, engine)
+
+
+def test_a_bundle_runs_in_onnxruntime_unless_told_otherwise():
+    with loading.load(str(golden_bundle.folder())) as loaded:
+        assert loaded.engine == "onnxruntime"
+        assert loaded.labels.names == tuple(golden_bundle.CLASSES)
+        assert loaded.labels.name == "classes.txt"
+        assert loaded.weights == WEIGHTS.name
+
+
+def test_less_than_a_batch_is_answered_alike(eager, images):
+    np.testing.assert_allclose(eager.logits(images[:1]), eager.logits(images)[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, *SIZE), (3, 1, *SIZE), (3, 3, 64, 64)])
+def test_images_of_another_shape_are_refused(eager, shape):
+    with pytest.raises(InvalidInputError, match="were expected"):
+        eager.logits(np.zeros(shape, np.float32))
+
+
+def test_features_are_what_the_classifier_sees(eager, images):
+    import torch
+
+    with torch.inference_mode():
+        pooled = eager.session.network.forward_features(torch.from_numpy(images)).mean((2, 3)).numpy()
+    assert eager.features(images[:2]).shape == (2, 512)
+    np.testing.assert_allclose(eager.features(images[:2]), pooled[:2], atol=1e-5)
+
+
+def test_features_of_a_bundle_are_refused(images):
+    with (
+        loading.load(golden_bundle.folder(), batch_size=3) as loaded,
+        pytest.raises(InvalidInputError, match="eager"),
+    ):
+        loaded.features(images)
+
+
+def test_labels_and_preprocessing_may_be_given(tmp_path):
+    record = replace(protocols.torchvision(), interpolation="bicubic")
+    path = tmp_path / "preprocess.json"
+    path.write_text(record.to_json())
+    given = {"weights": WEIGHTS, "labels": golden_bundle.labels_file()}
+    assert loading.resolve("squeezenet1_1", preprocess=path, **given).card.preprocess == record
+    resolved = loading.resolve("squeezenet1_1", preprocess="timm", **given)
+    assert resolved.card.preprocess == protocols.timm()
+    assert resolved.card.labels.names == tuple(golden_bundle.CLASSES)
+
+
+def test_labels_of_another_count_are_refused():
+    with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
+        loading.resolve("squeezenet1_1", weights=WEIGHTS, labels="imagenet-1k")
+    with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
+        loading.load(golden_bundle.folder(), labels="imagenet-1k")
+
+
+# ------------------------------------------------------------------ weights
+
+
+def test_without_weights_the_published_ones_are_meant():
+    with pytest.raises(DownloadError, match=r"SqueezeNet1_1_pretrained.*not in the cache"):
+        loading.load("squeezenet1_1")
+
+
+def test_a_network_without_published_weights_is_not_loaded_untrained():
+    with pytest.raises(WeightsError, match="only guesses") as caught:
+        loading.load("resnet18_acnet")
+    assert "--untrained" in caught.value.hint
+
+
+def test_an_untrained_network_says_so():
+    told: list[str] = []
+    with loading.load("squeezenet1_1", untrained=True, tell=told.append) as loaded:
+        assert loaded.weights is None
+        assert loaded.num_classes == 1000
+    assert told == ["squeezenet1_1 is untrained: its answers mean nothing"]
+
+
+def test_an_untrained_network_is_the_same_each_time(images):
+    with loading.load("squeezenet1_1", untrained=True, batch_size=3) as one:
+        first = one.logits(images)
+    with loading.load("squeezenet1_1", untrained=True, batch_size=3) as other:
+        np.testing.assert_array_equal(other.logits(images), first)
+
+
+@pytest.mark.parametrize(
+    ("subject", "options", "kind", "told"),
+    [
+        ("squeezenet9", {}, UnknownNameError, "squeezenet9"),
+        ("squeezenet1_1", {"weights": "no_such.pdparams"}, WeightsError, "no file"),
+        ("vgg11", {"weights": "squeezenet1_1.paddle_in1k"}, WeightsError, "not of vgg11"),
+        ("squeezenet1_1", {"weights": "x.pth", "untrained": True}, InvalidInputError, "untrained"),
+        ("squeezenet1_1", {"engine": "onnx"}, UnknownNameError, "onnx"),
+        ("squeezenet1_1", {"untrained": True, "preprocess": "none"}, UnknownNameError, "none"),
+        ("squeezenet1_1", {"untrained": True, "preprocess": "none.json"}, InvalidInputError, "none.json"),
+        ("./nowhere", {}, BundleError, "is no Bundle"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(subject, options, kind, told):
+    with pytest.raises(kind, match=told):
+        loading.load(subject, **options)
+
+
+def test_weights_of_another_digest_are_refused():
+    with pytest.raises(WeightsError, match="sha256"):
+        loading.load("squeezenet1_1", weights=WEIGHTS, sha256="0" * 64)
+
+
+def test_a_bundle_has_its_weights():
+    for options in ({"weights": WEIGHTS}, {"untrained": True}):
+        with pytest.raises(InvalidInputError, match="has its weights"):
+            loading.load(golden_bundle.folder(), **options)
+
+
+# ------------------------------------------------------------------ names and folders
+
+
+def test_a_bare_name_is_ours_even_where_a_folder_has_it(tmp_path, monkeypatch):
+    (tmp_path / "squeezenet1_1").mkdir()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not loading.is_bundle("squeezenet1_1")
+    assert loading.is_bundle("./squeezenet1_1")
+    assert loading.is_bundle(Path("squeezenet1_1"))
+    assert loading.is_bundle("mine")
+    assert not loading.is_bundle("timm:resnet50.a1_in1k")
+
+
+# ------------------------------------------------------------------ the card of a Bundle
+
+
+def test_a_bundle_tells_weights_preprocessing_and_labels():
+    kept = bundle.read(golden_bundle.folder())
+    assert kept.weights == WEIGHTS.name
+    assert kept.weights_sha256 == downloads.digest(WEIGHTS)
+    assert kept.preprocess == protocols.paddleclas()
+    assert kept.label_set().names == tuple(golden_bundle.CLASSES)
+
+
+def test_nothing_of_this_machine_is_in_a_manifest():
+    text = (golden_bundle.folder() / bundle.MANIFEST).read_text()
+    assert str(WEIGHTS.parent) not in text
+    assert str(golden_bundle.folder().parent) not in text
+
+
+def test_a_bundle_that_does_not_tell_its_preprocessing_needs_it_named(tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(golden_bundle.folder(), folder)
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest | {"preprocess": None}))
+    with pytest.raises(InvalidInputError, match="doesn't tell how"):
+        loading.load(folder)
+    with loading.load(folder, preprocess="paddleclas") as loaded:
+        assert loaded.preprocess == protocols.paddleclas()
+    with pytest.raises(InvalidInputError, match="256x256"):
+        loading.load(folder, preprocess=Preprocess((256, 256), 256, "bilinear"))
+
+
+# ------------------------------------------------------------------ exporting into the cache
+
+
+def test_an_engine_that_reads_bundles_gets_one_and_the_next_load_finds_it(cache, images, eager):
+    told: list[str] = []
+    options = {"weights": WEIGHTS, "engine": "onnxruntime", "batch_size": 3}
+    with loading.load("squeezenet1_1", tell=told.append, **options) as loaded:
+        np.testing.assert_allclose(loaded.logits(images), eager.logits(images), atol=1e-5)
+    with loading.load("squeezenet1_1", tell=told.append, **options):
+        pass
+    assert len(told) == 1
+    assert told[0].startswith("exporting squeezenet1_1 into")
+    [folder] = (path for path in (cache / "bundles").iterdir() if path.is_dir())
+    assert bundle.read(folder).weights == WEIGHTS.name
+
+
+class _Instead:
+    """An exporter that only notes what it should do, and puts a known Bundle there."""
+
+    made: list[Path]
+
+    def __enter__(self) -> _Instead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def export(self, subject, folder, **_):
+        self.made.append(folder)
+        shutil.copytree(golden_bundle.folder(), folder)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setattr(_Instead, "made", [], raising=False)
+    monkeypatch.setattr("vertebra.exporting.process.Exporter", _Instead)
+    return _Instead.made
+
+
+def test_other_weights_labels_or_preprocessing_are_another_bundle(made, tmp_path):
+    other = tmp_path / "other.pdparams"
+    shutil.copy(WEIGHTS, other)
+    for options in (
+        {"weights": WEIGHTS},
+        {"weights": other},
+        {"weights": WEIGHTS, "labels": golden_bundle.labels_file()},
+        {"weights": WEIGHTS, "preprocess": "timm"},
+    ):
+        loading.load("squeezenet1_1", engine="onnxruntime", **options).close()
+    assert len(set(made)) == 4
+
+
+def test_a_damaged_bundle_in_the_cache_is_made_again(made):
+    options = {"weights": WEIGHTS, "engine": "onnxruntime"}
+    loading.load("squeezenet1_1", **options).close()
+    (made[0] / "model.onnx").write_bytes(b"")
+    loading.load("squeezenet1_1", **options).close()
+    (made[0] / bundle.MANIFEST).unlink()
+    loading.load("squeezenet1_1", **options).close()
+    assert len(made) == 3
+    assert len(set(made)) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InvalidInputError, match="can't be written") as caught:
+        loading.load("squeezenet1_1", untrained=True, engine="onnxruntime")
+    assert "VERTEBRA_CACHE" in caught.value.hint
+
+
+def test_a_process_of_its_own_writes_the_same_card(tmp_path):
+    resolved = loading.resolve("squeezenet1_1", weights=WEIGHTS, labels=golden_bundle.labels_file())
+    with Exporter() as exporter:
+        exporter.export(resolved.subject, tmp_path / "there", input_size=224, card=resolved.card)
+    here, there = bundle.read(golden_bundle.folder()), bundle.read(tmp_path / "there")
+    for told in ("weights", "weights_sha256", "licence", "preprocess", "labels"):
+        assert getattr(here, told) == getattr(there, told)
+    assert there.label_set() == resolved.card.labels
+
+
+def test_export_refuses_labels_of_another_count(tmp_path):
+    with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
+        vertebra.export("squeezenet1_1", tmp_path / "x", weights=WEIGHTS, labels="imagenet-1k")
+    assert not (tmp_path / "x").exists()
+
+
+# ------------------------------------------------------------------ without torch
+
+
+def test_a_bundle_is_loaded_without_torch():
+    program = (
+        "import sys, numpy\nfrom vertebra import loading\n"
+        f"loaded = loading.load({str(golden_bundle.folder())!r})\n"
+        "loaded.logits(numpy.zeros((1, 3, 224, 224), 'float32'))\n"
+        "there = {name.split('.')[0] for name in sys.modules}\n"
+        "print(sorted(there & {'torch', 'onnx', 'timm', 'sqlalchemy'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_missing_runtime_is_told_before_anything_is_fetched(monkeypatch):
+    real = engines.importlib.util.find_spec
+    monkeypatch.setattr(
+        engines.importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name)
+    )
+    with pytest.raises(MissingRuntimeError, match="openvino"):
+        loading.load("squeezenet1_1", engine="openvino")
+
+
+def test_every_refusal_is_one_that_a_user_can_mend(tmp_path):
+    (tmp_path / "vertebra.json").write_text("{}")
+    with pytest.raises(VertebraError):
+        loading.load(tmp_path)

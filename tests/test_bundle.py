@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from vertebra import bundle
-from vertebra.bundle import Bundle
-from vertebra.errors import BundleError
+from vertebra.bundle import Bundle, Card
+from vertebra.errors import BundleError, InvalidInputError
+from vertebra.labels import LabelSet
+from vertebra.preprocess import Preprocess
 
 LOGITS = np.arange(20, dtype=np.float32).reshape(2, 10)
 
@@ -60,6 +62,70 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert kept.network.read_bytes() == b"graph"
     assert kept.file_bytes == len(b"graph") + len(b"parameters")
     assert kept.files["model.onnx"]["sha256"] == hashlib.sha256(b"graph").hexdigest()
+
+
+CARD = Card(
+    weights="small.pth",
+    weights_sha256="0" * 64,
+    licence="MIT",
+    preprocess=Preprocess((8, 8), 9, "bicubic"),
+    # Two classes of one name and a line break: nothing that a label may be gets lost.
+    labels=LabelSet(
+        "ten", ("crane", "crane", *"abcdefg", "ü\nü"), tuple(f"n{number}" for number in range(10))
+    ),
+)
+
+
+def write_with(card: Card, folder: Path) -> Bundle:
+    return bundle.write(
+        folder, put_network, model="small", logits=LOGITS, reference_seed=5, input_size=8, in_channels=3,
+        versions={}, card=card,
+    )  # fmt: skip
+
+
+def test_a_bundle_keeps_its_card(tmp_path: Path) -> None:
+    write_with(CARD, tmp_path / "small")
+    kept = bundle.read(tmp_path / "small")
+    told = (kept.weights, kept.weights_sha256, kept.licence, kept.preprocess)
+    assert told == (CARD.weights, CARD.weights_sha256, CARD.licence, CARD.preprocess)
+    assert (kept.labels, kept.label_set()) == ("ten", CARD.labels)
+    assert kept.file_bytes == len(b"graph") + len(b"parameters")
+
+
+def test_labels_without_identifiers_are_kept_too(tmp_path: Path) -> None:
+    names = LabelSet("ten", tuple("abcdefghij"))
+    assert write_with(Card(labels=names), tmp_path / "small").label_set() == names
+    assert write_with(Card(), tmp_path / "small").label_set() is None
+    assert not (tmp_path / "small" / "labels.json").exists()
+
+
+def test_a_card_crosses_as_json() -> None:
+    for card in (CARD, Card(), Card(labels=LabelSet("two", ("a", "b")))):
+        assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+    for broken in ({}, {"labels": None}, CARD.to_dict() | {"colour": 3}, CARD.to_dict() | {"labels": {}}):
+        with pytest.raises(InvalidInputError, match="no card"):
+            Card.from_dict(broken)
+
+
+def test_a_card_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="2 labels; the network has 10"):
+        write_with(Card(labels=LabelSet("two", ("a", "b"))), tmp_path / "small")
+    with pytest.raises(InvalidInputError, match="9x9 pixels"):
+        write_with(Card(preprocess=Preprocess((9, 9), 9, "bicubic")), tmp_path / "small")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_labels_or_preprocessing_are_named(tmp_path: Path) -> None:
+    write_with(CARD, tmp_path / "small")
+    change(tmp_path / "small", preprocess={"input_size": [8, 8]})
+    with pytest.raises(BundleError, match="lacks resize"):
+        bundle.read(tmp_path / "small")
+    kept = write_with(CARD, tmp_path / "small")
+    (kept.folder / "labels.json").write_text('["one"]')
+    with pytest.raises(BundleError, match=r"labels\.json was changed"):
+        bundle.read(kept.folder)
+    with pytest.raises(BundleError, match="1 labels; the network has 10"):
+        kept.label_set()
 
 
 def test_the_reference_is_repeated_or_cut_to_the_batch(folder: Path) -> None:

@@ -26,6 +26,7 @@ from vertebra.errors import (
     WeightsError,
 )
 from vertebra.exporting.process import Exporter
+from vertebra.prediction import probabilities
 from vertebra.preprocess import Preprocess, protocols
 
 WEIGHTS = golden_bundle.WEIGHTS
@@ -311,6 +312,75 @@ def test_export_refuses_labels_of_another_count(tmp_path):
     with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
         vertebra.export("squeezenet1_1", tmp_path / "x", weights=WEIGHTS, labels="imagenet-1k")
     assert not (tmp_path / "x").exists()
+
+
+# ------------------------------------------------------------------ ONNX files
+
+
+def onnx_file(path: Path, *, batch: int | str = "batch", softmax: bool = False) -> str:
+    """A network of 4 classes that sees the mean of each colour, in an ONNX file."""
+    from onnx import TensorProto, helper, numpy_helper, save_model
+
+    weight = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        *([helper.make_node("Softmax", ["logits"], ["shares"], axis=1)] if softmax else []),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [value("x", TensorProto.FLOAT, [batch, 3, 16, 16])],
+        [value("shares" if softmax else "logits", TensorProto.FLOAT, [batch, 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return f"onnx:{path}"
+
+
+@pytest.mark.parametrize("engine", [None, "onnxruntime", "openvino"])
+def test_an_onnx_file_answers_as_it_is(tmp_path, engine):
+    weight = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
+    images = np.random.default_rng(3).normal(size=(2, 3, 16, 16)).astype(np.float32)
+    with loading.load(onnx_file(tmp_path / "net.onnx"), engine=engine, batch_size=2) as loaded:
+        np.testing.assert_allclose(loaded.logits(images), images.mean((2, 3)) @ weight, atol=1e-5)
+        assert (loaded.model, loaded.weights, loaded.num_classes) == ("onnx:net.onnx", "net.onnx", 4)
+        assert loaded.engine == (engine or "onnxruntime")
+
+
+def test_probabilities_of_an_onnx_file_are_not_taken_for_logits(tmp_path):
+    images = np.random.default_rng(3).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    with loading.load(onnx_file(tmp_path / "logits.onnx")) as loaded:
+        expected = probabilities(loaded.logits(images))
+    with loading.load(onnx_file(tmp_path / "shares.onnx", softmax=True)) as loaded:
+        np.testing.assert_allclose(probabilities(loaded.logits(images)), expected, atol=1e-6)
+
+
+def test_an_onnx_file_of_fixed_batches_takes_no_others(tmp_path):
+    name = onnx_file(tmp_path / "net.onnx", batch=2)
+    loading.load(name, batch_size=2).close()
+    with pytest.raises(InvalidInputError, match="batches of 2 only"):
+        loading.load(name)
+
+
+def test_an_onnx_file_becomes_a_bundle(tmp_path):
+    name = onnx_file(tmp_path / "net.onnx")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\nc\nd\n")
+    kept = vertebra.export(name, tmp_path / "bundle", labels=labels)
+    assert bundle.read(kept.folder).label_set().names == ("a", "b", "c", "d")
+    assert str(tmp_path) not in (kept.folder / bundle.MANIFEST).read_text()
+    loading.load(kept.folder, engine="openvino").close()
+
+
+def test_an_onnx_file_whose_data_stand_beside_it_is_told(tmp_path):
+    shutil.copy(golden_bundle.folder() / "model.onnx", tmp_path / "other.onnx")
+    shutil.copy(golden_bundle.folder() / "model.onnx.data", tmp_path / "model.onnx.data")
+    with pytest.raises(InvalidInputError, match="data"):
+        vertebra.export(f"onnx:{tmp_path / 'other.onnx'}", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 # ------------------------------------------------------------------ without torch

@@ -1,4 +1,4 @@
-"""Prediction: every source's pictures are answered in order, and what can't be read is told with its reason."""
+"""Prediction: every source's pictures are answered in order; what can't be read is told with its reason."""
 
 from __future__ import annotations
 
@@ -22,45 +22,12 @@ from PIL import Image, ImageDraw
 
 import golden_bundle
 import vertebra
+from colours import COLOURS, colours, encoded
 from vertebra import loading, prediction
-from vertebra.engines import Settings
 from vertebra.errors import InvalidInputError, MissingRuntimeError
-from vertebra.labels import LabelSet, from_names
+from vertebra.labels import LabelSet
 from vertebra.prediction import features, sheet
-from vertebra.preprocess import Preprocess, preprocess
-
-COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
-RECORD = Preprocess((8, 8), 8, "bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-class Colours:
-    """A network that answers how much red, green and blue a picture has; notes the batches it was given."""
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        self.batches.append(int((images.max(axis=(1, 2, 3)) > 0).sum()))
-        return 4 * images.mean(axis=(2, 3))
-
-
-def colours(batch_size: int = 1, labels: LabelSet | None = None, session: Any = None) -> loading.Loaded:
-    return loading.Loaded(
-        session=session or Colours(),
-        preprocess=RECORD,
-        labels=from_names(list(COLOURS)) if labels is None else labels,
-        model="colours",
-        weights="by hand",
-        engine="null",
-        settings=Settings(batch_size=batch_size, input_size=8, num_classes=3),
-        num_classes=3,
-    )
-
-
-def encoded(colour: str, kind: str = "PNG", size: tuple[int, int] = (12, 10)) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", size, COLOURS[colour]).save(stream, kind)
-    return stream.getvalue()
+from vertebra.preprocess import preprocess
 
 
 @pytest.fixture
@@ -95,11 +62,7 @@ def test_a_link_that_leads_back_does_not_make_a_folder_endless(folder):
 
 def test_a_pattern_means_its_files(folder):
     assert answers(f"{folder}/*.png") == [("red.png", "red")]
-    assert answers(f"{folder}/**/*e*.*") == [
-        ("green.jpg", "green"),
-        ("blue.GIF", "blue"),
-        ("red.png", "red"),
-    ][1::-1] + [("red.png", "red")]
+    assert answers(f"{folder}/**/*e*.[Gp]*") == [("blue.GIF", "blue"), ("red.png", "red")]
     assert answers(f"{folder}/*.webp") == [("*.webp", "no file matches the pattern.")]
 
 
@@ -283,7 +246,7 @@ def test_probabilities_are_softmax_and_sorted():
     assert [answer.index for answer in one.top] == [1, 0, 2]
 
 
-@given(st.lists(st.floats(-1e38, 1e38, width=32), min_size=1, max_size=50))
+@given(st.lists(st.floats(-(2.0**126), 2.0**126, width=32), min_size=1, max_size=50))
 def test_probabilities_add_up_to_one_however_large_the_logits(logits):
     shares = prediction.probabilities(np.array(logits, np.float32))
     assert np.isfinite(shares).all()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vertebra._api import bench, chart, cite, export, pick, predict, profile, report, show, survey, table
+    from vertebra._api import (
+        bench, chart, cite, evaluate, export, pick, predict, probe, profile, report, show, survey, table,
+    )  # fmt: skip
     from vertebra.measurements import Measurement, Table
     from vertebra.zoo import build
 
@@ -23,9 +25,11 @@ _PUBLIC = {
     "build": "vertebra.zoo",
     "chart": "vertebra._api",
     "cite": "vertebra._api",
+    "evaluate": "vertebra._api",
     "export": "vertebra._api",
     "pick": "vertebra._api",
     "predict": "vertebra._api",
+    "probe": "vertebra._api",
     "profile": "vertebra._api",
     "report": "vertebra._api",
     "show": "vertebra._api",
@@ -34,8 +38,8 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Measurement", "Table", "bench", "build", "chart", "cite", "export", "pick", "predict", "profile", "report", "show", "survey",
-    "table",
+    "Measurement", "Table", "bench", "build", "chart", "cite", "evaluate", "export", "pick", "predict", "probe",
+    "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

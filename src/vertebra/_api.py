@@ -170,6 +170,8 @@ def survey(
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
+        if watcher is not None:
+            watcher(surveying.Progress(0, len(todo), "counting parameters and operations"))
         _profile_missing(chosen, told, into)
         surveying.measure(todo, into, deadline=deadline, watcher=watcher)
         _draw(folder, into)
@@ -465,7 +467,7 @@ def predictions(
     every: int = 1,
     **loaded_by: Any,
 ) -> Iterator[Prediction]:
-    """`predict`'s answers, each as soon as its batch is done: for endless sources, and more than memory holds."""
+    """`predict`'s answers, each when its batch is done: for endless sources, or more than memory holds."""
     from vertebra import loading, prediction
 
     with loading.load(model, **loaded_by) as loaded:
@@ -481,12 +483,8 @@ def export(model: str, output: str | Path, **options: Any) -> Bundle:
     there is replaced.
     """
     from vertebra import loading
-    from vertebra.exporting import export as write_bundle
 
-    resolved = loading.resolve(model, **options)
-    if resolved.subject.bundle is not None:
-        raise InvalidInputError(f"{model} is exported already.", "use the file as it is")
-    return write_bundle(resolved.subject, output, input_size=resolved.input_size, card=resolved.card)
+    return loading.export(loading.resolve(model, **options), output)
 
 
 def now() -> str:

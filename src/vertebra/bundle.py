@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,15 +75,20 @@ class Card:
     def from_dict(cls, value: Mapping[str, Any]) -> Card:
         """The card of a decoded JSON object. Raises InvalidInputError where it isn't one."""
         try:
-            names = value["labels"]
-            ids = names and names["ids"]
-            held = names and LabelSet(names["name"], tuple(names["names"]), ids and tuple(ids))
-            record = value["preprocess"] and Preprocess.from_dict(value["preprocess"])
-            return cls(**{**value, "labels": held, "preprocess": record})
+            labels = None if value["labels"] is None else _label_set(**value["labels"])
+            return cls(**{**value, "labels": labels, "preprocess": _preprocess(value["preprocess"])})
         except (KeyError, TypeError) as error:
             raise InvalidInputError(
                 f"This is no card of a network: {error}.", "write it with to_dict()"
             ) from error
+
+
+def _label_set(name: str, names: Sequence[str], ids: Sequence[str] | None) -> LabelSet:
+    return LabelSet(name, tuple(names), None if ids is None else tuple(ids))
+
+
+def _preprocess(value: Mapping[str, Any] | None) -> Preprocess | None:
+    return None if value is None else Preprocess.from_dict(value)
 
 
 @dataclass(frozen=True)
@@ -288,7 +293,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         )
     _check_keys(path, value)
     try:
-        value["preprocess"] = value["preprocess"] and Preprocess.from_dict(value["preprocess"])
+        value["preprocess"] = _preprocess(value["preprocess"])
     except InvalidInputError as error:
         raise BundleError(f"{path}: {error.message}", error.hint or _EXPORT_AGAIN) from error
     return value

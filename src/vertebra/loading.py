@@ -1,7 +1,8 @@
 """From a name to a network that answers: its weights, preprocessing and labels, in an engine.
 
-A subject is a Bundle's folder, or a name as `zoo.find` takes it. A Bundle needs no torch. A network that is
-to run in an engine which reads Bundles is exported once, in a process of its own, into the user's cache.
+A subject is a Bundle's folder, or a name as `zoo.find` takes it. No Bundle and no ONNX file needs torch.
+A network that is to run in an engine which reads Bundles is exported once, in a process of its own, into the
+user's cache.
 """
 
 from __future__ import annotations
@@ -42,19 +43,25 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A network with its weights, found but not loaded: the subject to run, and what to know of it."""
+    """A network with its weights, found but not loaded: the subject to run, and what to know of it.
+
+    `file` is an ONNX file that is the network, and `batch_size` the only one that it takes, if so.
+    """
 
     subject: Subject
     input_size: int
     num_classes: int
     card: Card
+    file: Path | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A network that is ready to answer, with all that is needed to ask it and to read its answer.
 
-    `weights` is None where it is untrained, `labels` where its classes have no names.
+    `weights` is None where it is untrained, `labels` where its classes have no names. Of a network that
+    `gives_probabilities`, as many ONNX files do, `logits` are their logarithms.
     """
 
     session: Session
@@ -65,11 +72,15 @@ class Loaded:
     engine: str
     settings: Settings
     num_classes: int
+    gives_probabilities: bool = False
 
     def logits(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits (N, num_classes) of `images` (N, 3, H, W), float32, N at most the settings' batch_size: what
         is missing to a whole batch is filled with zeros. Raises InvalidInputError for another shape."""
-        return self.session.run(self._batch(images))[: len(images)]
+        import numpy as np
+
+        answers = self.session.run(self._batch(images))[: len(images)]
+        return np.log(np.maximum(answers, np.float32(1e-37))) if self.gives_probabilities else answers
 
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What the classifier sees of `images`: (N, D). Raises InvalidInputError unless the engine is eager,
@@ -150,7 +161,13 @@ def load(
         )  # fmt: skip
     if tell is not None and resolved.card.weights is None:
         tell(f"{resolved.subject.model} is untrained: its answers mean nothing")
-    chosen = engine or ("eager" if resolved.subject.bundle is None else "onnxruntime")
+    if resolved.batch_size not in (None, batch_size):
+        raise InvalidInputError(
+            f"{resolved.subject.model} takes batches of {resolved.batch_size} only, not of {batch_size}.",
+            f"ask for batch size {resolved.batch_size}",
+        )
+    runs_in_torch = resolved.subject.bundle is None and resolved.file is None
+    chosen = engine or ("eager" if runs_in_torch else "onnxruntime")
     if engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None:
         resolved = _exported(resolved, tell)
     return _start(resolved, chosen, batch_size, threads, device)
@@ -178,6 +195,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         engine=engine,
         settings=settings,
         num_classes=resolved.num_classes,
+        gives_probabilities=resolved.file is not None and _gives_probabilities(resolved),
     )
 
 
@@ -253,7 +271,9 @@ def resolve(
 
     model = zoo.find(name)
     if model.source == "onnx":
-        raise NotImplementedError
+        if weights is not None or untrained:
+            raise InvalidInputError(f"{name} holds its weights.", "leave weights out")
+        return _onnx_file(model, labels, preprocess)
     if untrained and weights is not None:
         raise InvalidInputError(
             "Weights were named, and an untrained network was asked for.", "leave one out"
@@ -277,6 +297,33 @@ def resolve(
     subject = Subject(model.name, builder="vertebra.zoo:build", arguments=arguments)
     return Resolved(
         subject=subject, input_size=record.input_size[0], num_classes=facts.num_classes, card=card
+    )
+
+
+def _onnx_file(
+    model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None
+) -> Resolved:
+    from vertebra import downloads, zoo
+    from vertebra.zoo.adapters import onnx
+
+    path = onnx.path_of(model.name)
+    facts = zoo.facts(model.name)
+    record = facts.preprocess if preprocess is None else _record(preprocess)
+    _check_record(model, record)
+    chosen = facts.labels if labels is None else labels
+    card = Card(
+        weights=path.name,
+        weights_sha256=downloads.digest(path),
+        preprocess=record,
+        labels=None if chosen is None else _labels(chosen, facts.num_classes),
+    )
+    return Resolved(
+        subject=Subject(f"onnx:{path.name}", builder=model.builder, arguments={"name": model.name}),
+        input_size=record.input_size[0],
+        num_classes=facts.num_classes,
+        card=card,
+        file=path,
+        batch_size=onnx.form(path).batch_size,
     )
 
 
@@ -430,5 +477,64 @@ def _export(resolved: Resolved, folder: Path, tell: Tell | None) -> None:
     if tell is not None:
         tell(f"exporting {resolved.subject.model} into {folder}")
     shutil.rmtree(folder, ignore_errors=True)
+    if resolved.file is not None:
+        _pack(resolved, resolved.file, folder)
+        return
     with Exporter() as exporter:
         exporter.export(resolved.subject, folder, input_size=resolved.input_size, card=resolved.card)
+
+
+def export(resolved: Resolved, folder: str | Path) -> bundle.Bundle:
+    """Write a Bundle of the network, in this process. Raises what `exporting.export` raises."""
+    if resolved.file is not None:
+        return _pack(resolved, resolved.file, Path(folder))
+    from vertebra.exporting import export as write
+
+    return write(resolved.subject, folder, input_size=resolved.input_size, card=resolved.card)
+
+
+# ------------------------------------------------------------------ ONNX files
+
+#: Of a Bundle made of an ONNX file: the reference is what ONNX Runtime, unoptimised, gives for these.
+_REFERENCE_SEED, _REFERENCE_BATCH = 0, 2
+
+
+def _pack(resolved: Resolved, file: Path, folder: Path) -> bundle.Bundle:
+    """A Bundle of an ONNX file as it is. Raises InvalidInputError where its data stand in files beside it."""
+    from vertebra import system
+    from vertebra.zoo.adapters import onnx
+
+    images = bundle.reference_images(
+        batch_size=resolved.batch_size or _REFERENCE_BATCH,
+        in_channels=3,
+        input_size=resolved.input_size,
+        seed=_REFERENCE_SEED,
+    )
+    form = onnx.form(file)
+    (logits,) = onnx.open_session(file).run([form.output_name], {form.input_name: images})
+
+    def write_network(draft: Path) -> None:
+        shutil.copyfile(file, draft / bundle.NETWORK)
+        onnx.open_session(draft / bundle.NETWORK)  # refuses a graph whose data stayed behind
+
+    return bundle.write(
+        folder,
+        write_network,
+        model=resolved.subject.model,
+        logits=logits,
+        reference_seed=_REFERENCE_SEED,
+        input_size=resolved.input_size,
+        in_channels=3,
+        versions=system.library_versions(["onnxruntime"]),
+        card=resolved.card,
+    )
+
+
+def _gives_probabilities(resolved: Resolved) -> bool:
+    """Whether the network ends in a softmax: its answers to noise are shares that add up to one."""
+    import numpy as np
+
+    if resolved.subject.bundle is None:  # the null engine reads nothing
+        return False
+    answers = bundle.read(resolved.subject.bundle, verify=False).reference_pair(_REFERENCE_BATCH)[1]
+    return bool((answers >= 0).all() and np.allclose(answers.sum(axis=1), 1, atol=1e-3))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, table_option
+from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
 from vertebra.metrics import METRICS
 from vertebra.recommendation import told
 
@@ -96,7 +96,7 @@ def text(picked: Pick, top: int) -> str:
         lines.append("No network surely meets these limits. Nearest misses:")
         lines += [f"  {told(item.row)}: {item.why}" for item in picked.excluded[: max(top, 3)]]
         return "\n".join(lines)
-    lines.append(columns([glance(row) for row in picked.ranked[:top]]))
+    lines.append(columns([_glance(row, picked) for row in picked.ranked[:top]]))
     if picked.runner_up is not None and top == 1:
         lines += ["", f"Runner-up: {told(picked.runner_up, picked.objective, 'latency')}"]
     if picked.excluded:
@@ -105,10 +105,17 @@ def text(picked: Pick, top: int) -> str:
     return "\n".join([*lines, "", _origin(picked.choice)])
 
 
+def _glance(row: WideRow, picked: Pick) -> dict[str, Any]:
+    """One network in one line, with what was asked for where a glance doesn't tell it."""
+    asked = dict.fromkeys([picked.objective, *(limit.metric for limit in picked.limits)])
+    more = {METRICS[metric].label: quantity(row, metric) for metric in asked if metric not in GLANCE}
+    return {**glance(row), **more}
+
+
 def _origin(row: WideRow) -> str:
     """Where the choice's figures come from, for no figure should be read without it."""
     origins = []
-    for metric in ("top1", "latency", "memory_total", "params"):
+    for metric in ("top1", "probe_top1", "latency", "memory_total", "params"):
         figure = row.figures.get(metric)
         if figure is not None:
             weights = f" for the weights {figure.weights}" if figure.weights else ""

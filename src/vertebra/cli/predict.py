@@ -75,7 +75,7 @@ def _print(found: Iterator[Prediction], style: str, keep: Callable[[Prediction],
 
 @contextlib.contextmanager
 def _kept(sheet_path: Path | None, vectors_path: Path | None) -> Iterator[Callable[[Prediction], None]]:
-    """A function that keeps what the files asked for need; they are written at the end, interrupted or not."""
+    """A function that keeps what the files asked for need; written at the end, interrupted or not."""
     from vertebra.prediction import features, sheet
 
     if sheet_path is not None:

@@ -28,6 +28,7 @@ def watching() -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[left]}"),
         console=Console(stderr=True), transient=True,
+        auto_refresh=False,  # drawing ten times a second would disturb what is being measured
     ) as bar:  # fmt: skip
         task = bar.add_task("starting", total=None, left="")
 
@@ -38,6 +39,7 @@ def watching() -> Iterator[Callable[[Progress], None]]:
                 completed=progress.done,
                 total=progress.total,
                 left=_left(progress),
+                refresh=True,
             )
 
         yield show
@@ -65,7 +67,7 @@ def counting(text: str) -> Iterator[Callable[[int, int], None]]:
 
     def line(done: int, total: int) -> None:
         shown, now = pace(done, total), time.monotonic()
-        if now - clock["told"] >= _LINE_EVERY_S or done == total:
+        if done and (now - clock["told"] >= _LINE_EVERY_S or done == total):
             clock["told"] = now
             click.echo(f"{text}: {done:,} of {total:,}, {shown}", err=True)
 

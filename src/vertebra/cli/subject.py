@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -43,7 +44,7 @@ class _Bar:
 
     def __call__(self, done: int, total: int | None) -> None:
         percent = 100 * done // total if total else 0
-        terminal = click.get_text_stream("stderr").isatty()
+        terminal = sys.stderr.isatty()
         if terminal and percent != self._told:
             click.echo(
                 f"\rdownloading: {percent} % of {(total or 0) / 1e6:.0f} MB", err=True, nl=done == total

@@ -55,6 +55,6 @@ def _summary(table: str | None) -> str:
     from vertebra import _api
     from vertebra.cli.output import columns, glance
 
-    rows = _api.fastest_forms(_api.compared(table=table))
+    rows = _api.fastest_forms(row for row in _api.compared(table=table) if "latency" in row.figures)
     rows.sort(key=lambda row: row.value("latency") or float("inf"))
     return columns([glance(row) for row in rows])

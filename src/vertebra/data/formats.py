@@ -67,12 +67,13 @@ def _name(place: Path) -> str:
 
 
 def _split_of(place: Path) -> str | None:
-    """The split that a path's last parts name."""
-    for part in (place.name.partition(".")[0].lower(), place.parent.name.lower()):
-        for word in (part, part.partition("-")[0], part.partition("_")[0]):
-            if word in _SPLITS:
-                return SPELLINGS.get(word, word)
-    return None
+    """The split that a folder's name is, or that a file's name begins with (`val-00000.tar`, `test_list.txt`)
+    or its folder's name is."""
+    words = [place.name.lower()]
+    if not place.is_dir():
+        stem = place.name.partition(".")[0].lower()
+        words = [stem, stem.partition("-")[0], stem.partition("_")[0], place.parent.name.lower()]
+    return next((SPELLINGS.get(word, word) for word in words if word in _SPLITS), None)
 
 
 # ------------------------------------------------------------------ files

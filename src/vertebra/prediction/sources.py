@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import itertools
 import os
 import re
 import sys
@@ -95,7 +96,7 @@ def _name(path: str | Path) -> str:
 
 
 def _in_folder(folder: Path) -> Iterator[Picture]:
-    """The pictures in a folder and the folders in it, each sorted by name. Links to folders aren't followed."""
+    """The pictures in a folder and its folders, each sorted by name. Links to folders aren't followed."""
     problems: list[OSError] = []
     found = False
     for place, folders, files in os.walk(folder, onerror=problems.append):
@@ -145,12 +146,14 @@ def _frames(name: str, address: str | int, every: int) -> Iterator[Picture]:
 
     capture = cv2.VideoCapture(address)
     try:
-        number = -1
-        for number, frame in enumerate(iter(lambda: capture.read()[1], None)):
+        for number in itertools.count():
+            there, frame = capture.read()
+            if not there:
+                break
             if number % every == 0:
                 pixels: Any = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
                 yield Picture(f"{name}#{number}", pixels)
-        if number < 0:
+        if number == 0:
             yield Picture(name, error="no frame can be read from it.")
     finally:
         capture.release()

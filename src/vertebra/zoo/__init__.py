@@ -57,9 +57,9 @@ def build(
     Without `weights` it is untrained: with `seed` the initial parameters are reproducible, and the global
     random state is left as it was. Under `with torch.device("meta")` nothing is allocated.
     `weights` is a source as `zoo.weights` reads it; for timm's and torchvision's networks a file, or
-    "pretrained" for what the library publishes under this name. `num_classes` is that of the weights, or 1000,
-    where it isn't given; another count than the weights' is refused. `sha256` and `accept_unverified` are
-    those of `zoo.weights.state_dict`.
+    "pretrained" for what the library publishes under this name. `num_classes` is that of the weights, or
+    1000, where it isn't given; another count than the weights' is refused. `sha256` and `accept_unverified`
+    are those of `zoo.weights.state_dict`.
     Raises UnknownNameError, InvalidInputError (a count below 1), WeightsError, DownloadError and
     MissingRuntimeError (no torch, timm or torchvision).
     """

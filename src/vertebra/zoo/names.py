@@ -30,7 +30,9 @@ class Model(Family):
     """One named network. Sizes are the side of a square input in pixels."""
 
     name: str
-    builder: str  # "module:function"; of another library's networks "vertebra.zoo:build", which takes the name
+    builder: (
+        str  # "module:function"; of another library's networks "vertebra.zoo:build", which takes the name
+    )
     aliases: tuple[str, ...]  # other spellings, the published one first
     input_size: int  # what the published figures were taken at
     min_size: int  # the smallest that works, 1 where that isn't known

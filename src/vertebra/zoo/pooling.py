@@ -11,9 +11,9 @@ from vertebra.errors import InvalidInputError
 
 def extract(network: nn.Module, images: Tensor) -> Tensor:
     """The features (N, D) of `images` (N, C, H, W); see `zoo.features`."""
-    if hasattr(network, "forward_head") and hasattr(network, "pretrained_cfg"):  # timm's
-        pooled: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
-        return flat(pooled)
+    if hasattr(network, "pretrained_cfg"):
+        timms: Any = network
+        return flat(timms.forward_head(timms.forward_features(images), pre_logits=True))
     return flat(_input_of(network, classifier_of(network), images))
 
 

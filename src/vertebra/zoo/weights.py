@@ -313,9 +313,7 @@ def file_of(
     return path
 
 
-def _fetched(
-    source: str | Path, sha256: str | None, progress: downloads.Progress | None
-) -> Path | None:
+def _fetched(source: str | Path, sha256: str | None, progress: downloads.Progress | None) -> Path | None:
     url = _address(source) if isinstance(source, str) else None
     if url is None:
         return None

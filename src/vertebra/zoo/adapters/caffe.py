@@ -1,8 +1,8 @@
 """SqueezeNet under Caffe's names, as ports of it to Keras keep it, into torchvision's network.
 
-Both round their pools up and neither pads the first convolution, so the two are the same network, but for what
-they see: Caffe's gets pixels of 0 to 255 in the order B, G, R less a mean. That is folded into the first
-convolution, so that the network takes what torchvision's own takes. The fold is exact since there is no padding.
+Both round their pools up and neither pads the first convolution, so the two are the same network, but for
+what they see: Caffe's gets pixels of 0 to 255 in the order B, G, R less a mean. That is folded into the first
+convolution, so that the network takes what torchvision's own takes: exactly, since there is no padding.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ def converted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ends = {f"{_LAST}.0", f"{_LAST}.1"}
     names = [name for name in state if name not in ends] + sorted(ends)
     # Keras keeps kernels as (height, width, in, out).
-    moved = {name: state[name].permute(3, 2, 0, 1) if state[name].ndim == 4 else state[name] for name in names}
+    moved = {
+        name: state[name].permute(3, 2, 0, 1) if state[name].ndim == 4 else state[name] for name in names
+    }
     kernel, bias = fold(moved[f"{_FIRST}.0"], moved[f"{_FIRST}.1"])
     return {**moved, f"{_FIRST}.0": kernel, f"{_FIRST}.1": bias}
 
 
 def fold(kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """A first convolution on Caffe's pixels, (out, 3, h, w) and (out,), as one on pixels (rgb - mean) / std."""
+    """A first convolution on Caffe's pixels, (out, 3, h, w) and (out,), as one on (rgb - mean) / std."""
     precise = kernel.double().flip(1)  # B, G, R to R, G, B
     mean, deviation = (torch.tensor(values).double() for values in (IMAGENET_MEAN, IMAGENET_STD))
     offset = 255 * mean - torch.tensor(MEAN_BGR[::-1]).double()

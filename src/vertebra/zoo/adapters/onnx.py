@@ -49,7 +49,12 @@ def form(path: Path) -> Form:
         raise _refusal(path, f"{len(inputs)} inputs and {len(outputs)} outputs")
     (given,), (told,) = inputs, outputs
     shape, answer = given.shape, told.shape
-    if len(shape) != 4 or given.type != "tensor(float)" or shape[1] != 3 or _fixed(shape[2]) != _fixed(shape[3]):
+    if (
+        len(shape) != 4
+        or given.type != "tensor(float)"
+        or shape[1] != 3
+        or _fixed(shape[2]) != _fixed(shape[3])
+    ):
         raise _refusal(path, f"the input {given.name}, {given.type} of {shape}")
     if len(answer) != 2 or told.type != "tensor(float)":
         raise _refusal(path, f"the output {told.name}, {told.type} of {answer}")

@@ -31,7 +31,7 @@ def read(source: str | Path, checks: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def held_classes(state: Mapping[str, Tensor], classifiers: Iterable[str], otherwise: int) -> int:
-    """How many classes the checkpoint tells apart: by its classifier, or `otherwise` where none is named so."""
+    """How many classes the checkpoint tells apart: by its classifier, or `otherwise` where none is there."""
     for name in classifiers:
         for part in (f"{name}.bias", f"{name}.weight"):
             if part in state:
@@ -48,15 +48,19 @@ def check_classes(model: str, source: str | Path, held: int, asked: int | None) 
         )
 
 
-def fit(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """`state` as a state dict of the names and shapes of `like`, or None where it isn't one.
+def by_name(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """`state` as a state dict of the names and shapes of `like`, or None where it has others.
 
-    Entries are matched by name; where the names differ, by order, if every single shape agrees in order.
     Counters of batches may be missing, and are then 0.
     """
+    if _without_counters(like) != _without_counters(state):
+        return None
+    return {name: state.get(name, torch.zeros_like(like[name])) for name in like}
+
+
+def by_order(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """`state`, which has other names, with those of `like`; None unless every shape agrees in order."""
     ours, theirs = _without_counters(like), _without_counters(state)
-    if ours == theirs:
-        return {name: state.get(name, torch.zeros_like(like[name])) for name in like}
     if list(ours.values()) != list(theirs.values()) or set(ours) & set(theirs):
         return None  # names in common say that the rest was meant to be in common too
     renamed = {mine: state[other] for mine, other in zip(ours, theirs, strict=True)}

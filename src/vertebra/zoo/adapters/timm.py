@@ -182,9 +182,14 @@ def build(
     states.check_classes(model.name, source, held, num_classes)
     network = _create(bare, held, in_channels)
     like = network.state_dict()
-    fitted = states.fit(state, like)
+    fitted = states.by_name(state, like)
     if fitted is None:
-        return _translated(model, state, like, held, in_channels)
+        translated = _translated(bare, state, held, in_channels)
+        if translated is not None:
+            return translated
+        fitted = states.by_order(state, like)
+    if fitted is None:
+        raise states.refusal(model.name, state, like)
     network.load_state_dict(fitted)
     return network
 
@@ -211,13 +216,15 @@ def _digest(config: PretrainedCfg, checks: Mapping[str, Any]) -> dict[str, Any]:
     return {"sha256": checks.get("sha256") or (told[1] if told else None)}
 
 
-def _translated(
-    model: Model, state: dict[str, Tensor], like: Mapping[str, Tensor], held: int, in_channels: int
-) -> nn.Module:
-    """The network with a checkpoint that has other names: timm knows those of many first publications."""
-    refusal = states.refusal(model.name, state, like)
-    overlay = {"state_dict": dict(state), "num_classes": held}
+def _translated(bare: str, state: Mapping[str, Tensor], held: int, in_channels: int) -> nn.Module | None:
+    """The network with a checkpoint whose names or shapes timm translates, as it does for many networks'
+    first publications and for other numbers of channels; None where it can't."""
+    more = {
+        "pretrained": True,
+        "pretrained_cfg_overlay": {"state_dict": dict(state), "num_classes": held},
+        "pretrained_strict": True,  # some networks would stay as they were drawn, without a word
+    }
     try:
-        return _create(_bare(model), held, in_channels, pretrained=True, pretrained_cfg_overlay=overlay)
-    except _NOT_THEIRS as error:
-        raise refusal from error
+        return _create(bare, held, in_channels, **more)
+    except _NOT_THEIRS:
+        return None

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
+from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.preprocess import Preprocess, protocols
 from vertebra.zoo.adapters import caffe, known, states
 from vertebra.zoo.factsheet import Facts, labels_for
@@ -78,7 +78,7 @@ def _unknown(name: str, candidates: list[str] | tuple[str, ...]) -> UnknownNameE
 
 
 def _family(architecture: str) -> str:
-    module = torchvision.models.get_model_builder(architecture).__module__
+    module: str = torchvision.models.get_model_builder(architecture).__module__
     return module.rpartition(".")[2]
 
 
@@ -151,9 +151,10 @@ def build(
     held = _held(model, state)
     states.check_classes(model.name, source, held, num_classes)
     network = _create(model, held, trained=True)
-    fitted = states.fit(state, network.state_dict())
+    like = network.state_dict()
+    fitted = states.by_name(state, like) or states.by_order(state, like)
     if fitted is None:
-        raise states.refusal(model.name, state, network.state_dict())
+        raise states.refusal(model.name, state, like)
     network.load_state_dict(fitted)
     return network
 

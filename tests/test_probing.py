@@ -1,0 +1,196 @@
+"""The probe: what it finds where the answer is known, what it leaves out, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import vertebra
+from vertebra import _api, data, probing
+from vertebra.cli import cli
+from vertebra.data import Dataset, Sample
+from vertebra.errors import ImageError, InvalidInputError
+from vertebra.evaluation import wilson
+from vertebra.measurements import Measurement
+from vertebra.preprocess import Preprocess
+
+pytest.importorskip("sklearn")
+
+TINY = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def dataset(samples: list[tuple[int, int]], classes: tuple[str, ...] = ("cat", "dog")) -> Dataset:
+    """Pictures that are told apart by their grey and their place, one for each (grey, class)."""
+
+    def read():
+        for number, (grey, label) in enumerate(samples):
+            picture = np.full((2, 2, 3), max(grey, 0), np.uint8)
+            yield Sample(b"broken" if grey < 0 else picture, label, f"image {number}")
+
+    return Dataset("pets", None, "made up", classes, len(classes), len(samples), "", read)
+
+
+def greys(images: np.ndarray) -> np.ndarray:
+    """Features: the grey and its square."""
+    grey = images[:, 0, 0, :1]
+    return np.concatenate([grey, grey**2], axis=1)
+
+
+def probe(found: Dataset, **options) -> probing.Probe:
+    return probing.probe(found, probing.look(found), greys, TINY, **options)
+
+
+APART = [(grey, 0) for grey in range(40)] + [(grey, 1) for grey in range(200, 240)]
+
+
+def test_classes_that_features_separate_are_all_found():
+    found = probe(dataset(APART))
+    assert (found.total, found.top1, found.folds, found.by_fold) == (80, 1.0, 5, (1.0,) * 5)
+    assert (found.low, found.high) == wilson(80, 80)
+    assert found.majority == 0.5
+
+
+def test_classes_that_features_do_not_separate_are_guessed():
+    # Each grey of one class lies between two of the other, so nothing linear in these features helps.
+    mixed = dataset([(grey, grey % 2) for grey in range(240)])
+    found = probe(mixed)
+    assert 0.3 < found.top1 < 0.6
+    assert found.low < 0.5 < found.high
+
+
+def test_no_image_is_answered_by_a_fit_that_has_seen_it():
+    # Features that name the image: whoever has seen it knows it, whoever hasn't can only guess.
+    def naming(images: np.ndarray) -> np.ndarray:
+        named = np.zeros((len(images), 256), np.float32)
+        named[np.arange(len(images)), np.rint(images[:, 0, 0, 0] * 255).astype(int)] = 1
+        return named
+
+    mixed = dataset([(grey, grey % 2) for grey in range(200)])
+    found = probing.probe(mixed, probing.look(mixed), naming, TINY)
+    assert found.top1 < 0.65
+
+
+def test_the_interval_holds_wilson_s_and_widens_where_folds_disagree():
+    low, high = probing._interval(80, 100, [0.8] * 5)
+    assert (low, high) == wilson(80, 100)
+    # shares 1, 0.6, 1, 0.6, 0.8: variance 0.04, t(4) 2.7764, so ± 2.7764 · sqrt(0.45 · 0.04) = 0.3725
+    low, high = probing._interval(80, 100, [1, 0.6, 1, 0.6, 0.8])
+    assert (low, high) == (pytest.approx(0.4275, abs=1e-4), 1.0)
+
+
+def test_the_same_probe_gives_the_same_figures():
+    mixed = dataset([(grey, int(grey > 90 + 40 * (grey % 3))) for grey in range(0, 240, 2)])
+    assert probe(mixed) == probe(mixed)
+
+
+def test_copies_of_an_image_do_not_count():
+    found = probe(dataset(APART + APART[:10]))
+    assert (found.total, found.repeats) == (80, 10)
+    [row] = probing.rows(found, {"model": "net"})
+    assert "10 copies of other images left out" in row.grade_reasons
+
+
+def test_one_image_in_two_classes_is_refused():
+    with pytest.raises(InvalidInputError, match="image 0 and image 80 are one image in two classes"):
+        probe(dataset([*APART, (0, 1)]))
+
+
+def test_the_identity_is_the_content_s_and_not_the_order_s():
+    one, other = probing.look(dataset(APART)), probing.look(dataset(APART[::-1]))
+    assert one.identity == other.identity
+    assert one.identity.startswith("pets@")
+    assert probing.look(dataset(APART[:-1])).identity != one.identity
+
+
+def test_a_small_class_makes_fewer_folds():
+    assert probe(dataset(APART[:43])).folds == 3
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (APART[:40], "All 40 images of pets are of one class, cat"),
+        (APART[:41], "The class dog of pets has a single image"),
+        ([(-1, 0)], "None of the images of pets can be read"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(samples, message):
+    with pytest.raises(InvalidInputError, match=message):
+        probe(dataset(samples))
+
+
+def test_an_unreadable_image_is_named_or_ends_the_probe():
+    found = probe(dataset([*APART, (-1, 0)]))
+    assert (found.total, [name for name, _ in found.unreadable]) == (80, ["image 80"])
+    with pytest.raises(ImageError, match="image 80"):
+        probe(dataset([*APART, (-1, 0)]), strict=True)
+
+
+# ------------------------------------------------------------------ rows and limits
+
+
+def probed(model: str, value: float, images: str = "pets@1") -> Measurement:
+    return Measurement(
+        model=model, metric="probe_top1", value=value, low=value - 0.05, high=value + 0.05,
+        origin="evaluated", dataset=images, split="5-fold", precision="float32",
+    )  # fmt: skip
+
+
+def test_pick_limits_on_a_probe(tmp_path):
+    table = vertebra.Table(tmp_path / "table.sqlite")
+    table.append([probed("alexnet", 0.7), probed("vgg16", 0.9), probed("vgg11", 0.8)])
+    picked = _api.pick(objective="probe_top1", table=table, probe="72%")
+    assert [row.model for row in picked.ranked] == ["vgg16", "vgg11"]
+
+
+def test_probes_of_two_sets_are_never_compared(tmp_path):
+    table = vertebra.Table(tmp_path / "table.sqlite")
+    table.append([probed("alexnet", 0.7), probed("vgg16", 0.9, "cells@2")])
+    with pytest.raises(InvalidInputError, match="2 sets of images were probed: cells@2, pets@1"):
+        _api.pick(objective="probe_top1", table=table)
+    picked = _api.pick(objective="probe_top1", table=table, filters={"probed": "pets"})
+    assert [row.model for row in picked.ranked] == ["alexnet"]
+
+
+# ------------------------------------------------------------------ end to end
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Dark and bright noise, twelve pictures each."""
+    noise = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("bright", 160)):
+        (tmp_path / "shades" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = noise.integers(low, low + 90, (64, 64, 3), dtype=np.uint8)
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, "PNG")
+            (tmp_path / "shades" / name / f"{number}.png").write_bytes(stream.getvalue())
+    return tmp_path / "shades"
+
+
+def test_the_command_probes_networks_and_appends_a_row_each(pictures, tmp_path):
+    pytest.importorskip("torch")
+    table = str(tmp_path / "table.sqlite")
+    arguments = ["eval", "--probe", str(pictures), "squeezenet1_1", "--untrained", "--table", table, "--json"]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    [row] = json.loads(done.stdout)
+    assert (row["metric"], row["samples"], row["split"]) == ("probe_top1", 24, "5-fold")
+    assert row["dataset"] == probing.look(data.open(pictures)).identity
+    # A row of the network, whatever runs it; even untrained features tell dark from bright.
+    assert row["engine"] is None
+    assert row["value"] > 0.9
+    assert [one.value for one in vertebra.Table(table).rows()] == [row["value"]]
+
+
+def test_the_command_refuses_what_a_probe_has_no_use_for(pictures):
+    done = CliRunner().invoke(cli, ["eval", "--probe", str(pictures), "alexnet", "--limit", "3"])
+    assert done.exit_code == 2
+    assert "--limit has no meaning with --probe" in done.stderr

@@ -1,8 +1,8 @@
 """How long the newcomer's first survey takes, and how long the second, which has nothing left to do.
 
-    python benchmarks/survey_time.py [budget]
+    python benchmarks/survey_time.py [budget [folder]]
 
-Runs `vertebra survey` twice on a table of its own in a scratch folder. Asked for on 2 cores: the first,
+Runs `vertebra survey` twice on a table of its own, in `folder`, which is kept, or in a scratch folder. Asked for on 2 cores: the first,
 exports included, within 8 minutes, and the second within 1 second. Exits with status 1 only where a survey's
 result is wrong: a case that failed, a missing report, or a second run that measured again.
 """
@@ -54,7 +54,8 @@ def main() -> int:
     budget = sys.argv[1] if len(sys.argv) > 1 else "5m"
     found = [name for name in engines.available() if name != "null"]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = Path(sys.argv[2] if len(sys.argv) > 2 else scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         first_s, printed = survey(folder, budget)
         second_s, second = survey(folder, budget)
         print(printed)

@@ -12,8 +12,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vertebra._api import (
-        bench, chart, cite, evaluate, export, pick, predict, probe, profile, report, show, survey, table,
-    )  # fmt: skip
+        bench,
+        chart,
+        cite,
+        evaluate,
+        export,
+        pick,
+        predict,
+        probe,
+        profile,
+        report,
+        show,
+        survey,
+        table,
+    )
     from vertebra.measurements import Measurement, Table
     from vertebra.zoo import build
 
@@ -38,8 +50,8 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Measurement", "Table", "bench", "build", "chart", "cite", "evaluate", "export", "pick", "predict", "probe",
-    "profile", "report", "show", "survey", "table",
+    "Measurement", "Table", "bench", "build", "chart", "cite", "evaluate", "export", "pick", "predict",
+    "probe", "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

@@ -46,8 +46,8 @@ _ENTRIES = (
     Metric("unreadable", "unreadable images", "count", "lower",
            "Images of an evaluation that couldn't be read; the accuracies are of the others.", _ACCURACY),
     Metric("probe_top1", "top-1 accuracy of a probe", "fraction", "higher",
-           "Top-1 accuracy on a folder of one's own images, without training the network: logistic regression "
-           "on its frozen features, cross-validated, each image answered by a fit that hasn't seen it.",
+           "Top-1 accuracy on one's own images, without training the network: logistic regression on its "
+           "frozen features, cross-validated, each image answered by a fit that hasn't seen it.",
            _ACCURACY),
     Metric("params", "parameters", "count", "lower",
            "Number of elements of all trainable parameters of the network that answers."),

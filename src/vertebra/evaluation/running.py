@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from vertebra import system
 from vertebra.data import Dataset, Sample, is_validation
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.evaluation.matching import match
@@ -47,7 +48,8 @@ def evaluate(
     """Count what `answer` makes of the first `limit` images of `data` (all, where None).
 
     An image that can't be read is named in the result and left out of the shares; with `strict` it ends the
-    run. At most a batch and `prefetch` images are held at once.
+    run. At most a batch and `prefetch` images (two batches, where None) are held at
+    once.
     Raises InvalidInputError where classes and outputs can't be matched or no image could be read, ImageError
     where `strict`, and MeasurementError where the network answers with what is no number.
     """
@@ -57,7 +59,9 @@ def evaluate(
     start = time.monotonic()
     if watcher is not None:
         watcher(0, total)
-    ready = inputs(data.first(total), record, workers=workers, prefetch=prefetch)
+    # Two batches ahead: while one is answered, the next becomes ready, be it on other silicon or these cores.
+    ahead = 2 * max(batch_size, system.default_threads()) if prefetch is None else prefetch
+    ready = inputs(data.first(total), record, workers=workers, prefetch=ahead)
     for samples, images, failed in batches(ready, record, batch_size):
         for sample, error in failed:
             if strict:

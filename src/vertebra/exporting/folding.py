@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,7 +23,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 
 def _fold(sequence: nn.Sequential) -> None:
     names = list(sequence._modules)
-    for name, next_name in zip(names, names[1:], strict=False):
+    for name, next_name in pairwise(names):
         layer, following = sequence._modules[name], sequence._modules[next_name]
         if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
             sequence._modules[name] = fuse_conv_bn_eval(layer, following)

@@ -31,7 +31,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 SURVEY = DOCS / "survey.csv"
 #: The engine whose latencies README shows.
-ENGINE = "openvino"
+ENGINE = "onnxruntime"
 
 
 def metrics_page() -> str:
@@ -149,7 +149,7 @@ def _conditions() -> str:
 TRANSCRIPT = (
     "vertebra pick --latency 100ms --memory 700MB",
     "vertebra pick --fps 30",
-    "vertebra chart --x latency --engine openvino -o latency.svg",
+    "vertebra chart --x latency --engine onnxruntime -o latency.svg",
     "vertebra profile vgg16",
 )
 

@@ -68,19 +68,19 @@ def test_light_networks_come_first_and_the_work_is_scaled_to_size_and_batch():
     assert surveying.multiply_accumulates(double) == 8 * 15_470_264_320
 
 
-def test_the_budget_is_shared_by_cost_within_bounds(monkeypatch):
+def test_the_budget_is_shared_and_what_light_cases_leave_goes_to_heavy_ones(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("vertebra.surveying.time.monotonic", lambda: now[0])
     light, heavy = surveying.cases(["squeezenet1_1", "vgg19"], ["null"])
-    pace = surveying._Pace([light, heavy], None, 60.0)
-    first = pace.share()
-    assert 0.5 <= first < 5
-    now[0] = first + 2.0  # two seconds beside the samples
-    pace.advance(first)
-    assert pace.share() == 20.0  # the most that one case gets
-    now[0] = 59.0
-    assert pace.share() == 0.5  # the least, however late it is
-    assert pace.left_s() <= 1.5
+    pace = surveying._Pace([light, heavy], None, 30.0)
+    need = 1.0 + 90 * 349_537_280 / 1.2e10
+    assert pace.share() == pytest.approx(need)  # less than its equal part of (30 - 2 * 5) / 2 = 10 seconds
+    now[0] = need + 2.0  # the overhead was 2 s and not the 5 s that were expected
+    pace.advance(need)
+    assert pace.share() == pytest.approx(min(20.0, 30.0 - need - 2.0 - 2.0))
+    now[0] = 29.5
+    assert pace.share() == 1.0  # the least, however late it is
+    assert pace.left_s() == pytest.approx(3.0)
 
 
 def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):

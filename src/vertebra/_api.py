@@ -146,7 +146,7 @@ def survey(
     *,
     models: Sequence[str] = (),
     engines: Sequence[str] = (),
-    budget: str | float = "5m",
+    budget: str | float = "6m",
     output: str | Path = "vertebra-survey",
     again: bool = False,
     table: TableLike = None,

@@ -30,11 +30,11 @@ SEED = 0
 
 #: Seconds that a case costs beside its samples (start, import, load, its part of the export), and
 #: multiply-accumulates per second, until some were seen. Only shares of the budget hang on them.
-_OVERHEAD_S, _RATE = 8.0, 2e10
+_OVERHEAD_S, _RATE = 5.0, 1.2e10
 #: Counts of a network that isn't ours: those of a ResNet-50, rounded.
 _ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
 #: Bounds of one case's share.
-_LEAST_S, _MOST_S = 0.5, 20.0
+_LEAST_S, _MOST_S = 1.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,11 @@ def _totals(model: str) -> Mapping[str, int]:
     return rows.totals(model) if ":" not in model else _ORDINARY
 
 
+def _need_s(case: Case) -> float:
+    """Seconds in which the case can be warmed up and sampled well, by the work that it is."""
+    return min(_MOST_S, 1.0 + 90 * multiply_accumulates(case) / _RATE)
+
+
 def _tell(watcher: Watcher | None, pace: _Pace, text: str) -> None:
     if watcher is not None:
         watcher(Progress(pace.done, pace.total, text, pace.left_s()))
@@ -201,29 +206,30 @@ class _Pace:
 
     def __init__(self, ordered: Sequence[Case], seconds: float | None, deadline: float | None) -> None:
         self.done, self.total = 0, len(ordered)
-        self._costs = [_LEAST_S + 80 * multiply_accumulates(case) / _RATE for case in ordered]
+        self._needs = [_need_s(case) for case in ordered]
         self._seconds, self._deadline = seconds, deadline
         self._overheads: list[float] = []
         self._mark = time.monotonic()
 
     def share(self) -> float:
-        """Seconds for the next case: its part of what the deadline leaves beside the overheads to come."""
+        """Seconds for the next case: an equal part of what the overheads to come leave, or what it needs.
+
+        Cases come lightest first, so what the light ones leave goes to the heavy ones.
+        """
         if self._deadline is None:
             return self._seconds or _MOST_S
-        left = self._deadline - time.monotonic() - self._overhead_s() * (self.total - self.done)
-        part = self._costs[self.done] / sum(self._costs[self.done :])
-        return min(_MOST_S, max(_LEAST_S, left * part))
+        cases_left = self.total - self.done
+        left = self._deadline - time.monotonic() - self._overhead_s() * cases_left
+        return max(_LEAST_S, min(self._needs[self.done], left / cases_left))
 
     def left_s(self) -> float:
         """Seconds until all is done, by what the cases so far cost."""
-        cases_left = self.total - self.done
-        sampling = sum(min(_MOST_S, cost) for cost in self._costs[self.done :])
-        if self._seconds is not None:
-            sampling = self._seconds * cases_left
-        expected = sampling + self._overhead_s() * cases_left
+        needs = [self._seconds or need for need in self._needs[self.done :]]
+        expected = sum(needs) + self._overhead_s() * len(needs)
         if self._deadline is None:
             return expected
-        return min(expected, max(0.0, self._deadline - time.monotonic()) + _LEAST_S * cases_left)
+        least = (_LEAST_S + self._overhead_s()) * len(needs)
+        return min(expected, max(least, self._deadline - time.monotonic()))
 
     def advance(self, sampled_s: float) -> None:
         """One case is done, `sampled_s` of it in samples; the rest is what a case costs beside them."""

@@ -10,7 +10,7 @@ from vertebra.cli.progress import watching
 
 @click.command("survey")
 @click.option(
-    "--budget", default="5m", show_default=True, help="Time for measuring; less time, fewer samples."
+    "--budget", default="6m", show_default=True, help="Time for measuring; less time, fewer samples."
 )
 @click.option("--engine", "engines", multiple=True, help="May be repeated. [default: every one found here]")
 @click.option("--model", "models", multiple=True, help="May be repeated. [default: the eleven classics]")

@@ -128,6 +128,19 @@ def test_the_table_prints_filters_and_travels(run, cited, tmp_path):
     fails(run("table", "--write", "rows.docx"), 1, "rows.docx", ".parquet")
 
 
+def test_the_wide_table_puts_published_and_measured_forms_of_a_network_under_each_other(run, cited):
+    from vertebra import system
+
+    fill(cited, system.describe().id)
+    forms = json.loads(run("table", "--wide", "--model", "alexnet", "--batch-size", "1", "--json").stdout)
+    told = {(form["system"], form["engine"], form["precision"]): form["latency"] for form in forms}
+    assert told["nvidia-v100", "tensorrt", "float32"] == 0.81e-3
+    assert told["nvidia-v100", None, "float32"] == 1.176e-3
+    assert told[system.describe().id, "openvino", "float32"] == pytest.approx(27e-3)
+    assert {form["top1"] for form in forms} == {0.567}
+    assert "nvidia-t4" in run("table", "--wide", "--model", "alexnet").stdout
+
+
 def test_profile_counts_without_memory_and_prints_layers(run):
     (counted,) = json.loads(run("profile", "VGG16", "--json").stdout)
     assert (counted["params"], counted["macs"]) == (138_353_320, 15_470_264_320)

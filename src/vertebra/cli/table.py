@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
-from vertebra.cli.output import emit, format_options, record, table_option
+from vertebra.cli.output import emit, format_options, glance, record, table_option
+from vertebra.measurements import WideRow, wide
+from vertebra.measurements.views import FORM
+from vertebra.metrics import METRICS
 
 
 @click.command("table")
@@ -18,10 +21,13 @@ from vertebra.cli.output import emit, format_options, record, table_option
 @click.option("--precision", help="Only this precision.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
 @click.option("--all", "every", is_flag=True, help="Every row, not only the latest of each figure.")
+@click.option("--wide", "in_width", is_flag=True, help="A line per network and form, a column per figure.")
 @click.option("--write", "file", metavar="FILE", help="Write the rows to a .csv, .json or .parquet file.")
 @table_option
 @format_options
-def command(every: bool, file: str | None, table: str | None, style: str, **filters: Any) -> None:
+def command(
+    every: bool, in_width: bool, file: str | None, table: str | None, style: str, **filters: Any
+) -> None:
     """Print the rows of the table: published, profiled and measured figures side by side.
 
     For people, figures are rescaled and the conditions put into one column; --json and --csv print
@@ -30,9 +36,22 @@ def command(every: bool, file: str | None, table: str | None, style: str, **filt
     from vertebra import _api
 
     chosen = {name: value for name, value in filters.items() if value is not None}
+    if in_width:
+        of_form = {name: chosen.pop(name) for name in FORM if name in chosen}
+        forms = wide(_api.table(path=table, every=every, **chosen))
+        emit([_form(row, style) for row in forms if of_form.items() <= row.conditions.items()], style)
+        return
     rows = _api.table(path=table, every=every, **chosen)
     if file is not None:
         _api.write(rows, file)
         click.echo(f"{len(rows)} rows written to {file}", err=True)
         return
     emit([record(row, style) for row in rows], style)
+
+
+def _form(row: WideRow, style: str) -> dict[str, Any]:
+    """A network in one form: its conditions, then its figures, for people those that matter, rescaled."""
+    where = {name: row.conditions.get(name) for name in FORM}
+    if style == "text":
+        return {**glance(row), **{name: where[name] for name in ("precision", "batch_size", "system")}}
+    return {"model": row.model, **where, **{name: row.value(name) for name in METRICS}}

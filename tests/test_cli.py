@@ -138,6 +138,7 @@ def test_the_wide_table_puts_published_and_measured_forms_of_a_network_under_eac
     assert told["nvidia-v100", None, "float32"] == 1.176e-3
     assert told[system.describe().id, "openvino", "float32"] == pytest.approx(27e-3)
     assert {form["top1"] for form in forms} == {0.567}
+    fails(run("table", "--wide", "--write", "rows.csv"), 2, "--write", "--wide")
     assert "nvidia-t4" in run("table", "--wide", "--model", "alexnet").stdout
 
 

@@ -35,6 +35,8 @@ def command(
     """
     from vertebra import _api
 
+    if in_width and file is not None:
+        raise click.UsageError("--write takes rows, which --wide folds together: leave one of them out.")
     chosen = {name: value for name, value in filters.items() if value is not None}
     if in_width:
         of_form = {name: chosen.pop(name) for name in FORM if name in chosen}

@@ -20,7 +20,7 @@ _HEADINGS = {
     "memory_total": "Memory",
     "fps": "FPS",
 }
-_WORDS = {"batch_size": "batch", "threads": "threads", "arrival_rate": "arrival rate"}
+_WORDS = {"batch_size": "batch", "threads": "threads", "streams": "streams", "arrival_rate": "arrival rate"}
 
 #: A network's native input size is its own, so networks of one form may differ in it.
 _OF_FORM = tuple(name for name in FORM if name != "input_size")
@@ -64,7 +64,11 @@ def forms(rows: Sequence[WideRow]) -> list[Form]:
 
 def telling(measured: Sequence[Form]) -> tuple[str, ...]:
     """The conditions that tell `measured` apart; the engine where there is but one form."""
-    apart = [name for name in _OF_FORM if len({str(form.conditions.get(name)) for form in measured}) > 1]
+    told = {
+        name: {str(form.conditions[name]) for form in measured if name in form.conditions}
+        for name in _OF_FORM
+    }
+    apart = [name for name, values in told.items() if len(values) > 1]
     named_by_engine = {"provider", "layout"} if "engine" in apart else set()
     return tuple(name for name in apart if name not in named_by_engine) or ("engine",)
 

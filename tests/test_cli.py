@@ -79,6 +79,7 @@ def test_an_unknown_verb_name_or_metric_offers_close_matches(run):
     fails(run("show", "vgg99"), 1, 'Unknown model "vgg99"', '"vgg19"', "vertebra list")
     fails(run("bench", "resnet50_acne", "--engine", "eager"), 1, '"resnet50_acnet"')
     fails(run("bench", "alexnet", "--engine", "onnxrt"), 1, 'Unknown engine "onnxrt"', "onnxruntime")
+    fails(run("table", "--origin", "publshed"), 1, 'Unknown origin "publshed"', '"published"')
     fails(run("table", "--metric", "latncy"), 1, 'Unknown metric "latncy"', '"latency"')
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import __version__, metrics, recommendation, units, zoo
-from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table, WideRow, depends_on_machine, latest, wide
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements import ORIGINS, Measurement, Table, WideRow, depends_on_machine, latest, wide
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
@@ -286,6 +286,8 @@ def table(*, path: TableLike = None, every: bool = False, **filters: Any) -> lis
         filters["model"] = zoo.canonical(filters["model"])
     if isinstance(filters.get("metric"), str):
         metrics.find(filters["metric"])
+    if isinstance(filters.get("origin"), str) and filters["origin"] not in ORIGINS:
+        raise UnknownNameError.of("origin", filters["origin"], ORIGINS, "docs/table.md")
     rows = _open(path, create=False).rows(**filters)
     return rows if every else latest(rows)
 

@@ -9,8 +9,8 @@ from vertebra.errors import InvalidInputError, MeasurementError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: precision -> the largest output error that counts as the same network. Measured on the classics:
-#: float32 engines reach 2e-5 at most, and weights rounded to float16 give 1.2e-3 at least.
+#: precision -> the largest output error that counts as the same network. Float32 engines reach 2e-5 at most
+#: on the classics (docs/engines.md), and logits cut to TF32's or bfloat16's bits lie above the limit.
 LIMITS: dict[str, float] = {"float32": 3e-4}
 
 

@@ -1,0 +1,48 @@
+"""What decoding a JPEG at a fraction of its size changes in a network's answers.
+
+    python benchmarks/scaled_effect.py MODEL WEIGHTS PHOTOGRAPHS...
+
+Prints, for each interpolation, how far the logits of scaled decoding lie from those of exact decoding, and
+for how many photographs the first answer is the same. Exits with status 1 only where one isn't finite.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+import vertebra
+from vertebra import loading
+from vertebra.preprocess import preprocess
+
+INTERPOLATIONS = ("bicubic", "bilinear", "opencv-bilinear")
+
+
+def main() -> int:
+    model, weights, *photographs = sys.argv[1:]
+    print(f"vertebra {vertebra.__version__}, {model}, {len(photographs)} photographs")
+    print("| interpolation | logits' deviation | difference, mean (max) | same top-1 |")
+    print("| --- | --- | --- | --- |")
+    with loading.load(model, weights=weights, engine="eager") as loaded:
+        assert loaded.preprocess is not None
+        for interpolation in INTERPOLATIONS:
+            logits = {}
+            for decode in ("exact", "scaled"):
+                record = replace(loaded.preprocess, interpolation=interpolation, decode=decode)
+                answers = [loaded.logits(preprocess(photo, record)[None]) for photo in photographs]
+                logits[decode] = np.concatenate(answers)
+            if not all(np.isfinite(answer).all() for answer in logits.values()):
+                return 1
+            off = np.abs(logits["scaled"] - logits["exact"])
+            same = sum(logits["scaled"].argmax(1) == logits["exact"].argmax(1))
+            print(
+                f"| {interpolation} | {logits['exact'].std():.2f} | {off.mean():.3f} ({off.max():.2f}) "
+                f"| {same} of {len(photographs)} |"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,17 +1,21 @@
 """What decoding a JPEG at a fraction of its size changes in a network's answers.
 
-    python benchmarks/scaled_effect.py MODEL WEIGHTS PHOTOGRAPHS...
+    python benchmarks/scaled_effect.py [--progressive] MODEL WEIGHTS PHOTOGRAPHS...
 
 Prints, for each interpolation, how far the logits of scaled decoding lie from those of exact decoding, and
-for how many photographs the first answer is the same. Exits with status 1 only where one isn't finite.
+for how many photographs the first answer is the same. With --progressive each photograph is written as a
+progressive JPEG first. Exits with status 1 only where a logit isn't finite.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import vertebra
 from vertebra import loading
@@ -21,8 +25,11 @@ INTERPOLATIONS = ("bicubic", "bilinear", "opencv-bilinear")
 
 
 def main() -> int:
-    model, weights, *photographs = sys.argv[1:]
-    print(f"vertebra {vertebra.__version__}, {model}, {len(photographs)} photographs")
+    progressive = sys.argv[1] == "--progressive"
+    model, weights, *paths = sys.argv[1 + progressive :]
+    photographs = [as_progressive(path) if progressive else Path(path).read_bytes() for path in paths]
+    kind = "progressive JPEGs" if progressive else "photographs"
+    print(f"vertebra {vertebra.__version__}, {model}, {len(photographs)} {kind}")
     print("| interpolation | logits' deviation | difference, mean (max) | same top-1 |")
     print("| --- | --- | --- | --- |")
     with loading.load(model, weights=weights, engine="eager") as loaded:
@@ -42,6 +49,12 @@ def main() -> int:
                 f"| {same} of {len(photographs)} |"
             )
     return 0
+
+
+def as_progressive(path: str) -> bytes:
+    stream = io.BytesIO()
+    Image.open(path).convert("RGB").save(stream, "JPEG", quality=90, progressive=True)
+    return stream.getvalue()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,12 +94,36 @@ def _leave_a_child_and_hang(pid_file: str) -> None:
     time.sleep(600)
 
 
+def _leave_a_thread_that_spins(_: Any) -> None:
+    def spin() -> None:
+        while True:
+            pass
+
+    threading.Thread(target=spin, daemon=True).start()
+
+
 def _no_memory(_: Any) -> None:
     raise MemoryError
 
 
+def _no_memory_at_first(mark: str) -> None:
+    if not os.path.exists(mark):
+        _tell_pids(mark, os.getpid())
+        raise MemoryError
+
+
 def _no_memory_in_words(_: Any) -> None:
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+
+
+def _eat_memory(_: Any) -> None:
+    """Fill all that this process may have: half a gigabyte more than it has, so that the machine is safe."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + 500_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    eaten = []
+    while True:
+        eaten.append(np.ones(5_000_000))
 
 
 def _exit(_: Any) -> None:
@@ -122,8 +149,11 @@ ON_LOAD: dict[str, Callable[[Any], None]] = {
     "hang in load": _hang,
     "no memory": _no_memory,
     "no memory in words": _no_memory_in_words,
+    "no memory at first": _no_memory_at_first,
+    "eats memory": _eat_memory,
     "exit": _exit,
     "a child": _leave_a_child,
+    "spins": _leave_a_thread_that_spins,
     "a child and a hang": _leave_a_child_and_hang,
 }
 
@@ -131,6 +161,7 @@ ON_INFER: dict[str, Callable[[], None]] = {
     "segfault": _segfault,
     "abort": os.abort,
     "hang": lambda: time.sleep(600),
+    "slow": lambda: time.sleep(0.002),
     "garbage": _print_garbage,
     "flood": _flood,
 }
@@ -141,5 +172,6 @@ ANSWERS: dict[str, Callable[[Any, int], Any]] = {
     "a little wrong": lambda logits, calls: logits * np.float32(1.01),
     "one image wrong": lambda logits, calls: np.concatenate([logits[:-1], logits[-1:, ::-1]]),
     "wrong later": lambda logits, calls: logits if calls < 20 else logits[:, ::-1],
+    "another network's": lambda logits, calls: np.roll(logits, 1, axis=1),
     "half the batch": lambda logits, calls: logits[: len(logits) // 2],
 }

@@ -44,3 +44,31 @@ def tangled_net(*, num_classes: int = 10) -> nn.Module:
 
 def no_net() -> int:
     return 3
+
+
+def fading_net(*, num_classes: int = 10, seed: int = 0, factor: float = 1e-20) -> nn.Module:
+    """Layers that each leave `factor` of what came, so that float32's smallest numbers are soon reached."""
+    network = small_net(num_classes=num_classes, seed=seed)
+    with torch.no_grad():
+        for layer in network:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.weight.mul_(factor)
+                layer.bias.zero_()
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.zero_()
+    return network
+
+
+def odd_net(*, num_classes: int = 10) -> nn.Module:
+    """A network with an operator that runtimes for phones have no layer of: a triangular solve."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.full = nn.Linear(3, num_classes)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            small = images[:, :, :3, :3].mean(1) + 4 * torch.eye(3)
+            return self.full(torch.linalg.solve_triangular(small, small[:, :, :1], upper=False)[:, :, 0])
+
+    return Odd().eval()

@@ -1,7 +1,8 @@
-"""Benchmarking: exact figures from a fake clock, and every way in which a child process can fail."""
+"""Benchmarking: exact figures from a fake clock through the whole of it, and its real child processes."""
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,17 @@ import psutil
 import pytest
 
 from vertebra import bundle, engines
-from vertebra.benchmarking import Case, Limits, Result, memory, results, runner, timing, worker
-from vertebra.benchmarking.grading import grade
-from vertebra.benchmarking.plan import GOOD_SAMPLES
+from vertebra.benchmarking import Case, Limits, Result, blocks, memory, runner, timing, worker
+from vertebra.benchmarking.blocks import Block
+from vertebra.benchmarking.surroundings import Reading
 from vertebra.benchmarking.timing import WarmUp
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
+from vertebra.preprocess import protocols
 
 HERE = Path(__file__).parent
 MILLISECOND = 1_000_000
-QUICK = Limits(seconds=1.0, warm_up_least_s=0.01, least_s=0.01, timeout_s=60.0)
+QUICK = Limits.quick(seconds=1.0, warm_up_least_s=0.01, least_s=0.01, block_s=0.02, timeout_s=60.0)
 
 
 class FakeClock:
@@ -86,173 +88,301 @@ def test_a_slide_too_slow_for_two_windows_keeps_warm_up_going_to_its_bound() -> 
     assert 10.0 <= warmed.seconds < 10.3
 
 
-def test_warm_up_takes_at_most_a_third_of_the_time() -> None:
+def test_warm_up_ends_where_its_time_does() -> None:
     clock = FakeClock()
-    assert timing.warm_up(takes(clock, [700]), Limits(seconds=6), clock) == WarmUp(3, 2.1, settled=False)
+    warmed = timing.warm_up(takes(clock, [700]), Limits(), clock, most_s=2.0)
+    assert warmed == WarmUp(3, 2.1, settled=False)
 
 
-def test_sampling_ends_when_the_median_is_known() -> None:
+def block_of(milliseconds: Sequence[float], **asked: Any) -> tuple[int, list[int]]:
+    """What one block gives of a network that takes each of `milliseconds` in turn."""
     clock = FakeClock()
-    samples = timing.take_samples(takes(clock, [9, 10, 10, 10, 11]), Limits(), clock, seconds=60)
-    assert samples.stopped == "sure"
-    assert samples.latencies_ns == [9e6, 10e6, 10e6, 10e6, 11e6] * 12 + [9e6, 10e6, 10e6, 10e6]
+    asked = {"run_in_s": 0.02, "seconds": 0.25, "least": 3, "most": 2000, **asked}
+    return timing.take_block(takes(clock, milliseconds), clock, **asked)
 
 
-def test_sampling_goes_on_until_the_interval_is_narrow() -> None:
-    clock = FakeClock()
-    generator = random.Random(0)
-    noise = [generator.uniform(8, 12) for _ in range(5000)]
-    samples = timing.take_samples(takes(clock, noise), Limits(), clock, seconds=60)
-    assert samples.stopped == "sure"
-    assert len(samples.latencies_ns) > GOOD_SAMPLES
-    ordered = sorted(samples.latencies_ns)
-    assert ordered[len(ordered) // 2] == pytest.approx(10e6, rel=0.03)
+def test_a_block_lasts_its_time_after_calls_that_are_not_timed() -> None:
+    assert block_of([11, 9, *[10] * 100]) == (2, [10 * MILLISECOND] * 25)  # 20 ms are run in
 
 
-def test_sampling_ends_when_the_time_is_spent_and_says_so() -> None:
-    clock = FakeClock()
-    samples = timing.take_samples(takes(clock, [10]), Limits(), clock, seconds=0.225)
-    assert samples == timing.Samples([10 * MILLISECOND] * 23, "budget spent")
-
-
-def test_a_narrow_interval_of_few_samples_is_not_enough() -> None:
-    clock = FakeClock()
-    samples = timing.take_samples(takes(clock, [60]), Limits(), clock, seconds=0.6)
-    assert samples == timing.Samples([60 * MILLISECOND] * 10, "budget spent")
-
-
-def test_even_without_time_there_are_enough_samples_for_an_interval() -> None:
-    clock = FakeClock()
-    samples = timing.take_samples(takes(clock, [10]), Limits(), clock, seconds=0)
-    assert samples == timing.Samples([10 * MILLISECOND] * 6, "budget spent")
-
-
-def test_a_fast_network_is_sampled_for_half_a_second() -> None:
-    clock = FakeClock()
-    samples = timing.take_samples(takes(clock, [1]), Limits(), clock, seconds=60)
-    assert samples.stopped == "sure"
-    assert 500 <= len(samples.latencies_ns) <= 500 * 1.25 + 1
-
-
-def test_samples_are_never_more_than_the_limit() -> None:
-    clock = FakeClock()
-    samples = timing.take_samples(takes(clock, [0.001]), Limits(most_samples=1000), clock, seconds=60)
-    assert samples == timing.Samples([1000] * 1000, "samples full")
-
-
-# Grades.
-
-WARM = WarmUp(runs=20, seconds=1.0, settled=True)
-
-
-def test_a_good_figure_of_one_process_is_a_b() -> None:
-    graded = grade([0.01] * 64, WARM, "sure", compared=True)
-    assert (graded.letter, graded.reasons) == ("B", ("one process",))
-
-
-def test_every_defect_is_named() -> None:
-    rising = [0.1 + 0.01 * number for number in range(23)]  # interval from the 7th to the 17th: 0.16 to 0.26
-    graded = grade(rising, WarmUp(4, 2.04, settled=False), "budget spent", compared=False)
-    assert graded.letter == "C"
-    assert graded.reasons == (
-        "warm-up did not settle in 4 runs and 2.0 s",
-        "23 samples of 64: budget spent",
-        "interval ±23.8 %, wanted ±2 %",  # 0.05 of 0.21
-        "still drifting: second half 80.0 % slower",  # medians of 11: 0.15 and 0.27
-        "outputs not compared: no reference",
-        "one process",
+def test_a_block_of_a_slow_network_has_its_fewest_samples_after_one_call() -> None:
+    assert block_of([900, 500, 600, 700, 800]) == (
+        1,
+        [500 * MILLISECOND, 600 * MILLISECOND, 700 * MILLISECOND],
     )
 
 
-def test_limits_softer_than_the_grade_do_not_buy_a_b() -> None:
-    assert grade([0.01] * 10, WARM, "sure", compared=True).reasons[0] == "10 samples of 64"
+def test_a_block_of_a_fast_network_has_its_most_samples() -> None:
+    run_in, taken = block_of([0.01], most=50)
+    assert (run_in, taken) == (2000, [10_000] * 50)
 
 
-def test_too_few_samples_have_no_interval() -> None:
-    assert "no interval: it takes 6 samples" in grade([0.01] * 5, WARM, "budget spent", compared=True).reasons
+def test_what_is_done_after_each_timed_call_is_not_in_its_time() -> None:
+    clock, asked = FakeClock(), []
+
+    def ask() -> None:
+        asked.append(clock())
+        clock.spend(50)
+
+    _, taken = timing.take_block(
+        takes(clock, [10]), clock, run_in_s=0.0, seconds=0.1, least=1, most=9, afterwards=ask
+    )
+    assert taken == [10 * MILLISECOND] * 3  # 10 + 50 + 10 + 50 + 10 ms, and then the 100 ms are over
+    assert len(asked) == len(taken)
 
 
-def test_outliers_are_told_and_cost_no_grade() -> None:
-    samples = [0.010, 0.011] * 50 + [0.1]
-    assert grade(samples, WARM, "sure", compared=True).reasons[-1] == "outliers kept: 0 mild, 1 severe"
+def blocks_of(*latencies_s: Sequence[float]) -> list[Block]:
+    return [Block(process=0, order=order, started_s=0.0, latencies=tuple(one))
+            for order, one in enumerate(latencies_s)]  # fmt: skip
+
+
+def test_a_process_has_told_enough_with_64_samples_over_the_least_time_in_a_narrow_interval() -> None:
+    limits = Limits(least_s=2.0)
+    assert timing.is_enough(blocks_of(*[[0.02] * 13] * 8), limits)  # 104 samples over 2.08 s
+    assert not timing.is_enough(blocks_of(*[[0.02] * 13] * 7), limits)  # over 1.82 s
+    assert not timing.is_enough(blocks_of(*[[0.1] * 7] * 9), limits)  # 63 samples
+    apart = [[0.02] * 13, [0.03] * 13] * 4
+    assert not timing.is_enough(blocks_of(*apart), limits)
 
 
 # The whole of a case, with a fake clock and a fake session.
 
 
-def fake_engine(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, milliseconds: Sequence[float]) -> None:
-    """An engine "fake" that takes 2 s to load and then each of `milliseconds` in turn."""
-    spend = takes(clock, milliseconds)
+class FakeSession(engines.Session):
+    """Takes each of `milliseconds` in turn; of those the first is the first inference's."""
 
-    class FakeSession(engines.Session):
-        def prepare(self, images: Any) -> Any:
-            return images
+    def __init__(self, clock: FakeClock, milliseconds: Sequence[float]) -> None:
+        self._spend = takes(clock, milliseconds)
 
-        def infer(self, prepared: Any) -> Any:
-            spend()
-            return np.zeros((len(prepared), 10), dtype=np.float32)
+    def prepare(self, images: Any) -> Any:
+        return images
 
-        def outputs(self, raw: Any) -> Any:
-            return raw
+    def infer(self, prepared: Any) -> Any:
+        self._spend()
+        return np.zeros((len(prepared), 10), dtype=np.float32)
 
-        def effective(self) -> dict[str, Any]:
-            return {"threads": None, "provider": "FakeProvider", "layout": "NHWC", "version": "1.0"}
+    def outputs(self, raw: Any) -> Any:
+        return raw
 
-        def close(self) -> None:
-            """Nothing is held."""
+    def effective(self) -> dict[str, Any]:
+        return {"threads": None, "provider": "FakeProvider", "layout": "NHWC", "version": "1.0"}
 
-    def load(subject: Subject, settings: Settings) -> FakeSession:
-        clock.spend(2000)
-        return FakeSession()
-
-    module = types.ModuleType("fake_engine")
-    module.load = load  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fake_engine", module)
-    info = replace(engines.find("null"), name="fake", module="fake_engine")
-    monkeypatch.setitem(engines.ENGINES, "fake", info)
+    def close(self) -> None:
+        """Nothing is held."""
 
 
-def fake_result(monkeypatch: pytest.MonkeyPatch, milliseconds: Sequence[float], limits: Limits) -> Result:
-    """What a batch of 4 gives. The first of `milliseconds` is the first inference's."""
-    clock = FakeClock()
-    fake_engine(monkeypatch, clock, milliseconds)
-    case = Case(
-        model="m", engine="fake", subject=Subject("m", builder="a:b"), input_size=8, batch_size=4,
-        num_classes=10, threads=2,
-    )  # fmt: skip
-    events: list[dict[str, Any]] = []
-    worker.measure(case, limits, lambda event, **values: events.append({"event": event, **values}), clock)
-    assert [event["event"] for event in events] == ["loaded", "warmed", "done"]
-    return results.measured(case, engines.find("fake"), events[-1], system="this-machine")
+class HereWorker:
+    """A worker in this process, on the fake clock."""
+
+    pid = os.getpid()
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._answers: list[dict[str, Any]] = []
+        self._server = worker.Server(self._hear, clock, lambda: 0, lambda: None)
+
+    def _hear(self, event: str, **values: Any) -> None:
+        self._answers.append({"event": event, **values})
+
+    def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]:
+        self._server.obey(request)
+        return self._answers[-1]
+
+    def end(self) -> None:
+        gc.enable()  # a worker switches it off for good
+
+
+class Laboratory:
+    """The whole pipeline but for the processes: fake engines on one fake clock.
+
+    `milliseconds` maps an engine to what its calls take in each process, `load_s` is what loading takes, and
+    `harness_share` what the measuring process uses of a core.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        milliseconds: dict[str, Sequence[Sequence[float]]],
+        load_s: float = 2.0,
+        harness_share: float = 0.0,
+    ) -> None:
+        self.clock, self.canaries, self.harness_share = FakeClock(), 0, harness_share
+        self.cases = []
+        for name, processes in milliseconds.items():
+            module = types.ModuleType(f"fake_{name}")
+            turn = cycle(processes)
+
+            def load(subject: Subject, settings: Settings, turn: Any = turn) -> FakeSession:
+                self.clock.spend(1000 * load_s)
+                return FakeSession(self.clock, next(turn))
+
+            module.load = load  # type: ignore[attr-defined]
+            monkeypatch.setitem(sys.modules, f"fake_{name}", module)
+            info = replace(engines.find("null"), name=name, module=f"fake_{name}")
+            monkeypatch.setitem(engines.ENGINES, name, info)
+            self.cases.append(
+                Case(model="m", engine=name, subject=Subject("m", builder="a:b"), input_size=8, batch_size=4,
+                     num_classes=10, threads=2)
+            )  # fmt: skip
+
+    def _seconds(self) -> float:
+        return self.clock() / 1e9
+
+    def _canary(self) -> float:
+        self.canaries += 1
+        self.clock.spend(5)
+        return 0.005
+
+    def measure(
+        self, limits: Limits, *, seed: int = 0, deadline: float | None = None, room_bytes: float = 1e12
+    ) -> list[Result]:
+        bench = runner._Bench(
+            limits, system="this-machine", seed=seed, room_bytes=room_bytes, deadline=deadline,
+            start=lambda: HereWorker(self.clock), clock=self._seconds, canary=self._canary,
+            cpu_clock=lambda: self.harness_share * self._seconds(),
+            look=lambda pids: Reading(at_s=self._seconds()),
+        )  # fmt: skip
+        records = [runner._Record(case, engines.find(case.engine)) for case in self.cases]
+        return list(bench.run(records))
+
+
+#: Calls of one process: the first inference of 80 ms, 2 more for the memory, 50 of warm-up (0.5 s), and then
+#: block after block: 2 calls (20 ms) that aren't timed, and 20 samples of 10 ms and 3 of 20 ms (0.26 s).
+COLD = [80.0] + [10.0] * 52
+BLOCK = [10.0] * 22 + [20.0] * 3
+PROCESS = COLD + BLOCK * 100
 
 
 def test_a_fake_clock_gives_the_figures_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One first inference of 80 ms, then 50 runs (0.5 s) of warm-up, then 64 samples, eight of them 20 ms.
-    given = [80.0] + [10.0] * 50 + [10.0] * 56 + [20.0] * 8 + [10.0]
-    result = fake_result(monkeypatch, given, Limits())
+    (result,) = Laboratory(monkeypatch, {"fake": [PROCESS]}).measure(Limits())
     rows = {row.metric: row for row in result.rows}
     assert result.failure is None
-    assert result.samples == {"latency": [0.01] * 56 + [0.02] * 8}
+    # 8 blocks of a process are 2.08 s, 7 are 1.82 s, and 2 s are the least.
+    assert result.samples["latency"] == pytest.approx(([0.01] * 20 + [0.02] * 3) * 8 * 3)
+    assert result.samples["latency.process"] == [0.0] * 8 + [1.0] * 8 + [2.0] * 8
+    assert result.samples["canary"] == [0.005] * 24
     assert {metric: rows[metric].value for metric in rows if not metric.startswith("memory")} == {
         "latency": 0.01,
-        "latency_p90": 0.02,  # the 58th of 64
+        "latency_p90": 0.02,  # the 497th of 552, of which 480 are short
         "throughput": 400.0,  # 4 images in 10 ms
         "load_time": 2.0,
         "first_inference": 0.08,
-    }
-    assert (rows["latency"].low, rows["latency"].high, rows["latency"].samples) == (0.01, 0.01, 64)
+    }  # no 99th percentile: it takes 662 samples
+    assert (rows["latency"].low, rows["latency"].high, rows["latency"].samples) == (0.01, 0.01, 552)
     assert (rows["throughput"].low, rows["throughput"].high) == (400.0, 400.0)
+    assert (rows["load_time"].samples, rows["load_time"].grade) == (3, "C")
 
 
-def test_bounds_of_throughput_are_those_of_latency_turned_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = [80.0] + [10.0, 12.5] * 1000
-    rows = {row.metric: row for row in fake_result(monkeypatch, given, Limits(seconds=3)).rows}
-    assert (rows["latency"].value, rows["latency"].low, rows["latency"].high) == (0.01125, 0.01, 0.0125)
-    assert (rows["throughput"].low, rows["throughput"].high) == (320.0, 400.0)
+def test_cold_figures_are_the_median_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = [[first, *PROCESS[1:]] for first in (70.0, 500.0, 90.0)]
+    (result,) = Laboratory(monkeypatch, {"fake": processes}).measure(Limits())
+    assert {row.metric: row.value for row in result.rows}["first_inference"] == 0.09
+
+
+def test_the_median_of_processes_counts_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The median of all samples would be 10 ms, of which the fast process gives the most.
+    processes = [COLD + [10.0] * 10**4, COLD + [12.5] * 10**4, COLD + [15.0] * 10**4]
+    limits = Limits(seconds=9.0)
+    (result,) = Laboratory(monkeypatch, {"fake": processes}).measure(limits)
+    rows = {row.metric: row for row in result.rows}
+    assert rows["latency"].value == 0.0125
+    assert (rows["latency"].low, rows["latency"].high) == (0.01, 0.015)
+    assert (rows["throughput"].low, rows["throughput"].high) == (pytest.approx(4 / 0.015), 400.0)
+    assert rows["latency"].grade == "C"
+
+
+def test_further_processes_are_measured_while_they_disagree_and_there_is_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processes = [COLD + [10.0] * 10**4, COLD + [11.0] * 10**4]
+    told = {}
+    for seconds in (9.0, 18.0, 60.0):
+        (result,) = Laboratory(monkeypatch, {"fake": processes}).measure(Limits(seconds=seconds))
+        told[seconds] = 1 + int(max(result.samples["latency.process"]))
+    assert told == {9.0: 3, 18.0: 6, 60.0: 6}  # about 2.7 s each, and never more than twice as many
+
+
+def test_the_quick_mode_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    (result,) = Laboratory(monkeypatch, {"fake": [PROCESS]}).measure(Limits.quick())
+    assert set(result.samples["latency.process"]) == {0.0}
+    assert len(result.samples["latency"]) == 69  # three blocks: 0.78 s and 64 samples are asked for
+    latency = result.rows[0]
+    assert latency.grade == "B"
+
+
+def test_sampling_ends_when_the_time_is_spent_and_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    uneven = COLD + [8.0, 12.0, 9.0, 11.0, 25.0, 5.0, 5.0] * 10**4
+    (result,) = Laboratory(monkeypatch, {"fake": [uneven]}).measure(Limits.quick(seconds=1.5))
+    assert 0.9 < sum(result.samples["latency"]) < 1.3
+    slow = [200.0] * 10**4
+    (result,) = Laboratory(monkeypatch, {"fake": [slow]}).measure(Limits.quick(seconds=4.0))
+    assert "of 64: budget spent" in "; ".join(result.rows[0].grade_reasons)
+    assert 6 <= len(result.samples["latency"]) < 64
+
+
+def test_even_without_time_there_are_enough_samples_for_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits.quick(seconds=0.5)
+    (result,) = Laboratory(monkeypatch, {"fake": [[900.0]]}).measure(limits)
+    assert result.samples["latency"] == [0.9] * 6
+
+
+def test_samples_are_never_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits.quick(most_samples=1000)
+    (result,) = Laboratory(monkeypatch, {"fake": [[0.01]]}).measure(limits)
+    assert len(result.samples["latency"]) == 1000
+
+
+def test_blocks_of_cases_are_interleaved_in_a_random_order_that_the_seed_repeats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def order(seed: int) -> list[str]:
+        laboratory = Laboratory(monkeypatch, {name: [PROCESS] for name in "abc"})
+        results = laboratory.measure(Limits(), seed=seed)
+        assert laboratory.canaries == 3 * 8 * 3  # one before each block
+        places = {
+            place: result.case.engine for result in results for place in result.samples["latency.block"]
+        }
+        return [places[place] for place in sorted(places)]
+
+    first = order(0)
+    assert len(first) == 3 * 8 * 3
+    for start in range(0, len(first), 3):  # one block of each, before any gets its next
+        assert sorted(first[start : start + 3]) == ["a", "b", "c"]
+    assert first == order(0)
+    assert first != order(1)
+    assert len({tuple(first[start : start + 3]) for start in range(0, len(first), 3)}) > 1
+
+
+def test_the_time_that_a_fast_case_leaves_goes_to_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    laboratory = Laboratory(monkeypatch, {"fast": [PROCESS], "slow": [[300.0]]}, load_s=1.0)
+    fast, slow = laboratory.measure(Limits.quick(), deadline=30.0)
+    assert laboratory.clock() / 1e9 == pytest.approx(30.0, abs=1.5)
+    assert sum(fast.samples["latency"]) < 1.0
+    assert sum(slow.samples["latency"]) > 15.0
+
+
+def test_cases_that_do_not_fit_the_memory_together_are_cohorts_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def first_round(room_bytes: float) -> set[float]:
+        laboratory = Laboratory(monkeypatch, {name: [PROCESS] for name in "ab"})
+        last = laboratory.measure(Limits(), room_bytes=room_bytes)[-1]
+        return set(last.samples["latency.block"])
+
+    assert min(first_round(1e12)) < 2  # side by side
+    assert min(first_round(1e6)) == 24  # after the other's three processes of eight blocks
+
+
+def test_the_blocks_can_be_told_from_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    (result,) = Laboratory(monkeypatch, {"fake": [PROCESS]}).measure(Limits())
+    stored = blocks.unpack(result.samples)
+    assert [len(block.latencies) for block in stored] == [23] * 24
+    assert [block.process for block in stored] == [0] * 8 + [1] * 8 + [2] * 8
+    assert all(block.surroundings is not None for block in stored)
 
 
 def test_every_row_can_be_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for row in fake_result(monkeypatch, [10.0], Limits()).rows:
+    (result,) = Laboratory(monkeypatch, {"fake": [[10.0]]}).measure(Limits.quick())
+    for row in result.rows:
         assert row.conditions() == {
             "input_size": 8, "batch_size": 4, "precision": "float32", "engine": "fake",
             "provider": "FakeProvider", "device": "cpu", "layout": "NHWC", "threads": 2,
@@ -264,13 +394,48 @@ def test_every_row_can_be_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_figure_without_a_reference_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = fake_result(monkeypatch, [10.0], Limits())
-    latency = next(row for row in result.rows if row.metric == "latency")
-    assert (latency.grade, latency.grade_reasons) == (
-        "C",
-        ("outputs not compared: no reference", "one process"),
-    )
+    (result,) = Laboratory(monkeypatch, {"fake": [[10.0]]}).measure(Limits())
+    assert result.rows[0].grade == "B"
+    assert "outputs not compared: no reference" in result.rows[0].grade_reasons
     assert "output_error" not in {row.metric for row in result.rows}
+
+
+@pytest.mark.parametrize(("share", "grade"), [(0.04, "B"), (0.1, "B"), (0.3, "C")])
+def test_a_harness_that_is_busy_itself_is_told(
+    monkeypatch: pytest.MonkeyPatch, share: float, grade: str
+) -> None:
+    laboratory = Laboratory(monkeypatch, {"fake": [PROCESS]}, harness_share=share)
+    (result,) = laboratory.measure(Limits())
+    assert result.samples["harness.cpu"] == pytest.approx([share] * 3)
+    assert result.rows[0].grade == grade  # without a reference it is a B at best
+    told = f"the measuring process used {100 * share:.0f} % of a core"
+    assert (told in result.rows[0].grade_reasons) == (share > 0.05)
+
+
+def test_the_device_s_own_time_is_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeSession, "device_latency_s", lambda self: 0.004)
+    (result,) = Laboratory(monkeypatch, {"fake": [PROCESS]}).measure(Limits())
+    rows = {row.metric: row for row in result.rows}
+    assert (rows["device_latency"].value, rows["device_latency"].samples) == (0.004, 552)
+    assert rows["latency"].value == 0.01
+
+
+def test_an_offline_load_tells_what_its_streams_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    laboratory = Laboratory(monkeypatch, {"fake": [[10.0]]})
+    laboratory.cases = [replace(laboratory.cases[0], scenario="offline")]
+    (result,) = laboratory.measure(Limits())
+    rows = {row.metric: row for row in result.rows}
+    assert rows["throughput"].value == pytest.approx(400.0)  # batches of 4 in 10 ms
+    assert rows["throughput"].samples == 3 * 8  # blocks
+    assert (rows["latency"].scenario, rows["latency"].streams, rows["latency"].threads) == ("offline", 1, 2)
+
+
+def test_a_latency_shorter_than_the_machine_can_do_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    laboratory = Laboratory(monkeypatch, {"fake": [[10.0]]})
+    laboratory.cases = [replace(laboratory.cases[0], operations=1e18)]
+    (result,) = laboratory.measure(Limits.quick())
+    assert str(result.failure).startswith("implausible: latency of 10.0 ms")
+    assert [row.metric for row in result.rows] == ["failure"]
 
 
 # Plans.
@@ -372,6 +537,42 @@ def test_a_case_in_a_child_gives_figures_and_is_compared(reference: str) -> None
     assert "outputs not compared: no reference" not in rows["latency"].grade_reasons
     assert rows["memory_total"].value > rows["memory_net"].value
     assert rows["throughput"].value == pytest.approx(2 / rows["latency"].value)
+
+
+def test_a_server_tells_late_answers_and_the_greatest_rate(reference: str) -> None:
+    import faulty_engine
+
+    server = replace(case_with("none", reference), scenario="server", latency_bound_s=5.0)
+    cases = [replace(server, arrival_rate=4000.0), server]
+    at_rate, searched = runner.measure_all(cases, QUICK, system="here", engine=faulty_engine.INFO)
+    assert (at_rate.failure, searched.failure) == (None, None)
+    rows = {row.metric: row for row in at_rate.rows}
+    assert rows["missed_deadlines"].value <= 1 / 662
+    assert rows["latency_p99"].samples == 662
+    assert (rows["latency"].arrival_rate, rows["latency"].protocol) == (4000.0, "p99 within 5000 ms")
+    assert {row.metric for row in searched.rows} >= {"sustained_rate", "load_time"}
+    assert "latency" not in {row.metric for row in searched.rows}
+
+
+def test_a_server_that_cannot_keep_up_is_a_failure_with_its_reason() -> None:
+    import faulty_engine
+
+    case = replace(case_with("slow"), scenario="server", latency_bound_s=0.001, arrival_rate=2000.0)
+    (result,) = runner.measure_all([case], QUICK, system="here", engine=faulty_engine.INFO)
+    assert "while timing: 2000 images/s can't hold p99 within 1 ms" in str(result.failure)
+
+
+def test_from_the_encoded_picture_the_whole_way_is_timed_beside_the_inference() -> None:
+    record = asdict(protocols.torchvision(10, 8))
+    case = replace(case_with("none"), batch_size=1, preprocess=record)
+    import faulty_engine
+
+    (result,) = runner.measure_all([case], QUICK, system="here", engine=faulty_engine.INFO)
+    assert result.failure is None
+    rows = {row.metric: row.value for row in result.rows}
+    assert rows["end_to_end_latency"] > rows["preprocess_latency"] > 0
+    assert rows["end_to_end_latency"] > rows["latency"]
+    assert len(result.samples["end_to_end_latency"]) == len(result.samples["preprocess_latency"])
 
 
 def test_the_null_engine_is_measured_through_the_whole_of_it() -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import pickle
 import shutil
+import stat
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from vertebra import bundle
 from vertebra.bundle import Bundle, Card
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.labels import LabelSet
+from vertebra.measurements import Measurement
 from vertebra.preprocess import Preprocess
 
 LOGITS = np.arange(20, dtype=np.float32).reshape(2, 10)
@@ -281,3 +286,309 @@ def test_a_bundle_may_be_moved(folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "name"
     shutil.copytree(folder, moved)
     assert bundle.read(moved).network == moved / "model.onnx"
+
+
+# ------------------------------------------------------------------ what a Bundle tells
+
+
+def test_the_model_card_tells_what_the_network_is(tmp_path: Path) -> None:
+    text = (write_with(CARD, tmp_path / "small").folder / "README.md").read_text()
+    for told in (
+        "# small",
+        "small.pth",
+        "0" * 64,
+        "MIT",
+        "10, named in labels.json (ten)",
+        "bicubic",
+        "(N, 3, 8, 8)",
+    ):
+        assert told in text
+    untrained = (write(tmp_path / "other").folder / "README.md").read_text()
+    assert "untrained, seed 1" in untrained
+    assert "torch 2.9" in untrained
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (write_with(CARD, tmp_path / name).folder for name in ("a", "b"))
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_the_same_network_is_exported_to_the_same_bytes(tmp_path: Path) -> None:
+    import golden_bundle
+    import vertebra
+
+    for name in ("a", "b"):
+        vertebra.export(
+            "squeezenet1_1", tmp_path / name, weights=golden_bundle.WEIGHTS, embed_preprocess=True
+        )
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {path.name for path in (tmp_path / "b").iterdir()}
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+ROW = Measurement(model="small", metric="weight_bytes", value=4096.0, origin="profiled", precision="float32")
+
+
+def test_rows_stand_beside_the_bundle_and_change_nothing_else(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    kept = bundle.read(folder)
+    assert kept.rows() == []
+    bundle.write_rows(kept, [ROW])
+    again = bundle.read(folder)
+    assert again.rows() == [ROW]
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after.keys() - before.keys() == {"rows.json"}
+    assert all(after[name] == content for name, content in before.items())
+    assert bundle.copy(again, folder.parent / "copy").rows() == [ROW]
+
+
+def test_nothing_of_this_machine_is_in_a_bundle(tmp_path: Path) -> None:
+    import golden_bundle
+
+    secrets = [
+        os.path.expanduser("~"),
+        str(Path.cwd()),
+        str(golden_bundle.WEIGHTS.parent),
+        os.sep + "site-packages",
+    ]
+    for path in golden_bundle.folder().iterdir():
+        content = path.read_bytes()
+        for secret in secrets:
+            assert len(secret) < 4 or secret.encode() not in content, f"{secret} in {path.name}"
+
+
+# ------------------------------------------------------------------ older and tampered ones
+
+
+def test_a_bundle_of_the_first_schema_is_read(folder: Path) -> None:
+    path = folder / bundle.MANIFEST
+    manifest = json.loads(path.read_text())
+    for key in bundle._ADDED[2]:
+        del manifest[key]
+    (folder / bundle.CARD).unlink()
+    del manifest["files"][bundle.CARD]
+    path.write_text(json.dumps(manifest | {"schema": 1}))
+    kept = bundle.read(folder)
+    assert (kept.schema, kept.picture, kept.model) == (bundle.SCHEMA, None, "small")
+
+
+def test_a_file_that_nobody_lists_is_refused(folder: Path) -> None:
+    (folder / ".DS_Store").write_bytes(b"finder")
+    bundle.read(folder)
+    (folder / "extra.bin").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"holds extra\.bin, which its vertebra\.json doesn't list"):
+        bundle.read(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.pkl", "weights.PTH", "run.py"])
+def test_a_file_that_runs_code_is_refused_even_if_it_is_listed(folder: Path, name: str) -> None:
+    content = pickle.dumps(print)
+    (folder / name).write_bytes(content)
+    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    change(folder, files={**files, name: record})
+    with pytest.raises(BundleError, match="runs code"):
+        bundle.read(folder)
+
+
+def relist(folder: Path, name: str) -> None:
+    """Put the true size and hash of a changed file into the manifest, as whoever tampers would."""
+    content = (folder / name).read_bytes()
+    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    change(
+        folder, files={**files, name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}}
+    )
+
+
+def test_a_pickle_in_the_reference_is_not_run(folder: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(folder.parent / "ran"),)
+
+    np.savez(folder / "reference.npz", logits=np.array([Bomb()], dtype=object))
+    relist(folder, "reference.npz")
+    with pytest.raises(BundleError, match="can't be read"):
+        bundle.read(folder).reference_pair(1)
+    assert not (folder.parent / "ran").exists()
+
+
+def test_a_reference_that_unpacks_to_more_than_logits_is_refused(folder: Path) -> None:
+    np.savez_compressed(folder / "reference.npz", logits=np.zeros((2, 1_000_000), np.float32))
+    relist(folder, "reference.npz")
+    with pytest.raises(BundleError, match="unpacks to"):
+        bundle.read(folder).reference_pair(1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_classes": 2**40}, {"input_size": 0}, {"in_channels": -3},
+        {"reference": {"seed": 0, "batch_size": 2**30}}, {"reference": {"seed": -1, "batch_size": 2}},
+    ],
+)  # fmt: skip
+def test_sizes_that_no_network_has_are_refused(folder: Path, values: dict[str, Any]) -> None:
+    change(folder, **values)
+    with pytest.raises(BundleError):
+        bundle.read(folder)
+
+
+def test_a_linked_or_huge_manifest_is_refused(folder: Path) -> None:
+    path = folder / bundle.MANIFEST
+    path.rename(folder.parent / "theirs.json")
+    path.symlink_to(folder.parent / "theirs.json")
+    with pytest.raises(BundleError, match="a link, or too large"):
+        bundle.read(folder)
+    path.unlink()
+    path.write_text(" " * (2**24 + 1))
+    with pytest.raises(BundleError, match="a link, or too large"):
+        bundle.read(folder)
+
+
+def test_parameters_outside_the_folder_are_not_loaded(tmp_path: Path) -> None:
+    """A graph may name another file for its parameters; the runtime that opens it stays in the folder."""
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    (tmp_path / "secret").write_bytes(np.arange(3, dtype=np.float32).tobytes())
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "../secret"), ("offset", "0"), ("length", "12")):
+        tensor.external_data.add(key=key, value=value)
+    shape = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("x", "y")]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", shape[:1], shape[1:], [tensor]
+    )
+    (tmp_path / "net").mkdir()
+    path = tmp_path / "net" / "model.onnx"
+    path.write_bytes(
+        helper.make_model(
+            graph, ir_version=9, opset_imports=[onnx.helper.make_opsetid("", 18)]
+        ).SerializeToString()
+    )
+    with pytest.raises(Exception, match=r"(?i)external data|escapes|outside"):
+        onnxruntime.InferenceSession(str(path))
+
+
+# ------------------------------------------------------------------ zipped
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "unpacked"
+
+
+def zipped(folder: Path, top: str = "", **more: bytes) -> Path:
+    path = folder.parent / "small.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, top + file.name)
+        for name, content in more.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("top", ["", "small/"])
+def test_a_zipped_bundle_is_read_and_unpacked_once(folder: Path, cache: Path, top: str) -> None:
+    path = zipped(folder, top)
+    kept = bundle.read(path)
+    assert (kept.model, kept.network.read_bytes()) == ("small", b"graph")
+    assert bundle.read(str(path)).folder == kept.folder
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "sub/evil", "C:\\evil", "evil.bin"])
+def test_an_archive_with_other_files_is_refused_and_nothing_is_left(
+    folder: Path, cache: Path, name: str
+) -> None:
+    path = zipped(folder, **{name: b"x"})
+    with pytest.raises(BundleError, match=r"not a file of its Bundle|doesn't list"):
+        bundle.read(path)
+    assert list(cache.iterdir()) == []
+    assert not (folder.parent / "evil").exists()
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused(folder: Path, cache: Path) -> None:
+    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    change(folder, files={**files, "zeros.bin": {"sha256": "0" * 64, "bytes": 2**28}})
+    path = zipped(folder, **{"zeros.bin": bytes(2**28)})
+    assert path.stat().st_size < 2**20
+    with pytest.raises(BundleError, match=r"would unpack to .* bytes"):
+        bundle.read(path)
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+def test_an_archive_whose_contents_are_other_than_listed_is_refused(folder: Path, cache: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"other")  # of the same size
+    with pytest.raises(BundleError, match=r"model\.onnx was changed"):
+        bundle.read(zipped(folder))
+    (folder / "model.onnx").write_bytes(b"longer than listed")
+    with pytest.raises(BundleError, match="18 bytes; 5 are listed"):
+        bundle.read(zipped(folder))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_link_in_an_archive_is_refused(folder: Path, cache: Path) -> None:
+    (folder / "model.onnx").unlink()
+    path = zipped(folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        link = zipfile.ZipInfo("model.onnx")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/")
+    with pytest.raises(BundleError, match="as a link"):
+        bundle.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", b"text"])
+def test_what_is_no_archive_is_told_so(tmp_path: Path, cache: Path, content: bytes) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(BundleError, match="can't be unpacked"):
+        bundle.read(tmp_path / "x.zip")
+
+
+def test_an_archive_without_a_bundle_is_told_so(tmp_path: Path, cache: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("holiday.jpg", b"sea")
+    with pytest.raises(BundleError, match=r"not one vertebra\.json"):
+        bundle.read(tmp_path / "x.zip")
+
+
+# ------------------------------------------------------------------ vertebra show
+
+
+def show(*arguments: Any) -> Any:
+    from click.testing import CliRunner
+
+    from vertebra import cli
+
+    return CliRunner().invoke(cli.cli, ["show", *map(str, arguments)])
+
+
+def test_show_prints_a_bundle(tmp_path: Path) -> None:
+    kept = write_with(CARD, tmp_path / "small")
+    bundle.write_rows(kept, [ROW])
+    text = show(kept.folder)
+    assert text.exit_code == 0, text.output
+    for told in ("# small", "small.pth", "model.onnx.data", "weight_bytes"):
+        assert told in text.stdout
+    [told] = json.loads(show(kept.folder, "--json").stdout)
+    assert (told["model"], told["files"], told["preprocess"]["resize"]) == ("small", kept.files, 9)
+    assert told["rows"][0]["value"] == 4096
+
+
+def test_show_names_what_was_changed(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"grapf")
+    done = show(folder)
+    assert done.exit_code != 0
+    assert "model.onnx was changed" in str(done.exception)
+
+
+def test_show_prints_no_commands_to_the_terminal(tmp_path: Path) -> None:
+    kept = write(tmp_path / "small", model="a\x1b[31mb")
+    done = show(kept.folder)
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.stdout

@@ -11,7 +11,7 @@ import pytest
 from vertebra import citations, rows
 from vertebra.measurements import Table
 
-_TEXT = (Path(citations.__file__).parent / "rows" / "paddleclas.csv").read_text(encoding="utf-8")
+_TEXT = (Path(rows.__file__).with_name("paddleclas.csv")).read_text(encoding="utf-8")
 PRINTED = list(csv.DictReader(_TEXT.splitlines()))
 ROWS = citations.paddleclas()
 

@@ -43,6 +43,12 @@ def told(found: data.Dataset) -> list[tuple[str, int, int]]:
     return [(sample.name, sample.label, shade(sample)) for sample in found]
 
 
+def test_the_official_archives_have_the_digests_that_torchvision_knows():
+    known = pytest.importorskip("torchvision.datasets.imagenet").ARCHIVE_META
+    for name, (split, _, digest) in imagenet.ARCHIVES.items():
+        assert known[split] == (name, digest)
+
+
 # ------------------------------------------------------------------ class folders
 
 

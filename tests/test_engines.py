@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vertebra import bundle, engines, parity
 from vertebra.bundle import Bundle
-from vertebra.engines import Session, Settings, Subject
+from vertebra.engines import Session, Settings, Subject, eager
 from vertebra.errors import (
     BundleError,
     InvalidInputError,
@@ -28,8 +29,22 @@ from vertebra.exporting import export
 
 SIZE = 40
 BUILDER = Subject("small", builder="small_networks:small_net", arguments={"num_classes": 10, "seed": 3})
-REAL = [name for name in engines.ENGINES if name != "null"]
-READ_BUNDLES = [name for name in REAL if engines.find(name).reads == "bundle"]
+#: What the extra "test" installs; the others are tested where they happen to be installed.
+TEST_EXTRA = (
+    "null", "eager", "compile", "aotinductor", "onnxruntime", "openvino", "ncnn", "mnn",
+)  # fmt: skip
+#: Each load or export of these compiles C++.
+COMPILED = ("compile", "aotinductor")
+HERE = [
+    pytest.param(name, marks=pytest.mark.slow) if name in COMPILED else name
+    for name in engines.ENGINES
+    if engines.missing(name) is None
+]
+REAL = [name for name in HERE if name != "null"]
+READ_BUNDLES = [name for name in engines.ENGINES if engines.find(name).reads == "bundle"]
+READ_HERE = [name for name in READ_BUNDLES if name not in COMPILED and engines.missing(name) is None]
+#: Whose Bundles take one batch size only.
+ONE_BATCH = ("litert", "executorch")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,18 +59,32 @@ def small(tmp_path_factory: pytest.TempPathFactory, _networks_importable: None) 
     return export(BUILDER, tmp_path_factory.mktemp("bundles") / "small", input_size=SIZE)
 
 
+#: What these runtimes don't tell of themselves.
+SILENT = {"mnn": {"precision"}, "aotinductor": {"precision"}, "litert": {"threads"}}
+
+
 def settings(**changes: Any) -> Settings:
     return Settings(**{"input_size": SIZE, "num_classes": 10, "threads": 1} | changes)
 
 
 def load(name: str, small: Bundle, **changes: Any) -> Session:
-    bundled = engines.find(name).reads == "bundle"
-    return engines.load(
-        name, Subject("small", bundle=str(small.folder)) if bundled else BUILDER, settings(**changes)
-    )
+    asked = settings(**changes)
+    if engines.find(name).reads != "bundle":
+        return engines.load(name, BUILDER, asked)
+    kept = small if "onnx" in engines.find(name).formats else own_bundle(name, small, asked.batch_size)
+    return engines.load(name, Subject("small", bundle=str(kept.folder)), asked)
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+def own_bundle(name: str, small: Bundle, batch_size: int) -> Bundle:
+    """The small network in the engine's own format, made once."""
+    only = batch_size if name in ONE_BATCH else None
+    folder = small.folder.parent / f"{name}-{only}"
+    if not folder.exists():
+        export(BUILDER, folder, input_size=SIZE, engine=name, batch_size=only)
+    return bundle.read(folder)
+
+
+@pytest.mark.parametrize("name", TEST_EXTRA)
 def test_every_engine_of_the_tests_extra_can_run_here(name: str) -> None:
     assert engines.missing(name) is None
 
@@ -78,7 +107,7 @@ def test_wrong_answers_are_caught(name: str, small: Bundle) -> None:
         parity.check_outputs(logits, got)
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", HERE)
 def test_two_prepared_batches_keep_their_own_answers(name: str, small: Bundle) -> None:
     session = load(name, small, batch_size=1)
     images, _ = small.reference_pair(2)
@@ -90,7 +119,7 @@ def test_two_prepared_batches_keep_their_own_answers(name: str, small: Bundle) -
     assert name == "null" or not np.array_equal(before, other)
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", HERE)
 def test_preparing_copies_so_that_the_callers_array_stays_its_own(name: str, small: Bundle) -> None:
     session = load(name, small)
     images, _ = small.reference_pair(1)
@@ -104,8 +133,13 @@ def test_preparing_copies_so_that_the_callers_array_stays_its_own(name: str, sma
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_engine_tells_what_it_really_uses(name: str, threads: int, small: Bundle) -> None:
     effective = load(name, small, threads=threads).effective()
-    assert set(effective) == {"precision", "threads", "streams", "provider", "device", "layout", "version"}
-    assert (effective["precision"], effective["threads"], effective["device"]) == ("float32", threads, "cpu")
+    assert set(effective) >= {"precision", "threads", "streams", "provider", "device", "layout", "version"}
+    asked = {"precision": "float32", "threads": threads, "device": "cpu"}
+    silent = {condition for condition in asked if effective[condition] is None}
+    assert silent <= SILENT.get(name, set())
+    assert {condition: effective[condition] for condition in asked if condition not in silent}.items() <= (
+        asked.items()
+    )
     json.dumps(effective)
 
 
@@ -115,7 +149,7 @@ def test_an_engine_tells_its_version_as_the_installed_package_does(name: str, sm
     assert engines.version(name) in told.replace("-", "+").split("+") or engines.version(name) == told
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(
     "images",
     [
@@ -131,35 +165,47 @@ def test_images_of_another_shape_or_type_are_refused(
         load(name, small).prepare(images)
 
 
-@pytest.mark.parametrize("name", READ_BUNDLES)
+@pytest.mark.parametrize("name", [name for name in READ_HERE if name != "ncnn"])  # its graph is text
 def test_a_broken_network_file_is_named(name: str, small: Bundle, tmp_path: Path) -> None:
-    (tmp_path / bundle.REFERENCE).write_bytes((small.folder / bundle.REFERENCE).read_bytes())
+    format_ = engines.find(name).formats[-1]
+    network = bundle.NETWORKS[format_]
     broken = bundle.write(
         tmp_path / "broken",
-        lambda draft: (draft / bundle.NETWORK).write_bytes(b"no network" * 50) and None,
+        lambda draft: (draft / network).write_bytes(b"no network" * 50) and None,
         model="small",
         logits=np.zeros((2, 10), np.float32),
         reference_seed=0,
         input_size=SIZE,
         in_channels=3,
         versions={},
+        format=format_,
     )
-    with pytest.raises(BundleError, match=bundle.NETWORK):
-        load(name, broken)
+    with pytest.raises(BundleError, match=network):
+        engines.load(name, Subject("small", bundle=str(broken.folder)), settings())
 
 
-@pytest.mark.parametrize("name", READ_BUNDLES)
+@pytest.mark.parametrize("name", [name for name in READ_BUNDLES if engines.missing(name) is None])
 def test_an_engine_that_reads_bundles_refuses_a_builder(name: str) -> None:
     with pytest.raises(InvalidInputError, match="came as a builder"):
         engines.load(name, BUILDER, settings())
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", HERE)
 def test_a_precision_or_device_that_an_engine_lacks_is_refused(name: str, small: Bundle) -> None:
     with pytest.raises(InvalidInputError, match='no precision "int4"'):
         load(name, small, precision="int4")
     with pytest.raises(InvalidInputError, match='no device "abacus"'):
         load(name, small, device="abacus")
+
+
+@pytest.mark.parametrize("name", ["ncnn"] if "ncnn" in READ_HERE else [])
+def test_a_damaged_graph_of_ncnn_is_named(name: str, small: Bundle, tmp_path: Path) -> None:
+    kept = own_bundle(name, small, 1)
+    broken = bundle.copy(kept, tmp_path / "broken")
+    text = broken.network.read_text().replace("Convolution", "Konvolution")
+    broken.network.write_text(text)
+    with pytest.raises(BundleError, match=broken.network.name):
+        engines.load(name, Subject("small", bundle=str(broken.folder)), settings())
 
 
 @pytest.mark.parametrize("name", engines.ENGINES)
@@ -174,10 +220,235 @@ def test_a_missing_runtime_is_told_with_the_line_that_installs_it(
     assert reason.endswith(line)
     assert info.imports[0] in reason
     assert engines.available() == ()
+    subject = BUILDER if info.reads == "builder" else Subject("small", bundle=str(small.folder))
     with pytest.raises(MissingRuntimeError, match=info.imports[0]) as caught:
-        load(name, small)
+        engines.load(name, subject, settings())
     assert caught.value.hint is not None
     assert line in caught.value.hint
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_session_on_the_processor_has_no_device_events_and_no_allocator(name: str, small: Bundle) -> None:
+    session = load(name, small)
+    session.run(small.reference_pair(1)[0])
+    assert (session.device_latency_s(), session.memory()) == (None, {})
+    assert session.compile_s is None or session.compile_s >= 0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_eager_in_half_precision_stays_within_its_limit_and_says_so(precision: str, small: Bundle) -> None:
+    images, logits = small.reference_pair(2)
+    session = load("eager", small, batch_size=2, precision=precision)
+    got = session.run(images)
+    assert session.effective()["precision"] == precision
+    assert got.dtype == np.float32
+    assert parity.LIMITS["float32"] < parity.check_outputs(logits, got, precision)
+
+
+def test_eager_with_channels_last_answers_alike_and_says_so(small: Bundle) -> None:
+    images, logits = small.reference_pair(2)
+    session = load("eager", small, batch_size=2, layout="NHWC")
+    assert session.effective()["layout"] == "NHWC"
+    assert session.prepare(images).is_contiguous(memory_format=torch.channels_last)
+    parity.check_outputs(logits, session.run(images))
+    assert load("eager", small).effective()["layout"] == "NCHW"
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_openvino_runs_as_many_streams_as_asked(streams: int, small: Bundle) -> None:
+    session = load("openvino", small, threads=2, streams=streams)
+    assert session.effective()["streams"] == streams
+    assert (session.compile_s or 0) > 0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_openvino_computes_in_half_precision_or_refuses(precision: str, small: Bundle) -> None:
+    import openvino
+
+    images, logits = small.reference_pair(2)
+    offered = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if {"bfloat16": "BF16", "float16": "FP16"}[precision] not in offered:
+        with pytest.raises(MeasurementError, match=f"float32, though {precision} was asked for"):
+            load("openvino", small, batch_size=2, precision=precision)
+        return
+    session = load("openvino", small, batch_size=2, precision=precision)
+    assert session.effective()["precision"] == precision
+    assert parity.check_outputs(logits, session.run(images), precision) > 1e-5
+
+
+def test_a_provider_that_this_onnx_runtime_lacks_is_told_with_the_line_that_installs_it(
+    small: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for provider in (None, "TensorrtExecutionProvider"):
+        with pytest.raises(MissingRuntimeError, match="ExecutionProvider") as caught:
+            load("onnxruntime", small, device="cuda", provider=provider)
+        assert "pip install onnxruntime-gpu" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("device", "provider"), [("cpu", "CUDAExecutionProvider"), ("cuda", "CPUExecutionProvider")]
+)
+def test_a_provider_of_another_device_is_refused(device: str, provider: str, small: Bundle) -> None:
+    with pytest.raises(InvalidInputError, match=f"{provider} runs on"):
+        load("onnxruntime", small, device=device, provider=provider)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "TensorrtExecutionProvider"])
+def test_onnx_runtime_on_a_card_agrees_with_eager(provider: str, small: Bundle) -> None:
+    images, logits = small.reference_pair(5)
+    session = load("onnxruntime", small, batch_size=5, device="cuda", provider=provider)
+    parity.check_outputs(logits, session.run(images))
+    told = session.effective()
+    assert (told["device"], told["provider"]) == ("cuda", provider)
+
+
+def test_tf32_is_no_precision_of_a_processor(small: Bundle) -> None:
+    with pytest.raises(MeasurementError, match="precision float32, though tf32 was asked for"):
+        load("eager", small, precision="tf32")
+
+
+def test_a_layout_provider_or_streams_that_an_engine_lacks_are_refused(small: Bundle) -> None:
+    with pytest.raises(InvalidInputError, match='no layout "NHWC"'):
+        load("null", small, layout="NHWC")
+    with pytest.raises(InvalidInputError, match='no provider "Abacus"'):
+        load("onnxruntime", small, provider="Abacus")
+    with pytest.raises(InvalidInputError, match="one stream; 2 were asked for"):
+        load("eager", small, streams=2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_card_that_is_not_there_is_told(small: Bundle) -> None:
+    with pytest.raises(MissingRuntimeError, match="no CUDA device"):
+        load("eager", small, device="cuda")
+
+
+class Card:
+    """What torch tells and is told of a card, without one."""
+
+    class Event:
+        now_ms = 0.0
+
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+            self.at_ms: float | None = None
+
+        def record(self) -> None:
+            Card.Event.now_ms += 2.0
+            self.at_ms = Card.Event.now_ms
+
+        def synchronize(self) -> None:
+            assert self.at_ms is not None
+
+        def elapsed_time(self, last: Card.Event) -> float:
+            assert self.at_ms is not None
+            assert last.at_ms is not None
+            return last.at_ms - self.at_ms
+
+
+@pytest.fixture
+def _switches_restored() -> Iterator[None]:
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.benchmark
+    yield
+    matmul.fp32_precision, convolution.fp32_precision, torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.usefixtures("_switches_restored")
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_a_card_is_timed_by_its_own_events_and_rounds_only_where_asked(
+    precision: str, rounding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronised = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: synchronised.append(True))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 30)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 70)
+    monkeypatch.setattr(torch.cuda, "Event", Card.Event)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    asked = settings(device="cuda", precision=precision)
+    session = eager.load(BUILDER, asked)
+    told = session.effective()
+    assert (told["precision"], told["tf32"], told["cudnn_benchmark"]) == (precision, rounding == "tf32", True)
+    assert torch.backends.cudnn.conv.fp32_precision == rounding
+    session.infer(session.prepare(np.zeros(asked.input_shape, np.float32)))
+    assert synchronised == [True]
+    assert session.device_latency_s() == 0.002
+    assert session.memory() == {"allocated": 30, "reserved": 70}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_eager_on_a_card_agrees_with_eager_on_the_processor(
+    precision: str, layout: str, small: Bundle
+) -> None:
+    images, logits = small.reference_pair(5)
+    session = load("eager", small, batch_size=5, device="cuda", precision=precision, layout=layout)
+    got = session.run(images)
+    parity.check_outputs(logits, got, precision)
+    told = session.effective()
+    assert (told["device"], told["precision"], told["layout"]) == ("cuda", precision, layout)
+    assert (session.device_latency_s() or 0) > 0
+    assert 0 < session.memory()["allocated"] <= session.memory()["reserved"]
+
+
+def test_an_engine_that_compiles_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "apt install g++" in str(engines.missing("compile"))
+    with pytest.raises(MissingRuntimeError, match=r"needs a C\+\+ compiler"):
+        engines.load("aotinductor", Subject("small", bundle="nowhere"), settings())
+    assert engines.missing("eager") is None
+
+
+def test_a_bundle_of_another_engine_is_refused_with_those_that_open_it(small: Bundle) -> None:
+    with pytest.raises(InvalidInputError, match='format "onnx", and "mnn" opens mnn') as caught:
+        engines.load("mnn", Subject("small", bundle=str(small.folder)), settings())
+    assert "onnxruntime or openvino" in str(caught.value.hint)
+
+
+def test_a_bundle_of_one_batch_size_refuses_others(tmp_path: Path) -> None:
+    kept = export(BUILDER, tmp_path / "three", input_size=SIZE, engine="onnxruntime", batch_size=3)
+    subject = Subject("small", bundle=str(kept.folder))
+    images, logits = kept.reference_pair(3)
+    parity.check_outputs(logits, engines.load("onnxruntime", subject, settings(batch_size=3)).run(images))
+    with pytest.raises(InvalidInputError, match="batches of 3 only, not of 2"):
+        engines.load("onnxruntime", subject, settings(batch_size=2))
+
+
+TORCH_FREE = [name for name in READ_HERE if "torch" not in engines.find(name).imports]
+
+
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_a_bundle_runs_in_a_process_without_torch(name: str, small: Bundle) -> None:
+    kept = small if "onnx" in engines.find(name).formats else own_bundle(name, small, 1)
+    code = (
+        "import sys; from vertebra import bundle, engines, parity\n"
+        f"kept = bundle.read({str(kept.folder)!r}); images, logits = kept.reference_pair(1)\n"
+        f"asked = engines.Settings.from_json({settings().to_json()!r})\n"
+        f"session = engines.load({name!r}, engines.Subject('small', bundle=str(kept.folder)), asked)\n"
+        "print(parity.check_outputs(logits, session.run(images)) < 1e-4, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True False"
+
+
+def test_torchs_compiler_agrees_with_eager_and_tells_its_time(small: Bundle) -> None:
+    images, logits = small.reference_pair(2)
+    session = load("compile", small, batch_size=2)
+    parity.check_outputs(logits, session.run(images))
+    assert (session.compile_s or 0) > 0
+    assert session.effective()["precision"] == "float32"
+
+
+def test_a_network_that_torch_cannot_compile_is_named() -> None:
+    tangled = Subject("tangled", builder="small_networks:tangled_net")
+    with pytest.raises(MeasurementError, match="can't compile tangled"):
+        engines.load("compile", tangled, settings())
 
 
 def test_eager_refuses_to_pass_half_precision_off_as_float32() -> None:
@@ -252,7 +523,9 @@ def test_text_that_is_no_subject_is_refused(text: str) -> None:
         Subject.from_json(text)
 
 
-@pytest.mark.parametrize("name", ["batch_size", "input_size", "in_channels", "num_classes", "threads"])
+@pytest.mark.parametrize(
+    "name", ["batch_size", "input_size", "in_channels", "num_classes", "threads", "streams"]
+)
 def test_settings_below_one_are_refused(name: str) -> None:
     with pytest.raises(InvalidInputError, match=f"{name} is 0"):
         settings(**{name: 0})

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -402,6 +403,60 @@ def test_fashion_mnist_is_evaluated_from_its_package():
     recalls = {one.index: one.recall for one in found.classes()}
     assert min(recalls, key=recalls.__getitem__) == 6
     assert recalls[1] > 0.85
+
+
+def fitted_network(path: Path, train: data.Dataset) -> str:
+    """A convolution with random kernels, and on top of it what least squares fit to 4,000 pictures: an ONNX
+    file of 28 × 28 pixels and ten classes."""
+    onnx = pytest.importorskip("onnx")
+    import onnxruntime
+
+    def network(out: str, *more: Any) -> bytes:
+        nodes = [
+            onnx.helper.make_node("Conv", ["pixels", "kernels"], ["seen"], strides=[3, 3]),
+            onnx.helper.make_node("Relu", ["seen"], ["felt"]),
+            onnx.helper.make_node("Flatten", ["felt"], ["features"]),
+            onnx.helper.make_node("Gemm", ["features", "weight", "bias"], ["logits"]),
+        ]
+        value, number = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+        graph = onnx.helper.make_graph(
+            nodes[: 4 if more else 3], "fashion", [value("pixels", number, ["n", 3, 28, 28])],
+            [value(out, number, ["n", 10 if more else 1024])],
+            [onnx.numpy_helper.from_array(array, name) for array, name in [(kernels, "kernels"), *more]],
+        )  # fmt: skip
+        version = [onnx.helper.make_opsetid("", 17)]
+        made: bytes = onnx.helper.make_model(graph, opset_imports=version, ir_version=9).SerializeToString()
+        return made
+
+    random = np.random.default_rng(0)
+    kernels = np.repeat(random.normal(size=(16, 1, 5, 5)), 3, axis=1).astype(np.float32) / 3
+    samples = list(train.first(4_000))
+    images = np.stack([sample.source.transpose(2, 0, 1) for sample in samples]).astype(np.float32) / 255
+    session = onnxruntime.InferenceSession(network("features"), providers=["CPUExecutionProvider"])
+    (features,) = session.run(None, {"pixels": images})
+    features = np.c_[features, np.ones(len(features))].astype(np.float64)
+    wanted = np.eye(10)[[sample.label for sample in samples]]
+    fit = np.linalg.solve(features.T @ features + 30 * np.eye(features.shape[1]), features.T @ wanted)
+    fit = fit.astype(np.float32)
+    path.write_bytes(network("logits", (fit[:-1], "weight"), (fit[-1], "bias")))
+    return f"onnx:{path}"
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
+def test_fashion_mnist_is_evaluated_by_the_command_with_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    name = fitted_network(tmp_path / "fashion.onnx", data.open(FASHION, split="train"))
+    record = Preprocess((28, 28), (28, 28), "bilinear", mean=(0,) * 3, std=(1,) * 3)
+    (tmp_path / "record.json").write_text(record.to_json())
+    table = tmp_path / "t.sqlite"
+    arguments = ["eval", name, str(FASHION), "--preprocess", str(tmp_path / "record.json"), "--json"]
+    done = CliRunner().invoke(cli, [*arguments, "--batch-size", "250", "--table", str(table)])
+    assert done.exit_code == 0, done.output
+    told = {row["metric"]: row for row in json.loads(done.stdout)}
+    assert (told["top1"]["samples"], told["top1"]["split"]) == (10_000, "test")
+    assert 0.78 < told["top1"]["value"] < 0.9 < told["top5"]["value"]
+    assert told["top1"]["low"] < told["top1"]["value"] < told["top1"]["high"]
+    assert {row.metric for row in vertebra.Table(table).rows()} == set(told)
 
 
 PROGRAM = """

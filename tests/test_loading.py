@@ -358,6 +358,30 @@ def test_probabilities_of_an_onnx_file_are_not_taken_for_logits(tmp_path):
         np.testing.assert_allclose(probabilities(loaded.logits(images)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_onnx_file_that_ends_in_a_pool_answers_with_its_classes(tmp_path, engine):
+    import onnx
+
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    weight = np.random.default_rng(2).normal(size=(4, 3, 1, 1)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["scores"]),
+            helper.make_node("GlobalAveragePool", ["scores"], ["pooled"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", number, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("pooled", number, ["n", 4, 1, 1])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save_model(network, tmp_path / "pool.onnx")
+    images = np.random.default_rng(3).normal(size=(2, 3, 16, 16)).astype(np.float32)
+    with loading.load(f"onnx:{tmp_path / 'pool.onnx'}", engine=engine, batch_size=2) as loaded:
+        expected = images.mean((2, 3)) @ weight[:, :, 0, 0].T
+        np.testing.assert_allclose(loaded.logits(images), expected, atol=1e-5)
+
+
 def test_an_onnx_file_of_fixed_batches_takes_no_others(tmp_path):
     name = onnx_file(tmp_path / "net.onnx", batch=2)
     loading.load(name, batch_size=2).close()

@@ -209,6 +209,32 @@ def test_what_cannot_be_read_keeps_its_place_among_the_others(folder):
         assert told["cut.jpg"].startswith("damaged JPEG")
 
 
+def test_where_no_picture_is_there_no_network_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("weights were about to be loaded"))
+    given_ = [str(tmp_path / "no.jpg"), tmp_path / "nor.png", f"{tmp_path}/*.webp"]
+    found = vertebra.predict(*given_, model="squeezenet1_1")
+    assert [one.source for one in found] == [str(one) for one in given_]
+    assert [one.error for one in found] == [
+        "can't be read: No such file or directory.",
+        "can't be read: No such file or directory.",
+        "no file matches the pattern.",
+    ]
+
+
+@pytest.mark.parametrize(("upright", "above"), [(True, "red"), (False, "blue")])
+def test_a_photograph_of_a_phone_is_turned_upright_unless_asked_otherwise(upright, above):
+    pixels = np.full((80, 80, 3), COLOURS["blue"], np.uint8)
+    pixels[40:] = COLOURS["red"]
+    exif = Image.Exif()
+    exif[0x0112] = 3  # stored upside down
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", exif=exif)
+    loaded = colours()
+    assert not loaded.preprocess.apply_orientation
+    [seen] = prediction.predict([stream.getvalue()], loaded, pictures=True, upright=upright)
+    assert tuple(seen.picture[0, 0]) == COLOURS[above]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read_is_told(folder):
     (folder / "a").chmod(0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
-from vertebra.preprocess import Preprocess, preprocess, preprocess_many, protocols
+from vertebra.preprocess import Preprocess, preprocess, preprocess_many, protocols, scans
 from vertebra.preprocess.resize import resize
 
 PHOTOGRAPHS = [
@@ -230,6 +230,21 @@ def test_any_crop_of_any_resize_equals_pillows(height, width, resized, seed, dat
     assert np.abs(quick - expected).mean() <= 8
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(320, 400), (640, 800), (96, 120)])
+def test_drawings_whose_sums_lie_where_rounding_turns_equal_pillows(size, interpolation):
+    y, x = np.mgrid[: size[0], : size[1]]
+    grids = [(x + y) % 2, (x // 2 + y // 3) % 2, x % 4 // 2]  # halves, thirds and quarters of their steps
+    for low, high in ((0, 1), (254, 255), (0, 255)):
+        pixels = (np.stack(grids, axis=2) * (high - low) + low).astype(np.uint8)
+        resized = (size[0] * 4 // 5, size[1] // 2)
+        whole = Image.fromarray(pixels).resize((resized[1], size[0]), Image.Resampling[interpolation.upper()])
+        expected = np.asarray(whole.resize(resized[::-1], Image.Resampling[interpolation.upper()]))
+        found = resize(pixels, resized, (3, 5, resized[0] - 7, resized[1] - 9), interpolation)
+        expected = expected[3 : 3 + found.shape[0], 5 : 5 + found.shape[1]].astype(int)
+        assert np.abs(found - expected).max() <= (1 if interpolation == "lanczos" else 0)
+
+
 @given(height=SIDES, width=SIDES, resized=st.tuples(SIDES, SIDES), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
 def test_any_resize_equals_opencvs(height, width, resized, seed):
@@ -376,6 +391,57 @@ def test_scaled_decoding_shows_the_same_picture_whatever_its_orientation(orienta
     scaled = dataclasses.replace(record, decode="scaled")
     difference = levels(preprocess(data, scaled), record) - levels(preprocess(data, record), record)
     assert np.abs(difference).max() < 4
+
+
+def progressive(height: int, width: int, **options) -> bytes:
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 40 + y / 90), np.sin(y / 25), np.cos((x - y) / 60)]
+    noise = np.random.default_rng(0).normal(0, 12, (height, width, 3))
+    pixels = (127 + 90 * np.stack(waves, axis=2) + noise).clip(0, 255).astype(np.uint8)
+    return jpeg(pixels, progressive=True, **options)
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2"])
+def test_an_eighth_of_a_progressive_jpeg_needs_only_its_first_scans(subsampling):
+    simplejpeg = pytest.importorskip("simplejpeg")
+    data = progressive(1200, 1600, subsampling=subsampling)
+    light = scans.thinned(data, 8)
+    assert len(light) < len(data) / 2
+    whole, part = (simplejpeg.decode_jpeg(one, min_height=150, min_width=200) for one in (data, light))
+    assert whole.shape == (150, 200, 3)
+    np.testing.assert_array_equal(whole, part)
+
+
+@pytest.mark.parametrize(("divisor", "subsampling"), [(4, "4:4:4"), (4, "4:2:0"), (8, "4:2:0")])
+def test_a_smaller_progressive_jpeg_is_a_grey_level_off_without_its_last_bits(divisor, subsampling):
+    simplejpeg = pytest.importorskip("simplejpeg")
+    data = progressive(1200, 1600, subsampling=subsampling)
+    light = scans.thinned(data, divisor)
+    assert len(scans.thinned(data, 8)) <= len(light) < len(data)
+    least = {"min_height": 1200 // divisor, "min_width": 1600 // divisor}
+    whole, part = (simplejpeg.decode_jpeg(one, **least) for one in (data, light))
+    assert 0 < np.abs(whole.astype(int) - part).mean() < 2
+
+
+def test_scans_are_left_out_of_whole_progressive_jpegs_only():
+    data = progressive(300, 400)
+    baseline = jpeg(picture(300, 400))
+    assert scans.thinned(baseline, 8) is baseline
+    assert scans.thinned(data, 2) is data
+    for length in range(2, len(data), 997):
+        cut = data[:length]
+        assert scans.thinned(cut, 8) is cut
+    assert scans.thinned(data + b"behind it", 8) == scans.thinned(data, 8)
+
+
+def test_a_progressive_jpeg_that_is_cut_is_refused_in_scaled_mode_too():
+    data = progressive(1200, 1600)
+    record = dataclasses.replace(protocols.torchvision(), resize=(150, 200), input_size=(150, 150))
+    record = dataclasses.replace(record, decode="scaled")
+    assert preprocess(data, record).shape == (3, 150, 150)
+    for length in (len(data) // 3, len(data) - 2):
+        with pytest.raises(ImageError, match="damaged JPEG"):
+            preprocess(data[:length], record)
 
 
 # ------------------------------------------------------------------ many

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vertebra import profiler, rows, zoo
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.profiler import historic
+from vertebra.profiler import trace as tracing
+from vertebra.profiler.shapes import KNOWN
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = runpy.run_path(str(ROOT / "tools" / "profiles.py"))
@@ -356,14 +358,84 @@ def test_a_path_that_depends_on_values_is_refused_and_explained() -> None:
     assert "depends on the values" in (caught.value.hint or "")
 
 
-def test_a_builder_that_looks_into_its_weights_is_refused_and_explained() -> None:
+def test_a_builder_that_looks_into_tensors_of_its_own_is_counted_all_the_same() -> None:
     def build() -> nn.Module:
         return nn.Conv2d(3, int(torch.ones(4).sum()), 1)
+
+    assert profiler.profile(build, model="tiny", input_size=8) == profile_of(build(), 8)
+
+
+def test_a_builder_that_fails_is_refused_and_explained() -> None:
+    def build() -> nn.Module:
+        return nn.Conv2d(3, int("four"), 1)
 
     with pytest.raises(MeasurementError, match="Can't make tiny") as caught:
         profiler.profile(build, model="tiny", input_size=8)
     assert "build it first" in (caught.value.hint or "")
-    assert profile_of(build(), 8).params == 16
+
+
+# --- shapes told at once
+
+
+def _meta(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta")
+
+
+IMAGES, TOKENS, PLAIN = _meta(1, 6, 8, 8), _meta(1, 9, 16), _meta(5, 7)
+ARGUMENTS: dict[str, tuple[object, ...]] = {
+    "add": (IMAGES, _meta(1, 6, 1, 1)),
+    "sub": (_meta(1, 6, 1, 1), IMAGES),
+    "mul": (IMAGES, 2.0),
+    "div": (IMAGES, IMAGES),
+    "addmm": (_meta(3), PLAIN, _meta(7, 3)),
+    "mm": (PLAIN, _meta(7, 3)),
+    "bmm": (_meta(2, 5, 7), _meta(2, 7, 3)),
+    "convolution": (IMAGES, _meta(9, 2, 3, 3), None, [2, 1], [1, 2], [2, 1], False, [0, 0], 3),
+    "native_batch_norm": (IMAGES, _meta(6), _meta(6), _meta(6), _meta(6), False, 0.1, 1e-5),
+    "native_group_norm": (IMAGES, _meta(6), _meta(6), 1, 6, 64, 2, 1e-5),
+    "native_layer_norm": (TOKENS, [16], _meta(16), _meta(16), 1e-5),
+    "upsample_bilinear2d": (IMAGES, [16, 12], False),
+    "upsample_bicubic2d": (IMAGES, [16, 12], False),
+    "upsample_nearest2d": (IMAGES, [16, 12]),
+    "_softmax": (TOKENS, -1, False),
+    "_safe_softmax": (TOKENS, -1),
+}
+
+
+@pytest.mark.parametrize("packet", KNOWN, ids=lambda packet: packet.__name__)
+def test_a_shape_that_is_told_at_once_is_torchs_own(packet: object) -> None:
+    arguments = ARGUMENTS.get(packet.__name__, (IMAGES,))
+    told = KNOWN[packet](*arguments)
+    given = packet(*arguments)
+    first_told, first_given = (one[0] if isinstance(one, tuple) else one for one in (told, given))
+    assert (first_told.shape, first_told.dtype) == (first_given.shape, first_given.dtype)
+    assert first_told.is_meta
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["alexnet", "torchvision:mobilenet_v3_small", "timm:vit_tiny_patch16_224", "timm:edgenext_xx_small"],
+)
+def test_counts_are_the_same_without_the_shortcuts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = zoo.find(name)
+    quick = TOOL["profile_native"](entry)
+    monkeypatch.setattr(tracing, "KNOWN", {})
+    slow = TOOL["profile_native"](entry)
+    assert (quick.totals(), quick.stages) == (slow.totals(), slow.stages)
+
+
+# --- the convention of published counts
+
+
+def test_fvcores_rule_adds_norms_and_pools() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.LayerNorm(4),
+    )  # fmt: skip
+    profile = profile_of(network, 5)
+    # 12 weights at 25 places; 2 for 100 elements of a batch norm, 5 of a group norm, 1 of the pool; 5 x 4
+    assert profile.macs == 300
+    assert profile.macs_fvcore == 300 + 200 + 500 + 100 + 20
 
 
 def test_no_weights_are_made() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vertebra.errors import InvalidInputError, UnknownNameError
@@ -109,3 +111,38 @@ def test_an_objective_without_direction_or_rows_is_refused():
         pick(candidates(SMALL), objective="top5")
     with pytest.raises(UnknownNameError, match="top9"):
         pick(candidates(SMALL), objective="top9")
+
+
+def doubted(rows: list[Measurement], reason: str = "no interval") -> list[Measurement]:
+    return [replace(row, grade="C", grade_reasons=(reason,)) if row.metric == "latency" else row
+            for row in rows]  # fmt: skip
+
+
+def test_a_network_for_which_a_figure_of_grade_c_speaks_is_not_chosen_and_the_defect_is_told():
+    rows = candidates(SMALL, doubted(LARGE, "two modes 20 % apart"))
+    picked = pick(rows, [Limit("latency", 1.0)])
+    assert picked.choice.model == "small"
+    (excluded,) = picked.excluded
+    assert excluded.reasons == ("latency is graded C: two modes 20 % apart",)
+    assert not excluded.borderline
+
+
+def test_grade_c_is_taken_where_that_is_asked_for():
+    rows = candidates(SMALL, doubted(LARGE))
+    assert pick(rows, [Limit("latency", 1.0)], least_grade="C").choice.model == "large"
+
+
+def test_a_figure_that_nobody_asked_for_may_have_any_grade():
+    assert pick(candidates(SMALL, doubted(LARGE))).choice.model == "large"
+
+
+def test_where_every_figure_is_of_grade_c_nothing_is_chosen():
+    picked = pick(candidates(doubted(SMALL), doubted(LARGE)), [Limit("latency", 1.0)])
+    assert picked.choice is None
+    assert {item.row.model for item in picked.excluded} == {"small", "large"}
+
+
+def test_what_breaks_a_limit_anyway_needs_no_second_reason():
+    picked = pick(candidates(SMALL, doubted(LARGE)), [Limit("latency", 0.05)])
+    (excluded,) = picked.excluded
+    assert excluded.reasons == ("latency 100 ms, limit 50.0 ms",)

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import math
 import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vertebra.benchmarking import statistics
+from vertebra.benchmarking.blocks import Block, Surroundings, pack, unpack
+
+_SCRIPT = Path(__file__).parent.parent / "benchmarks" / "false_alarms.py"
+
+
+def _load(script: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+false_alarms = _load(_SCRIPT)
 
 
 def chance_that_the_interval_misses(count: int, rank: int) -> Fraction:
@@ -112,3 +134,285 @@ def test_outliers_are_counted_by_tukeys_fences() -> None:
     # With three more the quartiles are 12 and 18: inner fences at 3 and 27, outer ones at -6 and 36.
     assert statistics.outliers([*body, 27.0, 40.0, 3.0]) == statistics.Outliers(mild=0, severe=1)
     assert statistics.outliers([*body, 27.5, 40.0, 2.5]) == statistics.Outliers(mild=2, severe=1)
+
+
+# Several processes.
+
+
+def blocks_of(
+    *processes: list[list[float]], first_order: int = 0, step: int = 1, started_s: float = 0.0
+) -> list[Block]:
+    """Blocks from their samples, process after process, one every second."""
+    orders = itertools.count(first_order, step)
+    return [
+        Block(process=number, order=order, started_s=started_s + order, latencies=tuple(samples))
+        for number, process in enumerate(processes)
+        for samples, order in zip(process, orders, strict=False)
+    ]
+
+
+def test_the_median_is_that_of_the_processes_medians() -> None:
+    found = statistics.process_interval([[1.0] * 100, [2.0] * 10, [9.0] * 10])
+    assert found.median == 2.0  # and not 1.0, which most samples are
+
+
+def test_the_interval_over_processes_spans_what_few_processes_say() -> None:
+    found = statistics.process_interval([[1.0] * 50, [1.02] * 50, [1.05] * 50])
+    assert (found.low, found.high) == (1.0, 1.05)
+
+
+def test_one_process_has_the_interval_of_its_samples() -> None:
+    samples = [float(number) for number in range(64)]
+    assert statistics.process_interval([samples]) == statistics.median_interval(samples)
+
+
+def test_the_short_way_to_a_bootstrap_agrees_with_the_plain_one() -> None:
+    generator = np.random.default_rng(5)
+    processes = [list(generator.lognormal(0.01 * number, 0.1, 101)) for number in range(4)]
+    medians = []
+    for _ in range(2000):
+        drawn = [generator.choice(processes[chosen], 101) for chosen in generator.integers(4, size=4)]
+        medians.append(np.median([np.median(samples) for samples in drawn]))
+    low, high = np.quantile(medians, [0.025, 0.975])
+    found = statistics.process_interval(processes)
+    assert found.low == pytest.approx(low, rel=0.004)
+    assert found.high == pytest.approx(high, rel=0.004)
+
+
+def test_blocks_that_differ_widen_the_interval_that_their_samples_alone_would_give() -> None:
+    generator = random.Random(6)
+    process = [[10 * level + generator.random() / 100 for _ in range(50)]
+               for level in (1.0, 1.1, 0.9, 1.05, 0.95, 1.0, 1.08, 0.92)]  # fmt: skip
+    by_samples = statistics.median_interval([one for block in process for one in block])
+    by_blocks = statistics.interval(blocks_of(process))
+    assert by_blocks.median == by_samples.median
+    assert by_blocks.half_width > 2 * by_samples.half_width
+
+
+def test_the_variance_is_split_into_between_and_within_processes() -> None:
+    alike = statistics.spread([[0.99, 1.0, 1.01]] * 3)
+    assert alike.between == 0.0
+    assert alike.within == pytest.approx(1.4826 * 0.01)
+    apart = statistics.spread([[0.9] * 9, [1.0] * 9, [1.1] * 9])
+    assert apart.between == pytest.approx(0.1)
+    assert apart.within == 0.0
+    assert statistics.spread([[1.0, 2.0]]).between is None
+
+
+def test_disagreement_is_from_the_fastest_to_the_slowest_process() -> None:
+    assert statistics.disagreement([[1.0], [1.02], [1.1]]) == pytest.approx(0.1)
+    assert statistics.disagreement([[1.0, 5.0]]) == 0.0
+
+
+# The shape of samples.
+
+
+def test_two_heaps_are_told_with_their_distance_and_the_share_of_the_slower() -> None:
+    generator = random.Random(7)
+    samples = [generator.gauss(1.0, 0.01) for _ in range(140)] + [
+        generator.gauss(1.2, 0.01) for _ in range(60)
+    ]
+    generator.shuffle(samples)
+    found = statistics.modes(samples)
+    assert found is not None
+    assert found.ratio == pytest.approx(1.2, rel=0.01)
+    assert found.share == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize("count", [64, 300, 3000])
+def test_one_heap_with_a_long_tail_is_one_mode(count: int) -> None:
+    generator = random.Random(8)
+    for _ in range(10):
+        assert statistics.modes([generator.lognormvariate(0, 0.3) for _ in range(count)]) is None
+
+
+def test_of_uniform_samples_the_hardest_to_tell_hardly_any_are_called_two_modes() -> None:
+    generator = random.Random(9)
+    called = sum(statistics.modes([generator.random() for _ in range(128)]) is not None for _ in range(200))
+    assert called <= 8
+
+
+def test_outliers_and_modes_close_to_each_other_are_no_second_mode() -> None:
+    generator = random.Random(10)
+    body = [generator.gauss(1.0, 0.01) for _ in range(190)]
+    assert statistics.modes(body + [3.0 + generator.random() for _ in range(10)]) is None
+    assert statistics.modes([1.0] * 100 + [1.01] * 100) is None
+    assert statistics.modes([2.0] * 100) is None
+
+
+def test_drift_is_that_which_most_processes_show() -> None:
+    ramp = [[1.0 + 0.001 * (10 * block + place) for place in range(10)] for block in range(8)]
+    flat = [[1.0, 1.001] * 5 for _ in range(8)]
+    assert statistics.drift_of_blocks(blocks_of(ramp, ramp, flat)) == pytest.approx(0.04 / 1.0195)
+    assert statistics.drift_of_blocks(blocks_of(ramp, flat, flat)) == 0.0
+
+
+# Two cases.
+
+
+def interleaved(
+    ratio: float, levels: Sequence[float], *, offset: float = 0.0
+) -> tuple[list[Block], list[Block]]:
+    """Two cases, a block of each in turn, eight of each in every process; `levels` is the machine's in each.
+
+    `offset` sets the second's processes apart from each other.
+    """
+    first, second = [], []
+    for process, level in enumerate(levels):
+        for place in range(16):
+            order = 16 * process + place
+            is_second = place % 2
+            factor = (ratio * (1 + offset * (process - 1))) if is_second else 1.0
+            block = Block(
+                process=process, order=order, started_s=0.25 * order,
+                latencies=tuple(level * factor * (1 + 0.001 * sample) for sample in range(5)),
+            )  # fmt: skip
+            (second if is_second else first).append(block)
+    return first, second
+
+
+def test_a_machine_that_is_slower_in_one_round_changes_nothing() -> None:
+    found = statistics.compare(*interleaved(1.04, [0.01, 0.013, 0.009]))
+    assert found.paired
+    assert found.ratio == pytest.approx(1.04)
+    assert found.tells_apart
+    assert 1.02 < found.low < 1.04 < found.high < 1.06
+
+
+def test_a_drift_that_both_share_is_not_taken_for_a_difference() -> None:
+    first, second = interleaved(1.0, [0.01] * 3)
+    drifting = [
+        [replace(block, latencies=tuple(one * (1 + 0.002 * block.order) for one in block.latencies))
+         for block in case] for case in (first, second)
+    ]  # fmt: skip
+    found = statistics.compare(*drifting)
+    assert found.ratio == pytest.approx(1.0, abs=0.0005)
+    assert not found.tells_apart
+
+
+def test_the_comparison_is_the_same_the_other_way_round() -> None:
+    first, second = interleaved(1.1, [0.01, 0.012, 0.011], offset=0.01)
+    forth, back = statistics.compare(first, second), statistics.compare(second, first)
+    assert back.ratio == pytest.approx(1 / forth.ratio)
+    assert back.low == pytest.approx(1 / forth.high)
+    assert back.p_value == pytest.approx(forth.p_value)
+
+
+def test_processes_that_disagree_widen_the_interval_however_many_samples_they_have() -> None:
+    calm = statistics.compare(*interleaved(1.04, [0.01] * 3))
+    restless = statistics.compare(*interleaved(1.04, [0.01] * 3, offset=0.03))
+    assert restless.high - restless.low > 3 * (calm.high - calm.low)
+    assert not restless.tells_apart
+
+
+def test_nothing_below_one_percent_or_the_machines_floor_is_told_apart() -> None:
+    pair = interleaved(1.06, [0.01] * 3)
+    assert statistics.compare(*pair).tells_apart
+    assert not statistics.compare(*pair, floor=0.06).tells_apart
+    assert not statistics.compare(*interleaved(1.009, [0.01] * 20)).tells_apart
+
+
+def test_one_process_of_each_tells_only_what_processes_can_not_make() -> None:
+    assert not statistics.compare(*interleaved(1.03, [0.01])).tells_apart
+    assert statistics.compare(*interleaved(1.06, [0.01])).tells_apart
+
+
+def of_another_day(blocks: list[Block]) -> list[Block]:
+    """The same, as its own run would have counted and timed it."""
+    return [replace(block, order=block.order - 1, started_s=block.started_s + 86_400) for block in blocks]
+
+
+def test_blocks_of_two_days_are_not_paired_and_take_a_larger_difference() -> None:
+    first, second = interleaved(1.035, [0.01] * 3)
+    assert statistics.compare(first, second).tells_apart
+    found = statistics.compare(first, of_another_day(second))
+    assert not found.paired
+    assert found.ratio == pytest.approx(1.035)
+    assert found.margin == statistics.LEAST_DIFFERENCE_APART
+    assert not found.tells_apart
+
+
+def test_a_large_difference_between_two_days_is_told() -> None:
+    first, second = interleaved(1.2, [0.01] * 3)
+    assert statistics.compare(first, of_another_day(second)).tells_apart
+
+
+def test_a_canary_that_differed_between_two_days_raises_what_can_be_told() -> None:
+    first, second = interleaved(1.2, [0.01] * 3)
+    then = [replace(block, canary_s=0.010) for block in first]
+    now = [replace(block, canary_s=0.012) for block in of_another_day(second)]
+    found = statistics.compare(then, now)
+    assert found.margin == pytest.approx(0.2)
+    assert not found.tells_apart
+
+
+# How often it is right.
+
+
+def counted(pair: Callable[[int], tuple[list[Block], list[Block]]], comparisons: int) -> tuple[int, int]:
+    """Comparisons that tell the second slower or faster, and those that tell it slower."""
+    found = [statistics.compare(*pair(seed)) for seed in range(comparisons)]
+    return sum(one.tells_apart for one in found), sum(one.tells_apart and one.ratio > 1 for one in found)
+
+
+def test_of_200_equals_on_a_restless_machine_at_most_18_are_told_apart() -> None:
+    told, _ = counted(lambda seed: false_alarms.drawn(seed, 0.0), false_alarms.COMPARISONS)
+    assert told <= false_alarms.MOST_FALSE
+
+
+def test_of_200_that_are_3_percent_apart_at_least_160_are_found() -> None:
+    _, found = counted(lambda seed: false_alarms.drawn(seed, 0.03), false_alarms.COMPARISONS)
+    assert found >= false_alarms.LEAST_FOUND
+
+
+def test_the_interval_holds_the_truth_even_where_processes_differ_more_than_is_expected() -> None:
+    held = 0
+    for seed in range(100):
+        found = statistics.compare(*false_alarms.drawn(seed, 0.0, process_spread=0.01))
+        held += found.low <= 1.0 <= found.high
+    assert held >= 90
+
+
+def test_of_a_few_sleeping_engines_none_is_told_from_itself() -> None:
+    told, _ = counted(lambda seed: false_alarms.slept(seed, 0.0, seconds=0.001, block_s=0.01), 8)
+    assert told <= 1
+
+
+@pytest.mark.slow
+def test_of_200_sleeping_engines_at_most_18_are_told_from_themselves() -> None:
+    told, _ = counted(lambda seed: false_alarms.slept(seed, 0.0), false_alarms.COMPARISONS)
+    assert told <= false_alarms.MOST_FALSE
+
+
+@pytest.mark.slow
+def test_of_200_sleeping_engines_3_percent_apart_at_least_160_are_found() -> None:
+    _, found = counted(lambda seed: false_alarms.slept(seed, 0.03), false_alarms.COMPARISONS)
+    assert found >= false_alarms.LEAST_FOUND
+
+
+# Blocks.
+
+
+def test_packed_blocks_come_back_as_they_were() -> None:
+    seen = Surroundings(wall_s=0.25, others_cpu=0.1, steal=0.0, load=1.5)
+    first, _ = interleaved(1.0, [0.01, 0.02])
+    told = [replace(block, canary_s=0.006, surroundings=seen) for block in first]
+    assert unpack(pack(reversed(told))) == told
+    half = [told[0], replace(told[1], canary_s=None, surroundings=None)]
+    assert unpack(pack(half)) == half
+
+
+def test_samples_without_blocks_are_one_block() -> None:
+    assert unpack({"latency": [1.0, 2.0]}) == [Block(process=0, order=0, started_s=0.0, latencies=(1.0, 2.0))]
+    assert unpack({}) == []
+
+
+def test_what_is_not_known_of_any_block_is_not_stored() -> None:
+    first, _ = interleaved(1.0, [0.01])
+    assert set(pack(first)) == {
+        "latency",
+        "latency.count",
+        "latency.process",
+        "latency.block",
+        "latency.started",
+    }

@@ -6,16 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 import vertebra
-from vertebra import surveying, system
+from vertebra import cli, engines, surveying, system
+from vertebra.benchmarking import Limits
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
-from vertebra.measurements import Table
+from vertebra.measurements import Measurement, Table
+from vertebra.zoo import CLASSICS
 
 LIGHT = ["squeezenet1_1", "alexnet"]
+BRIEF = Limits.quick(seconds=0.3, warm_up_least_s=0.1, least_s=0.1)
 
 
 def test_a_case_for_each_network_on_each_engine():
@@ -26,8 +30,100 @@ def test_a_case_for_each_network_on_each_engine():
     assert {case.threads for case in planned} == {system.default_threads()}
 
 
-def test_without_engines_named_every_one_found_here_but_null_is_planned():
-    assert [case.engine for case in surveying.cases(["alexnet"])] == ["eager", "onnxruntime", "openvino"]
+def test_without_engines_named_every_usual_one_found_here_but_null_is_planned():
+    usual = [name for name in engines.available() if engines.find(name).usual and name != "null"]
+    assert [case.engine for case in surveying.cases(["alexnet"])] == usual
+    assert {"eager", "onnxruntime", "openvino"} <= set(usual)
+
+
+def test_a_case_for_each_batch_size_and_precision():
+    planned = surveying.cases(["alexnet"], ["null"], batch_sizes=(1, 8, 1))
+    assert [case.batch_size for case in planned] == [1, 8]
+    assert {case.operations for case in planned} == {2.0 * 714_188_480}  # of one image, whatever the batch
+
+
+REFUSED = {
+    "a precision that the engine hasn't": ({"precisions": ("int3",)}, 'no precision "int3"'),
+    "a device that the engine hasn't": ({"device": "abacus"}, 'no device "abacus"'),
+    "more streams than threads": (
+        {"threads": 1, "load": surveying.Load("offline", streams=(4,))}, "4 streams were asked for"
+    ),
+    "a batch of JPEG files": ({"batch_sizes": (4,), "load": surveying.Load(end_to_end=True)}, "one picture"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_an_engine_cannot_do_is_refused_before_anything_runs(what):
+    asked, said = REFUSED[what]
+    with pytest.raises(InvalidInputError, match=said):
+        surveying.cases(["alexnet"], ["null"], **asked)
+
+
+CONTRADICTIONS = {
+    "a rate without a server": {"arrival_rate": 30.0},
+    "a bound without a server": {"scenario": "offline", "latency_bound_s": 0.1},
+    "a server without a bound": {"scenario": "server"},
+    "streams of a single stream": {"streams": (2,)},
+    "a server from JPEG bytes": {"scenario": "server", "latency_bound_s": 0.1, "end_to_end": True},
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_load_that_contradicts_itself_is_refused(what):
+    with pytest.raises(InvalidInputError):
+        surveying.Load(**CONTRADICTIONS[what])
+
+
+def test_an_unknown_scenario_is_refused():
+    with pytest.raises(UnknownNameError, match="of-line"):
+        surveying.Load("of-line")
+
+
+def test_limits_that_contradict_each_other_or_measure_nothing_are_refused():
+    with pytest.raises(InvalidInputError, match="quick mode has one process, not 3"):
+        surveying.limits(2, processes=3, quick=True)
+    with pytest.raises(InvalidInputError, match="Both the time of each case"):
+        surveying.limits(2, seconds=10.0, budget_s=60.0)
+    with pytest.raises(InvalidInputError) as refusal:
+        surveying.limits(11, budget_s=20.0)
+    assert (refusal.value.message, refusal.value.hint) == (
+        "20.0 s is too little for 11 cases in 3 processes each.",
+        "the least is 33s, and good figures take more",
+    )
+    surveying.limits(11, budget_s=33.0)
+    with pytest.raises(InvalidInputError, match=r"100 ms is too little for a case in 3 processes each."):
+        surveying.limits(1, seconds=0.1)
+
+
+def test_the_quick_mode_has_one_process_and_the_other_three():
+    assert (surveying.limits(1, quick=True).processes, surveying.limits(1).processes) == (1, 3)
+    assert surveying.limits(1, processes=1).is_quick
+    assert surveying.limits(1, seconds=12.0).seconds == 12.0
+
+
+def test_a_batch_that_the_file_cannot_take_is_refused_before_anything_runs(tmp_path):
+    file = tmp_path / "fixed.onnx"
+    file.write_bytes(fixed_network(batch_size=2))
+    with pytest.raises(InvalidInputError, match="takes batches of 2; 4 was asked for") as refusal:
+        surveying.cases([f"onnx:{file}"], ["onnxruntime"], batch_sizes=(2, 4))
+    assert "--batch-size 2" in str(refusal.value.hint)
+    (planned,) = surveying.cases([f"onnx:{file}"], ["onnxruntime"], batch_sizes=(2,))
+    assert planned.batch_size == 2
+
+
+def fixed_network(batch_size: int) -> bytes:
+    """An ONNX file that averages each channel, for one batch size only."""
+    onnx = pytest.importorskip("onnx")
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["y"])],
+        "means",
+        [helper.make_tensor_value_info("x", real, [batch_size, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", real, [batch_size, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    written: bytes = model.SerializeToString()
+    return written
 
 
 def test_names_and_sizes_are_checked_before_anything_runs(monkeypatch):
@@ -47,23 +143,23 @@ def test_what_the_table_tells_is_not_left_to_do(tmp_path):
     wanted = surveying.cases(LIGHT, ["null"], input_size=64)
     table = Table(tmp_path / "table.sqlite")
     assert surveying.remaining(wanted, table.rows()) == wanted
-    surveying.measure(wanted[:1], table, seconds=0.2)
+    surveying.measure(wanted[:1], table, limits=BRIEF)
     assert surveying.remaining(wanted, table.rows()) == wanted[1:]
-    other_batch = surveying.cases(LIGHT[:1], ["null"], input_size=64, batch_size=2)
+    other_batch = surveying.cases(LIGHT[:1], ["null"], input_size=64, batch_sizes=(2,))
     assert surveying.remaining(other_batch, table.rows()) == other_batch
 
 
 def test_another_version_of_the_runtime_is_measured_again(tmp_path, monkeypatch):
     wanted = surveying.cases(LIGHT[:1], ["null"], input_size=64)
     table = Table(tmp_path / "table.sqlite")
-    surveying.measure(wanted, table, seconds=0.2)
+    surveying.measure(wanted, table, limits=BRIEF)
     monkeypatch.setattr("vertebra.engines.version", lambda name: "99.0")
     assert surveying.remaining(wanted, table.rows()) == wanted
 
 
 def test_light_networks_come_first_and_the_work_is_scaled_to_size_and_batch():
     (native,) = surveying.cases(["vgg16"], ["null"])
-    (double,) = surveying.cases(["vgg16"], ["null"], input_size=448, batch_size=2)
+    (double,) = surveying.cases(["vgg16"], ["null"], input_size=448, batch_sizes=(2,))
     assert surveying.multiply_accumulates(native) == 15_470_264_320
     assert surveying.multiply_accumulates(double) == 8 * 15_470_264_320
 
@@ -71,23 +167,37 @@ def test_light_networks_come_first_and_the_work_is_scaled_to_size_and_batch():
 def test_the_budget_is_shared_and_what_light_cases_leave_goes_to_heavy_ones(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("vertebra.surveying.time.monotonic", lambda: now[0])
-    light, heavy = surveying.cases(["squeezenet1_1", "vgg19"], ["null"])
-    pace = surveying._Pace([light, heavy], None, 30.0)
-    need = 1.0 + 90 * 349_537_280 / 1.2e10
-    assert pace.share() == pytest.approx(need)  # less than its equal part of (30 - 2 * 5) / 2 = 10 seconds
-    now[0] = need + 2.0  # the overhead was 2 s and not the 5 s that were expected
-    pace.advance(need)
-    assert pace.share() == pytest.approx(min(20.0, 30.0 - need - 2.0 - 2.0))
-    now[0] = 29.5
-    assert pace.share() == 1.0  # the least, however late it is
-    assert pace.left_s() == pytest.approx(3.0)
+    pace = surveying._Pace(10, Limits.quick(), 100.0)
+    assert pace.deadline_of(4) == 40.0
+    now[0], pace.done = 10.0, 4  # they took 10 s of their 40
+    assert pace.deadline_of(3) == 10.0 + 90.0 / 2
+    assert pace.left_s() == 90.0
+    now[0], pace.done = 99.0, 9
+    assert pace.left_s() == 6.0  # one case's process and its least time, however late it is
+
+
+def test_groups_keep_the_cases_of_a_network_together():
+    wanted = surveying.cases(["squeezenet1_1", "alexnet", "vgg11"], ["null", "eager"])
+    groups = list(surveying._groups(wanted, 5))
+    assert [[case.model for case in group] for group in groups] == [
+        ["squeezenet1_1"] * 2 + ["alexnet"] * 2, ["vgg11"] * 2,
+    ]  # fmt: skip
+    assert [len(group) for group in surveying._groups(wanted, 1)] == [1] * 6
+
+
+def test_groups_are_smaller_where_the_scratch_folder_has_little_room(monkeypatch):
+    monkeypatch.setattr(surveying.shutil, "disk_usage", lambda _: Usage(10**9))
+    wanted = surveying.cases(["vgg11", "vgg13", "vgg16"], ["onnxruntime"])  # 0.64 GB each, and a fifth on top
+    assert [len(group) for group in surveying._groups(wanted, 6)] == [1, 1, 1]
+    monkeypatch.setattr(surveying.shutil, "disk_usage", lambda _: Usage(10**11))
+    assert [len(group) for group in surveying._groups(wanted, 6)] == [3]
 
 
 def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):
     wanted = surveying.cases(["squeezenet1_1"], input_size=64)
     seen: list[surveying.Progress] = []
     table = Table(tmp_path / "table.sqlite")
-    rows = surveying.measure(wanted, table, seconds=0.5, watcher=seen.append)
+    rows = surveying.measure(wanted, table, limits=BRIEF, watcher=seen.append)
     assert [row.grade_reasons for row in rows if row.metric == "failure"] == []
     errors = {row.engine: row.value for row in rows if row.metric == "output_error"}
     assert set(errors) == {"eager", "onnxruntime", "openvino"}
@@ -118,7 +228,7 @@ def test_a_network_that_cannot_be_exported_is_recorded_and_the_rest_goes_on(tmp_
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), *sys.path]))
     table = Table(tmp_path / "table.sqlite")
     wanted = surveying.cases(["alexnet", "squeezenet1_1"], ["onnxruntime"], input_size=64)
-    rows = surveying.measure(wanted, table, seconds=0.2)
+    rows = surveying.measure(wanted, table, limits=BRIEF)
     (failure,) = [row for row in rows if row.metric == "failure"]
     assert failure.model == "alexnet"
     assert failure.grade_reasons[0].startswith("export: crashed")
@@ -135,27 +245,66 @@ def survey(tmp_path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_ctrl_c_keeps_what_was_measured_and_the_next_run_goes_on(tmp_path):
-    models = [word for model in ("squeezenet1_1", "alexnet", "vgg11") for word in ("--model", model)]
-    first = survey(tmp_path, "--engine", "null", "--budget", "1m", *models)
+    first = survey(tmp_path, "--engine", "null", "--budget", "1m")
     assert first.stderr is not None
-    told = next(line for line in first.stderr if line.startswith("[1/3]"))  # one case is done
+    next(line for line in first.stderr if line.startswith("[6/11]"))  # a group is done
     first.send_signal(signal.SIGINT)
     _, said = first.communicate(timeout=60)
-    assert "alexnet" in told
     assert first.returncode == 130
     assert "goes on from there" in said
     assert "Traceback" not in said
-    assert len(Table(tmp_path / "table.sqlite").rows(metric="latency", origin="benched")) == 1
+    assert len(Table(tmp_path / "table.sqlite").rows(metric="latency", origin="benched")) == 6
 
-    printed, said = survey(tmp_path, "--engine", "null", "--budget", "10s", *models).communicate(timeout=300)
-    assert "[0/2]" in said
-    assert "2 cases measured" in printed
-    assert "1 were in the table" in printed
+    printed, said = survey(tmp_path, "--engine", "null", "--budget", "20s").communicate(timeout=300)
+    assert "[0/5]" in said
+    assert "5 cases measured" in printed
+    assert "6 were in the table" in printed
     rows = Table(tmp_path / "table.sqlite").rows(metric="latency", origin="benched")
-    assert sorted(row.model for row in rows) == ["alexnet", "squeezenet1_1", "vgg11"]
+    assert sorted(row.model for row in rows) == sorted(CLASSICS)
 
-    printed, _ = survey(tmp_path, "--engine", "null", *models).communicate(timeout=60)
+    printed, _ = survey(tmp_path, "--engine", "null").communicate(timeout=60)
     assert printed.startswith("Nothing left to measure")
+
+
+WRONG = {
+    "two ways to say the batch": ("--batch-size", "2", "--batch-sizes", "1..4"),
+    "no range of batches": ("--batch-sizes", "4..1"),
+    "quick and three processes": ("--quick", "--processes", "3"),
+    "seconds and a budget": ("--seconds", "5s", "--budget", "1m"),
+    "a budget that measures nothing": ("--budget", "2s"),
+    "more threads than cores": ("--threads", "100000"),
+    "a rate without a server": ("--arrival-rate", "30"),
+    "an unknown scenario": ("--scenario", "rush-hour"),
+    "a precision that the engine hasn't": ("--precision", "int3"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be_measured_is_one_clear_line_before_anything_runs(what, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VERTEBRA_TABLE", str(tmp_path / "table.sqlite"))
+    monkeypatch.setattr("sys.argv", ["vertebra", "bench", "alexnet", "--engine", "null", *WRONG[what]])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    assert ended.value.code == 1
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert len([line for line in told.err.splitlines() if not line.startswith("hint: ")]) == 1
+    assert not (tmp_path / "table.sqlite").exists()
+
+
+def test_the_best_offline_load_is_the_smallest_of_those_that_serve_as_well():
+    def row(batch_size: int, streams: int, rate: float) -> Measurement:
+        return Measurement(
+            model="m", metric="throughput", value=rate, origin="benched", engine="null", device="cpu",
+            precision="float32", batch_size=batch_size, input_size=8, streams=streams, scenario="offline",
+            system="here",
+        )  # fmt: skip
+
+    rates = [row(1, 1, 50.0), row(8, 1, 99.0), row(4, 2, 98.5), row(16, 2, 100.0), row(64, 2, 90.0)]
+    (best,) = surveying.best_loads(rates)
+    assert (best.batch_size, best.streams) == (8, 1)
+    assert surveying.best_loads([replace(rates[0], scenario="single-stream")]) == []
 
 
 def test_a_survey_cites_profiles_measures_and_reports(tmp_path):

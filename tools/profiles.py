@@ -20,10 +20,12 @@ _HEAD = (
 
 
 def main() -> None:
-    profiles = [profile_native(entry) for entry in zoo.models()]
-    path = Path(shipped.__file__).with_name(shipped.FILE)
-    path.write_text(document(profiles), encoding="utf-8")
-    print(table(profiles))
+    entries = zoo.models()
+    profiles = {entry.name: profile_native(entry) for entry in entries}
+    for file in dict.fromkeys(shipped.FILES.values()):
+        held = [profiles[entry.name] for entry in entries if shipped.FILES[entry.collection] == file]
+        Path(shipped.__file__).with_name(file).write_text(document(held), encoding="utf-8")
+    print(table(profiles.values()))
 
 
 def profile_native(entry: zoo.Model) -> Profile:

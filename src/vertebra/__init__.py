@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         bench,
         chart,
         cite,
+        compare,
+        doctor,
         evaluate,
         export,
         pick,
@@ -37,6 +39,8 @@ _PUBLIC = {
     "build": "vertebra.zoo",
     "chart": "vertebra._api",
     "cite": "vertebra._api",
+    "compare": "vertebra._api",
+    "doctor": "vertebra._api",
     "evaluate": "vertebra._api",
     "export": "vertebra._api",
     "pick": "vertebra._api",
@@ -50,8 +54,8 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Measurement", "Table", "bench", "build", "chart", "cite", "evaluate", "export", "pick", "predict",
-    "probe", "profile", "report", "show", "survey", "table",
+    "Measurement", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate", "export",
+    "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

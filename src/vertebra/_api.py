@@ -6,7 +6,7 @@ What is heavy (torch, the table's database) is imported by the verb that needs i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vertebra.benchmarking import Case
     from vertebra.bundle import Bundle
     from vertebra.charts import Chart
+    from vertebra.comparison import Comparison, Side
+    from vertebra.diagnosis import Diagnosis
     from vertebra.evaluation import Watcher as ImageWatcher
     from vertebra.prediction import Given, Prediction
     from vertebra.profiler import Profile
@@ -58,26 +60,61 @@ class Survey:
 
 @dataclass(frozen=True)
 class Portrait:
-    """All that is known of one network without running it here: `layers` and `stages` at its native size."""
+    """All that is known of one network without running it here: `layers` and `stages` at its native size, and
+    for each of the figures its share of the machine's roofline, where that is known."""
 
     model: names.Model
     figures: list[Measurement]
     stages: list[Stage]
     layers: list[Layer]
+    shares: list[float | None]
 
 
-def cite(*files: str | Path, table: TableLike = None) -> int:
-    """Append published figures (those that ship, where no file is named) and return how many rows were new.
+def cite(
+    *sources: str | Path,
+    mapping: str | None = None,
+    source: str | None = None,
+    table: TableLike = None,
+    **columns: str | None,
+) -> int:
+    """Append published figures (PaddleClas's, where nothing is named) and return how many rows were new.
 
-    `files` are rows as `write` makes them (.csv, .json, .parquet) or other tables (.sqlite).
+    `sources` are names of what ships (`citations.SOURCES`, or "all"), or files: rows as `write` makes them
+    (.csv, .json, .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and
+    `source` and `columns` (system="…", precision="…") hold for all their rows; see `citations.read_table`.
     """
-    into = _open(table)
-    if files:
-        return sum(into.take_in(file) for file in files)
     from vertebra import citations
 
+    if mapping is None and (source is not None or any(columns.values())):
+        raise InvalidInputError(
+            "A source, a system and columns can be given only for a table of your own.",
+            'say which of its columns tells what: --map (mapping=) "model=…,top1=…"',
+        )
+    if mapping is not None:
+        if not sources:
+            raise InvalidInputError("A map was given, but no file.", "name the CSV file that it is of")
+        read = [
+            row for file in sources for row in citations.read_table(file, mapping, source=source, **columns)
+        ]
+        return _appended(_open(table), [read])
+    chosen = sources or ("paddleclas",)
+    named = (
+        list(citations.SOURCES) if "all" in chosen else [name for name in chosen if name in citations.SOURCES]
+    )
+    files = [name for name in chosen if name != "all" and name not in citations.SOURCES]
+    for file in files:
+        if not Path(file).suffix:
+            citations.find(str(file))
+    into = _open(table)
+    added = sum(into.take_in(file) for file in files)
+    return added + _appended(into, [citations.SOURCES[str(name)].read() for name in named])
+
+
+def _appended(into: Table, runs: Iterable[list[Measurement]]) -> int:
+    """Append each of `runs`, and return how many rows were new."""
     before = len(into)
-    into.append(citations.paddleclas())
+    for rows in runs:
+        into.append(rows)
     return len(into) - before
 
 
@@ -121,25 +158,72 @@ def _profile(model: names.Model, input_size: int | None) -> Profile:
 def bench(
     *models: str,
     engines: Sequence[str] = (),
-    batch_size: int = 1,
+    precision: str | Sequence[str] = "float32",
+    device: str = "cpu",
+    batch_size: int | Sequence[int] | None = None,
     input_size: int | None = None,
     threads: int | None = None,
-    seconds: float = 10.0,
+    scenario: str = "single-stream",
+    arrival_rate: float | None = None,
+    latency_bound: str | float | None = None,
+    streams: int | Sequence[int] | None = None,
+    end_to_end: bool = False,
+    processes: int | None = None,
+    quick: bool = False,
+    seconds: str | float | None = None,
+    budget: str | float | None = None,
+    seed: int = 0,
     table: TableLike = None,
     watcher: Watcher | None = None,
 ) -> list[Measurement]:
-    """Measure `models` on `engines` (all that are here, where none is named), and append the rows.
+    """Measure `models` (the classics, where none is named) on `engines` (all that are here), each with every
+    one of the precisions, batch sizes and streams, and append the rows.
 
-    Each case runs in a fresh process for about `seconds` of samples, with untrained parameters, which
-    are as fast as trained ones. A case that fails is a row of the metric `failure` with its reason, and
-    the rest goes on.
+    Untrained parameters are measured, which are as fast as trained ones. Each case runs in `processes` fresh
+    processes (3; with `quick` 1) for `seconds` in all (30; with `quick` 10), or all cases share `budget`;
+    `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams`
+    and `end_to_end` are those of `surveying.Load`. Batch size and streams are 1 where they are left open; of
+    an offline load all that are worth trying are measured then, and `best_loads` tells the best.
+
+    A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
+    InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
     from vertebra import surveying
 
+    bound = None if latency_bound is None else _seconds(latency_bound)
+    served = surveying.streams_of(scenario, threads) if streams is None else _several(streams)
+    load = surveying.Load(scenario, arrival_rate, bound, served, end_to_end)
+    batches = surveying.batches_of(scenario) if batch_size is None else _several(batch_size)
     wanted = surveying.cases(
-        models or names.CLASSICS, engines, batch_size=batch_size, input_size=input_size, threads=threads
+        models or names.CLASSICS, engines, batch_sizes=batches, input_size=input_size,
+        threads=threads, precisions=_several(precision), device=device, load=load,
+    )  # fmt: skip
+    start = time.monotonic()
+    given = None if budget is None else _seconds(budget)
+    limits = surveying.limits(
+        len(wanted), processes=processes, quick=quick, seconds=None if seconds is None else _seconds(seconds),
+        budget_s=given,
+    )  # fmt: skip
+    deadline = None if given is None else start + given
+    return surveying.measure(
+        wanted, _open(table), limits=limits, deadline=deadline, seed=seed, watcher=watcher
     )
-    return surveying.measure(wanted, _open(table), seconds=seconds, watcher=watcher)
+
+
+def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
+    """Of offline `rows`, the throughput of each network on each engine with the batch and streams that serve
+    best."""
+    from vertebra import surveying
+
+    return surveying.best_loads(rows)
+
+
+def _seconds(text: str | float) -> float:
+    return units.parse(text, "s") if isinstance(text, str) else text
+
+
+def _several(one: Any) -> tuple[Any, ...]:
+    return (one,) if isinstance(one, int | str) else tuple(one)
 
 
 def survey(
@@ -149,34 +233,40 @@ def survey(
     budget: str | float = "6m",
     output: str | Path = "vertebra-survey",
     again: bool = False,
+    seed: int = 0,
     table: TableLike = None,
     watcher: Watcher | None = None,
 ) -> Survey:
     """Cite, profile and bench the classics on the engines found here, and write a report into `output`.
 
-    What the table tells of this machine and these versions is not measured again, unless `again`.
-    `budget` bounds the measuring; where it is short, rows have fewer samples and say so.
+    This is the quick mode: one process a case, never graded above B. What the table tells of this machine
+    and these versions is not measured again, unless `again`. `budget` bounds the measuring; where it is
+    short, rows have fewer samples and say so. Raises InvalidInputError where it is too short for any.
     """
     from vertebra import surveying
 
-    start = time.monotonic()
-    deadline = start + (units.parse(budget, "s") if isinstance(budget, str) else budget)
+    start, given = time.monotonic(), _seconds(budget)
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
     wanted = surveying.cases(chosen, engines)
     into, folder = _open(table), Path(output)
     page = folder / "report.html"
     told = into.rows()
     todo = wanted if again else surveying.remaining(wanted, told)
+    limits = surveying.limits(len(todo), quick=True, budget_s=given)
+    measured: list[Measurement] = []
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
         if watcher is not None:
             watcher(surveying.Progress(0, len(todo), "counting parameters and operations"))
         _profile_missing(chosen, told, into)
-        surveying.measure(todo, into, deadline=deadline, watcher=watcher)
+        measured = surveying.measure(
+            todo, into, limits=limits, deadline=start + given, seed=seed, anew=again, watcher=watcher
+        )
         _draw(folder, into)
     failed = len(surveying.remaining(wanted, into.rows(metric="latency")))
-    return Survey(len(todo), len(wanted) - len(todo), failed, page, time.monotonic() - start)
+    count = sum(row.metric in ("latency", "failure") for row in measured)
+    return Survey(count, len(wanted) - count, failed, page, time.monotonic() - start)
 
 
 def _check_before(todo: Sequence[Case], folder: Path) -> None:
@@ -282,7 +372,7 @@ def probe(
 
 def table(*, path: TableLike = None, every: bool = False, **filters: Any) -> list[Measurement]:
     """The rows that match `filters` (column=value or column=(values)): the latest of each, or `every` one."""
-    if isinstance(filters.get("model"), str):
+    if isinstance(filters.get("model"), str) and filters["model"] != metrics.MACHINE:
         filters["model"] = zoo.canonical(filters["model"])
     if isinstance(filters.get("metric"), str):
         metrics.find(filters["metric"])
@@ -301,31 +391,28 @@ def compared(
     of the images `probed`. Networks that were never run are among them, with what is known without running
     them.
     """
-    every = _open(table, create=False).rows()
-    rows = [row for row in every if _is_of(row, dataset, probed)]
-    load = {"batch_size": 1, "system": _system(rows), **filters}
+    source = _open(table, create=False)
+    load = {"batch_size": 1, "system": _system(source), **filters}
     load = {name: value for name, value in load.items() if value is not None}
-    return wide(row for row in rows if not depends_on_machine(row) or _matches(row, load))
+    return wide(row for row in source.comparable(**load) if _is_of(row, dataset, probed))
 
 
 def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
     """Whether a row is no accuracy, or one of the images that are compared: sets never stand together."""
     if row.metric == "probe_top1":
         return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
-    if "dataset" not in metrics.find(row.metric).conditions or row.origin != "evaluated":
+    if "dataset" not in metrics.find(row.metric).conditions:
         return True
+    if row.origin != "evaluated":
+        return row.dataset in (None, "imagenet-1k", dataset)
     return row.dataset == dataset if dataset else (row.dataset, row.split) == ("imagenet-1k", "val")
 
 
-def _matches(row: Measurement, load: dict[str, Any]) -> bool:
-    return all(getattr(row, name) == value for name, value in load.items())
-
-
-def _system(rows: Iterable[Measurement]) -> str | None:
+def _system(table: Table) -> str | None:
     """This machine where it has rows, else the only machine that was benched, else whatever is filtered."""
     from vertebra import system
 
-    benched = {row.system for row in rows if row.origin == "benched"}
+    benched = table.benched_systems()
     here = system.describe().id
     return here if here in benched or len(benched) != 1 else benched.pop()
 
@@ -361,12 +448,14 @@ def pick(
     objective: str = "top1",
     table: TableLike = None,
     filters: dict[str, Any] | None = None,
+    trust: str = "B",
     **limits: str | float,
 ) -> recommendation.Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
     Limits are named as the keys of `LIMITS`; text is read with its unit, a number is in base units.
-    Where several sets of images were probed, `filters` must say which (probed="folder").
+    Where several sets of images were probed, `filters` must say which (probed="folder"). A network for which
+    a figure graded worse than `trust` speaks isn't chosen.
     """
     bounds = []
     for name, bound in limits.items():
@@ -378,7 +467,7 @@ def pick(
     candidates = compared(table=table, **(filters or {}))
     if "probe_top1" in (objective, *(limit.metric for limit in bounds)):
         _check_one_probe(candidates)
-    return recommendation.pick(candidates, bounds, objective)
+    return recommendation.pick(candidates, bounds, objective, least_grade=trust)
 
 
 def _check_one_probe(candidates: Iterable[WideRow]) -> None:
@@ -392,21 +481,103 @@ def _check_one_probe(candidates: Iterable[WideRow]) -> None:
         )
 
 
-def show(model: str, *, table: TableLike = None) -> Portrait:
-    """All that is known of one network: its paper and idea, the table's figures, its stages and layers.
+def compare(
+    first: str | Path | Mapping[str, Any],
+    second: str | Path | Mapping[str, Any],
+    *,
+    table: TableLike = None,
+    metric: Sequence[str] = (),
+    trust: str = "B",
+    **filters: Any,
+) -> list[Comparison]:
+    """Two sides of the table figure by figure, the second against the first; see `comparison.side` for how a
+    side is named.
+
+    `filters` (column=value) hold for both sides, `metric` bounds the figures; where neither side names a
+    machine, both are of this one. Figures graded worse than `trust` aren't judged. Raises InvalidInputError
+    where the sides have no figure in common.
+    """
+    from vertebra import comparison
+
+    for name in metric:
+        metrics.find(name)
+    source = _open(table, create=False)
+    sides = [comparison.side(choice, source) for choice in (first, second)]
+    if not any({"system", "file", "run"} & side.chosen.keys() for side in sides):
+        filters = {"system": _system(source), **filters}
+    left, right = (comparison.narrowed(side, filters) for side in sides)
+    told = comparison.compare(left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust)
+    told = [one for one in told if not metric or one.metric in metric or one.verdict in ("failed", "mended")]
+    if not told:
+        raise InvalidInputError(
+            f'"{left.name}" and "{right.name}" have no figure in common.',
+            "they are compared where nothing differs but what the sides name; see them with: vertebra table",
+        )
+    return told
+
+
+def _floor(rows: Sequence[Measurement], side: Side) -> float:
+    """The smallest difference that the side's machine could show when it was last asked."""
+    systems = {row.system for row in side.rows}
+    return max((row.value for row in latest(rows) if row.system in systems), default=0.0)
+
+
+def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
+    """All that is known of one network: its paper and idea, the table's figures, its stages and layers; or a
+    Bundle, every file of it checked.
 
     The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
     """
-    from vertebra import rows
+    from vertebra import bundle, loading, roofline, rows
+
+    if loading.is_bundle(model):
+        return bundle.read(model)
+    model = str(model)
 
     found = zoo.find(model)
-    figures = [row for row in _open(table, create=False).latest(model=found.name) if row.metric != "failure"]
-    if found.source == "vertebra":
-        return Portrait(found, figures, rows.stages(found.name), rows.layers(found.name))
+    source = _open(table, create=False)
+    figures = [row for row in source.latest(model=found.name) if row.metric != "failure"]
+    ours = found.source == "vertebra"
+    shares = roofline.shares(
+        figures, source.latest(model=metrics.MACHINE), rows.totals(found.name) if ours else None
+    )
+    if ours:
+        return Portrait(found, figures, rows.stages(found.name), rows.layers(found.name), shares)
     if found.source == "onnx":
-        return Portrait(found, figures, [], [])
+        return Portrait(found, figures, [], [], shares)
     counted = _profile(found, None)
-    return Portrait(found, figures, list(counted.stages), list(counted.layers))
+    return Portrait(found, figures, list(counted.stages), list(counted.layers), shares)
+
+
+def roofline_shares(measured: Sequence[Measurement], *, table: TableLike = None) -> list[float | None]:
+    """For each of the rows, in order, which share of it the machine's roofline explains, where it is a
+    latency of one of our networks at its own size and `doctor` has measured the machine; None elsewhere."""
+    from vertebra import roofline, rows
+
+    machine = _open(table, create=False).latest(model=metrics.MACHINE)
+    ours = set(rows.models())
+    return [
+        roofline.shares([row], machine, rows.totals(row.model))[0] if row.model in ours else None
+        for row in measured
+    ]
+
+
+def doctor(
+    *, quick: bool = False, table: TableLike = None, watcher: Callable[[str], None] | None = None
+) -> Diagnosis:
+    """Examine this machine: what it is, what disturbs it now and what is missing; its peak arithmetic rate
+    and memory bandwidth; and the smallest difference between two latencies that it can show.
+
+    What is measured is appended under the model `machine`, which no comparison of networks contains. `quick`
+    takes less time, and shows less.
+    """
+    from vertebra import diagnosis, system
+
+    into = _open(table)
+    told = diagnosis.examine(quick=quick, tell=watcher)
+    if told.rows:
+        into.append(told.rows, samples=told.samples, system=system.describe())
+    return told
 
 
 #: Headings of the report's picks, and their limits.
@@ -430,10 +601,10 @@ def report(
     from vertebra import reports
 
     source = _open(table, create=False)
-    rows = source.latest()
+    rows = [row for row in source.latest() if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
-    chosen = system or _system(rows)
+    chosen = system or _system(source)
     told = [row for row in rows if _is_of(row, None)]
     told = [row for row in told if not depends_on_machine(row) or row.origin == "published"]
     told += [row for row in rows if row.system == chosen and row.origin != "published"]
@@ -467,26 +638,98 @@ def predictions(
     features: bool = False,
     pictures: bool = False,
     every: int = 1,
+    upright: bool = True,
     **loaded_by: Any,
 ) -> Iterator[Prediction]:
     """`predict`'s answers, each when its batch is done: for endless sources, or more than memory holds."""
     from vertebra import loading, prediction
 
+    absent = prediction.absent(sources)
+    if absent:  # before weights are fetched and a network is loaded
+        yield from absent
+        return
     with loading.load(model, **loaded_by) as loaded:
         yield from prediction.predict(
-            sources, loaded, top=top, features=features, pictures=pictures, every=every
+            sources, loaded, top=top, features=features, pictures=pictures, every=every, upright=upright
         )
 
 
-def export(model: str, output: str | Path, **options: Any) -> Bundle:
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    embed_preprocess: bool = False,
+    web: bool = False,
+    runtime: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+    **options: Any,
+) -> Bundle:
     """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
 
     `options` are those of `loading.resolve`: weights, untrained, labels, preprocess, ... An older Bundle
-    there is replaced.
-    """
-    from vertebra import loading
+    there is replaced. With `embed_preprocess` the Bundle also has a graph from a picture's pixels on. With
+    `web` the folder is a page that runs the network in its visitor's browser, with the Bundle inside;
+    `runtime` is the npm package onnxruntime-web, as npm's archive or unpacked: without it npm fetches the
+    tested version once. With either, `model` may be a Bundle too.
 
-    return loading.export(loading.resolve(model, **options), output)
+    The Bundle is one of `engine` (onnxruntime, and what else opens ONNX, where none is named) in `precision`.
+    It takes any batch size where the engine's can and no `batch_size` is given.
+    """
+    if runtime is not None and not web:
+        raise InvalidInputError("A runtime is part of a web page only.", "say --web too")
+    if web or embed_preprocess:
+        _check_opens_onnx(engine)
+    made = {"engine": engine, "precision": precision, "batch_size": batch_size}
+    options |= {name: value for name, value in made.items() if value is not None}
+    if not web:
+        return _packed(model, Path(output), embed_preprocess, options)
+    import tempfile
+
+    from vertebra.exporting import web as page
+
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, options)
+        return page.publish(output, kept, runtime=runtime, tell=tell)
+
+
+def _check_opens_onnx(engine: str | None) -> None:
+    """Refuse, before anything is exported, an engine whose Bundles hold no ONNX."""
+    from vertebra import engines
+
+    if engine is not None and "onnx" not in engines.find(engine).formats:
+        raise InvalidInputError(
+            f"A page, and a graph from the picture on, are made of ONNX; {engine} has a format of its own.",
+            "leave the engine out",
+        )
+
+
+def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
+    """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
+    from vertebra import bundle, loading
+    from vertebra.exporting import picture
+
+    if loading.is_bundle(model):
+        given = sorted(name for name, value in options.items() if value and name != "progress")
+        if given:
+            raise InvalidInputError(f"{model} is a Bundle and has its {', '.join(given)}.", "leave them out")
+        kept = bundle.read(model)
+        if not embed:
+            return bundle.copy(kept, folder)
+        picture.check(kept.preprocess)
+        with bundle.draft(folder) as draft:
+            picture.embed(bundle.copy(kept, draft))
+        return bundle.read(folder, verify=False)
+    made = {name: options.pop(name) for name in ("engine", "precision", "batch_size") if name in options}
+    resolved = loading.resolve(str(model), **options)
+    if not embed:
+        return loading.export(resolved, folder, **made)
+    picture.check(resolved.card.preprocess)
+    with bundle.draft(folder) as draft:
+        picture.embed(loading.export(resolved, draft, **made))
+    return bundle.read(folder, verify=False)
 
 
 def now() -> str:

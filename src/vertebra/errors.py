@@ -10,6 +10,7 @@ VertebraError                     anything a user can mend; printed without a tr
 ├── WeightsError                  trained parameters that can't be read or don't fit
 ├── DownloadError                 a file that can't be fetched, or isn't the one expected
 └── MeasurementError              a case that gave no figure: crash, hang, memory, wrong outputs
+    └── UnsuitableNetworkError    untrained parameters that make its activations no ordinary numbers
 
 The text says what came and what was expected; `hint` says what to do.
 """
@@ -86,3 +87,7 @@ class DownloadError(VertebraError):
 
 class MeasurementError(VertebraError):
     """A case that gave no figure."""
+
+
+class UnsuitableNetworkError(MeasurementError):
+    """A network whose untrained parameters make its activations no ordinary numbers, on any engine."""

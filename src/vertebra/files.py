@@ -1,10 +1,13 @@
-"""Files in one piece: the whole content under the name asked for, or nothing of it."""
+"""Files and folders in one piece: the whole content under the name asked for, or nothing of it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vertebra.errors import InvalidInputError
@@ -43,3 +46,31 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """A hidden folder beside `folder` that takes its name at the end, and vanishes where that fails.
+
+    What is at `folder` is replaced if it is empty or `replaceable`. Raises FileExistsError if it isn't, and
+    what else the disk raises as OSError.
+    """
+    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    try:
+        if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or replaceable(folder))):
+            raise FileExistsError(f"{folder} exists and is something else")
+        draft.mkdir(parents=True)
+        yield draft
+        _take_place(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _take_place(draft: Path, folder: Path) -> None:
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    old = draft.with_name(draft.name + ".old")
+    folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old)

@@ -45,7 +45,8 @@ Tell = Callable[[str], None]
 class Resolved:
     """A network with its weights, found but not loaded: the subject to run, and what to know of it.
 
-    `file` is an ONNX file that is the network, and `batch_size` the only one that it takes, if so.
+    `file` is an ONNX file that is the network, and `batch_size` the only one that it takes, if so. It
+    computes in `precision`.
     """
 
     subject: Subject
@@ -54,6 +55,7 @@ class Resolved:
     card: Card
     file: Path | None = None
     batch_size: int | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +143,9 @@ def load(
 ) -> Loaded:
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
 
-    A Bundle runs in `onnxruntime` and a name in `eager` where no engine is named. `weights` is a source as
-    `zoo.build` takes it; without one the network's published set is meant, and an untrained network is only
-    loaded where `untrained` says so. `labels` (a set's name or a file) and `preprocess` (a record, a
+    A Bundle runs in an engine that it was made for and a name in `eager`, where none is named. `weights` is a
+    source as `zoo.build` takes it; without one the network's published set is meant, and an untrained network
+    is only loaded where `untrained` says so. `labels` (a set's name or a file) and `preprocess` (a record, a
     protocol's name or a JSON file) stand in for what the weights or the Bundle tell. `sha256` and
     `accept_unverified` are those of `zoo.weights`; `progress` hears of downloads, `tell` of what takes long.
     Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
@@ -167,9 +169,9 @@ def load(
             f"ask for batch size {resolved.batch_size}",
         )
     runs_in_torch = resolved.subject.bundle is None and resolved.file is None
-    chosen = engine or ("eager" if runs_in_torch else "onnxruntime")
+    chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
     if engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None:
-        resolved = _exported(resolved, tell)
+        resolved = _exported(resolved, chosen, batch_size, tell)
     return _start(resolved, chosen, batch_size, threads, device)
 
 
@@ -182,6 +184,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         batch_size=batch_size,
         input_size=resolved.input_size,
         num_classes=resolved.num_classes,
+        precision=resolved.precision,
         threads=threads or system.default_threads(),
         device=device,
     )
@@ -195,7 +198,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         engine=engine,
         settings=settings,
         num_classes=resolved.num_classes,
-        gives_probabilities=resolved.file is not None and _gives_probabilities(resolved),
+        gives_probabilities=_gives_probabilities(resolved),
     )
 
 
@@ -213,6 +216,8 @@ def is_bundle(subject: str | Path) -> bool:
     from vertebra.errors import UnknownNameError
     from vertebra.zoo import names
 
+    if bundle.is_zipped(subject):
+        return True
     if not Path(subject).is_dir():
         return False
     try:
@@ -248,8 +253,22 @@ def from_bundle(
             "name the preprocessing, a protocol or a JSON file, or export the network again with its weights",
         )
     _check_size(kept.model, card.preprocess, kept.input_size)
-    subject = Subject(kept.model, bundle=str(folder))
-    return Resolved(subject=subject, input_size=kept.input_size, num_classes=kept.num_classes, card=card)
+    return Resolved(
+        subject=Subject(kept.model, bundle=str(folder)),
+        input_size=kept.input_size,
+        num_classes=kept.num_classes,
+        card=card,
+        batch_size=kept.batch_size,
+        precision=kept.precision,
+    )
+
+
+def _engine_of(folder: str | None) -> str:
+    """The engine that a Bundle runs in where nobody names one: the first that opens its format."""
+    if folder is None:
+        return "onnxruntime"
+    kept = bundle.read(folder, verify=False)
+    return next(info.name for info in engines.known() if kept.format in info.formats)
 
 
 # ------------------------------------------------------------------ names
@@ -345,13 +364,19 @@ def _published(model: Model) -> str:
 def _fetched(
     model: Model, source: str | Path, checks: dict[str, Any], progress: Progress | None
 ) -> str | None:
-    """The digest of the file that `source` means, fetched if need be; None where another library keeps it."""
+    """The digest of the file that `source` means, fetched if need be; None where building will fetch it."""
     from vertebra import downloads
     from vertebra.zoo import weights
 
     if model.source == "vertebra":
         path, _ = weights.locate(model.name, source, progress=progress, **checks)
         return downloads.digest(path)
+    if source == "pretrained":
+        from vertebra.zoo import adapters
+
+        address, known = adapters.load(model.source).published(model)
+        sha256 = checks["sha256"] or known
+        return downloads.digest(weights.file_of(address, sha256=sha256, progress=progress))
     path = Path(source).expanduser()
     return downloads.digest(path) if path.is_file() else None
 
@@ -417,15 +442,17 @@ def _check_size(model: str, record: Preprocess, input_size: int) -> None:
 # ------------------------------------------------------------------ exporting into the cache
 
 
-def _exported(resolved: Resolved, tell: Tell | None) -> Resolved:
+def _exported(resolved: Resolved, engine: str, batch_size: int, tell: Tell | None) -> Resolved:
     """The same network as a Bundle in the user's cache: the one that is there, or exported now."""
     from vertebra import downloads
 
-    folder = downloads.cache_folder() / "bundles" / _key(resolved)
+    # Engines that open ONNX share one Bundle of any batch size; the others have their own.
+    own = None if "onnx" in engines.find(engine).formats else (engine, batch_size)
+    folder = downloads.cache_folder() / "bundles" / _key(resolved, own)
     if not _is_whole(folder):
         with _sole_use(folder):
             if not _is_whole(folder):  # another process may have made it meanwhile
-                _export(resolved, folder, tell)
+                _export(resolved, folder, own, tell)
     return replace(resolved, subject=Subject(resolved.subject.model, bundle=str(folder)))
 
 
@@ -449,7 +476,7 @@ def _sole_use(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _key(resolved: Resolved) -> str:
+def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
     from vertebra import __version__, system
 
     content = {
@@ -457,6 +484,7 @@ def _key(resolved: Resolved) -> str:
         "subject": resolved.subject.to_json(),
         "input_size": resolved.input_size,
         "card": resolved.card.to_dict(),
+        "engine": None if own is None else [*own, engines.version(own[0])],
         "versions": {**system.library_versions(_MAKERS), "vertebra": __version__},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -471,26 +499,44 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _export(resolved: Resolved, folder: Path, tell: Tell | None) -> None:
+def _export(resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell: Tell | None) -> None:
     from vertebra.exporting.process import Exporter
 
     if tell is not None:
         tell(f"exporting {resolved.subject.model} into {folder}")
     shutil.rmtree(folder, ignore_errors=True)
+    engine, batch_size = own or ("onnxruntime", None)
     if resolved.file is not None:
+        _check_file_engine(resolved.file, engine)
         _pack(resolved, resolved.file, folder)
         return
     with Exporter() as exporter:
-        exporter.export(resolved.subject, folder, input_size=resolved.input_size, card=resolved.card)
+        exporter.export(
+            resolved.subject, folder, input_size=resolved.input_size, card=resolved.card,
+            engine=engine, batch_size=batch_size,
+        )  # fmt: skip
 
 
-def export(resolved: Resolved, folder: str | Path) -> bundle.Bundle:
-    """Write a Bundle of the network, in this process. Raises what `exporting.export` raises."""
+def export(
+    resolved: Resolved, folder: str | Path, *, engine: str = "onnxruntime", **made: Any
+) -> bundle.Bundle:
+    """Write a Bundle of the network for `engine`, in this process; `made` are the precision and batch_size of
+    `exporting.export`. Raises what that raises."""
     if resolved.file is not None:
+        _check_file_engine(resolved.file, engine)
         return _pack(resolved, resolved.file, Path(folder))
     from vertebra.exporting import export as write
 
-    return write(resolved.subject, folder, input_size=resolved.input_size, card=resolved.card)
+    size = resolved.input_size
+    return write(resolved.subject, folder, input_size=size, card=resolved.card, engine=engine, **made)
+
+
+def _check_file_engine(file: Path, engine: str) -> None:
+    if "onnx" not in engines.find(engine).formats:
+        raise InvalidInputError(
+            f'{file} is an ONNX file, and "{engine}" opens {", ".join(engines.find(engine).formats)}.',
+            "leave the engine out: the Bundle keeps the file as it is",
+        )
 
 
 # ------------------------------------------------------------------ ONNX files
@@ -521,7 +567,7 @@ def _pack(resolved: Resolved, file: Path, folder: Path) -> bundle.Bundle:
         folder,
         write_network,
         model=resolved.subject.model,
-        logits=logits,
+        logits=logits.reshape(logits.shape[:2]),
         reference_seed=_REFERENCE_SEED,
         input_size=resolved.input_size,
         in_channels=3,
@@ -531,10 +577,6 @@ def _pack(resolved: Resolved, file: Path, folder: Path) -> bundle.Bundle:
 
 
 def _gives_probabilities(resolved: Resolved) -> bool:
-    """Whether the network ends in a softmax: its answers to noise are shares that add up to one."""
-    import numpy as np
-
     if resolved.subject.bundle is None:  # the null engine reads nothing
         return False
-    answers = bundle.read(resolved.subject.bundle, verify=False).reference_pair(_REFERENCE_BATCH)[1]
-    return bool((answers >= 0).all() and np.allclose(answers.sum(axis=1), 1, atol=1e-3))
+    return bundle.read(resolved.subject.bundle, verify=False).gives_probabilities()

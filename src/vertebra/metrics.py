@@ -14,6 +14,8 @@ from vertebra.errors import UnknownNameError
 
 _RUNTIME = ("system", "engine", "device", "precision", "batch_size", "input_size")
 _ACCURACY = ("dataset", "split")
+#: Of load patterns in MLPerf's words, `scenario` says which one a figure is of.
+_SERVED = (*_RUNTIME, "scenario")
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,53 @@ _ENTRIES = (
            "Images per second at batch size 1: one divided by the latency. Derived, never stored.", _RUNTIME),
     Metric("memory_total", "peak memory", "B", "lower",
            "Peak memory of the fresh process that ran the network: runtime, weights, activations and "
-           "workspaces.", _RUNTIME),
+           "workspaces. On a graphics card, what its driver tells of the process.", _RUNTIME),
     Metric("memory_net", "peak memory beyond the runtime", "B", "lower",
            "Peak memory less what the same process held after importing the runtime, before the network was "
            "loaded.", _RUNTIME),
+    Metric("memory_baseline", "memory of the runtime", "B", "lower",
+           "What the fresh process held after importing and initialising the runtime, before the network was "
+           "loaded.", _RUNTIME),
+    Metric("memory_weights", "memory of the weights", "B", "lower",
+           "What loading the network added for good: held after loading, less the runtime's. Pages of a file "
+           "that is mapped count when they are first touched.", _RUNTIME),
+    Metric("memory_activations", "peak memory of activations", "B", "lower",
+           "What running the network added at its peak: peak memory less what was held after loading. "
+           "Runtime, weights and this make `memory_total`.", _RUNTIME),
+    Metric("memory_workspace", "memory kept after inference", "B", "lower",
+           "The part of `memory_activations` that the engine keeps between inferences: held after them, less "
+           "held before the first.", _RUNTIME),
+    Metric("memory_allocated", "peak memory allocated on the device", "B", "lower",
+           "Peak bytes that the runtime's allocator had handed out on the device.", _RUNTIME),
+    Metric("memory_reserved", "peak memory reserved on the device", "B", "lower",
+           "Peak bytes that the runtime's allocator had taken from the device, handed out or not.", _RUNTIME),
     Metric("load_time", "load time", "s", "lower",
            "Time from the stored or built network to one that is ready to run: read, compile, allocate.",
            _RUNTIME),
+    Metric("compile_time", "compile time", "s", "lower",
+           "The part of `load_time` in which the engine compiled the network for this machine.", _RUNTIME),
+    Metric("device_latency", "latency on the device", "s", "lower",
+           "Time of one forward pass of a batch between two events on the device itself, the median of the "
+           "samples: `latency` without what the processor does to start it.", _RUNTIME),
+    Metric("end_to_end_latency", "latency from the encoded picture", "s", "lower",
+           "Time from a JPEG's bytes to the logits, one photograph at a time: decode, preprocess, copy, "
+           "inference; the median of the samples.", _RUNTIME),
+    Metric("preprocess_latency", "latency of preprocessing", "s", "lower",
+           "The part of `end_to_end_latency` from a JPEG's bytes to the network's input; the median of the "
+           "samples.", _RUNTIME),
+    Metric("sustained_rate", "greatest arrival rate served", "1/s", "higher",
+           "The greatest rate of Poisson arrivals, in images per second, at which the share of answers "
+           "within the bound that `protocol` states was shown with 99 % confidence.", (*_SERVED, "protocol")),
+    Metric("missed_deadlines", "missed deadlines", "fraction", "lower",
+           "Share of queries answered later than the bound that `protocol` states, counted from their "
+           "arrival.",
+           (*_SERVED, "protocol", "arrival_rate")),
+    Metric("energy_per_image", "energy per image", "J", "lower",
+           "Energy that the machine's counters tell for the measured window, less the idle power over it, "
+           "divided by the images; nothing where there is no counter.", _RUNTIME),
+    Metric("power", "power", "W", "lower",
+           "Mean power while inferring, less idle power, by the machine's own counters; nothing where "
+           "there is none.", _RUNTIME),
     Metric("first_inference", "first inference", "s", "lower",
            "Time of the very first forward pass after loading.", _RUNTIME),
     Metric("output_error", "output error", "fraction", "lower",
@@ -103,11 +145,26 @@ _ENTRIES = (
     Metric("failure", "failure", "count", "lower",
            "1 where a case gave no figure: `grade_reasons` tells why (crash, hang, out of memory, wrong "
            "outputs).", ("system", "engine", "batch_size", "input_size")),
+    Metric("peak_operations_rate", "peak arithmetic rate", "op/s", "higher",
+           "Best rate of floating-point operations (2 per multiply-accumulate) that a large matrix product "
+           "or convolution reached on this machine: a row of the model `machine`, of an engine or of NumPy.",
+           ("system", "engine", "device", "precision", "threads")),
+    Metric("memory_bandwidth", "memory bandwidth", "B/s", "higher",
+           "Bytes read and written per second while arrays larger than the caches were copied: a row of the "
+           "model `machine`.", ("system", "device", "threads")),
+    Metric("aa_floor", "smallest difference shown", "fraction", "lower",
+           "The smallest difference between two latencies that this machine could show when it was asked: "
+           "one case measured against itself, interleaved. A row of the model `machine`.",
+           ("system", "engine", "device")),
     Metric("accuracy_density", "accuracy density", "fraction", "higher",
            "Top-1 accuracy per million parameters. Derived, never stored.", _ACCURACY),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {entry.name: entry for entry in _ENTRIES}
+
+#: The model under which figures of the machine itself stand: no network, and left out where networks are
+#: compared.
+MACHINE = "machine"
 
 #: Metrics that readers compute from stored ones, so that the two can't disagree.
 DERIVED = ("fps", "accuracy_density")

@@ -3,7 +3,8 @@
 Candidates are wide rows: a network together with one way of running it. They are compared only
 where the load is the same (machine, batch size, scenario); engine, precision and threads are part
 of the choice. A limit is met when the slow end of the interval meets it; a candidate whose interval
-straddles a limit is borderline, and is named but not chosen.
+straddles a limit is borderline, and is named but not chosen. Neither is one that a figure of grade C speaks
+for: such a figure can't be believed, unless the caller says that it may.
 """
 
 from __future__ import annotations
@@ -105,8 +106,16 @@ class Pick:
         return self.ranked[1] if len(self.ranked) > 1 else None
 
 
-def pick(rows: Iterable[WideRow], limits: Sequence[Limit] = (), objective: str = "top1") -> Pick:
+def pick(
+    rows: Iterable[WideRow],
+    limits: Sequence[Limit] = (),
+    objective: str = "top1",
+    *,
+    least_grade: str = "B",
+) -> Pick:
     """The networks among `rows` that meet all `limits`, by `objective`, then latency, then name.
+
+    Where a figure that this asks for has a grade worse than `least_grade`, the network isn't chosen.
 
     `excluded` holds the networks that rank above the choice but don't surely meet the limits, or,
     where none meets them, all networks, the nearest miss first. Raises InvalidInputError where the
@@ -121,18 +130,21 @@ def pick(rows: Iterable[WideRow], limits: Sequence[Limit] = (), objective: str =
             "fill the table with: vertebra survey",
         )
     refuse_mixed_loads(candidates)
-    meeting = [row for row in candidates if all(limit.verdict(row) == "met" for limit in limits)]
+    doubts = _Doubts((objective, *(limit.metric for limit in limits)), least_grade)
+    meeting = [row for row in candidates
+               if all(limit.verdict(row) == "met" for limit in limits) and not doubts.of(row)]  # fmt: skip
     ranked = _best_form_of_each(meeting, objective)
     inside = {row.model for row in ranked}
     outside = [row for row in candidates if row.model not in inside]
-    nearest = _nearest_form_of_each(outside, limits)
+    nearest = _nearest_form_of_each(outside, limits, doubts)
     if ranked:
         bar = _rank(ranked[0], objective)[0]
         better = [row for row in nearest if _rank(row, objective)[0] < bar]
         better.sort(key=lambda row: _rank(row, objective))
     else:
-        better = sorted(nearest, key=lambda row: _distance(row, limits))
-    return Pick(objective, tuple(limits), tuple(ranked), tuple(_exclusion(row, limits) for row in better))
+        better = sorted(nearest, key=lambda row: _distance(row, limits, doubts))
+    excluded = tuple(_exclusion(row, limits, doubts) for row in better)
+    return Pick(objective, tuple(limits), tuple(ranked), excluded)
 
 
 def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
@@ -190,20 +202,39 @@ def _best_form_of_each(rows: Sequence[WideRow], objective: str) -> list[WideRow]
     return list(best.values())
 
 
-def _nearest_form_of_each(rows: Sequence[WideRow], limits: Sequence[Limit]) -> list[WideRow]:
+@dataclass(frozen=True)
+class _Doubts:
+    """Why a candidate's figures of `asked` can't be believed."""
+
+    asked: tuple[str, ...]
+    least_grade: str
+
+    def of(self, row: WideRow) -> tuple[str, ...]:
+        figures = [row.figures[metric] for metric in dict.fromkeys(self.asked) if metric in row.figures]
+        return tuple(
+            f"{metrics.find(one.metric).label} is graded {one.grade}: {'; '.join(one.grade_reasons[:1])}"
+            for one in figures
+            if one.grade is not None and one.grade > self.least_grade
+        )
+
+
+def _nearest_form_of_each(rows: Sequence[WideRow], limits: Sequence[Limit], doubts: _Doubts) -> list[WideRow]:
     nearest: dict[str, WideRow] = {}
-    for row in sorted(rows, key=lambda row: _distance(row, limits)):
+    for row in sorted(rows, key=lambda row: _distance(row, limits, doubts)):
         nearest.setdefault(row.model, row)
     return list(nearest.values())
 
 
-def _distance(row: WideRow, limits: Sequence[Limit]) -> tuple[int, float]:
+def _distance(row: WideRow, limits: Sequence[Limit], doubts: _Doubts) -> tuple[int, float]:
     open_limits = [limit for limit in limits if limit.verdict(row) != "met"]
-    return len(open_limits), max((limit.miss(row) for limit in open_limits), default=1.0)
+    return len(open_limits) + len(doubts.of(row)), max(
+        (limit.miss(row) for limit in open_limits), default=1.0
+    )
 
 
-def _exclusion(row: WideRow, limits: Sequence[Limit]) -> Exclusion:
+def _exclusion(row: WideRow, limits: Sequence[Limit], doubts: _Doubts) -> Exclusion:
     verdicts = [(limit, limit.verdict(row)) for limit in limits]
     reasons = tuple(limit.reason(row) for limit, verdict in verdicts if verdict != "met")
-    borderline = all(verdict in ("met", "borderline") for _, verdict in verdicts)
-    return Exclusion(row, reasons, borderline)
+    near = all(verdict in ("met", "borderline") for _, verdict in verdicts)
+    doubted = doubts.of(row) if near else ()  # what is clearly out of a limit needs no second reason
+    return Exclusion(row, reasons + doubted, near and not doubted)

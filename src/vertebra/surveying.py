@@ -1,8 +1,8 @@
 """Plan cases, measure inside a budget what the table doesn't tell yet, and append each result at once.
 
-A case is appended as soon as it is measured, so an interruption loses at most the case under way, and
-the same call goes on from there. Networks are exported one at a time and a Bundle is deleted when its
-last engine is done, so the disk holds one network and not eleven.
+Cases are measured side by side in groups, and a group is appended as soon as it is measured: an interruption
+loses at most the group under way, and the same call goes on from there. Only a group's networks are exported
+at a time, so the disk holds a few networks and not eleven.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 from vertebra import benchmarking, engines, rows, system, units, zoo
-from vertebra.benchmarking import Case, Limits
+from vertebra.benchmarking import Case, Limits, Result, plausibility, scenarios
+from vertebra.benchmarking.runner import LEAST_S
 from vertebra.engines import Subject
-from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table
 from vertebra.zoo import names
@@ -28,13 +29,21 @@ from vertebra.zoo import names
 #: Untrained parameters are as fast as trained ones; the seed makes them the same in every process.
 SEED = 0
 
-#: Seconds that a case costs beside its samples (start, import, load, its part of the export), and
-#: multiply-accumulates per second, until some were seen. Only shares of the budget hang on them.
-_OVERHEAD_S, _RATE = 5.0, 1.2e10
+#: Seconds that a case costs beside its samples (start, import, load, its part of the export), for the time
+#: that is told to be left until some were seen.
+_OVERHEAD_S = 5.0
+#: For a guess at a process's memory: what a runtime holds, and bytes of activations by the work.
+_RUNTIME_BYTES, _BYTES_PER_MAC = 600_000_000, 0.05
+#: How many cases are measured side by side: an interruption loses those that are under way.
+_GROUP, _QUICK_GROUP = 12, 6
+#: Loads that serve as well as the best to this share are told apart by what they need.
+_AS_GOOD = 0.02
+#: Seconds of a case where none are given, and the most where all cases share a budget.
+_SECONDS, _QUICK_S, _MOST_S = 30.0, 10.0, 60.0
+#: Seconds between two looks at whether somebody else still measures.
+_LOOK_S = 0.5
 #: Counts of a network that isn't ours: those of a ResNet-50, rounded.
 _ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
-#: Bounds of one case's share.
-_LEAST_S, _MOST_S = 1.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -50,37 +59,183 @@ class Progress:
 Watcher = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class Load:
+    """How pictures come: `scenario` is one of `benchmarking.SCENARIOS`. A server's queries come at
+    `arrival_rate` (the greatest that holds is searched, where it is None) and are to be answered within
+    `latency_bound_s`; `streams` are the numbers of calls that may be under way at once. With `end_to_end`
+    the way from a JPEG's bytes is timed too.
+
+    Raises InvalidInputError where these contradict each other.
+    """
+
+    scenario: str = "single-stream"
+    arrival_rate: float | None = None
+    latency_bound_s: float | None = None
+    streams: tuple[int, ...] = (1,)
+    end_to_end: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scenario not in benchmarking.SCENARIOS:
+            raise UnknownNameError.of(
+                "scenario", self.scenario, benchmarking.SCENARIOS, "vertebra bench --help"
+            )
+        is_server = self.scenario == "server"
+        if is_server != (self.latency_bound_s is not None):
+            raise InvalidInputError(
+                "A server needs a bound for its latency." if is_server else _not_for(self, "a latency bound"),
+                "for a server say, for example: --scenario server --latency-bound 50ms",
+            )
+        if not is_server and self.arrival_rate is not None:
+            raise InvalidInputError(_not_for(self, "an arrival rate"), "say --scenario server")
+        if self.scenario == "single-stream" and self.streams != (1,):
+            raise InvalidInputError(_not_for(self, "several streams"), "say --scenario offline, or server")
+        if self.end_to_end and self.scenario != "single-stream":
+            raise InvalidInputError(_not_for(self, "--end-to-end"), "leave one of them out")
+
+
+def _not_for(load: Load, what: str) -> str:
+    return f"The scenario {load.scenario} doesn't go with {what}."
+
+
 def cases(
     models: Sequence[str],
     chosen: Sequence[str] = (),
     *,
-    batch_size: int = 1,
+    batch_sizes: Sequence[int] = (1,),
     input_size: int | None = None,
     threads: int | None = None,
+    precisions: Sequence[str] = ("float32",),
+    device: str = "cpu",
+    load: Load | None = None,
 ) -> list[Case]:
-    """One case for each of `models` on each of the engines `chosen` (all that can run here, where none is).
+    """One case for each of `models` on each of the engines `chosen` (all that can run here, where none is),
+    in each precision, at each batch size and number of streams.
 
     Raises UnknownNameError, MissingRuntimeError (a named engine that isn't installed) and
-    InvalidInputError (an impossible size, batch or number of threads), before anything runs.
+    InvalidInputError (an impossible size, batch, number of threads or load), before anything runs.
     """
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or _found_here()
-    threads = _threads(threads)
+    threads, load = _threads(threads), load or Load()
     known = {found.name: found for found in map(zoo.find, models)}
-    return [
-        Case(
-            model=model.name,
-            engine=engine,
-            subject=Subject(
-                model=model.name, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
-            ),
-            input_size=native_or(model, input_size),
-            batch_size=batch_size,
-            threads=threads,
+    ways = _ways(runners, dict.fromkeys(precisions), device, load, named=bool(chosen))
+    for model in known.values():
+        _check_batches(model, batch_sizes)
+    if load.end_to_end and (input_size is not None or tuple(batch_sizes) != (1,)):
+        raise InvalidInputError(
+            "From a JPEG's bytes, one picture at a time of the network's own size is timed.",
+            "leave the batch size and the input size out, or --end-to-end",
         )
+    return [
+        replace(_case(model, input_size, threads, load), engine=engine, batch_size=batch_size, device=device,
+                precision=precision, streams=streams)
         for model in known.values()
-        for engine in runners
+        for engine, precision, streams in ways
         if chosen or model.source != "onnx" or engines.find(engine).reads == "bundle"
-    ]
+        for batch_size in dict.fromkeys(batch_sizes)
+    ]  # fmt: skip
+
+
+def batches_of(scenario: str) -> tuple[int, ...]:
+    """The batch sizes that are measured where none are named."""
+    return scenarios.BATCH_SIZES if scenario == "offline" else (1,)
+
+
+def streams_of(scenario: str, threads: int | None) -> tuple[int, ...]:
+    """The numbers of streams that are measured where none are named."""
+    return scenarios.stream_counts(_threads(threads)) if scenario == "offline" else (1,)
+
+
+def best_loads(told: Iterable[Measurement]) -> list[Measurement]:
+    """Of offline rows, the throughput of each network on each engine at the load that serves best: of those
+    within 2 % of the most, the one with the fewest pictures under way."""
+    groups: dict[tuple[object, ...], list[Measurement]] = {}
+    for row in told:
+        if (row.metric, row.scenario) == ("throughput", "offline"):
+            groups.setdefault((row.model, row.engine, row.precision, row.device), []).append(row)
+    return [_best_load(group) for group in groups.values()]
+
+
+def _best_load(group: Sequence[Measurement]) -> Measurement:
+    most = max(row.value for row in group)
+    good = [row for row in group if row.value >= (1 - _AS_GOOD) * most]
+    return min(good, key=lambda row: ((row.batch_size or 1) * (row.streams or 1), row.streams or 1))
+
+
+def _case(model: names.Model, input_size: int | None, threads: int, load: Load) -> Case:
+    """The network at batch size 1 on no engine yet."""
+    size = native_or(model, input_size)
+    return Case(
+        model=model.name,
+        engine="null",
+        subject=Subject(
+            model=model.name, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
+        ),
+        input_size=size,
+        threads=threads,
+        scenario=load.scenario,
+        arrival_rate=load.arrival_rate,
+        latency_bound_s=load.latency_bound_s,
+        preprocess=asdict(zoo.facts(model.name).preprocess) if load.end_to_end else None,
+        operations=_operations(model.name, size),
+    )
+
+
+def _operations(model: str, size: int) -> float | None:
+    """Those of one image, scaled from the shipped count; None for a network that isn't ours."""
+    if ":" in model:
+        return None
+    totals = rows.totals(model)
+    return 2.0 * totals["macs"] * (size / totals["input_size"]) ** 2
+
+
+def _ways(
+    runners: Sequence[str], precisions: Iterable[str], device: str, load: Load, *, named: bool
+) -> list[tuple[str, str, int]]:
+    """Engine, precision and number of streams of each way to run. An engine that can't is refused where it
+    was named, and left out where it wasn't."""
+    ways = []
+    for engine, precision, streams in product(runners, precisions, load.streams):
+        info = engines.find(engine)
+        lacks = _lacks(info, precision, device)
+        if lacks is None:
+            ways.append((engine, precision, streams))
+        elif named:
+            raise lacks
+    if not ways:
+        raise InvalidInputError(
+            f"No engine here runs in {', '.join(precisions)} on {device}.",
+            "what each offers: vertebra list engines",
+        )
+    return ways
+
+
+def _lacks(info: engines.EngineInfo, precision: str, device: str) -> InvalidInputError | None:
+    for condition, asked, offered in (
+        ("precision", precision, info.precisions),
+        ("device", device, info.devices),
+    ):
+        if asked not in offered:
+            return InvalidInputError(
+                f'The engine "{info.name}" has no {condition} "{asked}".',
+                f"what it offers: {', '.join(offered)}",
+            )
+    return None
+
+
+def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
+    """Raise InvalidInputError where the network's file takes one batch size only and another is asked for."""
+    if model.source != "onnx":
+        return
+    from vertebra.zoo.adapters import onnx
+
+    fixed = onnx.form(onnx.path_of(model.name)).batch_size
+    wrong = [batch_size for batch_size in batch_sizes if fixed not in (None, batch_size)]
+    if wrong:
+        raise InvalidInputError(
+            f"The network in {onnx.path_of(model.name)} takes batches of {fixed}; {wrong[0]} was asked for.",
+            f"ask for --batch-size {fixed}, or export the network with a free batch size",
+        )
 
 
 def native_or(model: names.Model, input_size: int | None) -> int:
@@ -98,8 +253,43 @@ def native_or(model: names.Model, input_size: int | None) -> int:
     return model.input_size if input_size is None else input_size
 
 
+def limits(
+    number: int,
+    *,
+    processes: int | None = None,
+    quick: bool = False,
+    seconds: float | None = None,
+    budget_s: float | None = None,
+) -> Limits:
+    """The limits of `number` cases that get `seconds` each, or share `budget_s`.
+
+    Raises InvalidInputError where these contradict each other or are too little to measure anything.
+    """
+    if quick and processes not in (None, 1):
+        raise InvalidInputError(f"The quick mode has one process, not {processes}.", "leave one of them out")
+    if seconds is not None and budget_s is not None:
+        raise InvalidInputError(
+            "Both the time of each case and that of all together were given.",
+            "give --seconds for each case, or --budget for all",
+        )
+    chosen = Limits.quick if quick or processes == 1 else Limits
+    count = 1 if quick else (processes or Limits.processes)
+    if count < 1:
+        raise InvalidInputError(f"{count} processes were asked for; at least 1 is needed.")
+    least = count * LEAST_S / 4 if budget_s is None else number * count * LEAST_S
+    given = seconds if budget_s is None else budget_s
+    if given is not None and given < least:
+        what = "a case" if budget_s is None else f"{number} cases"
+        raise InvalidInputError(
+            f"{units.show(given, 's')} is too little for {what} in {count} processes each.",
+            f"the least is {least:g}s, and good figures take more",
+        )
+    usual = _QUICK_S if count == 1 else _SECONDS
+    return chosen(processes=count, seconds=seconds or (usual if budget_s is None else _MOST_S))
+
+
 def _found_here() -> list[str]:
-    return [name for name in engines.available() if name != "null"]
+    return [name for name in engines.available() if name != "null" and engines.find(name).usual]
 
 
 def _threads(threads: int | None) -> int:
@@ -129,6 +319,8 @@ def _asked(case: Case, here: str) -> tuple[object, ...]:
         case.input_size,
         case.precision,
         case.threads,
+        case.device,
+        case.scenario,
         here,
     )
 
@@ -144,6 +336,8 @@ def _told(row: Measurement) -> tuple[object, ...]:
         row.input_size,
         row.precision,
         row.threads,
+        row.device,
+        row.scenario,
         row.system,
     )
 
@@ -152,31 +346,125 @@ def measure(
     wanted: Iterable[Case],
     table: Table,
     *,
-    seconds: float | None = None,
+    limits: Limits | None = None,
     deadline: float | None = None,
+    seed: int = 0,
+    anew: bool = True,
     watcher: Watcher | None = None,
 ) -> list[Measurement]:
-    """Measure `wanted`, light networks first, and append each result to `table` at once; returns the rows.
+    """Measure `wanted`, light networks first, and append what a cohort gives to `table` at once; returns the
+    rows.
 
-    A case gets `seconds` of samples, or its share of what is left until `deadline` (of
-    `time.monotonic`) by what it is likely to cost.
+    Where there is a `deadline` (of `time.monotonic`) the cases share the time until then. Unless `anew`, what
+    somebody else has appended meanwhile isn't measured again. Only one process measures into a table at a
+    time: two would disturb each other.
     """
     ordered = sorted(wanted, key=lambda case: (multiply_accumulates(case), case.model))
-    pace = _Pace(ordered, seconds, deadline)
-    described = system.describe()
+    limits = limits or Limits()
+    pace = _Pace(len(ordered), limits, deadline)
     measured: list[Measurement] = []
-    with closing(_ready(ordered, lambda text: _tell(watcher, pace, text))) as ready:
-        for case, obstacle in ready:
-            _tell(watcher, pace, f"{case.model} on {case.engine}")
-            if obstacle is None:
-                result = benchmarking.measure(case, Limits(seconds=pace.share()), system=described.id)
-                found, samples = result.rows, result.samples
-            else:
-                found, samples = [_failure(case, obstacle, described.id)], {}
-            table.append(found, samples=samples, system=described)
-            measured += found
-            pace.advance(sum(samples.get("latency", ())))
+    with Exporter() as exporter:
+        for group in _groups(ordered, _QUICK_GROUP if limits.is_quick else _GROUP):
+            with _alone(table, lambda: _tell(watcher, pace, "waiting for another process to measure")):
+                todo = group if anew else remaining(group, table.rows())
+                pace.done += len(group) - len(todo)
+                with closing(_results(todo, exporter, limits, pace, seed, watcher)) as results:
+                    for result in results:
+                        told = plausibility.against_other_batches(result.rows, measured)
+                        table.append(told, samples=result.samples, system=system.describe())
+                        measured += told
+                        pace.done += 1
     return measured
+
+
+def _results(
+    cases_: list[Case],
+    exporter: Exporter,
+    limits: Limits,
+    pace: _Pace,
+    seed: int,
+    watcher: Watcher | None,
+) -> Generator[Result, None, None]:
+    """What the cases give, after the networks that they need as Bundles were exported."""
+
+    def tell(text: str) -> None:
+        _tell(watcher, pace, text)
+
+    here, deadline = system.describe().id, pace.deadline_of(len(cases_))
+    with _scratch() as scratch:
+        ready: list[Case] = []
+        for case, obstacle in _ready(cases_, exporter, scratch, tell):
+            if obstacle is None:
+                ready.append(case)
+            else:
+                yield Result(case, [_failure(case, obstacle, here)], {}, obstacle)
+        yield from benchmarking.measure_all(
+            ready,
+            limits,
+            system=here,
+            seed=seed,
+            expected_bytes=expected_bytes,
+            deadline=deadline,
+            watcher=tell,
+        )
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for Bundles, gone at the end. Raises InvalidInputError where there is no room for one."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="vertebra-")
+    except OSError as error:
+        raise InvalidInputError(
+            f"No scratch folder can be made in {tempfile.gettempdir()}: {error.strerror}.",
+            "free some space, or name another folder with TMPDIR",
+        ) from error
+    with folder as path:
+        yield Path(path)
+
+
+@contextmanager
+def _alone(table: Table, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the right to measure into `table`; `wait` is called where somebody else has it."""
+    import filelock
+
+    lock = filelock.FileLock(table.path.with_name(f"{table.path.name}.lock"), poll_interval=_LOOK_S)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _groups(ordered: Sequence[Case], most: int) -> Iterator[list[Case]]:
+    """Cases that are measured side by side: at most so many, and those of one network together where it fits,
+    as far as the scratch folder has room for their Bundles."""
+    group: list[Case] = []
+    for _, found in groupby(ordered, key=lambda case: (case.model, case.input_size)):
+        same = list(found)
+        if group and (len(group) + len(same) > most or not _has_room([*group, *same])):
+            yield group
+            group = []
+        group += same
+        while len(group) > most:
+            yield group[:most]
+            group = group[most:]
+    if group:
+        yield group
+
+
+def _has_room(cases_: Iterable[Case]) -> bool:
+    return shutil.disk_usage(tempfile.gettempdir()).free >= _bundles_bytes(cases_)
+
+
+def _bundles_bytes(cases_: Iterable[Case]) -> float:
+    """What the scratch folder must hold for the cases' Bundles, with some room to write them."""
+    forms = {(case.model, _form(case)) for case in cases_ if _reads(case) == "bundle"}
+    return 1.2 * sum(4 * _totals(model)["params"] for model, _ in forms)
 
 
 def multiply_accumulates(case: Case) -> float:
@@ -186,14 +474,17 @@ def multiply_accumulates(case: Case) -> float:
 
 
 def _totals(model: str) -> Mapping[str, int]:
-    """The shipped counts, or an ordinary network's for another library's: only shares of the budget and the
-    room for an export hang on them."""
-    return rows.totals(model) if ":" not in model else _ORDINARY
+    """The shipped counts, or an ordinary network's where none ship, as of a file: only guesses of the room
+    that is needed hang on them."""
+    shipped = ":" not in model or rows.catalogue.find(model) is not None
+    return rows.totals(model) if shipped else _ORDINARY
 
 
-def _need_s(case: Case) -> float:
-    """Seconds in which the case can be warmed up and sampled well, by the work that it is."""
-    return min(_MOST_S, 1.0 + 90 * multiply_accumulates(case) / _RATE)
+def expected_bytes(case: Case) -> float:
+    """About what the case's process holds: the runtime, the weights as read and as the engine lays them out,
+    and activations in proportion to the work."""
+    totals = _totals(case.model)
+    return _RUNTIME_BYTES + 12 * totals["params"] + _BYTES_PER_MAC * multiply_accumulates(case)
 
 
 def _tell(watcher: Watcher | None, pace: _Pace, text: str) -> None:
@@ -202,85 +493,108 @@ def _tell(watcher: Watcher | None, pace: _Pace, text: str) -> None:
 
 
 class _Pace:
-    """How far the work has come, and how many seconds of samples the next case gets."""
+    """How far the work has come, and how long the rest may take."""
 
-    def __init__(self, ordered: Sequence[Case], seconds: float | None, deadline: float | None) -> None:
-        self.done, self.total = 0, len(ordered)
-        self._needs = [_need_s(case) for case in ordered]
-        self._seconds, self._deadline = seconds, deadline
-        self._overheads: list[float] = []
-        self._mark = time.monotonic()
+    def __init__(self, total: int, limits: Limits, deadline: float | None) -> None:
+        self.done, self.total = 0, total
+        self._limits, self._deadline = limits, deadline
+        self._began = time.monotonic()
 
-    def share(self) -> float:
-        """Seconds for the next case: an equal part of what the overheads to come leave, or what it needs.
+    def deadline_of(self, cases_: int) -> float | None:
+        """When a group of so many of the cases left must be done: they get an equal part of the time.
 
         Cases come lightest first, so what the light ones leave goes to the heavy ones.
         """
         if self._deadline is None:
-            return self._seconds or _MOST_S
-        cases_left = self.total - self.done
-        left = self._deadline - time.monotonic() - self._overhead_s() * cases_left
-        return max(_LEAST_S, min(self._needs[self.done], left / cases_left))
+            return None
+        now = time.monotonic()
+        return now + (self._deadline - now) * cases_ / max(1, self.total - self.done)
 
     def left_s(self) -> float:
-        """Seconds until all is done, by what the cases so far cost."""
-        needs = [self._seconds or need for need in self._needs[self.done :]]
-        expected = sum(needs) + self._overhead_s() * len(needs)
-        if self._deadline is None:
-            return expected
-        least = (_LEAST_S + self._overhead_s()) * len(needs)
-        return min(expected, max(least, self._deadline - time.monotonic()))
-
-    def advance(self, sampled_s: float) -> None:
-        """One case is done, `sampled_s` of it in samples; the rest is what a case costs beside them."""
-        now = time.monotonic()
-        self._overheads.append(max(0.0, now - self._mark - sampled_s))
-        self._mark = now
-        self.done += 1
-
-    def _overhead_s(self) -> float:
-        return sum(self._overheads) / len(self._overheads) if self._overheads else _OVERHEAD_S
+        """Seconds until all is done: those until the deadline, or by what the cases so far took."""
+        now, left = time.monotonic(), self.total - self.done
+        least = self._limits.processes * (LEAST_S + _OVERHEAD_S)
+        if self._deadline is not None:
+            return max(self._deadline - now, left * least)
+        if self.done:
+            return left * (now - self._began) / self.done
+        return max(least, left * least - (now - self._began))
 
 
 def _ready(
-    ordered: Iterable[Case], tell: Callable[[str], None]
-) -> Generator[tuple[Case, str | None], None, None]:
+    cases_: Iterable[Case], exporter: Exporter, scratch: Path, tell: Callable[[str], None]
+) -> Iterator[tuple[Case, str | None]]:
     """Each case, ready to run, with what stands in its way or None.
 
     Where one of a network's engines reads Bundles, the network is exported, and all its engines are
     compared with that Bundle's reference.
     """
-    with Exporter() as exporter:
-        for model, group in groupby(ordered, key=lambda case: case.model):
-            cases_ = list(group)
-            if all(_reads(case) != "bundle" for case in cases_):
-                yield from ((case, None) for case in cases_)
-                continue
-            tell(f"exporting {model}")
-            with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-                folder = Path(scratch) / "bundle"
-                yield from _with_bundle(cases_, folder, _obstacle(exporter, cases_[0], folder))
+    for number, (_, group) in enumerate(groupby(cases_, key=lambda case: (case.model, case.input_size))):
+        same = list(group)
+        if all(_reads(case) != "bundle" for case in same):
+            obstacle = _unsuitable(exporter, same)
+            yield from ((case, obstacle) for case in same)
+            continue
+        tell(f"exporting {same[0].model}")
+        forms = dict.fromkeys(_form(case) for case in same if _reads(case) == "bundle")
+        made = {form: scratch / f"bundle-{number}-{index}" for index, form in enumerate(forms)}
+        met = {form: _obstacle(exporter, same[0], folder, form) for form, folder in made.items()}
+        for case in same:
+            form = _form(case) if _reads(case) == "bundle" else next(iter(made))
+            yield _with_bundle(case, made[form], met[form])
+
+
+#: The engine that a Bundle is for, the precision, and the only batch size that it must take, or None.
+_Form = tuple[str, str, int | None]
+
+
+def _form(case: Case) -> _Form:
+    """The Bundle that the case's engine opens: the one in ONNX, which several share, where it can."""
+    if "onnx" in engines.find(case.engine).formats and case.precision == "float32":
+        return "onnxruntime", "float32", None
+    return case.engine, case.precision, case.batch_size
 
 
 def _reads(case: Case) -> str:
     return engines.find(case.engine).reads
 
 
-def _obstacle(exporter: Exporter, case: Case, folder: Path) -> str | None:
-    """Why the case's network can't be exported into `folder`; None once it is there."""
+def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> str | None:
+    """Why no engine should run the network that the cases share with these parameters; None where all may."""
+    case = next((case for case in same if _reads(case) == "builder"), None)
+    if case is None:
+        return None
     try:
-        exporter.export(case.subject, folder, input_size=case.input_size, in_channels=case.in_channels)
-    except MeasurementError as error:
+        exporter.check(case.subject, input_size=case.input_size, in_channels=case.in_channels)
+    except UnsuitableNetworkError as error:
         return error.message
+    except MeasurementError:
+        return None  # whatever else is wrong with the network, its own process will tell
     return None
 
 
-def _with_bundle(cases_: list[Case], folder: Path, obstacle: str | None) -> Iterator[tuple[Case, str | None]]:
-    for case in cases_:
-        if _reads(case) == "bundle":
-            yield replace(case, subject=Subject(model=case.model, bundle=str(folder))), obstacle
-        else:
-            yield (case if obstacle else replace(case, reference=str(folder))), None
+def _obstacle(exporter: Exporter, case: Case, folder: Path, form: _Form) -> MeasurementError | None:
+    """Why the case's network can't be exported into `folder`; None once it is there."""
+    engine, precision, batch_size = form
+    try:
+        exporter.export(
+            case.subject, folder, input_size=case.input_size, in_channels=case.in_channels, engine=engine,
+            precision=precision, batch_size=batch_size,
+        )  # fmt: skip
+    except MeasurementError as error:
+        return error
+    return None
+
+
+def _with_bundle(case: Case, folder: Path, obstacle: MeasurementError | None) -> tuple[Case, str | None]:
+    """The case, whose network's export met `obstacle`: only one that lies in the network itself stands in the
+    way of engines that need no Bundle."""
+    reason = None if obstacle is None else obstacle.message
+    if _reads(case) == "bundle":
+        return replace(case, subject=Subject(model=case.model, bundle=str(folder))), reason
+    if obstacle is None:
+        return replace(case, reference=str(folder)), None
+    return case, reason if isinstance(obstacle, UnsuitableNetworkError) else None
 
 
 def _failure(case: Case, reason: str, here: str) -> Measurement:
@@ -297,8 +611,7 @@ def _failure(case: Case, reason: str, here: str) -> Measurement:
 
 def check_room(wanted: Iterable[Case]) -> None:
     """Raise InvalidInputError where the scratch folder can't hold the largest Bundle that is needed."""
-    sizes = [4 * _totals(case.model)["params"] for case in wanted if _reads(case) == "bundle"]
-    needed = 1.2 * max(sizes, default=0)
+    needed = max((_bundles_bytes([case]) for case in wanted), default=0)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:
         told = units.show(free, "B"), units.show(needed, "B")

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -250,7 +250,7 @@ def _own_physical_cores(root: Path = _ROOT) -> int | None:
 # ------------------------------------------------------------------ containers
 
 
-def _cgroups(root: Path, controller: str) -> Iterator[Path]:
+def cgroups(root: Path, controller: str) -> Iterator[Path]:
     """The folders that limit this process, own first: of cgroups version 2, and of `controller` in version 1.
 
     Inside a container the path may be the host's and not exist; the root then holds the limit.
@@ -266,7 +266,7 @@ def _cgroups(root: Path, controller: str) -> Iterator[Path]:
 
 def _core_quota(root: Path = _ROOT) -> float | None:
     """The least quota, in cores, that a cgroup sets for this process; None where there is none."""
-    quotas = [_quota(folder) for folder in _cgroups(root, "cpu")]
+    quotas = [_quota(folder) for folder in cgroups(root, "cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -288,7 +288,7 @@ def _memory_bytes(root: Path = _ROOT) -> int | None:
     physical = int(psutil.virtual_memory().total)
     files = (
         folder / name
-        for folder in _cgroups(root, "memory")
+        for folder in cgroups(root, "memory")
         for name in ("memory.max", "memory.limit_in_bytes")
     )
     texts = [_text(file) for file in files]
@@ -311,10 +311,16 @@ def _virtual(root: Path = _ROOT) -> str | None:
 
 def _gpus() -> tuple[Gpu, ...]:
     """NVIDIA's cards by `nvidia-smi`; no runtime is imported for it."""
-    query = "--query-gpu=name,memory.total,driver_version"
+    return tuple(_gpu(*cells) for cells in query_nvidia("gpu", ("name", "memory.total", "driver_version")))
+
+
+def query_nvidia(what: str, columns: Sequence[str]) -> list[list[str]]:
+    """A line of cells for each of `what` (gpu, compute-apps), as `nvidia-smi` tells it in its own units
+    without their names; no line where there is no such program, or it fails."""
+    query = f"--query-{what}={','.join(columns)}"
     text = _output("nvidia-smi", query, "--format=csv,noheader,nounits", timeout_s=_NVIDIA_SMI_TIMEOUT_S)
     lines = csv.reader((text or "").splitlines(), skipinitialspace=True)
-    return tuple(_gpu(*(cell.strip() for cell in cells)) for cells in lines if len(cells) == 3)
+    return [[cell.strip() for cell in cells] for cells in lines if len(cells) == len(columns)]
 
 
 def _gpu(name: str, memory_mib: str, driver: str) -> Gpu:

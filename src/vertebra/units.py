@@ -2,6 +2,8 @@
 
 >>> parse("10ms", "s"), parse("700MB", "B"), parse("75%", "fraction"), parse("1.5G", "count")
 (0.01, 700000000.0, 0.75, 1500000000.0)
+>>> show(0.25, "J"), show(65.0, "W"), show(1.234e11, "op/s"), show(2.5e10, "B/s")
+('250 mJ', '65.0 W', '123 Gop/s', '25.0 GB/s')
 >>> show(0.0123, "s"), show(4.9e6, "B"), show(0.567, "fraction"), show(714188480, "count")
 ('12.3 ms', '4.90 MB', '56.7 %', '714 M')
 """
@@ -21,6 +23,10 @@ _BYTES = {
 _COUNT = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _FRACTION = {"%": 1e-2}
 _RATE = {"": 1.0, "/s": 1.0, "fps": 1.0}
+_JOULES = {"j": 1.0, "mj": 1e-3, "kj": 1e3, "wh": 3600.0}
+_WATTS = {"w": 1.0, "mw": 1e-3, "kw": 1e3}
+_OPERATIONS_RATE = {"op/s": 1.0, "kop/s": 1e3, "mop/s": 1e6, "gop/s": 1e9, "top/s": 1e12}
+_BANDWIDTH = {f"{suffix}/s": factor for suffix, factor in _BYTES.items()}
 
 #: unit of the table -> suffix (lower case) -> how many base units it is
 SUFFIXES: dict[str, dict[str, float]] = {
@@ -29,8 +35,25 @@ SUFFIXES: dict[str, dict[str, float]] = {
     "count": _COUNT,
     "fraction": _FRACTION,
     "1/s": _RATE,
+    "J": _JOULES,
+    "W": _WATTS,
+    "op/s": _OPERATIONS_RATE,
+    "B/s": _BANDWIDTH,
 }
-_EXAMPLES = {"s": "10ms", "B": "700MB", "count": "1.5G", "fraction": "75%", "1/s": "30"}
+_EXAMPLES = {
+    "s": "10ms", "B": "700MB", "count": "1.5G", "fraction": "75%", "1/s": "30", "J": "50mJ", "W": "15W",
+    "op/s": "100Gop/s", "B/s": "20GB/s",
+}  # fmt: skip
+#: Units whose text is scaled: steps from the largest down, as (base units, name).
+_STEPS: dict[str, list[tuple[float, str]]] = {
+    "s": [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")],
+    "B": [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")],
+    "count": [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")],
+    "J": [(1e3, "kJ"), (1, "J"), (1e-3, "mJ"), (1e-6, "µJ")],
+    "W": [(1, "W"), (1e-3, "mW")],
+    "op/s": [(1e12, "Top/s"), (1e9, "Gop/s"), (1e6, "Mop/s"), (1, "op/s")],
+    "B/s": [(1e9, "GB/s"), (1e6, "MB/s"), (1, "B/s")],
+}
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9]*)\s*$")
 
 
@@ -64,12 +87,8 @@ def show(value: float, unit: str) -> str:
     """`value` in base units as text for people, three significant digits."""
     if unit == "fraction":
         return f"{_digits(100 * value)} %"
-    if unit == "s":
-        return _scaled(value, [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")])
-    if unit == "B":
-        return _scaled(value, [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")])
-    if unit == "count":
-        return _scaled(value, [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")])
+    if unit in _STEPS:
+        return _scaled(value, _STEPS[unit])
     suffix = "/s" if unit == "1/s" else f" {unit}"
     return f"{_digits(value)}{suffix}"
 

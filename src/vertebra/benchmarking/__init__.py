@@ -1,11 +1,12 @@
-"""Times a network on an engine, one fresh process a case, and says how far the figures can be trusted.
+"""Times networks on engines, in fresh processes and interleaved blocks, and says how far the figures can be
+trusted.
 
 A case names an engine and a subject: a Bundle's folder, or the address of a builder. Which networks exist
 is not known here.
 """
 
-from vertebra.benchmarking.plan import Case, Limits
+from vertebra.benchmarking.plan import SCENARIOS, Case, Limits
 from vertebra.benchmarking.results import Result
-from vertebra.benchmarking.runner import measure
+from vertebra.benchmarking.runner import measure, measure_all
 
-__all__ = ["Case", "Limits", "Result", "measure"]
+__all__ = ["SCENARIOS", "Case", "Limits", "Result", "measure", "measure_all"]

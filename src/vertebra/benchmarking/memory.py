@@ -1,10 +1,25 @@
-"""This process's memory, as the kernel keeps it: a peak that it records can't fall between two polls."""
+"""This process's memory in parts, as the kernel and the driver keep it.
+
+A peak that the kernel records can't fall between two polls. The parts are differences between moments of one
+fresh process, so that they add up:
+
+baseline      runtime imported and initialised, nothing loaded
+weights       what loading the network added for good
+activations   what running it added at the peak; baseline + weights + activations = total
+workspace     the part of the activations that the engine keeps between inferences
+"""
 
 from __future__ import annotations
 
-import resource
+import importlib
+import os
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from vertebra import system
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -40,5 +55,189 @@ def _status_bytes(name: str) -> int | None:
 
 
 def _peak_so_far() -> int:
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+# ------------------------------------------------------------------ graphics cards
+
+
+def device_bytes() -> int | None:
+    """What NVIDIA's driver tells that this process holds on all cards together; None where it tells nothing.
+
+    Needs the package nvidia-ml-py, else the program nvidia-smi. In a container the driver may know this
+    process by another number, and then nothing is told rather than somebody else's figure.
+    """
+    held = _by_library()
+    return _by_program() if held is None else held
+
+
+def _by_library() -> int | None:
+    try:
+        pynvml: Any = importlib.import_module("pynvml")
+        pynvml.nvmlInit()
+    except Exception:  # Not installed, no driver, no permission: each is pynvml's own kind of exception.
+        return None
+    try:
+        cards = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        processes = [one for card in cards for one in pynvml.nvmlDeviceGetComputeRunningProcesses(card)]
+        return _own_bytes([(one.pid, one.usedGpuMemory) for one in processes])
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _by_program() -> int | None:
+    lines = system.query_nvidia("compute-apps", ("pid", "used_memory"))
+    return _own_bytes([(int(pid), int(mib) * 2**20) for pid, mib in lines if (pid + mib).isdecimal()])
+
+
+def _own_bytes(processes: list[tuple[int, int | None]]) -> int | None:
+    own = [held for pid, held in processes if pid == os.getpid() and held is not None]
+    return sum(own) if own else None
+
+
+# ------------------------------------------------------------------ parts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes. `was_reset` is False where the peak of loading can't be told from that of running.
+
+    `device_*` are the driver's figures of a graphics card, None elsewhere; `allocator` holds what the
+    engine's own allocator tells as peaks, by name (`allocated`, `reserved`).
+    """
+
+    baseline: int
+    weights: int
+    activations: int
+    workspace: int
+    was_reset: bool = True
+    device_baseline: int | None = None
+    device_total: int | None = None
+    allocator: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Peak of the process in main memory: exactly baseline + weights + activations."""
+        return self.baseline + self.weights + self.activations
+
+    @property
+    def net(self) -> int:
+        """The peak beyond the runtime: weights + activations."""
+        return self.weights + self.activations
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` takes."""
+        return {**asdict(self), "allocator": dict(self.allocator)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Parts:
+        return cls(**values)
+
+    def figures(self, device: str = "cpu") -> dict[str, float]:
+        """Metric -> value, of what is known. On a device other than the processor, `memory_total` and
+        `memory_net` are the card's, and missing where the driver doesn't tell them."""
+        told: dict[str, int | None] = {
+            "memory_baseline": self.baseline,
+            "memory_weights": self.weights,
+            "memory_activations": self.activations,
+            "memory_workspace": self.workspace,
+            "memory_total": self.total,
+            "memory_net": self.net,
+        }
+        if device != "cpu":
+            told = {"memory_total": self.device_total, "memory_net": self._device_net()}
+            told.update({f"memory_{name}": self.allocator.get(name) for name in ("allocated", "reserved")})
+        return {metric: float(held) for metric, held in told.items() if held is not None}
+
+    def reasons(self) -> tuple[str, ...]:
+        """What a reader must know of the figures, in words."""
+        return () if self.was_reset else ("the peak of loading is in it: this system can't reset it",)
+
+    def _device_net(self) -> int | None:
+        if self.device_total is None:
+            return None
+        return max(0, self.device_total - (self.device_baseline or 0))
+
+
+class Meter:
+    """Takes the parts' moments in one process, in this order: `runtime`, `loaded`, `ready`, `ran`.
+
+    meter = Meter(device="cpu")
+    meter.runtime()                       # runtime imported and initialised
+    session = engines.load(...)
+    meter.loaded()
+    prepared = session.prepare(images)
+    meter.ready()                         # the peak starts here
+    session.infer(prepared)               # at least three times
+    parts = meter.ran(session.memory())
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._held: dict[str, int] = {}
+        self._device_baseline: int | None = None
+        self._was_reset = False
+
+    def runtime(self) -> None:
+        self._held["runtime"] = resident_bytes()
+        self._device_baseline = self._on_device()
+
+    def loaded(self) -> None:
+        self._held["loaded"] = resident_bytes()
+
+    def ready(self) -> None:
+        self._was_reset = reset_peak()
+        self._held["ready"] = resident_bytes()
+
+    def ran(self, allocator: Mapping[str, int] | None = None) -> Parts:
+        """The parts up to now; may be asked again after more inferences."""
+        return parts(
+            self._held["runtime"],
+            self._held["loaded"],
+            self._held["ready"],
+            kept=resident_bytes(),
+            peak=peak_bytes(),
+            was_reset=self._was_reset,
+            device=(self._device_baseline, self._on_device()),
+            allocator=allocator or {},
+        )
+
+    def _on_device(self) -> int | None:
+        return None if self._device == "cpu" else device_bytes()
+
+
+def parts(
+    runtime: int,
+    loaded: int,
+    ready: int,
+    *,
+    kept: int,
+    peak: int,
+    was_reset: bool = True,
+    device: tuple[int | None, int | None] = (None, None),
+    allocator: Mapping[str, int] | None = None,
+) -> Parts:
+    """The parts of a peak from what was held at each moment, in bytes.
+
+    An engine that gives back after loading what it held in between makes a later moment smaller than an
+    earlier one; no part is negative, and they add up to the peak all the same.
+    """
+    peak = max(peak, kept, runtime)
+    loaded = min(max(loaded, runtime), peak)
+    activations = peak - loaded
+    workspace = min(max(0, kept - ready), activations)
+    return Parts(
+        baseline=runtime,
+        weights=loaded - runtime,
+        activations=activations,
+        workspace=workspace,
+        was_reset=was_reset,
+        device_baseline=device[0],
+        device_total=device[1],
+        allocator=dict(allocator or {}),
+    )

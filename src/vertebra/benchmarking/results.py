@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from vertebra import __version__
-from vertebra.benchmarking import statistics
-from vertebra.benchmarking.grading import grade
+from vertebra import __version__, system
+from vertebra.benchmarking import blocks as packing
+from vertebra.benchmarking import energy, plausibility, statistics
+from vertebra.benchmarking.blocks import Block
+from vertebra.benchmarking.energy import Energy
+from vertebra.benchmarking.grading import Grade, grade
+from vertebra.benchmarking.memory import Parts
 from vertebra.benchmarking.plan import Case
-from vertebra.benchmarking.timing import WarmUp
+from vertebra.benchmarking.scenarios import Bound
+from vertebra.benchmarking.timing import Stopped, WarmUp
 from vertebra.engines import EngineInfo
+from vertebra.errors import MeasurementError
 from vertebra.measurements import Measurement
-from vertebra.system import library_versions
 
 #: Conditions that the runtime tells about itself.
 _TOLD = ("precision", "threads", "streams", "provider", "device", "layout")
+#: Shares of a core above which a process that should be asleep may have disturbed the measurement, and must
+#: have; and the seconds for which it must have been watched.
+_RESTLESS, _BUSY, _WATCHED_S = 0.05, 0.25, 0.5
+#: What reading a command takes of a processor: not the runtime's doing, and much beside a canary.
+_WAKING_S = 0.001
+
+_Row = Callable[..., Measurement]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What measuring a case gave. `samples` holds raw seconds, in order, by metric. `failure` says in words
-    why there is no figure, and then `rows` is the one row that records it."""
+    """What measuring a case gave. `samples` holds raw seconds, in order, by metric, and their blocks as
+    `blocks.unpack` reads them. `failure` says in words why there is no figure, and then `rows` is the one
+    row that records it."""
 
     case: Case
     rows: list[Measurement]
@@ -33,18 +46,120 @@ class Result:
     failure: str | None = None
 
 
-def measured(case: Case, info: EngineInfo, figures: dict[str, Any], *, system: str) -> Result:
-    """The rows that the figures of the worker's event `done` give."""
-    latencies = [latency / 1e9 for latency in figures["latencies_ns"]]
-    row = partial(_row, case, info, system, figures["effective"])
-    rows = [*_of_time(row, case, figures, latencies), *_of_one_look(row, figures), *_of_memory(row, figures)]
-    return Result(case, rows, {"latency": latencies})
+@dataclass
+class Figures:
+    """What a case's processes told so far: answers to `load`, `block` and `check`, as the worker sent them.
+
+    `told` holds by metric and process what the scenario gives beside latencies. `idle` holds, by process,
+    seconds of processor and of time while it had nothing to do; `harness_cpu` the measuring process's own
+    share of a core, by round.
+    """
+
+    blocks: list[Block] = field(default_factory=list)
+    loads: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    idle: list[list[float]] = field(default_factory=list)
+    told: dict[str, list[list[float]]] = field(default_factory=dict)
+    harness_cpu: list[float] = field(default_factory=list)
+    energies: list[Energy] = field(default_factory=list)
+    idle_power: Energy | None = None
+    runs: int = 0
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    stopped: Stopped = "budget spent"
+
+    def add_load(self, answer: dict[str, Any]) -> None:
+        self.loads.append(answer)
+        self.idle.append([0.0, 0.0])
+
+    def add_block(self, block: Block, answer: dict[str, Any], taken: Energy | None) -> None:
+        self.blocks.append(block)
+        self.runs += answer["runs"]
+        for metric, values in _beside(answer).items():
+            processes = self.told.setdefault(metric, [])
+            while len(processes) < len(self.loads):
+                processes.append([])
+            processes[-1] += values
+        if taken is not None:
+            self.energies.append(taken)
+        self._add_idle(answer)
+
+    def add_check(self, answer: dict[str, Any]) -> None:
+        self.checks.append(answer)
+        self._add_idle(answer)
+
+    def _add_idle(self, answer: dict[str, Any]) -> None:
+        wall_ns, cpu_ns = answer["idle_ns"]
+        self.idle[-1][0] += max(0.0, cpu_ns / 1e9 - _WAKING_S)
+        self.idle[-1][1] += wall_ns / 1e9
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the first process held when it was ready."""
+        held: int = self.loads[0]["resident_bytes"] if self.loads else 0
+        return held
+
+
+def _beside(answer: dict[str, Any]) -> dict[str, list[float]]:
+    """Metric -> what a block tells of it."""
+    told = {
+        "device_latency": answer.get("device_s", []),
+        "end_to_end_latency": [taken / 1e9 for taken in answer.get("end_to_end_ns", ())],
+        "preprocess_latency": [taken / 1e9 for taken in answer.get("preprocess_ns", ())],
+    }
+    for metric in ("throughput", "sustained_rate"):
+        told[metric] = [answer[metric]] if metric in answer else []
+    if "missed" in answer:
+        told["missed_deadlines"] = [answer["missed"] / len(answer["latencies_ns"])]
+    return {metric: values for metric, values in told.items() if values}
+
+
+def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, quick: bool) -> Result:
+    """The rows that the figures give; those of a failure where they can't be true."""
+    row = partial(_row, case, info, system, figures.checks[-1]["effective"])
+    rows = [
+        *_of_time(row, case, figures, quick),
+        *_of_cold(row, figures),
+        *_of_output(row, figures),
+        *_of_memory(row, case, figures),
+        *_of_energy(row, case, figures),
+    ]
+    try:
+        _check_plausible(case, rows)
+    except MeasurementError as error:
+        return failed(case, info, error.message, system=system)
+    return Result(case, rows, _samples(figures))
 
 
 def failed(case: Case, info: EngineInfo, reason: str, *, system: str) -> Result:
     """The row that says that the case gave no figure, and why."""
     row = _row(case, info, system, {}, "failure", 1.0, grade_reasons=(reason,))
     return Result(case, [row], {}, reason)
+
+
+def _check_plausible(case: Case, rows: Sequence[Measurement]) -> None:
+    told = {row.metric: row.value for row in rows}
+    if case.scenario != "single-stream" and case.streams == 1:
+        told.pop("throughput", None)  # a mean over each block, which the median latency needn't fit
+    plausibility.refuse(
+        told,
+        plausibility.ceiling(system.describe(), device=case.device, precision=case.precision),
+        batch_size=case.batch_size,
+        streams=case.streams,
+        operations=None if case.engine == "null" else case.operations,
+    )
+
+
+def _samples(figures: Figures) -> dict[str, list[float]]:
+    """The blocks, and what the harness itself was seen to take."""
+    quiet = {
+        "idle.cpu": [_share(cpu, wall) for cpu, wall in figures.idle],
+        "harness.cpu": figures.harness_cpu,
+        "seed": [float(figures.seed)],
+    }
+    beside = {metric: [one for process in processes for one in process]
+              for metric, processes in figures.told.items()}  # fmt: skip
+    return {**packing.pack(figures.blocks), **beside, **quiet}
 
 
 def _row(
@@ -65,6 +180,7 @@ def _row(
         "threads": case.threads,
         "device": case.device,
         **told,
+        **_load(case),
     }
     return Measurement(
         model=case.model,
@@ -73,7 +189,7 @@ def _row(
         value=value,
         origin="benched",
         engine=case.engine,
-        scenario="single-stream",
+        scenario=case.scenario,
         system=system,
         versions=_versions(info),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,56 +198,138 @@ def _row(
     )
 
 
+def _load(case: Case) -> dict[str, Any]:
+    """The conditions of a load of several streams: its threads are those of all of them together."""
+    if case.scenario == "single-stream":
+        return {}
+    conditions: dict[str, Any] = {"streams": case.streams, "threads": case.threads}
+    if case.latency_bound_s is not None:
+        conditions["protocol"] = Bound(case.latency_bound_s).protocol
+        conditions["arrival_rate"] = case.arrival_rate
+    return conditions
+
+
 def _versions(info: EngineInfo) -> dict[str, str]:
     """Of everything between the figure and the hardware that can be upgraded."""
-    installed = library_versions(("numpy", *info.distributions))
+    installed = system.library_versions(("numpy", *info.distributions))
     return {"vertebra": __version__, "python": platform.python_version(), **installed}
 
 
-def _of_time(
-    row: Callable[..., Measurement], case: Case, figures: dict[str, Any], latencies: list[float]
-) -> list[Measurement]:
+# ------------------------------------------------------------------ time
+
+
+def _of_time(row: _Row, case: Case, figures: Figures, quick: bool) -> list[Measurement]:
     """Latency, its percentiles where the samples allow, and throughput: all with the latency's grade."""
-    interval = statistics.median_interval(latencies)
-    graded = grade(
-        latencies,
-        WarmUp(**figures["warm_up"]),
-        figures["stopped"],
-        compared=figures["output_error"] is not None,
-    )
+    latencies = packing.latencies(figures.blocks)
+    interval = statistics.interval(figures.blocks)
+    graded = _grade(figures, quick)
     more = {"samples": len(latencies), "grade": graded.letter, "grade_reasons": graded.reasons}
-    rows = [row("latency", interval.median, low=interval.low, high=interval.high, **more)]
+    rows = [_row_of_processes(row, metric, told, graded) for metric, told in figures.told.items()]
+    if "sustained_rate" in figures.told:  # of the latencies each process found at a rate of its own
+        return rows
+    rows.insert(0, row("latency", interval.median, low=interval.low, high=interval.high, **more))
     for percent in (90, 99):
         value = statistics.percentile(latencies, percent)
         if value is not None:
             rows.append(row(f"latency_p{percent}", value, **more))
-    if interval.median > 0:
+    if case.scenario == "single-stream" and interval.median > 0:
         low, high = _rate(case.batch_size, interval.high), _rate(case.batch_size, interval.low)
         rows.append(row("throughput", case.batch_size / interval.median, low=low, high=high, **more))
     return rows
+
+
+def _row_of_processes(row: _Row, metric: str, processes: list[list[float]], graded: Grade) -> Measurement:
+    """The median over processes of their medians, with the latency's grade."""
+    found = statistics.process_interval(processes)
+    return row(metric, found.median, low=found.low, high=found.high, samples=sum(map(len, processes)),
+               grade=graded.letter, grade_reasons=graded.reasons)  # fmt: skip
 
 
 def _rate(batch_size: int, latency_s: float | None) -> float | None:
     return batch_size / latency_s if latency_s else None
 
 
-def _of_one_look(row: Callable[..., Measurement], figures: dict[str, Any]) -> list[Measurement]:
-    """What a process does once, or holds."""
-    once = {"samples": 1, "grade": "C", "grade_reasons": ("1 sample: a process does it once",)}
-    rows = [
-        row("load_time", figures["load_ns"] / 1e9, **once),
-        row("first_inference", figures["first_ns"] / 1e9, **once),
+def _grade(figures: Figures, quick: bool) -> Grade:
+    """The grade of the samples; a harness that disturbed them is a defect of its own."""
+    graded = grade(
+        figures.blocks,
+        [WarmUp(**load["warm_up"]) for load in figures.loads],
+        figures.stopped,
+        compared=all(check["output_error"] is not None for check in figures.checks),
+        quick=quick,
+    )
+    letter: str = graded.letter
+    reasons: list[str] = []
+    for share, text in _of_harness(figures):
+        letter = max(letter, "C" if share > _BUSY else "B")  # the later letter is the worse grade
+        reasons.append(f"{text} used {100 * share:.0f} % of a core")
+    return replace(graded, letter=letter, reasons=(*reasons, *graded.reasons, *figures.notes))
+
+
+def _of_harness(figures: Figures) -> list[tuple[float, str]]:
+    """Shares of a core that were used by what should have been asleep."""
+    watched = [_share(cpu, wall) for cpu, wall in figures.idle if wall >= _WATCHED_S]
+    told = [
+        (max(watched, default=0.0), "its own process, with nothing to do,"),
+        (max(figures.harness_cpu, default=0.0), "the measuring process"),
     ]
-    for metric in ("output_error", "file_bytes"):
-        if figures[metric] is not None:
-            rows.append(row(metric, float(figures[metric])))
-    return rows
+    return [(share, text) for share, text in told if share > _RESTLESS]
 
 
-def _of_memory(row: Callable[..., Measurement], figures: dict[str, Any]) -> list[Measurement]:
-    held = figures["memory"]
-    reasons = () if held["was_reset"] else ("the peak of loading is in it: this system can't reset it",)
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
+
+
+# ------------------------------------------------------------------ what a process does once, or holds
+
+
+def _of_cold(row: _Row, figures: Figures) -> list[Measurement]:
+    """Loading, compiling and the first inference: the median of the processes, each of which does it once."""
+    told = {
+        "load_time": [load["load_ns"] / 1e9 for load in figures.loads],
+        "compile_time": [load["compile_s"] for load in figures.loads if load["compile_s"] is not None],
+        "first_inference": [load["first_ns"] / 1e9 for load in figures.loads],
+    }
+    return [_cold_row(row, metric, seconds) for metric, seconds in told.items() if seconds]
+
+
+def _cold_row(row: _Row, metric: str, seconds: Sequence[float]) -> Measurement:
+    number = len(seconds)
+    reason = (
+        "1 sample: a process does it once" if number == 1 else f"{number} samples: a process does it once"
+    )
+    return row(metric, statistics.median(seconds), samples=number, grade="C", grade_reasons=(reason,))
+
+
+def _of_output(row: _Row, figures: Figures) -> list[Measurement]:
+    errors = [check["output_error"] for check in figures.checks if check["output_error"] is not None]
+    rows = [row("output_error", float(max(errors)))] if errors else []
+    file_bytes = figures.loads[-1]["file_bytes"]
+    return rows if file_bytes is None else [*rows, row("file_bytes", float(file_bytes))]
+
+
+def _of_memory(row: _Row, case: Case, figures: Figures) -> list[Measurement]:
+    """The median of the processes, part by part."""
+    parts = [Parts.from_dict(check["memory"]) for check in figures.checks]
+    told = [one.figures(case.device) for one in parts]
     return [
-        row("memory_total", float(held["peak"]), grade_reasons=reasons),
-        row("memory_net", float(max(0, held["peak"] - held["baseline"])), grade_reasons=reasons),
+        row(
+            metric,
+            statistics.median([one[metric] for one in told if metric in one]),
+            samples=len(told),
+            grade_reasons=parts[-1].reasons(),
+        )
+        for metric in told[-1]
     ]
+
+
+def _of_energy(row: _Row, case: Case, figures: Figures) -> list[Measurement]:
+    """Over all blocks together; nothing where a counter is missing."""
+    if not figures.energies:
+        return []
+    joules, seconds = (
+        sum(one.joules for one in figures.energies),
+        sum(one.seconds for one in figures.energies),
+    )
+    told = energy.figures(Energy(joules, seconds), figures.idle_power, images=figures.runs * case.batch_size)
+    return [row(metric, value) for metric, value in told.items()]

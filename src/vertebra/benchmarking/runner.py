@@ -1,8 +1,12 @@
-"""Runs a case in a fresh child process, sleeps until it speaks, and turns what it says into rows.
+"""Measures cases in fresh child processes, in blocks that are randomly interleaved across the cases.
 
-Whatever happens to the child (crash, hang, out of memory, an exception, wrong outputs) is a row of the
-metric `failure`. The child is gone when `measure` returns or raises: it lives in a session of its own, so
-Ctrl-C meets the parent only, and it ends by itself when the parent dies.
+Cases whose processes fit the memory together are a cohort. A round starts a fresh process for each of them,
+one after the other, and then takes one block of each in random order, over and over, with a canary before
+each; while one is measured the others sleep, and so does this process. Every round has new processes.
+
+Whatever happens to a child (crash, hang, out of memory, an exception, wrong outputs) is its case's result: a
+row of the metric `failure`. The children are gone when a call returns or raises: each lives in a session
+of its own, so Ctrl-C meets the parent only, and ends by itself when the parent dies.
 """
 
 from __future__ import annotations
@@ -10,19 +14,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
-from vertebra import engines
-from vertebra.benchmarking import results
+from vertebra import engines, system
+from vertebra.benchmarking import energy, results, statistics, surroundings
+from vertebra.benchmarking.blocks import Block, by_process, latencies
+from vertebra.benchmarking.canary import Canary
 from vertebra.benchmarking.plan import Case, Limits
-from vertebra.benchmarking.results import Result
+from vertebra.benchmarking.results import Figures, Result
+from vertebra.benchmarking.surroundings import Reading
+from vertebra.benchmarking.timing import Stopped, is_enough
 from vertebra.engines import EngineInfo
 from vertebra.errors import MeasurementError
 
@@ -30,73 +41,481 @@ _COMMAND = (sys.executable, "-P", "-m", "vertebra.benchmarking.worker")
 _TAIL_BYTES, _LINE_LENGTH = 4096, 200
 
 #: Last event heard -> what the child does then.
-_STAGES = {"loaded": "before timing", "warmed": "while timing"}
+_STAGES = {"loaded": "before timing", "ready": "while timing"}
+#: Events that are told on the way to an answer.
+_ON_THE_WAY = ("loaded", "alive")
+#: A block of a fast network holds so many samples at most: more of them tell nothing more.
+_MOST_IN_BLOCK = 2000
+#: The part of the memory that a cohort may take, and what a process is expected to take before one was seen.
+_ROOM, _UNSEEN_BYTES = 0.8, 1_000_000_000
+#: Seconds that a process gets however late it is.
+LEAST_S = 1.0
+#: Seconds that a process costs beside its warm-up and its blocks, until one was seen.
+_OVERHEAD_S = 5.0
+#: Seconds for which the machine's power at rest is looked at, where there is a counter.
+_IDLE_S = 1.0
+#: A server's queries, and how far below the engine's own rate one is looked for at most.
+_QUERIES, _SLOWEST = 662, 32
+#: Signs in a reason that more memory would have helped.
+_MEMORY_SIGNS = ("out of memory", "SIGKILL")
 
 
 def measure(
-    case: Case, limits: Limits | None = None, *, system: str, engine: EngineInfo | None = None
+    case: Case,
+    limits: Limits | None = None,
+    *,
+    system: str,
+    engine: EngineInfo | None = None,
+    seed: int = 0,
 ) -> Result:
-    """Measure `case` in a fresh process on the machine whose id is `system`.
+    """Measure `case` by itself on the machine whose id is `system`: `measure_all` of one.
 
-    `engine` describes an engine that isn't in the table of `vertebra.engines`. Raises UnknownNameError where
-    there is none by that name; everything that happens in the child is a result. KeyboardInterrupt ends
-    the child before it goes on.
+    `engine` describes an engine that isn't in the table of `vertebra.engines`.
     """
-    info = engine or engines.find(case.engine)
-    limits = limits or Limits()
-    request = {
-        "case": case.to_json(),
-        "limits": limits.to_json(),
-        "engine": None if engine is None else asdict(engine),
-    }
-    try:
-        figures = _run(json.dumps(request), limits.timeout_s + limits.seconds)
-    except MeasurementError as error:
-        return results.failed(case, info, error.message, system=system)
-    return results.measured(case, info, figures, system=system)
+    (result,) = measure_all([case], limits, system=system, engine=engine, seed=seed)
+    return result
 
 
-def _run(request: str, silence_s: float) -> dict[str, Any]:
-    """The figures of the child's last event. Raises MeasurementError with the reason where none came."""
-    with _child() as child:
-        channel = _Channel(child)
-        channel.send(request)
-        stage = "while loading"
-        while True:
-            try:
-                event = channel.receive(silence_s)
-            except TimeoutError:
-                raise MeasurementError(f"{stage}: hung for {silence_s:g} s{channel.last_words()}") from None
-            if event is None:
-                _end(child)
-                raise MeasurementError(f"{stage}: {_death(child.returncode)}{channel.last_words()}")
-            if event["event"] == "failed":
-                raise MeasurementError(f"{stage}: {event['reason']}")
-            if event["event"] == "done":
-                return event
-            stage = _STAGES[event["event"]]
+def measure_all(
+    cases: Sequence[Case],
+    limits: Limits | None = None,
+    *,
+    system: str,
+    seed: int = 0,
+    room_bytes: int | None = None,
+    expected_bytes: Callable[[Case], float] | None = None,
+    deadline: float | None = None,
+    engine: EngineInfo | None = None,
+    watcher: Callable[[str], None] | None = None,
+) -> Iterator[Result]:
+    """Measure `cases` on the machine whose id is `system`; a cohort's results come together, when it is done.
+
+    `seed` makes the order of the blocks repeatable. A cohort takes `room_bytes` of memory at most (of what is
+    available, where it isn't given); `expected_bytes` tells what a case's process is likely to take. Until
+    `deadline` (of `time.monotonic`) the cases share the time, and what one leaves goes to the others; each
+    still gets its fewest samples after it. `watcher` hears what is being done.
+
+    Raises UnknownNameError where there is no engine by a case's name, before a process is started;
+    everything that happens in a child is a result. KeyboardInterrupt ends the children before it goes on.
+    """
+    infos = [engine or engines.find(case.engine) for case in cases]
+    records = [_Record(case, info) for case, info in zip(cases, infos, strict=True)]
+    bench = _Bench(
+        limits or Limits(),
+        system=system,
+        seed=seed,
+        room_bytes=room_bytes or _available_bytes(),
+        expected_bytes=expected_bytes,
+        deadline=deadline,
+        request_engine=engine,
+        tell=watcher or _say_nothing,
+        device=next((case.device for case in cases), "cpu"),
+    )
+    return bench.run(records)
 
 
-@contextlib.contextmanager
-def _child() -> Iterator[subprocess.Popen[bytes]]:
-    """A worker with pipes to all three ends, killed with all its descendants and reaped at the end."""
-    try:
-        child = subprocess.Popen(
-            _COMMAND,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": _import_path()},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise MeasurementError(f"no process could be started: {error}") from error
-    with child:
+def _say_nothing(text: str) -> None:
+    """Nobody listens."""
+
+
+def _available_bytes() -> int:
+    import psutil
+
+    limit = system.describe().memory_bytes
+    available = int(psutil.virtual_memory().available)
+    return available if limit is None else min(available, limit)
+
+
+# ------------------------------------------------------------------ cohorts and rounds
+
+
+class Worker(Protocol):
+    """A process that serves one case. `ask` raises MeasurementError, with the stage, where no answer came."""
+
+    pid: int
+
+    def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]: ...
+
+    def end(self) -> None: ...
+
+
+@dataclass
+class _Record:
+    """What is known of a case so far."""
+
+    case: Case
+    info: EngineInfo
+    figures: Figures = field(default_factory=Figures)
+    failure: str | None = None
+    is_alone: bool = False
+    is_crowded_out: bool = False
+    spent_s: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.model} on {self.case.engine}"
+
+    def blocks(self) -> list[Block]:
+        """Those of the process under way."""
+        return [block for block in self.figures.blocks if block.process == len(self.spent_s) - 1]
+
+    def taken(self) -> int:
+        """How many samples they hold."""
+        return sum(len(block.latencies) for block in self.blocks())
+
+
+_Live = list[tuple[_Record, Worker]]
+
+
+class _Bench:
+    """One call of `measure_all`. What it starts and reads can be replaced by fakes; clocks give seconds."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        system: str,
+        seed: int,
+        room_bytes: float,
+        expected_bytes: Callable[[Case], float] | None = None,
+        deadline: float | None = None,
+        request_engine: EngineInfo | None = None,
+        tell: Callable[[str], None] = _say_nothing,
+        start: Callable[[], Worker] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        canary: Callable[[], float] | None = None,
+        cpu_clock: Callable[[], float] = time.process_time,
+        look: Callable[[Sequence[int]], Reading] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._limits, self._system, self._seed = limits, system, seed
+        self._room_bytes, self._expected_bytes, self._deadline = room_bytes, expected_bytes, deadline
+        self._engine, self._tell, self._clock, self._canary = request_engine, tell, clock, canary
+        self._start, self._cpu_clock = start or _Child, cpu_clock
+        self._look = look or partial(surroundings.snapshot, device=device)
+        self._random = random.Random(seed)
+        self._order = 0
+        self._energy = energy.Meter(device)
+        self._overheads: list[float] = []
+
+    def run(self, records: list[_Record]) -> Iterator[Result]:
+        waiting = deque(records)
+        with contextlib.ExitStack() as stack:
+            if self._canary is None:
+                canary = stack.enter_context(Canary(system.describe().usable_cores))
+                self._canary = canary.run
+            idle_power = self._energy.over(_IDLE_S)
+            while waiting:
+                cohort = self._measure_cohort(waiting)
+                for record in cohort:
+                    if record.is_crowded_out:
+                        waiting.appendleft(_alone(record))
+                    else:
+                        record.figures.idle_power = idle_power
+                        yield self._result(record)
+
+    def _measure_cohort(self, waiting: deque[_Record]) -> list[_Record]:
+        """Take from `waiting` what fits the memory, and measure it round after round."""
+        cohort = self._first_round(waiting)
+        while wanting := [record for record in cohort if self._wants_more(record, len(waiting))]:
+            self._random.shuffle(wanting)
+            self._round(wanting, len(waiting))
+        return cohort
+
+    def _first_round(self, waiting: deque[_Record]) -> list[_Record]:
+        cohort: list[_Record] = []
+        live: _Live = []
+        with contextlib.ExitStack() as stack:
+            while waiting and self._has_room(waiting[0], cohort):
+                cohort.append(waiting.popleft())
+                live += self._load(cohort[-1], stack, len(waiting))
+            self._sample(live, len(waiting))
+        return self._crowded(cohort)
+
+    def _round(self, records: list[_Record], waiting: int) -> None:
+        live: _Live = []
+        with contextlib.ExitStack() as stack:
+            for record in records:
+                live += self._load(record, stack, waiting)
+            self._sample(live, waiting)
+        self._crowded(records)
+
+    def _crowded(self, records: list[_Record]) -> list[_Record]:
+        """Mark those that failed for want of memory beside others: alone they may do."""
+        for record in records:
+            lacked = any(sign in (record.failure or "") for sign in _MEMORY_SIGNS)
+            record.is_crowded_out = lacked and len(records) > 1
+        return records
+
+    def _has_room(self, record: _Record, cohort: list[_Record]) -> bool:
+        """Whether another process may be started, by what the others hold and this one is likely to."""
+        if not cohort:
+            return True
+        if record.is_alone or cohort[-1].is_alone:
+            return False
+        held = [other.figures.resident_bytes for other in cohort if other.failure is None]
+        expected = float(max(held, default=_UNSEEN_BYTES))
+        if self._expected_bytes is not None:
+            expected = self._expected_bytes(record.case)
+        return sum(held) + expected <= _ROOM * self._room_bytes
+
+    def _load(self, record: _Record, stack: contextlib.ExitStack, waiting: int) -> _Live:
+        """The case's process, warmed up; nothing where it failed, which is then noted."""
+        self._tell(f"{record.name}{self._told_process(record)}")
+        began = self._clock()
+        record.spent_s.append(0.0)
+        share = self._share_s(waiting)
+        request = {
+            "command": "load",
+            "case": record.case.to_json(),
+            "limits": self._limits.to_json(),
+            "engine": None if self._engine is None else asdict(self._engine),
+            "warm_up_s": share / 3,
+        }
         try:
-            yield child
-        finally:
-            _end(child)
+            worker = self._start()
+            stack.callback(worker.end)
+            ready = worker.ask(request, self._limits.timeout_s + share)
+        except MeasurementError as error:
+            self._fail(record, error)
+            return []
+        record.figures.add_load(ready)
+        record.spent_s[-1] = ready["warm_up"]["seconds"]
+        self._overheads.append(max(0.0, self._clock() - began - record.spent_s[-1]))
+        return [(record, worker)]
+
+    def _told_process(self, record: _Record) -> str:
+        if self._limits.is_quick:
+            return ""
+        return f", process {len(record.spent_s) + 1} of {self._limits.processes}"
+
+    def _fail(self, record: _Record, error: MeasurementError) -> None:
+        number = len(record.spent_s)
+        record.failure = error.message + (f" (process {number})" if number > 1 else "")
+
+    def _sample(self, live: _Live, waiting: int) -> None:
+        """Blocks of all in random order, until each has enough, or its time is spent, or it failed."""
+        end = self._round_end(live, waiting)
+        watch = _Watch(self._clock, self._cpu_clock)
+        sampled = [record for record, _ in live]
+        while live:
+            for pair in self._random.sample(live, len(live)):
+                record, worker = pair
+                try:
+                    self._block(record, worker, [one.pid for _, one in live], watch)
+                    if self._is_done(record, end):
+                        record.figures.add_check(worker.ask({"command": "check"}, self._silence_s(record)))
+                        worker.end()
+                        live.remove(pair)
+                except MeasurementError as error:
+                    self._fail(record, error)
+                    worker.end()
+                    live.remove(pair)
+        for record in sampled:
+            record.figures.harness_cpu.append(watch.share())
+
+    def _block(self, record: _Record, worker: Worker, pids: list[int], watch: _Watch) -> None:
+        assert self._canary is not None
+        with watch.aside():
+            canary_s = self._canary()
+        room = self._limits.most_samples // self._limits.processes - record.taken()
+        request = {
+            "command": "block",
+            "seconds": self._limits.block_s,
+            "least": min(self._limits.block_least, room),
+            "most": min(_MOST_IN_BLOCK, room),
+            "seed": self._seed + len(record.spent_s),
+        }
+        before, meter = self._look(pids), self._energy.read()
+        began = self._clock()
+        answer = worker.ask(request, self._silence_s(record))
+        record.spent_s[-1] += self._clock() - began
+        taken = self._energy.between(meter, self._energy.read())
+        around = surroundings.between(before, self._look(pids))
+        block = Block(
+            process=len(record.spent_s) - 1,
+            order=self._order,
+            started_s=answer["started_s"],
+            latencies=tuple(latency / 1e9 for latency in answer["latencies_ns"]),
+            canary_s=canary_s,
+            surroundings=around,
+        )
+        self._order += 1
+        record.figures.add_block(block, answer, taken)
+
+    # ---------------------------------------------------------------- time
+
+    def _silence_s(self, record: _Record) -> float:
+        """How long a block may take: as many calls as it has at least, each as long as the very first; or as
+        long as a server's queries take to arrive."""
+        limits, case = self._limits, record.case
+        first_s: float = record.figures.loads[-1]["first_ns"] / 1e9
+        if case.scenario == "server":
+            least_rate = case.arrival_rate or case.batch_size / first_s / _SLOWEST
+            return limits.timeout_s + 2 * _QUERIES * case.batch_size / least_rate
+        return limits.timeout_s + limits.block_s + (limits.block_least + 1) * first_s
+
+    def _share_s(self, waiting: int) -> float:
+        """Seconds of warm-up and blocks for one process: its part of the case's, or of the time left."""
+        share = self._limits.seconds / self._limits.processes
+        if self._deadline is None:
+            return share
+        to_come = 1 + waiting * self._limits.processes
+        left = self._deadline - self._clock() - self._overhead_s() * to_come
+        return min(share, max(LEAST_S, left / to_come))
+
+    def _round_end(self, live: _Live, waiting: int) -> float:
+        """When this round must end for the rest to have its part of the time; never without a deadline."""
+        if self._deadline is None:
+            return float("inf")
+        done = len(live[0][0].spent_s) if live else 0
+        later = max(0, self._limits.processes - done) * len(live) + waiting * self._limits.processes
+        now = self._clock()
+        left = self._deadline - now - self._overhead_s() * later
+        return now + max(0.0, left) * len(live) / max(1, len(live) + later)
+
+    def _overhead_s(self) -> float:
+        return sum(self._overheads) / len(self._overheads) if self._overheads else _OVERHEAD_S
+
+    # ---------------------------------------------------------------- when to stop
+
+    def _is_done(self, record: _Record, end: float) -> bool:
+        """Whether the process under way has told what it can, or had its time."""
+        limits, taken = self._limits, record.taken()
+        if record.case.scenario == "server":
+            return True  # a block is a whole run
+        if is_enough(record.blocks(), limits) or taken >= limits.most_samples // limits.processes:
+            return True
+        spent = record.spent_s[-1] >= limits.seconds / limits.processes or self._clock() >= end
+        return spent and taken >= limits.least_samples
+
+    def _wants_more(self, record: _Record, waiting: int) -> bool:
+        """Whether another process is to be measured: one of those asked for, or one that makes sure."""
+        done = len(record.spent_s)
+        if record.failure is not None:
+            return False
+        if done < self._limits.processes:
+            return True
+        if self._limits.is_quick or done >= 2 * self._limits.processes or self._is_sure(record):
+            return False
+        if record.case.scenario == "server":
+            return False  # what one is sure of there is the share of late answers
+        mean_s = sum(record.spent_s) / done
+        if self._deadline is not None:
+            cost = mean_s + self._overhead_s()
+            return self._deadline - self._clock() >= cost * (1 + waiting * self._limits.processes)
+        return sum(record.spent_s) + mean_s <= self._limits.seconds
+
+    def _is_sure(self, record: _Record) -> bool:
+        """Whether the interval over processes is narrow enough, of as many samples of each as were asked."""
+        taken = [latencies(blocks) for blocks in by_process(record.figures.blocks)]
+        if min(map(len, taken)) < self._limits.samples:
+            return False
+        return statistics.interval(record.figures.blocks).half_width <= self._limits.half_width
+
+    def _stopped(self, record: _Record) -> Stopped:
+        if self._is_sure(record):
+            return "sure"
+        full = self._limits.most_samples // self._limits.processes
+        return "samples full" if record.taken() >= full else "budget spent"
+
+    def _result(self, record: _Record) -> Result:
+        if record.failure is not None:
+            return results.failed(record.case, record.info, record.failure, system=self._system)
+        record.figures.stopped, record.figures.seed = self._stopped(record), self._seed
+        return results.measured(
+            record.case, record.info, record.figures, system=self._system, quick=self._limits.is_quick
+        )
+
+
+def _alone(record: _Record) -> _Record:
+    """The case once more, in a cohort of its own, with what happened to it beside others."""
+    again = _Record(record.case, record.info, is_alone=True)
+    again.figures.notes = (f"measured again by itself: beside others {record.failure}",)
+    return again
+
+
+class _Watch:
+    """This process's own use of processors while others are measured, but for what is set aside."""
+
+    def __init__(self, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._wall_s, self._cpu_s = -clock(), -cpu_clock()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        self._wall_s += self._clock()
+        self._cpu_s += self._cpu_clock()
+        yield
+        self._wall_s -= self._clock()
+        self._cpu_s -= self._cpu_clock()
+
+    def share(self) -> float:
+        """Of one core, over the time that wasn't set aside."""
+        wall_s, cpu_s = self._wall_s + self._clock(), self._cpu_s + self._cpu_clock()
+        return cpu_s / wall_s if wall_s > 0 else 0.0
+
+
+# ------------------------------------------------------------------ one child
+
+
+class _Child:
+    """A worker process with pipes to all three ends. Raises MeasurementError where none can be started."""
+
+    def __init__(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                _COMMAND,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": _import_path()},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MeasurementError(f"no process could be started: {error}") from error
+        self.pid = self._process.pid
+        self._channel = _Channel(self._process)
+        self._stage = "while loading"
+
+    def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]:
+        """The answer to `request`. Raises MeasurementError with the reason where none came."""
+        self._channel.send(json.dumps(request))
+        while True:
+            event = self._event(silence_s)
+            if event["event"] == "failed":
+                raise MeasurementError(f"{self._stage}: {event['reason']}")
+            self._stage = _STAGES.get(event["event"], self._stage)
+            if event["event"] not in _ON_THE_WAY:
+                return event
+
+    def _event(self, silence_s: float) -> dict[str, Any]:
+        try:
+            event = self._channel.receive(silence_s)
+        except TimeoutError:
+            words = self._channel.last_words()
+            raise MeasurementError(f"{self._stage}: hung for {silence_s:g} s{words}") from None
+        if event is None:
+            self._kill()
+            words = self._channel.last_words()
+            raise MeasurementError(f"{self._stage}: {_death(self._process.returncode)}{words}")
+        return event
+
+    def end(self) -> None:
+        """Kill it with all its descendants, reap it and close the pipes. May be called again."""
+        self._kill()
+        self._channel.close()
+
+    def _kill(self) -> None:
+        """Until it is reaped the child keeps its number, so the signal can't meet another's group.
+
+        A child that is dying already keeps the exit status that it has.
+        """
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of the dead only
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def _import_path() -> str:
@@ -104,19 +523,8 @@ def _import_path() -> str:
     return os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Until it is reaped the child keeps its number, so the signal can't meet another's group.
-
-    A child that is dying already keeps the exit status that it has.
-    """
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of the dead only
-            os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
 class _Channel:
-    """The child's three pipes: the request, its events, and the end of what it wrote to stderr."""
+    """The child's three pipes: the requests, its events, and the end of what it wrote to stderr."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         assert child.stdin is not None
@@ -130,7 +538,7 @@ class _Channel:
             self._selector.register(pipe, selectors.EVENT_READ)
 
     def send(self, request: str) -> None:
-        """One line. A child that died at once can't read it, and tells why through `receive`."""
+        """One line. A child that died can't read it, and tells why through `receive`."""
         with contextlib.suppress(BrokenPipeError):
             self._request.write(request.encode() + b"\n")
 
@@ -172,6 +580,12 @@ class _Channel:
         lines = [line.strip() for line in self._tail.decode(errors="replace").splitlines()]
         last = next((line for line in reversed(lines) if line), None)
         return "" if last is None else f'; its last line: "{last[:_LINE_LENGTH]}"'
+
+    def close(self) -> None:
+        self._selector.close()
+        for pipe in (self._request, self._events, self._stderr):
+            with contextlib.suppress(BrokenPipeError):  # a request that nobody read
+                pipe.close()
 
 
 def _death(returncode: int) -> str:

@@ -1,9 +1,13 @@
 """What a set of latency samples says, and how surely: nothing here assumes a shape of their distribution.
 
-The headline is the median, because latencies have a long right tail. Its 95 % interval comes from the
-order statistics (the sign test turned round): exact for any continuous distribution, the same at every
-call, and cheap enough to ask between samples. A bootstrap of the median would estimate the same discrete
-distribution with random numbers. What neither can see is bias that is common to a whole process.
+The headline is the median, because latencies have a long right tail. Inside one process its 95 % interval
+comes from the order statistics (the sign test turned round): exact for any continuous distribution, the same
+at every call, and cheap enough to ask between samples. A bootstrap of the median would estimate the same
+discrete distribution with random numbers. What it can't see is bias that is common to a whole process:
+where there are several, whole processes are drawn again too.
+
+Two cases are compared by their blocks, process by process. Samples of one block and blocks of one process
+resemble each other, so that counting them as independent would find differences where there are none.
 """
 
 from __future__ import annotations
@@ -12,6 +16,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from vertebra.benchmarking.blocks import Block, by_process, latencies
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Numbers = npt.NDArray[np.float64]
 
 #: The fewest samples for which a 95 % interval of the median exists: 2 x 0.5**6 is the first below 5 %.
 FEWEST_FOR_INTERVAL = 6
@@ -22,6 +36,33 @@ FEWEST_FOR_PERCENTILE = {50: 11, 90: 64, 95: 130, 99: 662}
 
 #: Tukey's fences, in interquartile ranges beyond the quartiles.
 _MILD, _SEVERE = 1.5, 3.0
+
+#: The least difference that is ever claimed between two cases, and between two that weren't interleaved:
+#: from one hour to the next a machine's own speed changes more than from one moment to the next.
+LEAST_DIFFERENCE, LEAST_DIFFERENCE_APART = 0.01, 0.03
+
+#: Two fresh processes of one network differ by about 1 % (standard deviation of the difference) for reasons
+#: that stay with a process, such as where its memory lies. Three rounds alone would estimate that badly, so
+#: this counts as 4 more, unless what is seen has more than twice the variance: then only what is seen counts.
+_PROCESS_SPREAD, _PROCESS_WEIGHT, _PROCESS_SURPRISE = 0.01, 4, 2.0
+
+#: Blocks of two cases are paired where no more time than this lies between the one's and the other's.
+_SAME_STRETCH_S = 60.0
+
+#: Fewer blocks than this tell less of a process's level than their samples do.
+_FEWEST_BLOCKS = FEWEST_FOR_INTERVAL
+
+_RESAMPLES = 4000
+#: From the median absolute deviation to the standard deviation, and the variance of a median in variances of
+#: a mean: both for a normal distribution.
+_MAD_TO_SD, _MEDIAN_TO_MEAN = 1.4826, math.pi / 2
+
+#: A distribution has more than one mode where its distance from every unimodal one, times the root of the
+#: number of samples, exceeds this. Of uniform samples, the unimodal ones that are hardest to tell, 1 set in
+#: 100 does. The distance is found on at most so many quantiles, for at most so many samples.
+_ONE_MODE, _QUANTILES, _MOST_FOR_MODES = 0.53, 256, 4096
+#: Modes are told where they lie so far apart and the smaller holds such a share.
+_APART, _LEAST_SHARE = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -48,6 +89,43 @@ class Outliers:
 
     mild: int
     severe: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many times the first case's latency the second's is, with a 95 % interval.
+
+    `p_value` is Mann-Whitney's, of the blocks' medians; it is shown, and decides nothing. `margin` is the
+    least difference that would be claimed, as a share. `paired` says whether the blocks were interleaved.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    p_value: float
+    tells_apart: bool
+    margin: float = LEAST_DIFFERENCE
+    paired: bool = True
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations relative to the median: of processes' medians, and of a process's samples.
+
+    `between` is None for one process. `within` is taken from the median absolute deviation, so that the
+    long tail doesn't make it.
+    """
+
+    between: float | None
+    within: float
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Two heaps of samples: the slower one's median is `ratio` times the other's, and it holds `share`."""
+
+    ratio: float
+    share: float
 
 
 def median(samples: Sequence[float]) -> float:
@@ -147,3 +225,349 @@ def outliers(samples: Sequence[float]) -> Outliers:
     severe = sum(distance > _SEVERE * spread for distance in beyond)
     mild = sum(distance > _MILD * spread for distance in beyond) - severe
     return Outliers(mild, severe)
+
+
+# ------------------------------------------------------------------ several processes
+
+
+def process_interval(processes: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
+    """The median of the processes' medians, with its 95 % interval by the bootstrap.
+
+    Processes are drawn with replacement, and inside each its samples. Of one process it is
+    `median_interval`. With three processes the interval spans them, and no bootstrap can know more.
+    """
+    if len(processes) == 1:
+        return median_interval(processes[0])
+    centre = median([median(samples) for samples in processes])
+    if sum(map(len, processes)) < FEWEST_FOR_INTERVAL:
+        return Interval(centre, None, None)
+    return Interval(centre, *_drawn_again(processes, seed))
+
+
+def interval(blocks: Sequence[Block], *, seed: int = 0) -> Interval:
+    """`process_interval` of a case's blocks, with blocks drawn in place of samples where a process has at
+    least six: the samples of one block resemble each other, and so say less than their number does."""
+    processes = by_process(blocks)
+    samples = [latencies(process) for process in processes]
+    centre = median([median(one) for one in samples])
+    if min(map(len, processes)) < _FEWEST_BLOCKS:
+        return process_interval(samples, seed=seed)
+    levels = [_levels(process, median(one)) for process, one in zip(processes, samples, strict=True)]
+    if len(levels) > 1:
+        return Interval(centre, *_drawn_again(levels, seed))
+    found = median_interval(levels[0])
+    return Interval(centre, found.low, found.high)
+
+
+def _levels(process: Sequence[Block], centre: float) -> list[float]:
+    """The blocks' medians, moved together so that their median is that of all the process's samples."""
+    medians = [median(block.latencies) for block in process]
+    middle = median(medians)
+    return [centre + level - middle for level in medians]
+
+
+def _drawn_again(processes: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
+    """The middle 95 % of the median of medians over resamples of processes, and of what is in them.
+
+    The median of n draws from n sorted values is the value at a rank whose share is a median of n uniform
+    draws, which is Beta(n/2 + 1/2, n/2 + 1/2): one number is drawn where a plain bootstrap draws n.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    count = len(processes)
+    chosen = generator.integers(count, size=(_RESAMPLES, count))
+    ordered = [np.sort(np.asarray(samples, dtype=np.float64)) for samples in processes]
+    sizes = np.array([len(samples) for samples in ordered])
+    ranks = (generator.beta((sizes[chosen] + 1) / 2, (sizes[chosen] + 1) / 2) * sizes[chosen]).astype(int)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    medians = np.median(np.concatenate(ordered)[starts[chosen] + ranks], axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def disagreement(processes: Sequence[Sequence[float]]) -> float:
+    """How far the slowest process's median lies above the fastest's, as a share; 0.0 for one process."""
+    medians = [median(samples) for samples in processes]
+    return max(medians) / min(medians) - 1 if min(medians) > 0 else 0.0
+
+
+def spread(processes: Sequence[Sequence[float]]) -> Spread:
+    """Where the variance is: between the processes, or within each."""
+    medians = [median(samples) for samples in processes]
+    centre = median(medians)
+    if not centre:
+        return Spread(0.0 if len(medians) > 1 else None, 0.0)
+    deviations = [abs(sample - middle) for samples, middle in zip(processes, medians, strict=True)
+                  for sample in samples]  # fmt: skip
+    within = _MAD_TO_SD * median(deviations) / centre
+    if len(medians) == 1:
+        return Spread(None, within)
+    mean = math.fsum(medians) / len(medians)
+    variance = math.fsum((middle - mean) ** 2 for middle in medians) / (len(medians) - 1)
+    return Spread(math.sqrt(variance) / centre, within)
+
+
+# ------------------------------------------------------------------ two cases
+
+
+def compare(
+    first: Sequence[Block], second: Sequence[Block], *, floor: float = LEAST_DIFFERENCE
+) -> Difference:
+    """How the second case's latency stands to the first's, from the blocks of both.
+
+    Where the blocks were interleaved, each round (a fresh process of each case, in the same stretch of time)
+    gives one difference, freed of what the machine did to both. The interval is Student's, over rounds and
+    not over samples, with what is known of processes beforehand counted in. Blocks of two separate times
+    give an interval from each case's processes, and a larger least difference.
+
+    `floor` is this machine's own: the smallest difference that it can show, as a share. The two are told
+    apart where the whole interval lies beyond that and `LEAST_DIFFERENCE`.
+    """
+    rounds = _rounds(first, second)
+    if rounds:
+        margin = max(floor, LEAST_DIFFERENCE)
+        middle, error, freedom = _paired(rounds)
+    else:
+        margin = max(floor, LEAST_DIFFERENCE_APART, _canaries_apart(first, second))
+        middle, error, freedom = _apart(first, second)
+    reach = error * _student(freedom)
+    low, high = middle - reach, middle + reach
+    told = low > math.log1p(margin) or high < -math.log1p(margin)
+    ratios = math.exp(middle), math.exp(low), math.exp(high)
+    return Difference(*ratios, _mann_whitney(first, second), told, margin, bool(rounds))
+
+
+_Round = tuple[list[Block], list[Block]]
+
+
+def _rounds(first: Sequence[Block], second: Sequence[Block]) -> list[_Round]:
+    """The processes of both cases that were there in the same stretch of time; none where the blocks aren't
+    of one sequence."""
+    ordered = sorted([*first, *second], key=lambda block: block.order)
+    is_one = all(early.order < late.order and early.started_s <= late.started_s
+                 for early, late in pairwise(ordered))  # fmt: skip
+    if not is_one:
+        return []
+    left, right = ({process[0].process: process for process in by_process(case)} for case in (first, second))
+    both = [(left[number], right[number]) for number in left if number in right]
+    return [pair for pair in both if _together(*pair)]
+
+
+def _together(left: Sequence[Block], right: Sequence[Block]) -> bool:
+    starts = max(left[0].started_s, right[0].started_s)
+    ends = min(side[-1].started_s + math.fsum(side[-1].latencies) for side in (left, right))
+    return starts - ends <= _SAME_STRETCH_S
+
+
+def _paired(rounds: Sequence[_Round]) -> tuple[float, float, int]:
+    """Mean log ratio over the rounds, its standard error, and the degrees of freedom of that."""
+    found = [_of_round(*pair) for pair in rounds]
+    differences = [difference for difference, _ in found]
+    noise = math.fsum(variance for _, variance in found) / len(found)
+    mean = math.fsum(differences) / len(differences)
+    squares = math.fsum((difference - mean) ** 2 for difference in differences)
+    expected = _PROCESS_SPREAD**2 + noise
+    variance, freedom = _moderated(squares, len(differences) - 1, expected)
+    return mean, math.sqrt(variance / len(differences)), freedom
+
+
+def _moderated(squares: float, freedom: int, expected: float) -> tuple[float, int]:
+    """A variance from a few squares and what is expected, with its degrees of freedom.
+
+    Where the squares alone are far more than expected, they alone count, if that gives the wider interval.
+    """
+    both = (_PROCESS_WEIGHT * expected + squares) / (_PROCESS_WEIGHT + freedom), _PROCESS_WEIGHT + freedom
+    if not freedom or squares / freedom <= _PROCESS_SURPRISE * expected:
+        return both
+    alone = squares / freedom, freedom
+    return max(both, alone, key=lambda one: one[0] * _student(one[1]) ** 2)
+
+
+def _of_round(left: Sequence[Block], right: Sequence[Block]) -> tuple[float, float]:
+    """The log ratio of a round, and the variance that the noise of its blocks gives it.
+
+    What both cases' blocks share of a slope in time is the machine's and is taken off. Then each block of the
+    one is compared with each of the other, and the middle of these differences (Hodges and Lehmann's shift)
+    keeps out what hits single blocks.
+    """
+    import numpy as np
+
+    sides = [_timed(left), _timed(right)]
+    slope = _common_slope(sides)
+    first, second = (level - slope * at for at, level in sides)
+    ratio = float(np.median(np.subtract.outer(second, first)))
+    if min(len(left), len(right)) >= _FEWEST_BLOCKS:
+        return ratio, _noise(first) + _noise(second)
+    samples = ([_log(latency) for latency in latencies(side)] for side in (left, right))
+    return ratio, sum(_noise(np.array(side)) for side in samples)
+
+
+def _common_slope(sides: Sequence[tuple[Numbers, Numbers]]) -> float:
+    """The median slope between any two blocks of one case, as Theil and Sen's; 0.0 where there are few."""
+    import numpy as np
+
+    if min(len(at) for at, _ in sides) < _FEWEST_BLOCKS:
+        return 0.0
+    slopes = []
+    for at, level in sides:
+        early, late = np.triu_indices(len(at), 1)
+        apart = at[late] > at[early]
+        slopes.append((level[late] - level[early])[apart] / (at[late] - at[early])[apart])
+    every = np.concatenate(slopes)
+    return float(np.median(every)) if len(every) else 0.0
+
+
+def _timed(side: Sequence[Block]) -> tuple[Numbers, Numbers]:
+    """When the blocks of a process ran, and the logarithms of their medians."""
+    import numpy as np
+
+    levels = [_log(median(block.latencies)) for block in side]
+    return np.array([block.started_s for block in side]), np.array(levels)
+
+
+def _log(latency_s: float) -> float:
+    """The logarithm of a latency, of which no clock tells less than a nanosecond."""
+    return math.log(max(latency_s, 1e-9))
+
+
+def _noise(values: Numbers) -> float:
+    """The variance of the median of `values`, were they independent."""
+    import numpy as np
+
+    deviation = _MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
+    return _MEDIAN_TO_MEAN * deviation**2 / len(values)
+
+
+def _apart(first: Sequence[Block], second: Sequence[Block]) -> tuple[float, float, int]:
+    """As `_paired`, from the levels of each case's processes alone."""
+    import numpy as np
+
+    cases = [[np.array([_log(one) for one in latencies(process)]) for process in by_process(case)]
+             for case in (first, second)]  # fmt: skip
+    levels = [[float(np.median(samples)) for samples in case] for case in cases]
+    means = [math.fsum(case) / len(case) for case in levels]
+    squares = math.fsum(
+        (level - mean) ** 2 for case, mean in zip(levels, means, strict=True) for level in case
+    )
+    noises = [_noise(samples) for case in cases for samples in case]
+    expected = _PROCESS_SPREAD**2 / 2 + math.fsum(noises) / len(noises)
+    variance, freedom = _moderated(squares, sum(map(len, levels)) - 2, expected)
+    error = math.sqrt(variance * sum(1 / len(case) for case in levels))
+    return means[1] - means[0], error, freedom
+
+
+def _canaries_apart(first: Sequence[Block], second: Sequence[Block]) -> float:
+    """By what share the machine's own speed differed between two separate times, as the canary saw it."""
+    seen = [[block.canary_s for block in case if block.canary_s] for case in (first, second)]
+    if not all(seen):
+        return 0.0
+    low, high = sorted(median(case) for case in seen)
+    return high / low - 1
+
+
+@lru_cache(maxsize=64)
+def _student(freedom: int) -> float:
+    """The 97.5 % point of Student's distribution."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, freedom))
+
+
+def _mann_whitney(first: Sequence[Block], second: Sequence[Block]) -> float:
+    """The two-sided chance that blocks of equal cases lie so unevenly above each other."""
+    from scipy import stats
+
+    medians = [[median(block.latencies) for block in case] for case in (first, second)]
+    return float(stats.mannwhitneyu(*medians, alternative="two-sided").pvalue)
+
+
+# ------------------------------------------------------------------ the shape of the samples
+
+
+def modes(samples: Sequence[float]) -> Modes | None:
+    """The two heaps that the samples form, or None where they form one, as far as can be told.
+
+    The test is in the manner of Hartigan's dip: how far is the empirical distribution from the nearest that
+    is convex up to some point and concave after it? Outliers don't make a mode, for they are few. Modes less
+    than 2 % apart, or with a tenth of the samples in the smaller, aren't told.
+    """
+    import numpy as np
+
+    ordered = np.sort(np.asarray(samples, dtype=np.float64))
+    if len(ordered) > _QUANTILES:
+        ordered = np.quantile(ordered, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    root = math.sqrt(min(len(samples), _MOST_FOR_MODES))
+    if ordered[-1] <= ordered[0] or _distance_from_one_mode(ordered) * root <= _ONE_MODE:
+        return None
+    return _heaps(ordered)
+
+
+def _distance_from_one_mode(ordered: Numbers) -> float:
+    """The least distance of the samples' distribution from a convex-then-concave one, over all turns.
+
+    The distance on the left grows with the turn and that on the right falls, so the best is where they meet.
+    """
+    import numpy as np
+
+    values, counts = np.unique(ordered, return_counts=True)
+    upper = np.cumsum(counts) / len(ordered)
+    lower = upper - counts / len(ordered)
+
+    def left(turn: int) -> float:
+        steps = np.append(upper[:turn], lower[turn])  # a mode may hold a step of its own
+        return _above_convex(values[: turn + 1], lower[: turn + 1], steps)
+
+    def right(turn: int) -> float:
+        steps = np.append(1 - lower[turn + 1 :][::-1], 1 - upper[turn])
+        return _above_convex(-values[turn:][::-1], 1 - upper[turn:][::-1], steps)
+
+    low, high = 0, len(values) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if left(middle) < right(middle) else (low, middle)
+    return min(max(left(turn), right(turn)) for turn in (low, high)) / 2
+
+
+def _above_convex(at: Numbers, lower: Numbers, upper: Numbers) -> float:
+    """How far `upper` rises above the largest convex function under `lower`, both at the ascending `at`."""
+    import numpy as np
+
+    hull: list[int] = []
+    for point in range(len(at)):
+        while len(hull) > 1 and _is_above(at, lower, hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return float((upper - np.interp(at, at[hull], lower[hull])).max())
+
+
+def _is_above(at: Numbers, values: Numbers, left: int, middle: int, right: int) -> bool:
+    """Whether the middle point lies on or above the line between the other two."""
+    rise = (values[right] - values[left]) * (at[middle] - at[left])
+    return bool((values[middle] - values[left]) * (at[right] - at[left]) >= rise)
+
+
+def _heaps(ordered: Numbers) -> Modes | None:
+    """Cut the samples where the two parts vary least inside themselves; outliers don't move the cut."""
+    import numpy as np
+
+    quarter = len(ordered) // 4
+    fence = _SEVERE * (ordered[-1 - quarter] - ordered[quarter])
+    inside = ordered[(ordered >= ordered[quarter] - fence) & (ordered <= ordered[-1 - quarter] + fence)]
+    before = np.arange(1, len(inside))
+    sums = np.cumsum(inside)
+    # the variances are least where the squares of the parts' sums, each over its size, are largest
+    parted = sums[:-1] ** 2 / before + (sums[-1] - sums[:-1]) ** 2 / (len(inside) - before)
+    cut = 1 + int(np.argmax(parted))
+    fast, slow = float(np.median(inside[:cut])), float(np.median(inside[cut:]))
+    share = (len(inside) - cut) / len(inside)
+    if not fast or slow / fast - 1 < _APART or min(share, 1 - share) < _LEAST_SHARE:
+        return None
+    return Modes(slow / fast, share)
+
+
+def drift_of_blocks(blocks: Sequence[Block]) -> float:
+    """`drift` inside the processes: the median over processes of the change from the first half of a
+    process's samples to the second, or 0.0 where most processes show none."""
+    changes = [drift(latencies(process)) for process in by_process(blocks)]
+    return median(changes)

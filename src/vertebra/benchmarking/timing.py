@@ -1,4 +1,4 @@
-"""The timed loop: warm up until it is steady, then sample until it is sure.
+"""The timed loop: warm up until it is steady, then blocks of samples until it is sure.
 
 The clock and the thing that is timed are arguments, so a fake pair gives figures that can be worked out by
 hand. A clock is a function that returns nanoseconds, as `time.perf_counter_ns` does.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vertebra.benchmarking import statistics
+from vertebra.benchmarking.blocks import Block, latencies
 from vertebra.benchmarking.plan import Limits
 
 Clock = Callable[[], int]
@@ -22,9 +23,6 @@ Stopped = Literal["sure", "budget spent", "samples full"]
 _WINDOW_RUNS, _WINDOW_S, _WINDOW_MOST_RUNS = 5, 0.1, 1000
 #: A slide too slow to show between two neighbouring windows shows over this many.
 _WINDOWS_FOR_TREND = 4
-#: Samples between two looks at the interval grow with their number, so that looking costs little and does
-#: not give chance many opportunities to end the sampling.
-_GROWTH = 1.25
 
 
 @dataclass(frozen=True)
@@ -36,22 +34,14 @@ class WarmUp:
     settled: bool
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Latency samples in nanoseconds, in the order they were taken, and why no more were."""
-
-    latencies_ns: list[int]
-    stopped: Stopped
-
-
-def warm_up(infer: Infer, limits: Limits, clock: Clock) -> WarmUp:
+def warm_up(infer: Infer, limits: Limits, clock: Clock, *, most_s: float | None = None) -> WarmUp:
     """Call `infer` until two successive windows agree within 1 % and nothing slides, or a bound ends it.
 
     At least `warm_up_runs` and `warm_up_least_s` are spent, unless the bound comes first: `warm_up_most_s`,
-    or a third of `seconds`.
+    or `most_s` where that is less.
     """
-    bound_ns = _nanoseconds(min(limits.warm_up_most_s, limits.seconds / 3))
-    least_ns = min(_nanoseconds(limits.warm_up_least_s), bound_ns)
+    bound_ns = nanoseconds(min(limits.warm_up_most_s, limits.warm_up_most_s if most_s is None else most_s))
+    least_ns = min(nanoseconds(limits.warm_up_least_s), bound_ns)
     start = clock()
     windows: deque[list[int]] = deque(maxlen=_WINDOWS_FOR_TREND)
     runs, spent, settled = 0, 0, False
@@ -67,16 +57,16 @@ def warm_up(infer: Infer, limits: Limits, clock: Clock) -> WarmUp:
 def _window(infer: Infer, clock: Clock, end_ns: int) -> list[int]:
     """Latencies of a window's runs, cut short where the warm-up's bound passes."""
     start = clock()
-    latencies: list[int] = []
+    taken: list[int] = []
     long_enough = False
-    while not long_enough and len(latencies) < _WINDOW_MOST_RUNS:
+    while not long_enough and len(taken) < _WINDOW_MOST_RUNS:
         before = clock()
         infer()
         after = clock()
-        latencies.append(after - before)
-        full = len(latencies) >= _WINDOW_RUNS and after - start >= _nanoseconds(_WINDOW_S)
+        taken.append(after - before)
+        full = len(taken) >= _WINDOW_RUNS and after - start >= nanoseconds(_WINDOW_S)
         long_enough = full or after >= end_ns
-    return latencies
+    return taken
 
 
 def _steady(windows: Sequence[list[int]]) -> bool:
@@ -86,47 +76,53 @@ def _steady(windows: Sequence[list[int]]) -> bool:
     return statistics.agree(windows[-2], windows[-1]) and statistics.drift(recent) == 0.0
 
 
-def take_samples(infer: Infer, limits: Limits, clock: Clock, *, seconds: float) -> Samples:
-    """Time single calls of `infer` until the median is known closely enough, or `seconds` are spent.
+def take_block(
+    infer: Infer,
+    clock: Clock,
+    *,
+    run_in_s: float,
+    seconds: float,
+    least: int,
+    most: int,
+    afterwards: Callable[[], object] = bool,
+) -> tuple[int, list[int]]:
+    """Nanoseconds of single calls of `infer`, over `seconds`: never fewer than `least`, nor more than `most`.
 
-    Enough is `samples` samples over `least_s`, with a 95 % interval within `half_width` of the median.
-    When the seconds are spent, sampling ends at once, but never before `least_samples`.
+    Calls that aren't timed come first, at least one and for `run_in_s`: others ran meanwhile, and the caches
+    hold what was theirs. Their number is told first. `afterwards` is called after each timed call, outside
+    its time.
     """
-    buffer = [0] * limits.most_samples
-    start = clock()
-    end_ns, least_ns = start + _nanoseconds(seconds), start + _nanoseconds(limits.least_s)
-    taken = 0
-    stopped: Stopped | None = None
-    while stopped is None:
-        look = min(max(limits.samples, int(taken * _GROWTH) + 1), limits.most_samples)
-        taken = _fill(buffer, taken, look, infer, clock, end_ns, limits.least_samples)
-        now = clock()
-        if now >= least_ns and taken >= limits.samples and _sure(buffer[:taken], limits):
-            stopped = "sure"
-        elif now >= end_ns and taken >= limits.least_samples:
-            stopped = "budget spent"
-        elif taken == limits.most_samples:
-            stopped = "samples full"
-    return Samples(buffer[:taken], stopped)
-
-
-def _fill(
-    buffer: list[int], taken: int, until: int, infer: Infer, clock: Clock, end_ns: int, least: int
-) -> int:
-    """Put latencies into `buffer` from `taken` to `until`, or till time is up and `least` are there."""
-    for index in range(taken, until):
+    run_in = _run_in(infer, clock, run_in_s)
+    buffer = [0] * most
+    end_ns = clock() + nanoseconds(seconds)
+    for taken in range(most):
         before = clock()
         infer()
         after = clock()
-        buffer[index] = after - before
-        if after >= end_ns and index + 1 >= least:
-            return index + 1
-    return until
+        buffer[taken] = after - before
+        afterwards()
+        if after >= end_ns and taken + 1 >= least:
+            return run_in, buffer[: taken + 1]
+    return run_in, buffer
 
 
-def _sure(latencies_ns: list[int], limits: Limits) -> bool:
-    return statistics.median_interval(latencies_ns).half_width <= limits.half_width
+def _run_in(infer: Infer, clock: Clock, seconds: float) -> int:
+    ready_ns = clock() + nanoseconds(seconds)
+    runs = 0
+    while runs == 0 or clock() < ready_ns:
+        infer()
+        runs += 1
+    return runs
 
 
-def _nanoseconds(seconds: float) -> int:
+def is_enough(blocks: Sequence[Block], limits: Limits) -> bool:
+    """Whether a process has told what it can: `samples` of them over `least_s` in all, with a 95 % interval
+    within `half_width` of the median."""
+    taken = latencies(blocks)
+    if len(taken) < limits.samples or sum(taken) < limits.least_s:
+        return False
+    return statistics.interval(blocks).half_width <= limits.half_width
+
+
+def nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)

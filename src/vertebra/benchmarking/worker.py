@@ -1,8 +1,9 @@
 """One case in a process of its own: `python -m vertebra.benchmarking.worker`, started by `runner`.
 
-The request comes as one line of JSON on stdin, which then stays open: when it ends, the parent is gone and
-so is this process. Events go as lines of JSON through what was stdout; file descriptor 1 itself is pointed
-at stderr first, so that a runtime that prints can't get between them.
+It serves commands, one line of JSON each on stdin: `load` once, then `block` as often as it is asked, `check`
+and `end`. Between two of them it sleeps in a read. When stdin ends, the parent is gone and so is this
+process. Answers go as lines of JSON through what was stdout; file descriptor 1 itself is pointed at stderr
+first, so that a runtime that prints can't get between them.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from vertebra import bundle, engines, parity
 from vertebra.benchmarking import memory
+from vertebra.benchmarking.pattern import Pattern
 from vertebra.benchmarking.plan import Case, Limits
-from vertebra.benchmarking.timing import Clock, take_samples, warm_up
+from vertebra.benchmarking.timing import Clock, warm_up
 from vertebra.errors import InvalidInputError, VertebraError
 
 if TYPE_CHECKING:
@@ -37,22 +40,26 @@ Send = Callable[..., None]
 #: Whoever else runs on the machine should outlive a benchmark that eats all memory.
 _OOM_SCORE = "800"
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+#: A process is quiet when it used less than this share of a core over so many seconds, so often in a row.
+_QUIET_SHARE, _QUIET_S, _QUIET_LOOKS, _MOST_LOOKS = 0.05, 0.005, 3, 100
+#: Forward passes that the peak of memory is of, at least.
+_RUNS_FOR_MEMORY = 3
 
 
 def main() -> NoReturn:
-    """Serve one request and end. Nothing is torn down: the figures are sent, and runtimes may crash in it."""
+    """Serve until told to end. Nothing is torn down: the figures are sent, and runtimes may crash in it."""
     channel = _private_channel()
-    line = sys.stdin.readline()
-    if not line:
-        os._exit(0)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    commands: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
     _be_expendable()
 
     def send(event: str, **values: Any) -> None:
         print(json.dumps({"event": event, **values}), file=channel, flush=True)
 
     try:
-        _serve(json.loads(line), send)
+        server = Server(send)
+        while (request := json.loads(commands.get()))["command"] != "end":
+            server.obey(request)
     except BaseException as error:  # Whatever the runtime or the network raised is this case's result.
         send("failed", reason=_reason(error))
     os._exit(0)
@@ -64,10 +71,11 @@ def _private_channel() -> TextIO:
     return channel
 
 
-def _die_with_parent() -> NoReturn:
-    """Sleep in a read that returns only when every copy of the pipe's other end is closed."""
-    os.read(0, 1)
-    os._exit(1)
+def _listen(commands: SimpleQueue[str]) -> NoReturn:
+    """Pass commands on, asleep in a read that ends when every copy of the pipe's other end is closed."""
+    for line in sys.stdin:
+        commands.put(line)
+    os._exit(0)
 
 
 def _be_expendable() -> None:
@@ -77,11 +85,116 @@ def _be_expendable() -> None:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
 
 
-def _serve(request: dict[str, Any], send: Send) -> None:
-    if request["engine"] is not None:
-        info = _engine(request["engine"])
-        engines.ENGINES[info.name] = info
-    measure(Case.from_json(request["case"]), Limits.from_json(request["limits"]), send)
+def be_quiet() -> None:
+    """Wait until the runtime's threads have stopped spinning, half a second at most.
+
+    A pool of threads spins for a while after its last work, so as to be ready for the next. That is the
+    engine's own default and makes its latency; it must only be over before somebody else is measured.
+    """
+    quiet = 0
+    for _ in range(_MOST_LOOKS):
+        before = time.process_time()
+        time.sleep(_QUIET_S)
+        quiet = quiet + 1 if time.process_time() - before < _QUIET_SHARE * _QUIET_S else 0
+        if quiet == _QUIET_LOOKS:
+            return
+
+
+class Server:
+    """Obeys one command after the other for the case that `load` brings; `send` takes the answers.
+
+    `clock` returns nanoseconds, `cpu_clock` those that this process spent on processors. Raises whatever the
+    engine raises, and MeasurementError where outputs are wrong or the runtime doesn't do what was asked.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        clock: Clock = time.perf_counter_ns,
+        cpu_clock: Clock = time.process_time_ns,
+        rest: Callable[[], None] = be_quiet,
+    ) -> None:
+        self._send, self._clock, self._cpu_clock, self._rest = send, clock, cpu_clock, rest
+        self._marks = clock(), cpu_clock()
+
+    def obey(self, request: dict[str, Any]) -> None:
+        """Do what `request` asks. The answer tells what this process used while it had nothing to do, and
+        what the command took."""
+        commands = {"load": self._load, "block": self._block, "check": self._check}
+        woken = self._clock(), self._cpu_clock()
+        idle = [now - mark for now, mark in zip(woken, self._marks, strict=True)]
+        answer = commands[request["command"]](request)
+        used_ns = self._cpu_clock() - woken[1]
+        self._rest()
+        self._send(**answer, idle_ns=idle, cpu_ns=used_ns)
+        self._marks = self._clock(), self._cpu_clock()
+
+    def _load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Load, compare, warm up. Answers `loaded` on the way, then `ready`."""
+        if request["engine"] is not None:
+            info = _engine(request["engine"])
+            engines.ENGINES[info.name] = info
+        case, self._limits = Case.from_json(request["case"]), Limits.from_json(request["limits"])
+        self._case = case
+        _import_runtime(case.engine)
+        self._meter = memory.Meter(case.device)
+        self._meter.runtime()
+        self._session, load_ns = _timed(
+            partial(engines.load, case.engine, case.subject, case.settings), self._clock
+        )
+        self._meter.loaded()
+        self._send("loaded")
+        images, self._logits = _reference(case)
+        calls = [partial(self._session.infer, self._session.prepare(images)) for _ in range(case.streams)]
+        self._infer = calls[0]
+        self._pattern = Pattern(
+            case, self._limits, self._session, calls, self._clock, partial(self._send, "alive")
+        )
+        del images
+        gc.collect()
+        gc.disable()
+        self._meter.ready()
+        raw, first_ns = _timed(self._infer, self._clock)
+        self._errors = [self._compare(raw)]
+        for _ in range(_RUNS_FOR_MEMORY - 1):
+            self._infer()
+        warmed = warm_up(self._infer, self._limits, self._clock, most_s=request["warm_up_s"])
+        return {
+            "event": "ready",
+            "load_ns": load_ns,
+            "compile_s": self._session.compile_s,
+            "first_ns": first_ns,
+            "warm_up": asdict(warmed),
+            "resident_bytes": memory.resident_bytes(),
+            "file_bytes": _file_bytes(case),
+        }
+
+    def _block(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What one block of the case's load pattern gives."""
+        return {"event": "block", "started_s": time.time(), **self._pattern.block(request)}
+
+    def _check(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Memory's parts, and once more the outputs and what the runtime really does."""
+        parts = self._meter.ran(self._session.memory())
+        self._errors.append(self._compare(self._infer()))
+        effective = self._session.effective()
+        engines.check_effective(self._case.engine, self._case.settings, effective)
+        return {
+            "event": "checked",
+            "memory": parts.to_dict(),
+            "output_error": None if self._logits is None else max(self._errors),
+            "effective": effective,
+        }
+
+    def _compare(self, raw: Any) -> float:
+        """The output error, or 0.0 without a reference; then only shape and finiteness are checked."""
+        outputs = self._session.outputs(raw)
+        if self._logits is not None:
+            return parity.check_outputs(self._logits, outputs, self._case.precision)
+        import numpy as np
+
+        parity.output_error(np.zeros(self._case.settings.output_shape, dtype=np.float32), outputs)
+        return 0.0
 
 
 def _engine(values: dict[str, Any]) -> engines.EngineInfo:
@@ -92,56 +205,10 @@ def _engine(values: dict[str, Any]) -> engines.EngineInfo:
     return engines.EngineInfo(**kept)
 
 
-def measure(case: Case, limits: Limits, send: Send, clock: Clock = time.perf_counter_ns) -> None:
-    """Load, compare, warm up, time; `send` each stage's figures. `clock` returns nanoseconds.
-
-    Events: `loaded`, `warmed`, `done`. Raises whatever the engine raises, and MeasurementError where the
-    outputs are wrong or the runtime doesn't do what was asked.
-    """
-    _import_runtime(case.engine)
-    baseline = memory.resident_bytes()
-    session, load_ns = _timed(partial(engines.load, case.engine, case.subject, case.settings), clock)
-    send("loaded")
-    images, logits = _reference(case)
-    infer = partial(session.infer, session.prepare(images))
-    del images
-    was_reset = memory.reset_peak()
-    raw, first_ns = _timed(infer, clock)
-    errors = [_check(session.outputs(raw), logits, case)]
-    figures = _latencies(infer, limits, clock, send)
-    peak = memory.peak_bytes()
-    errors.append(_check(session.outputs(infer()), logits, case))
-    effective = session.effective()
-    engines.check_effective(case.engine, case.settings, effective)
-    send(
-        "done",
-        **figures,
-        load_ns=load_ns,
-        first_ns=first_ns,
-        memory={"baseline": baseline, "peak": peak, "was_reset": was_reset},
-        output_error=None if logits is None else max(errors),
-        effective=effective,
-        file_bytes=_file_bytes(case),
-    )
-
-
 def _timed(call: Callable[[], Any], clock: Clock) -> tuple[Any, int]:
     start = clock()
     result = call()
     return result, clock() - start
-
-
-def _latencies(infer: Callable[[], object], limits: Limits, clock: Clock, send: Send) -> dict[str, Any]:
-    """Warm-up and samples, with the garbage collector held back."""
-    gc.collect()
-    gc.disable()
-    try:
-        warmed = warm_up(infer, limits, clock)
-        send("warmed")
-        seconds = max(0.0, limits.seconds - warmed.seconds)
-        return {"warm_up": asdict(warmed), **asdict(take_samples(infer, limits, clock, seconds=seconds))}
-    finally:
-        gc.enable()
 
 
 def _import_runtime(engine: str) -> None:
@@ -168,16 +235,6 @@ def _reference(case: Case) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
                 f"The reference in {folder} is for {name} {getattr(kept, name)}, not {getattr(case, name)}."
             )
     return kept.reference_pair(case.batch_size)
-
-
-def _check(outputs: npt.NDArray[np.float32], logits: npt.NDArray[np.float32] | None, case: Case) -> float:
-    """The output error, or 0.0 without a reference; then only shape and finiteness are checked."""
-    if logits is not None:
-        return parity.check_outputs(logits, outputs, case.precision)
-    import numpy as np
-
-    parity.output_error(np.zeros(case.settings.output_shape, dtype=np.float32), outputs)
-    return 0.0
 
 
 def _file_bytes(case: Case) -> int | None:

@@ -15,6 +15,10 @@ _SHOWN: dict[str, list[tuple[float, str]]] = {
     "count": [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")],
     "fraction": [(1e-2, "%")],
     "1/s": [(1, "1/s")],
+    "J": [(1, "J"), (1e-3, "mJ")],
+    "W": [(1, "W")],
+    "op/s": [(1e12, "Top/s"), (1e9, "Gop/s")],
+    "B/s": [(1e9, "GB/s")],
 }
 _NAMED = {"accuracy_density": "% per million parameters", "fps": ""}
 

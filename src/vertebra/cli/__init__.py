@@ -30,6 +30,7 @@ VERBS: dict[str, dict[str, str]] = {
         "table": "Print, filter or write out the measurements.",
         "chart": "Draw accuracy against operations, latency, memory.",
         "pick": "Choose a network under your limits, with reasons.",
+        "compare": "Hold two engines, machines, versions or days side by side.",
         "report": "Write one HTML page that opens offline.",
     },
     "Use it": {
@@ -39,6 +40,7 @@ VERBS: dict[str, dict[str, str]] = {
     "Look": {
         "list": "List models, engines or metrics.",
         "show": "Tell all about one network.",
+        "doctor": "Examine this machine: speed, noise, what is missing.",
     },
 }
 

@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from vertebra.cli.output import table_option
+from vertebra.errors import InvalidInputError
 
 
 @click.command("cite")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("sources", nargs=-1, type=click.Path())
+@click.option("--map", "mapping", metavar="OURS=THEIRS,…", help="The columns of a CSV table of your own.")
+@click.option("--source", metavar="TEXT", help="With --map: who published it. [default: the file's name]")
+@click.option("--system", metavar="TEXT", help="With --map: the machine that it was measured on.")
+@click.option(
+    "--set", "columns", metavar="COLUMN=VALUE", multiple=True, help="With --map: what holds for every line."
+)
 @table_option
-def command(files: tuple[str, ...], table: str | None) -> None:
-    """Take in published figures: those that come with vertebra, or the rows of FILES.
+def command(
+    sources: tuple[str, ...],
+    mapping: str | None,
+    source: str | None,
+    system: str | None,
+    columns: tuple[str, ...],
+    table: str | None,
+) -> None:
+    """Take in published figures: those that come with vertebra, or the rows of files.
 
-    FILES are what `vertebra table --write` makes (CSV, JSON, Parquet), or other tables (.sqlite),
-    from another machine for example. Taking in the same rows twice adds nothing.
+    \b
+      vertebra cite                       PaddleClas's figures of the eleven classics
+      vertebra cite all                   everything that ships
+      vertebra cite imagenet bianco2018   by name; vertebra list sources tells all
+      vertebra cite other.csv             rows that `vertebra table --write` made
+      vertebra cite mine.csv --map "model=Model,top1=Acc@1:percent,latency=Time:ms" --system pi-5
+
+    SOURCES are names, or files: CSV, JSON or Parquet of our columns, or other tables (.sqlite). With --map
+    they are CSV tables of your own: our column or metric, theirs, and the unit of bare numbers. Taking in
+    the same rows twice adds nothing.
     """
     from vertebra import _api
 
-    added = _api.cite(*files, table=table)
+    added = _api.cite(
+        *sources, mapping=mapping, source=source, table=table, **_given(columns, system)
+    )  # fmt: skip
     click.echo(f"{added} rows added.", err=True)
+
+
+def _given(columns: tuple[str, ...], system: str | None) -> dict[str, Any]:
+    given: dict[str, Any] = {} if system is None else {"system": system}
+    for item in columns:
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not name or not value:
+            raise InvalidInputError(f'Can\'t read "{item}".', "write it like --set precision=float32")
+        if name in ("table", "mapping", "source") or name in given:
+            raise InvalidInputError(
+                f'"{name}" can\'t be set, or is set twice.', "a column of ours, each once"
+            )
+        given[name] = value
+    return given

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vertebra.cli.output import emit, format_options
 
+if TYPE_CHECKING:
+    from vertebra.engines import EngineInfo
+
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["models", "engines", "metrics"]), default="models")
+@click.argument("what", type=click.Choice(["models", "engines", "metrics", "sources"]), default="models")
 @click.option(
     "--source",
     type=click.Choice(["ours", "timm", "torchvision"]),
@@ -18,13 +21,22 @@ from vertebra.cli.output import emit, format_options
     show_default=True,
     help="Whose models.",
 )
+@click.option(
+    "--paper", metavar="NAME", help="Models that a paper compared, by its names: bianco2018 or canziani2016."
+)
 @format_options
-def command(what: str, source: str, style: str) -> None:
-    """List models, engines or metrics (models where nothing is said)."""
-    if what == "models" and source != "ours":
+def command(what: str, source: str, paper: str | None, style: str) -> None:
+    """List models, engines, metrics or sources of published figures (models where nothing is said)."""
+    if paper is not None:
+        if what != "models":
+            raise click.UsageError(f"--paper lists models, not {what}.")
+        emit(_compared(paper), style)
+    elif what == "models" and source != "ours":
         emit(_others(source), style)
     else:
-        emit({"models": _models, "engines": _engines, "metrics": _metrics}[what](), style)
+        emit(
+            {"models": _models, "engines": _engines, "metrics": _metrics, "sources": _sources}[what](), style
+        )
 
 
 def _others(source: str) -> list[dict[str, Any]]:
@@ -33,6 +45,20 @@ def _others(source: str) -> list[dict[str, Any]]:
 
     adapters.require(source)
     return [{"model": f"{source}:{name}"} for name in adapters.known(source)]
+
+
+def _compared(paper: str) -> list[dict[str, Any]]:
+    from vertebra.zoo import papers
+
+    return [
+        {
+            "network": entry.network,
+            "model": entry.model,
+            "weights of the paper's accuracy": entry.weights,
+            "note": entry.note,
+        }
+        for entry in papers.find(paper).entries
+    ]
 
 
 def _models() -> list[dict[str, Any]]:
@@ -45,6 +71,7 @@ def _models() -> list[dict[str, Any]]:
             "year": model.year,
             "input size": model.input_size,
             "smallest": model.min_size,
+            "collection": model.collection,
             "also called": ", ".join(model.aliases),
         }
         for model in names.models()
@@ -59,11 +86,16 @@ def _engines() -> list[dict[str, Any]]:
             "engine": info.name,
             "version": engines.version(info.name),
             "precisions": ", ".join(info.precisions),
+            "reads": _reads(info),
             "what it is": info.summary,
             "not here because": engines.missing(info.name),
         }
         for info in engines.known()
     ]
+
+
+def _reads(info: EngineInfo) -> str:
+    return {"any": "anything", "builder": "a network"}.get(info.reads) or f"Bundle: {', '.join(info.formats)}"
 
 
 def _metrics() -> list[dict[str, Any]]:
@@ -72,4 +104,13 @@ def _metrics() -> list[dict[str, Any]]:
     return [
         {"metric": metric.name, "unit": metric.unit, "better": metric.better, "definition": metric.definition}
         for metric in METRICS.values()
+    ]
+
+
+def _sources() -> list[dict[str, Any]]:
+    from vertebra.citations import SOURCES
+
+    return [
+        {"source": source.name, "what it tells": source.what, "from": source.origin}
+        for source in SOURCES.values()
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
+from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
 from vertebra.recommendation import told
 
@@ -44,11 +45,18 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--system", help="The machine's name in the table. [default: this machine]")
 @click.option("--probed", metavar="NAME", help="The images that --probe is about. [default: the only ones]")
+@click.option(
+    "--trust",
+    type=click.Choice(GRADES),
+    default="B",
+    show_default=True,
+    help="The worst grade of a figure that may speak for a network.",
+)
 @table_option
 @format_options
 def command(
     objective: str, top: int, engine: str | None, batch_size: int, system: str | None, probed: str | None,
-    table: str | None, style: str, **limits: str | None,
+    trust: str, table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that surely meets every limit, on this machine's measurements.
 
@@ -62,7 +70,7 @@ def command(
     if system is not None:
         filters["system"] = system
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    picked = _api.pick(objective=objective, table=table, filters=filters, **given)
+    picked = _api.pick(objective=objective, table=table, filters=filters, trust=trust, **given)
     emit(records(picked, top), style, lambda: text(picked, top))
     if picked.choice is None:
         raise SystemExit(1)

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
 @click.option("--every", type=click.IntRange(min=1), default=1, help="Of a video, each so manyth frame.")
+@click.option(
+    "--upright/--as-stored",
+    default=True,
+    show_default=True,
+    help="Turn pictures as their EXIF orientation says, or do what the weights' preprocessing says.",
+)
 @click.option("--save", "sheet", type=click.Path(path_type=Path), help="A contact sheet: .png, .jpg, .html.")
 @click.option("--features", "vectors", type=click.Path(path_type=Path), help="Embeddings: .npz or .parquet.")
 @click.option("--csv", "style", flag_value="csv", help="Print CSV, a line for each class.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vertebra import units, zoo
+from vertebra import model_card, units, zoo
+from vertebra.bundle import Bundle
 from vertebra.cli.output import columns, conditions, emit, format_options, part, record, table_option
 from vertebra.errors import VertebraError
 from vertebra.metrics import METRICS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("model")
+@click.argument("model", metavar="MODEL|BUNDLE")
 @click.option("--layers", is_flag=True, help="Print every layer.")
 @table_option
 @format_options
@@ -30,19 +31,39 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
     """Tell all about one network: its paper and idea, figures, stages and layers.
 
     Layers and counts are those of the network's own input size; figures come from the table.
+    Of a BUNDLE every file is checked, then its model card and its rows are printed.
     """
     from vertebra import _api
 
     portrait = _api.show(model, table=table)
+    if isinstance(portrait, Bundle):
+        _show_bundle(portrait, style)
+        return
     if style == "csv" or layers:
         emit([part(layer) for layer in portrait.layers], style)
     elif style == "json":
-        figures = [record(row, style) for row in portrait.figures]
+        pairs = zip(portrait.figures, portrait.shares, strict=True)
+        figures = [{**record(row, style), "share_of_roofline": share} for row, share in pairs]
         parts = {"stages": map(part, portrait.stages), "layers": map(part, portrait.layers)}
         lists = {name: list(told) for name, told in parts.items()}
         emit([{**asdict(portrait.model), "figures": figures, **lists}], style)
     else:
         click.echo(_text(portrait))
+
+
+def _show_bundle(kept: Bundle, style: str) -> None:
+    rows = kept.rows()
+    if style == "json":
+        emit([{**kept.manifest(), "rows": [record(row, style) for row in rows]}], style)
+    elif style == "csv":
+        emit([record(row, style) for row in rows], style)
+    else:
+        click.echo(model_card.text(kept.manifest()))  # not README.md: anything may stand there
+        files = [{"file": name, "size": units.show(told["bytes"], "B")} for name, told in kept.files.items()]
+        click.echo(columns(files))
+        if rows:
+            click.echo("\n" + columns([record(row, style) for row in rows]))
+        click.echo("Every file is as it was written: its sha256 is the one listed.", err=True)
 
 
 def _text(portrait: Portrait) -> str:
@@ -51,7 +72,7 @@ def _text(portrait: Portrait) -> str:
         *_history(model),
         _sizes(model),
         *_needs(model),
-        "Figures\n" + _figures(portrait.figures),
+        "Figures\n" + _figures(portrait),
         "Stages\n" + columns([part(stage) for stage in portrait.stages]),
         *([f"{len(portrait.layers)} layers: vertebra show {model.name} --layers"] if portrait.layers else []),
     ]
@@ -104,16 +125,17 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def _figures(rows: Sequence[Measurement]) -> str:
+def _figures(portrait: Portrait) -> str:
     """Our own figures first; what several editions print alike stands once."""
     alike: dict[tuple[Any, ...], list[Measurement]] = {}
-    for row in sorted(rows, key=lambda row: row.origin == "published"):
+    shares = {id(row): share for row, share in zip(portrait.figures, portrait.shares, strict=True)}
+    for row in sorted(portrait.figures, key=lambda row: row.origin == "published"):
         where = [row.conditions().get(name) for name in ("system", "precision", "batch_size", "input_size")]
         alike.setdefault((row.metric, row.value, row.origin, *where), []).append(row)
-    return columns([_figure(group) for group in alike.values()])
+    return columns([_figure(group, shares[id(group[0])]) for group in alike.values()])
 
 
-def _figure(group: Sequence[Measurement]) -> dict[str, Any]:
+def _figure(group: Sequence[Measurement], share: float | None) -> dict[str, Any]:
     row = max(group, key=lambda row: len(row.conditions()))
     metric = METRICS[row.metric]
     # An edition that says it undisputed settles it for the others.
@@ -122,6 +144,7 @@ def _figure(group: Sequence[Measurement]) -> dict[str, Any]:
         "figure": metric.label,
         "value": units.show(row.value, metric.unit),
         "exact": f"{row.value:,.0f}" if metric.unit == "count" else None,
+        "of roofline": None if share is None else f"{share:.0%}",
         "grade": row.grade,
         "origin": row.origin + (f" ({len(group)} editions)" if len(group) > 1 else ""),
         "under": conditions(row),

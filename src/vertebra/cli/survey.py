@@ -16,6 +16,7 @@ from vertebra.cli.progress import watching
 @click.option("--model", "models", multiple=True, help="May be repeated. [default: the eleven classics]")
 @click.option("--output", "-o", default="vertebra-survey", show_default=True, metavar="FOLDER")
 @click.option("--again", is_flag=True, help="Measure what the table already tells once more.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the blocks.")
 @table_option
 def command(
     budget: str,
@@ -23,6 +24,7 @@ def command(
     models: tuple[str, ...],
     output: str,
     again: bool,
+    seed: int,
     table: str | None,
 ) -> None:
     """Measure the classic networks on this machine, and write a report with charts and a pick.
@@ -34,8 +36,8 @@ def command(
     try:
         with watching() as watcher:
             done = _api.survey(
-                budget=budget, engines=engines, models=models, output=output, again=again, table=table,
-                watcher=watcher,
+                budget=budget, engines=engines, models=models, output=output, again=again, seed=seed,
+                table=table, watcher=watcher,
             )  # fmt: skip
     except KeyboardInterrupt:
         click.echo("What was measured is in the table; the same command goes on from there.", err=True)

@@ -10,6 +10,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EngineInfo:
     """One engine. `imports` must be importable for it to run; the first installed one of `distributions`
-    gives its version. `reads` says what its Subject must hold."""
+    gives its version. `reads` says what its Subject must hold, and `formats` which kinds of Bundle it opens.
+
+    `needs_compiler`: it builds machine code, where it runs or where a Bundle for it is made. `usual` engines
+    are those that are measured where none is named. `many_streams`: it can serve several calls at a time.
+    """
 
     name: str
     module: str
@@ -35,18 +41,46 @@ class EngineInfo:
     precisions: tuple[str, ...]
     devices: tuple[str, ...]
     summary: str
+    formats: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ("NCHW",)
+    providers: tuple[str, ...] = ()
+    needs_compiler: bool = False
+    usual: bool = True
+    many_streams: bool = False
 
 
 _ENTRIES = (
     EngineInfo("null", "vertebra.engines.null", ("numpy",), ("numpy",), None, "any", ("float32",), ("cpu",),
                "Answers a constant at once: what is left is the harness's own time."),
-    EngineInfo("eager", "vertebra.engines.eager", ("torch",), ("torch",), "torch", "builder", ("float32",),
-               ("cpu",), "PyTorch, operator by operator: the reference that the others are compared with."),
+    EngineInfo("eager", "vertebra.engines.eager", ("torch",), ("torch",), "torch", "builder",
+               ("float32", "bfloat16", "float16", "tf32"), ("cpu", "cuda"),
+               "PyTorch, operator by operator: the reference that the others are compared with.",
+               layouts=("NCHW", "NHWC")),
+    EngineInfo("compile", "vertebra.engines.compile", ("torch",), ("torch",), "torch", "builder",
+               ("float32", "bfloat16", "float16", "tf32"), ("cpu", "cuda"),
+               "PyTorch's compiler, when the network is loaded.",
+               layouts=("NCHW", "NHWC"), needs_compiler=True, usual=False),
+    EngineInfo("aotinductor", "vertebra.engines.aotinductor", ("torch",), ("torch",), "torch", "bundle",
+               ("float32",), ("cpu",), "PyTorch's compiler, when the Bundle is made.",
+               formats=("aotinductor",), needs_compiler=True, usual=False),
     EngineInfo("onnxruntime", "vertebra.engines.onnxruntime", ("onnxruntime",),
-               ("onnxruntime", "onnxruntime-gpu"), None, "bundle", ("float32",), ("cpu",),
-               "ONNX Runtime on its CPU provider."),
+               ("onnxruntime", "onnxruntime-gpu"), None, "bundle", ("float32",), ("cpu", "cuda"),
+               "ONNX Runtime: its CPU provider, or CUDA's or TensorRT's on a card.", formats=("onnx",),
+               providers=("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")),
     EngineInfo("openvino", "vertebra.engines.openvino", ("openvino",), ("openvino",), "openvino", "bundle",
-               ("float32",), ("cpu",), "OpenVINO's CPU plug-in, pinned to float32."),
+               ("float32", "bfloat16", "float16"), ("cpu",), "OpenVINO's CPU plug-in, its precision pinned.",
+               formats=("openvino", "onnx"), many_streams=True),
+    EngineInfo("ncnn", "vertebra.engines.ncnn", ("ncnn",), ("ncnn",), "ncnn", "bundle",
+               ("float32",), ("cpu",), "Tencent's runtime for phones: one image at a time.",
+               formats=("ncnn",), usual=False),
+    EngineInfo("mnn", "vertebra.engines.mnn", ("MNN",), ("MNN",), "mnn", "bundle",
+               ("float32",), ("cpu",), "Alibaba's runtime for phones.", formats=("mnn",), usual=False),
+    EngineInfo("litert", "vertebra.engines.litert", ("ai_edge_litert",), ("ai-edge-litert",), "litert",
+               "bundle", ("float32",), ("cpu",), "Google's runtime for phones, with XNNPACK.",
+               formats=("litert",), usual=False),
+    EngineInfo("executorch", "vertebra.engines.executorch", ("executorch", "torch"), ("executorch",),
+               "executorch", "bundle", ("float32",), ("cpu",), "PyTorch's runtime for phones, with XNNPACK.",
+               formats=("executorch",), usual=False),
 )  # fmt: skip
 
 ENGINES: dict[str, EngineInfo] = {entry.name: entry for entry in _ENTRIES}
@@ -84,7 +118,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run it. An engine that can't hold one of these refuses; none is replaced silently."""
+    """How to run it. An engine that can't hold one of these refuses; none is replaced silently.
+
+    `layout` (`NCHW` or `NHWC`) and `provider` are the engine's own choice where they are None. `streams`
+    calls may be under way at a time, and share the threads.
+    """
 
     batch_size: int = 1
     input_size: int = 224
@@ -93,9 +131,12 @@ class Settings:
     precision: str = "float32"
     device: str = "cpu"
     threads: int = 1
+    layout: str | None = None
+    provider: str | None = None
+    streams: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "input_size", "in_channels", "num_classes", "threads"):
+        for name in ("batch_size", "input_size", "in_channels", "num_classes", "threads", "streams"):
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
 
@@ -117,7 +158,12 @@ class Settings:
 
 
 class Session(Protocol):
-    """A network that is loaded and ready. `infer` alone is timed."""
+    """A network that is loaded and ready. `infer` alone is timed.
+
+    `compile_s` is the part of loading in which the engine compiled the network, where it tells that apart.
+    """
+
+    compile_s: float | None = None
 
     def prepare(self, images: npt.NDArray[np.float32]) -> Any:
         """`images` (N, C, H, W) where and as the engine wants them. Raises InvalidInputError where the shape
@@ -134,8 +180,18 @@ class Session(Protocol):
 
     def effective(self) -> dict[str, Any]:
         """precision, threads, streams, provider, device, layout and version as the runtime itself tells
-        them; None where the thing doesn't exist in this engine or the runtime doesn't tell it."""
+        them; None where the thing doesn't exist in this engine or the runtime doesn't tell it. An engine that
+        has more switches that change a figure tells them too."""
         ...
+
+    def device_latency_s(self) -> float | None:
+        """Time of the last `infer` between two events on the device itself; None where it has none (CPU)."""
+        return None
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that the device's allocator handed out (`allocated`) and took (`reserved`) at the peak since
+        loading; empty where there is no such allocator (CPU)."""
+        return {}
 
     def close(self) -> None:
         """Let go of the network and its memory."""
@@ -213,11 +269,11 @@ def load(name: str, subject: Subject, settings: Settings) -> Session:
 
 
 def check_effective(name: str, settings: Settings, effective: Mapping[str, Any]) -> None:
-    """Raises MeasurementError where the runtime tells another precision, device or number of threads than
+    """Raises MeasurementError where the runtime tells another precision, device, number of threads, ... than
     was asked: a figure under the wrong conditions is worse than none."""
-    for condition in ("precision", "device", "threads"):
+    for condition in ("precision", "device", "threads", "layout", "provider", "streams"):
         asked, got = getattr(settings, condition), effective.get(condition)
-        if got is not None and got != asked:
+        if None not in (asked, got) and got != asked:
             raise MeasurementError(
                 f"{name} runs with {condition} {got}, though {asked} was asked for.",
                 f"ask for {condition} {got}, or leave this engine out",
@@ -233,13 +289,28 @@ def check_images(images: npt.NDArray[Any], settings: Settings) -> None:
         )
 
 
+def compiler() -> str | None:
+    """The C++ compiler that torch would call here; None where there is none."""
+    named = os.environ.get("CXX")
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, _COMPILERS)), None)
+
+
+_COMPILERS = ("g++", "clang++", "c++")
+
+
 def _absent(info: EngineInfo) -> str | None:
     """The first package that the engine needs and that can't be imported here."""
-    return next((name for name in info.imports if importlib.util.find_spec(name) is None), None)
+    absent = (name for name in info.imports if importlib.util.find_spec(name) is None)
+    return next(absent, "a C++ compiler" if info.needs_compiler and compiler() is None else None)
 
 
 def _missing_error(info: EngineInfo, package: str) -> MissingRuntimeError:
     what = f'The engine "{info.name}"'
+    if package == "a C++ compiler":
+        return MissingRuntimeError(
+            f"{what} needs {package}, and none was found.",
+            "install it with: apt install g++ (macOS: xcode-select --install), or name it in CXX",
+        )
     if info.extra is not None:
         return MissingRuntimeError.of(what, package, info.extra)
     error = f"{what} needs {package}, which is not installed."
@@ -253,15 +324,46 @@ def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> No
             f'The engine "{info.name}" reads a {info.reads}, but "{subject.model}" came as a {held}.',
             "export the network first: vertebra export" if info.reads == "bundle" else None,
         )
-    for condition, offered in (("precision", info.precisions), ("device", info.devices)):
+    for condition, offered in (
+        ("precision", info.precisions),
+        ("device", info.devices),
+        ("layout", info.layouts),
+        ("provider", info.providers),
+    ):
         _check_offered(info.name, condition, getattr(settings, condition), offered)
+    if subject.bundle is not None and info.reads == "bundle":
+        _check_bundle(info, subject.bundle, settings)
+    if settings.streams > 1 and not info.many_streams:
+        raise InvalidInputError(
+            f'The engine "{info.name}" has one stream; {settings.streams} were asked for.',
+            "call its session from several threads instead, or choose an engine with streams",
+        )
 
 
-def _check_offered(name: str, condition: str, asked: str, offered: Iterable[str]) -> None:
-    if asked not in offered:
+def _check_bundle(info: EngineInfo, folder: str, settings: Settings) -> None:
+    """Raises InvalidInputError where the Bundle is another engine's, or of another batch size."""
+    from vertebra import bundle
+
+    kept = bundle.read(folder, verify=False)
+    if kept.format not in info.formats:
+        others = [other.name for other in known() if kept.format in other.formats]
+        raise InvalidInputError(
+            f'{folder} is a Bundle of the format "{kept.format}", and "{info.name}" opens '
+            f"{', '.join(info.formats)}.",
+            f"run it with {' or '.join(others)}, or export the network for {info.name}: vertebra export",
+        )
+    if kept.batch_size not in (None, settings.batch_size):
+        raise InvalidInputError(
+            f"{folder} takes batches of {kept.batch_size} only, not of {settings.batch_size}.",
+            f"ask for that batch size, or export again: vertebra export --batch-size {settings.batch_size}",
+        )
+
+
+def _check_offered(name: str, condition: str, asked: str | None, offered: Iterable[str]) -> None:
+    if asked is not None and asked not in offered:
         raise InvalidInputError(
             f'The engine "{name}" has no {condition} "{asked}".',
-            f"what it offers: {', '.join(offered)}",
+            f"what it offers: {', '.join(offered) or 'no choice of it'}",
         )
 
 

@@ -1,10 +1,11 @@
-"""OpenVINO's CPU plug-in, tuned for latency: one stream over all the threads, a fixed shape, float32.
+"""OpenVINO's CPU plug-in, tuned for latency: a fixed shape, one stream unless more are asked for.
 
 Left alone it would compute in bfloat16 wherever the processor can.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution", "GroupConvolution")
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _PRECISIONS = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "bf16": "bfloat16"}
 
 
@@ -41,7 +43,7 @@ class OpenvinoSession(Session):
         return prepared.infer(share_outputs=True)
 
     def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
-        logits: npt.NDArray[np.float32] = raw[0].copy()
+        logits: npt.NDArray[np.float32] = raw[0].reshape(self._settings.output_shape).copy()
         return logits
 
     def effective(self) -> dict[str, Any]:
@@ -73,17 +75,20 @@ def load(subject: Subject, settings: Settings) -> OpenvinoSession:
     try:
         model = core.read_model(network)
         model.reshape(openvino.PartialShape(list(settings.input_shape)))
+        started = time.perf_counter()
         compiled = core.compile_model(model, "CPU", _properties(settings))
     except RuntimeError as error:
         raise BundleError(f"OpenVINO can't load {network}: {error}") from error
-    return OpenvinoSession(compiled, settings)
+    session = OpenvinoSession(compiled, settings)
+    session.compile_s = time.perf_counter() - started
+    return session
 
 
 def _properties(settings: Settings) -> dict[str, Any]:
     return {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
+        "NUM_STREAMS": str(settings.streams),
         "INFERENCE_NUM_THREADS": str(settings.threads),
     }
 

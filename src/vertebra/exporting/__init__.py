@@ -1,8 +1,9 @@
 """From a network's builder to a Bundle, here or in a process of its own.
 
 `python -m vertebra.exporting` reads jobs from stdin, one line of JSON each: {"subject", "folder",
-"input_size", "in_channels"}, and "card" where the Bundle shall tell of weights, preprocessing and labels (as
-`bundle.Card.to_dict` makes it). It answers each with one line on stdout as soon as it is done: {"folder",
+"input_size", "in_channels"}, and if wanted "card", which tells of weights, preprocessing and labels (as
+`bundle.Card.to_dict` makes it), "engine", "precision" and "batch_size". A job whose folder is null only
+checks the network's activations. Each is answered with one line on stdout as soon as it is done: {"folder",
 "seconds", "error", "message", "hint"}, where `error` is null or the name of the exception. Importing torch
 and its exporter takes longer than exporting a small network, so one process should get all the jobs. If it
 dies, the first unanswered job killed it.
@@ -10,6 +11,6 @@ dies, the first unanswered job killed it.
 
 from __future__ import annotations
 
-from vertebra.exporting.onnx import export
+from vertebra.exporting.conversion import check, export
 
-__all__ = ["export"]
+__all__ = ["check", "export"]

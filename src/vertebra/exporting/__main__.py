@@ -12,7 +12,10 @@ from typing import Any, TextIO
 from vertebra.bundle import Card
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, VertebraError
-from vertebra.exporting import export
+from vertebra.exporting import check, export
+
+_NEEDED = {"subject", "folder", "input_size", "in_channels"}
+_MORE = {"card", "engine", "precision", "batch_size"}
 
 
 def main() -> int:
@@ -38,7 +41,11 @@ def _answer(line: str) -> dict[str, Any]:
         job = _job(line)
         answer["folder"] = job["folder"]
         card = Card.from_dict(job.pop("card")) if "card" in job else None
-        export(Subject(**job.pop("subject")), card=card, **job)
+        subject = Subject(**job.pop("subject"))
+        if job["folder"] is None:
+            check(subject, input_size=job["input_size"], in_channels=job["in_channels"])
+        else:
+            export(subject, card=card, **job)
     except VertebraError as error:
         answer |= {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     except Exception as error:  # a network that can't be exported must not take the other jobs with it
@@ -52,9 +59,9 @@ def _job(line: str) -> dict[str, Any]:
         job = json.loads(line)
     except ValueError as error:
         raise InvalidInputError(f"A job is expected as one line of JSON: {error}.") from error
-    if not isinstance(job, dict) or set(job) - {"card"} != {"subject", "folder", "input_size", "in_channels"}:
+    if not isinstance(job, dict) or set(job) - _MORE != _NEEDED:
         raise InvalidInputError(
-            "A job is a JSON object of subject, folder, input_size, in_channels, and card if wanted."
+            f"A job is a JSON object of {', '.join(sorted(_NEEDED))}; it may have {', '.join(sorted(_MORE))}."
         )
     return job
 

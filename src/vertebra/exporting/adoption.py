@@ -68,4 +68,5 @@ def _answers(path: Path, form: files.Form, input_size: int) -> npt.NDArray[np.fl
     )
     session: Any = files.open_session(path)
     batches = [images[start : start + size] for start in range(0, len(images), size)]
-    return np.concatenate([session.run(None, {form.input_name: batch})[0] for batch in batches])
+    logits = np.concatenate([session.run(None, {form.input_name: batch})[0] for batch in batches])
+    return logits.reshape(logits.shape[:2])

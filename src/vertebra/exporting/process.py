@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from vertebra.bundle import Card
 from vertebra.engines import Subject
-from vertebra.errors import MeasurementError
+from vertebra.errors import MeasurementError, UnsuitableNetworkError
 
 #: How long one export may say nothing.
 TIMEOUT_S = 900.0
@@ -46,17 +46,27 @@ class Exporter:
         input_size: int,
         in_channels: int = 3,
         card: Card | None = None,
+        engine: str = "onnxruntime",
+        precision: str = "float32",
+        batch_size: int | None = None,
     ) -> None:
-        """Write the Bundle of `subject` into `folder`. Raises MeasurementError with the reason otherwise."""
-        job: dict[str, Any] = {
-            "subject": json.loads(subject.to_json()),
-            "folder": str(folder),
-            "input_size": input_size,
-            "in_channels": in_channels,
-        }
+        """Write the Bundle of `subject` for `engine` into `folder`. Raises MeasurementError with the reason
+        otherwise: UnsuitableNetworkError where no engine should run the network with these parameters."""
+        job = _job(subject, str(folder), input_size, in_channels)
+        job |= {"engine": engine, "precision": precision, "batch_size": batch_size}
         if card is not None:
             job["card"] = card.to_dict()
+        self._do(job)
+
+    def check(self, subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
+        """Run the network of `subject` once, for a case that needs no Bundle. Raises MeasurementError with
+        the reason, UnsuitableNetworkError as `export` does."""
+        self._do(_job(subject, None, input_size, in_channels))
+
+    def _do(self, job: dict[str, Any]) -> None:
         answer = self._ask(json.dumps(job).encode() + b"\n")
+        if answer["error"] == UnsuitableNetworkError.__name__:
+            raise UnsuitableNetworkError(str(answer["message"]), answer["hint"])
         if answer["error"] is not None:
             raise MeasurementError(f"export: {answer['message']}", answer["hint"])
 
@@ -102,3 +112,13 @@ class Exporter:
         if self._talk is not None:
             self._talk.close()
         self._child = self._talk = None
+
+
+def _job(subject: Subject, folder: str | None, input_size: int, in_channels: int) -> dict[str, Any]:
+    """What a line on the child's stdin says."""
+    return {
+        "subject": json.loads(subject.to_json()),
+        "folder": folder,
+        "input_size": input_size,
+        "in_channels": in_channels,
+    }

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import exchange, views
 from vertebra.measurements.database import layout, prepare, reading, writing
 from vertebra.measurements.measurement import COLUMNS, Measurement
-from vertebra.measurements.record import KINDS, Record, canonical, row_of, text_of, unknown_column
+from vertebra.measurements.record import KINDS, Record, canonical, text_of, unknown_column
 from vertebra.measurements.run import Run
 
 if TYPE_CHECKING:
@@ -84,20 +85,55 @@ class Table:
 
         None is what a column holds that says nothing. Raises UnknownNameError for an unknown column.
         """
+        _check_filters(filters)
+        return self._select(
+            lambda columns: [_condition(columns[name], wanted) for name, wanted in filters.items()]
+        )
+
+    def comparable(self, **load: Any) -> list[Measurement]:
+        """The rows of metrics that need no machine, and of the others those whose columns equal `load`.
+
+        Oldest run first, as `rows` gives them. Raises UnknownNameError for an unknown column.
+        """
         import sqlalchemy as sql
 
-        _check_filters(filters)
+        _check_filters(load)
+        return self._select(
+            lambda columns: [
+                sql.or_(
+                    columns.metric.not_in(views.NEEDING_A_MACHINE),
+                    sql.and_(*(_condition(columns[name], wanted) for name, wanted in load.items())),
+                )
+            ]
+        )
+
+    def benched_systems(self) -> set[str]:
+        """The ids of the systems that something was measured on."""
+        import sqlalchemy as sql
+
+        with reading(self.path) as connection:
+            if connection is None:
+                return set()
+            columns = layout().tables["measurements"].c
+            return set(
+                connection.scalars(sql.select(columns.system).distinct().where(columns.origin == "benched"))
+            )
+
+    def _select(self, where: Callable[[Any], list[ColumnElement[bool]]]) -> list[Measurement]:
+        """The rows for which the conditions hold that `where` makes of the columns, oldest run first."""
+        import sqlalchemy as sql
+
         with reading(self.path) as connection:
             if connection is None:
                 return []
             measurements, runs = (layout().tables[name] for name in ("measurements", "runs"))
             query = (
-                sql.select(measurements)
+                sql.select(*(measurements.c[name] for name in COLUMNS))
                 .join(runs, runs.c.id == measurements.c.run)
-                .where(*(_condition(measurements.c[name], wanted) for name, wanted in filters.items()))
+                .where(*where(measurements.c))
                 .order_by(runs.c.created_at, runs.c.id, measurements.c.ordinal)
             )
-            return [_row(found) for found in connection.execute(query)]
+            return [_row(found) for found in connection.execute(query).all()]
 
     def latest(self, **filters: Any) -> list[Measurement]:
         """The newest row of each figure (`views.latest`) among those that the filters leave."""
@@ -303,7 +339,17 @@ def _record(found: Row[Any]) -> Record:
 
 
 def _row(found: Row[Any]) -> Measurement:
-    return row_of({**_record(found), "run": found.run})
+    """The row that the values of all columns, in order, tell. They were checked before they were stored."""
+    values = dict(zip(COLUMNS, found, strict=True))
+    values["grade_reasons"] = tuple(_unpacked(values["grade_reasons"])) if values["grade_reasons"] else ()
+    values["versions"] = dict(_unpacked(values["versions"])) if values["versions"] else {}
+    return Measurement.restored(values)
+
+
+@lru_cache(maxsize=4096)
+def _unpacked(text: str) -> Any:
+    """Lists and mappings as the database keeps them; few rows have ones of their own."""
+    return json.loads(text)
 
 
 # ------------------------------------------------------------------ filters

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from vertebra import metrics
@@ -20,6 +21,11 @@ FORM = (
     "system", "device", "engine", "provider", "precision", "batch_size", "input_size", "threads", "streams",
     "layout", "scenario", "arrival_rate",
 )  # fmt: skip
+
+#: Metrics whose figures mean nothing without the machine that they were taken on.
+NEEDING_A_MACHINE = frozenset(
+    name for name, metric in metrics.METRICS.items() if "system" in metric.conditions
+)
 
 #: Which origin is believed where several tell one machine-independent figure of one network.
 _TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "estimated": 2}
@@ -58,49 +64,76 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
     return list(newest.values())
 
 
-def _identity(row: Measurement) -> tuple[Any, ...]:
-    where = tuple(getattr(row, name) for name in CONDITIONS)
-    return (row.model, row.weights, row.metric, *where, row.origin, row.source, row.convention)
+#: What tells one figure from another.
+_identity = attrgetter("model", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
+_form = attrgetter(*FORM)
 
 
 def wide(rows: Iterable[Measurement]) -> list[WideRow]:
-    """One wide row per model and form, models and forms in the order of their first row."""
+    """One wide row per model and form, models and forms in the order of their first row.
+
+    Figures of the machine itself are of no network, and left out.
+    """
     static: dict[str, list[Measurement]] = defaultdict(list)
     forms: dict[tuple[str, tuple[Any, ...]], list[Measurement]] = {}
     models: dict[str, None] = {}
-    for row in latest(rows):
+    for row in latest(row for row in rows if row.model != metrics.MACHINE):
         models.setdefault(row.model)
         if depends_on_machine(row):
-            forms.setdefault((row.model, tuple(getattr(row, name) for name in FORM)), []).append(row)
+            forms.setdefault((row.model, _form(row)), []).append(row)
         else:
             static[row.model].append(row)
     run = {model for model, _ in forms}
     wide_rows = [_wide_row(model, dict(zip(FORM, form, strict=True)), own, static[model])
                  for (model, form), own in forms.items()]  # fmt: skip
     wide_rows += [_wide_row(model, {}, [], static[model]) for model in models if model not in run]
-    order = list(models)
-    return sorted(wide_rows, key=lambda row: order.index(row.model))
+    order = {model: place for place, model in enumerate(models)}
+    return sorted(wide_rows, key=lambda row: order[row.model])
 
 
 def depends_on_machine(row: Measurement) -> bool:
     """Whether the row's metric means nothing without the machine it was taken on."""
-    return "system" in metrics.find(row.metric).conditions
+    return row.metric in NEEDING_A_MACHINE
 
 
 def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: list[Measurement]) -> WideRow:
     conditions = {name: value for name, value in form.items() if value is not None}
-    fitting = [row for row in static if _fits(row, conditions)]
+    asked = conditions or _one_size(static)
     figures: dict[str, Measurement] = {}
     conflicts: dict[str, tuple[Measurement, ...]] = {}
-    for metric, told in _by_metric([*own, *fitting]).items():
+    groups = _by_metric([*own, *(row for row in static if _fits(row, asked))])
+    for metric, told in sorted(groups.items(), key=lambda item: item[0] == "top5"):
         told.sort(key=lambda row: _TRUST[row.origin])
+        if metric == "top5" and "top1" in figures:  # of the same weights, or of none
+            told = [row for row in told if _weighed(row) == _weighed(figures["top1"])]
+            if not told:
+                continue
         figures[metric] = told[0]
-        rivals = [row for row in told[1:] if _TRUST[row.origin] == _TRUST[told[0].origin]]
-        others = tuple(row for row in rivals if row.value != told[0].value)
+        others = tuple(row for row in told[1:] if _contradicts(row, told[0]))
         if others:
             conflicts[metric] = others
     figures.update(_derived(figures))
     return WideRow(model, conditions, figures, conflicts)
+
+
+def _one_size(static: Iterable[Measurement]) -> dict[str, int]:
+    """The one input size that a network is shown at where it never ran: that of our own count where an
+    accuracy is told at it, else that of the first accuracy; none where no accuracy states one."""
+    sizes = [row.input_size for row in static if row.metric == "top1" and row.input_size is not None]
+    counted = [row.input_size for row in static if row.metric == "macs" and row.origin == "profiled"]
+    shared = next((size for size in counted if size in sizes), None)
+    size = sizes[0] if sizes and shared is None else shared
+    return {} if size is None else {"input_size": size}
+
+
+#: Whose accuracy: the trained parameters, and the page or the run that tells it.
+_weighed = attrgetter("weights", "input_size", "protocol", "source", "engine", "precision")
+
+
+def _contradicts(row: Measurement, believed: Measurement) -> bool:
+    """Whether another figure of the same weights, as trusted, is another value."""
+    same = row.weights == believed.weights and _TRUST[row.origin] == _TRUST[believed.origin]
+    return same and row.value != believed.value
 
 
 def _fits(row: Measurement, conditions: Mapping[str, Any]) -> bool:
@@ -123,12 +156,12 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
     macs, latency = figures.get("macs"), figures.get("latency")
     top1, params = figures.get("top1"), figures.get("params")
     if macs is not None:
-        derived["operations"] = replace(macs, metric="operations", value=2 * macs.value)
+        derived["operations"] = _changed(macs, metric="operations", value=2 * macs.value)
     if latency is not None and latency.batch_size == 1:
         derived["fps"] = _inverse(latency)
     if top1 is not None and params is not None:
         density = top1.value / (params.value / 1e6)
-        derived["accuracy_density"] = replace(
+        derived["accuracy_density"] = _changed(
             top1, metric="accuracy_density", value=density, low=None, high=None
         )
     return derived
@@ -137,4 +170,9 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
 def _inverse(latency: Measurement) -> Measurement:
     low = None if latency.high is None else 1 / latency.high
     high = None if latency.low is None else 1 / latency.low
-    return replace(latency, metric="fps", value=1 / latency.value, low=low, high=high)
+    return _changed(latency, metric="fps", value=1 / latency.value, low=low, high=high)
+
+
+def _changed(row: Measurement, **columns: Any) -> Measurement:
+    """`dataclasses.replace`, without its check of each column: there are thousands of rows."""
+    return Measurement.restored({**vars(row), **columns})

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.labels import LabelSet
-from vertebra.prediction.sources import Given, Picture, pictures_of
-from vertebra.preprocess import Preprocess, Source, preprocess_many
+from vertebra.prediction.sources import Given, Picture, is_absent, pictures_of
+from vertebra.preprocess import Preprocess, Source, open_image, preprocess_many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-__all__ = ["Answer", "Given", "Prediction", "predict", "probabilities"]
+__all__ = ["Answer", "Given", "Prediction", "absent", "predict", "probabilities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,38 @@ def predict(
     features: bool = False,
     pictures: bool = False,
     every: int = 1,
+    upright: bool = True,
 ) -> Iterator[Prediction]:
     """The `top` classes of each picture in `sources`, in order, as soon as its batch is answered.
 
     A source is the path of a picture or a folder (searched to its depths), a pattern, an http(s) address,
     "-" (one picture on standard input), "camera:0", a video's path (each `every`th frame is answered), a
-    picture's bytes, or pixels (H, W, 3), uint8, RGB.
+    picture's bytes, or pixels (H, W, 3), uint8, RGB. With `upright` EXIF orientation turns a picture upright
+    whatever the network's record says; without it the record alone counts, as in an evaluation.
     Raises InvalidInputError (a count below 1), and MissingRuntimeError where a video needs OpenCV.
     """
     for name, value in (("top", top), ("every", every)):
         if value < 1:
             raise InvalidInputError(f"{name} is {value}, but must be at least 1.")
-    return _predictions(pictures_of(sources, every), loaded, top, features, pictures)
+    record = replace(loaded.preprocess, apply_orientation=True) if upright else loaded.preprocess
+    return _predictions(pictures_of(sources, every), loaded, record, top, features, pictures)
+
+
+def absent(sources: Sequence[Given]) -> list[Prediction]:
+    """What is to be said of `sources` where every one means files that aren't there, so that no network need
+    be loaded to say it; nothing where there is anything to answer."""
+    if not all(map(is_absent, sources)):
+        return []
+    found = pictures_of(sources)
+    return [Prediction(picture.name, error=picture.error or _why(picture)) for picture in found]
+
+
+def _why(picture: Picture) -> str:
+    try:
+        open_image(picture.content)
+    except ImageError as error:
+        return _reason(error, picture)
+    return "appeared just now."
 
 
 @dataclass
@@ -85,10 +105,10 @@ class _Entry:
 
 
 def _predictions(
-    found: Iterator[Picture], loaded: Loaded, top: int, features: bool, pictures: bool
+    found: Iterator[Picture], loaded: Loaded, record: Preprocess, top: int, features: bool, pictures: bool
 ) -> Iterator[Prediction]:
     batch: list[_Entry] = []
-    for entry in _inputs(found, loaded.preprocess):
+    for entry in _inputs(found, record):
         batch.append(entry)
         if len(batch) == loaded.settings.batch_size:
             yield from _answered(batch, loaded, top, features, pictures)

@@ -49,6 +49,17 @@ def pictures_of(sources: Iterable[Given], every: int = 1) -> Iterator[Picture]:
         yield from _pictures(source, every)
 
 
+def is_absent(source: Given) -> bool:
+    """Whether `source` means files, and there is none: that is known before anything is read or fetched."""
+    if isinstance(source, Path):
+        return not os.path.lexists(source)
+    if not isinstance(source, str) or source == "-" or source.startswith(("https://", "http://")):
+        return False
+    if _CAMERA.fullmatch(source) or os.path.lexists(source):
+        return False
+    return not glob.has_magic(source) or not any(glob.iglob(source, recursive=True))
+
+
 def _pictures(source: Given, every: int) -> Iterator[Picture]:
     if isinstance(source, bytes | bytearray | memoryview):
         return iter([Picture(f"<{len(source):,} bytes>", bytes(source))])

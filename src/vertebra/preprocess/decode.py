@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vertebra.errors import ImageError, InvalidInputError
+from vertebra.preprocess import scans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,7 @@ class EncodedImage:
         """Pixels (H, W, 3), uint8, RGB; not always contiguous. Raises ImageError.
 
         With `at_least` (height, width) a JPEG may come back smaller than it is, by 2, 4 or 8 but no smaller
-        than that, and through libjpeg-turbo's quick transforms.
+        than that, through libjpeg-turbo's quick transforms, and a progressive one without its last bits.
         """
         pixels = self._turbo_pixels(apply_orientation, at_least)
         if pixels is None:
@@ -115,30 +116,30 @@ class EncodedImage:
             return None
         import simplejpeg
 
-        least = (0, 0)
+        data, divisor = self.data, 1
+        quick = at_least is not None
         if at_least is not None:
             turned = apply_orientation and self.orientation >= 5
-            least = self._scaled(at_least[::-1] if turned else at_least)
-        quick = at_least is not None
+            divisor = self._divisor(at_least[::-1] if turned else at_least)
+            data = scans.thinned(data, divisor)
         try:
             pixels: Pixels = simplejpeg.decode_jpeg(
-                self.data,
+                data,
                 fastdct=quick,
                 fastupsample=quick,
-                min_height=least[0],
-                min_width=least[1],
+                min_height=-(-self.height // divisor),
+                min_width=-(-self.width // divisor),
             )
         except ValueError:
             return None
         return pixels
 
-    def _scaled(self, at_least: tuple[int, int]) -> tuple[int, int]:
-        """Size of the smallest of 1/1, 1/2, 1/4, 1/8 that is no smaller: the other eighths are slow."""
+    def _divisor(self, at_least: tuple[int, int]) -> int:
+        """Of 8, 4, 2, 1 the first that makes the picture no smaller: the other eighths are slow."""
         for divisor in (8, 4, 2):
-            size = (-(-self.height // divisor), -(-self.width // divisor))
-            if size[0] >= at_least[0] and size[1] >= at_least[1]:
-                return size
-        return self.height, self.width
+            if -(-self.height // divisor) >= at_least[0] and -(-self.width // divisor) >= at_least[1]:
+                return divisor
+        return 1
 
     def _pillow_pixels(self) -> Pixels:
         import numpy as np

@@ -12,7 +12,7 @@ from vertebra import system
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.preprocess.decode import MAX_PIXELS, Pixels, Source, open_image
 from vertebra.preprocess.record import Preprocess
-from vertebra.preprocess.resize import resize
+from vertebra.preprocess.resize import resample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,9 @@ def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXE
     resized = record.resized(*shape)
     crop = (*record.corner(*resized), *record.input_size)
     quick = record.decode == "scaled"
-    return _normalise(resize(pixels, resized, crop, record.interpolation, quick=quick), record)
+    levels = resample(pixels, resized, crop, record.interpolation, quick=quick)
+    _normalise(levels, record)
+    return levels
 
 
 def preprocess_many(
@@ -94,12 +96,10 @@ def _pixels(source: Source, record: Preprocess, max_pixels: int) -> tuple[Pixels
     return pixels, (shape if at_least is not None else pixels.shape[:2])
 
 
-def _normalise(pixels: Pixels, record: Preprocess) -> Input:
-    """(pixel / 255 - mean) / std, in float32 and in this order, which is torchvision's to the bit."""
+def _normalise(levels: Input, record: Preprocess) -> None:
+    """(level / 255 - mean) / std, in place, in float32 and this order, which is torchvision's to the bit."""
     import numpy as np
 
-    result = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
-    result /= np.float32(255)
-    result -= np.asarray(record.mean, np.float32)[:, None, None]
-    result /= np.asarray(record.std, np.float32)[:, None, None]
-    return result
+    levels /= np.float32(255)
+    levels -= np.asarray(record.mean, np.float32)[:, None, None]
+    levels /= np.asarray(record.std, np.float32)[:, None, None]

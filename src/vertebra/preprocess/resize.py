@@ -6,22 +6,24 @@ would be, without making the rest of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     Pixels: TypeAlias = npt.NDArray[np.uint8]
+    Levels: TypeAlias = npt.NDArray[np.float32]
     Floats: TypeAlias = npt.NDArray[np.float64]
     Weights: TypeAlias = npt.NDArray[np.int32]
     Places: TypeAlias = npt.NDArray[np.intp]
     #: (top, left, height, width) in the resized picture
     Crop: TypeAlias = tuple[int, int, int, int]
     #: first and last output, first and last pixel that they are made of, weights (pixels, outputs)
-    Block: TypeAlias = tuple[int, int, int, int, Floats]
+    Block: TypeAlias = tuple[int, int, int, int, Levels]
 
 
 def resize(
@@ -29,23 +31,38 @@ def resize(
 ) -> Pixels:
     """The crop (top, left, height, width) of the picture resized to `resized`; (H, W, 3), uint8.
 
-    To the bit what Pillow, or OpenCV for "opencv-bilinear", makes of the whole picture; `quick` lets an
-    antialiased value be a grey level off, rarely two.
+    To the bit what Pillow, or OpenCV for "opencv-bilinear", makes of the whole picture; `quick` lets a value
+    be a grey level off, rarely two.
     """
+    import numpy as np
+
+    levels = resample(pixels, resized, crop, interpolation, quick=quick)
+    return np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
+
+
+def resample(
+    pixels: Pixels, resized: tuple[int, int], crop: Crop, interpolation: str, *, quick: bool = False
+) -> Levels:
+    """What `resize` gives, as grey levels (3, H, W), float32, contiguous; those of `quick` aren't rounded."""
+    import numpy as np
+
     if pixels.shape[:2] == resized:
         top, left, height, width = crop
-        return pixels[top : top + height, left : left + width]
-    if interpolation == "opencv-bilinear":
-        return _opencv_bilinear(pixels, resized, crop)
-    if quick:
+        pixels = pixels[top : top + height, left : left + width]
+    elif quick:
         return _approximate(pixels, resized, crop, interpolation)
-    return _antialiased(pixels, resized, crop, interpolation)
+    elif interpolation == "opencv-bilinear":
+        pixels = _opencv_bilinear(pixels, resized, crop)
+    else:
+        return _antialiased(pixels, resized, crop, interpolation)
+    return pixels.transpose(2, 0, 1).astype(np.float32, order="C")
 
 
 # ------------------------------------------------------------------ Pillow's filters
 #
 # Pillow sums uint8 by weights of 22 bits, rounds to uint8 after the horizontal pass and again after the
-# vertical one. Such a sum needs 31 bits: float64 holds it exactly, in whatever order a matrix product adds.
+# vertical one. Matrix products in float32 are off by less than a known tolerance; where a sum lies that close
+# to where rounding turns, it is done again in float64, which holds it exactly, in whatever order it is added.
 # Pillow's own `box` would also leave out what the crop doesn't show, but holds the crop's edges as float32:
 # one value in some thousand comes out a level off, a rare one two.
 
@@ -61,37 +78,69 @@ _OUTPUTS = 8
 #: calls of several workers would wait for each other.
 _PRODUCTS = 2**17
 
+#: Sums that are done again at once: of a drawing every sum may lie where rounding turns.
+_REPAIRS = 2**14
 
-def _antialiased(pixels: Pixels, resized: tuple[int, int], crop: Crop, interpolation: str) -> Pixels:
+
+class _Axis(NamedTuple):
+    """How pixels `first` to `last` of a row or column become the outputs: small dense matrices for some at a
+    time; and for one at a time its first pixel and its weights (outputs, taps), float64. A sum in float32 is
+    less than `tolerance` off."""
+
+    first: int
+    last: int
+    blocks: tuple[Block, ...]
+    low: Places
+    weights: Floats
+    tolerance: float
+
+
+def _antialiased(pixels: Pixels, resized: tuple[int, int], crop: Crop, interpolation: str) -> Levels:
     import numpy as np
 
     top, left, height, width = crop
-    rows = _blocks(pixels.shape[0], resized[0], top, height, interpolation)
-    columns = _blocks(pixels.shape[1], resized[1], left, width, interpolation)
-    first, last = rows[0][2], rows[-1][3]
-    across = _horizontal_pass(pixels[first:last], columns, width)
-    down = np.empty((height, 3 * width))
-    for begin, end, low, high, weights in rows:
-        for chunk in _chunks(3 * width, len(weights)):
-            np.matmul(weights.T, across[low - first : high - first, chunk], out=down[begin:end, chunk])
-    return _rounded(down).astype(np.uint8).reshape(height, 3, width).transpose(0, 2, 1)
+    rows = _axis(pixels.shape[0], resized[0], top, height, interpolation)
+    columns = _axis(pixels.shape[1], resized[1], left, width, interpolation)
+    across = _horizontal_pass(pixels[rows.first : rows.last, columns.first : columns.last], columns, width)
+    down = _vertical_pass(across, rows, height)
+
+    def exact(places: Places) -> Floats:
+        row, column = np.divmod(places, 3 * width)
+        return _exact_sums(across, rows, row, column[:, None], of_rows=True)
+
+    _settle(down, rows.tolerance, exact)
+    return np.ascontiguousarray(down.reshape(height, 3, width).transpose(1, 0, 2))
 
 
-def _horizontal_pass(pixels: Pixels, columns: tuple[Block, ...], width: int) -> Floats:
+def _horizontal_pass(pixels: Pixels, columns: _Axis, width: int) -> Levels:
     """(H, 3 · width), one channel after the other in each row."""
     import numpy as np
 
-    first, last = columns[0][2], columns[-1][3]
-    across = np.empty((len(pixels), 3 * width))
-    longest = max(len(block[4]) for block in columns)
-    for chunk in _chunks(len(pixels), 3 * longest):
-        planar = pixels[chunk, first:last].transpose(0, 2, 1).astype(np.float64, order="C")
-        planar = planar.reshape(-1, last - first)
+    across = np.empty((len(pixels), 3 * width), np.float32)
+    for chunk in _chunks(len(pixels), 3 * max(len(block[4]) for block in columns.blocks)):
+        planar = pixels[chunk].transpose(0, 2, 1).astype(np.float32, order="C")
+        planar = planar.reshape(-1, planar.shape[2])
         part = across[chunk].reshape(-1, width)
-        for begin, end, low, high, weights in columns:
-            np.matmul(planar[:, low - first : high - first], weights, out=part[:, begin:end])
-        _rounded(part)
+        for begin, end, low, high, weights in columns.blocks:
+            np.matmul(planar[:, low:high], weights, out=part[:, begin:end])
+
+        def exact(places: Places, planar: Levels = planar) -> Floats:
+            row, column = np.divmod(places, width)
+            return _exact_sums(planar, columns, column, row[:, None], of_rows=False)
+
+        _settle(part, columns.tolerance, exact)
     return across
+
+
+def _vertical_pass(values: Levels, rows: _Axis, height: int) -> Levels:
+    import numpy as np
+
+    length = values.shape[1]
+    down = np.empty((height, length), np.float32)
+    for begin, end, low, high, weights in rows.blocks:
+        for chunk in _chunks(length, len(weights)):
+            np.matmul(weights.T, values[low:high, chunk], out=down[begin:end, chunk])
+    return down
 
 
 def _chunks(length: int, products: int) -> list[slice]:
@@ -99,35 +148,57 @@ def _chunks(length: int, products: int) -> list[slice]:
     return [slice(begin, begin + step) for begin in range(0, length, step)]
 
 
-def _rounded(values: Floats) -> Floats:
-    """To uint8's values, in place, halves up."""
+def _settle(sums: Levels, tolerance: float, exact: Callable[[Places], Floats]) -> None:
+    """Round to uint8's values, in place, halves up; what is too close to a half by what `exact` gives for its
+    flat place."""
     import numpy as np
 
-    values += 0.5
-    np.floor(values, out=values)
-    np.clip(values, 0, 255, out=values)
-    return values
+    sums += np.float32(0.5)
+    rounded = np.floor(sums)
+    sums -= rounded
+    sums -= np.float32(0.5)
+    np.abs(sums, out=sums)
+    doubtful = np.flatnonzero(sums > np.float32(0.5 - tolerance))
+    for begin in range(0, len(doubtful), _REPAIRS):
+        places = doubtful[begin : begin + _REPAIRS]
+        rounded.ravel()[places] = np.floor(exact(places) + 0.5)
+    np.clip(rounded, 0, 255, out=sums)
+
+
+def _exact_sums(values: Levels, axis: _Axis, outputs: Places, others: Places, *, of_rows: bool) -> Floats:
+    """The sums of `outputs` along an axis of `values`, at the places `others` of the other axis."""
+    import numpy as np
+
+    place = axis.low[outputs, None] - axis.first + np.arange(axis.weights.shape[1])
+    np.minimum(place, axis.last - axis.first - 1, out=place)  # beyond that the weights are zero
+    taken = values[place, others] if of_rows else values[others, place]
+    sums: Floats = np.einsum("ij,ij->i", taken.astype(np.float64), axis.weights[outputs])
+    return sums
 
 
 @lru_cache(maxsize=64)
-def _blocks(size: int, resized: int, start: int, length: int, interpolation: str) -> tuple[Block, ...]:
-    """Pillow's weights of outputs `start` to `start + length`, a small dense matrix for some at a time."""
+def _axis(size: int, resized: int, start: int, length: int, interpolation: str) -> _Axis:
+    """Of outputs `start` to `start + length`."""
     import numpy as np
 
-    low, high, weights = _taps(size, resized, start, length, interpolation)
+    taps = _two_taps if interpolation == "opencv-bilinear" else _pillow_taps
+    low, high, weights = taps(size, resized, start, length, interpolation)
+    first, last = int(low[0]), int(high[-1])
     blocks = []
     for begin, end in pairwise([*range(0, length, _OUTPUTS), length]):
-        first, last = int(low[begin]), int(high[end - 1])
-        place = low[begin:end, None] + np.arange(weights.shape[1]) - first
+        place = low[begin:end, None] + np.arange(weights.shape[1]) - low[begin]
         output = np.broadcast_to(np.arange(end - begin)[:, None], place.shape)
-        inside = place < (high[begin:end, None] - first)
-        matrix = np.zeros((last - first, end - begin))
+        inside = place < (high[begin:end, None] - low[begin])
+        matrix = np.zeros((int(high[end - 1] - low[begin]), end - begin), np.float32)
         matrix[place[inside], output[inside]] = weights[begin:end][inside]
-        blocks.append((begin, end, first, last, matrix))
-    return tuple(blocks)
+        blocks.append((begin, end, int(low[begin]) - first, int(high[end - 1]) - first, matrix))
+    # Each of n products and additions is off by 2^-24 of what was added so far; then comes the half.
+    largest = 255 * np.abs(weights).sum(axis=1).max()
+    tolerance = float(largest * (weights.shape[1] + 2) * 2.0**-24 + 2.0**-16)
+    return _Axis(first, last, tuple(blocks), low, weights, tolerance)
 
 
-def _taps(
+def _pillow_taps(
     size: int, resized: int, start: int, length: int, interpolation: str
 ) -> tuple[Places, Places, Floats]:
     """First pixel of each output, the one after its last, and the weights (outputs, taps) in 22 bits."""
@@ -160,30 +231,22 @@ def _filter(x: Floats, interpolation: str) -> Floats:
     return np.where(x < 1, inner, np.where(x < 2, outer, 0))
 
 
-def _approximate(pixels: Pixels, resized: tuple[int, int], crop: Crop, interpolation: str) -> Pixels:
-    """The same weights in float32, the vertical pass first and nothing rounded between: twice as fast, and a
-    value in seven comes out a grey level off."""
+def _approximate(pixels: Pixels, resized: tuple[int, int], crop: Crop, interpolation: str) -> Levels:
+    """The same weights in float32, the vertical pass first and nothing rounded: about twice as fast."""
     import numpy as np
 
     top, left, height, width = crop
-    rows = _blocks(pixels.shape[0], resized[0], top, height, interpolation)
-    columns = _blocks(pixels.shape[1], resized[1], left, width, interpolation)
-    part = pixels[rows[0][2] : rows[-1][3], columns[0][2] : columns[-1][3]]
-    flat = part.astype(np.float32).reshape(len(part), -1)
-    down = np.empty((height, flat.shape[1]), np.float32)
-    for begin, end, low, high, weights in rows:
-        inputs = flat[low - rows[0][2] : high - rows[0][2]]
-        for chunk in _chunks(flat.shape[1], len(weights)):
-            np.matmul(weights.T.astype(np.float32), inputs[:, chunk], out=down[begin:end, chunk])
-    planar = np.ascontiguousarray(down.reshape(height, -1, 3).transpose(0, 2, 1)).reshape(3 * height, -1)
+    rows = _axis(pixels.shape[0], resized[0], top, height, interpolation)
+    columns = _axis(pixels.shape[1], resized[1], left, width, interpolation)
+    part = pixels[rows.first : rows.last, columns.first : columns.last]
+    down = _vertical_pass(part.astype(np.float32, order="C").reshape(len(part), -1), rows, height)
+    planar = np.ascontiguousarray(down.reshape(height, -1, 3).transpose(2, 0, 1)).reshape(3 * height, -1)
     across = np.empty((3 * height, width), np.float32)
-    for begin, end, low, high, weights in columns:
-        inputs = planar[:, low - columns[0][2] : high - columns[0][2]]
+    for begin, end, low, high, weights in columns.blocks:
         for chunk in _chunks(3 * height, len(weights)):
-            np.matmul(inputs[chunk], weights.astype(np.float32), out=across[chunk, begin:end])
-    np.rint(across, out=across)
+            np.matmul(planar[chunk, low:high], weights, out=across[chunk, begin:end])
     np.clip(across, 0, 255, out=across)
-    return across.astype(np.uint8).reshape(height, 3, width).transpose(0, 2, 1)
+    return across.reshape(3, height, width)
 
 
 # ------------------------------------------------------------------ OpenCV's bilinear
@@ -283,6 +346,18 @@ def _places(size: int, resized: int, start: int, length: int) -> tuple[Places, n
     centre = ((np.arange(start, start + length) + 0.5) * (size / resized) - 0.5).astype(np.float32)
     floor = np.floor(centre)
     return floor.astype(np.intp), centre - floor
+
+
+def _two_taps(
+    size: int, resized: int, start: int, length: int, interpolation: str
+) -> tuple[Places, Places, Floats]:
+    """As `_pillow_taps`, for two pixels an output and weights that aren't rounded."""
+    import numpy as np
+
+    place, weight = _places(size, resized, start, length)
+    low, high = place.clip(0, size - 1), (place + 2).clip(1, size)
+    far = np.where(high - low == 2, weight, 0).astype(np.float64)
+    return low, high, np.stack([1 - far, far], axis=1)
 
 
 def _fixed(weight: npt.NDArray[np.float32]) -> Weights:

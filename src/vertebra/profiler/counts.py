@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vertebra import system
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.measurements import Measurement
-from vertebra.profiler import historic
+from vertebra.profiler import fvcore, historic
+from vertebra.profiler.shapes import Unfilled
 from vertebra.profiler.trace import Call, Trace, trace
 from vertebra.rows import Layer, Stage
 
@@ -31,7 +33,8 @@ class Profile:
     not depend on, such as an auxiliary classifier's: no other figure here includes them. `buffers` holds
     every stored one, batch norms' step counters too, so that `weight_bytes` (float32, counters as they
     are) is the size of what is stored. `macs_linear` covers fully connected layers and all other matrix
-    products. `model_stat` is None for networks that are not on the page printed in 2020.
+    products. `model_stat` is None for networks that are not on the page printed in 2020. `macs_fvcore` is
+    what fvcore's rule gives, by which timm publishes its counts.
     """
 
     model: str
@@ -46,6 +49,7 @@ class Profile:
     layers: tuple[Layer, ...]
     stages: tuple[Stage, ...]
     model_stat: historic.ModelStat | None
+    macs_fvcore: int
 
     @property
     def macs(self) -> int:
@@ -119,9 +123,8 @@ def _without_contents(network: nn.Module | Callable[[], nn.Module], model: str) 
     try:
         if isinstance(network, nn.Module):
             return _emptied(network).eval()
-        with torch.device("meta"):
-            built = network()
-        return _emptied(built).eval()
+        built = _built(network)
+        return (built if _is_empty(built) else _emptied(built)).eval()
     except VertebraError:
         raise
     except Exception as error:
@@ -129,6 +132,29 @@ def _without_contents(network: nn.Module | Callable[[], nn.Module], model: str) 
             f"Can't make {model} without its weights: {_first_line(error)}",
             "where its builder looks into tensors, build it first and profile the built network",
         ) from error
+
+
+def _built(builder: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        with torch.device("meta"), Unfilled():
+            return builder()
+    except VertebraError:
+        raise
+    except Exception:  # it looks into tensors of its own: leave only its parameters without contents
+        hook = register_module_parameter_registration_hook(_emptied_parameter)  # type: ignore[arg-type]
+        try:
+            with Unfilled():
+                return builder()
+        finally:
+            hook.remove()
+
+
+def _emptied_parameter(_: nn.Module, __: str, parameter: nn.Parameter | None) -> Tensor | None:
+    return None if parameter is None or parameter.is_meta else _shape_only(parameter)
+
+
+def _is_empty(network: nn.Module) -> bool:
+    return all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
 
 
 def _emptied(network: nn.Module) -> nn.Module:
@@ -171,6 +197,7 @@ def _count(network: nn.Module, record: Trace, model: str, input_size: int) -> Pr
         layers=layers,
         stages=tuple(_stages(layers, record)),
         model_stat=historic.count(record.operations, model),
+        macs_fvcore=fvcore.count(record.operations),
     )
 
 

@@ -118,7 +118,7 @@ _RULES: dict[str, tuple[str, Callable[[Operation, int], tuple[int, int]]]] = {
     "convolution": ("conv2d", _convolution),
     "addmm": ("mul", _fully_connected),
     "mm": ("mul", _fully_connected),
-    "_native_batch_norm_legit_no_training": ("batch_norm", _normalisation),
+    "native_batch_norm": ("batch_norm", _normalisation),
     "max_pool2d_with_indices": ("pool2d", _pool),
     "avg_pool2d": ("pool2d", _pool),
     "mean": ("pool2d", _global_pool),

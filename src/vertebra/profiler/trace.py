@@ -7,15 +7,20 @@ nothing computed. Operations are seen below torch's functions, so a functional c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import DispatchKey
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from vertebra.profiler.shapes import KNOWN
 
 
 @dataclass(frozen=True)
@@ -55,26 +60,35 @@ def trace(network: nn.Module, images: Tensor) -> Trace:
     """Follow `images` through `network`; both must be on the meta device."""
     record = Trace()
     stack: list[int] = []
-    with torch.no_grad(), _fused_attention_off(), ExitStack() as hooks:
-        for name, module in network.named_modules():
-            _follow(name, module, record, stack, hooks)
-        with _Recorder(record, stack):
-            network(images)
+    followed = _followed(network, record, stack)
+    with torch.no_grad(), _fused_attention_off(), followed, _Recorder(record, stack):
+        network(images)
     return record
 
 
-def _follow(name: str, module: nn.Module, record: Trace, stack: list[int], hooks: ExitStack) -> None:
-    def enter(*_: object) -> None:
-        if stack:
-            record.calls[stack[-1]].is_leaf = False
-        stack.append(len(record.calls))
-        record.calls.append(Call(name, module))
+@contextmanager
+def _followed(network: nn.Module, record: Trace, stack: list[int]) -> Iterator[None]:
+    """Note every call of the network's modules; `stack` holds those under way."""
+    names = {id(module): name for name, module in network.named_modules()}
 
-    def leave(_module: nn.Module, _inputs: object, output: object) -> None:
-        record.calls[stack.pop()].output_shape = _first_shape(output)
+    def enter(module: nn.Module, _inputs: object) -> None:
+        if id(module) in names:
+            if stack:
+                record.calls[stack[-1]].is_leaf = False
+            stack.append(len(record.calls))
+            record.calls.append(Call(names[id(module)], module))
 
-    hooks.callback(module.register_forward_pre_hook(enter).remove)
-    hooks.callback(module.register_forward_hook(leave).remove)
+    def leave(module: nn.Module, _inputs: object, output: object) -> None:
+        if id(module) in names:
+            record.calls[stack.pop()].output_shape = _first_shape(output)
+
+    # two hooks for all modules: to give each its own takes longer than to follow the network
+    hooks = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -104,30 +118,47 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is None and func is not torch.ops.prim.device.default:
-            with self:
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
-        output = func(*args, **kwargs)
+        packet = func.overloadpacket
+        formula, known = flop_registry.get(packet), KNOWN.get(packet)
+        output = None if known is None else known(*args, **kwargs)
+        if output is None:
+            if formula is None and _has_parts(func):
+                with self:
+                    parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+            output = func(*args, **kwargs)
         macs = formula(*args, **kwargs, out_val=output) // 2 if formula else 0
-        self._note(func.overloadpacket.__name__, args, output, macs)
+        self._note(packet.__name__, args, output, macs)
         return output
 
     def _note(self, name: str, args: tuple[Any, ...], output: object, macs: int) -> None:
         call = self.stack[-1]
-        for leaf in tree_leaves(args):
-            if isinstance(leaf, Tensor):
-                self.record.touched.setdefault(id(leaf), call)
-        operation = Operation(name, tree_map(_shape_of, args), _first_shape(output), macs, call)
-        self.record.operations.append(operation)
+        shapes = tuple(self._noted(argument, call) for argument in args)
+        self.record.operations.append(Operation(name, shapes, _first_shape(output), macs, call))
+
+    def _noted(self, argument: object, call: int) -> object:
+        """An argument with its tensors as shapes; the tensors are remembered."""
+        if isinstance(argument, Tensor):
+            self.record.touched.setdefault(id(argument), call)
+            return tuple(argument.shape)
+        if isinstance(argument, list | tuple):
+            return [self._noted(part, call) for part in argument]
+        return argument
 
 
-def _shape_of(value: object) -> object:
-    return tuple(value.shape) if isinstance(value, Tensor) else value
+@cache
+def _has_parts(operation: Any) -> bool:
+    """Whether torch can tell the operation by others. To ask for the parts of one that has none is slow."""
+    composite = DispatchKey.CompositeImplicitAutograd
+    return operation is not torch.ops.prim.device.default and (
+        composite in operation.py_kernels
+        or torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), composite)
+    )
 
 
 def _first_shape(output: object) -> tuple[int, ...]:
+    if isinstance(output, Tensor):
+        return tuple(output.shape)
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
     return tuple(tensors[0].shape) if tensors else ()

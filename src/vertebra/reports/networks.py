@@ -174,14 +174,19 @@ def grade_section(measured: Sequence[Form]) -> Html:
     meaning = [
         (
             "A",
-            "several fresh processes agree, and each of them meets what B asks for.",
+            "three fresh processes or more that agree, each warmed up; the median's 95\u00a0% interval is "
+            "within ±2\u00a0%, nothing drifted, the machine was quiet, and the outputs were compared with "
+            "the reference.",
         ),
         (
             "B",
-            "one process that warmed up, gave at least 64 samples whose median has a 95\u00a0% interval "
-            "within ±2\u00a0%, did not drift, and whose outputs were compared with the reference.",
+            "one process, or a sign that is worth knowing and too mild to make the figure wrong.",
         ),
-        ("C", "anything less, and the reasons are given. Hollow in the charts. Take it as a hint."),
+        (
+            "C",
+            "a defect, which is named, for which the figure can't be believed. Hollow in the charts, and "
+            "never picked unless that is asked for.",
+        ),
     ]
     told = [joined([tag("strong", letter), f" {words}"]) for letter, words in meaning]
     return section(

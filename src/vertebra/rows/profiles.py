@@ -1,6 +1,6 @@
 """Profiles of the zoo's networks as they ship: layers, stages and totals at native size, read without torch.
 
-`python tools/profiles.py` rewrites the file behind this module; a test holds it equal to a fresh count.
+`python tools/profiles.py` rewrites the files behind this module; a test holds them equal to a fresh count.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from vertebra.errors import UnknownNameError
+from vertebra.rows import catalogue
 
-FILE = "classics_layers.json"
+#: The file of each collection of networks, `Model.collection`.
+FILES = {
+    "classics": "classics_layers.json",
+    "further": "classics_layers.json",
+    "papers": "papers_layers.json",
+}
 
 
 class Layer(NamedTuple):
@@ -62,8 +68,14 @@ def stages(model: str) -> list[Stage]:
 
 
 def totals(model: str) -> dict[str, int]:
-    """The totals of `model` by metric, with `macs_conv`, `macs_linear` and the `input_size` they hold at."""
-    return dict(_profile(model)["totals"])
+    """The totals of `model` by metric, with `macs_conv`, `macs_linear` and the `input_size` they hold at.
+
+    Those of timm's and torchvision's networks too. Raises UnknownNameError.
+    """
+    count = catalogue.find(model) if ":" in model else None
+    if count is None:
+        return dict(_profile(model)["totals"])
+    return {name: getattr(count, name) for name in (*count._fields[1:], "macs")}
 
 
 def encode(profiles: dict[str, dict[str, Any]]) -> str:
@@ -93,6 +105,7 @@ def _profile(model: str) -> dict[str, Any]:
 
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
-    text = files("vertebra.rows").joinpath(FILE).read_text(encoding="utf-8")
-    shipped: dict[str, dict[str, Any]] = json.loads(text)
+    shipped: dict[str, dict[str, Any]] = {}
+    for file in dict.fromkeys(FILES.values()):
+        shipped |= json.loads(files("vertebra.rows").joinpath(file).read_text(encoding="utf-8"))
     return shipped

@@ -15,9 +15,10 @@ def conv_bn(
     *,
     stride: int = 1,
     groups: int = 1,
+    bias: bool = False,
     relu: bool = True,
 ) -> nn.Sequential:
-    """`conv` without bias, padded by half its kernel, then `bn`, then `relu` unless told otherwise."""
+    """`conv`, padded by half its kernel and without bias, then `bn`, then `relu`, unless told otherwise."""
     height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     conv = nn.Conv2d(
         in_channels,
@@ -26,7 +27,7 @@ def conv_bn(
         stride=stride,
         padding=(height // 2, width // 2),
         groups=groups,
-        bias=False,
+        bias=bias,
     )
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels))
     if relu:

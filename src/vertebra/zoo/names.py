@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vertebra.errors import UnknownNameError
 
@@ -38,6 +39,9 @@ class Model(Family):
     min_size: int  # the smallest that works, 1 where that isn't known
     fixed_size: bool = False  # whether `input_size` is the only one that works
     source: str = "vertebra"  # whose it is: "vertebra", "timm", "torchvision", or "onnx" for a file
+    collection: str = (
+        ""  # of ours, why it is here: as one of the "classics", or for the "papers" (`zoo.papers`)
+    )
 
 
 ALEXNET = Family(
@@ -139,7 +143,127 @@ ACNET_DEPLOY = replace(
 )
 
 
-def _member(family: Family, address: str, *aliases: str, input_size: int = 224, min_size: int = 1) -> Model:
+NIN = Family(
+    family="NIN",
+    title="Network In Network",
+    first_author="Min Lin",
+    year=2013,
+    url="https://arxiv.org/abs/1312.4400",
+    arxiv_id="1312.4400",
+    further="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift, "
+    "Ioffe 2015, arXiv 1502.03167: the norms of this form",
+    idea="Two 1x1 convolutions behind each larger one make a small network that slides over the picture, and "
+    "an average over each map takes the place of full layers.",
+    place="The 1x1 convolution and the global average pool stand in nearly every network since. The form "
+    "with batch norms is one of the fourteen that Canziani compared in 2016.",
+)
+
+GOOGLENET = Family(
+    family="GoogLeNet",
+    title="Going Deeper with Convolutions",
+    first_author="Christian Szegedy",
+    year=2014,
+    url="https://arxiv.org/abs/1409.4842",
+    arxiv_id="1409.4842",
+    further=None,
+    idea="Inception modules: 1x1, 3x3 and 5x5 convolutions and a pool side by side, each made cheap by a 1x1 "
+    "convolution that narrows its input.",
+    place="It won classification at ILSVRC 2014, by its authors' count with a twelfth of AlexNet's "
+    "parameters, and began the Inception line: BN-Inception, Inception-v3 and v4, Xception.",
+)
+
+BNINCEPTION = Family(
+    family="BN-Inception",
+    title="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+    first_author="Sergey Ioffe",
+    year=2015,
+    url="https://arxiv.org/abs/1502.03167",
+    arxiv_id="1502.03167",
+    further="Going Deeper with Convolutions, Szegedy 2014, arXiv 1409.4842: the network underneath",
+    idea="Each layer's outputs are brought to zero mean and unit variance over the batch, which allows high "
+    "learning rates; two 3x3 convolutions take the place of each 5x5.",
+    place="It was the first network to train with batch normalisation, which nearly every convolutional "
+    "network took over. Still a common backbone of video and metric learning.",
+)
+
+RESNET = Family(
+    family="ResNet",
+    title="Deep Residual Learning for Image Recognition",
+    first_author="Kaiming He",
+    year=2015,
+    url="https://arxiv.org/abs/1512.03385",
+    arxiv_id="1512.03385",
+    further=None,
+    idea="Each block adds what it computes to what came in, so that it need only learn a difference, and "
+    "a hundred layers and more train as easily as ten.",
+    place="It won ILSVRC 2015 with 152 layers, and others are compared with it to this day.",
+)
+
+ENET = Family(
+    family="ENet",
+    title="ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
+    first_author="Adam Paszke",
+    year=2016,
+    url="https://arxiv.org/abs/1606.02147",
+    arxiv_id="1606.02147",
+    further=None,
+    idea="Shrink the picture at once, then narrow bottlenecks whose 3x3 convolutions are plain, dilated, or "
+    "split into a row and a column.",
+    place="One of the first segmentation networks made for embedded devices. Only its encoder stands here, "
+    "with a classifier; the larger one that Canziani compared was never published as a definition.",
+)
+
+NASNET = Family(
+    family="NASNet",
+    title="Learning Transferable Architectures for Scalable Image Recognition",
+    first_author="Barret Zoph",
+    year=2017,
+    url="https://arxiv.org/abs/1707.07012",
+    arxiv_id="1707.07012",
+    further=None,
+    idea="Two cells, found by a search on small pictures, are stacked into a network of any size: one keeps "
+    "the size, one halves it.",
+    place="A searched network ahead of every drawn one of its day on ImageNet, and the beginning of "
+    "architecture search at this scale. Its cells are many small layers, which some processors run slowly.",
+)
+
+SHUFFLENET = Family(
+    family="ShuffleNet",
+    title="ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices",
+    first_author="Xiangyu Zhang",
+    year=2017,
+    url="https://arxiv.org/abs/1707.01083",
+    arxiv_id="1707.01083",
+    further=None,
+    idea="1x1 convolutions are divided into groups, and the channels shuffled after them so that the groups "
+    "exchange what they know.",
+    place="Made for phones of 10 to 150 million multiplications a picture. Version 2 (2018) gave the groups "
+    "up, having found memory traffic to count as much as multiplications.",
+)
+
+MOBILENETV2 = Family(
+    family="MobileNetV2",
+    title="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+    first_author="Mark Sandler",
+    year=2018,
+    url="https://arxiv.org/abs/1801.04381",
+    arxiv_id="1801.04381",
+    further=None,
+    idea="Blocks widen, filter each channel by itself and narrow again, and the shortcut joins the narrow "
+    "ends, which have no activation.",
+    place="The block of MobileNetV3, EfficientNet and most mobile networks since. The form here keeps a 1x1 "
+    "convolution in the first block that most implementations leave out.",
+)
+
+
+def _member(
+    family: Family,
+    address: str,
+    *aliases: str,
+    input_size: int = 224,
+    min_size: int = 1,
+    collection: str = "further",
+) -> Model:
     module, name = address.split(":")
     return Model(
         **vars(family),
@@ -148,21 +272,26 @@ def _member(family: Family, address: str, *aliases: str, input_size: int = 224, 
         aliases=aliases,
         input_size=input_size,
         min_size=min_size,
+        collection=collection,
     )
 
 
+_classic = partial(_member, collection="classics")
+_paper = partial(_member, collection="papers")
+
+
 _MODELS = (
-    _member(ALEXNET, "alexnet:alexnet", "AlexNet", min_size=63),
-    _member(SQUEEZENET, "squeezenet:squeezenet1_0", "SqueezeNet1_0", "SqueezeNet-1.0", min_size=35),
-    _member(SQUEEZENET, "squeezenet:squeezenet1_1", "SqueezeNet1_1", "SqueezeNet-1.1", min_size=29),
-    _member(VGG, "vgg:vgg11", "VGG11", "VGG-11", min_size=32),
-    _member(VGG, "vgg:vgg13", "VGG13", "VGG-13", min_size=32),
-    _member(VGG, "vgg:vgg16", "VGG16", "VGG-16", min_size=32),
-    _member(VGG, "vgg:vgg19", "VGG19", "VGG-19", min_size=32),
-    _member(DARKNET, "darknet:darknet53", "DarkNet53", "Darknet-53", input_size=256),
-    _member(SENET, "senet:senet154_vd", "SENet154_vd"),
-    _member(ACNET, "acnet:resnet50_acnet", "ResNet50_ACNet"),
-    _member(ACNET_DEPLOY, "acnet:resnet50_acnet_deploy", "ResNet50_ACNet_deploy"),
+    _classic(ALEXNET, "alexnet:alexnet", "AlexNet", min_size=63),
+    _classic(SQUEEZENET, "squeezenet:squeezenet1_0", "SqueezeNet1_0", "SqueezeNet-1.0", min_size=35),
+    _classic(SQUEEZENET, "squeezenet:squeezenet1_1", "SqueezeNet1_1", "SqueezeNet-1.1", min_size=29),
+    _classic(VGG, "vgg:vgg11", "VGG11", "VGG-11", min_size=32),
+    _classic(VGG, "vgg:vgg13", "VGG13", "VGG-13", min_size=32),
+    _classic(VGG, "vgg:vgg16", "VGG16", "VGG-16", min_size=32),
+    _classic(VGG, "vgg:vgg19", "VGG19", "VGG-19", min_size=32),
+    _classic(DARKNET, "darknet:darknet53", "DarkNet53", "Darknet-53", input_size=256),
+    _classic(SENET, "senet:senet154_vd", "SENet154_vd"),
+    _classic(ACNET, "acnet:resnet50_acnet", "ResNet50_ACNet"),
+    _classic(ACNET_DEPLOY, "acnet:resnet50_acnet_deploy", "ResNet50_ACNet_deploy"),
     _member(ACNET, "acnet:resnet18_acnet", "ResNet18_ACNet"),
     _member(ACNET_DEPLOY, "acnet:resnet18_acnet_deploy", "ResNet18_ACNet_deploy"),
     _member(ACNET, "acnet:resnet34_acnet", "ResNet34_ACNet"),
@@ -171,27 +300,28 @@ _MODELS = (
     _member(ACNET_DEPLOY, "acnet:resnet101_acnet_deploy", "ResNet101_ACNet_deploy"),
     _member(ACNET, "acnet:resnet152_acnet", "ResNet152_ACNet"),
     _member(ACNET_DEPLOY, "acnet:resnet152_acnet_deploy", "ResNet152_ACNet_deploy"),
+    _paper(ALEXNET, "alexnet:bvlc_alexnet", "BVLC-AlexNet", input_size=227, min_size=67),
+    _paper(ALEXNET, "alexnet:bn_alexnet", "BN-AlexNet", input_size=227, min_size=63),
+    _paper(NIN, "nin:bn_nin", "BN-NIN"),
+    _paper(GOOGLENET, "googlenet:googlenet", "GoogLeNet", "Inception-v1", min_size=31),
+    _paper(BNINCEPTION, "bninception:bninception", "BN-Inception", "Inception-v2", min_size=7),
+    _paper(RESNET, "resnet:cafferesnet101", "CaffeResNet-101", min_size=3),
+    _paper(RESNET, "resnet:fbresnet152", "FBResNet-152"),
+    _paper(ENET, "enet:enet", "ENet", min_size=7),
+    _paper(NASNET, "nasnet:nasnetamobile", "NASNet-A-Mobile", min_size=3),
+    _paper(NASNET, "nasnet:nasnetalarge", "NASNet-A-Large", input_size=331, min_size=3),
+    _paper(SHUFFLENET, "shufflenet:shufflenet_g8", "ShuffleNet", "ShuffleNet-v1-g8"),
+    _paper(MOBILENETV2, "mobilenet:mobilenetv2_expanded", "MobileNetV2-expanded"),
 )
 
-CLASSICS = (
-    "alexnet",
-    "squeezenet1_0",
-    "squeezenet1_1",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-    "darknet53",
-    "senet154_vd",
-    "resnet50_acnet",
-    "resnet50_acnet_deploy",
-)
+#: What `vertebra survey` measures where nothing else is asked for.
+CLASSICS = tuple(model.name for model in _MODELS if model.collection == "classics")
 
 _BY_SPELLING = {spelling.lower(): model for model in _MODELS for spelling in (model.name, *model.aliases)}
 
 
 def models() -> tuple[Model, ...]:
-    """Every network, the classics first."""
+    """Every network, the classics first, those of the papers last."""
     return _MODELS
 
 

@@ -451,8 +451,9 @@ def _dialects(network: Model, in_channels: int) -> dict[str, _Converter]:
 
     dialects: dict[str, _Converter] = {
         "vertebra": lambda arrays: _ours(network.name, arrays, in_channels),
-        "paddle": lambda arrays: paddle.convert(network.name, arrays),
     }
+    if network.name in paddle.TABLES:
+        dialects["paddle"] = lambda arrays: paddle.convert(network.name, arrays)
     if network.name == "alexnet":
         dialects["torchvision"] = torchvision.convert_alexnet
     return dialects
@@ -462,7 +463,9 @@ def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
     """The dialect most of whose names are there."""
     from vertebra.zoo import paddle, torchvision
 
-    vocabulary = {"paddle": {entry.theirs for entry in paddle.TABLES[network.name]()}}
+    vocabulary: dict[str, set[str]] = {}
+    if network.name in paddle.TABLES:
+        vocabulary["paddle"] = {entry.theirs for entry in paddle.TABLES[network.name]()}
     vocabulary["vertebra"] = set(_skeleton(network.name, 1, 3))
     if network.name == "alexnet":
         vocabulary["torchvision"] = {f"{name}.weight" for name in torchvision.ALEXNET}

@@ -39,6 +39,11 @@ class Adapter(Protocol):
         """See `zoo.facts`."""
         ...
 
+    def published(self, model: Model) -> tuple[str, str | None]:
+        """The address of the weights that the library itself would fetch, and the first digits of their
+        sha256 where it tells them. Raises WeightsError where it publishes none."""
+        ...
+
     def build(
         self,
         model: Model,

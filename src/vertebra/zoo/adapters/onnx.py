@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, WeightsError
 from vertebra.preprocess import protocols
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model
@@ -56,7 +56,8 @@ def form(path: Path) -> Form:
         or _fixed(shape[2]) != _fixed(shape[3])
     ):
         raise _refusal(path, f"the input {given.name}, {given.type} of {shape}")
-    if len(answer) != 2 or told.type != "tensor(float)":
+    # A network that ends in a pool gives (batch, classes, 1, 1).
+    if len(answer) < 2 or any(extent != 1 for extent in answer[2:]) or told.type != "tensor(float)":
         raise _refusal(path, f"the output {told.name}, {told.type} of {answer}")
     classes = _fixed(answer[1]) or _classes_of_a_run(session, given, shape)
     return Form(given.name, told.name, _fixed(shape[0]), _fixed(shape[2]), classes)
@@ -96,7 +97,8 @@ def _classes_of_a_run(session: Any, given: Any, shape: list[object]) -> int:
 def _refusal(path: Path, found: str) -> InvalidInputError:
     return InvalidInputError(
         f"The network in {path} has {found}.",
-        "one input (batch, 3, size, size) and one output (batch, classes) are expected, both float32",
+        "one input (batch, 3, size, size) and one output (batch, classes), perhaps with ones behind, are "
+        "expected, both float32",
     )
 
 
@@ -140,6 +142,11 @@ def facts(model: Model, source: str | Path | None) -> Facts:
         labels=labels_for(seen.num_classes),
         source="the file; preprocessing (torchvision's) and labels are guesses, which it doesn't tell",
     )
+
+
+def published(model: Model) -> tuple[str, str | None]:
+    """Raise WeightsError: a file holds its weights."""
+    raise WeightsError(f"{model.name} holds its weights.", "leave weights out")
 
 
 def build(

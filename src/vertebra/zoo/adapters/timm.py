@@ -175,8 +175,8 @@ def build(
         return _create(bare, 1000 if num_classes is None else num_classes, in_channels)
     config = _config(bare)
     if source == PRETRAINED:
-        _check_published(model, config)
-        source, checks = _published(config), checks | _digest(config, checks)
+        source, digest = published(model)
+        checks = checks | {"sha256": checks.get("sha256") or digest}
     state = states.read(source, checks)
     held = _held(config, state)
     states.check_classes(model.name, source, held, num_classes)
@@ -203,17 +203,15 @@ def _create(bare: str, num_classes: int, in_channels: int, **more: Any) -> nn.Mo
     return network
 
 
-def _published(config: PretrainedCfg) -> str:
-    """The address of timm's weights: its page of the hub where there is one, else as it says."""
+def published(model: Model) -> tuple[str, str | None]:
+    """See `Adapter.published`: its page of the hub where there is one, else as timm says; of those the digits
+    that torch's convention puts at the end of a file's name."""
+    config = _config(_bare(model))
+    _check_published(model, config)
     if config.hf_hub_id:
-        return f"hf:{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}"
-    return str(config.url)
-
-
-def _digest(config: PretrainedCfg, checks: Mapping[str, Any]) -> dict[str, Any]:
-    """The sha256's first digits, which torch's convention puts at the end of a file's name."""
-    told = None if config.hf_hub_id else re.search(r"-([0-9a-f]{8,})\.\w+$", str(config.url))
-    return {"sha256": checks.get("sha256") or (told[1] if told else None)}
+        return f"hf:{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}", None
+    told = re.search(r"-([0-9a-f]{8,})\.\w+$", str(config.url))
+    return str(config.url), told[1] if told else None
 
 
 def _translated(bare: str, state: Mapping[str, Tensor], held: int, in_channels: int) -> nn.Module | None:

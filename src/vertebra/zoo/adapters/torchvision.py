@@ -145,8 +145,8 @@ def build(
     if source is None:
         return _create(model, 1000 if num_classes is None else num_classes, trained=False)
     if source == PRETRAINED:
-        record = _record(model.name)[2]
-        source, checks = record.url, checks | {"sha256": checks.get("sha256") or _digest(record.url)}
+        source, digest = published(model)
+        checks = checks | {"sha256": checks.get("sha256") or digest}
     state = _read(source, checks)
     held = _held(model, state)
     states.check_classes(model.name, source, held, num_classes)
@@ -188,6 +188,8 @@ def _held(model: Model, state: dict[str, Any]) -> int:
     return states.held_classes(state, [name], 1000)
 
 
-def _digest(url: str) -> str | None:
+def published(model: Model) -> tuple[str, str | None]:
+    """See `Adapter.published`: torch's convention puts the digits at the end of a file's name."""
+    url = _record(model.name)[2].url
     told = re.search(r"-([0-9a-f]{8,})\.\w+$", url)
-    return told[1] if told else None
+    return url, told[1] if told else None

@@ -1,18 +1,15 @@
-"""FILL: published figures as rows, each with its source, unit and convention.
+"""PaddleClas's page "Other networks" in the editions that print its figures.
 
-The figures come as data beside this code (`rows/`), as they were printed. What is known to be wrong
-with a printed figure stands beside it in `disputed`, and the figure itself is left alone.
+What is known to be wrong with a printed figure stands beside it in `disputed`; the figure is left alone.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.resources import files
 
 from vertebra.measurements import Measurement
+from vertebra.rows import published
 from vertebra.zoo import names
 
 
@@ -25,23 +22,23 @@ class Edition:
     latency_disputed: str | None = None
 
 
-_PAGE = 'PaddleClas documentation, "Other networks" (Others.md)'
+PAGE = 'PaddleClas documentation, "Other networks" (Others.md)'
 _SAME_AS_V100 = "the same eight figures stand under the heading V100 in the English Others.md"
 
 #: Which printing a row of rows/paddleclas.csv is of.
 EDITIONS = {
     "en-page": Edition(
-        f"{_PAGE}, English, as a rendered page",
+        f"{PAGE}, English, as a rendered page",
         "nvidia-v100",
         f'this edition\'s catalogue heads the table "SD855"; {_SAME_AS_V100}',
     ),
-    "en-others": Edition(f"{_PAGE}, English, with the V100 and T4 tables"),
+    "en-others": Edition(f"{PAGE}, English, with the V100 and T4 tables"),
     "zh-others-2020": Edition(
-        f"{_PAGE}, Chinese, the edition that has ResNet50_ACNet",
+        f"{PAGE}, Chinese, the edition that has ResNet50_ACNet",
         "nvidia-v100",
         f"this edition names no device; {_SAME_AS_V100}",
     ),
-    "zh-others-2022": Edition(f"{_PAGE}, Chinese, edition of 2022-10-24, the one that has SENet154_vd"),
+    "zh-others-2022": Edition(f"{PAGE}, Chinese, edition of 2022-10-24, the one that has SENet154_vd"),
 }
 
 _SYSTEMS = {"V100 GPU": "nvidia-v100", "T4 GPU": "nvidia-t4"}
@@ -77,7 +74,7 @@ DISPUTED = {
 
 def paddleclas() -> list[Measurement]:
     """The figures of PaddleClas's "Other networks" page, in each edition that prints them."""
-    printed = list(_printed())
+    printed = list(published.printed("paddleclas.csv"))
     resizes = {
         (row["edition"], row["model"]): row for row in printed if row["metric"] == "resize_short"
     }  # the protocol of the accuracies beside it, not a figure of its own
@@ -86,11 +83,6 @@ def paddleclas() -> list[Measurement]:
         for row in printed
         if row["metric"] != "resize_short"
     ]
-
-
-def _printed() -> Iterator[dict[str, str]]:
-    text = files("vertebra.rows").joinpath("paddleclas.csv").read_text(encoding="utf-8")
-    yield from csv.DictReader(text.splitlines())
 
 
 def _measurement(row: dict[str, str], resize: dict[str, str] | None) -> Measurement:

@@ -1,0 +1,271 @@
+"""Rows from a table of one's own: a CSV file, and which of its columns tells what.
+
+A map names our column or metric, theirs, and the unit where a number stands without one:
+`model=Model,top1=Acc@1:percent,latency=Time (ms):ms,batch_size=BS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from vertebra import units
+from vertebra.errors import InvalidInputError, TableError, UnknownNameError, VertebraError
+from vertebra.measurements import COLUMNS, CONDITIONS, Measurement
+from vertebra.measurements.record import KINDS
+from vertebra.metrics import DERIVED, METRICS
+
+_DELIMITERS = (",", ";", "\t")
+#: What says that a cell has no figure.
+_NOTHING = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?")
+#: Columns that come of themselves, or that one value a file can't tell.
+_NOT_MAPPED = (
+    "metric",
+    "value",
+    "origin",
+    "run",
+    "low",
+    "high",
+    "samples",
+    "grade",
+    "grade_reasons",
+    "versions",
+)
+_MAPPED = tuple(name for name in COLUMNS if name not in _NOT_MAPPED)
+_EXAMPLE = 'write it like "model=Model,top1=Acc@1:percent,latency=Time:ms"'
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A column of theirs that holds the values of one metric."""
+
+    metric: str
+    column: str
+    scale: float | None
+
+
+@dataclass(frozen=True)
+class _Map:
+    figures: tuple[_Figure, ...]
+    columns: Mapping[str, str]  # ours -> theirs
+
+
+def read_table(
+    path: str | Path, mapping: str, *, source: str | None = None, **fixed: str | None
+) -> list[Measurement]:
+    """The rows of the CSV file at `path`, published by `source` (the file's name, where None).
+
+    `fixed` are our columns with one value for the whole file: system="raspberry-pi-5", batch_size="1".
+    A cell with a unit of its own ("12.3 ms") is read with it; a bare number needs one in the map, but for
+    counts and fractions. A cell without a figure makes no row.
+
+    Raises TableError where the file is no CSV, InvalidInputError for a map that doesn't fit it or a cell that
+    can't be read (with its line), and UnknownNameError for a column of ours that doesn't exist.
+    """
+    path = Path(path).expanduser()
+    header, lines = _read(path)
+    understood = _parse(mapping, header, path)
+    known = {name: value for name, value in fixed.items() if value is not None}
+    _check_fixed(known, understood)
+    shared = {name: _column(name, value, "the option") for name, value in known.items()}
+    shared["source"] = source or path.name
+    told = [
+        row for number, cells in lines for row in _rows(cells, understood, shared, f"{path}, line {number}")
+    ]
+    if not told:
+        raise InvalidInputError(f"{path} holds no figure.", "is there a line below its header?")
+    return told
+
+
+# ------------------------------------------------------------------ the file
+
+
+def _read(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TableError(f"Can't read {path}: {error.strerror}.", "name a file that exists") from error
+    except UnicodeDecodeError:
+        raise TableError(f"Can't read {path}: it is not text in UTF-8.", "save it as CSV in UTF-8") from None
+    first = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise TableError(f"Can't read {path}: it is not CSV ({error}).", "is it the right file?") from None
+    if not any(header):
+        raise TableError(f"{path} has no header.", "its first line must name the columns")
+    return header, _lines(reader, header, path)
+
+
+def _lines(reader: Any, header: Sequence[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        for cells in reader:
+            if len(cells) > len(header):
+                raise TableError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} column names.",
+                    "is a comma inside a cell that isn't quoted?",
+                )
+            if any(cell.strip() for cell in cells):
+                padded = [*cells, *[""] * (len(header) - len(cells))]
+                yield reader.line_num, dict(zip(header, map(str.strip, padded), strict=True))
+    except csv.Error as error:
+        raise TableError(f"{path}, line {reader.line_num}: {error}.", "is a quote missing?") from None
+
+
+# ------------------------------------------------------------------ the map
+
+
+def _parse(mapping: str, header: Sequence[str], path: Path) -> _Map:
+    """What the map says, held against the header. Column names of theirs may hold commas and colons."""
+    figures: list[_Figure] = []
+    columns: dict[str, str] = {}
+    for item in _items(mapping, header):
+        ours, equals, theirs = (part.strip() for part in item.partition("="))
+        if not equals or not theirs:
+            raise InvalidInputError(f'Can\'t read "{item}" in the map.', _EXAMPLE)
+        if ours in columns or any(ours == figure.metric for figure in figures):
+            raise InvalidInputError(f'"{ours}" is mapped twice.', "each column of ours once")
+        if ours in METRICS:
+            figures.append(_figure(ours, theirs, header, path))
+        elif ours in _MAPPED:
+            columns[ours] = _found(theirs, header, path)
+        else:
+            raise UnknownNameError.of("column or metric", ours, [*_MAPPED, *METRICS], "docs/cite.md")
+    if "model" not in columns:
+        raise InvalidInputError("The map doesn't say which column names the network.", _EXAMPLE)
+    if not figures:
+        raise InvalidInputError("The map names no metric.", f"{_EXAMPLE}; metrics: vertebra list metrics")
+    return _Map(tuple(figures), columns)
+
+
+def _items(mapping: str, header: Sequence[str]) -> list[str]:
+    """The parts between commas; a part without "=" belongs to the name before it: `latency=Time, ms`."""
+    items: list[str] = []
+    for part in mapping.split(","):
+        if items and "=" not in part and any("," in name for name in header):
+            items[-1] += f",{part}"
+        elif part.strip():
+            items.append(part)
+    return items
+
+
+def _figure(metric: str, theirs: str, header: Sequence[str], path: Path) -> _Figure:
+    if metric in DERIVED:
+        raise InvalidInputError(
+            f"{METRICS[metric].label} is derived, never stored.", "map what it is computed from"
+        )
+    column, colon, unit = theirs.rpartition(":")
+    if theirs in header or not colon:
+        return _Figure(metric, _found(theirs, header, path), None)
+    return _Figure(metric, _found(column.strip(), header, path), _scale(unit.strip(), metric))
+
+
+def _found(theirs: str, header: Sequence[str], path: Path) -> str:
+    if theirs in header:
+        return theirs
+    alike = [name for name in header if name.lower() == theirs.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    raise InvalidInputError(
+        f'{path} has no column "{theirs}".', f"its columns: {', '.join(filter(None, header))}"
+    )
+
+
+def _scale(unit: str, metric: str) -> float:
+    kind = METRICS[metric].unit
+    suffixes = units.SUFFIXES[kind] | ({"percent": 0.01, "fraction": 1.0} if kind == "fraction" else {})
+    if unit.lower() not in suffixes:
+        known = ", ".join(name for name in suffixes if name)
+        raise InvalidInputError(f'"{unit}" is no unit of {METRICS[metric].label}.', f"units: {known}")
+    return suffixes[unit.lower()]
+
+
+def _check_fixed(fixed: Mapping[str, str], understood: _Map) -> None:
+    for name in fixed:
+        if name not in _MAPPED:
+            raise UnknownNameError.of("column", name, _MAPPED, "docs/cite.md")
+        if name in understood.columns:
+            raise InvalidInputError(f'"{name}" is both mapped and set for the whole file.', "leave one out")
+
+
+# ------------------------------------------------------------------ the cells
+
+
+def _rows(
+    cells: Mapping[str, str], understood: _Map, shared: Mapping[str, Any], where: str
+) -> Iterator[Measurement]:
+    told = {
+        ours: _column(ours, cells[theirs], where)
+        for ours, theirs in understood.columns.items()
+        if cells[theirs].lower() not in _NOTHING
+    }
+    if "model" not in told:
+        raise InvalidInputError(f"{where}: no network is named.", "fill the cell, or delete the line")
+    for figure in understood.figures:
+        if cells[figure.column].lower() not in _NOTHING:
+            value = _value(cells[figure.column], figure, where)
+            try:
+                yield Measurement(
+                    metric=figure.metric,
+                    value=value,
+                    origin="published",
+                    **_meant(figure.metric, {**shared, **told}),
+                )
+            except VertebraError as error:
+                raise type(error)(f"{where}: {error.message}", error.hint) from None
+
+
+def _meant(metric: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What `told` says of a metric: an accuracy or a count needs no machine, though the line may name one."""
+    wanted = METRICS[metric].conditions
+    if "system" in wanted:
+        return dict(told)
+    kept = ("dataset", "split", "protocol", "input_size", "precision") if "dataset" in wanted else wanted
+    return {name: value for name, value in told.items() if name not in CONDITIONS or name in kept}
+
+
+def _column(name: str, text: str, where: str) -> Any:
+    kind = KINDS[name]
+    try:
+        return text if kind == "text" else int(text) if kind == "integer" else float(text)
+    except ValueError:
+        what = "a whole number" if kind == "integer" else "a number"
+        raise InvalidInputError(f'{where}: {name} is "{text}".', f"{name} takes {what}") from None
+
+
+def _value(text: str, figure: _Figure, where: str) -> float:
+    """A cell in base units: by the map's unit, else by its own, else as it is where that is no mistake."""
+    unit = METRICS[figure.metric].unit
+    plain = text.replace(",", "") if "." in text else text
+    number = _number(plain)
+    if number is not None and figure.scale is not None:
+        # Decimal, so that 4.1 G becomes 4100000000 and not its neighbour.
+        return float(Decimal(plain) * Decimal(repr(figure.scale))) if math.isfinite(number) else number
+    try:
+        return units.parse(text, unit)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f'{where}: can\'t read {figure.metric} from "{text}".',
+            error.hint
+            if number is None
+            else f"say its unit in the map: {figure.metric}={figure.column}:{_usual(unit)}",
+        ) from None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _usual(unit: str) -> str:
+    return {"s": "ms", "B": "MB", "fraction": "percent", "count": "M"}.get(unit, unit)

@@ -1,0 +1,123 @@
+"""`vertebra doctor`: the machine as the harness sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vertebra import units
+from vertebra.cli.output import columns, emit, format_options, record, table_option
+from vertebra.metrics import METRICS
+
+if TYPE_CHECKING:
+    from vertebra.benchmarking.blocks import Surroundings
+    from vertebra.diagnosis import Diagnosis
+    from vertebra.measurements import Measurement
+
+
+@click.command("doctor")
+@click.option("--quick", is_flag=True, help="A few seconds for each part: shows less.")
+@table_option
+@format_options
+def command(quick: bool, table: str | None, style: str) -> None:
+    """Examine this machine: what it is, what disturbs it now, what is missing and how to install it.
+
+    Measures its peak arithmetic rate and memory bandwidth, and the smallest difference between two latencies
+    that it can show today: one case against itself. The figures go into the table, under the model `machine`.
+    """
+    from vertebra import _api
+
+    told = _api.doctor(quick=quick, table=table, watcher=_say)
+    if style == "csv":
+        emit([record(row, style) for row in told.rows], style)
+    else:
+        emit([told.to_dict()], style, lambda: _text(told))
+
+
+def _say(text: str) -> None:
+    click.echo(f"{text} ...", err=True)
+
+
+def _text(told: Diagnosis) -> str:
+    state = told.state
+    blocks = {
+        "This machine": _pairs(_described(state.machine, state.default_threads)),
+        "Now": _pairs(_now(state.around, state.governor, state.counters)),
+        "Engines": columns([_engine(engine) for engine in state.engines]),
+        "Measured": columns([_figure(row) for row in told.rows]),
+        "What to know": "\n".join([*_difference(told), *told.notes, *state.advice]),
+    }
+    return "\n\n".join(f"{heading}\n{text}" for heading, text in blocks.items() if text)
+
+
+def _pairs(pairs: Iterable[tuple[str, str | None]]) -> str:
+    known = [(name, value) for name, value in pairs if value]
+    width = max(len(name) for name, _ in known)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in known)
+
+
+def _described(machine: Mapping[str, Any], threads: int) -> list[tuple[str, str | None]]:
+    memory, quota = machine["memory_bytes"], machine["core_quota"]
+    cores = f"{machine['physical_cores']} physical, {machine['logical_cores']} logical"
+    return [
+        ("name", machine["id"]),
+        ("processor", machine["cpu"] or machine["architecture"]),
+        ("cores", f"{cores}, {machine['usable_cores']} usable; {threads} threads by default"),
+        ("quota", None if quota is None else f"{quota:g} cores"),
+        ("instructions", ", ".join(machine["features"])),
+        ("memory", None if memory is None else units.show(memory, "B")),
+        ("graphics", ", ".join(gpu["name"] for gpu in machine["gpus"])),
+        ("system", f"{machine['os']}, {machine['kernel']}, {machine['python']}"),
+        ("virtual", machine["virtual"]),
+    ]
+
+
+def _now(around: Surroundings, governor: str | None, counters: Iterable[str]) -> list[tuple[str, str | None]]:
+    def share(value: float | None) -> str:
+        return "not known here" if value is None else units.show(value, "fraction")
+
+    clock = None if around.clock_hz is None else f"{around.clock_hz / 1e9:.2f} GHz"
+    return [
+        ("others' use", share(around.others_cpu)),
+        ("waiting", share(around.pressure)),
+        ("stolen", share(around.steal)),
+        ("load", "not known here" if around.load is None else f"{around.load:.2f} tasks a core"),
+        ("clock", ", ".join(filter(None, [clock, governor])) or "not known here"),
+        (
+            "throttled",
+            "not known here" if around.throttled_s is None else f"{around.throttled_s:.2f} s",
+        ),
+        ("energy", ", ".join(counters) or "no counter"),
+    ]
+
+
+def _engine(engine: Any) -> dict[str, Any]:
+    return {
+        "engine": engine.name,
+        "version": engine.version,
+        "devices": ", ".join(engine.devices),
+        "precisions": ", ".join(engine.precisions),
+        "missing": engine.missing,
+    }
+
+
+def _figure(row: Measurement) -> dict[str, Any]:
+    metric = METRICS[row.metric]
+    return {
+        "figure": metric.label,
+        "value": units.show(row.value, metric.unit),
+        "by": row.engine,
+        "device": row.device,
+        "threads": row.threads,
+        "note": "; ".join(row.grade_reasons),
+    }
+
+
+def _difference(told: Diagnosis) -> list[str]:
+    floor = told.value("aa_floor")
+    if floor is None:
+        return []
+    least = units.show(floor, "fraction")
+    return [f"Two latencies that differ by less than {least} can't be told apart here now."]

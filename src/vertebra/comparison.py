@@ -1,0 +1,370 @@
+"""READ: two sides of a table, figure by figure: by how much they differ, and whether that can be told.
+
+A side is a choice of rows: of one machine, one engine, one version, one day, one file. Like is compared with
+like: two rows make a pair where they differ in nothing but what the sides choose, and in what follows from
+it (another machine has another number of cores). What else differs between them is named.
+
+Latencies are compared by their blocks where the table keeps them, in pairs where they were measured
+interleaved. Other figures are compared by their intervals. What has neither is one look, and isn't judged.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from vertebra import metrics, zoo
+from vertebra.benchmarking import statistics
+from vertebra.benchmarking.blocks import Block, unpack
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements import Measurement, Table, exchange, latest
+from vertebra.measurements.measurement import CONDITIONS
+from vertebra.measurements.store import FILTERS
+
+Verdict = Literal["same", "better", "worse", "different", "not judged", "failed", "mended"]
+Samples = Callable[[str], Mapping[str, Sequence[float]]]
+
+_DATE = re.compile(r"\d{4}-\d\d(-\d\d(T[\d:.+-]*)?)?$")
+_RUN = re.compile(r"[0-9a-f]{8,64}$")
+_FILES: dict[str, Callable[[Path], list[Measurement]]] = {
+    ".csv": exchange.read_csv, ".json": exchange.read_json, ".parquet": exchange.read_parquet,
+}  # fmt: skip
+_FORMS = "MODEL, MODEL@ENGINE, @ENGINE, column=value, library=version, a date, a run, a system, or a file"
+
+#: What differs by itself where the sides choose another of this.
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "model": ("weights", "input_size"),
+    "engine": ("provider", "layout", "streams", "device"),
+    "device": ("provider", "layout", "streams", "threads"),
+    "provider": ("device", "layout"),
+    "precision": ("provider", "layout"),
+    "system": ("threads", "streams", "device", "provider"),
+    "scenario": ("streams", "arrival_rate"),
+    "file": ("system", "threads", "streams", "device", "provider"),
+    "run": ("system", "threads", "streams", "device", "provider"),
+}
+_SUBJECT = ("model", "weights", "metric", "origin")
+#: The reserved subject of a machine's own figures.
+_MACHINE = "machine"
+#: Memory that a process held is one look too, but one that repeats within this.
+_LEAST_BYTES = 0.05
+#: Half of a 95 % interval in standard errors.
+_Z = 1.96
+
+
+@dataclass(frozen=True)
+class Side:
+    """Rows that were chosen, and how: the columns that the choice fixes. `samples` gives a run's, by name."""
+
+    name: str
+    rows: Sequence[Measurement]
+    samples: Samples
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure on both sides. `ratio` is how many times the first the second is, with a 95 % interval where
+    there is one; `differing` are the conditions and versions that differ, in words."""
+
+    metric: str
+    first: Measurement
+    second: Measurement
+    verdict: Verdict
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    paired: bool = False
+    differing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def is_regression(self, tolerance: float = 0.0) -> bool:
+        """Whether the second is surely worse, by more than `tolerance` (a share). A new failure always is."""
+        if self.verdict == "failed":
+            return True
+        if self.verdict != "worse" or self.ratio is None:
+            return False
+        low = self.ratio if self.low is None else self.low
+        high = self.ratio if self.high is None else self.high
+        least = low if metrics.find(self.metric).better == "lower" else 1 / high
+        return least > 1 + tolerance
+
+
+def compare(
+    first: Side, second: Side, *, floor: float = statistics.LEAST_DIFFERENCE, trust: str = "B"
+) -> list[Comparison]:
+    """The figures that both sides tell, in the order of the first's rows, then what failed on one alone.
+
+    `floor` is the smallest difference that the machine can show. A figure whose grade is worse than `trust`
+    on either side isn't judged.
+    """
+    varied = _varied(first, second)
+    pairs = list(_pairs(first.rows, second.rows, varied))
+    told = [_judged(left, right, first, second, floor, trust) for left, right in pairs]
+    return [*told, *_failures(first.rows, second.rows, varied)]
+
+
+def _varied(first: Side, second: Side) -> set[str]:
+    """Columns that may differ: those that the sides choose differently, and what follows from them."""
+    names = {*first.chosen, *second.chosen}
+    varied = {name for name in names if first.chosen.get(name) != second.chosen.get(name)}
+    return varied | {follower for name in varied for follower in FOLLOWS.get(name, ())}
+
+
+def _key(row: Measurement, varied: set[str], metric: str | None = None) -> tuple[Any, ...]:
+    same = [getattr(row, name) for name in (*_SUBJECT, *CONDITIONS) if name not in (*varied, "metric")]
+    return (metric or row.metric, *same)
+
+
+def _pairs(
+    first: Iterable[Measurement], second: Iterable[Measurement], varied: set[str]
+) -> Iterator[tuple[Measurement, Measurement]]:
+    """Rows of the same key; where the second has several, that which differs least."""
+    others: dict[tuple[Any, ...], list[Measurement]] = {}
+    for row in filter(_is_compared, second):
+        others.setdefault(_key(row, varied), []).append(row)
+    for row in filter(_is_compared, first):
+        found = others.get(_key(row, varied))
+        if found:
+            yield row, min(found, key=lambda other: len(_conditions_apart(row, other)))
+
+
+def _is_compared(row: Measurement) -> bool:
+    is_own = row.origin != "published" and row.model != _MACHINE
+    return is_own and row.metric != "failure"
+
+
+def _failures(
+    first: Sequence[Measurement], second: Sequence[Measurement], varied: set[str]
+) -> Iterator[Comparison]:
+    """Cases that gave a latency on one side and failed on the other, as the newest row there tells."""
+    sides = [_outcomes(rows, varied) for rows in (first, second)]
+    for key, before in sides[0].items():
+        after = sides[1].get(key)
+        if after is not None and (before.metric == "failure") != (after.metric == "failure"):
+            verdict: Verdict = "failed" if after.metric == "failure" else "mended"
+            reasons = (after if verdict == "failed" else before).grade_reasons
+            yield Comparison("failure", before, after, verdict, notes=reasons)
+
+
+def _outcomes(rows: Iterable[Measurement], varied: set[str]) -> dict[tuple[Any, ...], Measurement]:
+    """What came of each case at last: its latency, or its failure, which knows of no provider or layout."""
+    outcomes: dict[tuple[Any, ...], Measurement] = {}
+    for row in rows:
+        if row.metric in ("latency", "failure"):
+            key = _key(row, varied | {"provider", "layout", "streams"}, "outcome")
+            known = outcomes.get(key)
+            if known is None or (row.measured_at or "") >= (known.measured_at or ""):
+                outcomes[key] = row
+    return outcomes
+
+
+# ------------------------------------------------------------------ sides
+
+
+def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
+    """The newest rows of each figure that `choice` leaves of `table`, or those of a file.
+
+    A choice in text is MODEL, MODEL@ENGINE, @ENGINE, `column=value` and `library=version` (several with
+    commas between), a date, the beginning of a run's id, a system's name, or a file: rows or a table.
+    Versions and dates match by their beginning. Raises InvalidInputError where it is none of these or leaves
+    no row.
+    """
+    if not isinstance(choice, Mapping):
+        file = Path(choice).expanduser()
+        if file.suffix in (".sqlite", *_FILES):
+            return _side_of_file(file)
+    every = table.rows()
+    chosen = dict(choice) if isinstance(choice, Mapping) else _parse(str(choice), every)
+    rows = [row for row in every if all(_has(row, name, value) for name, value in chosen.items())]
+    name = _named(chosen) if isinstance(choice, Mapping) else str(choice)
+    if not rows:
+        raise InvalidInputError(f'No row of the table is of "{name}".', "see them all with: vertebra table")
+    return Side(name, latest(rows), cache(table.samples), chosen)
+
+
+def narrowed(side: Side, filters: Mapping[str, Any]) -> Side:
+    """The side's rows that match `filters` (column=value, or several values); None as a value is no filter.
+    Columns that a row's metric doesn't depend on don't keep it out.
+    """
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    rows = [row for row in side.rows if all(_matches(row, name, value) for name, value in wanted.items())]
+    return replace(side, rows=rows)
+
+
+def _matches(row: Measurement, name: str, wanted: Any) -> bool:
+    several = wanted if isinstance(wanted, list | tuple | set) else (wanted,)
+    value = getattr(row, name)
+    return value in several or (value is None and name not in metrics.find(row.metric).conditions)
+
+
+def _side_of_file(file: Path) -> Side:
+    if not file.is_file():
+        raise InvalidInputError(
+            f"There is no file {file}.", "name a table, or rows written by vertebra table"
+        )
+    if file.suffix in _FILES:
+        return Side(str(file), latest(_FILES[file.suffix](file)), lambda _: {}, {"file": file})
+    table = Table(file, create=False)
+    return Side(str(file), latest(table.rows()), cache(table.samples), {"file": file})
+
+
+def _parse(text: str, rows: Iterable[Measurement]) -> dict[str, Any]:
+    """What columns, and libraries' versions, a choice in text fixes."""
+    if "=" in text:
+        parts = [part.partition("=") for part in text.split(",")]
+        return {name.strip(): _resolved(name.strip(), value.strip()) for name, _, value in parts}
+    if _DATE.match(text):
+        return {"measured_at": text}
+    told = list(rows)
+    if any(row.system == text for row in told):
+        return {"system": text}
+    if _RUN.match(text) and any((row.run or "").startswith(text) for row in told):
+        return {"run": text}
+    model, at, engine = text.rpartition("@") if "@" in text else (text, "", "")
+    if not model and not engine:
+        raise InvalidInputError(f'"{text}" names no side.', f"a side is {_FORMS}")
+    is_told = any(row.model == model for row in told)
+    named = {"model": model if is_told else _model(model)} if model else {}
+    return {**named, **({"engine": engine} if at else {})}
+
+
+def _resolved(name: str, value: str) -> str:
+    if not name or not value:
+        raise InvalidInputError(f'"{name}={value}" chooses nothing.', f"a side is {_FORMS}")
+    return _model(value) if name == "model" else value
+
+
+def _model(name: str) -> str:
+    try:
+        return zoo.canonical(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(error.message, f"{error.hint}; a side is {_FORMS}") from None
+
+
+def _has(row: Measurement, name: str, value: Any) -> bool:
+    """Whether `row` is of a choice: equal in a column, or its version or date or run begins with it."""
+    if name in ("run", "measured_at"):
+        return str(getattr(row, name) or "").startswith(str(value))
+    if name in FILTERS:
+        return str(getattr(row, name)) == str(value)
+    version = row.versions.get(name, "")
+    return version == value or version.startswith((f"{value}.", f"{value}+"))
+
+
+def _named(chosen: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in chosen.items())
+
+
+# ------------------------------------------------------------------ one pair
+
+
+def _judged(
+    left: Measurement, right: Measurement, first: Side, second: Side, floor: float, trust: str
+) -> Comparison:
+    blocks = [_blocks(row, side) for row, side in ((left, first), (right, second))]
+    told = _by_blocks(left, blocks, floor) if all(blocks) else _by_figures(left, right, floor)
+    doubts = _doubts(left, right, trust)
+    return Comparison(
+        left.metric, left, right,
+        "not judged" if doubts else told.verdict,
+        told.ratio, told.low, told.high, told.p_value, told.paired,
+        differing=tuple([*_conditions_apart(left, right), *_versions_apart(left, right)]),
+        notes=(*doubts, *told.notes),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Told:
+    verdict: Verdict
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    paired: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def _blocks(row: Measurement, side: Side) -> list[Block]:
+    if row.metric not in ("latency", "throughput") or row.run is None or row.scenario != "single-stream":
+        return []
+    return unpack(side.samples(row.run))
+
+
+def _by_blocks(left: Measurement, blocks: Sequence[Sequence[Block]], floor: float) -> _Told:
+    found = statistics.compare(*blocks, floor=floor)
+    ratios = found.ratio, found.low, found.high
+    if left.metric == "throughput":
+        ratios = 1 / found.ratio, 1 / found.high, 1 / found.low
+    verdict = _verdict(left.metric, ratios[0], found.tells_apart)
+    notes = () if found.paired else ("measured at separate times",)
+    return _Told(verdict, *ratios, found.p_value, found.paired, notes)
+
+
+def _by_figures(left: Measurement, right: Measurement, floor: float) -> _Told:
+    """From the two values and their intervals, as if these were normal."""
+    if left.value <= 0 or right.value <= 0:
+        return _Told("same" if left.value == right.value else "not judged")
+    middle = math.log(right.value / left.value)
+    errors = [_error(left), _error(right)]
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return _without_interval(left, middle)
+    reach = _Z * math.hypot(*known)
+    margin = max(floor, statistics.LEAST_DIFFERENCE_APART) if left.origin == "benched" else 0.0
+    apart = abs(middle) - reach > math.log1p(margin)
+    ratio, low, high = (math.exp(value) for value in (middle, middle - reach, middle + reach))
+    return _Told(_verdict(left.metric, ratio, apart), ratio, low, high)
+
+
+def _error(row: Measurement) -> float | None:
+    """The standard error of the value's logarithm, by its interval."""
+    if row.low is None or row.high is None or row.low <= 0:
+        return None
+    return math.log(row.high / row.low) / (2 * _Z)
+
+
+def _without_interval(left: Measurement, middle: float) -> _Told:
+    """A count is what it is; what a process held repeats closely; a time that was taken once tells little."""
+    unit = metrics.find(left.metric).unit
+    if left.origin == "benched" and unit != "B":
+        return _Told("not judged", math.exp(middle), notes=("no interval",))
+    margin = _LEAST_BYTES if left.origin == "benched" else 0.0
+    return _Told(_verdict(left.metric, math.exp(middle), abs(middle) > math.log1p(margin)), math.exp(middle))
+
+
+def _verdict(metric: str, ratio: float, apart: bool) -> Verdict:
+    better = metrics.find(metric).better
+    if not apart:
+        return "same"
+    if better == "neither":
+        return "different"
+    return "better" if (ratio < 1) == (better == "lower") else "worse"
+
+
+def _doubts(left: Measurement, right: Measurement, trust: str) -> tuple[str, ...]:
+    """Why one of the two can't be believed."""
+    graded = {"first": left, "second": right}
+    return tuple(
+        f"the {name} is graded {row.grade}: {'; '.join(row.grade_reasons[:1]) or 'no reason told'}"
+        for name, row in graded.items()
+        if row.grade is not None and row.grade > trust
+    )
+
+
+def _conditions_apart(left: Measurement, right: Measurement) -> list[str]:
+    names = ("model", "weights", *CONDITIONS)
+    pairs = [(name, getattr(left, name), getattr(right, name)) for name in names]
+    return [f"{name} {one} → {other}" for name, one, other in pairs if one != other]
+
+
+def _versions_apart(left: Measurement, right: Measurement) -> list[str]:
+    names = sorted({*left.versions, *right.versions})
+    pairs = [(name, left.versions.get(name), right.versions.get(name)) for name in names]
+    return [f"{name} {one or 'none'} → {other or 'none'}" for name, one, other in pairs if one != other]

@@ -1,0 +1,205 @@
+"""The examination: the machine's state, then its peak rates and the smallest difference that it can show."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vertebra import __version__, benchmarking, engines, system
+from vertebra.benchmarking import Case, Limits, Result, blocks, statistics
+from vertebra.diagnosis import arithmetic, state
+from vertebra.diagnosis.state import State
+from vertebra.engines import EngineInfo, Subject
+from vertebra.errors import MeasurementError
+from vertebra.exporting.process import Exporter
+from vertebra.measurements import Measurement
+from vertebra.metrics import MACHINE
+
+#: `network.dense`, whose module takes torch to import.
+_BUILDER, _CHANNELS, _SIDE, _OPERATIONS = "vertebra.diagnosis.network:dense", 512, 16, 2 * 8 * 16**2 * 512**2
+_SEED = 0
+#: Images at a time: enough rows for every core of a processor, and for a card.
+_BATCH, _CARD_BATCH = 8, 256
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Diagnosis:
+    """`rows` are of the model `machine`, `samples` raw latencies behind them; `notes` tell what couldn't be
+    measured, and why."""
+
+    state: State
+    rows: list[Measurement] = field(default_factory=list)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def value(self, metric: str) -> float | None:
+        """The best value of `metric` among the rows."""
+        return max((row.value for row in self.rows if row.metric == metric), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {**asdict(self.state), "rows": [asdict(row) for row in self.rows], "notes": list(self.notes)}
+
+
+def examine(*, quick: bool = False, tell: Tell | None = None) -> Diagnosis:
+    """Look around, measure the peak rates of arithmetic and memory, and one small case against itself.
+
+    `quick` takes less time, and one process for the last, which shows less. What can't be measured here is
+    told in the notes, never guessed.
+    """
+    say = tell or (lambda text: None)
+    say("looking around")
+    told = Diagnosis(state.look(0.5 if quick else 1.0))
+    threads = told.state.default_threads
+    say("arithmetic and memory with NumPy")
+    _with_numpy(told, threads, 0.5 if quick else 1.0)
+    if not _has_torch():
+        told.notes.append("Engines' rates and the smallest difference shown need torch, for the network.")
+        return told
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, Exporter() as exporter:
+        say("exporting a network of matrix products")
+        folder = Path(scratch) / "bundle"
+        try:
+            exporter.export(_subject(), folder, input_size=_SIDE, in_channels=_CHANNELS)
+        except MeasurementError as error:
+            told.notes.append(error.message)
+            return told
+        _with_engines(told, folder, threads, quick, say)
+        _against_itself(told, folder, threads, quick, say)
+    return told
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _subject() -> Subject:
+    return Subject(model=MACHINE, builder=_BUILDER, arguments={"seed": _SEED})
+
+
+# ------------------------------------------------------------------ peak rates
+
+
+def _with_numpy(told: Diagnosis, threads: int, seconds: float) -> None:
+    try:
+        rates = arithmetic.measure(threads, seconds)
+    except MeasurementError as error:
+        told.notes.append(error.message)
+        return
+    told.rows += [
+        _row("peak_operations_rate", rates.operations_rate, rates.operations_runs, threads=threads,
+             engine="numpy", precision="float32"),
+        _row("memory_bandwidth", rates.bandwidth, rates.bandwidth_runs, threads=threads),
+    ]  # fmt: skip
+
+
+def _row(metric: str, value: float, samples: int, **conditions: Any) -> Measurement:
+    versions = {
+        "vertebra": __version__,
+        "python": platform.python_version(),
+        **system.library_versions(("numpy",)),
+    }
+    return Measurement(
+        model=MACHINE, metric=metric, value=value, origin="benched", samples=samples,
+        grade_reasons=("the best of the samples",), device="cpu", system=system.describe().id,
+        versions=versions, measured_at=datetime.now(UTC).isoformat(timespec="seconds"), **conditions,
+    )  # fmt: skip
+
+
+def _with_engines(told: Diagnosis, folder: Path, threads: int, quick: bool, say: Tell) -> None:
+    """The best rate of every engine on every device here, in one quick process each."""
+    say("arithmetic with the engines")
+    cases = [_case(info, folder, threads, device) for info in _runners() for device in _devices(info)]
+    seconds = 1.5 if quick else 2.0
+    limits = Limits.quick(seconds=seconds * len(cases), samples=16, warm_up_least_s=0.3)
+    for result in benchmarking.measure_all(cases, limits, system=system.describe().id, watcher=say):
+        if result.failure is None:
+            told.rows.append(_peak(result))
+        else:
+            told.notes.append(f"{result.case.engine} on {result.case.device}: {result.failure}")
+
+
+def _runners() -> list[EngineInfo]:
+    """The engines that are measured where none is named, and can run here."""
+    found = [engines.find(name) for name in engines.available()]
+    return [info for info in found if info.usual and info.name != "null"]
+
+
+def _devices(info: EngineInfo) -> list[str]:
+    """The processor, and a card where the machine has one that the engine can use."""
+    return [device for device in info.devices if device == "cpu" or system.describe().gpus]
+
+
+def _case(info: EngineInfo, folder: Path, threads: int, device: str = "cpu", batch_size: int = 0) -> Case:
+    reads_bundle = info.reads == "bundle"
+    return Case(
+        model=MACHINE,
+        engine=info.name,
+        subject=Subject(model=MACHINE, bundle=str(folder)) if reads_bundle else _subject(),
+        reference=None if reads_bundle else str(folder),
+        input_size=_SIDE,
+        in_channels=_CHANNELS,
+        num_classes=_CHANNELS,
+        batch_size=batch_size or (_BATCH if device == "cpu" else _CARD_BATCH),
+        threads=threads,
+        device=device,
+        operations=_OPERATIONS,
+    )
+
+
+def _peak(result: Result) -> Measurement:
+    """The row of the rate that the shortest latency reached."""
+    latency = next(row for row in result.rows if row.metric == "latency")
+    samples = result.samples["latency"]
+    rate = result.case.batch_size * _OPERATIONS / min(samples)
+    return replace(
+        latency, metric="peak_operations_rate", value=rate, low=None, high=None, scenario=None, grade=None,
+        grade_reasons=("the best of the samples",), input_size=None, batch_size=None, streams=None,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------ the smallest difference
+
+
+def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, say: Tell) -> None:
+    """One case twice, interleaved: whatever differs is the machine's doing."""
+    runner = next((info for info in _runners() if info.reads == "bundle"), None)
+    if runner is None:
+        told.notes.append("The smallest difference shown needs an engine that reads Bundles.")
+        return
+    say(f"{runner.name} against itself")
+    same = [_case(runner, folder, threads, batch_size=1)] * 2
+    processes = 1 if quick else 3
+    limits = Limits(
+        seconds=processes * 1.5, processes=processes, least_s=0.8, half_width=1e-4, samples=64,
+        warm_up_least_s=0.3,
+    )  # fmt: skip
+    results = list(benchmarking.measure_all(same, limits, system=system.describe().id, watcher=say))
+    failure = next((result.failure for result in results if result.failure), None)
+    if failure is not None:
+        told.notes.append(f"{runner.name} against itself: {failure}")
+        return
+    told.rows.append(_floor(results))
+    for name, result in zip(("first", "second"), results, strict=True):
+        told.samples[f"aa.{name}"] = result.samples["latency"]
+
+
+def _floor(results: Sequence[Result]) -> Measurement:
+    """The row of how far from 1 the ratio of two equal cases may lie, as its interval tells."""
+    first, second = (blocks.unpack(result.samples) for result in results)
+    difference = statistics.compare(first, second)
+    reach = max(abs(difference.low - 1), abs(difference.high - 1))
+    latency = next(row for row in results[0].rows if row.metric == "latency")
+    return replace(
+        latency, metric="aa_floor", value=reach, low=None, high=None, grade=None, scenario=None,
+        samples=sum(len(result.samples["latency"]) for result in results),
+        grade_reasons=(f"ratio {difference.ratio:.4f}, from {difference.low:.4f} to {difference.high:.4f}",),
+    )  # fmt: skip

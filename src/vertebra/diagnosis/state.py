@@ -1,0 +1,144 @@
+"""What can be said of the machine without measuring its speed: what it is, what goes on, what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vertebra import engines, system, units
+from vertebra.benchmarking import energy, surroundings
+from vertebra.benchmarking.blocks import Surroundings
+
+_ROOT = Path("/")
+#: From when on others disturb: shares of the processors' time.
+_OTHERS, _STEAL, _PRESSURE = 0.05, 0.01, 0.10
+_LIBRARIES = {
+    "torch": "profiles, exports, and every measurement of the networks",
+    "vl_convert": "charts and reports",
+    "sklearn": "probing on pictures of your own",
+    "timm": "timm's networks",
+    "torchvision": "torchvision's networks",
+}
+_EXTRAS = {"torch": "torch", "vl_convert": "charts", "sklearn": "probe", "timm": "catalogue",
+           "torchvision": "catalogue"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """One engine that vertebra knows; `missing` is None where it runs here, else why not and what installs
+    what it lacks."""
+
+    name: str
+    version: str | None
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    missing: str | None
+
+
+@dataclass(frozen=True)
+class State:
+    """`machine` is `System.to_dict`'s; `around` is what went on while nothing was measured; `governor` is the
+    clock's, and `counters` those of energy. None is: not known here."""
+
+    machine: dict[str, Any]
+    default_threads: int
+    around: Surroundings
+    governor: str | None
+    counters: tuple[str, ...]
+    engines: tuple[EngineState, ...]
+    advice: tuple[str, ...]
+
+
+def look(seconds: float = 1.0, *, sleep: Callable[[float], None] = time.sleep, root: Path = _ROOT) -> State:
+    """Look around for `seconds`, in which this process sleeps."""
+    described = system.describe()
+    before = surroundings.snapshot(root=root)
+    sleep(seconds)
+    around = surroundings.between(before, surroundings.snapshot(root=root))
+    counters = tuple(counter.name for counter in energy.Meter(root=root).counters)
+    states = tuple(_engine(info) for info in engines.known() if info.name != "null")
+    governor = _governor(root)
+    advice = [
+        *_of_others(around),
+        *_of_clock(around, governor),
+        *_of_energy(counters, root),
+        *_of_cards(described),
+        *_of_libraries(),
+    ]
+    return State(
+        described.to_dict(), system.default_threads(), around, governor, counters, states, tuple(advice)
+    )
+
+
+def _engine(info: engines.EngineInfo) -> EngineState:
+    missing = engines.missing(info.name)
+    version = engines.version(info.name)
+    return EngineState(info.name, version, info.devices, info.precisions, missing)
+
+
+def _governor(root: Path) -> str | None:
+    file = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    try:
+        return file.read_text(encoding="ascii", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _of_others(around: Surroundings) -> Iterable[str]:
+    def much(share: float | None, most: float) -> bool:
+        return share is not None and share > most
+
+    if much(around.others_cpu, _OTHERS):
+        yield (
+            f"Others use {units.show(around.others_cpu or 0, 'fraction')} of the processors now: figures "
+            "will be noisy until they are done."
+        )
+    elif much(around.pressure, _PRESSURE):
+        yield (
+            f"Tasks wait for a processor {units.show(around.pressure or 0, 'fraction')} of the time, though "
+            "little runs in sight: others outside this container may be at work."
+        )
+    if much(around.steal, _STEAL):
+        yield (
+            f"The hypervisor gives {units.show(around.steal or 0, 'fraction')} of this machine's time to "
+            "others; nothing here can change that."
+        )
+    if around.throttled_s:
+        yield "This container's quota holds its processes back: give it more, or ask for fewer threads."
+
+
+def _of_clock(around: Surroundings, governor: str | None) -> Iterable[str]:
+    if governor is not None and governor != "performance":
+        yield (
+            f'The clock\'s governor is "{governor}": latencies of short calls vary. To fix it: '
+            "sudo cpupower frequency-set -g performance"
+        )
+    if around.clock_hz is None:
+        yield "This machine tells no clock; the canary between blocks takes its place."
+
+
+def _of_energy(counters: Iterable[str], root: Path) -> Iterable[str]:
+    if tuple(counters):
+        return
+    if energy.rapl_zones(root):
+        yield (
+            "Energy counters are there, but only root may read them: "
+            "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
+        )
+    else:
+        yield "No energy counter here: power and energy stay blank."
+
+
+def _of_cards(described: system.System) -> Iterable[str]:
+    if described.gpus and importlib.util.find_spec("pynvml") is None:
+        yield "Memory and energy of NVIDIA's cards are told with: pip install nvidia-ml-py"
+
+
+def _of_libraries() -> Iterable[str]:
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    for name in missing:
+        yield f'{_LIBRARIES[name].capitalize()} need {name}: pip install "vertebra[{_EXTRAS[name]}]"'

@@ -1,0 +1,82 @@
+"""MNN on the processor, in float32 (what it calls high precision), for a fixed shape."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from vertebra import bundle
+from vertebra.engines import Session, Settings, Subject, check_images, version
+from vertebra.engines.standard_output import kept_clean
+from vertebra.errors import BundleError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: code of MNN's session info for the number of threads, a whole number in the bits of the float that it gives
+_THREADS = 4
+
+
+class MnnSession(Session):
+    def __init__(self, interpreter: Any, session: Any, settings: Settings) -> None:
+        self._interpreter, self._session = interpreter, session
+        self._settings = settings
+        self._output = interpreter.getSessionOutput(session)
+
+    def prepare(self, images: npt.NDArray[np.float32]) -> Any:
+        """The images as a tensor, which a call copies into the session's own."""
+        import MNN
+
+        check_images(images, self._settings)
+        shape = self._settings.input_shape
+        return MNN.Tensor(shape, MNN.Halide_Type_Float, images.copy(), MNN.Tensor_DimensionType_Caffe)
+
+    def infer(self, prepared: Any) -> Any:
+        self._interpreter.getSessionInput(self._session).copyFrom(prepared)
+        self._interpreter.runSession(self._session)
+        return self._output
+
+    def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
+        import MNN
+        import numpy as np
+
+        shape = self._settings.output_shape
+        place = np.zeros(shape, np.float32)
+        logits = MNN.Tensor(shape, MNN.Halide_Type_Float, place, MNN.Tensor_DimensionType_Caffe)
+        raw.copyToHostTensor(logits)
+        return np.array(logits.getNumpyData(), dtype=np.float32).reshape(shape)
+
+    def effective(self) -> dict[str, Any]:
+        """Without precision: MNN doesn't tell which one it uses."""
+        bits = struct.pack("f", self._interpreter.getSessionInfo(self._session, _THREADS))
+        return {
+            "precision": None,
+            "threads": struct.unpack("i", bits)[0],
+            "streams": None,
+            "provider": None,
+            "device": "cpu",
+            "layout": None,
+            "version": version("mnn"),
+        }
+
+    def close(self) -> None:
+        del self._output, self._session, self._interpreter
+
+
+def load(subject: Subject, settings: Settings) -> MnnSession:
+    assert subject.bundle is not None
+    path = bundle.read(subject.bundle, verify=False).network
+    with kept_clean():  # MNN prints what it finds on the processor, and what it was asked for
+        import MNN
+
+        try:
+            interpreter = MNN.Interpreter(str(path))
+        except Exception as error:  # MNN's has no class of its own.
+            raise BundleError(f"MNN can't load {path}: {error}") from error
+        asked = {"backend": "CPU", "numThread": settings.threads, "precision": "high"}
+        session = interpreter.createSession(asked)
+        images = interpreter.getSessionInput(session)
+        interpreter.resizeTensor(images, settings.input_shape)
+        interpreter.resizeSession(session)
+    return MnnSession(interpreter, session, settings)

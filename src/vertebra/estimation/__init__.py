@@ -1,0 +1,10 @@
+"""FILL: prices networks that nobody ran here, from some that were, and says how wrong the prices may be."""
+
+from vertebra.estimation.estimator import ANCHORS, FEWEST_ANCHORS, Estimates, Estimator, Field
+from vertebra.estimation.memory import MemoryModel
+from vertebra.estimation.pricing import anchors, field, price
+
+__all__ = [
+    "ANCHORS", "FEWEST_ANCHORS", "Estimates", "Estimator", "Field", "MemoryModel", "anchors", "field",
+    "price",
+]  # fmt: skip

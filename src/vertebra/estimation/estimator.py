@@ -1,0 +1,232 @@
+"""FILL: prices networks that nobody ran here, from some that were, and says how wrong the prices may be.
+
+A machine is taken for one more column of a table that other machines have filled: networks down, machines
+across, logarithms of seconds in the cells. What the columns have in common (the principal components of the
+published ones), the networks' counts, their family and their neighbourhood make up a prior over columns
+that nobody has seen; a few measured networks, the anchors, make it a posterior (Gaussian process
+regression, Rasmussen and Williams 2006, chapter 2). The anchors are those that tell most about all the
+others, and leaving each of them out in turn tells how far the prices are to be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vertebra.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+#: How many anchors are asked for, and how few can be worked with.
+ANCHORS, FEWEST_ANCHORS = 20, 5
+
+# The prior's standard deviations, in logarithms: of a machine's general speed; of its taste for each standard
+# deviation of a count; of what near neighbours share; of what a family shares; of one network alone. Halving
+# or doubling any of them changes the held-out errors by less than a third (benchmarks/estimation_error.py).
+_LEVEL, _TASTE, _LOCAL, _FAMILY, _ALONE = 3.0, 0.10, 0.12, 0.08, 0.06
+#: Components of the published tables that are kept, how much more a new machine may differ along them than
+#: the published ones do, how many of them tell near from far, and what is near, in standard deviations.
+_COMPONENTS, _SPREAD, _NEAR_COMPONENTS, _NEAR = 8, 1.5, 4, 2.0
+#: Rank and rounds with which cells that a table lacks are filled in.
+_RANK, _ROUNDS = 3, 30
+#: Half of a 90 % interval in standard deviations of the prediction, as the anchors' errors scale them. The
+#: published tables' own errors have heavier tails than the normal distribution's 1.64.
+_HALF_WIDTH = 1.55
+#: The anchors' errors count as if so many more had come out just as the prior expects.
+_TRUSTED = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is known of every network before anything is measured here.
+
+    `counts` (networks, counts) holds positive numbers such as MACs, activations, parameters and the input's
+    size; `published` (networks, `tables`) seconds per image on other machines, NaN where a table lacks a
+    network. `families` says which networks are relatives.
+    """
+
+    names: tuple[str, ...]
+    counts: Array
+    families: tuple[str, ...]
+    published: Array
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Seconds per image (or whatever the anchors were in), one for each network of the field.
+
+    `low` and `high` bound a 90 % interval. `median_error` and `p90_error` are the anchors' own relative
+    errors, each left out in turn; they tell more of the strangest networks than of ordinary ones, because
+    anchors are chosen to be unlike each other.
+    """
+
+    names: tuple[str, ...]
+    values: Array
+    low: Array
+    high: Array
+    median_error: float
+    p90_error: float
+
+
+class Estimator:
+    """The prior over a machine's column. Takes a second or two for 1,500 networks."""
+
+    def __init__(self, field: Field) -> None:
+        self.names = field.names
+        self._index = {name: number for number, name in enumerate(field.names)}
+        self._base, features, near, imputed = _embedding(field)
+        self._covariance = _covariance(features, near, field.families)
+        self._alone = _ALONE**2 + imputed
+
+    def choose(
+        self, count: int = ANCHORS, *, among: Sequence[str] | None = None, known: Sequence[str] = ()
+    ) -> list[str]:
+        """`count` networks to measure next, the most telling first, given that `known` are measured already.
+
+        Each is the one that lessens the summed variance of all prices most. Only networks of `among` are
+        taken where it is given.
+        """
+        import numpy as np
+
+        remaining = self._covariance.copy()
+        taken = [self._index[name] for name in known]
+        for number in taken:
+            remaining = self._without(remaining, number)
+        allowed = np.zeros(len(self.names), dtype=bool)
+        allowed[[self._index[name] for name in (self.names if among is None else among)]] = True
+        allowed[taken] = False
+        chosen: list[int] = []
+        while len(chosen) < count and allowed.any():
+            gain = (remaining**2).sum(axis=0) / (np.diag(remaining) + self._alone)
+            best = int(np.argmax(np.where(allowed, gain, -1.0)))
+            chosen.append(best)
+            allowed[best] = False
+            remaining = self._without(remaining, best)
+        return [self.names[number] for number in chosen]
+
+    def _without(self, covariance: Array, number: int) -> Array:
+        """What is still open once one network is measured."""
+        import numpy as np
+
+        column = covariance[:, number] / np.sqrt(covariance[number, number] + self._alone[number])
+        return covariance - np.outer(column, column)
+
+    def estimate(self, measured: Mapping[str, float]) -> Estimates:
+        """Prices of all networks, the anchors among them, from the anchors' values.
+
+        Raises InvalidInputError for fewer than `FEWEST_ANCHORS`, unknown names, or values of 0 and less.
+        """
+        import numpy as np
+
+        anchors = self._anchors(measured)
+        seen = np.log([measured[self.names[number]] for number in anchors]) - self._base[anchors]
+        among = self._covariance[np.ix_(anchors, anchors)] + np.diag(self._alone[anchors])
+        inverse = np.linalg.inv(among)
+        across = self._covariance[:, anchors]
+        logs = self._base + across @ (inverse @ seen)
+        variance = np.diag(self._covariance) - np.einsum("ij,jk,ik->i", across, inverse, across)
+        left_out = (inverse @ seen) / np.diag(inverse)
+        surprise = _surprise(left_out * np.sqrt(np.diag(inverse)))
+        half = _HALF_WIDTH * surprise * np.sqrt(np.maximum(variance, 0.0) + self._alone)
+        errors = np.abs(np.expm1(-left_out))
+        return Estimates(
+            self.names, np.exp(logs), np.exp(logs - half), np.exp(logs + half),
+            float(np.median(errors)), float(np.quantile(errors, 0.9)),
+        )  # fmt: skip
+
+    def _anchors(self, measured: Mapping[str, float]) -> list[int]:
+        if len(measured) < FEWEST_ANCHORS:
+            raise InvalidInputError(
+                f"{len(measured)} measured networks are too few to price others from; "
+                f"at least {FEWEST_ANCHORS} are needed, and {ANCHORS} are good.",
+                "measure some: vertebra survey",
+            )
+        for name, value in measured.items():
+            if name not in self._index:
+                raise InvalidInputError(f"{name} is measured, but its counts are not known.")
+            if not value > 0:
+                raise InvalidInputError(f"The value of {name} is {value}, but must be greater than 0.")
+        return [self._index[name] for name in measured]
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The names that can be priced."""
+        return frozenset(self.names)
+
+
+def _surprise(standardised: Array) -> float:
+    """How much larger the anchors' errors are than the prior expects, drawn towards 1 for few anchors."""
+    import numpy as np
+
+    return float(np.sqrt((np.sum(standardised**2) + _TRUSTED) / (len(standardised) + _TRUSTED)))
+
+
+def _embedding(field: Field) -> tuple[Array, Array, Array, Array]:
+    """Each network's expected logarithm but for the level, its features scaled by the prior, its place among
+    neighbours, and the variance that comes from having been filled in."""
+    import numpy as np
+
+    counts = np.log(field.counts)
+    counts = (counts - counts.mean(axis=0)) / np.maximum(counts.std(axis=0), 1e-9)
+    told: npt.NDArray[np.bool_] = np.any(~np.isnan(field.published), axis=1)
+    tables = _filled(np.log(field.published), counts)
+    base = tables.mean(axis=1)
+    centred = tables - tables.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = min(_COMPONENTS, len(singular))
+    scores = left[:, :kept] * np.sqrt(len(left))
+    spread = _SPREAD * singular[:kept] / np.sqrt(len(left) * len(singular))
+    features = np.hstack([np.full((len(base), 1), _LEVEL), scores * spread, counts * _TASTE])
+    near = np.hstack([scores[:, :_NEAR_COMPONENTS], counts]) / _NEAR
+    imputed = np.where(told, 0.0, _imputation_variance(base, counts, told))
+    return base, features, near, imputed
+
+
+def _filled(logs: Array, counts: Array) -> Array:
+    """`logs` with a low-rank guess for NaN; networks that no table has are placed by their counts."""
+    import numpy as np
+
+    absent = np.isnan(logs)
+    design = np.hstack([np.ones((len(counts), 1)), counts])
+    filled = logs.copy()
+    for table in range(logs.shape[1]):
+        told = ~absent[:, table]
+        weights, *_ = np.linalg.lstsq(design[told], logs[told, table], rcond=None)
+        filled[~told, table] = design[~told] @ weights
+    bare = absent.all(axis=1)
+    for _ in range(_ROUNDS if absent.any() else 0):
+        middle = filled[~bare].mean(axis=0)
+        left, singular, right = np.linalg.svd(filled[~bare] - middle, full_matrices=False)
+        low_rank = (left[:, :_RANK] * singular[:_RANK]) @ right[:_RANK] + middle
+        filled[~bare] = np.where(absent[~bare], low_rank, logs[~bare])
+    return filled
+
+
+def _imputation_variance(base: Array, counts: Array, told: npt.NDArray[np.bool_]) -> float:
+    """How far a network's level is from what its counts alone tell, over those that the tables have."""
+    import numpy as np
+
+    design = np.hstack([np.ones((len(counts), 1)), counts])
+    weights, *_ = np.linalg.lstsq(design[told], base[told], rcond=None)
+    return float(np.var(base[told] - design[told] @ weights))
+
+
+def _covariance(features: Array, near: Array, families: Sequence[str]) -> Array:
+    import numpy as np
+
+    squares = (near**2).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares[None] - 2 * near @ near.T, 0.0)
+    _, family = np.unique(np.array(families, dtype=object).astype(str), return_inverse=True)
+    covariance: Array = (
+        features @ features.T
+        + _LOCAL**2 * np.exp(-distances / 2)
+        + _FAMILY**2 * (family[:, None] == family[None])
+    )
+    return covariance

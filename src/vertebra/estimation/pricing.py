@@ -1,0 +1,146 @@
+"""From rows to rows: measured latencies and memory of some networks give estimated ones of all the others."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from vertebra import rows
+from vertebra.errors import InvalidInputError
+from vertebra.estimation.estimator import Estimator, Field
+from vertebra.estimation.memory import MemoryModel
+from vertebra.measurements import Measurement
+from vertebra.measurements.views import FORM
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: What can be priced.
+METRICS = ("latency", "memory_total")
+#: Two tables of what is the same card tell nothing that one doesn't, but both are of other software.
+_BENCHMARKS = "timm_benchmarks.csv.gz"
+
+
+def field() -> Field:
+    """Every network whose counts ship, at its native size, with the seconds per image of timm's tables."""
+    import numpy as np
+
+    told = list(rows.counts().values())
+    counts = [(one.macs, one.activations, one.params, one.input_size) for one in told]
+    tables, published = _published([(one.model, one.input_size) for one in told])
+    names = tuple(one.model for one in told)
+    families = tuple(family(name) for name in names)
+    return Field(names, np.maximum(np.array(counts, dtype=np.float64), 1.0), families, published, tables)
+
+
+def family(model: str) -> str:
+    """The relatives of a network by the letters that its name begins with, whoever's it is.
+
+    >>> family("timm:resnet50"), family("torchvision:resnet18"), family("vgg16")
+    ('resnet', 'resnet', 'vgg')
+    """
+    found = re.match(r"[a-z]+", model.partition(":")[2] or model)
+    return found.group() if found else model
+
+
+def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+    """The tables' names, and seconds per image (networks, tables); NaN where a table has no such network at
+    that size."""
+    import numpy as np
+
+    text = gzip.decompress(files("vertebra.rows").joinpath(_BENCHMARKS).read_bytes()).decode("utf-8")
+    head, *lines = (line.split(",") for line in text.splitlines())
+    index = {key: number for number, key in enumerate(wanted)}
+    seconds = np.full((len(wanted), len(head) - 3), np.nan)
+    for model, _, input_size, *cells in lines:
+        number = index.get((model, int(input_size)))
+        if number is not None:
+            seconds[number] = [1 / float(cell.partition(":")[2]) if cell else np.nan for cell in cells]
+    return tuple(head[3:]), seconds
+
+
+@cache
+def _estimator() -> Estimator:
+    return Estimator(field())
+
+
+def anchors(count: int, *, among: Sequence[str] | None = None, known: Sequence[str] = ()) -> list[str]:
+    """The networks to measure next, the most telling first; `known` ones are measured already."""
+    priceable = _estimator().known
+    kept = None if among is None else [name for name in among if name in priceable]
+    return _estimator().choose(count, among=kept, known=[name for name in known if name in priceable])
+
+
+def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Measurement]:
+    """Estimated rows of `metric` for every network that `measured` doesn't tell, under the same conditions.
+
+    `measured` are benched rows of `metric` at native size, of one form: machine, engine, precision, batch
+    size. The bounds are of a 90 % interval. Raises InvalidInputError where the forms differ or the rows are
+    too few.
+    """
+    known = _usable(measured, metric)
+    _refuse_mixed_forms(known)
+    values = {row.model: row.value for row in known}
+    made, note = (_latencies if metric == "latency" else _memories)(values)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return [
+        replace(
+            known[0], model=model, weights=None, value=value, low=low, high=high, origin="estimated",
+            metric=metric, input_size=rows.counts()[model].input_size, samples=len(known), grade=None,
+            grade_reasons=(note,), run=None, measured_at=now, source=None,
+        )
+        for model, (value, low, high) in made.items() if model not in values
+    ]  # fmt: skip
+
+
+def _usable(measured: Iterable[Measurement], metric: str) -> list[Measurement]:
+    if metric not in METRICS:
+        raise InvalidInputError(f"{metric} can't be estimated.", f"metrics that can: {', '.join(METRICS)}")
+    counts = rows.counts()
+    return [
+        row for row in measured
+        if row.metric == metric and row.origin == "benched" and row.model in counts
+        and row.input_size == counts[row.model].input_size
+    ]  # fmt: skip
+
+
+def _refuse_mixed_forms(known: Sequence[Measurement]) -> None:
+    for name in FORM:
+        found = {getattr(row, name) for row in known}
+        if name != "input_size" and len(found) > 1:
+            raise InvalidInputError(
+                f"Networks are priced from one form, but {name} is {', '.join(sorted(map(str, found)))}.",
+                f"choose one {name}",
+            )
+
+
+Prices = tuple[Mapping[str, tuple[float, float, float]], str]
+
+
+def _latencies(values: Mapping[str, float]) -> Prices:
+    found = _estimator().estimate(values)
+    note = (
+        f"estimated from {len(values)} measured networks, whose own errors when left out are "
+        f"{100 * found.median_error:.0f} % (median) and {100 * found.p90_error:.0f} % (90th percentile)"
+    )
+    told = zip(found.values, found.low, found.high, strict=True)
+    return {
+        name: (float(v), float(lo), float(hi)) for name, (v, lo, hi) in zip(found.names, told, strict=True)
+    }, note
+
+
+def _memories(values: Mapping[str, float]) -> Prices:
+    counts = {name: (float(one.weight_bytes), float(one.activations)) for name, one in rows.counts().items()}
+    model = MemoryModel.fit(counts, values)
+    note = (
+        f"estimated from {len(values)} measured networks, nine in ten of which are within "
+        f"{100 * model.spread:.0f} % when left out"
+    )
+    return {name: model.price(*told) for name, told in counts.items()}, note

@@ -1,0 +1,33 @@
+"""The AOTInductor converter: torch's graph capture, compiled to machine code for this processor."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import bundle
+from vertebra.exporting.conversion import Order, refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: The compiler wants a greatest batch size, which costs nothing here.
+_MOST_IMAGES = 4096
+
+
+def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
+    """`model.pt2` in `draft`."""
+    import torch
+    from torch import _inductor
+
+    batch = {0: torch.export.Dim("batch", min=1, max=_MOST_IMAGES)} if order.batch_size is None else None
+    made = draft / bundle.NETWORKS["aotinductor"]
+    try:
+        captured = torch.export.export(network, (images,), dynamic_shapes=None if batch is None else (batch,))
+        with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+            path = _inductor.aoti_compile_and_package(captured, package_path=f"{scratch}/{made.name}")
+            made.write_bytes(Path(path).read_bytes())
+    except (RuntimeError, TypeError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise refused("aotinductor", None, lines[0]) from error

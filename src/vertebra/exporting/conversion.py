@@ -1,0 +1,242 @@
+"""A network into a Bundle for an engine: converted, compared with eager float32, only then in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vertebra import bundle, engines, parity
+from vertebra.engines import Settings, Subject
+from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_REFERENCE_SEED = 0
+#: Graph capture takes a batch of 1 for a constant, so the reference batch has 2 images.
+_REFERENCE_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a Bundle of one format is made: `module` has the converter, which needs `packages`, and `extra`
+    installs them. A network that is not of `any_batch_size` is exported for one batch size."""
+
+    module: str
+    packages: tuple[str, ...]
+    extra: str
+    any_batch_size: bool
+
+
+_ONNX = ("torch", "onnx", "onnxscript")
+
+#: format -> how it is made
+FORMS: dict[str, Form] = {
+    "onnx": Form("vertebra.exporting.onnx", _ONNX, "torch", True),
+    "openvino": Form("vertebra.exporting.openvino", (*_ONNX, "openvino"), "torch,openvino", True),
+    "aotinductor": Form("vertebra.exporting.aotinductor", ("torch",), "torch", True),
+    "ncnn": Form("vertebra.exporting.ncnn", ("torch", "pnnx", "ncnn"), "ncnn-export", True),
+    "mnn": Form("vertebra.exporting.mnn", (*_ONNX, "MNN"), "torch,mnn", True),
+    "litert": Form("vertebra.exporting.litert", ("torch", "litert_torch"), "litert-export", False),
+    "executorch": Form("vertebra.exporting.executorch", ("torch", "executorch"), "executorch", False),
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a converter is to make: for which batch size (None: for any), in which precision."""
+
+    batch_size: int | None
+    precision: str
+
+
+class Converter(Protocol):
+    """What the module of a Form holds."""
+
+    def write(self, network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
+        """The network as files in the folder `draft`. `images` (N, C, H, W) are an example: of the order's
+        batch size, or of 2. Raises MeasurementError, naming what can't be converted."""
+        ...
+
+
+def export(
+    subject: Subject,
+    folder: Path | str,
+    *,
+    input_size: int,
+    in_channels: int = 3,
+    card: bundle.Card | None = None,
+    engine: str = "onnxruntime",
+    precision: str = "float32",
+    batch_size: int | None = None,
+) -> bundle.Bundle:
+    """Build the subject's network, record what eager float32 answers, and write both as an engine's Bundle.
+
+    The network takes batches of any size; with `batch_size`, and where the engine can't do otherwise, of that
+    one alone (1, where none is given). `card` tells the Bundle of weights, preprocessing and labels.
+    Raises MissingRuntimeError without what the conversion or the engine needs, InvalidInputError where the
+    network can't take this input or the engine has no Bundles or not this precision, BundleError where the
+    folder can't be written, MeasurementError where the network can't be converted or answers otherwise, and
+    UnsuitableNetworkError where untrained parameters make its activations no ordinary numbers.
+    """
+    name = subject.arguments.get("name")
+    form, order = _plan(engine, precision, batch_size)
+    if isinstance(name, str) and name.startswith("onnx:"):
+        return _adopt(name, folder, engine, input_size, card)
+    converter: Converter = _require(form, engine)
+    import torch
+
+    from vertebra.engines.eager import build
+    from vertebra.exporting.folding import fold_batch_norms
+    from vertebra.profiler import activations
+
+    if subject.builder is None:
+        raise InvalidInputError(f'"{subject.model}" came as a bundle; only a builder can be exported.')
+    with _talk_on_stderr():
+        network = build(subject)
+        images = torch.from_numpy(_images(max(_REFERENCE_BATCH, batch_size or 0), in_channels, input_size))
+        logits, ranges = activations.run(network, images)
+        if card is None or card.weights is None:
+            activations.check(ranges)
+        fold_batch_norms(network)  # after the logits: the Bundle is compared with the network as it was
+        example = images[: order.batch_size or _REFERENCE_BATCH].clone()
+        return bundle.write(
+            folder,
+            lambda draft: converter.write(network, example, draft, order),
+            model=subject.model,
+            logits=logits.numpy(),
+            reference_seed=_REFERENCE_SEED,
+            input_size=input_size,
+            in_channels=in_channels,
+            seed=subject.arguments.get("seed"),
+            versions=_versions(form, engine),
+            card=card,
+            format=_format(engine),
+            precision=precision,
+            batch_size=order.batch_size,
+            engines=[info.name for info in engines.known() if _format(engine) in info.formats],
+            check=lambda draft: _compare(draft, engine),
+        )
+
+
+def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
+    """Run the subject's untrained network once. Raises UnsuitableNetworkError where its activations are no
+    ordinary numbers, and what building it raises."""
+    import torch
+
+    from vertebra.engines.eager import build
+    from vertebra.profiler import activations
+
+    with _talk_on_stderr():
+        images = torch.from_numpy(_images(_REFERENCE_BATCH, in_channels, input_size))
+        activations.check(activations.run(build(subject), images)[1])
+
+
+def _plan(engine: str, precision: str, batch_size: int | None) -> tuple[Form, Order]:
+    """The form that the engine's Bundles have, and the order for its converter."""
+    info = engines.find(engine)
+    if info.reads != "bundle":
+        held = [known.name for known in engines.known() if known.reads == "bundle"]
+        raise InvalidInputError(
+            f'The engine "{info.name}" runs a network as it is: there is nothing to export.',
+            f"engines that read a Bundle: {', '.join(held)}",
+        )
+    if precision not in info.precisions:
+        raise InvalidInputError(
+            f'The engine "{info.name}" has no precision "{precision}".',
+            f"what it offers: {', '.join(info.precisions)}",
+        )
+    if batch_size is not None and batch_size < 1:
+        raise InvalidInputError(f"The batch size is {batch_size}, but must be at least 1.")
+    form = FORMS[_format(engine)]
+    return form, Order(batch_size if form.any_batch_size else batch_size or 1, precision)
+
+
+def _format(engine: str) -> str:
+    """The format that the engine's own Bundles have."""
+    return engines.find(engine).formats[0]
+
+
+def _require(form: Form, engine: str) -> Any:
+    """The form's converter, once all that it and the comparison need is known to be there."""
+    for package in form.packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingRuntimeError.of("Exporting", package, form.extra)
+    engines.require(engine)
+    return importlib.import_module(form.module)
+
+
+def _adopt(
+    name: str, folder: Path | str, engine: str, input_size: int, card: bundle.Card | None
+) -> bundle.Bundle:
+    from vertebra.exporting.adoption import adopt
+
+    if _format(engine) != "onnx":
+        raise InvalidInputError(
+            f'{name} is an ONNX file, and "{engine}" opens {", ".join(engines.find(engine).formats)}.',
+            "leave the engine out: the Bundle keeps the file as it is",
+        )
+    return adopt(name, folder, input_size=input_size, card=card)
+
+
+def _images(batch_size: int, in_channels: int, input_size: int) -> Any:
+    return bundle.reference_images(
+        batch_size=batch_size, in_channels=in_channels, input_size=input_size, seed=_REFERENCE_SEED
+    )
+
+
+def _versions(form: Form, engine: str) -> dict[str, str]:
+    """Of what the Bundle's files were made with and compared by."""
+    from vertebra.system import library_versions
+
+    modules = importlib.metadata.packages_distributions()
+    made = dict.fromkeys(modules.get(package, [package])[0] for package in form.packages)
+    return dict(library_versions([*made, *engines.find(engine).distributions]))
+
+
+def _compare(draft: Path, engine: str) -> dict[str, Any]:
+    """How far the engine's answers to the reference images are from eager's. Raises MeasurementError where
+    they are further than the precision allows."""
+    kept = bundle.read(draft, verify=False)
+    batch_size = kept.batch_size or _REFERENCE_BATCH
+    images, logits = kept.reference_pair(batch_size)
+    settings = Settings(
+        batch_size=batch_size,
+        input_size=kept.input_size,
+        in_channels=kept.in_channels,
+        num_classes=kept.num_classes,
+        precision=kept.precision,
+    )
+    session = engines.load(engine, Subject(kept.model, bundle=str(draft)), settings)
+    try:
+        error = parity.check_outputs(logits, session.run(images), kept.precision)
+    finally:
+        session.close()
+    told = {"engine": engine, "precision": kept.precision, "output_error": float(f"{error:.2g}")}
+    return {**told, "limit": parity.LIMITS[kept.precision], "images": batch_size}
+
+
+@contextlib.contextmanager
+def _talk_on_stderr() -> Iterator[Any]:
+    """What torch prints goes to stderr; its notices of its own deprecations concern nobody here."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def refused(engine: str, operator: str | None, told: str, layer: str | None = None) -> MeasurementError:
+    """The error of a converter that can't take an operator: its name, its layer if known, and a way out."""
+    where = f" of the layer {layer}" if layer else ""
+    what = f"the operator {operator}{where}" if operator else "this network"
+    return MeasurementError(
+        f"The converter for {engine} can't take {what}: {told}",
+        "eager and compile run any network; onnxruntime and openvino have the most operators",
+    )

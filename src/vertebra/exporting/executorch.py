@@ -1,0 +1,35 @@
+"""The ExecuTorch converter: torch's graph capture, lowered to XNNPACK, for one batch size.
+
+What XNNPACK has no kernel for stays with ExecuTorch's portable ones, so that hardly anything is refused. A
+dynamic batch would plan memory for the largest one, whatever the batch.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import bundle
+from vertebra.exporting.conversion import Order, refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
+    """`model.pte` in `draft`."""
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    try:
+        captured = torch.export.export(network, (images,))
+        lowered = to_edge_transform_and_lower(captured, partitioner=[XnnpackPartitioner()])
+        made = lowered.to_executorch()
+    except Exception as error:  # The converter raises what its many parts raise.
+        text = str(error)
+        operator = re.search(r"aten\.([\w.]+)", text)
+        lines = text.strip().splitlines() or [type(error).__name__]
+        raise refused("executorch", operator.group(0) if operator else None, lines[0]) from error
+    (draft / bundle.NETWORKS["executorch"]).write_bytes(made.buffer)

@@ -1,0 +1,27 @@
+"""The LiteRT converter: torch's graph capture, for one batch size. The parameters stay float32."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import bundle
+from vertebra.exporting.conversion import Order, refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
+    """`model.tflite` in `draft`."""
+    import litert_torch
+
+    try:
+        made = litert_torch.convert(network, (images,))
+    except Exception as error:  # The converter raises what its many parts raise.
+        text = str(error)
+        operator = re.search(r"aten\.([\w.]+)", text)
+        lines = text.strip().splitlines() or [type(error).__name__]
+        raise refused("litert", operator.group(0) if operator else None, lines[0]) from error
+    made.export(str(draft / bundle.NETWORKS["litert"]))

@@ -1,0 +1,57 @@
+"""The MNN converter, by way of ONNX. The parameters stay float32.
+
+The converter runs in a process of its own, without MNN's Python wrapper around it: that one installs a
+package for telemetry when it is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import bundle
+from vertebra.exporting import onnx
+from vertebra.exporting.conversion import Order, refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_IDENTIFIER = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONVERT = "import json, sys, _tools; _tools.mnnconvert(json.loads(sys.argv[1]))"
+
+
+def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
+    """`model.mnn` in `draft`."""
+    made = draft / bundle.NETWORKS["mnn"]
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        path = Path(scratch) / bundle.NETWORK
+        onnx.write_file(network, images, path, order, external_data=False)
+        words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(made)]
+        done = subprocess.run(
+            [sys.executable, "-c", _CONVERT, json.dumps([*words, "--bizCode", "vertebra"])],
+            cwd=scratch, capture_output=True, text=True, errors="replace", check=False,
+        )  # fmt: skip
+    said = done.stdout + done.stderr
+    if done.returncode != 0 or not made.is_file() or "Converted Success" not in said:
+        unknown = re.search(r"Not Support:\s*(?:ONNX::)?([\w:]+)", said)
+        lines = said.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise refused("mnn", unknown.group(1) if unknown else None, lines[-1])
+    made.write_bytes(_named_by_content(made.read_bytes()))
+
+
+def _named_by_content(network: bytes) -> bytes:
+    """The same network with an identifier made of what it holds, in place of the random one that MNN gives
+    each file: the same network is then the same file."""
+    start = _IDENTIFIER.search(network)
+    if start is None:
+        return network
+    rest = network[: start.start()] + network[start.end() :]
+    name = str(uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(rest).hexdigest()))
+    return network[: start.start()] + name.encode() + network[start.end() :]

@@ -1,0 +1,56 @@
+"""The ncnn converter: pnnx, by way of torch's tracer. The parameters stay float32."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import bundle
+from vertebra.exporting.conversion import Order, refused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: How names of layers begin that pnnx found no counterpart of in ncnn.
+_FOREIGN = ("aten::", "prim::", "torch.", "Tensor.", "F.", "nn.", "pnnx.", "torchvision.")
+
+
+def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
+    """`model.ncnn.param` and `model.ncnn.bin` in `draft`."""
+    import pnnx
+    import torch
+
+    target = draft / bundle.NETWORKS["ncnn"]
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's notice that pnnx should read something newer
+        path = Path(scratch) / "model.pt"
+        try:
+            traced: Any = torch.jit.trace(network, images[:1], check_trace=False)  # type: ignore[no-untyped-call]
+            traced.save(str(path))
+        except RuntimeError as error:
+            raise refused("ncnn", None, str(error).strip().splitlines()[-1]) from error
+        shape = ",".join(map(str, images[:1].shape))
+        done = subprocess.run(
+            [pnnx.EXEC_PATH, path.name, f"inputshape=[{shape}]", "fp16=0"],
+            cwd=scratch, capture_output=True, text=True, errors="replace", check=False,
+        )  # fmt: skip
+        made = path.with_name(target.name)
+        if done.returncode != 0 or not made.is_file():
+            lines = done.stderr.strip().splitlines() or [f"pnnx ended with status {done.returncode}"]
+            raise refused("ncnn", None, lines[-1])
+        _check_layers(made)
+        for suffix in (".param", ".bin"):
+            shutil.copyfile(made.with_suffix(suffix), target.with_suffix(suffix))
+
+
+def _check_layers(param: Path) -> None:
+    """Raise MeasurementError for a layer that pnnx passed on because ncnn has none like it."""
+    layers = [line.split()[:2] for line in param.read_text(encoding="utf-8").splitlines()[2:]]
+    foreign = [(kind, name) for kind, name in layers if kind.startswith(_FOREIGN)]
+    # What pnnx made of several operators has a name of its own, which tells nobody anything.
+    for kind, name in sorted(foreign, key=lambda layer: layer[0].startswith("pnnx.")):
+        raise refused("ncnn", kind, "ncnn has no such layer", layer=name)

@@ -1,0 +1,93 @@
+// An encoded picture to pixels, by the browser's decoder, under the record's rules: colour profiles are ignored,
+// and EXIF's orientation unless the record asks for it. Not every browser lets itself be told so, therefore
+// the blocks that hold them are left out of the file that it gets.
+
+const MAX_PIXELS = 2 ** 27;
+
+// {height, width, data: Uint8ClampedArray of RGBA}. Raises Error where it can't be decoded.
+export async function decode(file, record) {
+  const bytes = stripped(new Uint8Array(await file.arrayBuffer()), record.apply_orientation);
+  const bitmap = await createImageBitmap(new Blob([bytes]), {
+    colorSpaceConversion: "none",
+    premultiplyAlpha: "none",
+  }).catch(() => {
+    throw new Error("this browser can't decode the file as a picture");
+  });
+  const { height, width } = bitmap;
+  try {
+    if (height * width > MAX_PIXELS) throw new Error(`the picture has ${width} × ${height} pixels, which is too many`);
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    if (context === null) throw new Error(`${width} × ${height} pixels are more than this browser takes`);
+    context.drawImage(bitmap, 0, 0);
+    return { height, width, data: context.getImageData(0, 0, width, height).data };
+  } finally {
+    bitmap.close();
+  }
+}
+
+export function stripped(bytes, keepOrientation) {
+  const starts = (text, at = 0) => [...text].every((sign, place) => bytes[at + place] === sign.charCodeAt(0));
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return joined(bytes, jpegParts(bytes, starts, keepOrientation));
+  if (starts("\x89PNG\r\n")) return joined(bytes, pngParts(bytes, starts, keepOrientation));
+  if (starts("RIFF") && starts("WEBP", 8)) return renamed(bytes, starts, keepOrientation);
+  return bytes;
+}
+
+function joined(bytes, parts) {
+  const result = new Uint8Array(parts.reduce((sum, [from, to]) => sum + to - from, 0));
+  let place = 0;
+  for (const [from, to] of parts) {
+    result.set(bytes.subarray(from, to), place);
+    place += to - from;
+  }
+  return result;
+}
+
+// The [from, to] of a JPEG that stay.
+function jpegParts(bytes, starts, keepOrientation) {
+  const parts = [[0, 2]];
+  let place = 2;
+  while (place + 4 <= bytes.length && bytes[place] === 0xff) {
+    const marker = bytes[place + 1];
+    if (marker === 0xff) {
+      place += 1;
+      continue;
+    }
+    const next = place + 2 + bytes[place + 2] * 256 + bytes[place + 3];
+    if (marker === 0xda || next < place + 4) break;
+    const exif = marker === 0xe1 && starts("Exif\0\0", place + 4) && !keepOrientation;
+    const profile = marker === 0xe2 && starts("ICC_PROFILE\0", place + 4);
+    if (!exif && !profile) parts.push([place, next]);
+    place = next;
+  }
+  parts.push([place, bytes.length]);
+  return parts;
+}
+
+const PNG_COLOURS = ["iCCP", "gAMA", "cHRM", "sRGB", "cICP"];
+
+function pngParts(bytes, starts, keepOrientation) {
+  const parts = [[0, 8]];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let place = 8;
+  while (place + 12 <= bytes.length) {
+    const next = Math.min(place + 12 + view.getUint32(place), bytes.length);
+    const dropped = keepOrientation ? PNG_COLOURS : [...PNG_COLOURS, "eXIf"];
+    if (!dropped.some((name) => starts(name, place + 4))) parts.push([place, next]);
+    place = next;
+  }
+  return parts;
+}
+
+// WebP's chunks keep their place and lose their names: readers pass over unknown ones.
+function renamed(bytes, starts, keepOrientation) {
+  const result = bytes.slice();
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let place = 12; place + 8 <= bytes.length; ) {
+    const hidden = starts("ICCP", place) || (starts("EXIF", place) && !keepOrientation);
+    if (hidden) result.set([0x78, 0x78, 0x78, 0x78], place);
+    const size = view.getUint32(place + 4, true);
+    place += 8 + size + (size % 2);
+  }
+  return result;
+}

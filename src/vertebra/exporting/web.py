@@ -1,0 +1,206 @@
+"""A Bundle as a web page: one folder for any static host, where the visitor's own browser runs the network.
+
+index.html, *.mjs, page.css    the page
+runtime/                       ONNX Runtime Web, taken from its npm package
+bundle/                        the Bundle itself
+page.json                      what the page must know beside the Bundle
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from vertebra import bundle, downloads
+from vertebra.bundle import Bundle
+from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
+from vertebra.files import whole_folder
+
+PACKAGE = "onnxruntime-web"
+VERSION = "1.30.0"
+#: of the npm package's archive of that version
+SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
+
+#: of the package, what the page needs: the library, the compiled runtime, and what it is
+RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json")
+
+_NPM_TIMEOUT_S = 600.0
+_MANIFEST = "page.json"
+_INNER = "bundle"
+
+Tell = Callable[[str], None]
+
+
+def check(kept: Bundle) -> None:
+    """Raise InvalidInputError where a page couldn't ask the Bundle's network about a photograph."""
+    if kept.format != "onnx":
+        raise InvalidInputError(
+            f'A browser runs ONNX, and this Bundle is of the format "{kept.format}".',
+            "export the network for the engine onnxruntime",
+        )
+    if kept.batch_size not in (None, 1):
+        raise InvalidInputError(
+            f"The Bundle takes batches of {kept.batch_size} only, and a page has one picture.",
+            "export the network without --batch-size",
+        )
+    if kept.preprocess is None:
+        raise InvalidInputError(
+            f"The Bundle {kept.folder} doesn't tell how a picture becomes the network's input.",
+            "export the network with --preprocess",
+        )
+
+
+def publish(
+    folder: Path | str, kept: Bundle, *, runtime: Path | str | None = None, tell: Tell | None = None
+) -> Bundle:
+    """Write a page that runs the network of `kept` into `folder`; the Bundle inside it.
+
+    `runtime` is the npm package onnxruntime-web, as npm's archive or unpacked; without it, npm fetches the
+    version that the page was tested with, once. The folder appears complete or not at all.
+    Raises what `check` raises, BundleError where the folder can't be written, MissingRuntimeError without npm
+    and DownloadError where npm fails.
+    """
+    folder = Path(folder)
+    check(kept)
+    archive = _fetched(tell) if runtime is None else Path(runtime)
+    with _draft(folder) as draft, _unpacked(archive) as package:
+        version = _copy_runtime(package, draft / "runtime")
+        _copy_page(draft)
+        shutil.copytree(kept.folder, draft / _INNER)
+        told = {"gives_probabilities": kept.gives_probabilities(), "runtime": f"{PACKAGE} {version}"}
+        (draft / _MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return bundle.read(folder / _INNER, verify=False)
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    try:
+        with whole_folder(folder, lambda there: (there / _MANIFEST).is_file()) as draft:
+            yield draft
+    except FileExistsError as error:
+        raise BundleError(
+            f"{folder} exists and is no page of a Bundle.", "choose another folder; this one is untouched"
+        ) from error
+    except OSError as error:
+        raise BundleError(
+            f"The page {folder} can't be written: {error}.",
+            "check the free space and the permissions; nothing was left behind",
+        ) from error
+
+
+def _copy_page(draft: Path) -> None:
+    for source in resources.files("vertebra.exporting").joinpath("page").iterdir():
+        (draft / source.name).write_bytes(source.read_bytes())
+
+
+# ------------------------------------------------------------------ the runtime
+
+
+def _copy_runtime(package: Path, to: Path) -> str:
+    """Copy what the page needs of the npm package; its version."""
+    missing = [name for name in RUNTIME_FILES if not (package / name).is_file()]
+    if missing:
+        raise InvalidInputError(
+            f"{package} is no {PACKAGE}: it has no {', '.join(missing)}.", f"give what {_command()} fetches"
+        )
+    to.mkdir()
+    for name in RUNTIME_FILES:
+        shutil.copyfile(package / name, to / Path(name).name)
+    return _version(package / "package.json")
+
+
+def _version(path: Path) -> str:
+    try:
+        told: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{path} can't be read: {error}.", f"give what {_command()} fetches"
+        ) from error
+    if not isinstance(told, dict) or told.get("name") != PACKAGE:
+        raise InvalidInputError(f"{path} is not of {PACKAGE}.", f"give what {_command()} fetches")
+    return str(told.get("version"))
+
+
+@contextmanager
+def _unpacked(package: Path) -> Iterator[Path]:
+    """The folder of a package that is one, or npm's archive of it; of this only the files needed."""
+    if package.is_dir():
+        yield package
+        return
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        try:
+            with tarfile.open(package, "r:gz") as archive:
+                wanted = [archive.getmember(f"package/{name}") for name in RUNTIME_FILES]
+                archive.extractall(scratch, wanted, filter="data")
+        except (OSError, EOFError, tarfile.TarError, KeyError) as error:
+            raise InvalidInputError(
+                f"{package} is no archive of {PACKAGE}: {error}.", f"give what {_command()} fetches"
+            ) from error
+        yield Path(scratch) / "package"
+
+
+def _command() -> str:
+    return f'"npm pack {PACKAGE}@{VERSION}"'
+
+
+def _fetched(tell: Tell | None) -> Path:
+    """The archive in the user's cache, fetched by npm, which knows registry, proxy and login."""
+    kept = downloads.cache_folder() / "runtimes" / f"{PACKAGE}-{VERSION}.tgz"
+    if kept.is_file() and downloads.digest(kept) == SHA256:
+        return kept
+    by_hand = f"or run {_command()} elsewhere and give its file: --runtime FILE"
+    if downloads.offline():
+        raise DownloadError(
+            f"{PACKAGE} is not in the cache, and VERTEBRA_OFFLINE forbids fetching it.",
+            f"unset VERTEBRA_OFFLINE, {by_hand}",
+        )
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingRuntimeError(
+            f"The page needs {PACKAGE}, which npm fetches, and npm is not installed.",
+            f"install Node.js with npm, {by_hand}",
+        )
+    if tell is not None:
+        tell(f"fetching {PACKAGE} {VERSION} with npm")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+            _packed(npm, Path(scratch), by_hand).replace(kept)
+    except OSError as error:
+        raise DownloadError(
+            f"The cache {kept.parent} can't be written: {error.strerror or error}.",
+            "name another folder with VERTEBRA_CACHE",
+        ) from error
+    return kept
+
+
+def _packed(npm: str, folder: Path, by_hand: str) -> Path:
+    """The archive that `npm pack` puts into `folder`, if it is the one expected."""
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination", str(folder)]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_NPM_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DownloadError(f"npm did not fetch {PACKAGE} in {_NPM_TIMEOUT_S:g} s.", by_hand) from error
+    found = list(folder.glob("*.tgz"))
+    if done.returncode != 0 or not found:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise DownloadError(f"npm could not fetch {PACKAGE} {VERSION}: {said[0][:200]}", by_hand)
+    digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise DownloadError(
+            f"What npm gave for {PACKAGE} {VERSION} is not the file expected: its sha256 is {digest}, "
+            f"{SHA256} was expected.",
+            "check which registry npm uses: npm config get registry",
+        )
+    return found[0]

@@ -1,0 +1,108 @@
+"""The page that a Bundle carries for people: what its network is, was made of, and may be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def text(manifest: Mapping[str, Any]) -> str:
+    """README.md of the Bundle with this manifest: the same text for the same manifest."""
+    parts = [
+        f"# {_plain(manifest['model'])}",
+        _table(_facts(manifest)),
+        "## Preprocessing",
+        _preprocessing(manifest["preprocess"]),
+        *_picture(manifest.get("picture")),
+        "## Proof",
+        _proof(manifest),
+        "## Use",
+        "    vertebra show .\n    vertebra predict photo.jpg -m .",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    weights = manifest["weights"]
+    trained = (
+        f"`{_plain(weights)}`" if weights else f"none: untrained, seed {manifest['seed']}; it only guesses"
+    )
+    size = manifest["input_size"]
+    made = ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))
+    return [
+        ("weights", trained),
+        ("sha256 of their file", manifest["weights_sha256"] or "-"),
+        ("licence of the weights", _plain(manifest["licence"] or "not stated by their source")),
+        ("input", f"(N, {manifest['in_channels']}, {size}, {size})"),
+        ("classes", f"{manifest['num_classes']}, named in labels.json ({_plain(manifest['labels'])})"
+         if manifest["labels"] else f"{manifest['num_classes']}, without names"),
+        ("format, precision", f"{manifest['format']}, {manifest['precision']}"),
+        ("made with", _plain(made) or "-"),
+    ]  # fmt: skip
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _preprocessing(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return "Nobody told how a picture becomes the network's input."
+    resize, (height, width) = record["resize"], record["input_size"]
+    target = (
+        f"{resize[0]}x{resize[1]}" if isinstance(resize, list | tuple) else f"{resize} on the shorter side"
+    )
+    turned = (
+        "turned upright as EXIF says" if record["apply_orientation"] else "not turned, whatever EXIF says"
+    )
+    return (
+        f"Decode to RGB, {turned}; resize to {target} ({record['interpolation']}); crop {height}x{width} "
+        f"from the middle; (pixel / 255 - {_numbers(record['mean'])}) / {_numbers(record['std'])}. "
+        "The whole record stands in vertebra.json."
+    )
+
+
+def _picture(told: Mapping[str, Any] | None) -> list[str]:
+    if told is None:
+        return []
+    proof = told["proof"]
+    return [
+        f"`{told['file']}` does all this by itself, from the resize on: `image` (height, width, 3), uint8, "
+        f"RGB, in; `probabilities` (1, classes) out. Compared with Python over {len(proof['pictures'])} "
+        f"pictures: grey levels {proof['grey_levels_mean']:g} off in the mean and "
+        f"{proof['grey_levels_most']} at most, "
+        f"probabilities {proof['probability_most']:g} at most."
+    ]
+
+
+def _proof(manifest: Mapping[str, Any]) -> str:
+    reference = manifest["reference"]
+    return (
+        f"reference.npz holds the logits of the network as it was before the export, for "
+        f"{reference['batch_size']} images drawn from seed {reference['seed']}. An engine is held against "
+        "them before it is timed." + _parity(manifest.get("parity"))
+    )
+
+
+def _parity(told: Mapping[str, Any] | None) -> str:
+    """What the export itself compared, as far as it is told in plain values."""
+    plain = {name: value for name, value in (told or {}).items() if isinstance(value, int | float | str)}
+    if not plain:
+        return ""
+    listed = ", ".join(
+        f"{_plain(name.replace('_', ' '))} {_plain(_shown(value))}" for name, value in plain.items()
+    )
+    return f" The export was compared with them: {listed}."
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def _numbers(values: Any) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]"
+
+
+def _plain(value: str) -> str:
+    """Text that can't break out of its place in the page."""
+    return "".join(sign if sign.isprintable() and sign not in "|`<>[]" else " " for sign in value)

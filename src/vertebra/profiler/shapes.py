@@ -1,0 +1,144 @@
+"""What common operations give on the meta device, told at once instead of worked out by torch.
+
+On that device torch finds the shape of many an output by a decomposition in Python, which takes milliseconds
+a call. Where the output has the shape and the type of an input, or where a product's shape is plain, there is
+nothing to work out. Each entry of `KNOWN` gives what torch would give, or None where it is for torch to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
+
+_aten = torch.ops.aten
+Known = Callable[..., Any]
+
+
+def _alike(first: object, *_: object, **__: object) -> Tensor | None:
+    """One value for one, of one floating-point type."""
+    if isinstance(first, Tensor) and first.is_floating_point():
+        return torch.empty_like(first)
+    return None
+
+
+def _itself(first: Tensor, *_: object, **__: object) -> Tensor:
+    """Changed in place."""
+    return first
+
+
+def _pairwise(first: object, second: object, *_: object, **__: object) -> Tensor | None:
+    """Of two inputs, where one is already of the output's shape."""
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        return None
+    if not isinstance(second, Tensor):
+        return torch.empty_like(first)
+    if first.dtype != second.dtype:
+        return None
+    if _covers(first.shape, second.shape):
+        return torch.empty_like(first)
+    return torch.empty_like(second) if _covers(second.shape, first.shape) else None
+
+
+def _covers(shape: torch.Size, other: torch.Size) -> bool:
+    """Whether a tensor of the shape `other` is broadcast to `shape`."""
+    missing = len(shape) - len(other)
+    return missing >= 0 and all(
+        size in (1, whole) for size, whole in zip(other, shape[missing:], strict=True)
+    )
+
+
+def _normalised(images: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor, Tensor]:
+    """The output; then two statistics that evaluation doesn't use."""
+    return torch.empty_like(images), images.new_empty(0), images.new_empty(0)
+
+
+def _layer_normalised(tokens: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor, Tensor]:
+    output = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+    return output, tokens.new_empty(0), tokens.new_empty(0)
+
+
+def _added_product(_: Tensor, left: Tensor, right: Tensor, **__: object) -> Tensor | None:
+    return _product(left, right)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor | None:
+    if left.shape[1] != right.shape[0]:
+        return None
+    return left.new_empty((left.shape[0], right.shape[1]))
+
+
+def _batched_product(left: Tensor, right: Tensor) -> Tensor | None:
+    if left.shape[0] != right.shape[0] or left.shape[2] != right.shape[1]:
+        return None
+    return left.new_empty((left.shape[0], left.shape[1], right.shape[2]))
+
+
+def _convolved(
+    images: Tensor, filters: Tensor, _: object, stride: list[int], padding: list[int], dilation: list[int],
+    transposed: bool, __: object, groups: int,
+) -> Tensor | None:  # fmt: skip
+    if transposed or images.dim() != filters.dim() or images.shape[1] != groups * filters.shape[1]:
+        return None
+    geometry = zip(images.shape[2:], filters.shape[2:], stride, padding, dilation, strict=True)
+    sides = [
+        (size + 2 * pad - spread * (taps - 1) - 1) // step + 1 for size, taps, step, pad, spread in geometry
+    ]
+    return images.new_empty((images.shape[0], filters.shape[0], *sides)) if min(sides) > 0 else None
+
+
+def _resized(images: Tensor, output_size: object, *_: object) -> Tensor | None:
+    if not isinstance(output_size, list | tuple) or images.dim() != 4:
+        return None
+    return images.new_empty((*images.shape[:2], *output_size))
+
+
+_ALIKE = (
+    _aten.gelu, _aten.relu, _aten.silu, _aten.sigmoid, _aten.tanh, _aten.hardswish, _aten.hardsigmoid,
+    _aten.hardtanh, _aten.mish, _aten.leaky_relu, _aten.elu, _aten.softplus, _aten.exp, _aten.sqrt,
+    _aten.rsqrt, _aten.neg, _aten.abs, _aten._softmax, _aten._safe_softmax,
+)  # fmt: skip
+_IN_PLACE = (
+    _aten.relu_, _aten.silu_, _aten.sigmoid_, _aten.hardswish_, _aten.hardsigmoid_, _aten.hardtanh_,
+    _aten.leaky_relu_, _aten.elu_, _aten.mish_,
+)  # fmt: skip
+_RESIZED = (_aten.upsample_bilinear2d, _aten.upsample_bicubic2d, _aten.upsample_nearest2d)
+
+KNOWN: dict[Any, Known] = {
+    **dict.fromkeys(_ALIKE, _alike),
+    **dict.fromkeys(_IN_PLACE, _itself),
+    **dict.fromkeys((_aten.add, _aten.sub, _aten.mul, _aten.div), _pairwise),
+    **dict.fromkeys((_aten.native_batch_norm, _aten.native_group_norm), _normalised),
+    **dict.fromkeys(_RESIZED, _resized),
+    _aten.native_layer_norm: _layer_normalised,
+    _aten.convolution: _convolved,
+    _aten.addmm: _added_product,
+    _aten.mm: _product,
+    _aten.bmm: _batched_product,
+}
+
+_FILLS = frozenset(
+    (
+        Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_, Tensor.erfinv_, Tensor.clamp_,
+        Tensor.mul_, Tensor.add_, Tensor.sub_, Tensor.div_, Tensor.bernoulli_, Tensor.random_,
+        init.normal_, init.uniform_, init.constant_, init.kaiming_uniform_, init.kaiming_normal_,
+    )
+)  # fmt: skip
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves tensors of the meta device without initial values, which they can't hold anyway."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FILLS:
+            filled = args[0] if args else kwargs["tensor"]
+            if filled.is_meta:
+                return filled
+        return func(*args, **kwargs)

@@ -1,0 +1,359 @@
+"""Two sides of a table: what is compared with what, when a difference is told, how the command ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import vertebra
+from vertebra.benchmarking.blocks import Block, pack
+from vertebra.cli import cli
+from vertebra.comparison import Comparison
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements import Measurement, Table
+
+HERE: dict[str, Any] = {
+    "system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224,
+    "threads": 2, "scenario": "single-stream", "measured_at": "2026-11-01T10:00:00+00:00",
+}  # fmt: skip
+
+
+def row(value: float, metric: str = "latency", model: str = "alexnet", engine: str = "onnxruntime",
+        **more: Any) -> Measurement:  # fmt: skip
+    return Measurement(model=model, metric=metric, value=value, origin="benched", engine=engine,
+                       **{**HERE, **more})  # fmt: skip
+
+
+def sure(value: float, within: float = 0.005, **more: Any) -> Measurement:
+    return row(value, low=value * (1 - within), high=value * (1 + within), grade="A", **more)
+
+
+def blocks(latency_s: float, *, second: bool = False, day: int = 0) -> list[Block]:
+    """Three processes with six blocks each, between which another case's fit."""
+    return [
+        Block(
+            process=process, order=12 * process + 2 * place + second,
+            started_s=86_400.0 * day + 12 * process + 2 * place + second,
+            latencies=tuple(latency_s * (1 + 0.001 * sample) for sample in range(5)),
+        )
+        for process in range(3) for place in range(6)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "table.sqlite")
+
+
+def verdicts(told: list[Comparison]) -> dict[str, str]:
+    return {one.metric: one.verdict for one in told}
+
+
+def only(told: list[Comparison]) -> Comparison:
+    (one,) = told
+    return one
+
+
+def both(table: Table, first: Measurement, second: Measurement) -> Comparison:
+    """Two engines' rows, compared."""
+    table.append([first])
+    table.append([replace(second, engine="openvino")])
+    return only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+
+
+# What a difference is.
+
+
+def test_interleaved_blocks_are_compared_in_pairs(table: Table) -> None:
+    table.append([sure(0.010)], samples=pack(blocks(0.010)))
+    table.append([sure(0.0104, engine="openvino")], samples=pack(blocks(0.0104, second=True)))
+    found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+    assert found.paired
+    assert found.verdict == "worse"
+    assert found.ratio == pytest.approx(1.04)
+    assert found.low is not None
+    assert 1.01 < found.low < 1.04
+
+
+def test_throughput_is_the_other_way_round_than_its_latencies(table: Table) -> None:
+    table.append([sure(100, metric="throughput")], samples=pack(blocks(0.010)))
+    table.append(
+        [sure(80, metric="throughput", engine="openvino")], samples=pack(blocks(0.0125, second=True))
+    )
+    found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+    assert found.verdict == "worse"
+    assert found.ratio == pytest.approx(0.8)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.8 < found.high < 1
+
+
+def test_blocks_of_two_days_say_that_they_are_not_paired(table: Table) -> None:
+    table.append([sure(0.010)], samples=pack(blocks(0.010)))
+    table.append([sure(0.01035, engine="openvino")], samples=pack(blocks(0.01035, day=3)))
+    found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+    assert (found.paired, found.verdict) == (False, "same")
+    assert "measured at separate times" in found.notes
+
+
+def test_the_machines_own_floor_is_minded(table: Table) -> None:
+    table.append([Measurement(model="machine", metric="aa_floor", value=0.08, origin="benched", **{
+        **HERE, "engine": "eager"})])  # fmt: skip
+    table.append([sure(0.010)], samples=pack(blocks(0.010)))
+    table.append([sure(0.0104, engine="openvino")], samples=pack(blocks(0.0104, second=True)))
+    assert only(vertebra.compare("@onnxruntime", "@openvino", table=table)).verdict == "same"
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.0102, "same"), (0.0125, "worse"), (0.0080, "better")])
+def test_without_blocks_intervals_decide(table: Table, value: float, verdict: str) -> None:
+    assert both(table, sure(0.010), sure(value)).verdict == verdict
+
+
+def test_a_wide_interval_can_not_be_told_apart(table: Table) -> None:
+    assert both(table, sure(0.010), sure(0.0125, within=0.3)).verdict == "same"
+
+
+def test_a_time_that_was_taken_once_is_not_judged(table: Table) -> None:
+    found = both(table, row(1.0, metric="load_time"), row(9.0, metric="load_time"))
+    assert found.verdict == "not judged"
+    assert "no interval" in found.notes
+
+
+def test_memory_repeats_closely_enough_to_be_judged(table: Table) -> None:
+    assert both(table, row(1e8, metric="memory_total"), row(1.02e8, metric="memory_total")).verdict == "same"
+
+
+def test_more_memory_is_worse(table: Table) -> None:
+    assert both(table, row(1e8, metric="memory_total"), row(2e8, metric="memory_total")).verdict == "worse"
+
+
+def test_what_is_graded_c_is_not_judged_unless_that_is_asked_for(table: Table) -> None:
+    doubted = replace(sure(0.020), grade="C", grade_reasons=("two modes 20 % apart",))
+    found = both(table, sure(0.010), doubted)
+    assert found.verdict == "not judged"
+    assert not found.is_regression()
+    assert found.notes[0] == "the second is graded C: two modes 20 % apart"
+    assert only(vertebra.compare("@onnxruntime", "@openvino", table=table, trust="C")).verdict == "worse"
+
+
+def test_a_case_that_fails_now_is_a_regression_and_one_that_failed_before_is_not(table: Table) -> None:
+    failure = row(1.0, metric="failure", engine="openvino", grade_reasons=("crashed with signal 11",))
+    table.append([sure(0.010)])
+    table.append([failure])
+    now = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+    assert (now.verdict, now.is_regression(1.0)) == ("failed", True)
+    assert now.notes == ("crashed with signal 11",)
+    before = only(vertebra.compare("@openvino", "@onnxruntime", table=table))
+    assert (before.verdict, before.is_regression()) == ("mended", False)
+
+
+# Like with like.
+
+
+def test_only_what_the_sides_name_may_differ(table: Table) -> None:
+    table.append([sure(0.010), sure(0.070, batch_size=8)])
+    table.append([sure(0.020, engine="openvino", batch_size=8)])
+    found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+    assert found.first.batch_size == found.second.batch_size == 8
+
+
+def test_what_follows_from_another_engine_may_differ_and_is_named(table: Table) -> None:
+    table.append([sure(0.010, provider="CPUExecutionProvider", versions={"onnxruntime": "1.20"})])
+    table.append([sure(0.020, engine="openvino", provider="CPU")])
+    found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
+    assert "engine onnxruntime → openvino" in found.differing
+    assert "provider CPUExecutionProvider → CPU" in found.differing
+    assert "onnxruntime 1.20 → none" in found.differing
+
+
+def test_two_machines_may_have_other_numbers_of_threads(table: Table) -> None:
+    table.append([sure(0.010)])
+    table.append([sure(0.005, system="there", threads=8)])
+    found = only(vertebra.compare("here", "there", table=table))
+    assert found.verdict == "better"
+    assert "threads 2 → 8" in found.differing
+
+
+def test_of_several_rows_that_fit_that_is_taken_which_differs_least(table: Table) -> None:
+    table.append([sure(0.010)])
+    table.append([sure(0.005, system="there", threads=8), sure(0.007, system="there")])
+    assert only(vertebra.compare("here", "there", table=table)).second.value == 0.007
+
+
+def test_published_figures_and_the_machines_own_are_no_part_of_it(table: Table) -> None:
+    published = Measurement(model="alexnet", metric="top1", value=0.57, origin="published",
+                            dataset="imagenet-1k", split="val")  # fmt: skip
+    table.append([published, sure(0.010), sure(0.020, engine="openvino")])
+    assert set(verdicts(vertebra.compare("@onnxruntime", "@openvino", table=table))) == {"latency"}
+
+
+def test_sides_without_a_common_figure_are_refused(table: Table) -> None:
+    table.append([sure(0.010)])
+    table.append([sure(0.010, engine="openvino", model="vgg16")])
+    with pytest.raises(InvalidInputError, match="no figure in common"):
+        vertebra.compare("@onnxruntime", "@openvino", table=table)
+
+
+# How a side is named.
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("onnxruntime=1.20", "onnxruntime=1.21"),
+        ("2026-11-01", "2026-11-02"),
+        ("2026-11-01", "2026-11"),
+        ("threads=2,onnxruntime=1.20.1", "onnxruntime=1.21"),
+        ({"onnxruntime": "1.20"}, {"onnxruntime": "1.21"}),
+    ],
+)
+def test_a_side_may_be_a_version_or_a_day(table: Table, first: Any, second: Any) -> None:
+    table.append([sure(0.010, versions={"onnxruntime": "1.20.1"})])
+    table.append([sure(0.020, versions={"onnxruntime": "1.21.0"}, measured_at="2026-11-02T10:00:00+00:00")])
+    assert only(vertebra.compare(first, second, table=table)).ratio == pytest.approx(2.0)
+
+
+def test_version_1_2_is_not_1_20(table: Table) -> None:
+    table.append([sure(0.010, versions={"onnxruntime": "1.20.1"})])
+    with pytest.raises(InvalidInputError, match="No row"):
+        vertebra.compare("onnxruntime=1.2", "onnxruntime=1.20", table=table)
+
+
+def test_a_side_may_be_a_run_by_the_beginning_of_its_id(table: Table) -> None:
+    first = table.append([sure(0.010)])
+    second = table.append([sure(0.020, measured_at="2026-11-02T10:00:00+00:00")])
+    assert only(vertebra.compare(first[:10], second[:10], table=table)).ratio == pytest.approx(2.0)
+
+
+def test_a_side_may_be_a_network_on_an_engine_by_any_of_its_names(table: Table) -> None:
+    table.append([sure(0.010, model="squeezenet1_0"), sure(0.030, model="squeezenet1_0", engine="openvino")])
+    found = only(vertebra.compare("SqueezeNet1_0@onnxruntime", "squeezenet1_0@openvino", table=table))
+    assert found.ratio == pytest.approx(3.0)
+
+
+def test_two_networks_are_compared_engine_by_engine(table: Table) -> None:
+    table.append([sure(0.010), sure(0.020, engine="openvino")])
+    table.append([sure(0.040, model="vgg16"), sure(0.060, model="vgg16", engine="openvino")])
+    told = vertebra.compare("alexnet", "vgg16", table=table)
+    assert [one.ratio for one in told] == [pytest.approx(4.0), pytest.approx(3.0)]
+
+
+def _sqlite(path: Path, rows: list[Measurement]) -> None:
+    Table(path).append(rows)
+
+
+def _written(path: Path, rows: list[Measurement]) -> None:
+    vertebra._api.write(rows, path)
+
+
+@pytest.mark.parametrize(("ending", "write"), [("sqlite", _sqlite), ("csv", _written), ("json", _written)])
+def test_a_side_may_be_a_file(
+    tmp_path: Path, table: Table, ending: str, write: Callable[[Path, list[Measurement]], None]
+) -> None:
+    before, after = tmp_path / f"before.{ending}", tmp_path / f"after.{ending}"
+    write(before, [sure(0.010)])
+    write(after, [sure(0.020, system="there", threads=4)])
+    found = only(vertebra.compare(before, after, table=table))
+    assert found.ratio == pytest.approx(2.0)
+    assert "system here → there" in found.differing
+
+
+@pytest.mark.parametrize("side", ["", "@", "engine=", "=x"])
+def test_what_names_no_side_is_refused(table: Table, side: str) -> None:
+    table.append([sure(0.010)])
+    with pytest.raises(InvalidInputError):
+        vertebra.compare(side, "@onnxruntime", table=table)
+
+
+def test_an_unknown_network_is_told_what_a_side_may_be(table: Table) -> None:
+    table.append([sure(0.010)])
+    with pytest.raises(UnknownNameError) as error:
+        vertebra.compare("alexnett", "@onnxruntime", table=table)
+    assert error.value.hint is not None
+    assert "alexnet" in error.value.hint
+    assert "MODEL@ENGINE" in error.value.hint
+
+
+# The command.
+
+
+def command(table: Table, *arguments: str) -> tuple[int, str]:
+    found = CliRunner().invoke(cli, ["compare", *arguments, "--table", str(table.path)])
+    return found.exit_code, found.output
+
+
+@pytest.fixture
+def slower(table: Table) -> Table:
+    table.append([sure(0.010)])
+    table.append([sure(0.0115, engine="openvino")])
+    return table
+
+
+def test_a_regression_ends_with_1_and_one_within_the_tolerance_with_0(slower: Table) -> None:
+    assert command(slower, "@onnxruntime", "@openvino")[0] == 1
+    assert command(slower, "@onnxruntime", "@openvino", "--tolerance", "20%")[0] == 0
+    assert command(slower, "@openvino", "@onnxruntime")[0] == 0
+
+
+def test_people_are_told_what_can_not_be_told_apart(table: Table) -> None:
+    table.append([sure(0.010)])
+    table.append([sure(0.0101, engine="openvino")])
+    code, text = command(table, "@onnxruntime", "@openvino")
+    assert code == 0
+    assert "can't be told apart" in text
+    assert "1 figures, 0 worse beyond 0 %, 0 not judged." in text
+
+
+def test_json_and_csv_hold_base_units(slower: Table) -> None:
+    code, text = command(slower, "@onnxruntime", "@openvino", "--json")
+    (told,) = json.loads(text)
+    assert code == 1
+    assert (told["first"], told["second"], told["verdict"], told["regression"]) == (
+        0.01,
+        0.0115,
+        "worse",
+        True,
+    )
+    assert "model,metric,first,second,ratio" in command(slower, "@onnxruntime", "@openvino", "--csv")[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--engine", "onnxruntime", "--engine", "openvino"),
+        ("@onnxruntime", "@openvino", "--model", "alexnet", "--system", "here"),
+        ("@onnxruntime", "@openvino", "--metric", "latency", "--batch-size", "1"),
+    ],
+)
+def test_options_name_sides_where_given_twice_and_bound_both_where_given_once(
+    slower: Table, options: tuple[str, ...]
+) -> None:
+    assert command(slower, *options)[0] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("@onnxruntime",),
+        ("@onnxruntime", "@openvino", "@eager"),
+        ("@onnxruntime", "@nothing"),
+        ("missing.sqlite", "@onnxruntime"),
+        ("--version", "onnxruntime=1", "--version", "onnxruntime"),
+        ("--system", "a", "--system", "b", "--system", "c"),
+        ("@onnxruntime", "@openvino", "--tolerance", "much"),
+        ("@onnxruntime", "@openvino", "--metric", "speed"),
+        ("@onnxruntime", "@openvino", "--batch-size", "8"),
+    ],
+)
+def test_misuse_ends_with_2_and_says_what_is_wrong(slower: Table, arguments: tuple[str, ...]) -> None:
+    code, text = command(slower, *arguments)
+    assert code == 2
+    assert "Error: " in text
+    assert "Traceback" not in text

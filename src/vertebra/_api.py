@@ -5,10 +5,13 @@ What is heavy (torch, the table's database) is imported by the verb that needs i
 
 from __future__ import annotations
 
+import importlib.util
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from vertebra.profiler import Profile
     from vertebra.rows import Layer, Stage
     from vertebra.surveying import Watcher
+    from vertebra.verification import Verified
 
 TableLike = Table | str | Path | None
 
@@ -45,6 +49,12 @@ LIMITS = {
     "top5": "top5",
     "probe": "probe_top1",
 }
+
+#: Whom `pick` chooses among: networks that the table tells, or every one, those that nobody ran here priced.
+AMONG = ("table", "catalogue")
+
+#: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
+_ANCHOR_MACS = 1e10
 
 
 @dataclass(frozen=True)
@@ -391,10 +401,17 @@ def compared(
     of the images `probed`. Networks that were never run are among them, with what is known without running
     them.
     """
+    return wide(comparable(table=table, dataset=dataset, probed=probed, **filters))
+
+
+def comparable(
+    *, table: TableLike = None, dataset: str | None = None, probed: str | None = None, **filters: Any
+) -> list[Measurement]:
+    """The rows that `compared` makes wide ones of."""
     source = _open(table, create=False)
     load = {"batch_size": 1, "system": _system(source), **filters}
     load = {name: value for name, value in load.items() if value is not None}
-    return wide(row for row in source.comparable(**load) if _is_of(row, dataset, probed))
+    return [row for row in source.comparable(**load) if _is_of(row, dataset, probed)]
 
 
 def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
@@ -449,14 +466,30 @@ def pick(
     table: TableLike = None,
     filters: dict[str, Any] | None = None,
     trust: str = "B",
+    among: str = "table",
+    verify: str | float | None = None,
     **limits: str | float,
 ) -> recommendation.Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
     Limits are named as the keys of `LIMITS`; text is read with its unit, a number is in base units.
     Where several sets of images were probed, `filters` must say which (probed="folder"). A network for which
-    a figure graded worse than `trust` speaks isn't chosen.
+    a figure graded worse than `trust` speaks isn't chosen. With `among="catalogue"`, every network whose
+    accuracy is published is a candidate, priced from those that were measured on this machine; with `verify`,
+    a time, those that the answer hangs on are measured first (see `verified`).
     """
+    if verify is not None:
+        engine = (filters or {}).get("engine")
+        given: dict[str, Any] = dict(limits)
+        return verified(verify, objective=objective, table=table, engine=engine, trust=trust, **given).pick
+    bounds = _bounds(limits)
+    candidates = _candidates(table, filters or {}, among)
+    if "probe_top1" in (objective, *(limit.metric for limit in bounds)):
+        _check_one_probe(candidates)
+    return recommendation.pick(candidates, bounds, objective, least_grade=trust)
+
+
+def _bounds(limits: Mapping[str, str | float]) -> list[recommendation.Limit]:
     bounds = []
     for name, bound in limits.items():
         if name not in LIMITS:
@@ -464,10 +497,91 @@ def pick(
         metric = metrics.find(LIMITS[name])
         value = units.parse(bound, metric.unit) if isinstance(bound, str) else float(bound)
         bounds.append(recommendation.Limit(metric.name, value))
-    candidates = compared(table=table, **(filters or {}))
-    if "probe_top1" in (objective, *(limit.metric for limit in bounds)):
-        _check_one_probe(candidates)
-    return recommendation.pick(candidates, bounds, objective, least_grade=trust)
+    return bounds
+
+
+def _candidates(table: TableLike, filters: dict[str, Any], among: str) -> list[WideRow]:
+    """The wide rows of one load: of the table, or of every network whose counts ship besides."""
+    if among not in AMONG:
+        raise InvalidInputError(f'"{among}" is no set of candidates.', f"sets: {', '.join(AMONG)}")
+    if among == "table":
+        return compared(table=table, **filters)
+    from vertebra import citations, estimation
+
+    known = comparable(table=table, **filters)
+    shipped = [row for name in ("imagenet", "catalogue") for row in citations.find(name).read()]
+    return wide([*shipped, *known, *estimation.price_forms(known)])
+
+
+def verified(
+    budget: str | float,
+    *,
+    objective: str = "top1",
+    table: TableLike = None,
+    engine: str | None = None,
+    trust: str = "B",
+    watcher: Watcher | None = None,
+    **limits: str | float,
+) -> Verified:
+    """`pick` among every network whose accuracy is published, measuring what the answer hangs on.
+
+    Where too few networks were measured on this machine to price the others from, those that tell most are
+    measured first, on `engine` (the one with the most measured networks, else the first that is here).
+    Then the candidates that could change the answer are, best promise first, until none is left or `budget`
+    is spent. What is measured is appended to the table.
+    """
+    from vertebra import verification
+
+    bounds, deadline = _bounds(limits), time.monotonic() + _seconds(budget)
+    chosen = engine or _usual_engine(comparable(table=table))
+    bench_some = partial(_bench_some, engine=chosen, table=table, deadline=deadline, watcher=watcher)
+    known = {row.model for row in comparable(table=table, engine=chosen) if row.metric == "latency"}
+    bench_some(_anchors(known))
+    return verification.verify(
+        lambda: [row for row in _candidates(table, {"engine": chosen}, "catalogue") if _is_here(row.model)],
+        lambda row: bench_some([row.model]),
+        bounds,
+        objective,
+        least_grade=trust,
+        has_time=lambda: time.monotonic() < deadline,
+    )
+
+
+def _usual_engine(told: Iterable[Measurement]) -> str:
+    """The engine with the most measured networks, else the first that can run here."""
+    from vertebra import surveying
+
+    counted = Counter(row.engine for row in told if row.metric == "latency" and row.origin == "benched")
+    return next((engine for engine, _ in counted.most_common(1) if engine), surveying.found_here()[0])
+
+
+def _anchors(known: set[str]) -> list[str]:
+    """The networks still to be measured before others can be priced, light enough to be exported here."""
+    from vertebra import estimation, rows
+
+    ready = [name for name, count in rows.counts().items() if count.macs <= _ANCHOR_MACS and _is_here(name)]
+    missing = estimation.ANCHORS - len(known)
+    return estimation.anchors(missing, among=ready, known=sorted(known)) if missing > 0 else []
+
+
+def _is_here(model: str) -> bool:
+    """Whether the library that the network comes from is installed."""
+    library = model.partition(":")[0] if ":" in model else "vertebra"
+    return importlib.util.find_spec(library) is not None
+
+
+def _bench_some(
+    models: Sequence[str], *, engine: str, table: TableLike, deadline: float, watcher: Watcher | None
+) -> list[Measurement]:
+    """Quick rows of `models` on one engine, inside what is left until `deadline`."""
+    from vertebra import surveying
+
+    left = deadline - time.monotonic()
+    if not models or left <= 0:
+        return []
+    wanted = surveying.cases(models, [engine])
+    least = surveying.limits(len(wanted), quick=True)
+    return surveying.measure(wanted, _open(table), limits=least, deadline=deadline, watcher=watcher)
 
 
 def _check_one_probe(candidates: Iterable[WideRow]) -> None:

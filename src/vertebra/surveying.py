@@ -115,7 +115,7 @@ def cases(
     Raises UnknownNameError, MissingRuntimeError (a named engine that isn't installed) and
     InvalidInputError (an impossible size, batch, number of threads or load), before anything runs.
     """
-    runners = [engines.require(name) for name in dict.fromkeys(chosen)] or _found_here()
+    runners = [engines.require(name) for name in dict.fromkeys(chosen)] or found_here()
     threads, load = _threads(threads), load or Load()
     known = {found.name: found for found in map(zoo.find, models)}
     ways = _ways(runners, dict.fromkeys(precisions), device, load, named=bool(chosen))
@@ -288,7 +288,8 @@ def limits(
     return chosen(processes=count, seconds=seconds or (usual if budget_s is None else _MOST_S))
 
 
-def _found_here() -> list[str]:
+def found_here() -> list[str]:
+    """The engines that can run here and are measured where none is named."""
     return [name for name in engines.available() if name != "null" and engines.find(name).usual]
 
 

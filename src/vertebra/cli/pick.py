@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
+from vertebra.cli.progress import watching
+from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
 from vertebra.recommendation import told
@@ -15,6 +17,7 @@ from vertebra.recommendation import told
 if TYPE_CHECKING:
     from vertebra.measurements import WideRow
     from vertebra.recommendation import Pick
+    from vertebra.verification import Verified
 
 #: limit -> (example, what it bounds), in the order of the help.
 _LIMITS = {
@@ -52,17 +55,28 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="The worst grade of a figure that may speak for a network.",
 )
+@click.option(
+    "--among",
+    type=click.Choice(("table", "catalogue")),
+    default="table",
+    show_default=True,
+    help="What the table tells, or every network with a published accuracy, priced where it never ran.",
+)
+@click.option(
+    "--verify", metavar="TIME", help="Measure for so long what a pick among the catalogue hangs on."
+)
 @table_option
 @format_options
 def command(
     objective: str, top: int, engine: str | None, batch_size: int, system: str | None, probed: str | None,
-    trust: str, table: str | None, style: str, **limits: str | None,
+    trust: str, among: str, verify: str | None, table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that surely meets every limit, on this machine's measurements.
 
     \b
     Prints the choice, the runner-up, and what kept the better ones out. For example:
       vertebra pick --latency 50ms --memory 700MB --top 5
+      vertebra pick --latency 20ms --among catalogue --verify 5m
     """
     from vertebra import _api
 
@@ -70,10 +84,45 @@ def command(
     if system is not None:
         filters["system"] = system
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    picked = _api.pick(objective=objective, table=table, filters=filters, trust=trust, **given)
-    emit(records(picked, top), style, lambda: text(picked, top))
+    if verify is not None:
+        _refuse_contradictions(among, batch_size, system, probed)
+        with watching() as watcher:
+            found = _api.verified(
+                verify, objective=objective, table=table, engine=engine, trust=trust, watcher=watcher, **given
+            )
+        picked, note = found.pick, _ending(found)
+    else:
+        picked = _api.pick(
+            objective=objective, table=table, filters=filters, trust=trust, among=among, **given
+        )
+        note = ""
+    emit(records(picked, top), style, lambda: text(picked, top) + note)
     if picked.choice is None:
         raise SystemExit(1)
+
+
+def _refuse_contradictions(among: str, batch_size: int, system: str | None, probed: str | None) -> None:
+    """Networks are measured here, one image at a time, and priced for that."""
+    if among != "catalogue":
+        raise InvalidInputError(
+            "--verify measures networks of the catalogue, and the candidates are those of the table.",
+            "add --among catalogue",
+        )
+    for option, given in (("--batch-size", batch_size != 1), ("--system", system), ("--probed", probed)):
+        if given:
+            raise InvalidInputError(
+                f"--verify measures on this machine at batch size 1, so {option} can't be."
+            )
+
+
+def _ending(found: Verified) -> str:
+    """What was measured for the answer, and whether it is the last word."""
+    many = f"Measured for it: {', '.join(found.measured) or 'nothing'}."
+    last = {
+        "settled": "No estimate that is left could change the answer.",
+        "budget": "The time was up before every estimate that could change the answer was measured.",
+    }
+    return f"\n{many} {last[found.ended]}"
 
 
 def records(picked: Pick, top: int) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from vertebra.estimation.estimator import ANCHORS, FEWEST_ANCHORS, Estimates, Estimator, Field
 from vertebra.estimation.memory import MemoryModel
-from vertebra.estimation.pricing import anchors, field, price
+from vertebra.estimation.pricing import anchors, field, price, price_forms
 
 __all__ = [
     "ANCHORS", "FEWEST_ANCHORS", "Estimates", "Estimator", "Field", "MemoryModel", "anchors", "field",
-    "price",
+    "price", "price_forms",
 ]  # fmt: skip

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from vertebra import rows
 from vertebra.errors import InvalidInputError
-from vertebra.estimation.estimator import Estimator, Field
+from vertebra.estimation.estimator import FEWEST_ANCHORS, Estimator, Field
 from vertebra.estimation.memory import MemoryModel
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, latest
 from vertebra.measurements.views import FORM
+from vertebra.rows import published
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: What can be priced.
 METRICS = ("latency", "memory_total")
-#: Two tables of what is the same card tell nothing that one doesn't, but both are of other software.
-_BENCHMARKS = "timm_benchmarks.csv.gz"
 
 
 def field() -> Field:
@@ -34,10 +32,10 @@ def field() -> Field:
 
     told = list(rows.counts().values())
     counts = [(one.macs, one.activations, one.params, one.input_size) for one in told]
-    tables, published = _published([(one.model, one.input_size) for one in told])
+    tables, seconds = _published([(one.model, one.input_size) for one in told])
     names = tuple(one.model for one in told)
     families = tuple(family(name) for name in names)
-    return Field(names, np.maximum(np.array(counts, dtype=np.float64), 1.0), families, published, tables)
+    return Field(names, np.maximum(np.array(counts, dtype=np.float64), 1.0), families, seconds, tables)
 
 
 def family(model: str) -> str:
@@ -55,15 +53,14 @@ def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.
     that size."""
     import numpy as np
 
-    text = gzip.decompress(files("vertebra.rows").joinpath(_BENCHMARKS).read_bytes()).decode("utf-8")
-    head, *lines = (line.split(",") for line in text.splitlines())
     index = {key: number for number, key in enumerate(wanted)}
-    seconds = np.full((len(wanted), len(head) - 3), np.nan)
-    for model, _, input_size, *cells in lines:
-        number = index.get((model, int(input_size)))
-        if number is not None:
-            seconds[number] = [1 / float(cell.partition(":")[2]) if cell else np.nan for cell in cells]
-    return tuple(head[3:]), seconds
+    tables = published.benchmarks()
+    seconds = np.full((len(wanted), len(tables)), np.nan)
+    for column, table in enumerate(tables):
+        for (model, _, input_size), (_, rate) in table.figures.items():
+            if (model, input_size) in index:
+                seconds[index[model, input_size], column] = 1 / rate
+    return tuple(table.name for table in tables), seconds
 
 
 @cache
@@ -85,7 +82,7 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
     size. The bounds are of a 90 % interval. Raises InvalidInputError where the forms differ or the rows are
     too few.
     """
-    known = _usable(measured, metric)
+    known = latest(_usable(measured, metric))
     _refuse_mixed_forms(known)
     values = {row.model: row.value for row in known}
     made, note = (_latencies if metric == "latency" else _memories)(values)
@@ -98,6 +95,21 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
         )
         for model, (value, low, high) in made.items() if model not in values
     ]  # fmt: skip
+
+
+def price_forms(measured: Iterable[Measurement]) -> list[Measurement]:
+    """Estimated rows of all `METRICS` for each form of which enough networks were measured."""
+    forms: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
+    for row in measured:
+        if row.metric in METRICS:
+            key = (row.metric, *(getattr(row, name) for name in FORM if name != "input_size"))
+            forms[key].append(row)
+    return [
+        estimated
+        for rows_ in forms.values()
+        if len({row.model for row in _usable(rows_, rows_[0].metric)}) >= FEWEST_ANCHORS
+        for estimated in price(rows_, rows_[0].metric)
+    ]
 
 
 def _usable(measured: Iterable[Measurement], metric: str) -> list[Measurement]:

@@ -1,0 +1,165 @@
+"""Picks by estimates that become picks by measurements."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from vertebra import estimation, recommendation, rows, verification
+from vertebra.estimation import Estimator, Field
+from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.recommendation import Limit
+from vertebra.rows import published
+
+_HERE = {
+    "engine": "e", "device": "cpu", "precision": "float32", "batch_size": 1, "system": "s", "input_size": 224,
+    "scenario": "single-stream",
+}  # fmt: skip
+
+
+def top1(model: str, value: float) -> Measurement:
+    return Measurement(
+        model=model, metric="top1", value=value, origin="published", dataset="imagenet-1k", split="val",
+        source="a page",
+    )  # fmt: skip
+
+
+def latency(model: str, value: float, spread: float | None = None) -> Measurement:
+    """Measured to the point, or estimated within a factor of 1 + `spread`."""
+    if spread is None:
+        return Measurement(model=model, metric="latency", value=value, origin="benched", **_HERE)
+    low, high = value / (1 + spread), value * (1 + spread)
+    return Measurement(
+        model=model, metric="latency", value=value, low=low, high=high, origin="estimated", **_HERE
+    )
+
+
+ACCURACIES = [top1("small", 0.70), top1("middle", 0.75), top1("large", 0.80)]
+LIMIT = [Limit("latency", 0.010)]
+
+
+def question(*told: Measurement) -> str | None:
+    found = verification.open_question(wide([*ACCURACIES, *told]), LIMIT)
+    return None if found is None else found.model
+
+
+def test_the_best_that_may_meet_the_limit_is_asked_for_first() -> None:
+    assert question(
+        latency("small", 0.002), latency("middle", 0.008, 0.1), latency("large", 0.0105, 0.1)
+    ) == "large"  # fmt: skip
+
+
+def test_what_is_surely_too_slow_is_not_asked_for() -> None:
+    assert question(
+        latency("small", 0.002), latency("middle", 0.008, 0.1), latency("large", 0.030, 0.1)
+    ) == "middle"  # fmt: skip
+
+
+def test_what_cannot_be_better_than_a_measured_choice_is_not_asked_for() -> None:
+    assert question(latency("middle", 0.008), latency("small", 0.002, 0.1)) is None
+
+
+def test_an_estimate_that_meets_the_limit_is_still_a_question() -> None:
+    assert question(latency("small", 0.002), latency("large", 0.001, 0.1)) == "large"
+
+
+def test_an_estimated_objective_counts_with_its_favourable_end() -> None:
+    told = wide([*ACCURACIES, latency("small", 0.0050), latency("middle", 0.0052, 0.1)])
+    found = verification.open_question(told, objective="latency")
+    assert found is not None
+    assert found.model == "middle"
+    told = wide([*ACCURACIES, latency("small", 0.0050), latency("middle", 0.0090, 0.1)])
+    assert verification.open_question(told, objective="latency") is None
+
+
+def test_a_network_that_fails_is_asked_for_once() -> None:
+    told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.001, 0.1)]
+    found = verification.verify(lambda: wide(told), lambda row: [], LIMIT)
+    assert found.measured == ("large",)
+    assert found.ended == "settled"
+    assert found.pick.choice is not None
+    assert found.pick.choice.model == "small"
+
+
+def test_without_time_the_answer_says_that_it_is_not_the_last_word() -> None:
+    told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.0099, 0.1)]
+    found = verification.verify(lambda: wide(told), lambda row: [], LIMIT, has_time=lambda: False)
+    assert (found.measured, found.ended) == ((), "budget")
+
+
+#: A table of a processor's latencies, held out and taken for this machine's.
+_TABLE, _SAME = "fp32-nchw-pt240-cpu-i7_12700h-dynamo", "i7_12700h"
+
+
+@cache
+def accuracies() -> dict[str, float]:
+    """The best published top-1 accuracy of each network at its native size."""
+    best: dict[str, float] = {}
+    for line in published.printed("imagenet.csv.gz"):
+        count = rows.counts().get(line["model"])
+        if line["top1"] and count is not None and int(line["input_size"]) == count.input_size:
+            best[count.model] = max(best.get(count.model, 0.0), float(line["top1"]) / 100)
+    return best
+
+
+@cache
+def held_out() -> tuple[Field, dict[str, float]]:
+    """The light networks of the held-out table with what other machines tell of them; and the truth."""
+    whole = estimation.field()
+    truth = whole.published[:, whole.tables.index(_TABLE)]
+    others = [number for number, name in enumerate(whole.tables) if _SAME not in name]
+    light = np.array([rows.counts()[name].macs <= 1.5e9 and name in accuracies() for name in whole.names])
+    kept = np.flatnonzero(light & ~np.isnan(truth) & ~np.isnan(whole.published[:, others]).all(axis=1))
+    names = tuple(whole.names[number] for number in kept)
+    field = Field(
+        names, whole.counts[kept], tuple(whole.families[number] for number in kept),
+        whole.published[np.ix_(kept, others)], tuple(whole.tables[number] for number in others),
+    )  # fmt: skip
+    return field, {name: float(truth[number]) for name, number in zip(names, kept, strict=True)}
+
+
+@cache
+def starting_point() -> tuple[tuple[str, ...], dict[str, Measurement]]:
+    """The anchors, and the estimates of all the others."""
+    field, truth = held_out()
+    estimator = Estimator(field)
+    anchors = tuple(estimator.choose())
+    found = estimator.estimate({name: truth[name] for name in anchors})
+    estimates = {
+        name: Measurement(model=name, metric="latency", value=value, low=low, high=high, origin="estimated",
+                          **_HERE)
+        for name, value, low, high in zip(
+            found.names, found.values.tolist(), found.low.tolist(), found.high.tolist(), strict=True
+        )
+    }  # fmt: skip
+    return anchors, estimates
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_measurements_give_the_answer_of_measuring_everything(seed: int) -> None:
+    _, truth = held_out()
+    anchors, estimates = starting_point()
+    published_rows = [top1(name, accuracies()[name]) for name in truth]
+    draw = np.random.default_rng(seed)
+    limits = [Limit("latency", float(np.quantile(list(truth.values()), draw.uniform(0.03, 0.97))))]
+    known = set(anchors)
+
+    def candidates() -> list[WideRow]:
+        told = [latency(name, truth[name]) if name in known else estimates[name] for name in truth]
+        return wide([*published_rows, *told])
+
+    def measure(row: WideRow) -> list[Measurement]:
+        known.add(row.model)
+        return []
+
+    found = verification.verify(candidates, measure, limits)
+    everything = wide([*published_rows, *(latency(name, value) for name, value in truth.items())])
+    right = recommendation.pick(everything, limits).choice
+    assert right is not None
+    assert found.ended == "settled"
+    assert found.pick.choice is not None
+    assert found.pick.choice.value("top1") == right.value("top1")
+    assert len(truth) >= 150
+    assert len(found.measured) <= 0.15 * len(truth)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vertebra import estimation, recommendation, rows, verification
+import vertebra
+from vertebra import estimation, recommendation, rows, system, verification
+from vertebra.errors import InvalidInputError
 from vertebra.estimation import Estimator, Field
-from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.recommendation import Limit
 from vertebra.rows import published
 
@@ -163,3 +167,24 @@ def test_few_measurements_give_the_answer_of_measuring_everything(seed: int) -> 
     assert found.pick.choice.value("top1") == right.value("top1")
     assert len(truth) >= 150
     assert len(found.measured) <= 0.15 * len(truth)
+
+
+def test_a_pick_among_the_catalogue_prices_what_never_ran_and_writes_nothing(tmp_path: Path) -> None:
+    here = system.describe().id
+    light = sorted(rows.counts().values(), key=lambda count: count.macs)[200:1000:100]
+    told = [
+        replace(latency(count.model, count.macs / 2e10 + 1e-4), input_size=count.input_size, system=here)
+        for count in light
+    ]
+    table = Table(tmp_path / "table.sqlite")
+    table.append(told)
+    picked = vertebra.pick(table=table, among="catalogue", latency="10ms")
+    assert picked.choice is not None
+    assert picked.choice.figures["latency"].origin == "estimated"
+    assert picked.choice.figures["top1"].origin == "published"
+    assert len(table.rows()) == len(told)
+
+
+def test_an_unknown_set_of_candidates_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="everything"):
+        vertebra.pick(table=tmp_path / "table.sqlite", among="everything")

@@ -34,6 +34,10 @@ _LIMITS = {
 }
 
 
+#: So many networks that fell out are told in text.
+_MOST_EXCLUDED = 12
+
+
 def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name, (example, text) in reversed(_LIMITS.items()):
         function = click.option(f"--{name}", metavar=example, help=text)(function)
@@ -157,9 +161,19 @@ def text(picked: Pick, top: int) -> str:
     if picked.runner_up is not None and top == 1:
         lines += ["", f"Runner-up: {told(picked.runner_up, picked.objective, 'latency')}"]
     if picked.excluded:
-        lines += ["", "Better, but excluded:"]
-        lines += [f"  {told(item.row)}: {item.why}" for item in picked.excluded]
+        lines += ["", "Better, but excluded:", *_excluded(picked)]
     return "\n".join([*lines, "", _origin(picked.choice)])
+
+
+def _excluded(picked: Pick) -> list[str]:
+    """The better ones and what kept them out, in their order; of very many, those that are nearest."""
+    near = sorted(
+        picked.excluded, key=lambda item: max((limit.miss(item.row) for limit in picked.limits), default=1)
+    )
+    shown = {id(item) for item in near[:_MOST_EXCLUDED]}
+    lines = [f"  {told(item.row)}: {item.why}" for item in picked.excluded if id(item) in shown]
+    more = len(picked.excluded) - len(lines)
+    return [*lines, f"  and {more} more that are farther out (--json tells them)"] if more else lines
 
 
 def _glance(row: WideRow, picked: Pick) -> dict[str, Any]:

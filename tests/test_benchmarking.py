@@ -270,13 +270,16 @@ def test_a_fake_clock_gives_the_figures_worked_out_by_hand(monkeypatch: pytest.M
     }  # no 99th percentile: it takes 662 samples
     assert (rows["latency"].low, rows["latency"].high, rows["latency"].samples) == (0.01, 0.01, 552)
     assert (rows["throughput"].low, rows["throughput"].high) == (400.0, 400.0)
-    assert (rows["load_time"].samples, rows["load_time"].grade) == (3, "C")
+    assert (rows["load_time"].samples, rows["load_time"].grade) == (3, "A")
+    assert all(row.grade for row in result.rows)
 
 
 def test_cold_figures_are_the_median_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     processes = [[first, *PROCESS[1:]] for first in (70.0, 500.0, 90.0)]
     (result,) = Laboratory(monkeypatch, {"fake": processes}).measure(Limits())
-    assert {row.metric: row.value for row in result.rows}["first_inference"] == 0.09
+    first = next(row for row in result.rows if row.metric == "first_inference")
+    assert (first.value, first.grade) == (0.09, "C")
+    assert first.grade_reasons == ("3 processes 477.8 % apart",)
 
 
 def test_the_median_of_processes_counts_each_once(monkeypatch: pytest.MonkeyPatch) -> None:

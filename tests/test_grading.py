@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from vertebra.benchmarking.blocks import Block, Surroundings
-from vertebra.benchmarking.grading import Grade, grade
+from vertebra.benchmarking.grading import Grade, grade, grade_looks
 from vertebra.benchmarking.timing import Stopped, WarmUp
 
 WARM = WarmUp(runs=20, seconds=1.0, settled=True)
@@ -233,3 +233,21 @@ def test_nothing_is_left_out_of_the_outliers_that_are_told() -> None:
 
 def test_what_takes_no_time_at_all_has_a_grade_too() -> None:
     assert graded(measured([0.0, 0.0, 0.0])).letter == "A"
+
+
+@pytest.mark.parametrize(
+    ("values", "letter", "reason"),
+    [
+        ([1.0], "B", "one process"),
+        ([1.0, 1.01, 1.03], "A", "3 processes 3.0 % apart"),
+        ([1.0, 1.01], "B", "2 processes 1.0 % apart"),
+        ([1.0, 1.0, 1.08], "B", "3 processes 8.0 % apart"),
+        ([1.0, 1.0, 1.2], "C", "3 processes 20.0 % apart"),
+        ([0.0, 0.0, 0.0], "A", "3 processes 0.0 % apart"),
+    ],
+)
+def test_what_a_process_shows_once_is_graded_by_agreement(
+    values: list[float], letter: str, reason: str
+) -> None:
+    graded = grade_looks(values, ["a note"])
+    assert (graded.letter, graded.reasons) == (letter, (reason, "a note"))

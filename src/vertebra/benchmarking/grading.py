@@ -108,6 +108,20 @@ def grade(
     return Grade(signs[0].leaves if signs else "A", tuple(sign.text for sign in signs))
 
 
+def grade_looks(values: Sequence[float], notes: Sequence[str] = ()) -> Grade:
+    """The grade of what each process does once, or holds: by how many processes there are, and how far apart
+    their values. `notes` are worth knowing and change nothing."""
+    middle = statistics.median(values)
+    apart = (max(values) - min(values)) / middle if middle > 0 else 0.0
+    told = f"{len(values)} processes {100 * apart:.1f} % apart"
+    if len(values) == 1:
+        return Grade("B", ("one process", *notes))
+    if apart > _DISAGREEING:
+        return Grade("C", (told, *notes))
+    good = len(values) >= GOOD_PROCESSES and apart <= _AGREEING
+    return Grade("A" if good else "B", (told, *notes))
+
+
 def _of_interval(blocks: Sequence[Block], stopped: Stopped) -> Iterator[_Sign]:
     count = len(latencies(blocks))
     found = statistics.interval(blocks)

@@ -14,7 +14,7 @@ from vertebra.benchmarking import blocks as packing
 from vertebra.benchmarking import energy, plausibility, statistics
 from vertebra.benchmarking.blocks import Block
 from vertebra.benchmarking.energy import Energy
-from vertebra.benchmarking.grading import Grade, grade
+from vertebra.benchmarking.grading import Grade, grade, grade_looks
 from vertebra.benchmarking.memory import Parts
 from vertebra.benchmarking.plan import Case
 from vertebra.benchmarking.scenarios import Bound
@@ -122,7 +122,7 @@ def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, qui
         *_of_cold(row, figures),
         *_of_output(row, figures),
         *_of_memory(row, case, figures),
-        *_of_energy(row, case, figures),
+        *_of_energy(row, case, figures, quick),
     ]
     try:
         _check_plausible(case, rows)
@@ -294,37 +294,35 @@ def _of_cold(row: _Row, figures: Figures) -> list[Measurement]:
 
 
 def _cold_row(row: _Row, metric: str, seconds: Sequence[float]) -> Measurement:
-    number = len(seconds)
-    reason = (
-        "1 sample: a process does it once" if number == 1 else f"{number} samples: a process does it once"
-    )
-    return row(metric, statistics.median(seconds), samples=number, grade="C", grade_reasons=(reason,))
+    return row(metric, statistics.median(seconds), samples=len(seconds), **_graded(grade_looks(seconds)))
+
+
+def _graded(graded: Grade) -> dict[str, Any]:
+    return {"grade": graded.letter, "grade_reasons": graded.reasons}
 
 
 def _of_output(row: _Row, figures: Figures) -> list[Measurement]:
     errors = [check["output_error"] for check in figures.checks if check["output_error"] is not None]
-    rows = [row("output_error", float(max(errors)))] if errors else []
+    exact = _graded(Grade("A", ()))  # the same numbers come each time
+    rows = [row("output_error", float(max(errors)), **exact)] if errors else []
     file_bytes = figures.loads[-1]["file_bytes"]
-    return rows if file_bytes is None else [*rows, row("file_bytes", float(file_bytes))]
+    return rows if file_bytes is None else [*rows, row("file_bytes", float(file_bytes), **exact)]
 
 
 def _of_memory(row: _Row, case: Case, figures: Figures) -> list[Measurement]:
     """The median of the processes, part by part."""
     parts = [Parts.from_dict(check["memory"]) for check in figures.checks]
     told = [one.figures(case.device) for one in parts]
-    return [
-        row(
-            metric,
-            statistics.median([one[metric] for one in told if metric in one]),
-            samples=len(told),
-            grade_reasons=parts[-1].reasons(),
-        )
-        for metric in told[-1]
-    ]
+    rows = []
+    for metric in told[-1]:
+        values = [one[metric] for one in told if metric in one]
+        graded = grade_looks(values, parts[-1].reasons())
+        rows.append(row(metric, statistics.median(values), samples=len(values), **_graded(graded)))
+    return rows
 
 
-def _of_energy(row: _Row, case: Case, figures: Figures) -> list[Measurement]:
-    """Over all blocks together; nothing where a counter is missing."""
+def _of_energy(row: _Row, case: Case, figures: Figures, quick: bool) -> list[Measurement]:
+    """Over all blocks together, with the latency's grade; nothing where a counter is missing."""
     if not figures.energies:
         return []
     joules, seconds = (
@@ -332,4 +330,5 @@ def _of_energy(row: _Row, case: Case, figures: Figures) -> list[Measurement]:
         sum(one.seconds for one in figures.energies),
     )
     told = energy.figures(Energy(joules, seconds), figures.idle_power, images=figures.runs * case.batch_size)
-    return [row(metric, value) for metric, value in told.items()]
+    graded = _graded(_grade(figures, quick))
+    return [row(metric, value, **graded) for metric, value in told.items()]

@@ -72,3 +72,23 @@ def odd_net(*, num_classes: int = 10) -> nn.Module:
             return self.full(torch.linalg.solve_triangular(small, small[:, :, :1], upper=False)[:, :, 0])
 
     return Odd().eval()
+
+
+def pooled_net(*, num_classes: int = 10, seed: int = 0, softmax: bool = False) -> nn.Module:
+    """A pool whose rounding shows, a batch norm with a small variance, and probabilities where asked for."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        norm = nn.BatchNorm2d(16)
+        nn.init.uniform_(norm.running_var, 0.001, 0.01)
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 3, bias=False),
+            norm,
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(16, 16, 3),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64, num_classes),
+            nn.Softmax(dim=1) if softmax else nn.Identity(),
+        )

@@ -226,6 +226,13 @@ def test_two_forms_in_one_chart_are_refused_with_what_differs(column, value, hin
     assert hint in str(caught.value.hint)
 
 
+def test_the_hint_never_asks_for_a_value_that_nobody_stated():
+    mixed = [replace(row, threads=None) if row.model == "alexnet" else row for row in timed()]
+    with pytest.raises(InvalidInputError, match="threads is unstated, 2") as caught:
+        ball_chart(wide([*known(), *mixed]), x="latency")
+    assert "--threads 2" in str(caught.value.hint)
+
+
 def test_networks_measured_in_different_forms_are_refused():
     mixed = [replace(row, engine="eager") if row.model == "vgg11" else row for row in timed()]
     with pytest.raises(InvalidInputError, match="engine is"):

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from vertebra import __version__, metrics, recommendation, units, zoo
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import ORIGINS, Measurement, Table, WideRow, depends_on_machine, latest, wide
+from vertebra.measurements.views import FORM
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
     from vertebra.assessment import Evaluated
     from vertebra.benchmarking import Case
     from vertebra.bundle import Bundle
-    from vertebra.charts import Chart
+    from vertebra.charts import Chart, Settings
     from vertebra.comparison import Comparison, Side
     from vertebra.diagnosis import Diagnosis
     from vertebra.evaluation import Watcher as ImageWatcher
@@ -434,15 +435,52 @@ def _system(table: Table) -> str | None:
     return here if here in benched or len(benched) != 1 else benched.pop()
 
 
-def chart(*, x: str = "operations", y: str = "top1", table: TableLike = None, **filters: Any) -> Chart:
-    """Metric `y` against metric `x`, one ball per network, its area the parameters.
+def chart(
+    view: str | None = None,
+    *,
+    x: str = "operations",
+    y: str = "top1",
+    sources: Sequence[str] = (),
+    settings: Settings | None = None,
+    table: TableLike = None,
+    **filters: Any,
+) -> Chart:
+    """The named `view` (a key of `charts.VIEWS`), or metric `y` against metric `x`, one ball per network, its
+    area the parameters.
 
-    Figures of this machine at batch size 1, where `filters` don't say otherwise; those of several engines
-    don't stand in one chart, so `engine` must be given where several were measured and the chart is of them.
+    Figures of this machine at batch size 1, where `filters` don't say otherwise, or of all batch sizes where
+    the view is of them, or where none is at 1. With `sources`, names as `cite` takes them, of what was
+    published, and not of the table. Figures of several engines don't stand in one chart, so `engine` must be
+    given where several were measured and the chart is of them.
     """
     from vertebra import charts
 
-    return charts.ball_chart(compared(table=table, **filters), x=x, y=y)
+    named = None if view is None else charts.views.find(view)
+    of = partial(_of_sources, sources) if sources else partial(compared, table=table)
+    if named is not None and named.batches:
+        filters.setdefault("batch_size", None)
+    rows = of(**filters)
+    if named is not None and named.runs and "batch_size" not in filters:
+        rows = rows if any(row.conditions for row in rows) else of(**filters, batch_size=None)
+    if view is None:
+        return charts.ball_chart(map(charts.per_image, rows), x=x, y=y)
+    return charts.draw(view, rows, settings)
+
+
+def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:
+    """Wide rows of one load, of published figures that ship."""
+    from vertebra import citations
+
+    load = {name: value for name, value in {"batch_size": 1, **filters}.items() if value is not None}
+    for name in load:
+        if name not in FORM:
+            raise UnknownNameError.of("column", name, FORM, "docs/table.md")
+    told = [row for name in sources for row in citations.find(name).read()]
+    return wide(
+        row
+        for row in told
+        if not depends_on_machine(row) or all(getattr(row, name) == value for name, value in load.items())
+    )
 
 
 def fastest_forms(rows: Iterable[WideRow]) -> list[WideRow]:
@@ -506,11 +544,15 @@ def _candidates(table: TableLike, filters: dict[str, Any], among: str) -> list[W
         raise InvalidInputError(f'"{among}" is no set of candidates.', f"sets: {', '.join(AMONG)}")
     if among == "table":
         return compared(table=table, **filters)
+    return wide(_with_catalogue(comparable(table=table, **filters)))
+
+
+def _with_catalogue(known: Sequence[Measurement]) -> list[Measurement]:
+    """`known` with what ships of every network, and prices of those that weren't run in its forms."""
     from vertebra import citations, estimation
 
-    known = comparable(table=table, **filters)
     shipped = [row for name in ("imagenet", "catalogue") for row in citations.find(name).read()]
-    return wide([*shipped, *known, *estimation.price_forms(known)])
+    return [*shipped, *known, *estimation.price_forms(known)]
 
 
 def verified(
@@ -709,12 +751,18 @@ _PICKS: dict[str, dict[str, str]] = {
 
 
 def report(
-    path: str | Path = "vertebra-report.html", *, system: str | None = None, table: TableLike = None
+    path: str | Path = "vertebra-report.html",
+    *,
+    system: str | None = None,
+    table: TableLike = None,
+    among: str = "table",
 ) -> Path:
     """Write what the table tells of one machine (this one, where none is named) as one HTML page.
 
-    The page needs no network. Raises InvalidInputError where the table is empty or the path can't be
-    written, and MissingRuntimeError where what draws its charts isn't installed.
+    With `among="catalogue"`, its explorer and its picks have every network whose accuracy is published,
+    priced from those that were measured on that machine. The page needs no network. Raises InvalidInputError
+    where the table is empty or the path can't be written, and MissingRuntimeError where what draws its charts
+    isn't installed.
     """
     from vertebra import reports
 
@@ -723,17 +771,29 @@ def report(
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
     chosen = system or _system(source)
-    told = [row for row in rows if _is_of(row, None)]
-    told = [row for row in told if not depends_on_machine(row) or row.origin == "published"]
-    told += [row for row in rows if row.system == chosen and row.origin != "published"]
     filters = {"system": chosen}
     picks = [
-        (heading, recommendation.sentences(pick(table=source, filters=filters, **limits)))
+        (heading, recommendation.sentences(pick(table=source, filters=filters, among=among, **limits)))
         for heading, limits in _PICKS.items()
     ]
+    told = _reported(rows, chosen)
+    if among == "catalogue":
+        told = _with_catalogue(told)
     return reports.write(
         path, told, system=source.systems().get(chosen or ""), pick=picks, made_at=now()[:10]
     )  # fmt: skip
+
+
+def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measurement]:
+    """What a page of one machine tells: its own figures, what needs no machine, and what was published of the
+    classics on others; the tens of thousands of published rates of the rest say nothing about this one."""
+    from vertebra.zoo import names
+
+    rows = [row for row in rows if _is_of(row, None)]
+    told = [row for row in rows if not depends_on_machine(row)]
+    run = [row for row in rows if depends_on_machine(row)]
+    told += [row for row in run if row.origin == "published" and row.model in names.CLASSICS]
+    return told + [row for row in run if row.origin != "published" and row.system == system]
 
 
 def predict(*sources: Given, model: str | Path, **options: Any) -> list[Prediction]:
@@ -783,6 +843,8 @@ def export(
     engine: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
+    calibrate: str | Path | None = None,
+    guard: float | None = None,
     **options: Any,
 ) -> Bundle:
     """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
@@ -794,13 +856,16 @@ def export(
     tested version once. With either, `model` may be a Bundle too.
 
     The Bundle is one of `engine` (onnxruntime, and what else opens ONNX, where none is named) in `precision`.
-    It takes any batch size where the engine's can and no `batch_size` is given.
+    It takes any batch size where the engine's can and no `batch_size` is given. Precision int8 is quantised
+    with the pictures in the folder `calibrate`; `guard` must hold on half of them: the share whose first
+    class stays (0.99), or of an untrained network the signal-to-noise of its logits in dB (10).
     """
     if runtime is not None and not web:
         raise InvalidInputError("A runtime is part of a web page only.", "say --web too")
     if web or embed_preprocess:
         _check_opens_onnx(engine)
     made = {"engine": engine, "precision": precision, "batch_size": batch_size}
+    made["calibration"] = _calibration(precision, calibrate, guard)
     options |= {name: value for name, value in made.items() if value is not None}
     if not web:
         return _packed(model, Path(output), embed_preprocess, options)
@@ -813,6 +878,22 @@ def export(
         return page.publish(output, kept, runtime=runtime, tell=tell)
 
 
+def _calibration(precision: str | None, folder: str | Path | None, guard: float | None) -> Any:
+    """What int8 is calibrated with and guarded by; None for another precision. Checked before all else."""
+    if (precision == "int8") != (folder is not None) or (guard is not None and folder is None):
+        raise InvalidInputError(
+            "Precision int8, pictures to calibrate with, and a guard belong together.",
+            "say --precision int8 --calibrate FOLDER, and --guard only with them",
+        )
+    if folder is None:
+        return None
+    if not Path(folder).is_dir():
+        raise InvalidInputError(f"{folder} is no folder of pictures.", "give one: --calibrate FOLDER")
+    from vertebra.exporting.quantisation import Calibration
+
+    return Calibration(Path(folder), guard)
+
+
 def _check_opens_onnx(engine: str | None) -> None:
     """Refuse, before anything is exported, an engine whose Bundles hold no ONNX."""
     from vertebra import engines
@@ -822,6 +903,10 @@ def _check_opens_onnx(engine: str | None) -> None:
             f"A page, and a graph from the picture on, are made of ONNX; {engine} has a format of its own.",
             "leave the engine out",
         )
+
+
+#: options of `exporting.export`, where the others are those of `loading.resolve`
+_MADE = ("engine", "precision", "batch_size", "calibration")
 
 
 def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
@@ -840,7 +925,7 @@ def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any
         with bundle.draft(folder) as draft:
             picture.embed(bundle.copy(kept, draft))
         return bundle.read(folder, verify=False)
-    made = {name: options.pop(name) for name in ("engine", "precision", "batch_size") if name in options}
+    made = {name: options.pop(name) for name in _MADE if name in options}
     resolved = loading.resolve(str(model), **options)
     if not embed:
         return loading.export(resolved, folder, **made)

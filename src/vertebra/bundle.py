@@ -5,6 +5,7 @@ model.onnx        the network, here for any engine that opens ONNX; other format
 model.onnx.data   its parameters, so that neither file meets protobuf's limit of 2 GB
 reference.npz     `logits` that eager float32 gave for the reference images
 labels.json       what its classes are called, where that is known; `labels.read` reads it too
+proof.npz         where the preprocessing is known: what it and the network make of reference pictures
 picture.onnx      where asked for: the network behind its preprocessing, a picture's pixels in
 README.md         the model card, for people
 rows.json         rows measured with it; the one file whose content the manifest doesn't hold
@@ -50,12 +51,13 @@ NETWORKS = {
 REFERENCE = "reference.npz"
 LABELS = "labels.json"
 PICTURE = "picture.onnx"
+PROOF = "proof.npz"
 CARD = "README.md"
 ROWS = "rows.json"
 SCHEMA = 2
 
 #: files of the folder that no engine loads
-_BESIDE = (REFERENCE, LABELS, PICTURE, CARD)
+_BESIDE = (REFERENCE, LABELS, PICTURE, PROOF, CARD)
 
 #: what operating systems leave in any folder
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -89,7 +91,12 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "versions": dict,
     "reference": dict,
     "picture": (dict, type(None)),
+    "proof": (dict, type(None)),
+    "quantisation": (dict, type(None)),
 }
+
+#: keys that a manifest of any schema may lack, and what they are then
+_OPTIONAL: dict[str, Any] = {"proof": None, "quantisation": None}
 
 #: schema -> the keys that it added, and what they are in older Bundles
 _ADDED: dict[int, dict[str, Any]] = {2: {"picture": None, "batch_size": None, "engines": [], "parity": None}}
@@ -137,7 +144,8 @@ class Bundle:
     """A Bundle on disk. `weights` names trained parameters; where it is None, `seed` tells how the untrained
     ones were drawn. `labels` names the label set, which `label_set` reads; `preprocess` makes a picture the
     network's input. `batch_size` is the only one that the network takes, or None. `engines` open it; `parity`
-    tells how far one of them was from the reference. `files` maps a name to its sha256 and bytes."""
+    tells how far one of them was from the reference, `proof` of reference pictures, `quantisation` of what is
+    rounded to eight bits. `files` maps a name to its sha256 and bytes."""
 
     folder: Path
     model: str
@@ -159,6 +167,8 @@ class Bundle:
     batch_size: int | None = None
     engines: Sequence[str] = ()
     parity: Mapping[str, Any] | None = None
+    proof: Mapping[str, Any] | None = None
+    quantisation: Mapping[str, Any] | None = None
     schema: int = SCHEMA
 
     @property
@@ -264,7 +274,7 @@ def reference_images(
 
 def write(
     folder: Path | str,
-    write_network: Callable[[Path], None],
+    write_network: Callable[[Path], Mapping[str, Any] | None],
     *,
     model: str,
     logits: npt.NDArray[np.float32],
@@ -282,7 +292,8 @@ def write(
 ) -> Bundle:
     """A new Bundle in `folder`, or in place of the Bundle that is there.
 
-    `write_network` is called with a folder and puts the `format`'s files there. `logits` (N, num_classes) are
+    `write_network` is called with a folder and puts the `format`'s files there; what it returns, `proof` and
+    `quantisation`, goes into the manifest. `logits` (N, num_classes) are
     what eager float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder
     of the whole Bundle before it takes its place: what it returns is kept as `parity`, and where it raises,
     nothing is written. The folder appears complete or not at all. Raises BundleError where it can't be
@@ -296,7 +307,7 @@ def write(
     card = card or Card()
     _check_card(card, num_classes, input_size)
     with draft(folder) as draft_:
-        write_network(draft_)
+        told = write_network(draft_) or {}
         np.savez(draft_ / REFERENCE, logits=logits.astype(np.float32))
         if card.labels is not None:
             (draft_ / LABELS).write_text(_labels_text(card.labels), encoding="utf-8")
@@ -320,6 +331,8 @@ def write(
             "versions": dict(versions),
             "reference": {"seed": reference_seed, "batch_size": reference_batch},
             "picture": None,
+            **_OPTIONAL,
+            **told,
         }
         _write_manifest(draft_, manifest)
         if check is not None:
@@ -440,7 +453,7 @@ def _sizes(manifest: bytes) -> dict[str, int]:
 
 
 def _needed(bundle: Bundle) -> list[str]:
-    told = {LABELS: bundle.labels, PICTURE: bundle.picture}
+    told = {LABELS: bundle.labels, PICTURE: bundle.picture, PROOF: bundle.proof}
     return [NETWORKS[bundle.format], REFERENCE, *(name for name, there in told.items() if there is not None)]
 
 
@@ -493,7 +506,7 @@ def _upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
     for schema, added in _ADDED.items():
         if manifest["schema"] < schema:
             manifest = {**added, **manifest}
-    return {**manifest, "schema": SCHEMA}
+    return {**_OPTIONAL, **manifest, "schema": SCHEMA}
 
 
 def _check_keys(path: Path, value: dict[str, Any]) -> None:
@@ -520,6 +533,9 @@ def _check_keys(path: Path, value: dict[str, Any]) -> None:
     picture = value["picture"]
     if picture is not None and not _is_picture(picture):
         raise BundleError(f"{path} tells of a picture's graph, but neither its file nor its proof.")
+    proof = value["proof"]
+    if proof is not None and set(proof) != {"seed", "sizes", "labels_sha256"}:
+        raise BundleError(f"{path} tells of reference pictures, but not which: seed, sizes, labels_sha256.")
     reference = value["reference"]
     if set(reference) != {"seed", "batch_size"} or not all(_holds(reference[key], int) for key in reference):
         raise BundleError(f"{path} describes no reference: seed and batch_size were expected.")

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, engines
+from vertebra import bundle, engines, proof
 from vertebra.bundle import Card
 from vertebra.engines import Session, Settings, Subject
 from vertebra.errors import BundleError, InvalidInputError, WeightsError
@@ -240,6 +240,8 @@ def from_bundle(
         raise InvalidInputError(
             f"The network in {folder} takes {kept.in_channels} channels; pictures have 3."
         )
+    if preprocess is None and labels is None:
+        proof.check(kept)
     card = Card(
         weights=kept.weights,
         weights_sha256=kept.weights_sha256,
@@ -520,10 +522,14 @@ def _export(resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell:
 def export(
     resolved: Resolved, folder: str | Path, *, engine: str = "onnxruntime", **made: Any
 ) -> bundle.Bundle:
-    """Write a Bundle of the network for `engine`, in this process; `made` are the precision and batch_size of
-    `exporting.export`. Raises what that raises."""
+    """Write a Bundle of the network for `engine`, in this process; `made` are the precision, batch_size
+    and calibration of `exporting.export`. Raises what that raises."""
     if resolved.file is not None:
         _check_file_engine(resolved.file, engine)
+        if made.get("calibration") is not None:
+            raise InvalidInputError(
+                f"{resolved.file} is an ONNX file, which is kept as it is.", "leave int8 out"
+            )
         return _pack(resolved, resolved.file, Path(folder))
     from vertebra.exporting import export as write
 

@@ -86,6 +86,9 @@ _ENTRIES = (
            "Images per second: batch size divided by latency.", _RUNTIME),
     Metric("fps", "frames per second", "1/s", "higher",
            "Images per second at batch size 1: one divided by the latency. Derived, never stored.", _RUNTIME),
+    Metric("latency_per_image", "latency per image", "s", "lower",
+           "Latency of a batch divided by its images, or one divided by a published throughput. Derived, never "
+           "stored.", _RUNTIME),
     Metric("memory_total", "peak memory", "B", "lower",
            "Peak memory of the fresh process that ran the network: runtime, weights, activations and "
            "workspaces. On a graphics card, what its driver tells of the process.", _RUNTIME),
@@ -167,7 +170,7 @@ METRICS: dict[str, Metric] = {entry.name: entry for entry in _ENTRIES}
 MACHINE = "machine"
 
 #: Metrics that readers compute from stored ones, so that the two can't disagree.
-DERIVED = ("fps", "accuracy_density")
+DERIVED = ("fps", "latency_per_image", "accuracy_density")
 
 
 def find(name: str) -> Metric:

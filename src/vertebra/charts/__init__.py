@@ -1,12 +1,33 @@
 """READ: figures drawn from wide rows, as Vega-Lite specs that become PNG or SVG without a browser.
 
 Every chart compares like with like, names its conditions under its title, and can be read as a
-table (`Chart.data`).
+table (`Chart.data`). `VIEWS` are the named ones, `claims` what they say of the papers in sentences.
 """
 
 from vertebra.charts.balls import ball_chart
 from vertebra.charts.bars import bar_chart
 from vertebra.charts.chart import Chart, require
+from vertebra.charts.claims import claims
 from vertebra.charts.confusion import confusion_chart
+from vertebra.charts.grid import grid, grid_chart
+from vertebra.charts.heat import heat_table
+from vertebra.charts.lines import batch_chart
+from vertebra.charts.views import VIEWS, Settings, View, draw, per_image
 
-__all__ = ["Chart", "ball_chart", "bar_chart", "confusion_chart", "require"]
+__all__ = [
+    "VIEWS",
+    "Chart",
+    "Settings",
+    "View",
+    "ball_chart",
+    "bar_chart",
+    "batch_chart",
+    "claims",
+    "confusion_chart",
+    "draw",
+    "grid",
+    "grid_chart",
+    "heat_table",
+    "per_image",
+    "require",
+]

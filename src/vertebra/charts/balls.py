@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, assert_never
 
 from vertebra import metrics, units
-from vertebra.charts import labels, scales, style
+from vertebra.charts import fits, labels, scales, style
 from vertebra.charts.chart import SCHEMA, Chart
-from vertebra.charts.points import Point, condition_lines, front, points
+from vertebra.charts.points import Point, condition_lines, front, left_out, points
 from vertebra.measurements import WideRow
 
 WIDTH = 760
@@ -25,6 +25,18 @@ _LABEL_HEIGHT = 13
 
 #: A plot's area is at least this many times its labels'.
 _ROOM = 4
+
+#: Of more networks than this, only those that the line is about are named.
+_MOST_NAMED = 60
+_FURTHEST = 12
+
+#: What is drawn through the balls: the Pareto front, the straight upper bound of it, or a fitted line.
+Line = Literal["front", "bound", "power", "linear", "none"]
+_LINES = {
+    "front": "Pareto front", "bound": "upper bound", "power": "fitted power law", "linear": "fitted line",
+}  # fmt: skip
+#: Straight pieces that a bent line is drawn of.
+_PIECES = 60
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,10 @@ class _Plot:
     size_unit: scales.Unit
     x_axis: scales.Axis
     y_axis: scales.Axis
+    line: Line
+    curve: fits.Fit | fits.Bound | None
     balls: tuple[labels.Ball, ...]
+    named: tuple[int, ...]
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """Pixels from the top left corner, of values in shown units."""
@@ -70,17 +85,24 @@ def ball_chart(
     y: str = "top1",
     size: str = "params",
     title: str | None = None,
+    line: Line = "front",
+    log: bool | None = None,
 ) -> Chart:
     """Each network as a ball at metric `x` and metric `y`, its area proportional to metric `size`.
 
     Vertical and horizontal bars are 95 % intervals, balls of a grade C figure are hollow, and the
-    dashed stairs are the Pareto front. A network that lacks one of the figures is in the chart's
-    `missing`. Raises InvalidInputError where the rows hold more than one form (engine, precision,
-    batch size, system, …), naming what differs, and UnknownNameError for an unknown metric.
+    dashed stairs are the Pareto front, or another `line`, whose quality the chart's `notes` tell. Balls of
+    an estimate are dashed. Both axes are logarithmic with `log`, by their range where it is None. A network
+    that lacks one of the figures is in the chart's `missing`. Raises InvalidInputError where the rows hold
+    more than one form (engine, precision, batch size, system, …), naming what differs, and UnknownNameError
+    for an unknown metric.
     """
     found, missing = points(rows, (x, y, size))
-    plot, boxes = _laid_out(sorted(found, key=lambda point: (-point.value(size), point.model)), x, y, size)
-    best = front(plot.drawn, x, y)
+    drawn = sorted(found, key=lambda point: (-point.value(size), point.model))
+    curve = _curve(drawn, x, y, line)
+    plot, boxes = _laid_out(_blank(drawn, x, y, size, line, curve, log))
+    best = front(plot.drawn, x, y) if line in ("front", "bound") else []
+    notes = _notes(plot)
     families = style.colours(sorted(point.family for point in found))
     title = title or f"{_label(y)} against {_label(x, capital=False)}"
     spec = {
@@ -90,9 +112,9 @@ def ball_chart(
         "width": plot.x_axis.length,
         "height": plot.y_axis.length,
         "description": _description(plot, best, title),
-        "title": {"text": title, "subtitle": _subtitle(plot, missing)},
+        "title": {"text": title, "subtitle": _subtitle(plot, missing, notes)},
         "layer": [
-            *_front_layer(plot, best),
+            *_line_layer(plot),
             _ball_layer(plot, families),
             *_interval_layers(plot),
             _centre_layer(plot),
@@ -100,8 +122,56 @@ def ball_chart(
         ],
         "config": style.CONFIG,
     }
-    told = [{**point.told(), "on_front": point in best} for point in plot.drawn]
-    return Chart(spec, tuple(sorted(told, key=lambda row: (row[x], row["model"]))), missing)
+    told = [{**point.told(), **_by_line(plot, point, best)} for point in plot.drawn]
+    return Chart(spec, tuple(sorted(told, key=lambda row: (row[x], row["model"]))), missing, notes)
+
+
+def _curve(drawn: Sequence[Point], x: str, y: str, line: Line) -> fits.Fit | fits.Bound | None:
+    match line:
+        case "front" | "none":
+            return None
+        case "power" | "linear":
+            return fits.fit(line, *_columns(drawn, x, y))
+        case "bound":
+            return fits.upper_bound(*_columns(front(drawn, x, y), x, y))
+    assert_never(line)
+
+
+def _columns(drawn: Sequence[Point], x: str, y: str) -> tuple[list[float], list[float]]:
+    return [point.value(x) for point in drawn], [point.value(y) for point in drawn]
+
+
+def _by_line(plot: _Plot, point: Point, best: Sequence[Point]) -> dict[str, Any]:
+    """What the line says of a point."""
+    if isinstance(plot.curve, fits.Fit):
+        return {f"{plot.y}_fitted": plot.curve.value(point.value(plot.x))}
+    return {"on_front": point in best} if plot.line in ("front", "bound") else {}
+
+
+def _notes(plot: _Plot) -> tuple[str, ...]:
+    """The line in a sentence."""
+    match plot.curve:
+        case fits.Fit(kind="power") as fit:
+            law = f"{_label(plot.y)} grows with {_label(plot.x, False)} to the power {fit.slope:.2f}"
+        case fits.Fit() as fit:
+            unit, label = metrics.find(plot.y).unit, _label(plot.x, False)
+            more = f"{fit.slope:.3g} times the {label}"
+            if unit != metrics.find(plot.x).unit:
+                step = units.show(fit.slope * plot.x_unit.factor, unit)
+                more = f"{step} for each {plot.x_unit.name} of {label}"
+            law = f"{_label(plot.y)} is {units.show(fit.intercept, unit)} and {more}"
+        case fits.Bound() as bound:
+            start, fall = units.show(bound.intercept, "fraction"), 100 * abs(bound.slope)
+            return (f"Upper bound: no network is above {start} less {fall:.3g} % for each 1/s.",) if (
+                plot.y in _SHARES and metrics.find(plot.x).unit == "1/s"
+            ) else ()  # fmt: skip
+        case None:
+            drawn = plot.line not in ("front", "none")
+            return (f"Too few different networks for a {_LINES[plot.line]}.",) if drawn else ()
+    return (f"{law}: {fit.quality()}, {fit.count} networks.",)
+
+
+_SHARES = ("top1", "top5", "probe_top1", "reference_top1", "reference_top5")
 
 
 def _label(metric: str, capital: bool = True) -> str:
@@ -113,26 +183,60 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _laid_out(drawn: Sequence[Point], x: str, y: str, size: str) -> tuple[_Plot, list[labels.Box]]:
+def _laid_out(blank: _Plot) -> tuple[_Plot, list[labels.Box]]:
     """The plot and its labels' places; the plot grows where the labels don't fit."""
-    text_area = sum(style.text_width(point.model, _LABEL_SIZE) * _LABEL_HEIGHT for point in drawn)
+    names = [blank.drawn[index].model for index in blank.named]
+    text_area = sum(style.text_width(name, _LABEL_SIZE) * _LABEL_HEIGHT for name in names)
     height = max(HEIGHT, round(_ROOM * text_area / WIDTH))
     while True:
-        plot = _plot(drawn, x, y, size, height)
-        boxes = labels.place(plot.balls, WIDTH, height, [*_front_lines(plot), *_interval_lines(plot)])
+        plot = _stretched(blank, height)
+        lines = [*_line_pieces(plot), *_interval_lines(plot)]
+        boxes = labels.place([plot.balls[index] for index in plot.named], WIDTH, height, lines)
         if boxes is not None:
             return plot, boxes
         height += HEIGHT // 4
 
 
-def _plot(drawn: Sequence[Point], x: str, y: str, size: str, height: int) -> _Plot:
-    largest = max(point.value(size) for point in drawn)
-    radii = [_DIAMETER / 2 * math.sqrt(point.value(size) / largest) if largest else 0.0 for point in drawn]
+def _blank(
+    drawn: Sequence[Point], x: str, y: str, size: str, line: Line,
+    curve: fits.Fit | fits.Bound | None, log: bool | None,
+) -> _Plot:  # fmt: skip
+    """The plot before its height is known."""
     x_unit, y_unit, size_unit = (_unit(drawn, metric) for metric in (x, y, size))
-    x_axis = _fitted(drawn, radii, x, x_unit, WIDTH)
-    y_axis = _fitted(drawn, radii, y, y_unit, height)
-    plot = _Plot(tuple(drawn), x, y, size, x_unit, y_unit, size_unit, x_axis, y_axis, ())
-    return replace(plot, balls=tuple(map(plot.ball, drawn, radii)))
+    x_axis = _fitted(drawn, _radii(drawn, size), x, x_unit, WIDTH, log)
+    y_axis = _fitted(drawn, _radii(drawn, size), y, y_unit, HEIGHT, log)
+    named = _named(drawn, x, y, line, curve)
+    return _Plot(tuple(drawn), x, y, size, x_unit, y_unit, size_unit, x_axis, y_axis, line, curve, (), named)
+
+
+def _stretched(blank: _Plot, height: int) -> _Plot:
+    log = blank.y_axis.log
+    radii = _radii(blank.drawn, blank.size)
+    plot = replace(blank, y_axis=_fitted(blank.drawn, radii, blank.y, blank.y_unit, height, log))
+    return replace(plot, balls=tuple(map(plot.ball, plot.drawn, radii)))
+
+
+def _radii(drawn: Sequence[Point], size: str) -> list[float]:
+    largest = max(point.value(size) for point in drawn)
+    return [_DIAMETER / 2 * math.sqrt(point.value(size) / largest) if largest else 0.0 for point in drawn]
+
+
+def _named(
+    drawn: Sequence[Point], x: str, y: str, line: Line, curve: fits.Fit | fits.Bound | None
+) -> tuple[int, ...]:
+    """Which points are named: all, or of too many the front, or the furthest from a fit."""
+    if len(drawn) <= _MOST_NAMED:
+        return tuple(range(len(drawn)))
+    if isinstance(curve, fits.Fit):
+        kept = sorted(drawn, key=lambda point: -_departure(point.value(y), curve.value(point.value(x))))
+    else:
+        kept = front(drawn, x, y)
+    chosen = {point.model for point in kept[: _FURTHEST if isinstance(curve, fits.Fit) else _MOST_NAMED]}
+    return tuple(index for index, point in enumerate(drawn) if point.model in chosen)
+
+
+def _departure(value: float, fitted: float) -> float:
+    return abs(value - fitted) / (max(abs(value), abs(fitted)) or 1.0)
 
 
 def _unit(drawn: Sequence[Point], metric: str) -> scales.Unit:
@@ -140,11 +244,12 @@ def _unit(drawn: Sequence[Point], metric: str) -> scales.Unit:
 
 
 def _fitted(
-    drawn: Sequence[Point], radii: Sequence[float], metric: str, unit: scales.Unit, length: int
-) -> scales.Axis:
+    drawn: Sequence[Point], radii: Sequence[float], metric: str, unit: scales.Unit, length: int,
+    log: bool | None,
+) -> scales.Axis:  # fmt: skip
     values = [unit.show(point.value(metric)) for point in drawn]
     ends = [unit.show(end) for point in drawn for end in _interval(point, metric)]
-    return scales.fit(values, radii, length, ends)
+    return scales.fit(values, radii, length, ends, log=log)
 
 
 def _interval(point: Point, metric: str) -> tuple[float, ...]:
@@ -152,15 +257,15 @@ def _interval(point: Point, metric: str) -> tuple[float, ...]:
     return () if figure.low is None or figure.high is None else (figure.low, figure.high)
 
 
-def _subtitle(plot: _Plot, missing: dict[str, str]) -> list[str]:
+def _subtitle(plot: _Plot, missing: dict[str, str], notes: Sequence[str]) -> list[str]:
     parts = condition_lines(plot.drawn, (plot.x, plot.y))
     width = WIDTH + _LEGEND_WIDTH
     size = style.CONFIG["title"]["subtitleFontSize"]
     lines = [line for told in parts for line in style.wrap(told, width, size)]
     lines += style.wrap(_key(plot), width, size)
-    if missing:
-        lines += style.wrap(_left_out(missing), width, size)
-    return lines
+    for note in notes:
+        lines += style.wrap(note.split(": "), width, size)
+    return lines + style.wrap(left_out(missing), width, size)
 
 
 def _key(plot: _Plot) -> list[str]:
@@ -169,12 +274,13 @@ def _key(plot: _Plot) -> list[str]:
     return [
         *(["Bars: 95 % intervals"] if _intervals(plot) else []),
         *(["Hollow balls: grade C, take with care"] if hollow else []),
+        *(
+            ["Dashed balls: estimated, nobody ran them"]
+            if any(point.estimated for point in plot.drawn)
+            else []
+        ),
+        *(["Named: the networks that the line is about"] if len(plot.named) < len(plot.drawn) else []),
     ]
-
-
-def _left_out(missing: dict[str, str]) -> list[str]:
-    parts = [f"{model} ({reason})" for model, reason in missing.items()]
-    return [f"Not drawn: {parts[0]}", *parts[1:]]
 
 
 def _description(plot: _Plot, best: Sequence[Point], title: str) -> str:
@@ -210,6 +316,7 @@ def _ball_layer(plot: _Plot, families: dict[str, str]) -> dict[str, Any]:
         "fill": colour,
         "stroke": {**colour, "legend": None},
         "fillOpacity": {"condition": {"test": "datum.hollow", "value": 0}, "value": 0.45},
+        **style.dashed(any(point.estimated for point in plot.drawn)),
         "description": {"field": "told"},
         "tooltip": {"field": "told"},
     }
@@ -230,6 +337,7 @@ def _ball_datum(plot: _Plot, point: Point, families: dict[str, str]) -> dict[str
         "family": point.family if point.family in families else style.OTHERS,
         **plot.shown(point),
         "hollow": point.hollow,
+        "estimated": point.estimated,
         "told": f"{point.model}: {', '.join(told)}",
     }
 
@@ -279,18 +387,28 @@ def _front_corners(plot: _Plot) -> list[tuple[float, float]]:
     return [*corners, (worst_x, steps[-1][1])]
 
 
-def _front_lines(plot: _Plot) -> list[labels.Segment]:
-    corners = [plot.pixel(*corner) for corner in _front_corners(plot)]
+def _line_corners(plot: _Plot) -> list[tuple[float, float]]:
+    """The line in shown units, from left to right, inside the plot."""
+    curve = plot.curve
+    if plot.line == "front" or curve is None:
+        return _front_corners(plot) if plot.line == "front" else []
+    across = [plot.x_axis.value(plot.x_axis.length * step / _PIECES) for step in range(_PIECES + 1)]
+    corners = [(x, curve.value(x * plot.x_unit.factor) / plot.y_unit.factor) for x in across]
+    return [(x, y) for x, y in corners if plot.y_axis.low <= y <= plot.y_axis.high]
+
+
+def _line_pieces(plot: _Plot) -> list[labels.Segment]:
+    corners = [plot.pixel(*corner) for corner in _line_corners(plot)]
     return [labels.Segment(*one, *next_one) for one, next_one in pairwise(corners)]
 
 
-def _front_layer(plot: _Plot, best: Sequence[Point]) -> list[dict[str, Any]]:
-    if not best:
-        return []
+def _line_layer(plot: _Plot) -> list[dict[str, Any]]:
     corners = [
-        {"x": _short(x), "y": _short(y), "order": order, "line": "Pareto front"}
-        for order, (x, y) in enumerate(_front_corners(plot))
+        {"x": _short(x), "y": _short(y), "order": order, "line": _LINES[plot.line]}
+        for order, (x, y) in enumerate(_line_corners(plot))
     ]
+    if not corners:
+        return []
     dash = {"field": "line", "type": "nominal", "scale": {"range": [[5, 4]]},
             "legend": {"title": None, "symbolType": "stroke", "symbolSize": 300, "symbolStrokeWidth": 1.5,
                        "symbolStrokeColor": style.FAINT}}  # fmt: skip
@@ -336,8 +454,8 @@ def _centre_layer(plot: _Plot) -> dict[str, Any]:
 
 def _label_layers(plot: _Plot, boxes: Sequence[labels.Box]) -> list[dict[str, Any]]:
     texts = [
-        {**plot.values(box.left, (box.top + box.bottom) / 2), "model": point.model}
-        for point, box in zip(plot.drawn, boxes, strict=True)
+        {**plot.values(box.left, (box.top + box.bottom) / 2), "model": plot.drawn[index].model}
+        for index, box in zip(plot.named, boxes, strict=True)
     ]
     data = {"values": texts}
     encoding = {**_at(plot), "text": {"field": "model"}}
@@ -351,7 +469,7 @@ def _label_layers(plot: _Plot, boxes: Sequence[labels.Box]) -> list[dict[str, An
 
 
 def _leader_layer(plot: _Plot, boxes: Sequence[labels.Box]) -> list[dict[str, Any]]:
-    ties = [labels.leader(ball, box) for ball, box in zip(plot.balls, boxes, strict=True)]
+    ties = [labels.leader(plot.balls[index], box) for index, box in zip(plot.named, boxes, strict=True)]
     rows = []
     for tie in filter(None, ties):
         end = plot.values(tie.x2, tie.y2)

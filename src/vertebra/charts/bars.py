@@ -16,7 +16,9 @@ _STEP = 26
 
 
 def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | None = None) -> Chart:
-    """Each network as a bar from zero, the best first, its value beside it; grade C bars are hollow.
+    """Each network as a bar from zero, the best first, its value beside it.
+
+    Grade C bars are hollow, those of an estimate dashed; a line through a bar's end is the 95 % interval.
 
     Raises InvalidInputError where the rows hold more than one form, and UnknownNameError for an
     unknown metric.
@@ -37,7 +39,7 @@ def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | Non
         "title": {"text": title, "subtitle": _subtitle(drawn, metric)},
         "data": {"values": _data(drawn, metric, unit)},
         "encoding": _encoding(drawn, metric, unit),
-        "layer": _layers(drawn),
+        "layer": _layers(drawn, metric),
         "config": style.CONFIG,
     }
     return Chart(spec, tuple(point.told() for point in drawn), missing)
@@ -47,6 +49,10 @@ def _subtitle(drawn: Sequence[Point], metric: str) -> list[str]:
     [parts] = condition_lines(drawn, (metric,))
     if any(point.hollow for point in drawn):
         parts.append("hollow bars: grade C, take with care")
+    if any(point.estimated for point in drawn):
+        parts.append("dashed bars: estimated")
+    if any(_interval(point, metric) for point in drawn):
+        parts.append("lines: 95 % intervals")
     return style.wrap(parts, _WIDTH + 120, style.CONFIG["title"]["subtitleFontSize"])
 
 
@@ -57,11 +63,19 @@ def _data(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> list[dict[s
             "model": point.model,
             "family": point.family if point.family in families else style.OTHERS,
             "x": unit.show(point.value(metric)),
+            "end": unit.show(max(point.value(metric), *_interval(point, metric), 0.0)),
             "text": f"{unit.show(point.value(metric)):#.3g}".rstrip("."),
             "hollow": point.hollow,
+            "estimated": point.estimated,
+            **dict(zip(("low", "high"), map(unit.show, _interval(point, metric)), strict=False)),
         }
         for point in drawn
     ]
+
+
+def _interval(point: Point, metric: str) -> tuple[float, ...]:
+    figure = point.figures[metric]
+    return () if figure.low is None or figure.high is None else (figure.low, figure.high)
 
 
 def _encoding(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> dict[str, Any]:
@@ -74,7 +88,7 @@ def _encoding(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> dict[st
     }
 
 
-def _layers(drawn: Sequence[Point]) -> list[dict[str, Any]]:
+def _layers(drawn: Sequence[Point], metric: str) -> list[dict[str, Any]]:
     families = style.colours(sorted(point.family for point in drawn))
     colour = {"field": "family", "type": "nominal", "legend": None,
               "scale": {"domain": list(families), "range": list(families.values())}}  # fmt: skip
@@ -82,6 +96,24 @@ def _layers(drawn: Sequence[Point]) -> list[dict[str, Any]]:
     bar = {"type": "bar", "height": {"band": 0.7}, "strokeWidth": 1.4}
     text = {"type": "text", "align": "left", "dx": 6, "color": style.INK, "fontSize": 12, "aria": False}
     return [
-        {"mark": bar, "encoding": {"fill": colour, "stroke": colour, "fillOpacity": opacity}},
-        {"mark": text, "encoding": {"text": {"field": "text"}}},
+        {
+            "mark": bar,
+            "encoding": {
+                "fill": colour,
+                "stroke": colour,
+                "fillOpacity": opacity,
+                **style.dashed(any(point.estimated for point in drawn)),
+            },
+        },
+        *([_rule()] if any(point.figures[metric].low is not None for point in drawn) else []),
+        {
+            "mark": text,
+            "encoding": {"text": {"field": "text"}, "x": {"field": "end", "type": "quantitative"}},
+        },
     ]
+
+
+def _rule() -> dict[str, Any]:
+    mark = {"type": "rule", "color": style.INK, "strokeWidth": 1.4, "aria": False}
+    ends = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
+    return {"transform": [{"filter": "isValid(datum.low)"}], "mark": mark, "encoding": ends}

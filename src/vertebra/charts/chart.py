@@ -22,14 +22,16 @@ SUFFIXES = (".png", ".svg", ".json")
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn figure. `spec` is its Vega-Lite spec; `missing` maps a network left out to the reason."""
+    """A drawn figure. `spec` is its Vega-Lite spec; `missing` maps a network left out to the reason; `notes`
+    are sentences on what it shows."""
 
     spec: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
     missing: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def data(self) -> list[dict[str, Any]]:
-        """The chart as a table: one dict per network, values in base units."""
+        """The chart as a table: one dict per network (and batch size, or class), values in base units."""
         return [dict(row) for row in self.rows]
 
     def svg(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,11 @@ from vertebra.measurements.views import FORM
 
 #: Networks differ in their native size, so it only has to be one within a network.
 _OF_THE_NETWORK = ("input_size",)
+
+#: More networks than this are counted, not named, in what stands under a title.
+_NAMED = 12
+
+_UNSTATED = "unstated"
 
 ORIGIN_WORDS = {
     "published": "published", "estimated": "estimated", "profiled": "counted", "benched": "measured",
@@ -40,6 +46,11 @@ class Point:
         """Whether one of its figures has grade C."""
         return any(figure.grade == "C" for figure in self.figures.values())
 
+    @property
+    def estimated(self) -> bool:
+        """Whether one of its figures is an estimate, so that nobody ran it."""
+        return any(figure.origin == "estimated" for figure in self.figures.values())
+
     def told(self) -> dict[str, Any]:
         """The point as one row of a table, values in base units."""
         row: dict[str, Any] = {"model": self.model, "family": self.family}
@@ -52,11 +63,14 @@ class Point:
         return row
 
 
-def points(rows: Iterable[WideRow], asked: Sequence[str]) -> tuple[list[Point], dict[str, str]]:
+def points(
+    rows: Iterable[WideRow], asked: Sequence[str], *, apart: Sequence[str] = ()
+) -> tuple[list[Point], dict[str, str]]:
     """One point per network that tells all metrics of `asked`, and why the other networks have none.
 
-    Raises UnknownNameError for an unknown metric, and InvalidInputError where the rows hold more
-    than one form of a network, forms of networks that differ, or no network that tells all.
+    The conditions `apart` may differ, as batch sizes do along a line: there is a point for each. Raises
+    UnknownNameError for an unknown metric, and InvalidInputError where the rows hold more than one form of a
+    network, forms of networks that differ, or no network that tells all.
     """
     for metric in asked:
         metrics.find(metric)
@@ -70,7 +84,7 @@ def points(rows: Iterable[WideRow], asked: Sequence[str]) -> tuple[list[Point], 
         point = Point(row.model, {metric: row.figures[metric] for metric in asked})
         if point not in found:
             found.append(point)
-    refuse_mixed_conditions(found)
+    refuse_mixed_conditions(found, apart)
     if not found:
         labels = " and ".join(f"a figure of {metrics.find(name).label}" for name in asked)
         raise InvalidInputError(f"No network has {labels}.", "fill the table with: vertebra survey")
@@ -78,28 +92,33 @@ def points(rows: Iterable[WideRow], asked: Sequence[str]) -> tuple[list[Point], 
     return found, {model: reason for model, reason in missing.items() if model not in drawn}
 
 
-def refuse_mixed_conditions(found: Sequence[Point]) -> None:
-    """Raise InvalidInputError, naming what differs, where `found` can't stand side by side."""
-    differing = _differing(found)
+def refuse_mixed_conditions(found: Sequence[Point], apart: Sequence[str] = ()) -> None:
+    """Raise InvalidInputError, naming what differs but for `apart`, where `found` can't be compared."""
+    differing = {name: values for name, values in _differing(found).items() if name not in apart}
     if differing:
         told = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
         raise InvalidInputError(
             f"The rows hold figures under different conditions: {told}.",
             _filter_by(*next(iter(differing.items()))),
         )
-    models = [point.model for point in found]
-    twice = next((model for model in models if models.count(model) > 1), None)
+    seen = Counter((point.model, *_values(point, apart)) for point in found)
+    twice = next((key for key, count in seen.items() if count > 1), None)
     if twice is not None:
         raise InvalidInputError(
-            f"The rows hold several figures of {twice} under the same conditions.",
+            f"The rows hold several figures of {twice[0]} under the same conditions.",
             "filter the rows by origin or source",
         )
+
+
+def _values(point: Point, apart: Sequence[str]) -> list[Any]:
+    return [getattr(figure, name) for figure in point.figures.values() for name in apart]
 
 
 def _filter_by(name: str, values: Sequence[str]) -> str:
     if name == "convention":
         return "count all networks by one rule with: vertebra profile"
-    return f"choose one, for example: --{name.replace('_', '-')} {values[0]}"
+    stated = next((value for value in values if value != _UNSTATED), values[0])
+    return f"choose one, for example: --{name.replace('_', '-')} {stated}"
 
 
 def _differing(found: Sequence[Point]) -> dict[str, list[str]]:
@@ -121,7 +140,7 @@ def _groups(found: Sequence[Point], metric: str, name: str) -> list[list[str]]:
         if value is None and name in ("dataset", "split", "input_size"):
             continue  # a published figure may say less
         key = point.model if name in _OF_THE_NETWORK else ""
-        groups.setdefault(key, {})["unstated" if value is None else str(value)] = None
+        groups.setdefault(key, {})[_UNSTATED if value is None else str(value)] = None
     return [list(group) for group in groups.values()]
 
 
@@ -177,7 +196,9 @@ def _form_parts(figures: Sequence[Measurement]) -> list[str]:
     engine = first.engine or "engine not stated"
     versions = {figure.versions[engine] for figure in figures if engine in figure.versions}
     parts = [_origins(figures), first.system or "system not stated", " ".join([engine, *sorted(versions)])]
-    parts += [first.device or "", first.precision or "", _counted("batch", first.batch_size)]
+    batches = {figure.batch_size for figure in figures}
+    parts += [first.device or "", first.precision or ""]
+    parts += [_counted("batch", first.batch_size) if len(batches) == 1 else ""]
     parts += [f"threads {first.threads}" if first.threads else "", _sizes(figures), _dates(figures)]
     return [part for part in parts if part]
 
@@ -189,6 +210,16 @@ def _static_parts(figures: Sequence[Measurement]) -> list[str]:
     if any(figure.origin != "published" for figure in figures):
         parts.append(_dates(figures))
     return [part for part in parts if part]
+
+
+def left_out(missing: Mapping[str, str]) -> list[str]:
+    """Which networks aren't drawn and why, in parts; where they are many, how many for each reason."""
+    if len(missing) > _NAMED:
+        reasons = Counter(missing.values())
+        parts = [f"{count} networks ({reason})" for reason, count in reasons.most_common()]
+    else:
+        parts = [f"{model} ({reason})" for model, reason in missing.items()]
+    return [f"Not drawn: {parts[0]}", *parts[1:]] if parts else []
 
 
 def _counted(word: str, number: int | None) -> str:
@@ -210,5 +241,9 @@ def _sizes(figures: Sequence[Measurement]) -> str:
     if not sizes:
         return ""
     common = max(dict.fromkeys(sizes), key=sizes.count)
-    others = [f"{row.model} {row.input_size}" for row in figures if row.input_size not in (common, None)]
-    return f"input {common}" + (f" ({', '.join(others)})" if others else "")
+    others = {row.model: row.input_size for row in figures if row.input_size not in (common, None)}
+    if len(others) > _NAMED:
+        least, most = min(filter(None, others.values())), max(filter(None, others.values()))
+        return f"input {common} ({len(others)} networks {least} to {most})"
+    told = ", ".join(f"{model} {size}" for model, size in others.items())
+    return f"input {common}" + (f" ({told})" if told else "")

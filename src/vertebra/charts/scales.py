@@ -86,13 +86,19 @@ _MARGIN = 10
 
 
 def fit(
-    values: Sequence[float], radii: Sequence[float], length: float, extremes: Iterable[float] = ()
+    values: Sequence[float],
+    radii: Sequence[float],
+    length: float,
+    extremes: Iterable[float] = (),
+    *,
+    log: bool | None = None,
 ) -> Axis:
     """The axis on which a circle around each value, and each of `extremes`, keeps clear of both ends.
 
-    It is logarithmic where the values ask for it.
+    It is logarithmic where the values ask for it, or `log` says so and all values are above 0.
     """
-    log = min(values) > 0 and max(values) / min(values) >= _LOG_FROM
+    positive = min(values) > 0
+    log = positive and (max(values) / min(values) >= _LOG_FROM if log is None else log)
     kept = list(zip(values, radii, strict=True))
     kept += [(value, 0.0) for value in extremes if value > 0 or not log]
     bent = [(math.log10(value) if log else value, radius + _MARGIN) for value, radius in kept]

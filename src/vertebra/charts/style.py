@@ -52,13 +52,14 @@ def text_width(text: str, font_size: float) -> float:
 
 
 def family(model: str) -> str:
-    """The family that a network's name begins with.
+    """The family that a network's name begins with, whosever library it is of.
 
-    >>> family("squeezenet1_0"), family("resnet50_acnet_deploy"), family("50net")
+    >>> family("squeezenet1_0"), family("timm:resnet50_acnet_deploy"), family("50net")
     ('squeezenet', 'resnet', '50net')
     """
-    start = re.match(r"[A-Za-z]+", model)
-    return start.group().lower() if start else model
+    name = model.rpartition(":")[2]
+    start = re.match(r"[A-Za-z]+", name)
+    return start.group().lower() if start else name
 
 
 def colours(families: Iterable[str]) -> dict[str, str]:
@@ -78,3 +79,9 @@ def wrap(parts: Iterable[str], width: float, font_size: float) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def dashed(any_estimated: bool) -> dict[str, Any]:
+    """The channel that dashes the outline of estimates, where there are any."""
+    dash = {"condition": {"test": "datum.estimated", "value": [3, 2]}, "value": [1, 0]}
+    return {"strokeDash": dash} if any_estimated else {}

@@ -1,41 +1,253 @@
-"""`vertebra chart`: accuracy against what it costs."""
+"""`vertebra chart`: accuracy against what it costs, and the other figures of the two papers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vertebra.cli.output import emit, format_options, table_option
+from vertebra import units
+from vertebra.cli.output import columns, emit, format_options, table_option
+from vertebra.errors import InvalidInputError
+from vertebra.measurements.measurement import GRADES
+from vertebra.measurements.views import FORM
+from vertebra.metrics import METRICS
+
+if TYPE_CHECKING:
+    from vertebra.charts import Chart, Settings
+
+_TYPES: dict[str, Any] = {
+    "batch_size": click.IntRange(min=1), "input_size": click.IntRange(min=1),
+    "threads": click.IntRange(min=1), "streams": click.IntRange(min=1), "arrival_rate": float,
+}  # fmt: skip
+_HELP = {
+    "system": "Only this machine's rows. [default: this machine; with --source, all]",
+    "threads": "Only so many threads.",
+    "streams": "Only so many streams.",
+    "batch_size": "Only this batch size. [default: 1, where there is any; all in charts of batch sizes]",
+}
+
+
+def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each condition in which rows of one chart may not differ."""
+    for name in reversed(FORM):
+        text = _HELP.get(name, f"Only this {name.replace('_', ' ')}.")
+        function = click.option(f"--{name.replace('_', '-')}", type=_TYPES.get(name), help=text)(function)
+    return function
 
 
 @click.command("chart")
-@click.option("--x", default="operations", show_default=True, help="Metric of the horizontal axis.")
-@click.option("--y", default="top1", show_default=True, help="Metric of the vertical axis.")
-@click.option("--engine", help="Only what ran on this engine. [default: each network's fastest]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--system", help="The machine's name in the table. [default: this machine]")
-@click.option("--output", "-o", metavar="FILE", help="Draw into a .svg or .png file.")
+@click.argument("view", required=False)
+@click.option("--x", metavar="METRIC", help="Metric of the horizontal axis. [default: operations]")
+@click.option("--y", metavar="METRIC", help="Metric of the vertical axis. [default: top1]")
+@click.option(
+    "--source", "sources", metavar="NAME", multiple=True,
+    help="Draw what was published instead of the table; repeatable. See vertebra list sources.",
+)  # fmt: skip
+@_form_options
+@click.option(
+    "--bound",
+    type=click.Choice(("front", "line")),
+    help="accuracy-fps: the Pareto front, or the straight upper bound. [default: front]",
+)
+@click.option("--memory-classes", metavar="700MB,1GB,…", help="Classes of memory in the tables and the grid.")
+@click.option("--fps-classes", metavar="15,30,…", help="Classes of speed in the tables and the grid.")
+@click.option("--best", type=click.IntRange(min=1), help="Networks in a cell of the grid. [default: 5]")
+@click.option(
+    "--trust", type=click.Choice(GRADES), help="Worst grade of a figure that the grid takes. [default: B]"
+)
+@click.option("--output", "-o", metavar="FILE", help="Draw into a .svg, .png or .json file.")
 @table_option
 @format_options
 def command(
-    x: str, y: str, engine: str | None, batch_size: int, system: str | None, output: str | None,
-    table: str | None, style: str,
+    view: str | None, x: str | None, y: str | None, sources: tuple[str, ...], bound: str | None,
+    memory_classes: str | None, fps_classes: str | None,
+    best: int | None, trust: str | None,
+    output: str | None, table: str | None, style: str, **form: Any,
 ) -> None:  # fmt: skip
-    """Draw one ball per network, its area the parameters; without --output, print the chart as a table.
+    """Draw the chart called VIEW, or one ball per network; without --output, print it as a table.
+
+    `vertebra list charts` tells the names. Without one, metric --y stands against metric --x, and a ball's
+    area is its parameters.
 
     \b
       vertebra chart -o accuracy.svg
       vertebra chart --x latency --engine onnxruntime -o latency.png
+      vertebra chart operations-latency --engine onnxruntime
+      vertebra chart grid
+      vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
     """
     from vertebra import _api
 
-    filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size}
-    if system is not None:
-        filters["system"] = system
-    drawn = _api.chart(x=x, y=y, table=table, **filters)
+    axes = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
+    if view is not None and axes:
+        raise InvalidInputError(
+            f"The chart {view} has axes of its own, so --{next(iter(axes))} can't be.", "leave one out"
+        )
+    _refuse_strangers(view, bound=bound, memory_classes=memory_classes, fps_classes=fps_classes, best=best,
+                      trust=trust)  # fmt: skip
+    filters = {name: value for name, value in form.items() if value is not None}
+    if view is None:
+        filters.setdefault("batch_size", 1)
+    drawn = _api.chart(
+        view,
+        sources=sources,
+        settings=_settings(bound, memory_classes, fps_classes, best, trust),
+        table=table,
+        **axes,
+        **filters,
+    )
     if output is None:
-        emit(drawn.data(), style)
+        emit(even(drawn.data()), style, lambda: text(drawn, view))
         return
     drawn.save(output)
+    for note in drawn.notes:
+        click.echo(note)
     click.echo(f"drawn into {output}", err=True)
+
+
+#: option -> the views that it is of
+_OF = {
+    "bound": ("accuracy-fps",), "memory_classes": ("memory-table", "grid"),
+    "fps_classes": ("latency-table", "grid"), "best": ("grid",), "trust": ("grid",),
+}  # fmt: skip
+
+
+def _refuse_strangers(view: str | None, **options: Any) -> None:
+    """Refuse an option that the chart takes no notice of."""
+    for name, value in options.items():
+        if value is not None and view not in _OF[name]:
+            raise InvalidInputError(
+                f"--{name.replace('_', '-')} isn't of this chart.", f"it is of: {', '.join(_OF[name])}"
+            )
+
+
+def _settings(
+    bound: str | None, memory: str | None, fps: str | None, best: int | None, trust: str | None
+) -> Settings:
+    from vertebra.charts import Settings
+
+    given: dict[str, Any] = {
+        "bound": bound,
+        "memory_classes": None if memory is None else _quantities(memory, "B"),
+        "fps_classes": None if fps is None else _quantities(fps, "1/s"),
+        "best": best,
+        "least_grade": trust,
+    }
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _quantities(text: str, unit: str) -> tuple[float, ...]:
+    return tuple(units.parse(part.strip(), unit) for part in text.split(","))
+
+
+def even(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`rows` with the same columns each, None where a row has none."""
+    heads = list(dict.fromkeys(head for row in rows for head in row))
+    return [{head: row.get(head) for head in heads} for row in rows]
+
+
+def text(drawn: Chart, view: str | None) -> str:
+    """The chart for people: its table rescaled, what all rows share in one line, and what the line tells."""
+    rows = even(drawn.data())
+    shared = {} if len(rows) < 2 else _shared(rows)
+    body = _TABLES.get(view or "", _listed)(rows, tuple(shared))
+    under = [f"With: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
+    return "\n".join([body, *([""] if under or drawn.notes else []), *under, *drawn.notes])
+
+
+def _shared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The conditions that are one over all rows."""
+    names = (*FORM, "dataset", "split", "protocol")
+    values = {name: {row.get(name) for row in rows} for name in names}
+    return {
+        name: next(iter(found)) for name, found in values.items() if len(found) == 1 and None not in found
+    }
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
+    return columns(even([_for_people(row, shared) for row in rows]))
+
+
+def _for_people(row: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for name, value in row.items():
+        metric, aside = _metric_of(name)
+        if metric is None:
+            told.update({} if name in shared else {name: value})
+        elif aside in ("", "fitted", "limit"):
+            told[" ".join(filter(None, [METRICS[metric].label, aside]))] = _quantity(value, metric)
+        elif aside == "low":
+            ends = [_quantity(row[f"{metric}_{end}"], metric) for end in ("low", "high")]
+            told[f"{METRICS[metric].label}, 95 %"] = " to ".join(filter(None, ends))
+        elif aside != "high":
+            told[f"{METRICS[metric].label} {aside}"] = value
+    return told
+
+
+def _metric_of(column: str) -> tuple[str | None, str]:
+    """The metric that a column is of, and which part of the figure it tells."""
+    if column in METRICS:
+        return column, ""
+    metric, _, aside = column.rpartition("_")
+    return (metric, aside) if metric in METRICS else (None, "")
+
+
+def _quantity(value: float | None, metric: str) -> str | None:
+    return None if value is None else units.show(value, METRICS[metric].unit)
+
+
+def _by_batch(metric: str, rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
+    """A network a line, a batch size a column; an asterisk after grade C, a tilde after an estimate."""
+    batches = sorted({row["batch_size"] for row in rows})
+    lines: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault(row["model"], {"model": row["model"], **dict.fromkeys(map(str, batches))})
+        marks = ("*" if row.get(f"{metric}_grade") == "C" else "") + (
+            "~" if row[f"{metric}_origin"] == "estimated" else ""
+        )
+        line[str(row["batch_size"])] = f"{_quantity(row[metric], metric)}{marks}"
+    return columns(list(lines.values()))
+
+
+def _grid(rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
+    """Cell by cell: the classes, then the networks."""
+    cells: dict[tuple[str | None, str | None], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = _quantity(row["memory_total_limit"], "memory_total"), _quantity(row["fps_limit"], "fps")
+        cells.setdefault(key, []).append(row)
+    parts = []
+    for (memory, fps), entries in cells.items():
+        lines = [f"At most {memory}, at least {fps}:", *(_entry(row) for row in entries)]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _entry(row: Mapping[str, Any]) -> str:
+    if row["verdict"] == "none":
+        return "  no network"
+    place = f"{row['place']}." if row["place"] is not None else " -"
+    figures = [f"{METRICS[name].label} {_told(row, name)}" for name in METRICS if row.get(name) is not None]
+    on = f" on {row['engine']}" if row.get("engine") else ""
+    near = "" if row["verdict"] == "met" else f": {row['verdict']}: {row['reasons']}"
+    return f"  {place} {row['model']}{on} ({', '.join(figures)}){near}"
+
+
+def _told(row: Mapping[str, Any], metric: str) -> str:
+    mark = " estimated" if row.get(f"{metric}_origin") == "estimated" else ""
+    return f"{_quantity(row[metric], metric)}{mark}"
+
+
+def _latencies(rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
+    return _by_batch("latency_per_image", rows, shared)
+
+
+def _memories(rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
+    return _by_batch("memory_total", rows, shared)
+
+
+_TABLES: dict[str, Callable[[Sequence[Mapping[str, Any]], Sequence[str]], str]] = {
+    "grid": _grid, "latency-table": _latencies, "latency-batch": _latencies, "memory-table": _memories,
+    "memory-batch": _memories,
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -15,6 +16,10 @@ from vertebra.cli.subject import given, weights_options
 @click.option("--engine", metavar="NAME", help="Whose Bundle. [default: onnxruntime]")
 @click.option("--precision", metavar="NAME", help="What it computes in. [default: float32]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="The only one. [default: any, or 1]")
+@click.option("--calibrate", metavar="FOLDER", help="For int8: pictures like those that it will see.")
+@click.option(
+    "--guard", type=float, metavar="SHARE|DB", help="For int8: what must hold. [default: 0.99, 10 dB]"
+)
 @weights_options
 @click.option("--embed-preprocess", is_flag=True, help="Add a graph that takes a picture's pixels.")
 @click.option("--web", is_flag=True, help="Write a page that runs it in the visitor's browser.")
@@ -26,6 +31,10 @@ def command(model: str, folder: str, **options: Any) -> None:
     With --embed-preprocess the Bundle has a second graph, picture.onnx: a picture's pixels of any size in,
     probabilities out. With --web FOLDER becomes a page for any web server, with the Bundle inside. With
     either, MODEL may be a Bundle.
+
+    --precision int8 rounds the network to eight bits, calibrated on half of the pictures in --calibrate. On
+    the others the guard must hold: the share whose first class stays, or of an untrained network the signal
+    to noise of its logits. Layers that stand in its way stay in float32.
     """
     from vertebra import _api, units
 
@@ -34,4 +43,21 @@ def command(model: str, folder: str, **options: Any) -> None:
     size = "" if written.batch_size is None else f", batches of {written.batch_size} only"
     form = f"{written.format}, {written.precision}{size}"
     click.echo(f"{written.model} ({told}), {form}, {units.show(written.file_bytes, 'B')}", err=True)
+    if written.quantisation is not None:
+        click.echo(_quantised(written.quantisation), err=True)
     click.echo(folder if options["web"] else str(written.folder))
+
+
+def _quantised(told: Mapping[str, Any]) -> str:
+    """One line on what eight bits changed, and what stayed in float32."""
+    pictures = f"{told['held_out']} pictures held out"
+    if told["measure"] == "top1_agreement":
+        held = f"the first class stays for {told['value']:.1%} of {pictures} (guard {told['guard']:.1%})"
+    else:
+        held = f"signal to noise {told['value']:.1f} dB on {pictures} (guard {told['guard']:g} dB)"
+    kept = ", ".join(told["float32_layers"]) or "none"
+    broken = f"; {told['broken']} more can't be read" if told["broken"] else ""
+    return (
+        f"int8, calibrated on {told['calibrated_on']} pictures{broken}: {held}; "
+        f"layers in float32: {kept} (of {told['layers']})"
+    )

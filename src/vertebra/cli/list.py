@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["models", "engines", "metrics", "sources"]), default="models")
+@click.argument(
+    "what", type=click.Choice(["models", "engines", "metrics", "sources", "charts"]), default="models"
+)
 @click.option(
     "--source",
     type=click.Choice(["ours", "timm", "torchvision"]),
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 )
 @format_options
 def command(what: str, source: str, paper: str | None, style: str) -> None:
-    """List models, engines, metrics or sources of published figures (models where nothing is said)."""
+    """List models, engines, metrics, sources of published figures or charts (models by default)."""
     if paper is not None:
         if what != "models":
             raise click.UsageError(f"--paper lists models, not {what}.")
@@ -34,9 +37,7 @@ def command(what: str, source: str, paper: str | None, style: str) -> None:
     elif what == "models" and source != "ours":
         emit(_others(source), style)
     else:
-        emit(
-            {"models": _models, "engines": _engines, "metrics": _metrics, "sources": _sources}[what](), style
-        )
+        emit(_LISTS[what](), style)
 
 
 def _others(source: str) -> list[dict[str, Any]]:
@@ -114,3 +115,14 @@ def _sources() -> list[dict[str, Any]]:
         {"source": source.name, "what it tells": source.what, "from": source.origin}
         for source in SOURCES.values()
     ]
+
+
+def _charts() -> list[dict[str, Any]]:
+    from vertebra.charts import VIEWS
+
+    return [{"chart": view.name, "what it shows": view.what} for view in VIEWS.values()]
+
+
+_LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "models": _models, "engines": _engines, "metrics": _metrics, "sources": _sources, "charts": _charts,
+}  # fmt: skip

@@ -3,7 +3,9 @@ through CUDA's provider or TensorRT's, without TF32, and never in parts on the p
 
 from __future__ import annotations
 
+import mmap
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
@@ -25,8 +27,9 @@ _OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search":
 
 
 class OnnxruntimeSession(Session):
-    def __init__(self, session: Any, settings: Settings) -> None:
+    def __init__(self, session: Any, settings: Settings, *, quantised: bool) -> None:
         self._session = session
+        self._quantised = quantised
         self._settings = settings
         self._input = session.get_inputs()[0]
         self._output = session.get_outputs()[0]
@@ -65,7 +68,7 @@ class OnnxruntimeSession(Session):
         provider = self._session.get_providers()[0]
         options = self._session.get_provider_options().get(provider, {})
         return {
-            "precision": ", ".join(sorted({_element(self._input.type), _element(self._output.type)})),
+            "precision": self._precision(),
             "threads": self._session.get_session_options().intra_op_num_threads,
             "streams": 1,
             "provider": provider,
@@ -74,6 +77,10 @@ class OnnxruntimeSession(Session):
             "version": onnxruntime.__version__,
             "tf32": {"0": False, "1": True}.get(options.get("use_tf32", "")),
         }
+
+    def _precision(self) -> str:
+        kinds = sorted({_element(self._input.type), _element(self._output.type)})
+        return "int8" if self._quantised and kinds == ["float32"] else ", ".join(kinds)
 
     def close(self) -> None:
         del self._session
@@ -92,7 +99,13 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one.
         raise BundleError(f"ONNX Runtime can't load {network}: {error}") from error
-    return OnnxruntimeSession(session, settings)
+    return OnnxruntimeSession(session, settings, quantised=_is_quantised(network))
+
+
+def _is_quantised(network: Path) -> bool:
+    """Whether the graph holds operators that round to integers: ONNX Runtime tells types of the ends only."""
+    with network.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"\x22\x0eQuantizeLinear") >= 0  # a node's field op_type, and the word's length
 
 
 def _provider(settings: Settings) -> str:

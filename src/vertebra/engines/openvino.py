@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 _LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution", "GroupConvolution")
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _PRECISIONS = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "bf16": "bfloat16"}
+_PRECISIONS |= {"i8": "int8", "u8": "int8"}
 
 
 class OpenvinoSession(Session):
@@ -101,4 +102,7 @@ def _precision(compiled: Any) -> str:
         if str(told["layerType"].value) in _LAYERS:
             kinds.add(str(told["runtimePrecision"].value).lower())
     kinds = kinds or {compiled.get_property("INFERENCE_PRECISION_HINT").to_string()}
-    return ", ".join(sorted(_PRECISIONS.get(kind, kind) for kind in kinds))
+    told = {_PRECISIONS.get(kind, kind) for kind in kinds}
+    if told == {"int8", "float32"}:  # a quantised network keeps some layers in float32
+        return "int8"
+    return ", ".join(sorted(told))

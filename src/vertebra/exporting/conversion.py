@@ -9,16 +9,18 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vertebra import bundle, engines, parity
+from vertebra import bundle, engines, parity, proof
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from vertebra.exporting.quantisation import Calibration
 
 _REFERENCE_SEED = 0
 #: Graph capture takes a batch of 1 for a constant, so the reference batch has 2 images.
@@ -77,11 +79,13 @@ def export(
     engine: str = "onnxruntime",
     precision: str = "float32",
     batch_size: int | None = None,
+    calibration: Calibration | None = None,
 ) -> bundle.Bundle:
     """Build the subject's network, record what eager float32 answers, and write both as an engine's Bundle.
 
     The network takes batches of any size; with `batch_size`, and where the engine can't do otherwise, of that
     one alone (1, where none is given). `card` tells the Bundle of weights, preprocessing and labels.
+    In precision int8 it is quantised with the pictures of the `calibration`.
     Raises MissingRuntimeError without what the conversion or the engine needs, InvalidInputError where the
     network can't take this input or the engine has no Bundles or not this precision, BundleError where the
     folder can't be written, MeasurementError where the network can't be converted or answers otherwise, and
@@ -89,12 +93,16 @@ def export(
     """
     name = subject.arguments.get("name")
     form, order = _plan(engine, precision, batch_size)
+    _check_calibration(precision, calibration, card)
     if isinstance(name, str) and name.startswith("onnx:"):
+        if calibration is not None:
+            raise InvalidInputError(f"{name} is an ONNX file, which is kept as it is.", "leave int8 out")
         return _adopt(name, folder, engine, input_size, card)
     converter: Converter = _require(form, engine)
     import torch
 
     from vertebra.engines.eager import build
+    from vertebra.exporting import quantisation
     from vertebra.exporting.folding import fold_batch_norms
     from vertebra.profiler import activations
 
@@ -106,11 +114,23 @@ def export(
         logits, ranges = activations.run(network, images)
         if card is None or card.weights is None:
             activations.check(ranges)
+        seen = _seen(network, card, in_channels)
         fold_batch_norms(network)  # after the logits: the Bundle is compared with the network as it was
         example = images[: order.batch_size or _REFERENCE_BATCH].clone()
+
+        def write_network(draft: Path) -> dict[str, Any]:
+            converter.write(network, example, draft, order)
+            told = _proof(draft, card, seen)
+            if calibration is not None and card is not None:
+                parity.check_outputs(
+                    logits.numpy(), quantisation.answers(draft, images.numpy(), order.batch_size)
+                )
+                told["quantisation"] = quantisation.quantise(draft, card, calibration, order.batch_size)
+            return told
+
         return bundle.write(
             folder,
-            lambda draft: converter.write(network, example, draft, order),
+            write_network,
             model=subject.model,
             logits=logits.numpy(),
             reference_seed=_REFERENCE_SEED,
@@ -119,12 +139,28 @@ def export(
             seed=subject.arguments.get("seed"),
             versions=_versions(form, engine),
             card=card,
-            format=_format(engine),
+            format=_format(engine, precision),
             precision=precision,
             batch_size=order.batch_size,
-            engines=[info.name for info in engines.known() if _format(engine) in info.formats],
+            engines=_engines(_format(engine, precision), precision),
             check=lambda draft: _compare(draft, engine),
         )
+
+
+def _seen(network: nn.Module, card: bundle.Card | None, in_channels: int) -> Any:
+    """What eager float32 answers to the reference pictures; None where nobody tells how they get in."""
+    import torch
+
+    if card is None or card.preprocess is None or in_channels != 3:
+        return None
+    with torch.inference_mode():
+        return network(torch.from_numpy(proof.inputs(card.preprocess))).numpy()
+
+
+def _proof(draft: Path, card: bundle.Card | None, seen: Any) -> dict[str, Any]:
+    if card is None or card.preprocess is None or seen is None:
+        return {}
+    return {"proof": proof.write(draft, card.preprocess, card.labels, seen)}
 
 
 def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
@@ -156,13 +192,32 @@ def _plan(engine: str, precision: str, batch_size: int | None) -> tuple[Form, Or
         )
     if batch_size is not None and batch_size < 1:
         raise InvalidInputError(f"The batch size is {batch_size}, but must be at least 1.")
-    form = FORMS[_format(engine)]
+    form = FORMS[_format(engine, precision)]
     return form, Order(batch_size if form.any_batch_size else batch_size or 1, precision)
 
 
-def _format(engine: str) -> str:
-    """The format that the engine's own Bundles have."""
-    return engines.find(engine).formats[0]
+def _format(engine: str, precision: str = "float32") -> str:
+    """The format that the engine's own Bundles have; ONNX where ONNX Runtime's tools quantise them."""
+    return "onnx" if precision == "int8" else engines.find(engine).formats[0]
+
+
+def _engines(format: str, precision: str) -> list[str]:
+    """Those that open a Bundle of this format, and where it is quantised can run it so."""
+    opening = [info for info in engines.known() if format in info.formats]
+    return [info.name for info in opening if precision != "int8" or precision in info.precisions]
+
+
+def _check_calibration(precision: str, calibration: Calibration | None, card: bundle.Card | None) -> None:
+    if (precision == "int8") != (calibration is not None):
+        raise InvalidInputError(
+            "Precision int8 and a folder of pictures to calibrate with belong together.",
+            "say both, or neither: vertebra export MODEL --precision int8 --calibrate FOLDER",
+        )
+    if calibration is not None and (card is None or card.preprocess is None):
+        raise InvalidInputError(
+            "Nobody tells how a picture to calibrate with becomes the network's input.",
+            "give the preprocessing",
+        )
 
 
 def _require(form: Form, engine: str) -> Any:
@@ -218,6 +273,7 @@ def _compare(draft: Path, engine: str) -> dict[str, Any]:
     session = engines.load(engine, Subject(kept.model, bundle=str(draft)), settings)
     try:
         error = parity.check_outputs(logits, session.run(images), kept.precision)
+        proof.check(replace(kept, batch_size=batch_size), session.run)
     finally:
         session.close()
     told = {"engine": engine, "precision": kept.precision, "output_error": float(f"{error:.2g}")}

@@ -118,7 +118,7 @@ def _mistakes(evaluation: Evaluation, mistakes: Sequence[tuple[Mistake, bytes]])
 
 def _mistake(evaluation: Evaluation, one: Mistake, jpeg: bytes) -> Html:
     data = base64.b64encode(jpeg).decode()
-    picture = Html(str(tag("img", src=f"data:image/jpeg;base64,{data}", alt=one.name)).removesuffix("</img>"))
+    picture = tag("img", src=f"data:image/jpeg;base64,{data}", alt=one.name)
     answer, truth = evaluation.name_of(one.predicted), evaluation.name_of(one.truth)
     told = (
         f"{answer} ({units.show(one.confidence, 'fraction')}); "

@@ -15,6 +15,9 @@ class Html(str):
 
 Attribute = str | int | float | None
 
+#: Elements that hold nothing, and have no end.
+_VOID = ("img", "input")
+
 
 def tag(name: str, *content: str, **attributes: Attribute) -> Html:
     """An element. Attributes that are None are left out; `class_` and `data_value` lose their underscores.
@@ -23,6 +26,8 @@ def tag(name: str, *content: str, **attributes: Attribute) -> Html:
     '<td class="note" data-value="0.5">a &lt; b<br></td>'
     """
     told = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
+    if name in _VOID:
+        return Html(f"<{name}{told}>")
     return Html(f"<{name}{told}>{joined(content)}</{name}>")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 from vertebra import __version__, units
 from vertebra.files import write_whole
-from vertebra.measurements import Measurement, wide
+from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.reports.explorer import explorer_section
 from vertebra.reports.failures import failures_section
 from vertebra.reports.figures import charts_section
 from vertebra.reports.glossary import glossary_section
@@ -21,6 +24,9 @@ TITLE = "Which backbone suits this machine"
 
 #: A heading and its paragraphs.
 Passage = tuple[str, Sequence[str]]
+
+#: Of more networks than this, charts and tables show so many; the explorer has all.
+_MOST = 150
 
 
 def html(
@@ -40,18 +46,43 @@ def html(
     """
     rows = list(rows)
     compared = wide(rows)
+    shown = _foremost(compared)
+    left_out = len({row.model for row in compared} - shown)
+    compared = [row for row in compared if row.model in shown]
     measured = forms(compared)
     parts = [
         _machine(rows, system),
         _pick(pick),
+        explorer_section(rows),
+        _left_out(left_out),
         charts_section(compared, measured),
         networks_section(compared, measured),
         grade_section(measured),
         failures_section(rows),
-        published_section(rows),
+        published_section(row for row in rows if row.model in shown),
         glossary_section(compared),
     ]
     return _whole(title, _summary(rows, measured_systems(rows)), parts, made_at)
+
+
+def _foremost(rows: Sequence[WideRow]) -> set[str]:
+    """The networks for charts and tables: those measured here first, of them the most accurate."""
+    places: dict[str, tuple[bool, float]] = {}
+    for row in rows:
+        latency, top1 = row.figures.get("latency"), row.value("top1")
+        place = latency is None or latency.origin != "benched", -(top1 or 0.0)
+        places[row.model] = min(place, places.get(row.model, place))
+    return set(sorted(places, key=places.__getitem__)[:_MOST])
+
+
+def _left_out(networks: int) -> Html:
+    if not networks:
+        return Html("")
+    told = (
+        f"What follows shows {_MOST} networks, those measured here before others and the more accurate "
+        f"before the less; the explorer has the other {networks:,} too."
+    )
+    return tag("p", told, class_="note")
 
 
 def write(
@@ -77,6 +108,7 @@ def measured_systems(rows: Iterable[Measurement]) -> list[str]:
 _NAV = {
     "machine": "Machine",
     "pick": "Pick",
+    "explorer": "Explorer",
     "charts": "Charts",
     "networks": "Networks",
     "grades": "Grades",
@@ -96,14 +128,28 @@ def _whole(title: str, summary: str, parts: Sequence[Html], made_at: str | None)
         tag("main", *parts),
         tag("footer", tag("p", made)),
     ])  # fmt: skip
+    style = Html(_asset("page.css") + _asset("explorer.css"))
+    scripts = [Html(_asset("page.js"))] + ([Html(_asset("explorer.js"))] if 'id="explorer"' in there else [])
     head = joined([
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, scripts)}">'),
         Html('<meta name="color-scheme" content="light dark">'),
         tag("title", title),
-        tag("style", Html(_asset("page.css"))),
+        tag("style", style),
     ])  # fmt: skip
-    script = tag("script", Html(_asset("page.js")))
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{script}</body>\n</html>\n'
+    code = joined(tag("script", script, type="module") for script in scripts)
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{code}</body>\n</html>\n'
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    """What the browser may do for this page: run and apply what stands here, and ask nobody for anything."""
+    hashes = " ".join(map(_hash, scripts))
+    applied = f"script-src {hashes}; style-src {_hash(style)}"
+    return f"default-src 'none'; {applied}; base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _asset(name: str) -> str:

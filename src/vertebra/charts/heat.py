@@ -1,0 +1,133 @@
+"""The heat table: a network a line, a batch size a column, each cell coloured by the class that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vertebra import metrics, units
+from vertebra.charts import scales, style
+from vertebra.charts.chart import SCHEMA, Chart
+from vertebra.charts.lines import by_batch, told_by_batch
+from vertebra.charts.points import Point, condition_lines, left_out
+from vertebra.measurements import WideRow
+
+#: From the best class to the worst: from light to dark, so that it reads without colour too.
+_COLOURS = ("#e8f3ec", "#fbe9c6", "#f3b98f", "#c8553d", "#6f1d1b")
+_INKS = (style.INK, style.INK, style.INK, "white", "white")
+#: More classes than this can't be told apart.
+MOST = len(_COLOURS) - 1
+
+
+def heat_table(
+    rows: Iterable[WideRow], *, metric: str, bounds: Sequence[float], words: Sequence[str],
+    title: str | None = None,
+) -> Chart:  # fmt: skip
+    """`metric`, of which less is better, of each network at each batch size.
+
+    A cell's class is the first of the ascending `bounds` that its value doesn't exceed, told by
+    `words`, of which there is one more for what exceeds all. Cells that nobody ran stay blank. Raises
+    InvalidInputError where anything but the batch size differs.
+    """
+    found, missing = by_batch(rows, metric)
+    assert len(words) == len(bounds) + 1
+    unit = scales.unit_of(metric, (point.value(metric) for point in found))
+    label = metrics.find(metric).label
+    title = title or f"{label[:1].upper()}{label[1:]} by batch size"
+    order = _order(found, metric)
+    batches = sorted({point.figures[metric].batch_size or 1 for point in found})
+    data = [_cell(point, metric, unit, bounds, words) for point in found]
+    spec = {
+        "$schema": SCHEMA,
+        "background": "white",
+        "padding": 18,
+        "width": {"step": 74},
+        "height": {"step": 24},
+        "description": f"{title}: {len(order)} networks at {len(batches)} batch sizes.",
+        "title": {"text": title, "subtitle": _subtitle(found, metric, unit, missing)},
+        "data": {"values": data},
+        "encoding": _encoding(order, batches),
+        "layer": _layers(words),
+        "config": style.CONFIG,
+    }
+    place = {model: index for index, model in enumerate(order)}
+    told = [
+        {**told_by_batch(point, metric), "class": words[class_of(point.value(metric), bounds)]}
+        for point in found
+    ]
+    return Chart(spec, tuple(sorted(told, key=lambda row: (place[row["model"]], row["batch_size"]))), missing)
+
+
+def class_of(value: float, bounds: Sequence[float]) -> int:
+    """The index of the first of ascending `bounds` that `value` doesn't exceed; their count if it exceeds
+    all."""
+    return next((index for index, bound in enumerate(bounds) if value <= bound), len(bounds))
+
+
+def _order(found: Sequence[Point], metric: str) -> list[str]:
+    """Networks by their value at the smallest batch, the least first."""
+    first: dict[str, Point] = {}
+    for point in sorted(found, key=lambda point: point.figures[metric].batch_size or 1):
+        first.setdefault(point.model, point)
+    return sorted(first, key=lambda model: (first[model].value(metric), model))
+
+
+def _cell(
+    point: Point, metric: str, unit: scales.Unit, bounds: Sequence[float], words: Sequence[str]
+) -> dict[str, Any]:
+    index = class_of(point.value(metric), bounds)
+    marks = ("*" if point.hollow else "") + ("~" if point.estimated else "")
+    batch = point.figures[metric].batch_size or 1
+    told = units.show(point.value(metric), metrics.find(metric).unit)
+    return {
+        "model": point.model,
+        "batch": batch,
+        "class": words[index],
+        "dark": _ink(index, len(words)) == "white",
+        "text": f"{unit.show(point.value(metric)):.3g}{marks}",
+        "told": f"{point.model} at batch size {batch}: {told}, {words[index]}",
+    }
+
+
+def _palette(count: int) -> list[int]:
+    """Which of the colours are taken by so many classes: both ends are."""
+    return [round(index * (len(_COLOURS) - 1) / max(count - 1, 1)) for index in range(count)]
+
+
+def _ink(index: int, count: int) -> str:
+    return _INKS[_palette(count)[index]]
+
+
+def _subtitle(found: Sequence[Point], metric: str, unit: scales.Unit, missing: dict[str, str]) -> list[str]:
+    [parts] = condition_lines(found, (metric,))
+    parts.append(f"in {unit.name}, blank where nobody ran it")
+    parts += ["*: grade C, take with care"] if any(point.hollow for point in found) else []
+    parts += ["~: estimated"] if any(point.estimated for point in found) else []
+    size = style.CONFIG["title"]["subtitleFontSize"]
+    return style.wrap(parts, 700, size) + style.wrap(left_out(missing), 700, size)
+
+
+def _encoding(order: Sequence[str], batches: Sequence[int]) -> dict[str, Any]:
+    axis = {"grid": False, "labelColor": style.INK, "labelLimit": 400}
+    return {
+        "y": {"field": "model", "type": "nominal", "sort": list(order), "axis": {**axis, "title": None}},
+        "x": {
+            "field": "batch", "type": "ordinal", "sort": list(batches),
+            "axis": {**axis, "title": "Batch size", "labelAngle": 0, "orient": "top"},
+        },
+    }  # fmt: skip
+
+
+def _layers(words: Sequence[str]) -> list[dict[str, Any]]:
+    colour = {
+        "field": "class", "type": "nominal", "sort": list(words),
+        "scale": {"domain": list(words), "range": [_COLOURS[index] for index in _palette(len(words))]},
+        "legend": {"title": "Class", "symbolType": "square", "symbolSize": 160},
+    }  # fmt: skip
+    ink = {"condition": {"test": "datum.dark", "value": "white"}, "value": style.INK}
+    rect = {"type": "rect", "stroke": "white", "strokeWidth": 1.5}
+    text = {"type": "text", "fontSize": 12, "aria": False}
+    return [
+        {"mark": rect, "encoding": {"color": colour, "description": {"field": "told"}}},
+        {"mark": text, "encoding": {"text": {"field": "text"}, "color": ink}},
+    ]

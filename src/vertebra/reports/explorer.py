@@ -1,0 +1,289 @@
+"""The explorer: every network of the page in linked views, under limits that the reader moves.
+
+Its data stand in the page as columns, a column per metric, each cell once per network where no form of it
+changes the figure. The script beside this file draws them and picks by the rule of `recommendation.pick`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vertebra import metrics
+from vertebra.charts.style import family
+from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.measurements.views import FORM, depends_on_machine
+from vertebra.metrics import Metric
+from vertebra.recommendation import LOAD
+from vertebra.reports.markup import Html, section, tag
+
+#: A limit's name at the command -> the metric that it bounds.
+LIMITS = {
+    "latency": "latency",
+    "fps": "fps",
+    "memory": "memory_total",
+    "size": "weight_bytes",
+    "params": "params",
+    "macs": "macs",
+    "operations": "operations",
+    "top1": "top1",
+    "top5": "top5",
+    "probe": "probe_top1",
+}
+#: What else a network can be chosen by.
+_OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image")
+#: How a bound is typed: (base units, name) by unit.
+_TYPED = {
+    "s": (1e-3, "ms"), "B": (1e6, "MB"), "count": (1e6, "M"), "fraction": (1e-2, "%"), "1/s": (1.0, ""),
+    "J": (1e-3, "mJ"),
+}  # fmt: skip
+#: Conditions that a network's own input size doesn't belong to.
+_OF_FORM = tuple(name for name in FORM if name != "input_size")
+_WORDS = {"batch_size": "batch", "threads": "threads", "streams": "streams", "arrival_rate": "arrival rate"}
+_VIEWS = ("latency", "operations", "memory_total", "params")
+_ACCURACIES = ("top1", "top5", "probe_top1")
+_TRUSTED = {
+    "A": "A: believed without reserve",
+    "B": "B or better, as the command does",
+    "C": "any, even what can't be believed",
+}
+
+Row = tuple[WideRow, int, int]
+
+
+def explorer_section(rows: Sequence[Measurement]) -> Html:
+    """The explorer of `rows`, or nothing where no network tells what one could be chosen by."""
+    told = data(rows)
+    if not told["metrics"]:
+        return Html("")
+    known = {entry["name"] for entry in told["metrics"]}
+    return section(
+        "explorer",
+        "Explorer",
+        tag("p", _HOW_TO_READ),
+        tag("noscript", tag("p", "The explorer needs JavaScript; the other parts of the page don't.")),
+        tag("div", *_inside(told, known), id="explorer-body", hidden="hidden"),
+        tag("script", Html(_harmless(told)), type="application/json", id="explorer-data"),
+    )
+
+
+_HOW_TO_READ = (
+    "Move a limit, or type one: the pick, the views and the table follow. A limit is met when the slow end "
+    "of the interval meets it; what its interval straddles is borderline, and not chosen. The address keeps "
+    "the whole state, so a link to it can be sent."
+)
+
+
+def data(rows: Sequence[Measurement]) -> dict[str, Any]:
+    """What the script reads: conditions, networks, and one column per metric; values in base units."""
+    found = _rows(rows)
+    models = list(dict.fromkeys(row.model for row, _, _ in found.rows))
+    index = {model: place for place, model in enumerate(models)}
+    names = _objectives([row for row, _, _ in found.rows])
+    forms = [_form(row.conditions) for row, _, _ in found.rows]
+    distinct = list(dict.fromkeys(forms))
+    return {
+        "metrics": [_metric(metrics.find(name)) for name in names],
+        "loads": found.loads,
+        "engines": found.engines,
+        "models": models,
+        "families": [family(model.partition(":")[2] or model) for model in models],
+        "forms": distinct,
+        "model": [index[row.model] for row, _, _ in found.rows],
+        "load": [load for _, load, _ in found.rows],
+        "engine": [engine for _, _, engine in found.rows],
+        "form": [distinct.index(form) for form in forms],
+        "columns": {name: _column(name, found.rows, index) for name in names},
+    }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Wide rows with the numbers of their load and engine; -1 where a network has none, for it never ran."""
+
+    rows: list[Row]
+    loads: list[dict[str, Any]]
+    engines: list[str]
+
+
+def _rows(told: Sequence[Measurement]) -> _Found:
+    """Each network in every form, and once as it is where nothing ran: it stands for a load without it."""
+    static = [row for row in told if not depends_on_machine(row)]
+    ran = [row for row in wide(told) if "system" in row.conditions or "engine" in row.conditions]
+    loads = list(dict.fromkeys(map(_load, ran)))
+    engines = list(dict.fromkeys(str(row.conditions["engine"]) for row in ran if "engine" in row.conditions))
+    known = {load: place for place, load in enumerate(loads)}
+    rows = [
+        (
+            row,
+            known[_load(row)],
+            engines.index(row.conditions["engine"]) if "engine" in row.conditions else -1,
+        )
+        for row in ran
+    ]
+    rows += [(row, -1, -1) for row in wide(static)]
+    return _Found(rows, [_told_load(load) for load in loads], engines)
+
+
+def _load(row: WideRow) -> tuple[Any, ...]:
+    return tuple(row.conditions.get(name) for name in LOAD)
+
+
+def _told_load(load: tuple[Any, ...]) -> dict[str, Any]:
+    conditions = {name: value for name, value in zip(LOAD, load, strict=True) if value is not None}
+    return {"label": _form(conditions), "batch_size": conditions.get("batch_size")}
+
+
+def _form(conditions: Mapping[str, Any]) -> str:
+    told = [(name, conditions[name]) for name in _OF_FORM if name in conditions]
+    return ", ".join(f"{_WORDS[name]} {value}" if name in _WORDS else str(value) for name, value in told)
+
+
+def _objectives(rows: Iterable[WideRow]) -> list[str]:
+    """The metrics that the rows tell, of those that pick knows; a probe only where it is of one data set."""
+    told: dict[str, set[str | None]] = {}
+    for row in rows:
+        for name, figure in row.figures.items():
+            told.setdefault(name, set()).add(figure.dataset)
+    return [
+        name for name in dict.fromkeys(_OBJECTIVES)
+        if name in told and not (name == "probe_top1" and len(told[name]) > 1)
+    ]  # fmt: skip
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    options = {bounded: option for option, bounded in LIMITS.items()}
+    factor, unit = _TYPED[metric.unit]
+    if metric.name in ("macs", "operations"):
+        factor, unit = 1e9, "G"
+    return {
+        "name": metric.name, "label": metric.label, "unit": metric.unit, "lower": metric.better == "lower",
+        "option": options.get(metric.name), "factor": factor, "typed": unit,
+    }  # fmt: skip
+
+
+def _column(name: str, rows: Sequence[Row], index: Mapping[str, int]) -> dict[str, Any]:
+    """The cells of a metric: one per network where all its forms say the same, else one per row."""
+    cells = [_cell(row.figures.get(name)) for row, _, _ in rows]
+    by_model: list[_Cell] = [_NONE] * len(index)
+    for (row, _, _), cell in zip(rows, cells, strict=True):
+        by_model[index[row.model]] = cell
+    same = all(
+        by_model[index[row.model]] == cell for (row, _, _), cell in zip(rows, cells, strict=True)
+    )  # fmt: skip
+    return {"by": "model" if same else "row", **_packed(by_model if same else cells)}
+
+
+_Cell = tuple[float | None, float | None, float | None, str, str, str]
+_NONE: _Cell = (None, None, None, "-", "-", "")
+
+
+def _cell(figure: Measurement | None) -> _Cell:
+    if figure is None:
+        return _NONE
+    reason = next(iter(figure.grade_reasons), "")
+    origin = _LETTERS[figure.origin]
+    return figure.value, figure.low, figure.high, figure.grade or "-", origin, reason
+
+
+#: Of an origin, what stands in the data, and the word that the script shows for it.
+_LETTERS = {"published": "p", "estimated": "e", "profiled": "c", "benched": "m", "evaluated": "v"}
+
+
+def _packed(cells: Sequence[_Cell]) -> dict[str, Any]:
+    """Cells as columns, those left out that hold nothing."""
+    values, lows, highs, grades, origins, reasons = zip(*cells, strict=True)
+    packed: dict[str, Any] = {"value": list(map(_whole, values)), "origin": "".join(origins)}
+    for name, column in (("low", lows), ("high", highs)):
+        if any(value is not None for value in column):
+            packed[name] = list(map(_whole, column))
+    if any(grade != "-" for grade in grades):
+        packed["grade"] = "".join(grades)
+    packed["reasons"] = {str(place): reason for place, reason in enumerate(reasons) if reason}
+    return packed
+
+
+def _whole(value: float | None) -> float | int | None:
+    """A count without its ".0", which thousands of them would carry."""
+    return int(value) if value is not None and float(value).is_integer() and abs(value) < 2**53 else value
+
+
+def _harmless(told: Mapping[str, Any]) -> str:
+    """JSON that can't end the element that it stands in."""
+    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _inside(told: Mapping[str, Any], known: set[str]) -> list[Html]:
+    limits = [_limit(entry) for entry in told["metrics"] if entry["option"]]
+    views = [name for name in _VIEWS if name in known] if known & set(_ACCURACIES) else []
+    return [
+        tag("form",
+            tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits")),
+            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(told, known), class_="choices")),
+            id="explorer-form"),
+        tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
+        tag("div", id="explorer-answer", class_="pick", role="region", aria_label="The pick"),
+        tag("div", *map(_view, views), class_="views"),
+        tag("div", id="explorer-legend", class_="legend"),
+        tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
+        tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
+            tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
+            tag("span", id="explorer-count", role="status")),
+        tag("div", tag("table", tag("caption", "The networks under these limits, the best first"),
+                       tag("thead"), tag("tbody"), id="explorer-table"),
+            class_="scroll", tabindex=0, role="region", aria_label="The networks under these limits"),
+        tag("p", tag("button", "Show all", type="button", id="explorer-all", hidden="hidden")),
+    ]  # fmt: skip
+
+
+def _limit(entry: Mapping[str, Any]) -> Html:
+    name, side = entry["option"], "at most" if entry["lower"] else "at least"
+    label = entry["label"][:1].upper() + entry["label"][1:]
+    unit = f" ({entry['typed']})" if entry["typed"] else ""
+    return tag(
+        "div",
+        tag("label", f"{label}, {side}{unit}", for_=f"limit-{name}"),
+        tag("input", id=f"limit-{name}", type="number", min="0", step="any", placeholder="no limit",
+            autocomplete="off"),
+        tag("input", id=f"slide-{name}", type="range", min="0", max="1000", step="1", autocomplete="off",
+            aria_label=f"{label}, {side}, as a slider"),
+    )  # fmt: skip
+
+
+def _choices(told: Mapping[str, Any], known: set[str]) -> list[Html]:
+    best = [(entry["name"], entry["label"]) for entry in told["metrics"]]
+    loads = [(str(place), load["label"]) for place, load in enumerate(told["loads"])]
+    accuracies = [(name, metrics.find(name).label) for name in _ACCURACIES if name in known]
+    engines = [("", "any"), *((engine, engine) for engine in told["engines"])]
+    return [
+        _select("by", "Best", best),
+        _select("trust", "Grades that may speak", list(_TRUSTED.items())),
+        *([_select("load", "Measured on", loads)] if len(loads) > 1 else []),
+        *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
+        *([_select("up", "Upwards", accuracies)] if len(accuracies) > 1 else []),
+        tag("div", tag("input", type="checkbox", id="explorer-log", checked="checked", autocomplete="off"),
+            " ", tag("label", "Logarithmic axes", for_="explorer-log")),
+        tag("div", tag("button", "Start again", type="button", id="explorer-reset"), " ",
+            tag("a", "Link to this state", href="#explorer", id="explorer-link")),
+    ]  # fmt: skip
+
+
+def _select(name: str, label: str, entries: Sequence[tuple[str, str]]) -> Html:
+    options = [tag("option", text, value=value) for value, text in entries]
+    return tag(
+        "div",
+        tag("label", label, for_=f"explorer-{name}"),
+        tag("select", *options, id=f"explorer-{name}", autocomplete="off"),
+    )
+
+
+def _view(name: str) -> Html:
+    label = metrics.find(name).label
+    return tag(
+        "figure",
+        tag("figcaption", f"Against {label}"),
+        tag("canvas", role="img", data_metric=name, aria_label=f"Accuracy against {label}"),
+    )

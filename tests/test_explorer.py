@@ -1,0 +1,389 @@
+"""The explorer: it picks like Python, in a real browser, keeps its state in its address, and asks nobody."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classic_rows import known, timed
+from field_rows import field
+from test_web import SWITCHES
+from vertebra import _api, downloads, recommendation, reports, units
+from vertebra.measurements import Measurement, Table, wide
+from vertebra.measurements.measurement import ORIGINS
+from vertebra.recommendation import Limit, told
+from vertebra.reports import explorer
+from vertebra.zoo import names
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None or importlib.util.find_spec("playwright") is None,
+    reason='needs apt-get install chromium, and pip install "vertebra[test]"',
+)
+NETWORKS = 1400
+AXE = "axe-core@4.10.3"
+
+#: limits as they are typed, and what else is chosen
+ASKED: tuple[tuple[dict[str, str], str, str], ...] = (
+    ({}, "top1", "B"),
+    ({"latency": "20ms"}, "top1", "B"),
+    ({"latency": "7.5ms", "memory": "300MB", "params": "12.5M"}, "top1", "B"),
+    ({"top1": "75%", "latency": "40ms"}, "params", "B"),
+    ({"top1": "75%", "latency": "40ms"}, "latency", "C"),
+    ({"size": "20MB", "macs": "1G"}, "top1", "C"),
+    ({"operations": "2G", "fps": "50"}, "accuracy_density", "A"),
+    ({"top1": "80%"}, "fps", "B"),
+    ({"top1": "89%", "latency": "0.5ms"}, "top1", "B"),  # nothing meets it
+)
+
+
+@functools.cache
+def rows() -> tuple[Measurement, ...]:
+    return tuple(field(NETWORKS))
+
+
+@functools.cache
+def page_text() -> str:
+    return reports.html(rows())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("explorer") / "report.html"
+    path.write_text(page_text(), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, file: str) -> Any:
+    return opened(browser, file)
+
+
+def opened(browser: Any, address: str, **options: Any) -> Any:
+    """The page; `asked` are the addresses of all its requests, `said` is its console's talk."""
+    page = browser.new_page(**options)
+    page.asked, page.said = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#explorer-choice")
+    return page
+
+
+def settle(page: Any) -> None:
+    """Until what was asked for is drawn."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Playwright's own wait would need what the page's policy forbids."""
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError("it never held")
+
+
+def fragment(limits: dict[str, str], by: str = "top1", trust: str = "B") -> str:
+    parts = {**limits, "by": by, "trust": trust}
+    return "#explorer?" + "&".join(f"{name}={text.replace('%', '%25')}" for name, text in parts.items())
+
+
+def expected(limits: dict[str, str], by: str, trust: str) -> recommendation.Pick:
+    bounds = _api._bounds(limits)
+    ordered = [one for name in explorer.LIMITS.values() for one in bounds if one.metric == name]
+    return recommendation.pick(wide(rows()), ordered, by, least_grade=trust)
+
+
+def words(page: Any, where: str) -> list[str]:
+    told: list[str] = page.eval_on_selector_all(where, "(all) => all.map((one) => one.textContent)")
+    return told
+
+
+def ask(page: Any, limits: dict[str, str], by: str = "top1", trust: str = "B") -> None:
+    page.evaluate("(hash) => { location.hash = hash; }", fragment(limits, by, trust))
+    until(page, lambda: page.input_value("#explorer-by") == by)
+    settle(page)
+
+
+# ------------------------------------------------------------------ in the browser
+
+
+@needs_browser
+@pytest.mark.parametrize(("limits", "by", "trust"), ASKED)
+def test_the_pick_on_the_page_is_that_of_the_command(page, limits, by, trust):
+    picked = expected(limits, by, trust)
+    ask(page, limits, by, trust)
+    sentence = recommendation.sentences(picked)[0]
+    assert page.text_content("#explorer-choice") == sentence
+    assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(picked.ranked)}."
+    assert words(page, "#explorer-excluded li") == [
+        f"{told(one.row)}: {one.why}" for one in picked.excluded[:12]
+    ]
+    if picked.runner_up is not None:
+        asked = (by, "latency", *(limit.metric for limit in picked.limits))
+        assert page.text_content("#explorer-runner-up") == f"Runner-up: {told(picked.runner_up, *asked)}."
+    shown = words(page, "#explorer-table tbody button")
+    assert shown[: len(picked.ranked)] == [row.model for row in picked.ranked][: len(shown)]
+    typed = page.text_content("#explorer-command")
+    assert all(f"--{name} {text}" in typed for name, text in limits.items())
+
+
+@needs_browser
+def test_moving_a_slider_moves_the_limit_and_the_pick(page):
+    ask(page, {})
+    free = page.text_content("#explorer-choice")
+    page.focus("#slide-latency")
+    for _ in range(4):
+        page.keyboard.press("PageDown")
+    settle(page)
+    bound = page.input_value("#limit-latency")
+    picked = expected({"latency": f"{bound}ms"}, "top1", "B")
+    assert page.text_content("#explorer-choice") == recommendation.sentences(picked)[0] != free
+    assert page.get_attribute("#slide-latency", "aria-valuetext").startswith("at most")
+    spoken = page.text_content("#explorer-choice")
+    until(page, lambda: page.text_content("#explorer-spoken") == spoken)
+    page.keyboard.press("End")
+    settle(page)
+    assert page.input_value("#limit-latency") == ""
+    assert page.text_content("#explorer-choice") == free
+
+
+@needs_browser
+def test_the_address_restores_the_whole_state(browser, file, page):
+    ask(page, {})
+    page.fill("#limit-latency", "12.5")
+    page.fill("#limit-top1", "70")
+    page.select_option("#explorer-by", "params")
+    page.select_option("#explorer-trust", "C")
+    page.uncheck("#explorer-log")
+    page.fill("#explorer-search", "net1")
+    page.click("#explorer-table thead button >> nth=3")
+    page.click("#explorer-table tbody button >> nth=1")
+    settle(page)
+    kept = page.get_attribute("#explorer-link", "href")
+    until(page, lambda: page.evaluate("location.hash") == kept)
+    other = opened(browser, file + page.evaluate("location.hash"))
+    state = """() => [...document.querySelectorAll("#explorer input, #explorer select")]
+        .map((one) => [one.id, one.type === "checkbox" ? one.checked : one.value])
+        .concat([[document.getElementById("explorer-answer").textContent,
+                  document.getElementById("explorer-table").textContent,
+                  document.querySelector("#explorer-table [aria-pressed=true]").textContent]])"""
+    assert other.evaluate(state) == page.evaluate(state)
+    assert other.input_value("#limit-latency") == "12.5"
+    assert not other.is_checked("#explorer-log")
+    other.close()
+    page.click("#explorer-reset")
+    settle(page)
+    until(page, lambda: page.evaluate("location.hash") == "#explorer?")
+
+
+@needs_browser
+def test_no_request_leaves_the_page_and_its_policy_stands(page, file):
+    ask(page, {"latency": "9ms"})
+    page.hover("#explorer canvas")
+    assert set(url.partition("#")[0] for url in page.asked) == {file}
+    assert page.said == []
+    blocked = page.evaluate(
+        """async () => {
+            const faults = [];
+            addEventListener("securitypolicyviolation", (event) => faults.push(event.effectiveDirective));
+            await fetch("http://127.0.0.1:9/").catch(() => {});
+            const script = document.createElement("script");
+            script.textContent = "window.wasRun = true";
+            document.body.append(script);
+            await new Promise((done) => setTimeout(done, 50));
+            return [faults.sort().join(" "), window.wasRun === undefined];
+        }"""
+    )
+    assert blocked == ["connect-src script-src-elem", True]
+    page.said.clear()
+    page.asked.clear()
+
+
+@needs_browser
+def test_the_keyboard_reaches_every_control(page):
+    ask(page, {})
+    page.focus("#limit-latency")
+    reached = []
+    for _ in range(60):
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        page.keyboard.press("Tab")
+    controls = page.evaluate(
+        "[...document.querySelectorAll('#explorer form :is(input, select, button, a)')].map((one) => one.id)"
+    )
+    assert len(controls) > 15
+    assert set(controls) <= set(reached)
+    assert {"explorer-search", "Network"} <= set(reached)
+    first = words(page, "#explorer-table tbody button")[0]
+    page.focus("#explorer-table tbody button")
+    page.keyboard.press("Enter")
+    pressed = page.query_selector("#explorer-table [aria-pressed=true]")
+    assert pressed.text_content() == first
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@needs_browser
+def test_a_search_and_a_heading_order_the_table(page):
+    ask(page, {})
+    page.fill("#explorer-search", "swin")
+    page.click("#explorer-table thead button:has-text('Parameters')")
+    settle(page)
+    shown = words(page, "#explorer-table tbody button")
+    params = {row.model: row.value for row in rows() if row.metric == "params" and "swin" in row.model}
+    assert shown == sorted(params, key=lambda model: params[model])[: len(shown)]
+    assert page.get_attribute("#explorer-table th[aria-sort]", "aria-sort") == "ascending"
+    page.click("#explorer-all")
+    settle(page)
+    assert len(words(page, "#explorer-table tbody tr")) == len(params)
+    page.click("#explorer-reset")
+    settle(page)
+
+
+@needs_browser
+def test_numbers_are_written_as_python_writes_them(browser, tmp_path):
+    """Halves above all, where rounding differs."""
+    models = [f"net{number}" for number in range(400)]
+    sizes = [1_005_000 + 10_000 * number for number in range(200)] + [
+        112_500_000 + 500_000 * number for number in range(200)
+    ]
+    counted = [
+        Measurement(model=model, metric="params", value=size, origin="profiled")
+        for model, size in zip(models, sizes, strict=True)
+    ]
+    path = tmp_path / "report.html"
+    path.write_text(reports.html(counted), encoding="utf-8")
+    page = opened(browser, path.as_uri())
+    page.click("#explorer-all")
+    shown = dict(zip(words(page, "tbody .network"), words(page, "#explorer-table td.number"), strict=True))
+    assert shown == {row.model: units.show(row.value, "count") for row in counted}
+    page.close()
+
+
+@needs_browser
+def test_several_engines_are_candidates_together_or_one_alone(browser, tmp_path):
+    made = [*known(), *timed(), *timed("eager", 0.5)]
+    path = tmp_path / "report.html"
+    path.write_text(reports.html(made), encoding="utf-8")
+    page = opened(browser, path.as_uri() + fragment({"latency": "40ms"}))
+    both = recommendation.pick(wide(made), [Limit("latency", 0.04)])
+    assert page.text_content("#explorer-choice") == recommendation.sentences(both)[0]
+    assert both.choice.conditions["engine"] == "eager"
+    page.select_option("#explorer-engine", "onnxruntime")
+    settle(page)
+    one = recommendation.pick(wide([*known(), *timed()]), [Limit("latency", 0.04)])
+    assert page.text_content("#explorer-choice") == recommendation.sentences(one)[0]
+    page.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(browser, scheme, tmp_path):
+    script = axe(tmp_path)
+    path = tmp_path / "report.html"
+    path.write_text(reports.html(field(60)), encoding="utf-8")
+    address = path.as_uri() + fragment({"latency": "20ms"})
+    page = opened(browser, address, color_scheme=scheme, bypass_csp=True)
+    page.evaluate(script)
+    found = page.evaluate("axe.run('#explorer')")
+    faults = [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found["violations"]
+              if one["impact"] in ("serious", "critical")]  # fmt: skip
+    assert faults == []
+    assert len(found["passes"]) > 10
+    page.close()
+
+
+def axe(folder: Path) -> str:
+    """The script of axe-core, from the user's cache or by npm; skips without either."""
+    kept = downloads.cache_folder() / "runtimes" / f"{AXE.replace('@', '-')}.tgz"
+    if not kept.is_file():
+        npm = shutil.which("npm")
+        if npm is None or downloads.offline():
+            pytest.skip("needs npm and a network")
+        command = [npm, "pack", AXE, "--silent", "--pack-destination", str(folder)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
+        if done.returncode:
+            pytest.skip("npm did not fetch axe-core")
+        kept = next(folder.glob("*.tgz"))
+    with tarfile.open(kept, "r:gz") as archive:
+        member = archive.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()
+
+
+# ------------------------------------------------------------------ without one
+
+
+def test_a_page_of_1400_networks_is_small():
+    assert len(page_text().encode()) < 3_000_000
+
+
+def test_every_network_is_in_the_explorer_and_the_foremost_in_the_tables():
+    told = explorer.data(rows())
+    assert len(set(told["models"])) == NETWORKS
+    assert f"the explorer has the other {NETWORKS - 150:,} too" in page_text()
+
+
+def test_figures_stand_in_the_data_to_the_last_digit():
+    told = json.loads(json.dumps(explorer.data(rows())))
+    for row in wide(rows()):
+        places = [place for place, model in enumerate(told["model"]) if told["models"][model] == row.model
+                  and (told["load"][place] >= 0) == ("system" in row.conditions)]  # fmt: skip
+        for name in ("latency", "top1", "operations", "memory_total"):
+            column = told["columns"][name]
+            at = told["model"][places[0]] if column["by"] == "model" else places[0]
+            assert column["value"][at] == row.value(name)
+
+
+def test_the_explorer_knows_every_limit_and_every_origin():
+    assert explorer.LIMITS == _api.LIMITS
+    assert set(explorer._LETTERS) == set(ORIGINS)
+
+
+def test_a_name_can_not_end_the_data():
+    hostile = "</script><script>alert(1)</script><!--"
+    row = Measurement(model=hostile, metric="params", value=3, origin="profiled")
+    text = str(explorer.explorer_section([row]))
+    assert text.count("</script>") == 1
+    assert hostile not in text
+    body = text.split('id="explorer-data">')[1].split("</script>")[0]
+    assert json.loads(body)["models"] == [hostile]
+
+
+def test_a_table_without_an_objective_has_no_explorer():
+    assert explorer.explorer_section([]) == ""
+
+
+def test_published_rates_of_other_machines_and_networks_do_not_reach_the_page(tmp_path):
+    table = Table(tmp_path / "table.sqlite")
+    there = {"metric": "throughput", "value": 5.0, "origin": "published", "source": "elsewhere",
+             "system": "a-far-card", "device": "cuda", "batch_size": 256}  # fmt: skip
+    classic = names.CLASSICS[0]
+    table.append([*known(), *timed(), Measurement(model="timm:resnet50", **there),
+                  Measurement(model=classic, **there | {"metric": "latency"})])  # fmt: skip
+    latest = table.latest()
+    told = _api._reported(latest, "box-2-cores-1f2e3d4c")
+    assert len(told) == len(latest) - 1
+    assert not any(row.model == "timm:resnet50" for row in told)
+    assert any(row.system == "a-far-card" and row.model == classic for row in told)

@@ -1,0 +1,240 @@
+"""The parity gate: faults that people make, each put in on purpose, and each refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from vertebra import bundle, loading, proof  # noqa: E402
+from vertebra.engines import Subject  # noqa: E402
+from vertebra.errors import BundleError, MeasurementError  # noqa: E402
+from vertebra.exporting import export, folding, onnx  # noqa: E402
+from vertebra.labels import LabelSet  # noqa: E402
+from vertebra.preprocess import Preprocess  # noqa: E402
+
+RECORD = Preprocess(input_size=(34, 34), resize=38, interpolation="bilinear")
+LABELS = LabelSet("ten", tuple(f"class {number}" for number in range(10)))
+CARD = bundle.Card(preprocess=RECORD, labels=LABELS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _networks_importable() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        yield
+
+
+def written(folder: Path, *, card: bundle.Card = CARD, **arguments: Any) -> bundle.Bundle:
+    subject = Subject("pooled", builder="small_networks:pooled_net", arguments=arguments)
+    return export(subject, folder, input_size=34, card=card)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> bundle.Bundle:
+    return written(tmp_path / "net")
+
+
+# ------------------------------------------------------------------ faults of the network
+
+
+def bgr(network: Any) -> Any:
+    network[0].weight.copy_(network[0].weight.flip(1))
+    return network
+
+
+def ceil_pooling(network: Any) -> Any:
+    network[3].ceil_mode = True
+    return network
+
+
+class Half(torch.nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network.half()
+
+    def forward(self, images: Any) -> Any:
+        return self.network(images.half()).float()
+
+
+def half_weights(network: Any) -> Any:
+    for parameter in network.parameters():
+        parameter.copy_(parameter.half().float())
+    return network
+
+
+def double_softmax(network: Any) -> Any:
+    return torch.nn.Sequential(network, torch.nn.Softmax(dim=1))
+
+
+FAULTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "BGR order": (bgr, False),
+    "ceil pooling": (ceil_pooling, False),
+    "float16 passed off as float32": (Half, False),
+    "float16 parameters passed off as float32": (half_weights, False),
+    "double softmax": (double_softmax, True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_converter_that_changes_the_network_writes_no_bundle(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, softmax = FAULTS[fault]
+    converted = onnx.write
+
+    def faulty(network: Any, *rest: Any) -> None:
+        with torch.no_grad():
+            converted(change(network).eval(), *rest)
+
+    monkeypatch.setattr(onnx, "write", faulty)
+    with pytest.raises(MeasurementError, match="Wrong outputs"):
+        written(tmp_path / "net", softmax=softmax)
+    assert not (tmp_path / "net").exists()
+
+
+def test_an_epsilon_of_another_library_writes_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded = folding.fold_batch_norms
+
+    def faulty(network: Any) -> None:
+        network[1].eps = 1e-3
+        folded(network)
+
+    monkeypatch.setattr(folding, "fold_batch_norms", faulty)
+    with pytest.raises(MeasurementError, match="Wrong outputs"):
+        written(tmp_path / "net")
+
+
+# ------------------------------------------------------------------ faults around it
+
+
+def edit(folder: Path, **values: Any) -> None:
+    path = folder / bundle.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def relist(folder: Path, name: str) -> None:
+    """The true size and hash of a changed file, so that only its content can tell."""
+    data = (folder / name).read_bytes()
+    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(folder, files={**files, name: record})
+
+
+def test_a_bundle_without_a_fault_is_loaded_and_answers_as_it_must(kept: bundle.Bundle) -> None:
+    with loading.load(kept.folder, batch_size=2, threads=1) as network:
+        error = proof.check(kept, network.session.run)
+    assert error is not None
+    assert error < 1e-4
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mean": [0.0, 0.0, 0.0]},
+        {"std": [1.0, 1.0, 1.0]},
+        {"resize": 39},
+        {"interpolation": "opencv-bilinear"},
+    ],
+    ids=["mean omitted", "deviation omitted", "another resize", "another kernel"],
+)
+def test_another_preprocessing_is_refused(values: dict[str, Any], kept: bundle.Bundle) -> None:
+    edit(kept.folder, preprocess=json.loads(RECORD.to_json()) | values)
+    with pytest.raises(MeasurementError, match="Wrong preprocessing"):
+        loading.load(kept.folder)
+
+
+def test_a_picture_in_bgr_order_is_refused(kept: bundle.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = proof.preprocess
+    monkeypatch.setattr(proof, "preprocess", lambda picture, record: ours(picture[..., ::-1].copy(), record))
+    with pytest.raises(MeasurementError, match="Wrong preprocessing"):
+        loading.load(kept.folder)
+
+
+@pytest.mark.parametrize("step", [(0, 1), (1, 0)])
+def test_a_crop_one_pixel_off_is_refused(
+    step: tuple[int, int], kept: bundle.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corner = Preprocess.corner
+
+    def off(record: Preprocess, height: int, width: int) -> tuple[int, int]:
+        top, left = corner(record, height, width)
+        return top + step[0], left + step[1]
+
+    monkeypatch.setattr(Preprocess, "corner", off)
+    with pytest.raises(MeasurementError, match="Wrong preprocessing"):
+        loading.load(kept.folder)
+
+
+@pytest.mark.parametrize("first", [0, 8])
+def test_shuffled_labels_are_refused(first: int, kept: bundle.Bundle) -> None:
+    names = list(LABELS.names)
+    names[first], names[first + 1] = names[first + 1], names[first]
+    told = {str(number): name for number, name in enumerate(names)}
+    (kept.folder / bundle.LABELS).write_text(json.dumps(told))
+    relist(kept.folder, bundle.LABELS)
+    with pytest.raises(MeasurementError, match="Wrong labels"):
+        loading.load(kept.folder)
+
+
+def test_labels_of_ones_own_still_stand_in(kept: bundle.Bundle, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("\n".join(f"Klasse {number}" for number in range(10)) + "\n", encoding="utf-8")
+    with loading.load(kept.folder, labels=own, threads=1) as network:
+        assert network.labels is not None
+        assert network.labels.names[3] == "Klasse 3"
+
+
+def test_a_network_of_other_parameters_in_the_bundle_is_told(kept: bundle.Bundle, tmp_path: Path) -> None:
+    other = written(tmp_path / "other", seed=1)
+    with (
+        loading.load(other.folder, batch_size=2, threads=1) as network,
+        pytest.raises(MeasurementError, match="Wrong outputs"),
+    ):
+        proof.check(kept, network.session.run)
+
+
+# ------------------------------------------------------------------ the reference itself
+
+
+def test_a_bundle_without_reference_pictures_is_still_loaded(tmp_path: Path) -> None:
+    kept = written(tmp_path / "net", card=bundle.Card())
+    assert kept.proof is None
+    assert proof.check(kept) is None
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{}, {"tensors": np.zeros((2, 3, 34, 34)), "logits": np.zeros((2, 10))}, {"logits": np.zeros(10**6)}],
+    ids=["nothing", "other shapes", "far too much"],
+)
+def test_a_reference_that_is_none_is_a_bundle_error(arrays: dict[str, Any], kept: bundle.Bundle) -> None:
+    np.savez_compressed(kept.folder / bundle.PROOF, **arrays)
+    relist(kept.folder, bundle.PROOF)
+    with pytest.raises(BundleError, match=r"proof\.npz"):
+        loading.load(kept.folder)
+
+
+def test_the_batch_size_changes_no_answer(kept: bundle.Bundle) -> None:
+    from dataclasses import replace
+
+    for batch_size in (1, 3):
+        with loading.load(kept.folder, batch_size=batch_size, threads=1) as network:
+            error = proof.check(replace(kept, batch_size=batch_size), network.session.run)
+        assert error is not None
+        assert error < 1e-4
+
+
+def test_reference_pictures_are_the_same_for_ever() -> None:
+    digest = hashlib.sha256(b"".join(picture.tobytes() for picture in proof.pictures())).hexdigest()
+    assert digest.startswith("34a89906fd28aa4c")

@@ -87,8 +87,8 @@ _ENTRIES = (
     Metric("fps", "frames per second", "1/s", "higher",
            "Images per second at batch size 1: one divided by the latency. Derived, never stored.", _RUNTIME),
     Metric("latency_per_image", "latency per image", "s", "lower",
-           "Latency of a batch divided by its images, or one divided by a published throughput. Derived, never "
-           "stored.", _RUNTIME),
+           "Latency of a batch divided by its images, or one divided by a published throughput. Derived, "
+           "never stored.", _RUNTIME),
     Metric("memory_total", "peak memory", "B", "lower",
            "Peak memory of the fresh process that ran the network: runtime, weights, activations and "
            "workspaces. On a graphics card, what its driver tells of the process.", _RUNTIME),

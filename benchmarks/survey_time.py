@@ -52,7 +52,7 @@ def wrong(folder: Path, second: str, cases: int) -> str | None:
 
 def main() -> int:
     budget = sys.argv[1] if len(sys.argv) > 1 else "6m"
-    found = [name for name in engines.available() if name != "null"]
+    found = [name for name in engines.available() if name != "null" and engines.find(name).usual]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[2] if len(sys.argv) > 2 else scratch)
         folder.mkdir(parents=True, exist_ok=True)

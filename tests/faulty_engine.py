@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from vertebra import bundle
+from vertebra.benchmarking import Case
 from vertebra.engines import EngineInfo, Session, Settings, Subject
 
 INFO = EngineInfo(
@@ -36,6 +38,30 @@ INFO = EngineInfo(
 def answer(images: np.ndarray[Any, Any], num_classes: int) -> np.ndarray[Any, Any]:
     ramp = np.arange(num_classes, dtype=np.float32)
     return ramp + images.mean(axis=(1, 2, 3), dtype=np.float64)[:, None].astype(np.float32)
+
+
+def case_with(fault: str, reference: str | None = None, *, model: str = "m", **arguments: Any) -> Case:
+    subject = Subject("m", builder="a:b", arguments={"fault": fault, **arguments})
+    return Case(
+        model=model, engine="faulty", subject=subject, input_size=8, batch_size=2, num_classes=10,
+        reference=reference,
+    )  # fmt: skip
+
+
+def write_reference(folder: Path) -> str:
+    """A Bundle whose network is nothing, and whose reference logits are the right answers."""
+    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=8, seed=5)
+    kept = bundle.write(
+        folder,
+        lambda draft: (draft / "model.onnx").write_bytes(b"nothing") and None,
+        model="m",
+        logits=answer(images, 10),
+        reference_seed=5,
+        input_size=8,
+        in_channels=3,
+        versions={},
+    )
+    return str(kept.folder)
 
 
 class FaultySession(Session):

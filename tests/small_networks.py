@@ -92,3 +92,62 @@ def pooled_net(*, num_classes: int = 10, seed: int = 0, softmax: bool = False) -
             nn.Linear(64, num_classes),
             nn.Softmax(dim=1) if softmax else nn.Identity(),
         )
+
+
+def branched_net(*, num_classes: int = 10, seed: int = 0) -> nn.Module:
+    """Two branches that meet, batch norms with statistics of their own, two pools whose rounding shows."""
+
+    def norm(channels: int) -> nn.BatchNorm2d:
+        made = nn.BatchNorm2d(channels)
+        nn.init.uniform_(made.running_mean, -0.5, 0.5)
+        nn.init.uniform_(made.running_var, 0.01, 0.1)
+        return made
+
+    def block(in_channels: int, out_channels: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            norm(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    class Branched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.left, self.right = block(3, 8), block(8, 16), block(8, 16)
+            self.pool1, self.pool2 = nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2)
+            self.full = nn.Linear(16, num_classes)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features = self.pool1(self.stem(images))
+            features = self.pool2(self.left(features) + self.right(features))
+            return self.full(features.mean((2, 3)))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Branched().eval()
+
+
+class Odd(nn.Module):
+    """A layer that calls one of torch's operators which some converters lack; (N, 3, H, W) to (N, 3)."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.operator == "det":
+            return torch.linalg.det(images[:, :, :3, :3])
+        if self.operator == "erfinv":
+            return torch.special.erfinv(images.mean((2, 3)).clamp(-0.5, 0.5))
+        assert self.operator == "bernoulli"
+        return torch.bernoulli(images.mean((2, 3)).sigmoid())
+
+
+def lacking_net(*, operator: str, num_classes: int = 10) -> nn.Module:
+    """A network whose layer `features.odd` calls `operator`."""
+    features = nn.Sequential()
+    features.add_module("odd", Odd(operator))
+    network = nn.Sequential()
+    network.add_module("features", features)
+    network.add_module("full", nn.Linear(3, num_classes))
+    return network.eval()

@@ -23,7 +23,9 @@ import numpy as np
 import psutil
 import pytest
 
-from vertebra import bundle, engines
+import faulty_engine
+from faulty_engine import case_with
+from vertebra import engines
 from vertebra.benchmarking import Case, Limits, Result, blocks, memory, runner, timing, worker
 from vertebra.benchmarking.blocks import Block
 from vertebra.benchmarking.surroundings import Reading
@@ -234,13 +236,14 @@ class Laboratory:
         return 0.005
 
     def measure(
-        self, limits: Limits, *, seed: int = 0, deadline: float | None = None, room_bytes: float = 1e12
-    ) -> list[Result]:
+        self, limits: Limits, *, seed: int = 0, deadline: float | None = None, room_bytes: float = 1e12,
+        watcher: Callable[[str, float], None] = lambda text, behind: None, race: runner.Race | None = None,
+    ) -> list[Result]:  # fmt: skip
         bench = runner._Bench(
-            limits, system="this-machine", seed=seed, room_bytes=room_bytes, deadline=deadline,
+            limits, system="this-machine", seed=seed, room_bytes=room_bytes, deadline=deadline, race=race,
             start=lambda: HereWorker(self.clock), clock=self._seconds, canary=self._canary,
             cpu_clock=lambda: self.harness_share * self._seconds(),
-            look=lambda pids: Reading(at_s=self._seconds()),
+            look=lambda pids: Reading(at_s=self._seconds()), watcher=watcher,
         )  # fmt: skip
         records = [runner._Record(case, engines.find(case.engine)) for case in self.cases]
         return list(bench.run(records))
@@ -272,6 +275,71 @@ def test_a_fake_clock_gives_the_figures_worked_out_by_hand(monkeypatch: pytest.M
     assert (rows["throughput"].low, rows["throughput"].high) == (400.0, 400.0)
     assert (rows["load_time"].samples, rows["load_time"].grade) == (3, "A")
     assert all(row.grade for row in result.rows)
+
+
+def test_what_is_behind_of_a_group_grows_round_by_round_and_block_by_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[tuple[str, float]] = []
+    laboratory = Laboratory(monkeypatch, {"one": [PROCESS], "two": [PROCESS]})
+    laboratory.measure(Limits(seconds=3.0), watcher=lambda text, behind: heard.append((text, behind)))
+    texts = list(dict.fromkeys(text for text, _ in heard))
+    assert texts[:3] == [
+        "m on one, process 1 of 3", "m on two, process 1 of 3", "2 side by side, process 1 of 3",
+    ]  # fmt: skip
+    assert texts[-1] == "2 side by side, process 3 of 3"
+    shares = [behind for _, behind in heard]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    # Of 1 s each, 34 calls of 10 ms were the warm-up, which may take a third.
+    assert heard[2] == ("2 side by side, process 1 of 3", pytest.approx(2 * 0.34 / 3))
+    third = [behind for text, behind in heard if "process 3 of 3" in text]
+    assert third[0] == pytest.approx(2 * 2 / 3)  # two rounds of both are behind
+    assert 2 * 2 / 3 < third[-1] <= 2.0
+
+
+def test_a_case_that_failed_is_behind_and_one_to_be_measured_again_is_not() -> None:
+    record = runner._Record(case_with("none"), engines.find("null"), granted_s=10.0)
+    assert record.behind(3) == 0.0
+    record.spent_s, record.finished = [9.0, 5.0], 1
+    assert record.behind(3) == pytest.approx(1.5 / 3)
+    record.failure = "out of memory"
+    assert record.behind(3) == 1.0
+    record.is_crowded_out = True
+    assert record.behind(3) == 0.0
+
+
+class OnlyOne:
+    """A race that `first` wins after two turns, and in which `absent` never starts."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, int]] = []
+
+    def may_start(self, case: Case, running: int) -> bool:
+        return case.engine != "absent"
+
+    def stay(self, rivals: Sequence[tuple[Case, Sequence[Block]]]) -> list[bool]:
+        self.seen.append({case.engine: len(blocks) for case, blocks in rivals})
+        return [len(blocks) < 2 or case.engine == "first" for case, blocks in rivals]
+
+
+def test_what_a_race_leaves_behind_keeps_its_figure_and_gets_no_more_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    race = OnlyOne()
+    laboratory = Laboratory(monkeypatch, {"first": [PROCESS], "second": [PROCESS]})
+    first, second = laboratory.measure(Limits.quick(), race=race)
+    assert [len(result.samples["latency.count"]) for result in (first, second)] == [3, 2]
+    assert race.seen == [{"first": 1, "second": 1}, {"first": 2, "second": 2}, {"first": 3}]
+    latency = next(row for row in second.rows if row.metric == "latency")
+    assert latency.value == 0.01
+    assert "46 samples of 64: left behind" in latency.grade_reasons
+
+
+def test_a_case_that_a_race_never_lets_start_gives_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    laboratory = Laboratory(monkeypatch, {"absent": [PROCESS], "first": [PROCESS]})
+    (result,) = laboratory.measure(Limits.quick(), race=OnlyOne())
+    assert result.case.engine == "first"
 
 
 def test_cold_figures_are_the_median_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,43 +559,14 @@ def hold(size_bytes: int) -> mmap.mmap:
 # Child processes.
 
 
-@pytest.fixture(autouse=True)
-def _the_faulty_engine_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(HERE))
-
-
 @pytest.fixture
 def reference(tmp_path: Path) -> str:
-    """A Bundle whose network is nothing, and whose reference logits are the faulty engine's right answers."""
-    import faulty_engine
-
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=8, seed=5)
-    kept = bundle.write(
-        tmp_path / "reference",
-        lambda folder: (folder / "model.onnx").write_bytes(b"nothing") and None,
-        model="m",
-        logits=faulty_engine.answer(images, 10),
-        reference_seed=5,
-        input_size=8,
-        in_channels=3,
-        versions={},
-    )
-    return str(kept.folder)
-
-
-def case_with(fault: str, reference: str | None = None, **arguments: Any) -> Case:
-    subject = Subject("m", builder="a:b", arguments={"fault": fault, **arguments})
-    return Case(
-        model="m", engine="faulty", subject=subject, input_size=8, batch_size=2, num_classes=10,
-        reference=reference,
-    )  # fmt: skip
+    return faulty_engine.write_reference(tmp_path / "reference")
 
 
 def measure_with(
     fault: str, reference: str | None = None, limits: Limits = QUICK, **arguments: Any
 ) -> Result:
-    import faulty_engine
-
     case = case_with(fault, reference, **arguments)
     result = runner.measure(case, limits, system="this-machine", engine=faulty_engine.INFO)
     assert psutil.Process().children() == []
@@ -551,8 +590,6 @@ def test_a_case_in_a_child_gives_figures_and_is_compared(reference: str) -> None
 
 
 def test_a_server_tells_late_answers_and_the_greatest_rate(reference: str) -> None:
-    import faulty_engine
-
     server = replace(case_with("none", reference), scenario="server", latency_bound_s=5.0)
     cases = [replace(server, arrival_rate=4000.0), server]
     at_rate, searched = runner.measure_all(cases, QUICK, system="here", engine=faulty_engine.INFO)
@@ -566,8 +603,6 @@ def test_a_server_tells_late_answers_and_the_greatest_rate(reference: str) -> No
 
 
 def test_a_server_that_cannot_keep_up_is_a_failure_with_its_reason() -> None:
-    import faulty_engine
-
     case = replace(case_with("slow"), scenario="server", latency_bound_s=0.001, arrival_rate=2000.0)
     (result,) = runner.measure_all([case], QUICK, system="here", engine=faulty_engine.INFO)
     assert "while timing: 2000 images/s can't hold p99 within 1 ms" in str(result.failure)
@@ -576,8 +611,6 @@ def test_a_server_that_cannot_keep_up_is_a_failure_with_its_reason() -> None:
 def test_from_the_encoded_picture_the_whole_way_is_timed_beside_the_inference() -> None:
     record = asdict(protocols.torchvision(10, 8))
     case = replace(case_with("none"), batch_size=1, preprocess=record)
-    import faulty_engine
-
     (result,) = runner.measure_all([case], QUICK, system="here", engine=faulty_engine.INFO)
     assert result.failure is None
     rows = {row.metric: row.value for row in result.rows}
@@ -640,8 +673,6 @@ def test_what_a_runtime_prints_disturbs_nothing(reference: str) -> None:
 
 
 def test_a_reference_of_another_size_is_refused(reference: str) -> None:
-    import faulty_engine
-
     case = replace(case_with("none", reference), input_size=16)
     result = runner.measure(case, QUICK, system="this-machine", engine=faulty_engine.INFO)
     assert "is for input_size 8, not 16" in str(result.failure)

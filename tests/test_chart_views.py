@@ -403,6 +403,35 @@ def run(tmp_path: Path) -> Run:
     return started
 
 
+def test_all_views_at_once_are_drawn_into_a_folder_and_the_rest_explained(run, tmp_path):
+    pytest.importorskip("vl_convert")
+    table = Table(tmp_path / "table.sqlite")
+    table.append([*known(), *timed()])
+    done = run("--all", "-o", "figures", "--system", "box-2-cores-1f2e3d4c", "--table", str(table.path))
+    assert done.returncode == 0
+    missing = {line.partition(":")[0] for line in done.stderr.splitlines()[:-1]}
+    assert missing == {"latency-batch", "memory-batch", "operations-power", "latency-table", "memory-table"}
+    assert done.stderr.endswith("9 of 14 views drawn into figures\n")
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == set(VIEWS) - missing
+    for name in drawn:
+        assert ElementTree.parse(tmp_path / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
+        assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    densest = (tmp_path / "figures" / "density.csv").read_text(encoding="utf-8").splitlines()
+    assert densest[0].startswith("model,")
+    assert densest[1].startswith("squeezenet1_1,")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--all",), ("grid", "--all", "-o", "f"), ("--all", "-o", "f", "--x", "params")]
+)
+def test_all_views_at_once_need_a_folder_and_take_no_single_one(run, tmp_path, arguments):
+    done = run(*arguments, "--table", str(tmp_path / "table.sqlite"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "vertebra chart --all -o figures" in done.stderr
+    assert not (tmp_path / "f").exists()
+
+
 def test_the_command_prints_views_of_a_table_and_writes_them(run, tmp_path):
     table = Table(tmp_path / "table.sqlite")
     table.append([row for row in at_batches() if row.origin == "published"])

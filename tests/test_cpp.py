@@ -9,19 +9,24 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper
 from PIL import Image
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, loading
+from vertebra import bundle, cli, engines, loading
 from vertebra.bundle import Bundle, Card
+from vertebra.engines import Settings, Subject
+from vertebra.exporting import export
+from vertebra.labels import LabelSet
 from vertebra.measurements import Table
 from vertebra.preprocess import Preprocess, preprocess
 
@@ -137,6 +142,13 @@ def test_every_record_is_carried_out_to_the_grey_level(run, tmp_path, interpolat
             np.testing.assert_array_equal(np.float32(answer["logits"]), preprocess(path, record).ravel())
 
 
+def test_a_scaled_decode_is_carried_out_in_full(run, tmp_path):
+    exact = Preprocess((20, 20), 24, "bicubic")
+    path = saved(tmp_path / "large.jpg", picture(640, 480))
+    [answer] = answers(run, pixels_as_logits(tmp_path / "net", replace(exact, decode="scaled")).folder, path)
+    np.testing.assert_array_equal(np.float32(answer["logits"]), preprocess(path, exact).ravel())
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_picture_is_turned_only_where_the_record_says_so(run, tmp_path, turned):
     record = Preprocess((20, 20), 24, "bicubic", apply_orientation=turned)
@@ -250,9 +262,11 @@ def test_the_rows_go_into_the_table(run, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     (tmp_path / "rows.json").write_text(done.stdout)
-    table = Table(tmp_path / "table.sqlite")
-    assert vertebra.cite(tmp_path / "rows.json", table=table) == len(json.loads(done.stdout)["rows"])
-    rows = {row.metric: row for row in vertebra.table(path=table)}
+    path = tmp_path / "table.sqlite"
+    cited = CliRunner().invoke(cli.cli, ["cite", str(tmp_path / "rows.json"), "--table", str(path)])
+    assert cited.exit_code == 0, cited.stderr
+    assert f"{len(json.loads(done.stdout)['rows'])} rows added" in cited.stderr
+    rows = {row.metric: row for row in vertebra.table(path=Table(path))}
     assert {"latency", "throughput", "output_error"} <= set(rows)
     latency, throughput = rows["latency"], rows["throughput"]
     assert (latency.model, latency.system, latency.engine) == ("squeezenet1_1", "board", "openvino")
@@ -295,17 +309,21 @@ def test_the_presets_are_read_by_cmake():
 # ------------------------------------------------------------------ AOTInductor
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
-def test_the_runner_in_aotinductor_answers_like_python(tmp_path):
+def test_the_runner_in_aotinductor_answers_like_python(tmp_path, monkeypatch):
     run = built(tmp_path / "build", "-DVERTEBRA_ENGINE=aotinductor", f"-DTORCH_DIR={folder_of('torch')}")
-    folder = tmp_path / "net"
-    vertebra.export("squeezenet1_1", folder, weights=golden_bundle.WEIGHTS, engine="aotinductor")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    subject = Subject("small", builder="small_networks:small_net", arguments={"seed": 3})
+    record = Preprocess((40, 40), 46, "bicubic", mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+    card = Card(preprocess=record, labels=LabelSet("letters", tuple("abcdefghij")))
+    folder = export(subject, tmp_path / "net", input_size=40, card=card, engine="aotinductor").folder
     path = saved(tmp_path / "a.jpg", picture(375, 500))
+    expected = engines.load(
+        "eager", subject, Settings(input_size=40, num_classes=10)
+    ).run(preprocess(path, record)[None])[0]  # fmt: skip
     [told] = answers(run, folder, path)
-    with loading.load(golden_bundle.folder(), engine="onnxruntime") as loaded:
-        expected = loaded.logits(preprocess(path, loaded.preprocess)[None])[0]
     np.testing.assert_allclose(told["logits"], expected, atol=1e-4, rtol=0)
+    assert [one["index"] for one in told["top"]] == np.argsort(-expected)[:5].tolist()
     assert "built for Bundles of aotinductor" in run(golden_bundle.folder(), path).stderr
     done = run(folder, "--bench", "--system", "board", "--seconds", 0.2, "--json")
     rows = {row["metric"]: row for row in json.loads(done.stdout)["rows"]}

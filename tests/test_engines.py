@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import converters
 from vertebra import bundle, engines, parity
 from vertebra.bundle import Bundle
 from vertebra.engines import Session, Settings, Subject, eager
@@ -31,14 +34,15 @@ SIZE = 40
 BUILDER = Subject("small", builder="small_networks:small_net", arguments={"num_classes": 10, "seed": 3})
 #: What the extra "test" installs; the others are tested where they happen to be installed.
 TEST_EXTRA = (
-    "null", "eager", "compile", "aotinductor", "onnxruntime", "openvino", "ncnn", "mnn",
+    "null", "eager", "compile", "aotinductor", "onnxruntime", "openvino", "ncnn", "mnn", "litert",
+    "executorch",
 )  # fmt: skip
 #: Each load or export of these compiles C++.
 COMPILED = ("compile", "aotinductor")
 HERE = [
     pytest.param(name, marks=pytest.mark.slow) if name in COMPILED else name
     for name in engines.ENGINES
-    if engines.missing(name) is None
+    if converters.installed(name)
 ]
 REAL = [name for name in HERE if name != "null"]
 READ_BUNDLES = [name for name in engines.ENGINES if engines.find(name).reads == "bundle"]
@@ -295,14 +299,92 @@ def test_a_provider_of_another_device_is_refused(device: str, provider: str, sma
         load("onnxruntime", small, device=device, provider=provider)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "TensorrtExecutionProvider"])
-def test_onnx_runtime_on_a_card_agrees_with_eager(provider: str, small: Bundle) -> None:
-    images, logits = small.reference_pair(5)
-    session = load("onnxruntime", small, batch_size=5, device="cuda", provider=provider)
-    parity.check_outputs(logits, session.run(images))
+ON_A_CARD = [
+    ("CUDAExecutionProvider", "float32", {"use_tf32": "0"}),
+    ("CUDAExecutionProvider", "tf32", {"use_tf32": "1"}),
+    ("TensorrtExecutionProvider", "float32", {"trt_fp16_enable": "0"}),
+    ("TensorrtExecutionProvider", "float16", {"trt_fp16_enable": "1"}),
+]
+
+
+class CardSession:
+    """ONNX Runtime's session as it is on a card: of the provider asked for, with the options it was given."""
+
+    def __init__(self, real: Any, providers: list[tuple[str, dict[str, str]]], obeys: bool) -> None:
+        self._real, (self._given,), self._obeys = real, providers, obeys
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_providers(self) -> list[str]:
+        return [self._given[0], "CPUExecutionProvider"]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        option = {"CUDAExecutionProvider": "use_tf32", "TensorrtExecutionProvider": "trt_fp16_enable"}
+        return {self._given[0]: {option[self._given[0]]: "1"} | (self._given[1] if self._obeys else {})}
+
+
+def put_in_a_card(monkeypatch: pytest.MonkeyPatch, *, obeys: bool = True) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    real = onnxruntime.InferenceSession
+    everything = [*engines.find("onnxruntime").providers]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+
+    def session(path: str, options: Any, providers: list[tuple[str, dict[str, str]]]) -> CardSession:
+        assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+        plain = onnxruntime.SessionOptions()
+        plain.intra_op_num_threads = options.intra_op_num_threads
+        return CardSession(real(path, plain, providers=["CPUExecutionProvider"]), providers, obeys)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+
+@pytest.mark.parametrize(("provider", "precision", "options"), ON_A_CARD)
+def test_a_provider_on_a_card_gets_its_precision_by_name_and_tells_it(
+    provider: str, precision: str, options: dict[str, str], small: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_a_card(monkeypatch)
+    session = load("onnxruntime", small, device="cuda", provider=provider, precision=precision)
     told = session.effective()
-    assert (told["device"], told["provider"]) == ("cuda", provider)
+    assert (told["provider"], told["device"], told["precision"]) == (provider, "cuda", precision)
+    given = session._session.get_provider_options()[provider]  # type: ignore[attr-defined]
+    assert options.items() <= given.items()
+    if provider == "TensorrtExecutionProvider":
+        assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+def test_a_provider_that_rounds_to_tf32_unasked_is_refused(
+    small: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_a_card(monkeypatch, obeys=False)
+    with pytest.raises(MeasurementError, match="precision tf32, though float32 was asked for"):
+        load("onnxruntime", small, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("provider", "precision"),
+    [
+        ("CPUExecutionProvider", "float16"),
+        ("CUDAExecutionProvider", "float16"),
+        ("TensorrtExecutionProvider", "tf32"),
+    ],
+)
+def test_a_precision_that_a_provider_lacks_is_refused(provider: str, precision: str, small: Bundle) -> None:
+    device = "cpu" if provider.startswith("CPU") else "cuda"
+    with pytest.raises(InvalidInputError, match=f'{provider} has no precision "{precision}"') as caught:
+        load("onnxruntime", small, device=device, provider=provider, precision=precision)
+    assert "float32" in str(caught.value.hint)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("provider", "precision"), [entry[:2] for entry in ON_A_CARD])
+def test_onnx_runtime_on_a_card_agrees_with_eager(provider: str, precision: str, small: Bundle) -> None:
+    images, logits = small.reference_pair(5)
+    session = load("onnxruntime", small, batch_size=5, device="cuda", provider=provider, precision=precision)
+    parity.check_outputs(logits, session.run(images), precision)
+    told = session.effective()
+    assert (told["device"], told["provider"], told["precision"]) == ("cuda", provider, precision)
 
 
 def test_tf32_is_no_precision_of_a_processor(small: Bundle) -> None:
@@ -381,14 +463,66 @@ def test_a_card_is_timed_by_its_own_events_and_rounds_only_where_asked(
     assert session.memory() == {"allocated": 30, "reserved": 70}
 
 
+class Graph:
+    """A CUDA graph as torch has it: what runs under `capturing` is in it, and only `replay` runs it again."""
+
+    def __init__(self) -> None:
+        self.captured, self.replays = False, 0
+
+    @contextlib.contextmanager
+    def capturing(self) -> Iterator[None]:
+        yield
+        self.captured = True
+
+    def replay(self) -> None:
+        assert self.captured
+        self.replays += 1
+
+
+class Stream:
+    def wait_stream(self, other: Stream) -> None:
+        assert isinstance(other, Stream)
+
+
+def test_eager_as_a_cuda_graph_launches_the_graph_and_not_the_network(
+    small: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", Card.Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Graph.capturing)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    network = eager.build(BUILDER)
+    calls = []
+    network.register_forward_hook(lambda *_: calls.append(True))
+    asked = settings(device="cuda", batch_size=2, provider="cuda-graph")
+    session = eager.EagerSession(network, asked)
+    images, logits = small.reference_pair(2)
+    prepared = session.prepare(images)
+    before = len(calls)
+    parity.check_outputs(logits, session.outputs(session.infer(prepared)))
+    assert (prepared.graph.replays, len(calls)) == (1, before)
+    assert before > 1, "what PyTorch makes at the first call must not be in the graph"
+
+
+def test_a_cuda_graph_on_a_processor_is_refused(small: Bundle) -> None:
+    with pytest.raises(InvalidInputError, match="cuda-graph runs on cuda, not on cpu"):
+        load("eager", small, provider="cuda-graph")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("provider", [None, "cuda-graph"])
 def test_eager_on_a_card_agrees_with_eager_on_the_processor(
-    precision: str, layout: str, small: Bundle
+    precision: str, layout: str, provider: str | None, small: Bundle
 ) -> None:
     images, logits = small.reference_pair(5)
-    session = load("eager", small, batch_size=5, device="cuda", precision=precision, layout=layout)
+    asked = {"precision": precision, "layout": layout, "provider": provider}
+    session = load("eager", small, batch_size=5, device="cuda", **asked)
     got = session.run(images)
     parity.check_outputs(logits, got, precision)
     told = session.effective()
@@ -420,7 +554,9 @@ def test_a_bundle_of_one_batch_size_refuses_others(tmp_path: Path) -> None:
         engines.load("onnxruntime", subject, settings(batch_size=2))
 
 
-TORCH_FREE = [name for name in READ_HERE if "torch" not in engines.find(name).imports]
+TORCH_FREE = [
+    name for name in READ_HERE if converters.installed(name) and "torch" not in engines.find(name).imports
+]
 
 
 @pytest.mark.parametrize("name", TORCH_FREE)

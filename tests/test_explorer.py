@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import random
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -107,12 +109,12 @@ def until(page: Any, holds: Callable[[], bool]) -> None:
 
 def fragment(limits: dict[str, str], by: str = "top1", trust: str = "B") -> str:
     parts = {**limits, "by": by, "trust": trust}
-    return "#explorer?" + "&".join(f"{name}={text.replace('%', '%25')}" for name, text in parts.items())
+    return "#explorer?" + "&".join(f"{name}={quote(text)}" for name, text in parts.items())
 
 
 def expected(limits: dict[str, str], by: str, trust: str) -> recommendation.Pick:
-    bounds = _api._bounds(limits)
-    ordered = [one for name in explorer.LIMITS.values() for one in bounds if one.metric == name]
+    bounds = recommendation.bounds(limits)
+    ordered = [one for name in recommendation.LIMITS.values() for one in bounds if one.metric == name]
     return recommendation.pick(wide(rows()), ordered, by, least_grade=trust)
 
 
@@ -148,6 +150,26 @@ def test_the_pick_on_the_page_is_that_of_the_command(page, limits, by, trust):
     assert shown[: len(picked.ranked)] == [row.model for row in picked.ranked][: len(shown)]
     typed = page.text_content("#explorer-command")
     assert all(f"--{name} {text}" in typed for name, text in limits.items())
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60))]
+)
+def test_the_pick_under_limits_drawn_at_random_is_that_of_the_command(page, seed):
+    draw = random.Random(seed)
+    typed = {
+        "latency": f"{10 ** draw.uniform(0, 3):.3g}ms", "memory": f"{10 ** draw.uniform(2, 3.3):.3g}MB",
+        "size": f"{10 ** draw.uniform(1, 3):.3g}MB", "params": f"{10 ** draw.uniform(0.3, 2.5):.3g}M",
+        "operations": f"{10 ** draw.uniform(-1, 2):.3g}G", "top1": f"{draw.uniform(50, 80):.1f}%",
+    }  # fmt: skip
+    limits = {name: typed[name] for name in typed if draw.random() < 0.4}
+    by = draw.choice(("top1", "latency", "params", "accuracy_density", "fps"))
+    trust = draw.choice("ABC")
+    picked = expected(limits, by, trust)
+    ask(page, limits, by, trust)
+    assert page.text_content("#explorer-choice") == recommendation.sentences(picked)[0]
+    assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(picked.ranked)}."
 
 
 @needs_browser
@@ -197,6 +219,27 @@ def test_the_address_restores_the_whole_state(browser, file, page):
     page.click("#explorer-reset")
     settle(page)
     until(page, lambda: page.evaluate("location.hash") == "#explorer?")
+
+
+@needs_browser
+def test_any_metric_stands_against_any_other_in_the_last_view(page):
+    """As the papers have it: memory against the size of the weights, latency against operations."""
+    ask(page, {})
+    canvas = "#explorer figure:last-of-type canvas"
+    for up, across, label in (
+        ("memory_total", "weight_bytes", "peak memory against size of the weights"),
+        ("latency", "operations", "latency against operations"),
+        ("top1", "accuracy_density", "top-1 accuracy against accuracy density"),
+    ):
+        page.select_option("#explorer-up", up)
+        page.select_option("#explorer-across", across)
+        settle(page)
+        both = [row for row in wide(rows()) if up in row.figures and across in row.figures]
+        points = {(row.model, row.value(across), row.value(up)) for row in both}
+        assert page.get_attribute(canvas, "aria-label").startswith(f"{label}: {len(points)} points")
+        assert not page.is_visible(f'#explorer canvas[data-metric="{up}"]')
+    page.click("#explorer-reset")
+    settle(page)
 
 
 @needs_browser
@@ -356,8 +399,7 @@ def test_figures_stand_in_the_data_to_the_last_digit():
             assert column["value"][at] == row.value(name)
 
 
-def test_the_explorer_knows_every_limit_and_every_origin():
-    assert explorer.LIMITS == _api.LIMITS
+def test_the_explorer_knows_every_origin():
     assert set(explorer._LETTERS) == set(ORIGINS)
 
 

@@ -19,43 +19,21 @@ import psutil
 import pytest
 
 import faulty_engine
-from vertebra import bundle
 from vertebra.benchmarking import Case, Limits, Result, measure_all
 from vertebra.engines import Subject
 from vertebra.measurements import Table
 from vertebra.zoo import CLASSICS
 
-HERE = Path(__file__).parent
 BRIEF = Limits.quick(seconds=0.5, warm_up_least_s=0.02, least_s=0.05, block_s=0.02, timeout_s=60.0)
-
-
-@pytest.fixture(autouse=True)
-def _the_faulty_engine_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(HERE))
 
 
 @pytest.fixture
 def reference(tmp_path: Path) -> str:
-    """A Bundle whose network is nothing, and whose reference logits are the faulty engine's right answers."""
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=8, seed=5)
-    kept = bundle.write(
-        tmp_path / "reference",
-        lambda folder: (folder / "model.onnx").write_bytes(b"nothing") and None,
-        model="m",
-        logits=faulty_engine.answer(images, 10),
-        reference_seed=5,
-        input_size=8,
-        in_channels=3,
-        versions={},
-    )
-    return str(kept.folder)
+    return faulty_engine.write_reference(tmp_path / "reference")
 
 
 def case_with(fault: str, reference: str | None = None) -> Case:
-    return Case(
-        model=fault, engine="faulty", subject=Subject("m", builder="a:b", arguments={"fault": fault}),
-        input_size=8, batch_size=2, num_classes=10, reference=reference,
-    )  # fmt: skip
+    return faulty_engine.case_with(fault, reference, model=fault)
 
 
 def measured(cases: list[Case], limits: Limits = BRIEF, **more: Any) -> list[Result]:
@@ -90,6 +68,26 @@ def test_each_fault_is_recorded_with_its_reason_and_the_others_go_on(reference: 
         assert told[name].failure is None
         assert told[name].rows[0].metric == "latency"
         assert len(told[name].samples["latency"]) >= 6
+
+
+def test_batches_larger_than_one_that_lacked_memory_by_itself_are_not_tried(tmp_path: Path) -> None:
+    tried = tmp_path / "tried"
+    small, large = (replace(case_with("no memory"), batch_size=size) for size in (4, 8))
+    larger = replace(
+        large, batch_size=16,
+        subject=Subject("m", builder="a:b", arguments={"fault": "hang in load", "pid_file": str(tried)}),
+    )  # fmt: skip
+    other = replace(case_with("none"), batch_size=16)
+    one_by_one = {"room_bytes": 1}
+    told = measured([small, large, larger, other], **one_by_one)
+    assert told[0].failure == "while loading: out of memory"
+    for result in told[1:3]:
+        assert result.failure == (
+            "not tried: batches of 4 failed by themselves, while loading: out of memory"
+        )
+        assert [row.metric for row in result.rows] == ["failure"]
+    assert not tried.exists()
+    assert told[3].failure is None
 
 
 def test_one_that_hangs_is_ended_and_the_others_go_on() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ pytest.importorskip("onnxscript")
 from vertebra import bundle, loading, proof  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import BundleError, MeasurementError  # noqa: E402
-from vertebra.exporting import export, folding, onnx  # noqa: E402
+from vertebra.exporting import export, folding, onnx, openvino  # noqa: E402
 from vertebra.labels import LabelSet  # noqa: E402
 from vertebra.preprocess import Preprocess  # noqa: E402
 
 RECORD = Preprocess(input_size=(34, 34), resize=38, interpolation="bilinear")
 LABELS = LabelSet("ten", tuple(f"class {number}" for number in range(10)))
 CARD = bundle.Card(preprocess=RECORD, labels=LABELS)
+#: Engines that Bundles are written for here, each with what converts for it.
+CONVERTERS: dict[str, Any] = {"onnxruntime": onnx, "openvino": openvino}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,14 +36,22 @@ def _networks_importable() -> Iterator[None]:
         yield
 
 
-def written(folder: Path, *, card: bundle.Card = CARD, **arguments: Any) -> bundle.Bundle:
+def written(
+    folder: Path, *, card: bundle.Card = CARD, engine: str = "onnxruntime", **arguments: Any
+) -> bundle.Bundle:
     subject = Subject("pooled", builder="small_networks:pooled_net", arguments=arguments)
-    return export(subject, folder, input_size=34, card=card)
+    return export(subject, folder, input_size=34, card=card, engine=engine)
+
+
+@pytest.fixture(scope="module", params=CONVERTERS)
+def faultless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+    return written(tmp_path_factory.mktemp("bundles") / "net", engine=request.param)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> bundle.Bundle:
-    return written(tmp_path / "net")
+def kept(faultless: bundle.Bundle, tmp_path: Path) -> bundle.Bundle:
+    """A copy, to put faults into."""
+    return bundle.copy(faultless, tmp_path / "net")
 
 
 # ------------------------------------------------------------------ faults of the network
@@ -84,25 +95,27 @@ FAULTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
 }
 
 
+@pytest.mark.parametrize("engine", CONVERTERS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_converter_that_changes_the_network_writes_no_bundle(
-    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change, softmax = FAULTS[fault]
-    converted = onnx.write
+    converted = CONVERTERS[engine].write
 
     def faulty(network: Any, *rest: Any) -> None:
         with torch.no_grad():
             converted(change(network).eval(), *rest)
 
-    monkeypatch.setattr(onnx, "write", faulty)
+    monkeypatch.setattr(CONVERTERS[engine], "write", faulty)
     with pytest.raises(MeasurementError, match="Wrong outputs"):
-        written(tmp_path / "net", softmax=softmax)
+        written(tmp_path / "net", softmax=softmax, engine=engine)
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.parametrize("engine", CONVERTERS)
 def test_an_epsilon_of_another_library_writes_no_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folded = folding.fold_batch_norms
 
@@ -112,7 +125,7 @@ def test_an_epsilon_of_another_library_writes_no_bundle(
 
     monkeypatch.setattr(folding, "fold_batch_norms", faulty)
     with pytest.raises(MeasurementError, match="Wrong outputs"):
-        written(tmp_path / "net")
+        written(tmp_path / "net", engine=engine)
 
 
 # ------------------------------------------------------------------ faults around it
@@ -133,9 +146,12 @@ def relist(folder: Path, name: str) -> None:
 
 def test_a_bundle_without_a_fault_is_loaded_and_answers_as_it_must(kept: bundle.Bundle) -> None:
     with loading.load(kept.folder, batch_size=2, threads=1) as network:
-        error = proof.check(kept, network.session.run)
-    assert error is not None
-    assert error < 1e-4
+        seen = proof.check(kept, network.session.run)
+    assert seen is not None
+    assert seen.output_error < 1e-4
+    assert (seen.pictures, seen.top1_agreement) == (2, None)
+    assert kept.parity is not None
+    assert (kept.parity["pictures"], kept.parity["top1_agreement"]) == (4, None)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +220,75 @@ def test_a_network_of_other_parameters_in_the_bundle_is_told(kept: bundle.Bundle
         proof.check(kept, network.session.run)
 
 
+# ------------------------------------------------------------------ trained weights
+
+
+def test_of_trained_weights_the_share_that_stays_first_is_kept(tmp_path: Path) -> None:
+    trained = replace(CARD, weights="pooled.own")
+    kept = written(tmp_path / "net", card=trained)
+    assert kept.parity is not None
+    assert (kept.parity["pictures"], kept.parity["top1_agreement"]) == (4, 1.0)
+    assert "top1 agreement 1" in (kept.folder / bundle.CARD).read_text()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_of_trained_weights_a_tie_that_turns_is_refused_in_float32_and_told_in_less(
+    precision: str, kept: bundle.Bundle
+) -> None:
+    """Two classes so close that their order changes within the limit: only the first class tells."""
+    logits = np.random.default_rng(0).normal(size=(2, 10)).astype(np.float32)
+    logits[:, 3], logits[:, 7] = 5, 5 + 1e-5
+    turned = logits.copy()
+    turned[0, [3, 7]] = turned[0, [7, 3]]
+    with np.load(kept.folder / bundle.PROOF) as archive:
+        tensors = archive["tensors"]
+    np.savez(kept.folder / bundle.PROOF, tensors=tensors, logits=logits)
+    trained = replace(kept, weights="pooled.own", precision=precision, batch_size=2)
+    if precision == "float32":
+        with pytest.raises(MeasurementError, match="another class is first"):
+            proof.check(trained, lambda images: turned)
+    else:
+        seen = proof.check(trained, lambda images: turned)
+        assert seen is not None
+        assert seen.top1_agreement == 0.5
+    assert proof.check(replace(trained, weights=None), lambda images: turned) is not None
+
+
 # ------------------------------------------------------------------ the reference itself
+
+
+def test_photographs_are_asked_where_a_package_carries_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = proof.photographs(RECORD)
+    assert asked is not None
+    assert asked.shape == (2, 3, 34, 34)
+    assert asked[0].std() > 0.1
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert proof.photographs(RECORD) is None
+
+
+def test_a_fault_that_photographs_alone_show_is_refused(kept: bundle.Bundle) -> None:
+    asked = proof.photographs(RECORD)
+    with loading.load(kept.folder, batch_size=4, threads=1) as network:
+        logits = network.session.run(np.concatenate([asked, asked]))[:2]
+
+        def run(images: Any) -> Any:
+            answers = network.session.run(images)
+            answers[2:] = answers[2:, ::-1]
+            return answers
+
+        told = proof.check(replace(kept, batch_size=4), network.session.run, (asked, logits))
+        assert told is not None
+        assert told.pictures == 4
+        with pytest.raises(MeasurementError, match=r"Wrong outputs.*Worst: image [23]"):
+            proof.check(replace(kept, batch_size=4), run, (asked, logits))
+
+
+@pytest.mark.parametrize("sizes", [[], [[300, 400]], [[300, 400], [420, 320], [1, 1]], 7])
+def test_reference_pictures_that_nobody_can_draw_are_told(sizes: Any, kept: bundle.Bundle) -> None:
+    assert kept.proof is not None
+    edit(kept.folder, proof={**kept.proof, "sizes": sizes})
+    with pytest.raises(BundleError, match="can't draw"):
+        loading.load(kept.folder)
 
 
 def test_a_bundle_without_reference_pictures_is_still_loaded(tmp_path: Path) -> None:
@@ -226,13 +310,11 @@ def test_a_reference_that_is_none_is_a_bundle_error(arrays: dict[str, Any], kept
 
 
 def test_the_batch_size_changes_no_answer(kept: bundle.Bundle) -> None:
-    from dataclasses import replace
-
     for batch_size in (1, 3):
         with loading.load(kept.folder, batch_size=batch_size, threads=1) as network:
-            error = proof.check(replace(kept, batch_size=batch_size), network.session.run)
-        assert error is not None
-        assert error < 1e-4
+            seen = proof.check(replace(kept, batch_size=batch_size), network.session.run)
+        assert seen is not None
+        assert seen.output_error < 1e-4
 
 
 def test_reference_pictures_are_the_same_for_ever() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import converters
 from vertebra import engines, loading
 from vertebra.data import Sample
 from vertebra.evaluation import inputs
@@ -56,7 +57,11 @@ CHECKPOINTS = {
 }
 
 #: Engines that answer with what they are given, and run on this processor.
-ENGINES = [name for name in engines.available() if name != "null" and "cpu" in engines.find(name).devices]
+ENGINES = [
+    name
+    for name in filter(converters.installed, engines.ENGINES)
+    if name != "null" and "cpu" in engines.find(name).devices
+]
 
 #: GCompris's photographs with a class of ImageNet, and the classes that are right: every cat is one, and the
 #: nearest is meant where there is no better (cow: ox; kangaroo: wallaby; sheep: ram).

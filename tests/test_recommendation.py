@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from vertebra import metrics, units
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, WideRow, wide
-from vertebra.recommendation import Limit, pick
+from vertebra.recommendation import Demand, Limit, bounds, pick
 
 HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
 
@@ -146,3 +148,103 @@ def test_what_breaks_a_limit_anyway_needs_no_second_reason():
     picked = pick(candidates(SMALL, doubted(LARGE)), [Limit("latency", 0.05)])
     (excluded,) = picked.excluded
     assert excluded.reasons == ("latency 100 ms, limit 50.0 ms",)
+
+
+def test_relaxing_a_limit_tells_the_smallest_step_that_helps_and_the_one_that_helps_most():
+    picked = pick(candidates(SMALL, MIDDLE, LARGE), [Limit("latency", 0.010)])
+    told = [(one.to, one.row.model, round(one.gain, 6)) for one in picked.relaxations]
+    assert told == [(0.020, "middle", 0.1), (0.100, "large", 0.2)]
+
+
+def test_what_relaxing_would_buy_must_meet_the_other_limits():
+    limits = [Limit("latency", 0.010), Limit("top1", 0.65)]
+    picked = pick(candidates(SMALL, MIDDLE, LARGE), limits)
+    assert picked.choice is None
+    assert [(one.limit.metric, one.to, one.row.model, one.gain) for one in picked.relaxations] == [
+        ("latency", 0.020, "middle", None),
+        ("latency", 0.100, "large", None),
+        ("top1", 0.6, "small", None),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_limit_relaxed_as_printed_makes_the_promised_network_the_choice(seed):
+    draw = np.random.default_rng(seed)
+    rows = candidates(
+        *(
+            network(f"n{number}", float(draw.uniform(0.5, 0.9)), float(draw.uniform(1, 99)), spread_ms=0.3)
+            for number in range(30)
+        )
+    )
+    limits = [
+        Limit("latency", float(draw.uniform(0.002, 0.09))),
+        Limit("top1", float(draw.uniform(0.5, 0.9))),
+    ]
+    for one in pick(rows, limits).relaxations:
+        metric = metrics.find(one.limit.metric)
+        typed = units.parse(units.show(one.to, metric.unit).replace(" ", ""), metric.unit)
+        relaxed = [replace(limit, bound=typed) if limit is one.limit else limit for limit in limits]
+        assert pick(rows, relaxed).choice.model == one.row.model
+
+
+def colour(row: WideRow) -> str | None:
+    return {"small": "red", "middle": "blue"}.get(row.model)
+
+
+def test_a_network_that_is_not_what_is_wanted_is_excluded_with_that_reason_and_so_is_an_unknown_one():
+    picked = pick(candidates(SMALL, MIDDLE, LARGE), demands=[Demand("colour", ("red", "green"), colour)])
+    assert picked.choice.model == "small"
+    assert {item.row.model: item.reasons for item in picked.excluded} == {
+        "large": ("colour is not known",),
+        "middle": ("colour blue, wanted: red or green",),
+    }
+    (one,) = picked.relaxations
+    assert (one.to, one.row.model) == ("blue", "middle")
+
+
+def test_the_nearest_miss_is_of_the_kind_that_is_wanted():
+    picked = pick(
+        candidates(SMALL, MIDDLE), [Limit("latency", 0.001)], demands=[Demand("colour", ("blue",), colour)]
+    )
+    assert picked.excluded[0].row.model == "middle"
+
+
+def test_the_front_holds_what_no_other_beats_in_both():
+    beaten = network("beaten", 0.65, 30)
+    picked = pick(candidates(SMALL, beaten, MIDDLE, LARGE))
+    assert [row.model for row in picked.front] == ["large", "middle", "small"]
+
+
+def test_a_limit_that_can_not_be_read_is_named_with_what_was_understood():
+    with pytest.raises(InvalidInputError, match=r'limit size: .* the number is 20, but "M" is no unit'):
+        bounds({"size": "20M"})
+    with pytest.raises(InvalidInputError, match='no limit "speed"'):
+        bounds({"speed": "1"})
+
+
+def test_a_float_s_accuracy_and_size_never_stand_for_eight_bits():
+    static = [
+        Measurement(model="a", metric="top1", value=0.7, origin="published", dataset="imagenet-1k"),
+        Measurement(model="a", metric="weight_bytes", value=4e6, origin="profiled", precision="float32"),
+        Measurement(model="a", metric="top1", value=0.68, origin="evaluated", dataset="imagenet-1k",
+                    split="val", precision="int8", engine="onnxruntime"),
+    ]  # fmt: skip
+    run = [
+        Measurement(model="a", metric="latency", value=0.01, origin="benched", engine=engine,
+                    **(HERE | {"precision": precision}))
+        for engine, precision in [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("openvino", "int8"),
+                                  ("openvino", "bfloat16")]
+    ]  # fmt: skip
+    told = {
+        (row.conditions["engine"], row.conditions["precision"]): (
+            row.value("top1"),
+            row.value("weight_bytes"),
+        )
+        for row in wide([*static, *run])
+    }
+    assert told == {
+        ("onnxruntime", "float32"): (0.7, 4e6),
+        ("onnxruntime", "int8"): (0.68, None),
+        ("openvino", "int8"): (None, None),
+        ("openvino", "bfloat16"): (0.7, 4e6),
+    }

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from vertebra.benchmarking import scenarios
-from vertebra.benchmarking.scenarios import Bound, Served, Trial
-from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.benchmarking.scenarios import Bound, Served
+from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
 from vertebra.metrics import METRICS
 from vertebra.preprocess import decode
@@ -120,49 +120,6 @@ def test_threads_are_shared_among_streams(threads, streams, each):
 def test_a_stream_without_a_thread_is_refused(streams):
     with pytest.raises(InvalidInputError, match=f"{streams} streams"):
         scenarios.threads_per_stream(4, streams)
-
-
-def test_the_search_finds_the_load_that_serves_best():
-    # One stream saturates at 100 images/s, two at 150; the batch at which they do is 8.
-    table = {1: 100.0, 2: 150.0}
-    asked = []
-
-    def measure(batch_size: int, streams: int) -> float:
-        asked.append((batch_size, streams))
-        return table[streams] * min(batch_size, 8) / 8
-
-    search = scenarios.best_load(measure, stream_counts=(1, 2))
-    assert search.best == Trial(8, 2, 150.0)
-    # Two batch sizes that gain nothing end the row: 64 isn't tried.
-    assert asked == [(size, streams) for streams in (1, 2) for size in (1, 2, 4, 8, 16, 32)]
-
-
-def test_a_batch_that_does_not_fit_is_a_trial_with_its_reason():
-    def measure(batch_size: int, streams: int) -> float:
-        if batch_size * streams > 16:
-            raise MeasurementError("out of memory")
-        return float(batch_size * streams)
-
-    search = scenarios.best_load(measure, stream_counts=(1, 4))
-    failed = [trial for trial in search.trials if trial.throughput is None]
-    assert failed == [Trial(32, 1, None, "out of memory"), Trial(8, 4, None, "out of memory")]
-    assert search.best is not None
-    assert search.best.throughput == 16
-
-
-def test_of_loads_as_good_the_smallest_is_chosen():
-    rates = {(1, 1): 99.0, (2, 1): 100.0, (4, 1): 100.5}
-    search = scenarios.best_load(lambda *load: rates[load], stream_counts=(1,), batch_sizes=(1, 2, 4))
-    assert search.best == Trial(1, 1, 99.0)
-
-
-def test_a_search_in_which_all_fails_has_no_best():
-    def measure(batch_size: int, streams: int) -> float:
-        raise MeasurementError("crashed")
-
-    search = scenarios.best_load(measure, stream_counts=(1, 2))
-    assert search.best is None
-    assert [(trial.batch_size, trial.streams) for trial in search.trials] == [(1, 1), (1, 2)]
 
 
 # The bound.

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 
 import vertebra
 from vertebra import cli, engines, surveying, system
 from vertebra.benchmarking import Limits
+from vertebra.cli import progress
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table
@@ -202,9 +204,9 @@ def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):
     errors = {row.engine: row.value for row in rows if row.metric == "output_error"}
     assert set(errors) == {"eager", "onnxruntime", "openvino"}
     assert max(errors.values()) < 3e-4
-    assert [step.text for step in seen] == [
+    assert list(dict.fromkeys(step.text for step in seen)) == [
         "exporting squeezenet1_1", "squeezenet1_1 on eager", "squeezenet1_1 on onnxruntime",
-        "squeezenet1_1 on openvino",
+        "squeezenet1_1 on openvino", "3 side by side",
     ]  # fmt: skip
     assert {row.system for row in table.rows()} == {system.describe().id}
     assert all(table.samples(row.run)["latency"] for row in table.rows(metric="latency"))
@@ -236,10 +238,10 @@ def test_a_network_that_cannot_be_exported_is_recorded_and_the_rest_goes_on(tmp_
     assert surveying.remaining(wanted, table.rows()) == []
 
 
-def survey(tmp_path, *arguments: str) -> subprocess.Popen[str]:
+def survey(tmp_path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "vertebra", "survey", *arguments],
-        cwd=tmp_path, env={**os.environ, "VERTEBRA_TABLE": str(tmp_path / "table.sqlite")}, text=True,
+        cwd=tmp_path, env={**os.environ, "VERTEBRA_TABLE": str(tmp_path / "table.sqlite"), **more}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -266,9 +268,30 @@ def test_ctrl_c_keeps_what_was_measured_and_the_next_run_goes_on(tmp_path):
     assert printed.startswith("Nothing left to measure")
 
 
+def test_one_that_is_told_to_end_leaves_no_scratch_folder_and_no_process(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = survey(tmp_path, "--engine", "null", "--budget", "1m", TMPDIR=str(scratch))
+    assert process.stderr is not None
+    next(line for line in process.stderr if "side by side" in line)
+    assert list(scratch.glob("vertebra-*"))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in said
+    assert list(scratch.glob("vertebra-*")) == []
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+
+
 WRONG = {
     "two ways to say the batch": ("--batch-size", "2", "--batch-sizes", "1..4"),
     "no range of batches": ("--batch-sizes", "4..1"),
+    "a promise of no time": ("--scenario", "server", "--latency-bound", "0ms"),
+    "queries that never come": ("--scenario", "server", "--latency-bound", "9ms", "--arrival-rate", "-1"),
+    "a rate that is no number": ("--scenario", "server", "--latency-bound", "9ms", "--arrival-rate", "nan"),
+    "eight bits without pictures": ("--precision", "int8"),
     "quick and three processes": ("--quick", "--processes", "3"),
     "seconds and a budget": ("--seconds", "5s", "--budget", "1m"),
     "a budget that measures nothing": ("--budget", "2s"),
@@ -347,3 +370,16 @@ def test_too_little_room_for_an_export_is_refused_before_anything_is_measured(mo
 class Usage:
     def __init__(self, free: int) -> None:
         self.free = free
+
+
+def test_progress_tells_tenths_of_cases_and_no_line_twice_in_a_moment(capsys):
+    with progress.watching() as show:
+        for done in (0.0, 0.29, 0.3):
+            show(surveying.Progress(done, 3, "a on b, process 1 of 3", 61.0))
+        show(surveying.Progress(1 / 3, 3, "a on b, process 2 of 3"))
+        show(surveying.Progress(2.99, 3, "a on b, process 3 of 3"))
+    assert capsys.readouterr().err.splitlines() == [
+        "[0/3] a on b, process 1 of 3 about 1:01 left",
+        "[0.3/3] a on b, process 2 of 3",
+        "[2.9/3] a on b, process 3 of 3",
+    ]

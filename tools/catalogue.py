@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -199,10 +200,7 @@ def count_one(name: str) -> Outcome:
         one = profiler_of(partial(zoo.build, name), name, model.input_size)
     except VertebraError as error:
         return Outcome(name, failure=error.message)
-    told = Count(
-        one.model, one.input_size, one.params, one.unused_params, one.buffers, one.macs_conv, one.macs_linear,
-        one.activations, one.weight_bytes, one.macs_fvcore,
-    )  # fmt: skip
+    told = Count(**{field.name: getattr(one, field.name) for field in fields(Count)})
     try:
         return Outcome(name, told, _as_published(model))
     except VertebraError as error:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         doctor,
         evaluate,
         export,
+        fastest,
         pick,
         predict,
         probe,
@@ -43,6 +44,7 @@ _PUBLIC = {
     "doctor": "vertebra._api",
     "evaluate": "vertebra._api",
     "export": "vertebra._api",
+    "fastest": "vertebra._api",
     "pick": "vertebra._api",
     "predict": "vertebra._api",
     "probe": "vertebra._api",
@@ -55,7 +57,7 @@ _PUBLIC = {
 
 __all__ = [
     "Measurement", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate", "export",
-    "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
+    "fastest", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

@@ -5,18 +5,16 @@ What is heavy (torch, the table's database) is imported by the verb that needs i
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import __version__, metrics, recommendation, units, zoo
-from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra import __version__, choosing, metrics, recommendation, units, zoo
+from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.measurements import ORIGINS, Measurement, Table, WideRow, depends_on_machine, latest, wide
 from vertebra.measurements.views import FORM
 from vertebra.zoo import names
@@ -31,31 +29,13 @@ if TYPE_CHECKING:
     from vertebra.evaluation import Watcher as ImageWatcher
     from vertebra.prediction import Given, Prediction
     from vertebra.profiler import Profile
+    from vertebra.reports.server import Server
     from vertebra.rows import Layer, Stage
     from vertebra.surveying import Watcher
+    from vertebra.tuning import Found
     from vertebra.verification import Verified
 
 TableLike = Table | str | Path | None
-
-#: `pick`'s limits: how one is called -> the metric that it bounds.
-LIMITS = {
-    "latency": "latency",
-    "fps": "fps",
-    "memory": "memory_total",
-    "size": "weight_bytes",
-    "params": "params",
-    "macs": "macs",
-    "operations": "operations",
-    "top1": "top1",
-    "top5": "top5",
-    "probe": "probe_top1",
-}
-
-#: Whom `pick` chooses among: networks that the table tells, or every one, those that nobody ran here priced.
-AMONG = ("table", "catalogue")
-
-#: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
-_ANCHOR_MACS = 1e10
 
 
 @dataclass(frozen=True)
@@ -167,9 +147,9 @@ def _profile(model: names.Model, input_size: int | None) -> Profile:
 
 
 def bench(
-    *models: str,
+    *models: str | Path,
     engines: Sequence[str] = (),
-    precision: str | Sequence[str] = "float32",
+    precision: str | Sequence[str] | None = None,
     device: str = "cpu",
     batch_size: int | Sequence[int] | None = None,
     input_size: int | None = None,
@@ -190,25 +170,43 @@ def bench(
     """Measure `models` (the classics, where none is named) on `engines` (all that are here), each with every
     one of the precisions, batch sizes and streams, and append the rows.
 
-    Untrained parameters are measured, which are as fast as trained ones. Each case runs in `processes` fresh
-    processes (3; with `quick` 1) for `seconds` in all (30; with `quick` 10), or all cases share `budget`;
-    `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams`
-    and `end_to_end` are those of `surveying.Load`. Batch size and streams are 1 where they are left open; of
-    an offline load all that are worth trying are measured then, and `best_loads` tells the best.
+    A model is a name, or a Bundle's folder, which is measured as it is. Where no precision is asked for, a
+    name is measured in float32 and a Bundle in its own. Of a name untrained parameters are measured, which
+    are as fast as trained ones. Each case runs in `processes` fresh processes (3; with `quick` 1) for
+    `seconds` in all (30; with `quick` 10), or all cases share `budget`; `seed` makes the order of their
+    blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams` and `end_to_end` are those of
+    `surveying.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
+    worth trying are measured then, and `best_loads` tells the best.
 
     A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
-    from vertebra import surveying
+    from vertebra import bundle, loading, surveying
 
     bound = None if latency_bound is None else _seconds(latency_bound)
     served = surveying.streams_of(scenario, threads) if streams is None else _several(streams)
     load = surveying.Load(scenario, arrival_rate, bound, served, end_to_end)
     batches = surveying.batches_of(scenario) if batch_size is None else _several(batch_size)
-    wanted = surveying.cases(
-        models or names.CLASSICS, engines, batch_sizes=batches, input_size=input_size,
-        threads=threads, precisions=_several(precision), device=device, load=load,
-    )  # fmt: skip
+    precisions = () if precision is None else _several(precision)
+    asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
+    bundles = [bundle.read(model) for model in models if loading.is_bundle(model)]
+    named = [str(model) for model in models if not loading.is_bundle(model)]
+    wanted = [
+        case
+        for kept in bundles
+        for case in surveying.bundle_cases(
+            kept, engines, precisions=precisions,
+            batch_sizes=() if batch_size is None and kept.batch_size else batches, **asked,
+        )
+    ]  # fmt: skip
+    if named or not bundles:
+        wanted += surveying.cases(
+            named or names.CLASSICS,
+            engines,
+            batch_sizes=batches,
+            precisions=precisions or ("float32",),
+            **asked,
+        )
     start = time.monotonic()
     given = None if budget is None else _seconds(budget)
     limits = surveying.limits(
@@ -402,37 +400,8 @@ def compared(
     of the images `probed`. Networks that were never run are among them, with what is known without running
     them.
     """
-    return wide(comparable(table=table, dataset=dataset, probed=probed, **filters))
-
-
-def comparable(
-    *, table: TableLike = None, dataset: str | None = None, probed: str | None = None, **filters: Any
-) -> list[Measurement]:
-    """The rows that `compared` makes wide ones of."""
     source = _open(table, create=False)
-    load = {"batch_size": 1, "system": _system(source), **filters}
-    load = {name: value for name, value in load.items() if value is not None}
-    return [row for row in source.comparable(**load) if _is_of(row, dataset, probed)]
-
-
-def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
-    """Whether a row is no accuracy, or one of the images that are compared: sets never stand together."""
-    if row.metric == "probe_top1":
-        return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
-    if "dataset" not in metrics.find(row.metric).conditions:
-        return True
-    if row.origin != "evaluated":
-        return row.dataset in (None, "imagenet-1k", dataset)
-    return row.dataset == dataset if dataset else (row.dataset, row.split) == ("imagenet-1k", "val")
-
-
-def _system(table: Table) -> str | None:
-    """This machine where it has rows, else the only machine that was benched, else whatever is filtered."""
-    from vertebra import system
-
-    benched = table.benched_systems()
-    here = system.describe().id
-    return here if here in benched or len(benched) != 1 else benched.pop()
+    return wide(choosing.comparable(source, dataset=dataset, probed=probed, **filters))
 
 
 def chart(
@@ -506,139 +475,126 @@ def pick(
     trust: str = "B",
     among: str = "table",
     verify: str | float | None = None,
+    licence: str | Sequence[str] = (),
+    family: str | Sequence[str] = (),
+    input_size: int | Sequence[int] = (),
     **limits: str | float,
 ) -> recommendation.Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
-    Limits are named as the keys of `LIMITS`; text is read with its unit, a number is in base units.
-    Where several sets of images were probed, `filters` must say which (probed="folder"). A network for which
-    a figure graded worse than `trust` speaks isn't chosen. With `among="catalogue"`, every network whose
-    accuracy is published is a candidate, priced from those that were measured on this machine; with `verify`,
-    a time, those that the answer hangs on are measured first (see `verified`).
+    Limits are named as the keys of `recommendation.LIMITS`; text is read with its unit, a number is in base
+    units. `objective` is a metric or such a key. `licence` (of the weights, "apache-2.0"), `family` and
+    `input_size` say which may be chosen. `filters` are conditions (column=value); dataset="folder" and
+    probed="folder" say which images the accuracies are of, origin="evaluated" who found them out. A network
+    for which a figure graded worse than `trust` speaks isn't chosen. With `among="catalogue"`, every network
+    whose accuracy is published is a candidate, priced from those that were measured on this machine; with
+    `verify`, a time, those that the answer hangs on are measured first (see `verified`).
     """
+    asked: dict[str, Any] = {"objective": objective, "trust": trust, "filters": filters or {}, **limits}
+    asked |= {"licence": licence, "family": family, "input_size": input_size}
     if verify is not None:
-        engine = (filters or {}).get("engine")
-        given: dict[str, Any] = dict(limits)
-        return verified(verify, objective=objective, table=table, engine=engine, trust=trust, **given).pick
-    bounds = _bounds(limits)
-    candidates = _candidates(table, filters or {}, among)
-    if "probe_top1" in (objective, *(limit.metric for limit in bounds)):
-        _check_one_probe(candidates)
-    return recommendation.pick(candidates, bounds, objective, least_grade=trust)
-
-
-def _bounds(limits: Mapping[str, str | float]) -> list[recommendation.Limit]:
-    bounds = []
-    for name, bound in limits.items():
-        if name not in LIMITS:
-            raise InvalidInputError(f'There is no limit "{name}".', f"limits: {', '.join(LIMITS)}")
-        metric = metrics.find(LIMITS[name])
-        value = units.parse(bound, metric.unit) if isinstance(bound, str) else float(bound)
-        bounds.append(recommendation.Limit(metric.name, value))
-    return bounds
-
-
-def _candidates(table: TableLike, filters: dict[str, Any], among: str) -> list[WideRow]:
-    """The wide rows of one load: of the table, or of every network whose counts ship besides."""
-    if among not in AMONG:
-        raise InvalidInputError(f'"{among}" is no set of candidates.', f"sets: {', '.join(AMONG)}")
-    if among == "table":
-        return compared(table=table, **filters)
-    return wide(_with_catalogue(comparable(table=table, **filters)))
-
-
-def _with_catalogue(known: Sequence[Measurement]) -> list[Measurement]:
-    """`known` with what ships of every network, and prices of those that weren't run in its forms."""
-    from vertebra import citations, estimation
-
-    shipped = [row for name in ("imagenet", "catalogue") for row in citations.find(name).read()]
-    return [*shipped, *known, *estimation.price_forms(known)]
+        return verified(verify, table=table, **asked).pick
+    return choosing.pick(_open(table, create=False), _question(among=among, **asked))
 
 
 def verified(
-    budget: str | float,
-    *,
-    objective: str = "top1",
-    table: TableLike = None,
-    engine: str | None = None,
-    trust: str = "B",
-    watcher: Watcher | None = None,
-    **limits: str | float,
+    budget: str | float, *, table: TableLike = None, watcher: Watcher | None = None, **asked: Any
 ) -> Verified:
-    """`pick` among every network whose accuracy is published, measuring what the answer hangs on.
+    """`pick` (whose other options are taken here) among every network whose accuracy is published, measuring
+    what the answer hangs on; see `choosing.verified`.
 
-    Where too few networks were measured on this machine to price the others from, those that tell most are
-    measured first, on `engine` (the one with the most measured networks, else the first that is here).
-    Then the candidates that could change the answer are, best promise first, until none is left or `budget`
-    is spent. What is measured is appended to the table.
+    The candidates that could change the answer are measured, best promise first, until none is left or
+    `budget` is spent. What is measured is appended to the table.
     """
-    from vertebra import verification
-
-    bounds, deadline = _bounds(limits), time.monotonic() + _seconds(budget)
-    chosen = engine or _usual_engine(comparable(table=table))
-    bench_some = partial(_bench_some, engine=chosen, table=table, deadline=deadline, watcher=watcher)
-    known = {row.model for row in comparable(table=table, engine=chosen) if row.metric == "latency"}
-    bench_some(_anchors(known))
-    return verification.verify(
-        lambda: [row for row in _candidates(table, {"engine": chosen}, "catalogue") if _is_here(row.model)],
-        lambda row: bench_some([row.model]),
-        bounds,
-        objective,
-        least_grade=trust,
-        has_time=lambda: time.monotonic() < deadline,
-    )
+    filters = dict(asked.pop("filters", {}))
+    engine = filters.pop("engine", None)
+    question = _question(**asked, filters=filters)
+    engines = () if engine is None else _several(engine)
+    return choosing.verified(_open(table), question, _seconds(budget), engines=engines, watcher=watcher)
 
 
-def _usual_engine(told: Iterable[Measurement]) -> str:
-    """The engine that runs most of the measured networks fastest, else the first that can run here."""
-    from vertebra import surveying
-
-    fastest: dict[str, Measurement] = {}
-    for row in told:
-        if row.metric == "latency" and row.origin == "benched" and row.precision == "float32":
-            fastest[row.model] = min(fastest.get(row.model, row), row, key=lambda one: one.value)
-    counted = Counter(row.engine for row in fastest.values())
-    return next((engine for engine, _ in counted.most_common(1) if engine), surveying.found_here()[0])
-
-
-def _anchors(known: set[str]) -> list[str]:
-    """The networks still to be measured before others can be priced, light enough to be exported here."""
-    from vertebra import estimation, rows
-
-    ready = [name for name, count in rows.counts().items() if count.macs <= _ANCHOR_MACS and _is_here(name)]
-    missing = estimation.ANCHORS - len(known)
-    return estimation.anchors(missing, among=ready, known=sorted(known)) if missing > 0 else []
+def _question(
+    *,
+    objective: str,
+    trust: str,
+    filters: Mapping[str, Any],
+    licence: str | Sequence[str] = (),
+    family: str | Sequence[str] = (),
+    input_size: int | Sequence[int] = (),
+    among: str = "catalogue",
+    **limits: str | float,
+) -> choosing.Question:
+    return choosing.ask(
+        limits, objective=objective, licence=_several(licence), family=_several(family),
+        input_size=_several(input_size), trust=trust, among=among, filters=filters,
+    )  # fmt: skip
 
 
-def _is_here(model: str) -> bool:
-    """Whether the library that the network comes from is installed."""
-    library = model.partition(":")[0] if ":" in model else "vertebra"
-    return importlib.util.find_spec(library) is not None
+def fastest(
+    model: str,
+    *,
+    engines: str | Sequence[str] = (),
+    precision: str | Sequence[str] = "float32",
+    batch_size: int | Sequence[int] = 1,
+    threads: int | Sequence[int] = (),
+    input_size: int | None = None,
+    budget: str | float = "60s",
+    seed: int = 0,
+    export: str | Path | None = None,
+    table: TableLike = None,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> Found:
+    """The fastest form of one network on this machine: engine, precision, threads, layout and batch size.
 
+    Tried are the forms of `engines` (of all that are here), in each `precision` ("all": every one but eight
+    bits), of each `batch_size`, with numbers of `threads` from one to all cores; they are compared by their
+    time for an image. Slower ones are dropped on the way, and it ends within `budget`. Every form is compared
+    with eager's float32 before it is timed, and what is measured is appended to the table.
 
-def _bench_some(
-    models: Sequence[str], *, engine: str, table: TableLike, deadline: float, watcher: Watcher | None
-) -> list[Measurement]:
-    """Quick rows of `models` on one engine, inside what is left until `deadline`."""
-    from vertebra import surveying
+    With `export`, the fastest form that a Bundle can hold is written into that folder, with weights as
+    `options` say, which are those of `loading.resolve`: without published weights, untrained must be said.
+    """
+    from vertebra import loading, tuning
 
-    left = deadline - time.monotonic()
-    if not models or left <= 0:
-        return []
-    wanted = surveying.cases(models, [engine])
-    least = surveying.limits(len(wanted), quick=True)
-    return surveying.measure(wanted, _open(table), limits=least, deadline=deadline, watcher=watcher)
-
-
-def _check_one_probe(candidates: Iterable[WideRow]) -> None:
-    """Raise InvalidInputError where probes of several sets of images would be compared."""
-    told = [row.figures["probe_top1"] for row in candidates if "probe_top1" in row.figures]
-    told += [other for row in candidates for other in row.conflicts.get("probe_top1", ())]
-    sets = sorted({str(row.dataset) for row in told})
-    if len(sets) > 1:
+    if loading.is_bundle(model):
+        raise InvalidInputError(f"{model} is a Bundle, whose form is chosen.", "name the network")
+    if export is None and options:
         raise InvalidInputError(
-            f"{len(sets)} sets of images were probed: {', '.join(sets)}.", "say which: --probed NAME"
+            "Weights are for a Bundle that is exported.", "name a folder: --export FOLDER"
         )
+    if export is not None and input_size is not None:
+        raise InvalidInputError("A Bundle has its network's own input size.", "leave the input size out")
+    cases = tuning.cases(
+        model, _several(engines), precisions=_several(precision), batch_sizes=_several(batch_size),
+        threads=_several(threads), input_size=input_size,
+    )  # fmt: skip
+    if export is not None:
+        loading.resolve(model, **options)  # whatever is wrong with the weights is told before the search
+        if not any(tuning.form_of(case).has_bundle for case in cases):
+            raise InvalidInputError(
+                "None of these engines opens Bundles, so nothing can be exported.",
+                "name one that does: vertebra list engines",
+            )
+    found = tuning.fastest(cases, _open(table), budget_s=_seconds(budget), seed=seed, watcher=watcher)
+    return found if export is None else _shipped(found, Path(export), options)
+
+
+def _shipped(found: Found, folder: Path, options: dict[str, Any]) -> Found:
+    """`found`, with the best form that a Bundle can hold written into `folder`, its rows beside it."""
+    from vertebra import bundle, tuning
+
+    best = found.to_ship()
+    if best is None:
+        raise MeasurementError(
+            "No form that a Bundle can hold gave a figure, so nothing was exported.",
+            "give the search more time, or export one yourself: vertebra export",
+        )
+    engine, precision, batch_size = tuning.bundle_form(best.form)
+    asked: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size, **options}
+    kept = export(found.model, folder, **asked)
+    bundle.write_rows(kept, found.rows_of(best))
+    return replace(found, bundle=kept.folder)
 
 
 def compare(
@@ -664,7 +620,7 @@ def compare(
     source = _open(table, create=False)
     sides = [comparison.side(choice, source) for choice in (first, second)]
     if not any({"system", "file", "run"} & side.chosen.keys() for side in sides):
-        filters = {"system": _system(source), **filters}
+        filters = {"system": choosing.this_system(source), **filters}
     left, right = (comparison.narrowed(side, filters) for side in sides)
     told = comparison.compare(left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust)
     told = [one for one in told if not metric or one.metric in metric or one.verdict in ("failed", "mended")]
@@ -703,7 +659,7 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
     )
     if ours:
         return Portrait(found, figures, rows.stages(found.name), rows.layers(found.name), shares)
-    if found.source == "onnx":
+    if found.is_file:
         return Portrait(found, figures, [], [], shares)
     counted = _profile(found, None)
     return Portrait(found, figures, list(counted.stages), list(counted.layers), shares)
@@ -741,7 +697,7 @@ def doctor(
 
 
 #: Headings of the report's picks, and their limits.
-_PICKS: dict[str, dict[str, str]] = {
+_PICKS: dict[str, dict[str, Any]] = {
     "The most accurate": {},
     "At least 15 frames per second": {"fps": "15"},
     "Real time: at least 30 frames per second": {"fps": "30"},
@@ -766,22 +722,71 @@ def report(
     """
     from vertebra import reports
 
+    return reports.write(path, **_reportable(_open(table, create=False), system, among))
+
+
+def live_report(
+    *, port: int = 0, system: str | None = None, table: TableLike = None, among: str = "table"
+) -> Server:
+    """`report`'s page on the loopback address, made anew when the table grows; `run` the server that comes.
+
+    Raises what `report` raises, and InvalidInputError where the port can't be had.
+    """
+    from vertebra import reports
+    from vertebra.reports.server import LivePage, Server
+
     source = _open(table, create=False)
+
+    def made(version: str) -> str:
+        return reports.html(**_reportable(source, system, among), version=version)
+
+    return Server(LivePage(made, source.path), port)
+
+
+def edition(
+    path: str | Path = "vertebra-page.html",
+    *,
+    system: str | None = None,
+    engine: str | None = None,
+    table: TableLike = None,
+) -> Path:
+    """Write PaddleClas's published page for one machine (this one, where none is named): its tables, with
+    what was printed beside what was counted, evaluated and measured here, as HTML or as Markdown by the
+    path's end.
+
+    Latencies are those of `engine`, or of the one that tells most. What is missing names the command that
+    fills it. Raises InvalidInputError where the path can't be written, or ends in neither.
+    """
+    from vertebra import engines
+    from vertebra.reports.edition import edition
+
+    if engine is not None:
+        engines.find(engine)
+    source = _open(table, create=False)
+    chosen = system or choosing.this_system(source)
+    told = [row for row in source.latest() if choosing.is_of_imagenet(row)]
+    described = source.systems().get(chosen or "")
+    return edition(told, chosen, system=described, engine=engine, made_at=now()[:10]).write(path)
+
+
+def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]:
+    """What the report of one machine is made of, as `reports.html` takes it."""
     rows = [row for row in source.latest() if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
-    chosen = system or _system(source)
+    chosen = system or choosing.this_system(source)
     filters = {"system": chosen}
     picks = [
         (heading, recommendation.sentences(pick(table=source, filters=filters, among=among, **limits)))
         for heading, limits in _PICKS.items()
     ]
     told = _reported(rows, chosen)
-    if among == "catalogue":
-        told = _with_catalogue(told)
-    return reports.write(
-        path, told, system=source.systems().get(chosen or ""), pick=picks, made_at=now()[:10]
-    )  # fmt: skip
+    return {
+        "rows": choosing.with_catalogue(told) if among == "catalogue" else told,
+        "system": source.systems().get(chosen or ""),
+        "pick": picks,
+        "made_at": now()[:10],
+    }
 
 
 def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measurement]:
@@ -789,7 +794,7 @@ def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measureme
     classics on others; the tens of thousands of published rates of the rest say nothing about this one."""
     from vertebra.zoo import names
 
-    rows = [row for row in rows if _is_of(row, None)]
+    rows = [row for row in rows if choosing.is_of_imagenet(row)]
     told = [row for row in rows if not depends_on_machine(row)]
     run = [row for row in rows if depends_on_machine(row)]
     told += [row for row in run if row.origin == "published" and row.model in names.CLASSICS]
@@ -845,6 +850,11 @@ def export(
     batch_size: int | None = None,
     calibrate: str | Path | None = None,
     guard: float | None = None,
+    quantiser: str | None = None,
+    labelled: str | Path | None = None,
+    format: str | None = None,
+    split: str | None = None,
+    most_lost: str | float | None = None,
     **options: Any,
 ) -> Bundle:
     """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
@@ -857,15 +867,20 @@ def export(
 
     The Bundle is one of `engine` (onnxruntime, and what else opens ONNX, where none is named) in `precision`.
     It takes any batch size where the engine's can and no `batch_size` is given. Precision int8 is quantised
-    with the pictures in the folder `calibrate`; `guard` must hold on half of them: the share whose first
-    class stays (0.99), or of an untrained network the signal-to-noise of its logits in dB (10).
+    with the pictures in the folder `calibrate` by a `quantiser`; `guard` must hold on half of them: the share
+    whose first class stays (0.99), or of an untrained network the signal-to-noise of its logits in dB (10).
+    Precision int8-weights rounds the parameters alone and needs no pictures. On `labelled` pictures, which
+    `data.open` opens with `format` and `split`, the accuracy lost is measured: at most `most_lost` ("0.5%").
     """
     if runtime is not None and not web:
         raise InvalidInputError("A runtime is part of a web page only.", "say --web too")
     if web or embed_preprocess:
         _check_opens_onnx(engine)
     made = {"engine": engine, "precision": precision, "batch_size": batch_size}
-    made["calibration"] = _calibration(precision, calibrate, guard)
+    made["calibration"] = _calibration(
+        precision, calibrate=calibrate, guard=guard, quantiser=quantiser, labelled=labelled, format=format,
+        split=split, most_lost=most_lost,
+    )  # fmt: skip
     options |= {name: value for name, value in made.items() if value is not None}
     if not web:
         return _packed(model, Path(output), embed_preprocess, options)
@@ -878,20 +893,13 @@ def export(
         return page.publish(output, kept, runtime=runtime, tell=tell)
 
 
-def _calibration(precision: str | None, folder: str | Path | None, guard: float | None) -> Any:
-    """What int8 is calibrated with and guarded by; None for another precision. Checked before all else."""
-    if (precision == "int8") != (folder is not None) or (guard is not None and folder is None):
-        raise InvalidInputError(
-            "Precision int8, pictures to calibrate with, and a guard belong together.",
-            "say --precision int8 --calibrate FOLDER, and --guard only with them",
-        )
-    if folder is None:
+def _calibration(precision: str | None, **asked: Any) -> Any:
+    """How it is quantised and guarded; None for a precision that isn't. Checked before all else."""
+    if precision is None and not any(value is not None for value in asked.values()):
         return None
-    if not Path(folder).is_dir():
-        raise InvalidInputError(f"{folder} is no folder of pictures.", "give one: --calibrate FOLDER")
-    from vertebra.exporting.quantisation import Calibration
+    from vertebra.exporting import quantisation
 
-    return Calibration(Path(folder), guard)
+    return quantisation.asked(precision, **asked)
 
 
 def _check_opens_onnx(engine: str | None) -> None:
@@ -912,7 +920,7 @@ _MADE = ("engine", "precision", "batch_size", "calibration")
 def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
     """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
     from vertebra import bundle, loading
-    from vertebra.exporting import picture
+    from vertebra.exporting import conversion, picture
 
     if loading.is_bundle(model):
         given = sorted(name for name, value in options.items() if value and name != "progress")
@@ -926,12 +934,15 @@ def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any
             picture.embed(bundle.copy(kept, draft))
         return bundle.read(folder, verify=False)
     made = {name: options.pop(name) for name in _MADE if name in options}
-    resolved = loading.resolve(str(model), **options)
-    if not embed:
-        return loading.export(resolved, folder, **made)
-    picture.check(resolved.card.preprocess)
-    with bundle.draft(folder) as draft:
-        picture.embed(loading.export(resolved, draft, **made))
+    if not zoo.find(str(model)).is_file:
+        conversion.check_order(**made)
+    with bundle.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
+        resolved = loading.resolve(str(model), **options)
+        if embed:
+            picture.check(resolved.card.preprocess)
+        kept = loading.export(resolved, draft, **made)
+        if embed:
+            picture.embed(kept)
     return bundle.read(folder, verify=False)
 
 

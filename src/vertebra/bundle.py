@@ -93,10 +93,11 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "picture": (dict, type(None)),
     "proof": (dict, type(None)),
     "quantisation": (dict, type(None)),
+    "converted_from": (dict, type(None)),
 }
 
 #: keys that a manifest of any schema may lack, and what they are then
-_OPTIONAL: dict[str, Any] = {"proof": None, "quantisation": None}
+_OPTIONAL: dict[str, Any] = {"proof": None, "quantisation": None, "converted_from": None}
 
 #: schema -> the keys that it added, and what they are in older Bundles
 _ADDED: dict[int, dict[str, Any]] = {2: {"picture": None, "batch_size": None, "engines": [], "parity": None}}
@@ -145,7 +146,8 @@ class Bundle:
     ones were drawn. `labels` names the label set, which `label_set` reads; `preprocess` makes a picture the
     network's input. `batch_size` is the only one that the network takes, or None. `engines` open it; `parity`
     tells how far one of them was from the reference, `proof` of reference pictures, `quantisation` of what is
-    rounded to eight bits. `files` maps a name to its sha256 and bytes."""
+    rounded to eight bits, `converted_from` of another library's files. `files` maps a name to its sha256 and
+    bytes."""
 
     folder: Path
     model: str
@@ -169,6 +171,7 @@ class Bundle:
     parity: Mapping[str, Any] | None = None
     proof: Mapping[str, Any] | None = None
     quantisation: Mapping[str, Any] | None = None
+    converted_from: Mapping[str, Mapping[str, Any]] | None = None
     schema: int = SCHEMA
 
     @property
@@ -292,8 +295,8 @@ def write(
 ) -> Bundle:
     """A new Bundle in `folder`, or in place of the Bundle that is there.
 
-    `write_network` is called with a folder and puts the `format`'s files there; what it returns, `proof` and
-    `quantisation`, goes into the manifest. `logits` (N, num_classes) are
+    `write_network` is called with a folder and puts the `format`'s files there; what it returns, `proof`,
+    `quantisation` and `converted_from`, goes into the manifest. `logits` (N, num_classes) are
     what eager float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder
     of the whole Bundle before it takes its place: what it returns is kept as `parity`, and where it raises,
     nothing is written. The folder appears complete or not at all. Raises BundleError where it can't be
@@ -600,6 +603,6 @@ def draft(folder: Path) -> Iterator[Path]:
         ) from error
     except OSError as error:
         raise BundleError(
-            f"The Bundle {folder} can't be written: {error}.",
+            f"The Bundle {folder} can't be written: {error.strerror or error}.",
             "check the free space and the permissions; nothing was left behind",
         ) from error

@@ -269,26 +269,14 @@ def _judged(
     left: Measurement, right: Measurement, first: Side, second: Side, floor: float, trust: str
 ) -> Comparison:
     blocks = [_blocks(row, side) for row, side in ((left, first), (right, second))]
-    told = _by_blocks(left, blocks, floor) if all(blocks) else _by_figures(left, right, floor)
+    found = _by_blocks(left, right, blocks, floor) if all(blocks) else _by_figures(left, right, floor)
     doubts = _doubts(left, right, trust)
-    return Comparison(
-        left.metric, left, right,
-        "not judged" if doubts else told.verdict,
-        told.ratio, told.low, told.high, told.p_value, told.paired,
+    return replace(
+        found,
+        verdict="not judged" if doubts else found.verdict,
         differing=tuple([*_conditions_apart(left, right), *_versions_apart(left, right)]),
-        notes=(*doubts, *told.notes),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Told:
-    verdict: Verdict
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p_value: float | None = None
-    paired: bool = False
-    notes: tuple[str, ...] = ()
+        notes=(*doubts, *found.notes),
+    )
 
 
 def _blocks(row: Measurement, side: Side) -> list[Block]:
@@ -297,30 +285,35 @@ def _blocks(row: Measurement, side: Side) -> list[Block]:
     return unpack(side.samples(row.run))
 
 
-def _by_blocks(left: Measurement, blocks: Sequence[Sequence[Block]], floor: float) -> _Told:
+def _by_blocks(
+    left: Measurement, right: Measurement, blocks: Sequence[Sequence[Block]], floor: float
+) -> Comparison:
     found = statistics.compare(*blocks, floor=floor)
     ratios = found.ratio, found.low, found.high
     if left.metric == "throughput":
         ratios = 1 / found.ratio, 1 / found.high, 1 / found.low
     verdict = _verdict(left.metric, ratios[0], found.tells_apart)
     notes = () if found.paired else ("measured at separate times",)
-    return _Told(verdict, *ratios, found.p_value, found.paired, notes)
+    return Comparison(
+        left.metric, left, right, verdict, *ratios, found.p_value, found.paired, notes=notes
+    )  # fmt: skip
 
 
-def _by_figures(left: Measurement, right: Measurement, floor: float) -> _Told:
+def _by_figures(left: Measurement, right: Measurement, floor: float) -> Comparison:
     """From the two values and their intervals, as if these were normal."""
     if left.value <= 0 or right.value <= 0:
-        return _Told("same" if left.value == right.value else "not judged")
+        verdict: Verdict = "same" if left.value == right.value else "not judged"
+        return Comparison(left.metric, left, right, verdict)
     middle = math.log(right.value / left.value)
     errors = [_error(left), _error(right)]
     known = [error for error in errors if error is not None]
     if len(known) < len(errors):
-        return _without_interval(left, middle)
+        return _without_interval(left, right, middle)
     reach = _Z * math.hypot(*known)
     margin = max(floor, statistics.LEAST_DIFFERENCE_APART) if left.origin == "benched" else 0.0
     apart = abs(middle) - reach > math.log1p(margin)
     ratio, low, high = (math.exp(value) for value in (middle, middle - reach, middle + reach))
-    return _Told(_verdict(left.metric, ratio, apart), ratio, low, high)
+    return Comparison(left.metric, left, right, _verdict(left.metric, ratio, apart), ratio, low, high)
 
 
 def _error(row: Measurement) -> float | None:
@@ -330,13 +323,16 @@ def _error(row: Measurement) -> float | None:
     return math.log(row.high / row.low) / (2 * _Z)
 
 
-def _without_interval(left: Measurement, middle: float) -> _Told:
+def _without_interval(left: Measurement, right: Measurement, middle: float) -> Comparison:
     """A count is what it is; what a process held repeats closely; a time that was taken once tells little."""
     unit = metrics.find(left.metric).unit
     if left.origin == "benched" and unit != "B":
-        return _Told("not judged", math.exp(middle), notes=("no interval",))
+        return Comparison(
+            left.metric, left, right, "not judged", math.exp(middle), notes=("no interval",)
+        )  # fmt: skip
     margin = _LEAST_BYTES if left.origin == "benched" else 0.0
-    return _Told(_verdict(left.metric, math.exp(middle), abs(middle) > math.log1p(margin)), math.exp(middle))
+    verdict = _verdict(left.metric, math.exp(middle), abs(middle) > math.log1p(margin))
+    return Comparison(left.metric, left, right, verdict, math.exp(middle))
 
 
 def _verdict(metric: str, ratio: float, apart: bool) -> Verdict:

@@ -20,6 +20,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Of a name that nobody knows, so many characters are shown.
+_LONGEST = 100
+
 
 class VertebraError(Exception):
     """Root of the tree. `str(error)` is the message; `hint` is what to do next, or None."""
@@ -43,10 +46,11 @@ class UnknownNameError(VertebraError):
         >>> UnknownNameError.of("model", "vgg99", ["vgg19", "vgg16"], "vertebra list").hint
         'did you mean "vgg19" or "vgg16"? To see all: vertebra list'
         """
-        close = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+        close = difflib.get_close_matches(name[:_LONGEST].lower(), list(known), n=3, cutoff=0.6)
         guess = " or ".join(f'"{match}"' for match in close)
         hint = f"did you mean {guess}? To see all: {see}" if close else f"to see all: {see}"
-        return cls(f'Unknown {kind} "{name}".', hint)
+        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+        return cls(f'Unknown {kind} "{shown}".', hint)
 
 
 class InvalidInputError(VertebraError):

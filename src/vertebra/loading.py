@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from vertebra.downloads import Progress
     from vertebra.zoo import Model
+    from vertebra.zoo.adapters import NetworkFile
 
 #: What an untrained network's parameters are drawn from.
 SEED = 0
@@ -45,7 +46,7 @@ Tell = Callable[[str], None]
 class Resolved:
     """A network with its weights, found but not loaded: the subject to run, and what to know of it.
 
-    `file` is an ONNX file that is the network, and `batch_size` the only one that it takes, if so. It
+    `file` is the one that the network is, in ONNX, and `batch_size` the only one that it takes, if so. It
     computes in `precision`.
     """
 
@@ -53,7 +54,7 @@ class Resolved:
     input_size: int
     num_classes: int
     card: Card
-    file: Path | None = None
+    file: NetworkFile | None = None
     batch_size: int | None = None
     precision: str = "float32"
 
@@ -291,10 +292,10 @@ def resolve(
     from vertebra import zoo
 
     model = zoo.find(name)
-    if model.source == "onnx":
+    if model.is_file:
         if weights is not None or untrained:
             raise InvalidInputError(f"{name} holds its weights.", "leave weights out")
-        return _onnx_file(model, labels, preprocess)
+        return _file(model, labels, preprocess)
     if untrained and weights is not None:
         raise InvalidInputError(
             "Weights were named, and an untrained network was asked for.", "leave one out"
@@ -321,30 +322,32 @@ def resolve(
     )
 
 
-def _onnx_file(
-    model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None
-) -> Resolved:
+def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None) -> Resolved:
     from vertebra import downloads, zoo
+    from vertebra.zoo import adapters
     from vertebra.zoo.adapters import onnx
 
-    path = onnx.path_of(model.name)
+    file = adapters.network_file(model.name)
     facts = zoo.facts(model.name)
     record = facts.preprocess if preprocess is None else _record(preprocess)
     _check_record(model, record)
     chosen = facts.labels if labels is None else labels
     card = Card(
-        weights=path.name,
-        weights_sha256=downloads.digest(path),
+        weights=facts.weights,
+        weights_sha256=downloads.digest(file.weights),
         preprocess=record,
         labels=None if chosen is None else _labels(chosen, facts.num_classes),
     )
     return Resolved(
-        subject=Subject(f"onnx:{path.name}", builder=model.builder, arguments={"name": model.name}),
+        # by the file that it is now, which another content gives another name
+        subject=Subject(
+            f"{model.source}:{facts.weights}", builder=model.builder, arguments={"name": f"onnx:{file.path}"}
+        ),
         input_size=record.input_size[0],
         num_classes=facts.num_classes,
         card=card,
-        file=path,
-        batch_size=onnx.form(path).batch_size,
+        file=file,
+        batch_size=onnx.form(file.path).batch_size,
     )
 
 
@@ -509,7 +512,7 @@ def _export(resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell:
     shutil.rmtree(folder, ignore_errors=True)
     engine, batch_size = own or ("onnxruntime", None)
     if resolved.file is not None:
-        _check_file_engine(resolved.file, engine)
+        _check_file_engine(resolved, engine)
         _pack(resolved, resolved.file, folder)
         return
     with Exporter() as exporter:
@@ -525,10 +528,10 @@ def export(
     """Write a Bundle of the network for `engine`, in this process; `made` are the precision, batch_size
     and calibration of `exporting.export`. Raises what that raises."""
     if resolved.file is not None:
-        _check_file_engine(resolved.file, engine)
+        _check_file_engine(resolved, engine)
         if made.get("calibration") is not None:
             raise InvalidInputError(
-                f"{resolved.file} is an ONNX file, which is kept as it is.", "leave int8 out"
+                f"{resolved.subject.model} is a file, which is kept as it is.", "leave int8 out"
             )
         return _pack(resolved, resolved.file, Path(folder))
     from vertebra.exporting import export as write
@@ -537,10 +540,11 @@ def export(
     return write(resolved.subject, folder, input_size=size, card=resolved.card, engine=engine, **made)
 
 
-def _check_file_engine(file: Path, engine: str) -> None:
+def _check_file_engine(resolved: Resolved, engine: str) -> None:
     if "onnx" not in engines.find(engine).formats:
         raise InvalidInputError(
-            f'{file} is an ONNX file, and "{engine}" opens {", ".join(engines.find(engine).formats)}.',
+            f'{resolved.subject.model} is kept as ONNX, and "{engine}" opens '
+            f"{', '.join(engines.find(engine).formats)}.",
             "leave the engine out: the Bundle keeps the file as it is",
         )
 
@@ -551,7 +555,7 @@ def _check_file_engine(file: Path, engine: str) -> None:
 _REFERENCE_SEED, _REFERENCE_BATCH = 0, 2
 
 
-def _pack(resolved: Resolved, file: Path, folder: Path) -> bundle.Bundle:
+def _pack(resolved: Resolved, file: NetworkFile, folder: Path) -> bundle.Bundle:
     """A Bundle of an ONNX file as it is. Raises InvalidInputError where its data stand in files beside it."""
     from vertebra import system
     from vertebra.zoo.adapters import onnx
@@ -562,12 +566,13 @@ def _pack(resolved: Resolved, file: Path, folder: Path) -> bundle.Bundle:
         input_size=resolved.input_size,
         seed=_REFERENCE_SEED,
     )
-    form = onnx.form(file)
-    (logits,) = onnx.open_session(file).run([form.output_name], {form.input_name: images})
+    form = onnx.form(file.path)
+    (logits,) = onnx.open_session(file.path).run([form.output_name], {form.input_name: images})
 
-    def write_network(draft: Path) -> None:
-        shutil.copyfile(file, draft / bundle.NETWORK)
+    def write_network(draft: Path) -> dict[str, Any]:
+        shutil.copyfile(file.path, draft / bundle.NETWORK)
         onnx.open_session(draft / bundle.NETWORK)  # refuses a graph whose data stayed behind
+        return {"converted_from": file.converted_from}
 
     return bundle.write(
         folder,
@@ -577,7 +582,7 @@ def _pack(resolved: Resolved, file: Path, folder: Path) -> bundle.Bundle:
         reference_seed=_REFERENCE_SEED,
         input_size=resolved.input_size,
         in_channels=3,
-        versions=system.library_versions(["onnxruntime"]),
+        versions={**system.library_versions(["onnxruntime"]), **file.versions},
         card=resolved.card,
     )
 

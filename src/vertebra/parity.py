@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 #: of float16 and bfloat16 are about three times what eager itself is off in them on the untrained classics;
 #: TF32 keeps as many bits as float16. Of eight bits noise only tells a wrong network from a coarse one, for
 #: it is far from the pictures that they are calibrated on: those have a guard (`exporting.quantisation`).
-LIMITS: dict[str, float] = {"float32": 3e-4, "tf32": 0.015, "float16": 0.015, "bfloat16": 0.2, "int8": 2.0}
+LIMITS: dict[str, float] = {
+    "float32": 3e-4, "tf32": 0.015, "float16": 0.015, "bfloat16": 0.2, "int8": 2.0, "int8-weights": 0.3,
+}  # fmt: skip
 
 
 def output_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:

@@ -9,7 +9,8 @@ for: such a figure can't be believed, unless the caller says that it may.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -20,6 +21,20 @@ from vertebra.measurements import Measurement, WideRow
 
 #: What must be equal before two candidates may be compared.
 LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate")
+
+#: How a limit is called -> the metric that it bounds.
+LIMITS = {
+    "latency": "latency",
+    "fps": "fps",
+    "memory": "memory_total",
+    "size": "weight_bytes",
+    "params": "params",
+    "macs": "macs",
+    "operations": "operations",
+    "top1": "top1",
+    "top5": "top5",
+    "probe": "probe_top1",
+}
 
 Verdict = Literal["met", "borderline", "broken", "unknown"]
 
@@ -73,14 +88,63 @@ class Limit:
             shown += f" ({units.show(figure.low, metric.unit)} to {units.show(figure.high, metric.unit)})"
         return f"{metric.label} {shown}, limit {units.show(self.bound, metric.unit)}"
 
+    def needed(self, row: WideRow) -> float | None:
+        """The bound that `row` would surely meet, rounded away from it to three digits; None where nothing
+        tells its figure."""
+        figure = row.figures.get(self.metric)
+        if figure is None:
+            return None
+        end = figure.high if self.is_ceiling else figure.low
+        return _rounded(figure.value if end is None else end, upwards=self.is_ceiling)
+
+
+def _rounded(value: float, *, upwards: bool) -> float:
+    """`value` in three digits, so that what is printed can be typed and is met by `value`."""
+    if value <= 0:
+        return value
+    exponent = math.floor(math.log10(value)) - 2
+    digits = value / 10.0**exponent
+    nearest = float(f"{round(digits)}e{exponent}")
+    if nearest == value:
+        return nearest
+    return float(f"{math.ceil(digits) if upwards else math.floor(digits)}e{exponent}")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a network must be, whatever it can do: its `name` (licence, family, input size), as `told` tells
+    it, is one of `wanted`."""
+
+    name: str
+    wanted: tuple[str, ...]
+    told: Callable[[WideRow], str | None]
+
+    def __str__(self) -> str:
+        return f"{self.name} {' or '.join(self.wanted)}"
+
+    def holds(self, row: WideRow) -> bool:
+        """Whether `row` is what is wanted; what isn't known isn't."""
+        return self.told(row) in self.wanted
+
+    def reason(self, row: WideRow) -> str:
+        """Why `row` isn't what is wanted, in words."""
+        told = self.told(row)
+        return (
+            f"{self.name} is not known"
+            if told is None
+            else f"{self.name} {told}, wanted: {' or '.join(self.wanted)}"
+        )
+
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A network that would have been better, and what kept it out (of its nearest form)."""
+    """A network that would have been better, and what kept it out (of its nearest form). `unwanted` are the
+    demands among that."""
 
     row: WideRow
     reasons: tuple[str, ...]
     borderline: bool
+    unwanted: tuple[Demand, ...] = ()
 
     @property
     def why(self) -> str:
@@ -89,13 +153,29 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
+class Relaxation:
+    """What giving way in one limit alone would buy: with its bound at `to`, or with `to` wanted too, `row`
+    would be the choice. Its objective less that of the choice now is `gain`, None where there is none."""
+
+    limit: Limit | Demand
+    to: float | str
+    row: WideRow
+    gain: float | None
+
+
+@dataclass(frozen=True)
 class Pick:
-    """The answer: networks that meet every limit, best first, each in its best form."""
+    """The answer: networks that meet every limit, best first, each in its best form. `relaxations` holds for
+    each limit that keeps a better one out the smallest step that helps, and the one that helps most; `notes`
+    what else must be said with the answer."""
 
     objective: str
     limits: tuple[Limit, ...]
     ranked: tuple[WideRow, ...]
     excluded: tuple[Exclusion, ...]
+    demands: tuple[Demand, ...] = ()
+    relaxations: tuple[Relaxation, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def choice(self) -> WideRow | None:
@@ -105,15 +185,47 @@ class Pick:
     def runner_up(self) -> WideRow | None:
         return self.ranked[1] if len(self.ranked) > 1 else None
 
+    @cached_property
+    def against(self) -> str:
+        """What the front weighs the objective against: what the first ceiling bounds, else the latency."""
+        ceilings = [limit.metric for limit in self.limits if limit.is_ceiling]
+        return next((metric for metric in ceilings if metric != self.objective), "latency")
+
+    @cached_property
+    def front(self) -> tuple[WideRow, ...]:
+        """Those of `ranked` that no other beats both in the objective and in `against`, the best first."""
+        kept: list[WideRow] = []
+        for row in self.ranked:
+            value = row.value(self.against)
+            if value is not None and (not kept or value < kept[-1].figures[self.against].value):
+                kept.append(row)
+        return tuple(kept)
+
+
+def bounds(limits: Mapping[str, str | float]) -> list[Limit]:
+    """Limits by how they are called (`LIMITS`): text is read with its unit, a number is in base units."""
+    found = []
+    for name, bound in limits.items():
+        if name not in LIMITS:
+            raise InvalidInputError(f'There is no limit "{name}".', f"limits: {', '.join(LIMITS)}")
+        metric = metrics.find(LIMITS[name])
+        try:
+            value = units.parse(bound, metric.unit) if isinstance(bound, str) else float(bound)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"The limit {name}: {error.message}", error.hint) from None
+        found.append(Limit(metric.name, value))
+    return found
+
 
 def pick(
     rows: Iterable[WideRow],
     limits: Sequence[Limit] = (),
     objective: str = "top1",
     *,
+    demands: Sequence[Demand] = (),
     least_grade: str = "B",
 ) -> Pick:
-    """The networks among `rows` that meet all `limits`, by `objective`, then latency, then name.
+    """The networks among `rows` that meet `limits` and `demands`, by `objective`, then latency, then name.
 
     Where a figure that this asks for has a grade worse than `least_grade`, the network isn't chosen.
 
@@ -130,21 +242,24 @@ def pick(
             "fill the table with: vertebra survey",
         )
     refuse_mixed_loads(candidates)
-    doubts = _Doubts((objective, *(limit.metric for limit in limits)), least_grade)
-    meeting = [row for row in candidates
-               if all(limit.verdict(row) == "met" for limit in limits) and not doubts.of(row)]  # fmt: skip
+    asked = _Asked(objective, tuple(limits), tuple(demands), least_grade)
+    open_to = {id(row): asked.unmet(row) for row in candidates}
+    meeting = [row for row in candidates if not open_to[id(row)] and not asked.doubts(row)]
     ranked = _best_form_of_each(meeting, objective)
     inside = {row.model for row in ranked}
-    outside = [row for row in candidates if row.model not in inside]
-    nearest = _nearest_form_of_each(outside, limits, doubts)
+    nearest = _nearest_form_of_each([row for row in candidates if row.model not in inside], asked)
     if ranked:
         bar = _rank(ranked[0], objective)[0]
-        better = [row for row in nearest if _rank(row, objective)[0] < bar]
-        better.sort(key=lambda row: _rank(row, objective))
-    else:
-        better = sorted(nearest, key=lambda row: _distance(row, limits, doubts))
-    excluded = tuple(_exclusion(row, limits, doubts) for row in better)
-    return Pick(objective, tuple(limits), tuple(ranked), excluded)
+        nearest = [row for row in nearest if _rank(row, objective)[0] < bar]
+        nearest.sort(key=lambda row: _rank(row, objective))
+    one_short = [
+        (open_to[id(row)][0], row) for row in candidates
+        if len(open_to[id(row)]) == 1 and not asked.doubts(row)
+    ]  # fmt: skip
+    return Pick(
+        objective, asked.limits, tuple(ranked), tuple(asked.exclusion(row) for row in nearest), asked.demands,
+        _relaxations(one_short, asked, ranked[0] if ranked else None),
+    )  # fmt: skip
 
 
 def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
@@ -203,38 +318,85 @@ def _best_form_of_each(rows: Sequence[WideRow], objective: str) -> list[WideRow]
 
 
 @dataclass(frozen=True)
-class _Doubts:
-    """Why a candidate's figures of `asked` can't be believed."""
+class _Asked:
+    """All that is asked of a candidate."""
 
-    asked: tuple[str, ...]
+    objective: str
+    limits: tuple[Limit, ...]
+    demands: tuple[Demand, ...]
     least_grade: str
 
-    def of(self, row: WideRow) -> tuple[str, ...]:
-        figures = [row.figures[metric] for metric in dict.fromkeys(self.asked) if metric in row.figures]
+    def unmet(self, row: WideRow) -> list[Limit | Demand]:
+        """What `row` doesn't surely meet."""
+        unwanted = [demand for demand in self.demands if not demand.holds(row)]
+        return [*unwanted, *(limit for limit in self.limits if limit.verdict(row) != "met")]
+
+    def doubts(self, row: WideRow) -> tuple[str, ...]:
+        """Why the figures that are asked for can't be believed."""
+        asked = dict.fromkeys((self.objective, *(limit.metric for limit in self.limits)))
+        figures = [row.figures[metric] for metric in asked if metric in row.figures]
         return tuple(
             f"{metrics.find(one.metric).label} is graded {one.grade}: {'; '.join(one.grade_reasons[:1])}"
             for one in figures
             if one.grade is not None and one.grade > self.least_grade
         )
 
+    def distance(self, row: WideRow) -> tuple[int, int, float]:
+        """How far `row` is from being wanted, how much else keeps it out, and how far out of the limits it is
+        at the worst."""
+        unmet = self.unmet(row)
+        limits = [one for one in unmet if isinstance(one, Limit)]
+        miss = max((one.miss(row) for one in limits), default=1.0)
+        return len(unmet) - len(limits), len(limits) + len(self.doubts(row)), miss
 
-def _nearest_form_of_each(rows: Sequence[WideRow], limits: Sequence[Limit], doubts: _Doubts) -> list[WideRow]:
+    def exclusion(self, row: WideRow) -> Exclusion:
+        unmet = self.unmet(row)
+        near = all(isinstance(one, Limit) and one.verdict(row) == "borderline" for one in unmet)
+        doubted = self.doubts(row) if near else ()  # what is clearly out of a limit needs no second reason
+        unwanted = tuple(one for one in unmet if isinstance(one, Demand))
+        reasons = tuple(one.reason(row) for one in unmet)
+        return Exclusion(row, reasons + doubted, near and not doubted, unwanted)
+
+
+def _nearest_form_of_each(rows: Sequence[WideRow], asked: _Asked) -> list[WideRow]:
+    """The form of each network that the least keeps out, the nearest network first."""
     nearest: dict[str, WideRow] = {}
-    for row in sorted(rows, key=lambda row: _distance(row, limits, doubts)):
+    for row in sorted(rows, key=asked.distance):
         nearest.setdefault(row.model, row)
     return list(nearest.values())
 
 
-def _distance(row: WideRow, limits: Sequence[Limit], doubts: _Doubts) -> tuple[int, float]:
-    open_limits = [limit for limit in limits if limit.verdict(row) != "met"]
-    return len(open_limits) + len(doubts.of(row)), max(
-        (limit.miss(row) for limit in open_limits), default=1.0
-    )
+def _relaxations(
+    one_short: Sequence[tuple[Limit | Demand, WideRow]], asked: _Asked, choice: WideRow | None
+) -> tuple[Relaxation, ...]:
+    """For each limit the smallest step that buys something, and the one that buys most. `one_short` are the
+    candidates that only one limit keeps out, with that limit."""
+    objective = asked.objective
+    bar = math.inf if choice is None else _rank(choice, objective)[0]
+    better = [(one, row) for one, row in one_short if _rank(row, objective)[0] < bar]
+    found = []
+    every: tuple[Limit | Demand, ...] = (*asked.limits, *asked.demands)
+    for limit in every:
+        rows = sorted((row for one, row in better if one is limit), key=lambda row: _rank(row, objective))
+        steps = [(to, row) for row in rows if (to := _needed(limit, row)) is not None]
+        for to, row in _telling_steps(limit, steps):
+            gain = None if choice is None else row.figures[objective].value - choice.figures[objective].value
+            found.append(Relaxation(limit, to, row, gain))
+    return tuple(found)
 
 
-def _exclusion(row: WideRow, limits: Sequence[Limit], doubts: _Doubts) -> Exclusion:
-    verdicts = [(limit, limit.verdict(row)) for limit in limits]
-    reasons = tuple(limit.reason(row) for limit, verdict in verdicts if verdict != "met")
-    near = all(verdict in ("met", "borderline") for _, verdict in verdicts)
-    doubted = doubts.of(row) if near else ()  # what is clearly out of a limit needs no second reason
-    return Exclusion(row, reasons + doubted, near and not doubted)
+def _needed(limit: Limit | Demand, row: WideRow) -> float | str | None:
+    return limit.needed(row) if isinstance(limit, Limit) else limit.told(row)
+
+
+def _telling_steps(
+    limit: Limit | Demand, steps: Sequence[tuple[float | str, WideRow]]
+) -> list[tuple[float | str, WideRow]]:
+    """Of the steps, best rows first, that to the nearest bound (with the best row that it lets in) and that
+    to the best row."""
+    if not steps or isinstance(limit, Demand):
+        return list(steps[:1])
+    sign = 1 if limit.is_ceiling else -1
+    least = min((to for to, _ in steps), key=lambda to: sign * float(to))
+    nearest = next(step for step in steps if step[0] == least)
+    return [nearest] if nearest is steps[0] else [nearest, steps[0]]

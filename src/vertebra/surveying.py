@@ -7,6 +7,7 @@ at a time, so the disk holds a few networks and not eleven.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from vertebra import benchmarking, engines, rows, system, units, zoo
 from vertebra.benchmarking import Case, Limits, Result, plausibility, scenarios
 from vertebra.benchmarking.runner import LEAST_S
+from vertebra.bundle import Bundle
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
@@ -48,9 +50,10 @@ _ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
 
 @dataclass(frozen=True)
 class Progress:
-    """What is being done, as step `done + 1` of `total`; `left_s` is the time left, where it can be told."""
+    """What is being done, `done` of `total` cases being behind, those under way in part; `left_s` is the time
+    left, where it can be told."""
 
-    done: int
+    done: float
     total: int
     text: str
     left_s: float | None = None
@@ -86,6 +89,9 @@ class Load:
                 "A server needs a bound for its latency." if is_server else _not_for(self, "a latency bound"),
                 "for a server say, for example: --scenario server --latency-bound 50ms",
             )
+        for what, value in (("arrival rate", self.arrival_rate), ("latency bound", self.latency_bound_s)):
+            if value is not None and not (0 < value < math.inf):
+                raise InvalidInputError(f"The {what} is {value:g}; it must be more than 0, and finite.")
         if not is_server and self.arrival_rate is not None:
             raise InvalidInputError(_not_for(self, "an arrival rate"), "say --scenario server")
         if self.scenario == "single-stream" and self.streams != (1,):
@@ -117,6 +123,12 @@ def cases(
     """
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or found_here()
     threads, load = _threads(threads), load or Load()
+    if "int8" in precisions:
+        raise InvalidInputError(
+            "A network is rounded to int8 with pictures, of which none are given here.",
+            "measure a Bundle: vertebra export MODEL -o FOLDER --precision int8 --calibrate PICTURES, then "
+            "vertebra bench FOLDER",
+        )
     known = {found.name: found for found in map(zoo.find, models)}
     ways = _ways(runners, dict.fromkeys(precisions), device, load, named=bool(chosen))
     for model in known.values():
@@ -131,9 +143,75 @@ def cases(
                 precision=precision, streams=streams)
         for model in known.values()
         for engine, precision, streams in ways
-        if chosen or model.source != "onnx" or engines.find(engine).reads == "bundle"
+        if chosen or not model.is_file or engines.find(engine).reads == "bundle"
         for batch_size in dict.fromkeys(batch_sizes)
     ]  # fmt: skip
+
+
+def bundle_cases(
+    kept: Bundle,
+    chosen: Sequence[str] = (),
+    *,
+    batch_sizes: Sequence[int] = (),
+    input_size: int | None = None,
+    threads: int | None = None,
+    precisions: Sequence[str] = (),
+    device: str = "cpu",
+    load: Load | None = None,
+) -> list[Case]:
+    """Cases as `cases` makes them, of the network in a Bundle as it is: on the engines `chosen` (all here
+    that open it, where none is), in its own precision and at its own batch size where it has one and no other
+    is asked for. Raises InvalidInputError for what it can't be asked for."""
+    opening = [name for name in engines.available() if kept.format in engines.find(name).formats]
+    runners = [engines.require(name) for name in dict.fromkeys(chosen)] or opening
+    threads, load = _threads(threads), load or Load()
+    batches = tuple(dict.fromkeys(batch_sizes)) or (kept.batch_size or 1,)
+    _check_bundle(kept, runners, precisions, batches, input_size)
+    ways = _ways(runners, precisions or (kept.precision,), device, load, named=bool(chosen))
+    record = None if kept.preprocess is None else asdict(kept.preprocess)
+    if load.end_to_end and (record is None or batches != (1,)):
+        raise InvalidInputError(
+            f"From a JPEG's bytes one picture at a time is timed, whose way in {kept.folder} must tell.",
+            "leave the batch size out, or --end-to-end",
+        )
+    return [
+        Case(model=kept.model, engine=engine, subject=Subject(kept.model, bundle=str(kept.folder)),
+             input_size=kept.input_size, batch_size=batch_size, num_classes=kept.num_classes,
+             in_channels=kept.in_channels, precision=precision, threads=threads, device=device,
+             weights=kept.weights, scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
+             latency_bound_s=load.latency_bound_s, preprocess=record if load.end_to_end else None,
+             operations=_operations(kept.model, kept.input_size) if kept.model in rows.models() else None)
+        for engine, precision, streams in ways
+        for batch_size in batches
+    ]  # fmt: skip
+
+
+def _check_bundle(
+    kept: Bundle,
+    runners: Sequence[str],
+    precisions: Sequence[str],
+    batch_sizes: Sequence[int],
+    input_size: int | None,
+) -> None:
+    """Raise InvalidInputError where a Bundle is asked for what its files don't hold."""
+    strange = [name for name in runners if kept.format not in engines.find(name).formats]
+    if strange:
+        raise InvalidInputError(
+            f'{kept.folder} is a Bundle of the format "{kept.format}", no file of {strange[0]}.',
+            f"engines that do: {', '.join(kept.engines)}",
+        )
+    rounded = kept.precision if kept.precision.startswith("int8") else None
+    for name, own, asked in (
+        ("batch size", kept.batch_size, batch_sizes),
+        ("input size", kept.input_size, [input_size or kept.input_size]),
+        ("precision", rounded, precisions),
+    ):
+        others = [value for value in asked if value != own]
+        if own is not None and others:
+            raise InvalidInputError(
+                f"The {name} of the Bundle {kept.folder} is {own}; {others[0]} was asked for.",
+                "leave it out, or export the network again",
+            )
 
 
 def batches_of(scenario: str) -> tuple[int, ...]:
@@ -225,15 +303,16 @@ def _lacks(info: engines.EngineInfo, precision: str, device: str) -> InvalidInpu
 
 def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
     """Raise InvalidInputError where the network's file takes one batch size only and another is asked for."""
-    if model.source != "onnx":
+    if not model.is_file:
         return
+    from vertebra.zoo import adapters
     from vertebra.zoo.adapters import onnx
 
-    fixed = onnx.form(onnx.path_of(model.name)).batch_size
+    fixed = onnx.form(adapters.network_file(model.name).path).batch_size
     wrong = [batch_size for batch_size in batch_sizes if fixed not in (None, batch_size)]
     if wrong:
         raise InvalidInputError(
-            f"The network in {onnx.path_of(model.name)} takes batches of {fixed}; {wrong[0]} was asked for.",
+            f"The network in {model.name} takes batches of {fixed}; {wrong[0]} was asked for.",
             f"ask for --batch-size {fixed}, or export the network with a free batch size",
         )
 
@@ -366,15 +445,15 @@ def measure(
     measured: list[Measurement] = []
     with Exporter() as exporter:
         for group in _groups(ordered, _QUICK_GROUP if limits.is_quick else _GROUP):
-            with _alone(table, lambda: _tell(watcher, pace, "waiting for another process to measure")):
+            with sole_use(table, lambda: _tell(watcher, pace, "waiting for another process to measure")):
                 todo = group if anew else remaining(group, table.rows())
-                pace.done += len(group) - len(todo)
+                pace.skip(len(group) - len(todo))
                 with closing(_results(todo, exporter, limits, pace, seed, watcher)) as results:
                     for result in results:
                         told = plausibility.against_other_batches(result.rows, measured)
                         table.append(told, samples=result.samples, system=system.describe())
                         measured += told
-                        pace.done += 1
+                        pace.finish_one()
     return measured
 
 
@@ -388,11 +467,12 @@ def _results(
 ) -> Generator[Result, None, None]:
     """What the cases give, after the networks that they need as Bundles were exported."""
 
-    def tell(text: str) -> None:
+    def tell(text: str, under_way: float = 0.0) -> None:
+        pace.under_way = under_way
         _tell(watcher, pace, text)
 
     here, deadline = system.describe().id, pace.deadline_of(len(cases_))
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         ready: list[Case] = []
         for case, obstacle in _ready(cases_, exporter, scratch, tell):
             if obstacle is None:
@@ -411,7 +491,7 @@ def _results(
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """A folder for Bundles, gone at the end. Raises InvalidInputError where there is no room for one."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="vertebra-")
@@ -425,7 +505,7 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _alone(table: Table, wait: Callable[[], None]) -> Iterator[None]:
+def sole_use(table: Table, wait: Callable[[], None]) -> Iterator[None]:
     """Hold the right to measure into `table`; `wait` is called where somebody else has it."""
     import filelock
 
@@ -464,7 +544,7 @@ def _has_room(cases_: Iterable[Case]) -> bool:
 
 def _bundles_bytes(cases_: Iterable[Case]) -> float:
     """What the scratch folder must hold for the cases' Bundles, with some room to write them."""
-    forms = {(case.model, _form(case)) for case in cases_ if _reads(case) == "bundle"}
+    forms = {(case.model, bundle_form(case)) for case in cases_ if _is_to_export(case)}
     return 1.2 * sum(4 * _totals(model)["params"] for model, _ in forms)
 
 
@@ -477,7 +557,7 @@ def multiply_accumulates(case: Case) -> float:
 def _totals(model: str) -> Mapping[str, int]:
     """The shipped counts, or an ordinary network's where none ship, as of a file: only guesses of the room
     that is needed hang on them."""
-    shipped = ":" not in model or rows.catalogue.find(model) is not None
+    shipped = model in rows.models() or rows.catalogue.find(model) is not None
     return rows.totals(model) if shipped else _ORDINARY
 
 
@@ -490,16 +570,27 @@ def expected_bytes(case: Case) -> float:
 
 def _tell(watcher: Watcher | None, pace: _Pace, text: str) -> None:
     if watcher is not None:
-        watcher(Progress(pace.done, pace.total, text, pace.left_s()))
+        watcher(Progress(pace.done + pace.under_way, pace.total, text, pace.left_s()))
 
 
 class _Pace:
-    """How far the work has come, and how long the rest may take."""
+    """How far the work has come, and how long the rest may take; `under_way` is what is behind of the cases
+    whose results haven't come yet, in cases."""
 
     def __init__(self, total: int, limits: Limits, deadline: float | None) -> None:
-        self.done, self.total = 0, total
+        self.done, self.total, self.under_way = 0, total, 0.0
         self._limits, self._deadline = limits, deadline
         self._began = time.monotonic()
+        self._measured = 0
+        self._case_s = limits.seconds + limits.processes * _OVERHEAD_S
+
+    def skip(self, cases_: int) -> None:
+        """So many were measured by somebody else."""
+        self.done += cases_
+
+    def finish_one(self) -> None:
+        self.done, self._measured, self.under_way = self.done + 1, self._measured + 1, 0.0
+        self._case_s = (time.monotonic() - self._began) / self._measured
 
     def deadline_of(self, cases_: int) -> float | None:
         """When a group of so many of the cases left must be done: they get an equal part of the time.
@@ -512,14 +603,13 @@ class _Pace:
         return now + (self._deadline - now) * cases_ / max(1, self.total - self.done)
 
     def left_s(self) -> float:
-        """Seconds until all is done: those until the deadline, or by what the cases so far took."""
-        now, left = time.monotonic(), self.total - self.done
+        """Seconds until all is done: those until the deadline, or by what the cases so far took each (by what
+        they may take, until one is done)."""
+        left = self.total - self.done - self.under_way
+        if self._deadline is None:
+            return left * self._case_s
         least = self._limits.processes * (LEAST_S + _OVERHEAD_S)
-        if self._deadline is not None:
-            return max(self._deadline - now, left * least)
-        if self.done:
-            return left * (now - self._began) / self.done
-        return max(least, left * least - (now - self._began))
+        return max(self._deadline - time.monotonic(), left * least)
 
 
 def _ready(
@@ -531,38 +621,54 @@ def _ready(
     compared with that Bundle's reference.
     """
     for number, (_, group) in enumerate(groupby(cases_, key=lambda case: (case.model, case.input_size))):
-        same = list(group)
-        if all(_reads(case) != "bundle" for case in same):
+        here = list(group)
+        yield from ((case, None) for case in here if case.subject.bundle is not None)
+        same = [case for case in here if case.subject.bundle is None]
+        if not same:
+            continue
+        if all(reads(case) != "bundle" for case in same):
             obstacle = _unsuitable(exporter, same)
             yield from ((case, obstacle) for case in same)
             continue
         tell(f"exporting {same[0].model}")
-        forms = dict.fromkeys(_form(case) for case in same if _reads(case) == "bundle")
+        forms = dict.fromkeys(bundle_form(case) for case in same if reads(case) == "bundle")
         made = {form: scratch / f"bundle-{number}-{index}" for index, form in enumerate(forms)}
-        met = {form: _obstacle(exporter, same[0], folder, form) for form, folder in made.items()}
+        met = {form: obstacle_of(exporter, same[0], folder, form) for form, folder in made.items()}
         for case in same:
-            form = _form(case) if _reads(case) == "bundle" else next(iter(made))
-            yield _with_bundle(case, made[form], met[form])
+            form = bundle_form(case) if reads(case) == "bundle" else next(iter(made))
+            yield with_bundle(case, made[form], met[form])
 
 
 #: The engine that a Bundle is for, the precision, and the only batch size that it must take, or None.
-_Form = tuple[str, str, int | None]
+BundleForm = tuple[str, str, int | None]
 
 
-def _form(case: Case) -> _Form:
+def bundle_form(case: Case) -> BundleForm:
     """The Bundle that the case's engine opens: the one in ONNX, which several share, where it can."""
-    if "onnx" in engines.find(case.engine).formats and case.precision == "float32":
+    return bundle_of(case.engine, case.precision, case.batch_size)
+
+
+def bundle_of(engine: str, precision: str, batch_size: int) -> BundleForm:
+    """The Bundle that an engine opens for these conditions. One whose own format is ONNX shortens the types
+    of the float32 network itself."""
+    formats = engines.find(engine).formats
+    shared = precision == "float32" or (formats[:1] == ("onnx",) and not precision.startswith("int"))
+    if "onnx" in formats and shared:
         return "onnxruntime", "float32", None
-    return case.engine, case.precision, case.batch_size
+    return engine, precision, batch_size
 
 
-def _reads(case: Case) -> str:
+def _is_to_export(case: Case) -> bool:
+    return reads(case) == "bundle" and case.subject.bundle is None
+
+
+def reads(case: Case) -> str:
     return engines.find(case.engine).reads
 
 
 def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> str | None:
     """Why no engine should run the network that the cases share with these parameters; None where all may."""
-    case = next((case for case in same if _reads(case) == "builder"), None)
+    case = next((case for case in same if reads(case) == "builder"), None)
     if case is None:
         return None
     try:
@@ -574,7 +680,7 @@ def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> str | None:
     return None
 
 
-def _obstacle(exporter: Exporter, case: Case, folder: Path, form: _Form) -> MeasurementError | None:
+def obstacle_of(exporter: Exporter, case: Case, folder: Path, form: BundleForm) -> MeasurementError | None:
     """Why the case's network can't be exported into `folder`; None once it is there."""
     engine, precision, batch_size = form
     try:
@@ -587,11 +693,11 @@ def _obstacle(exporter: Exporter, case: Case, folder: Path, form: _Form) -> Meas
     return None
 
 
-def _with_bundle(case: Case, folder: Path, obstacle: MeasurementError | None) -> tuple[Case, str | None]:
+def with_bundle(case: Case, folder: Path, obstacle: MeasurementError | None) -> tuple[Case, str | None]:
     """The case, whose network's export met `obstacle`: only one that lies in the network itself stands in the
     way of engines that need no Bundle."""
     reason = None if obstacle is None else obstacle.message
-    if _reads(case) == "bundle":
+    if reads(case) == "bundle":
         return replace(case, subject=Subject(model=case.model, bundle=str(folder))), reason
     if obstacle is None:
         return replace(case, reference=str(folder)), None

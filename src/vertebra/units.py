@@ -72,14 +72,36 @@ def parse(text: str, unit: str) -> float:
     value = float(match.group(1)) * suffixes.get(suffix, 1.0)
     if not math.isfinite(value) or (unit == "fraction" and value > 1.0):
         raise _unreadable(text, unit)
-    return value
+    return _exactly(match.group(1), suffixes.get(suffix, 1.0)) if value else value
+
+
+def _exactly(digits: str, scale: float) -> float:
+    """The product as written: 56.7 % is 0.567 and not its neighbour, which 0.567 itself wouldn't meet."""
+    from decimal import Decimal
+
+    return float(Decimal(digits) * Decimal(repr(scale)))
 
 
 def _unreadable(text: str, unit: str) -> InvalidInputError:
     known = ", ".join(suffix for suffix in SUFFIXES[unit] if suffix) or "none"
     return InvalidInputError(
-        f'Can\'t read "{text}" as a quantity in {unit}.',
+        f'Can\'t read "{text}" as a quantity in {unit}{_understood(text, unit)}.',
         f"write it like {_EXAMPLES[unit]}; units understood: {known}",
+    )
+
+
+def _understood(text: str, unit: str) -> str:
+    """What could be read of a text that is no quantity."""
+    match = _NUMBER.match(text)
+    if match is None:
+        return ""
+    number, suffix = match.groups()
+    if unit == "fraction" and suffix in ("", "%"):
+        return f": {number}{suffix} is more than the whole"
+    if suffix.lower() in SUFFIXES[unit]:
+        return ": it is too large"
+    return f": the number is {number}, but " + (
+        f'"{suffix}" is no unit of it' if suffix else "its unit is missing"
     )
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from vertebra import metrics, recommendation
 from vertebra.measurements import Measurement, WideRow
-from vertebra.recommendation import Limit, Pick
+from vertebra.recommendation import Demand, Limit, Pick, told
 
-Ending = Literal["settled", "budget"]
+Ending = Literal["settled", "budget", "interrupted"]
 
 #: By how much wider, in logarithms, an estimate's interval is taken before a candidate is left unmeasured.
 _CAUTION = 2.0
@@ -24,8 +24,8 @@ _CAUTION = 2.0
 
 @dataclass(frozen=True)
 class Verified:
-    """The answer, the networks that were measured for it, and why the measuring ended: it is "settled" where
-    no estimate that is left could change it."""
+    """The answer, the networks that were measured for it ("vgg16 on openvino"), and why the measuring ended:
+    it is "settled" where no estimate that is left could change it."""
 
     pick: Pick
     measured: tuple[str, ...]
@@ -38,11 +38,19 @@ def is_estimated(row: WideRow, asked: Iterable[str]) -> bool:
 
 
 def open_question(
-    rows: Iterable[WideRow], limits: Sequence[Limit] = (), objective: str = "top1", *, least_grade: str = "B"
+    rows: Iterable[WideRow],
+    limits: Sequence[Limit] = (),
+    objective: str = "top1",
+    *,
+    demands: Sequence[Demand] = (),
+    least_grade: str = "B",
 ) -> WideRow | None:
     """The estimated candidate that promises most, or None where no estimate could change the answer."""
     asked = (objective, *(limit.metric for limit in limits))
-    candidates = [row for row in rows if row.value(objective) is not None]
+    candidates = [
+        row for row in rows
+        if row.value(objective) is not None and all(demand.holds(row) for demand in demands)
+    ]  # fmt: skip
     sure = [row for row in candidates if not is_estimated(row, asked)]
     choice = recommendation.pick(sure, limits, objective, least_grade=least_grade).choice if sure else None
     promising = [
@@ -93,21 +101,35 @@ def verify(
     limits: Sequence[Limit] = (),
     objective: str = "top1",
     *,
+    demands: Sequence[Demand] = (),
     least_grade: str = "B",
     has_time: Callable[[], bool] = lambda: True,
 ) -> Verified:
     """Measure what the answer hangs on, best promise first, until no estimate could change it or time is up.
 
     `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and where that
-    fails the network is a candidate no longer.
+    fails the form is a candidate no longer. A KeyboardInterrupt ends it with the answer so far.
     """
     asked = (objective, *(limit.metric for limit in limits))
-    measured: list[str] = []
+    measured: dict[tuple[Any, ...], str] = {}
+    ended: Ending | None = None
     while True:
-        rows = [row for row in candidates() if row.model not in measured or not is_estimated(row, asked)]
-        question = open_question(rows, limits, objective, least_grade=least_grade)
-        if question is None or not has_time():
-            picked = recommendation.pick(rows, limits, objective, least_grade=least_grade)
-            return Verified(picked, tuple(measured), "settled" if question is None else "budget")
-        measure(question)
-        measured.append(question.model)
+        rows = [row for row in candidates() if _way(row) not in measured or not is_estimated(row, asked)]
+        if ended is None:
+            question = open_question(rows, limits, objective, demands=demands, least_grade=least_grade)
+            ended = "settled" if question is None else None if has_time() else "budget"
+        if ended is not None:
+            picked = recommendation.pick(rows, limits, objective, demands=demands, least_grade=least_grade)
+            return Verified(picked, tuple(measured.values()), ended)
+        assert question is not None
+        try:
+            measure(question)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        else:
+            measured[_way(question)] = told(question)
+
+
+def _way(row: WideRow) -> tuple[Any, ...]:
+    """The network and what it is measured with."""
+    return row.model, row.conditions.get("engine"), row.conditions.get("precision")

@@ -6,14 +6,14 @@ subtracted. Nothing is estimated from a load or a nominal power.
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from vertebra.benchmarking import nvml
 
 _ROOT = Path("/")
 _POWERCAP = "sys/class/powercap"
@@ -52,31 +52,18 @@ class RaplZone:
 
 @dataclass(frozen=True)
 class NvmlCard:
-    """One card of NVIDIA's, whose driver counts millijoules since it was loaded.
-
-    CUDA's numbers of cards and the driver's differ, unless there is one card, or CUDA was told to count as
-    the driver does; where they may differ nothing is read rather than another card's figure.
-    """
+    """One card of NVIDIA's, by CUDA's name; its driver counts millijoules since it was loaded. Cards before
+    Volta don't count."""
 
     name: str
-    index: int
     modulus_j: float | None = None
 
     def read(self) -> float | None:
-        try:
-            pynvml: Any = importlib.import_module("pynvml")
-            pynvml.nvmlInit()
-        except Exception:  # Not installed, no driver, no permission: each is pynvml's own kind of exception.
-            return None
-        try:
-            if pynvml.nvmlDeviceGetCount() > 1 and not _counted_as_the_driver_does():
-                return None
-            card = pynvml.nvmlDeviceGetHandleByIndex(self.index)
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(card)) / 1e3
-        except pynvml.NVMLError:  # Cards before Volta don't count.
-            return None
-        finally:
-            pynvml.nvmlShutdown()
+        return nvml.ask_card(self.name, _total_j)
+
+
+def _total_j(library: Any, card: Any) -> float:
+    return float(library.nvmlDeviceGetTotalEnergyConsumption(card)) / 1e3
 
 
 @dataclass(frozen=True)
@@ -112,7 +99,7 @@ class Meter:
     def __init__(
         self, device: str = "cpu", *, root: Path = _ROOT, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        found: Sequence[Counter] = rapl_zones(root) if device == "cpu" else [NvmlCard(device, _index(device))]
+        found: Sequence[Counter] = rapl_zones(root) if device == "cpu" else [NvmlCard(device)]
         self.counters: tuple[Counter, ...] = tuple(counter for counter in found if counter.read() is not None)
         self._clock = clock
 
@@ -179,17 +166,6 @@ def _difference(counter: Counter, first: float | None, second: float | None) -> 
     if second >= first:
         return second - first
     return None if counter.modulus_j is None else second - first + counter.modulus_j
-
-
-def _counted_as_the_driver_does() -> bool:
-    environment = os.environ
-    return environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" and "CUDA_VISIBLE_DEVICES" not in environment
-
-
-def _index(device: str) -> int:
-    """The card's number in a device such as `cuda:1`."""
-    number = device.partition(":")[2]
-    return int(number) if number.isdecimal() else 0
 
 
 def _number(file: Path) -> float | None:

@@ -11,7 +11,6 @@ workspace     the part of the activations that the engine keeps between inferenc
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vertebra import system
+from vertebra.benchmarking import nvml
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -70,24 +70,14 @@ def device_bytes() -> int | None:
     Needs the package nvidia-ml-py, else the program nvidia-smi. In a container the driver may know this
     process by another number, and then nothing is told rather than somebody else's figure.
     """
-    held = _by_library()
+    held = nvml.ask(_by_library)
     return _by_program() if held is None else held
 
 
-def _by_library() -> int | None:
-    try:
-        pynvml: Any = importlib.import_module("pynvml")
-        pynvml.nvmlInit()
-    except Exception:  # Not installed, no driver, no permission: each is pynvml's own kind of exception.
-        return None
-    try:
-        cards = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        processes = [one for card in cards for one in pynvml.nvmlDeviceGetComputeRunningProcesses(card)]
-        return _own_bytes([(one.pid, one.usedGpuMemory) for one in processes])
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+def _by_library(library: Any) -> int | None:
+    cards = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+    processes = [one for card in cards for one in library.nvmlDeviceGetComputeRunningProcesses(card)]
+    return _own_bytes([(one.pid, one.usedGpuMemory) for one in processes])
 
 
 def _by_program() -> int | None:

@@ -56,8 +56,15 @@ _OVERHEAD_S = 5.0
 _IDLE_S = 1.0
 #: A server's queries, and how far below the engine's own rate one is looked for at most.
 _QUERIES, _SLOWEST = 662, 32
+#: Seconds between two words about the same round: each takes a moment from what is being measured.
+_TELL_EVERY_S = 1.0
 #: Signs in a reason that more memory would have helped.
 _MEMORY_SIGNS = ("out of memory", "SIGKILL")
+#: Where these are the same, a larger batch needs more memory.
+_SAME_BUT_BATCH = (
+    "model", "engine", "precision", "device", "threads", "input_size", "layout", "provider", "scenario",
+    "streams",
+)  # fmt: skip
 
 
 def measure(
@@ -86,14 +93,17 @@ def measure_all(
     expected_bytes: Callable[[Case], float] | None = None,
     deadline: float | None = None,
     engine: EngineInfo | None = None,
-    watcher: Callable[[str], None] | None = None,
+    watcher: Watcher | None = None,
+    race: Race | None = None,
 ) -> Iterator[Result]:
     """Measure `cases` on the machine whose id is `system`; a cohort's results come together, when it is done.
 
     `seed` makes the order of the blocks repeatable. A cohort takes `room_bytes` of memory at most (of what is
     available, where it isn't given); `expected_bytes` tells what a case's process is likely to take. Until
     `deadline` (of `time.monotonic`) the cases share the time, and what one leaves goes to the others; each
-    still gets its fewest samples after it. `watcher` hears what is being done.
+    still gets its fewest samples after it. `watcher` hears what is being done, and how much is behind of the
+    cases whose results haven't come yet, in cases. A `race` ends early what can't win; a case that it never
+    lets start gives no result.
 
     Raises UnknownNameError where there is no engine by a case's name, before a process is started;
     everything that happens in a child is a result. KeyboardInterrupt ends the children before it goes on.
@@ -108,13 +118,14 @@ def measure_all(
         expected_bytes=expected_bytes,
         deadline=deadline,
         request_engine=engine,
-        tell=watcher or _say_nothing,
+        watcher=watcher or _say_nothing,
+        race=race,
         device=next((case.device for case in cases), "cpu"),
     )
     return bench.run(records)
 
 
-def _say_nothing(text: str) -> None:
+def _say_nothing(text: str, behind: float) -> None:
     """Nobody listens."""
 
 
@@ -127,6 +138,19 @@ def _available_bytes() -> int:
 
 
 # ------------------------------------------------------------------ cohorts and rounds
+
+
+#: Hears what is being done, and how much is behind of the cases whose results haven't come yet, in cases.
+Watcher = Callable[[str, float], None]
+
+
+class Race(Protocol):
+    """Says which cases of a quick cohort are worth their time: before one's process is started, beside
+    `running` others, and after each turn of blocks, given those of each case that is still in it."""
+
+    def may_start(self, case: Case, running: int) -> bool: ...
+
+    def stay(self, rivals: Sequence[tuple[Case, Sequence[Block]]]) -> Sequence[bool]: ...
 
 
 class Worker(Protocol):
@@ -149,7 +173,10 @@ class _Record:
     failure: str | None = None
     is_alone: bool = False
     is_crowded_out: bool = False
+    is_behind: bool = False
     spent_s: list[float] = field(default_factory=list)
+    granted_s: float = 0.0
+    finished: int = 0
 
     @property
     def name(self) -> str:
@@ -162,6 +189,14 @@ class _Record:
     def taken(self) -> int:
         """How many samples they hold."""
         return sum(len(block.latencies) for block in self.blocks())
+
+    def behind(self, processes: int) -> float:
+        """The part of the work that is behind, of so many processes: those beyond them add nothing."""
+        if self.failure is not None:
+            return 0.0 if self.is_crowded_out else 1.0
+        under_way = len(self.spent_s) > self.finished
+        part = min(1.0, self.spent_s[-1] / self.granted_s) if under_way else 0.0
+        return min(1.0, (self.finished + part) / processes)
 
 
 _Live = list[tuple[_Record, Worker]]
@@ -180,7 +215,8 @@ class _Bench:
         expected_bytes: Callable[[Case], float] | None = None,
         deadline: float | None = None,
         request_engine: EngineInfo | None = None,
-        tell: Callable[[str], None] = _say_nothing,
+        watcher: Watcher = _say_nothing,
+        race: Race | None = None,
         start: Callable[[], Worker] | None = None,
         clock: Callable[[], float] = time.monotonic,
         canary: Callable[[], float] | None = None,
@@ -190,13 +226,16 @@ class _Bench:
     ) -> None:
         self._limits, self._system, self._seed = limits, system, seed
         self._room_bytes, self._expected_bytes, self._deadline = room_bytes, expected_bytes, deadline
-        self._engine, self._tell, self._clock, self._canary = request_engine, tell, clock, canary
-        self._start, self._cpu_clock = start or _Child, cpu_clock
+        self._engine, self._watcher, self._clock, self._canary = request_engine, watcher, clock, canary
+        self._start, self._cpu_clock, self._race = start or _Child, cpu_clock, race
         self._look = look or partial(surroundings.snapshot, device=device)
         self._random = random.Random(seed)
         self._order = 0
         self._energy = energy.Meter(device)
         self._overheads: list[float] = []
+        self._cohort: list[_Record] = []
+        self._too_large: list[_Record] = []
+        self._told: tuple[str, float] = ("", 0.0)
 
     def run(self, records: list[_Record]) -> Iterator[Result]:
         waiting = deque(records)
@@ -207,10 +246,9 @@ class _Bench:
             idle_power = self._energy.over(_IDLE_S)
             while waiting:
                 cohort = self._measure_cohort(waiting)
+                waiting.extendleft(reversed([_alone(record) for record in cohort if record.is_crowded_out]))
                 for record in cohort:
-                    if record.is_crowded_out:
-                        waiting.appendleft(_alone(record))
-                    else:
+                    if not record.is_crowded_out:
                         record.figures.idle_power = idle_power
                         yield self._result(record)
 
@@ -223,11 +261,14 @@ class _Bench:
         return cohort
 
     def _first_round(self, waiting: deque[_Record]) -> list[_Record]:
-        cohort: list[_Record] = []
+        cohort = self._cohort = []
         live: _Live = []
         with contextlib.ExitStack() as stack:
             while waiting and self._has_room(waiting[0], cohort):
-                cohort.append(waiting.popleft())
+                record = waiting.popleft()
+                if self._race is not None and not self._race.may_start(record.case, len(cohort)):
+                    continue
+                cohort.append(record)
                 live += self._load(cohort[-1], stack, len(waiting))
             self._sample(live, len(waiting))
         return self._crowded(cohort)
@@ -242,9 +283,11 @@ class _Bench:
 
     def _crowded(self, records: list[_Record]) -> list[_Record]:
         """Mark those that failed for want of memory beside others: alone they may do."""
-        for record in records:
-            lacked = any(sign in (record.failure or "") for sign in _MEMORY_SIGNS)
-            record.is_crowded_out = lacked and len(records) > 1
+        lacking = [one for one in records if any(sign in (one.failure or "") for sign in _MEMORY_SIGNS)]
+        for record in lacking:
+            record.is_crowded_out = len(records) > 1
+        if len(records) == 1:
+            self._too_large += lacking
         return records
 
     def _has_room(self, record: _Record, cohort: list[_Record]) -> bool:
@@ -260,11 +303,14 @@ class _Bench:
         return sum(held) + expected <= _ROOM * self._room_bytes
 
     def _load(self, record: _Record, stack: contextlib.ExitStack, waiting: int) -> _Live:
-        """The case's process, warmed up; nothing where it failed, which is then noted."""
-        self._tell(f"{record.name}{self._told_process(record)}")
+        """The case's process, warmed up; nothing where it failed, which is then noted, or must."""
+        record.failure = self._hopeless(record.case)
+        if record.failure is not None:
+            return []
         began = self._clock()
+        share = record.granted_s = self._share_s(waiting)
         record.spent_s.append(0.0)
-        share = self._share_s(waiting)
+        self._tell(f"{record.name}{self._told_process(record)}")
         request = {
             "command": "load",
             "case": record.case.to_json(),
@@ -284,10 +330,31 @@ class _Bench:
         self._overheads.append(max(0.0, self._clock() - began - record.spent_s[-1]))
         return [(record, worker)]
 
+    def _hopeless(self, case: Case) -> str | None:
+        """Why the case needn't be tried: it is like one that lacked memory by itself, in larger batches."""
+        for other in self._too_large:
+            same = all(getattr(case, name) == getattr(other.case, name) for name in _SAME_BUT_BATCH)
+            if same and case.batch_size > other.case.batch_size:
+                return f"not tried: batches of {other.case.batch_size} failed by themselves, {other.failure}"
+        return None
+
     def _told_process(self, record: _Record) -> str:
+        number, asked = len(record.spent_s), self._limits.processes
         if self._limits.is_quick:
             return ""
-        return f", process {len(record.spent_s) + 1} of {self._limits.processes}"
+        return f", process {number} of {asked}" if number <= asked else f", process {number}, to make sure"
+
+    def _tell(self, text: str) -> None:
+        """Unless the same was told a moment ago."""
+        before, told_s = self._told
+        if text != before or self._clock() - told_s >= _TELL_EVERY_S:
+            self._told = text, self._clock()
+            processes = self._limits.processes
+            self._watcher(text, sum(record.behind(processes) for record in self._cohort))
+
+    def _tell_round(self, sampled: Sequence[_Record]) -> None:
+        name = sampled[0].name if len(sampled) == 1 else f"{len(sampled)} side by side"
+        self._tell(f"{name}{self._told_process(sampled[0])}")
 
     def _fail(self, record: _Record, error: MeasurementError) -> None:
         number = len(record.spent_s)
@@ -301,18 +368,43 @@ class _Bench:
         while live:
             for pair in self._random.sample(live, len(live)):
                 record, worker = pair
+                with watch.aside():
+                    self._tell_round(sampled)
                 try:
                     self._block(record, worker, [one.pid for _, one in live], watch)
                     if self._is_done(record, end):
-                        record.figures.add_check(worker.ask({"command": "check"}, self._silence_s(record)))
-                        worker.end()
+                        self._finish(pair)
                         live.remove(pair)
                 except MeasurementError as error:
                     self._fail(record, error)
                     worker.end()
                     live.remove(pair)
+            live = self._still_in(live, sampled)
         for record in sampled:
             record.figures.harness_cpu.append(watch.share())
+
+    def _finish(self, pair: tuple[_Record, Worker]) -> None:
+        record, worker = pair
+        record.figures.add_check(worker.ask({"command": "check"}, self._silence_s(record)))
+        record.finished += 1
+        worker.end()
+
+    def _still_in(self, live: _Live, sampled: Sequence[_Record]) -> _Live:
+        """Those of `live` that the race doesn't leave behind, whose processes end here."""
+        if self._race is None:
+            return live
+        rivals = [record for record in sampled if record.failure is None and not record.is_behind]
+        told = self._race.stay([(record.case, record.blocks()) for record in rivals])
+        for record, stays in zip(rivals, told, strict=True):
+            record.is_behind = not stays
+        for pair in live:
+            if pair[0].is_behind:
+                try:
+                    self._finish(pair)
+                except MeasurementError as error:
+                    self._fail(pair[0], error)
+                    pair[1].end()
+        return [pair for pair in live if not pair[0].is_behind]
 
     def _block(self, record: _Record, worker: Worker, pids: list[int], watch: _Watch) -> None:
         assert self._canary is not None
@@ -416,6 +508,8 @@ class _Bench:
     def _stopped(self, record: _Record) -> Stopped:
         if self._is_sure(record):
             return "sure"
+        if record.is_behind:
+            return "left behind"
         full = self._limits.most_samples // self._limits.processes
         return "samples full" if record.taken() >= full else "budget spent"
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vertebra.benchmarking import statistics
-from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.errors import InvalidInputError
 
 T = TypeVar("T")
 Clock = Callable[[], int]
@@ -136,71 +136,6 @@ def _busy(infer: Infer, seconds: float, clock: Clock) -> list[int]:
         infer()
         moments.append(clock())
     return moments
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One load that was tried: images per second, or why there is no figure."""
-
-    batch_size: int
-    streams: int
-    throughput: float | None
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class LoadSearch:
-    """Every trial, in order, and the load that serves best; None where all failed."""
-
-    best: Trial | None
-    trials: tuple[Trial, ...]
-
-
-def best_load(
-    measure: Callable[[int, int], float],
-    *,
-    stream_counts: Sequence[int],
-    batch_sizes: Sequence[int] = BATCH_SIZES,
-    patience: int = 2,
-    within: float = 0.02,
-) -> LoadSearch:
-    """Search the batch size and the number of streams with the highest throughput.
-
-    `measure(batch_size, streams)` gives images per second, or raises MeasurementError: such a batch is a
-    trial with its reason, and no larger one is tried with as many streams. A row of batch sizes ends too
-    after `patience` of them that gained nothing. Of loads `within` of the best, the one with the fewest
-    pictures under way is chosen: it answers soonest and needs the least memory.
-    """
-    trials: list[Trial] = []
-    for streams in stream_counts:
-        trials += _ascend(measure, streams, batch_sizes, patience, within)
-    served = [trial for trial in trials if trial.throughput is not None]
-    top = max((trial.throughput or 0.0 for trial in served), default=0.0)
-    good = [trial for trial in served if (trial.throughput or 0.0) >= (1 - within) * top]
-    best = min(good, key=lambda trial: (trial.batch_size * trial.streams, trial.streams), default=None)
-    return LoadSearch(best, tuple(trials))
-
-
-def _ascend(
-    measure: Callable[[int, int], float],
-    streams: int,
-    batch_sizes: Sequence[int],
-    patience: int,
-    within: float,
-) -> list[Trial]:
-    trials: list[Trial] = []
-    best, idle = 0.0, 0
-    for batch_size in batch_sizes:
-        try:
-            throughput = measure(batch_size, streams)
-        except MeasurementError as error:
-            return [*trials, Trial(batch_size, streams, None, error.message)]
-        trials.append(Trial(batch_size, streams, throughput))
-        idle = 0 if throughput > (1 + within) * best else idle + 1
-        best = max(best, throughput)
-        if idle == patience:
-            break
-    return trials
 
 
 # ------------------------------------------------------------------ server

@@ -7,7 +7,6 @@ frequency, and only Linux has /proc.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vertebra.benchmarking import nvml
 from vertebra.benchmarking.blocks import Surroundings
 from vertebra.system import cgroups
 
@@ -53,7 +53,8 @@ def snapshot(pids: Iterable[int] = (), root: Path = _ROOT, *, device: str = "cpu
     driver is asked too.
     """
     busy, stolen, total = _processors(root)
-    card_clock_hz, card_slowed = (None, None) if device == "cpu" else _card(device)
+    told = None if device == "cpu" else nvml.ask_card(device, _card)
+    card_clock_hz, card_slowed = told or (None, None)
     return Reading(
         at_s=time.monotonic(),
         busy_s=busy,
@@ -201,23 +202,8 @@ def _load_without_proc(root: Path) -> float | None:
     return os.getloadavg()[0] if root == _ROOT and hasattr(os, "getloadavg") else None
 
 
-def _card(device: str) -> tuple[float | None, float | None]:
-    """Clock in Hz, and 1 where the card is slowed down, as NVML tells; None where it can't."""
-    number = device.partition(":")[2] or "0"
-    try:
-        pynvml: Any = importlib.import_module("pynvml")
-        pynvml.nvmlInit()
-    except Exception:  # Not installed, no driver, no permission: each is pynvml's own kind of exception.
-        return None, None
-    try:
-        is_named = pynvml.nvmlDeviceGetCount() == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-        if not is_named or not number.isdecimal():
-            return None, None  # CUDA counts cards otherwise than the driver does
-        card = pynvml.nvmlDeviceGetHandleByIndex(int(number))
-        megahertz = pynvml.nvmlDeviceGetClockInfo(card, pynvml.NVML_CLOCK_SM)
-        reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)
-        return 1e6 * megahertz, float(bool(reasons & _SLOWED))
-    except pynvml.NVMLError:
-        return None, None
-    finally:
-        pynvml.nvmlShutdown()
+def _card(library: Any, card: Any) -> tuple[float, float]:
+    """Clock in Hz, and 1 where the card is slowed down."""
+    megahertz = library.nvmlDeviceGetClockInfo(card, library.NVML_CLOCK_SM)
+    reasons = library.nvmlDeviceGetCurrentClocksThrottleReasons(card)
+    return 1e6 * megahertz, float(bool(reasons & _SLOWED))

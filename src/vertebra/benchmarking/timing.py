@@ -17,7 +17,7 @@ from vertebra.benchmarking.plan import Limits
 
 Clock = Callable[[], int]
 Infer = Callable[[], object]
-Stopped = Literal["sure", "budget spent", "samples full"]
+Stopped = Literal["sure", "budget spent", "samples full", "left behind"]
 
 #: Warm-up is judged by windows of at least this many runs and seconds, or of very many runs.
 _WINDOW_RUNS, _WINDOW_S, _WINDOW_MOST_RUNS = 5, 0.1, 1000

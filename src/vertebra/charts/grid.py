@@ -118,20 +118,10 @@ def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: s
 
 
 def grid_chart(
-    rows: Iterable[WideRow],
-    *,
-    memory_classes: Sequence[float] = MEMORY_CLASSES,
-    fps_classes: Sequence[float] = FPS_CLASSES,
-    best: int = BEST,
-    objective: str = "top1",
-    least_grade: str = "B",
-    title: str | None = None,
+    cells: Sequence[Cell], *, best: int = BEST, objective: str = "top1", title: str | None = None
 ) -> Chart:
-    """`grid` as a picture and a table; borderline and doubted networks stand in brackets, without a place."""
-    cells = grid(
-        rows, memory_classes=memory_classes, fps_classes=fps_classes, best=best, objective=objective,
-        least_grade=least_grade,
-    )  # fmt: skip
+    """`grid`'s cells as a picture and a table; borderline and doubted networks stand in brackets, without a
+    place. `best` and `objective` are what the cells were made with."""
     title = title or f"The {best} best in {metrics.find(objective).label} under limits of speed and memory"
     lines = max((len(cell.entries) for cell in cells), default=0) + 1
     rows_order = list(dict.fromkeys(str(cell.limits[0]) for cell in cells))

@@ -68,7 +68,7 @@ def by_batch(rows: Iterable[WideRow], metric: str) -> tuple[list[Point], dict[st
         only = found[0].figures[metric].batch_size
         raise InvalidInputError(
             f"All figures of {metrics.find(metric).label} are at batch size {only}.",
-            "measure others with: vertebra bench --batch-size 1,2,4,8,16",
+            "measure others with: vertebra bench --batch-sizes 1..16",
         )
     return found, missing
 

@@ -11,7 +11,7 @@ from vertebra import units
 from vertebra.charts.balls import ball_chart
 from vertebra.charts.bars import bar_chart
 from vertebra.charts.chart import Chart
-from vertebra.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES, grid_chart
+from vertebra.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES, grid, grid_chart
 from vertebra.charts.heat import MOST, heat_table
 from vertebra.charts.lines import batch_chart
 from vertebra.errors import InvalidInputError, UnknownNameError
@@ -157,13 +157,14 @@ def _classes(given: Sequence[float], what: str) -> Sequence[float]:
 
 
 def _grid(rows: Sequence[WideRow], settings: Settings) -> Chart:
-    return grid_chart(
+    cells = grid(
         rows,
         memory_classes=settings.memory_classes,
         fps_classes=settings.fps_classes,
         best=settings.best,
         least_grade=settings.least_grade,
     )
+    return grid_chart(cells, best=settings.best)
 
 
 _ENTRIES = (

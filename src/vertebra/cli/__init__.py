@@ -6,9 +6,12 @@ output, talk to standard error; a failure is one message and exit status 1, misu
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -81,8 +84,13 @@ def cli() -> None:
     """Which image-classification backbone suits this machine, under these limits?"""
 
 
+#: Disk, quota or the process's limit for a file is full.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def main() -> None:
-    """The console command. Exit status 0, 1 (failed), 2 (misused) or 130 (interrupted)."""
+    """The console command. Exit status 0, 1 (failed), 2 (misused), 130 (interrupted) or 143 (ended)."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         cli.main(standalone_mode=False, prog_name="vertebra")
     except click.exceptions.Exit as exit_:
@@ -99,6 +107,22 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader has gone, as `head` does
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _drop_output()
+        place = f" for {error.filename}" if error.filename else ""
+        click.echo(f"error: There is no room{place}: {error.strerror}.\nhint: free some space", err=True)
+        sys.exit(1)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """As after Ctrl-C: children are ended and scratch folders removed on the way out."""
+    sys.exit(128 + number)
+
+
+def _drop_output() -> None:
+    """Python would complain at exit once more of what is left to print."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,7 +36,9 @@ _HEADLINES = ("end_to_end_latency", "sustained_rate", "latency", "throughput", "
 @click.command("bench")
 @click.argument("models", nargs=-1)
 @click.option("--engine", "engines", multiple=True, help="May be repeated. [default: every one found here]")
-@click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: float32]")
+@click.option(
+    "--precision", "precisions", multiple=True, help="May be repeated. [default: float32; a Bundle's own]"
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--batch-size", "one_by_one", type=click.IntRange(min=1), multiple=True,
               help="May be repeated. [default: 1; offline: 1 to 64]")  # fmt: skip
@@ -66,7 +68,7 @@ def command(
     one_by_one: tuple[int, ...], batch_sizes: str | None, streams: tuple[int, ...], style: str,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Measure MODELS (the eleven classics, where none is named).
+    """Measure MODELS (the eleven classics, where none is named): names, or Bundles' folders.
 
     Every case runs in several fresh processes, in short blocks that are randomly interleaved across cases.
     """
@@ -77,7 +79,7 @@ def command(
     batches = _between(batch_sizes) if batch_sizes else one_by_one or None
     with watching() as watcher:
         rows = _api.bench(
-            *models, engines=engines, precision=precisions or ("float32",), batch_size=batches,
+            *models, engines=engines, precision=precisions or None, batch_size=batches,
             streams=streams or None, watcher=watcher, **options,
         )  # fmt: skip
     emit(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vertebra import units
-from vertebra.cli.output import columns, emit, format_options, table_option
+from vertebra.cli.output import columns, csv_text, emit, format_options, table_option
 from vertebra.errors import InvalidInputError
+from vertebra.files import write_whole
 from vertebra.measurements.measurement import GRADES
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
@@ -57,13 +59,14 @@ def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--trust", type=click.Choice(GRADES), help="Worst grade of a figure that the grid takes. [default: B]"
 )
+@click.option("--all", "all_views", is_flag=True, help="Every view, as .svg, .png and .csv in folder FILE.")
 @click.option("--output", "-o", metavar="FILE", help="Draw into a .svg, .png or .json file.")
 @table_option
 @format_options
 def command(
     view: str | None, x: str | None, y: str | None, sources: tuple[str, ...], bound: str | None,
     memory_classes: str | None, fps_classes: str | None,
-    best: int | None, trust: str | None,
+    best: int | None, trust: str | None, all_views: bool,
     output: str | None, table: str | None, style: str, **form: Any,
 ) -> None:  # fmt: skip
     """Draw the chart called VIEW, or one ball per network; without --output, print it as a table.
@@ -77,9 +80,15 @@ def command(
       vertebra chart operations-latency --engine onnxruntime
       vertebra chart grid
       vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
+      vertebra chart --all -o figures/
     """
     from vertebra import _api
 
+    if all_views:
+        settings = _settings(bound, memory_classes, fps_classes, best, trust)
+        _draw_all(view or x or y, output, {"sources": sources, "settings": settings, "table": table},
+                  {name: value for name, value in form.items() if value is not None})  # fmt: skip
+        return
     axes = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
     if view is not None and axes:
         raise InvalidInputError(
@@ -105,6 +114,42 @@ def command(
     for note in drawn.notes:
         click.echo(note)
     click.echo(f"drawn into {output}", err=True)
+
+
+def _draw_all(stranger: str | None, output: str | None, how: dict[str, Any], filters: dict[str, Any]) -> None:
+    """Every view that the rows tell into a folder, and why there is none of the others."""
+    from vertebra import _api
+    from vertebra.charts import VIEWS
+    from vertebra.charts.chart import require
+
+    if stranger or output is None:
+        what = "no single one can be named" if stranger else "name it with -o"
+        raise InvalidInputError(
+            f"--all draws every view into a folder, so {what}.",
+            "for example: vertebra chart --all -o figures",
+        )
+    require()
+    drawn = 0
+    for name in VIEWS:
+        try:
+            chart = _api.chart(name, **how, **filters)
+        except InvalidInputError as error:
+            click.echo(f"{name}: {error.message} {error.hint or ''}".rstrip(), err=True)
+            continue
+        _save(chart, Path(output), name)
+        drawn += 1
+    click.echo(f"{drawn} of {len(VIEWS)} views drawn into {output}", err=True)
+
+
+def _save(drawn: Chart, folder: Path, name: str) -> None:
+    """The picture in two formats, and its table in base units."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"Can't make {folder}: {error.strerror}.", "choose another folder") from error
+    for suffix in (".svg", ".png"):
+        drawn.save(folder / f"{name}{suffix}")
+    write_whole(folder / f"{name}.csv", csv_text(even(drawn.data())).encode())
 
 
 #: option -> the views that it is of

@@ -40,7 +40,7 @@ def emit(rows: Sequence[Mapping[str, Any]], style: str, text: Callable[[], str] 
     if style == "json":
         click.echo(json.dumps([dict(row) for row in rows], indent=1, ensure_ascii=False))
     elif style == "csv":
-        click.echo(_csv(rows), nl=False)
+        click.echo(csv_text(rows), nl=False)
     else:
         click.echo(text() if text is not None else columns(rows))
 
@@ -72,7 +72,8 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """`rows` as CSV; the first one's keys are the columns."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

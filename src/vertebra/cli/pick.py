@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vertebra import units
+from vertebra.cli import fastest
 from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
 from vertebra.cli.progress import watching
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
-from vertebra.recommendation import told
+from vertebra.recommendation import Demand, told
 
 if TYPE_CHECKING:
-    from vertebra.measurements import WideRow
-    from vertebra.recommendation import Pick
+    from vertebra.measurements import Measurement, WideRow
+    from vertebra.recommendation import Limit, Pick, Relaxation
     from vertebra.verification import Verified
 
 #: limit -> (example, what it bounds), in the order of the help.
@@ -34,8 +37,8 @@ _LIMITS = {
 }
 
 
-#: So many networks that fell out are told in text.
-_MOST_EXCLUDED = 12
+#: So many networks that fell out, or are on the front, are told in text.
+_MOST_TOLD = 12
 
 
 def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,8 +51,30 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_limit_options
 @click.option("--by", "objective", default="top1", show_default=True, help="The metric to be best at.")
 @click.option("--top", type=click.IntRange(min=1), default=1, help="How many networks to print.")
-@click.option("--engine", help="Only forms that run on this engine.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--licence", multiple=True, metavar="NAME", help="Of the weights: apache-2.0, mit, … Repeatable."
+)
+@click.option("--family", multiple=True, metavar="NAME", help="Only networks named so: resnet. Repeatable.")
+@click.option(
+    "--input-size", type=click.IntRange(min=1), multiple=True, help="Only at this size. Repeatable."
+)
+@click.option("--dataset", metavar="NAME", help="The images that accuracies are of. [default: ImageNet's]")
+@click.option(
+    "--origin",
+    type=click.Choice(("published", "evaluated")),
+    help="Only accuracies of this origin: evaluated are those found here, on the images evaluated.",
+)
+@click.option("--engine", multiple=True, help="Only forms that run on this engine. Repeatable.")
+@click.option(
+    "--precision",
+    multiple=True,
+    help="Only forms in this precision. Repeatable; --fastest takes float32 by itself, and all.",
+)
+@click.option("--device", help="Only forms on this device: cpu, cuda.")
+@click.option("--scenario", help="Only forms under this load: single-stream, offline, server.")
+@click.option("--streams", type=click.IntRange(min=1), help="Only forms with so many streams.")
+@click.option("--batch-size", type=click.IntRange(min=1), multiple=True,
+              help="With --fastest repeatable. [default: 1]")  # fmt: skip
 @click.option("--system", help="The machine's name in the table. [default: this machine]")
 @click.option("--probed", metavar="NAME", help="The images that --probe is about. [default: the only ones]")
 @click.option(
@@ -71,51 +96,70 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @table_option
 @format_options
+@fastest.offered
 def command(
-    objective: str, top: int, engine: str | None, batch_size: int, system: str | None, probed: str | None,
-    trust: str, among: str, verify: str | None, table: str | None, style: str, **limits: str | None,
+    objective: str, top: int, licence: tuple[str, ...], family: tuple[str, ...], input_size: tuple[int, ...],
+    dataset: str | None, origin: str | None, engine: tuple[str, ...], precision: tuple[str, ...],
+    device: str | None, scenario: str | None, streams: int | None, batch_size: tuple[int, ...],
+    system: str | None, probed: str | None, trust: str, among: str, verify: str | None, table: str | None,
+    style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that surely meets every limit, on this machine's measurements.
 
     \b
-    Prints the choice, the runner-up, and what kept the better ones out. For example:
+    Prints the choice, the runner-up, the front, what kept the better ones out, and what relaxing each limit
+    would buy. For example:
       vertebra pick --latency 50ms --memory 700MB --top 5
       vertebra pick --latency 20ms --among catalogue --verify 5m
+
+    \b
+    With --fastest: of one network the fastest form here, and what became of the others. For example:
+      vertebra pick alexnet --fastest --precision float32,bfloat16 --export fast
     """
     from vertebra import _api
 
-    filters: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "probed": probed}
+    if len(batch_size) > 1:
+        raise InvalidInputError("Networks are compared at one batch size.", "give one --batch-size")
+    filters: dict[str, Any] = {
+        "engine": engine or None, "precision": precision or None, "device": device, "scenario": scenario,
+        "streams": streams, "batch_size": batch_size[0] if batch_size else 1, "probed": probed,
+        "dataset": dataset, "origin": origin,
+    }  # fmt: skip
     if system is not None:
         filters["system"] = system
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    if verify is not None:
-        _refuse_contradictions(among, batch_size, system, probed)
-        with watching() as watcher:
-            found = _api.verified(
-                verify, objective=objective, table=table, engine=engine, trust=trust, watcher=watcher, **given
-            )
-        picked, note = found.pick, _ending(found)
+    asked: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    asked |= {"objective": objective, "trust": trust, "filters": filters}
+    asked |= {"licence": licence, "family": family, "input_size": input_size}
+    if verify is None:
+        picked, note = _api.pick(table=table, among=among, **asked), ""
     else:
-        picked = _api.pick(
-            objective=objective, table=table, filters=filters, trust=trust, among=among, **given
-        )
-        note = ""
+        _refuse_contradictions(among, filters)
+        with watching() as watcher:
+            found = _api.verified(verify, table=table, watcher=watcher, **asked)
+        picked, note = found.pick, _ending(found)
     emit(records(picked, top), style, lambda: text(picked, top) + note)
+    if verify is not None and found.ended == "interrupted":
+        raise KeyboardInterrupt
     if picked.choice is None:
         raise SystemExit(1)
 
 
-def _refuse_contradictions(among: str, batch_size: int, system: str | None, probed: str | None) -> None:
+#: Conditions under which --verify measures, so that they can't be chosen.
+_VERIFIED_UNDER = {"batch_size": 1, "device": "cpu", "scenario": "single-stream", "streams": 1}
+
+
+def _refuse_contradictions(among: str, filters: dict[str, Any]) -> None:
     """Networks are measured here, one image at a time, and priced for that."""
     if among != "catalogue":
         raise InvalidInputError(
             "--verify measures networks of the catalogue, and the candidates are those of the table.",
             "add --among catalogue",
         )
-    for option, given in (("--batch-size", batch_size != 1), ("--system", system), ("--probed", probed)):
-        if given:
+    for name in (*_VERIFIED_UNDER, "system", "probed"):
+        if filters.get(name) not in (None, _VERIFIED_UNDER.get(name)):
+            option = name.replace("_", "-")
             raise InvalidInputError(
-                f"--verify measures on this machine at batch size 1, so {option} can't be."
+                f"--verify measures on this machine at batch size 1, so --{option} can't be."
             )
 
 
@@ -124,72 +168,160 @@ def _ending(found: Verified) -> str:
     many = f"Measured for it: {', '.join(found.measured) or 'nothing'}."
     last = {
         "settled": "No estimate that is left could change the answer.",
+        "interrupted": "It was interrupted: this is the answer so far; what was measured is in the table.",
         "budget": "The time was up before every estimate that could change the answer was measured.",
     }
     return f"\n{many} {last[found.ended]}"
 
 
 def records(picked: Pick, top: int) -> list[dict[str, Any]]:
-    """The networks that meet the limits, then those that fell out, one record each, in base units."""
-    met = [_record(row, "met", ()) for row in picked.ranked[: max(top, 2)]]
+    """The networks that meet the limits (the first, and the front), then those that fell out, then those that
+    giving way in one limit would give: one record each, in base units."""
+    front = {row.model for row in picked.front}
+    first = {row.model for row in picked.ranked[: max(top, 2)]}
+    met = [
+        {**_record(row, picked, "met"), "front": row.model in front}
+        for row in picked.ranked if row.model in first | front
+    ]  # fmt: skip
     out = [
-        _record(item.row, "borderline" if item.borderline else "excluded", item.reasons)
+        _record(item.row, picked, "borderline" if item.borderline else "excluded", "; ".join(item.reasons))
         for item in picked.excluded
     ]
-    return met + out
+    relaxed = [
+        {**_record(one.row, picked, "if relaxed", _relaxed(one)), "limit": _name(one.limit),
+         "relaxed_to": one.to, "gain": one.gain}
+        for one in picked.relaxations
+    ]  # fmt: skip
+    return met + out + relaxed
 
 
-def _record(row: WideRow, verdict: str, reasons: tuple[str, ...]) -> dict[str, Any]:
+def _name(limit: Limit | Demand) -> str:
+    return limit.name if isinstance(limit, Demand) else limit.metric
+
+
+def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict[str, Any]:
+    told = dict.fromkeys((*GLANCE, *_asked(picked)))
+    origins = {f"{name}_origin": row.figures[name].origin if name in row.figures else None for name in told}
     return {
         "model": row.model,
         "verdict": verdict,
         "engine": row.conditions.get("engine"),
-        **{metric: row.value(metric) for metric in GLANCE},
-        "reasons": "; ".join(reasons),
+        "precision": row.conditions.get("precision"),
+        **{metric: row.value(metric) for metric in told},
+        **origins,
+        "front": False,
+        "limit": None,
+        "relaxed_to": None,
+        "gain": None,
+        "reasons": reasons,
     }
+
+
+def _asked(picked: Pick) -> tuple[str, ...]:
+    return (picked.objective, *(limit.metric for limit in picked.limits))
 
 
 def text(picked: Pick, top: int) -> str:
     """The answer for people."""
-    limits = ", ".join(map(str, picked.limits)) or "no limits"
+    limits = ", ".join(map(str, (*picked.limits, *picked.demands))) or "no limits"
     lines = [f"Best {METRICS[picked.objective].label} under {limits}:", ""]
     if picked.choice is None:
         lines.append("No network surely meets these limits. Nearest misses:")
         lines += [f"  {told(item.row)}: {item.why}" for item in picked.excluded[: max(top, 3)]]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *_relaxations(picked), *picked.notes])
     lines.append(columns([_glance(row, picked) for row in picked.ranked[:top]]))
     if picked.runner_up is not None and top == 1:
         lines += ["", f"Runner-up: {told(picked.runner_up, picked.objective, 'latency')}"]
+    if len(picked.front) > 2 and top == 1:
+        lines += ["", *_front(picked)]
     if picked.excluded:
         lines += ["", "Better, but excluded:", *_excluded(picked)]
-    return "\n".join([*lines, "", _origin(picked.choice)])
+    if picked.relaxations:
+        lines += ["", *_relaxations(picked)]
+    return "\n".join([*lines, "", _origin(picked.choice, picked), *picked.notes])
+
+
+def _front(picked: Pick) -> list[str]:
+    """The networks that no other beats both in the objective and in what it is weighed against."""
+    against = METRICS[picked.against].label
+    lines = [f"  {told(row, picked.objective, picked.against)}" for row in picked.front[:_MOST_TOLD]]
+    more = len(picked.front) - len(lines)
+    lines += [f"  and {more} more (--json tells them)"] if more > 0 else []
+    return [f"The front of {METRICS[picked.objective].label} against {against}:", *lines]
 
 
 def _excluded(picked: Pick) -> list[str]:
-    """The better ones and what kept them out, in their order; of very many, those that are nearest."""
-    near = sorted(
-        picked.excluded, key=lambda item: max((limit.miss(item.row) for limit in picked.limits), default=1)
-    )
-    shown = {id(item) for item in near[:_MOST_EXCLUDED]}
-    lines = [f"  {told(item.row)}: {item.why}" for item in picked.excluded if id(item) in shown]
-    more = len(picked.excluded) - len(lines)
-    return [*lines, f"  and {more} more that are farther out (--json tells them)"] if more else lines
+    """The better ones and what kept them out, in their order; of very many, those that are nearest. What is
+    not wanted is only counted."""
+    wanted = [item for item in picked.excluded if not item.unwanted]
+    near = sorted(wanted, key=lambda item: max((limit.miss(item.row) for limit in picked.limits), default=1))
+    shown = {id(item) for item in near[:_MOST_TOLD]}
+    lines = [f"  {told(item.row)}: {item.why}" for item in wanted if id(item) in shown]
+    more = len(wanted) - len(lines)
+    lines += [f"  and {more} more that are farther out (--json tells them)"] if more else []
+    for demand in picked.demands:
+        count = sum(demand in item.unwanted for item in picked.excluded)
+        lines += [f"  {count} of another or unknown {demand.name}"] if count else []
+    return lines
+
+
+def _relaxations(picked: Pick) -> list[str]:
+    """What giving way in each limit would buy; where no single one is enough, what the nearest miss needs."""
+    if picked.relaxations:
+        lines = [
+            f"  {_relaxed(one)}: {told(one.row, picked.objective)}{_gained(one, picked)}"
+            for one in picked.relaxations
+        ]
+        return ["What relaxing one limit would buy:", *lines]
+    nearest = picked.excluded[0].row
+    unmet = [limit for limit in picked.limits if limit.verdict(nearest) != "met"]
+    needed = [(limit, limit.needed(nearest)) for limit in unmet]
+    bounds = [str(replace(limit, bound=to)) for limit, to in needed if to is not None]
+    if picked.excluded[0].unwanted or len(bounds) < max(len(unmet), 1):
+        return ["Relaxing one limit is not enough."]
+    return [f"Relaxing one limit is not enough; {nearest.model} needs {' and '.join(bounds)}."]
+
+
+def _relaxed(one: Relaxation) -> str:
+    """How a limit would read, and how it reads: "latency ≤ 61.3 ms instead of 50.0 ms"."""
+    if isinstance(one.limit, Demand):
+        return f"{one.limit.name} {one.to} too"
+    unit = METRICS[one.limit.metric].unit
+    return f"{replace(one.limit, bound=float(one.to))} instead of {units.show(one.limit.bound, unit)}"
+
+
+def _gained(one: Relaxation, picked: Pick) -> str:
+    if one.gain is None:
+        return ""
+    unit = METRICS[picked.objective].unit
+    more = "more" if one.gain > 0 else "less"
+    shown = units.show(abs(one.gain), unit)
+    return f", {shown.replace('%', 'points')} {more}"
 
 
 def _glance(row: WideRow, picked: Pick) -> dict[str, Any]:
     """One network in one line, with what was asked for where a glance doesn't tell it."""
-    asked = dict.fromkeys([picked.objective, *(limit.metric for limit in picked.limits)])
+    asked = dict.fromkeys(_asked(picked))
     more = {METRICS[metric].label: quantity(row, metric) for metric in asked if metric not in GLANCE}
     return {**glance(row), **more}
 
 
-def _origin(row: WideRow) -> str:
+def _origin(row: WideRow, picked: Pick) -> str:
     """Where the choice's figures come from, for no figure should be read without it."""
-    origins = []
-    for metric in ("top1", "probe_top1", "latency", "memory_total", "params"):
-        figure = row.figures.get(metric)
-        if figure is not None:
-            weights = f" for the weights {figure.weights}" if figure.weights else ""
-            origins.append(f"{METRICS[metric].label} {figure.origin}{weights}")
+    names = dict.fromkeys(("top1", "probe_top1", "latency", "memory_total", "params", *_asked(picked)))
+    told = [f"{METRICS[name].label} {_came(row.figures[name])}" for name in names if name in row.figures]
     conditions = ", ".join(f"{name} {value}" for name, value in row.conditions.items())
-    return f"Origin: {', '.join(origins)}." + (f"\nMeasured with: {conditions}." if conditions else "")
+    return f"Origin: {', '.join(told)}." + (f"\nMeasured with: {conditions}." if conditions else "")
+
+
+def _came(figure: Measurement) -> str:
+    """Where a figure comes from, in words."""
+    weights = f" for the weights {figure.weights}" if figure.weights else ""
+    if figure.origin == "benched":
+        return "measured on this very form"
+    if figure.origin == "estimated":
+        return "; ".join(("estimated", *figure.grade_reasons[:1])).replace(
+            "estimated; estimated", "estimated"
+        )
+    images = f" on {figure.dataset}" if figure.origin == "evaluated" else ""
+    return f"{figure.origin}{images}{weights}"

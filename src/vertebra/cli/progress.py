@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,23 +14,24 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watching() -> Iterator[Callable[[Progress], None]]:
-    """A function that shows each Progress: a bar on a terminal, a line each elsewhere."""
+    """A function that shows each Progress: a bar on a terminal, elsewhere a line for whatever is new, and
+    now and then one for the same."""
     import sys
 
     if not sys.stderr.isatty():
-        yield _line
+        yield _lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
     with Bar(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[left]}"),
         console=Console(stderr=True), transient=True,
         auto_refresh=False,  # drawing ten times a second would disturb what is being measured
     ) as bar:  # fmt: skip
-        task = bar.add_task("starting", total=None, left="")
+        task = bar.add_task("starting", total=None, count="", left="")
 
         def show(progress: Progress) -> None:
             bar.update(
@@ -38,6 +39,7 @@ def watching() -> Iterator[Callable[[Progress], None]]:
                 description=progress.text,
                 completed=progress.done,
                 total=progress.total,
+                count=_count(progress),
                 left=_left(progress),
                 refresh=True,
             )
@@ -96,8 +98,24 @@ def _pace(done: int, total: int, seconds: float) -> str:
     return f"{rate:.3g} images/s" + (f", about {minutes}:{rest:02d} left" if done < total else "")
 
 
-def _line(progress: Progress) -> None:
-    click.echo(f"[{progress.done}/{progress.total}] {progress.text} {_left(progress)}".rstrip(), err=True)
+def _lines() -> Callable[[Progress], None]:
+    import time
+
+    told: dict[str, Any] = {"text": "", "at_s": 0.0}
+
+    def line(progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.text != told["text"] or now - told["at_s"] >= _LINE_EVERY_S:
+            told.update(text=progress.text, at_s=now)
+            click.echo(f"[{_count(progress)}] {progress.text} {_left(progress)}".rstrip(), err=True)
+
+    return line
+
+
+def _count(progress: Progress) -> str:
+    """Rounded down to tenths: a case counts as done when it is."""
+    tenths = int(10 * progress.done + 1e-6) / 10
+    return f"{tenths:g}/{progress.total}"
 
 
 def _left(progress: Progress) -> str:

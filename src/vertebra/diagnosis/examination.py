@@ -120,11 +120,25 @@ def _with_engines(told: Diagnosis, folder: Path, threads: int, quick: bool, say:
     cases = [_case(info, folder, threads, device) for info in _runners() for device in _devices(info)]
     seconds = 1.5 if quick else 2.0
     limits = Limits.quick(seconds=seconds * len(cases), samples=16, warm_up_least_s=0.3)
-    for result in benchmarking.measure_all(cases, limits, system=system.describe().id, watcher=say):
+    here = system.describe().id
+    for result in benchmarking.measure_all(cases, limits, system=here, watcher=_new_only(say)):
         if result.failure is None:
             told.rows.append(_peak(result))
         else:
             told.notes.append(f"{result.case.engine} on {result.case.device}: {result.failure}")
+
+
+def _new_only(say: Tell) -> Callable[[str, float], None]:
+    """What is being done, without how far it has come."""
+    last = ""
+
+    def hear(text: str, _: float) -> None:
+        nonlocal last
+        if text != last:
+            last = text
+            say(text)
+
+    return hear
 
 
 def _runners() -> list[EngineInfo]:
@@ -182,7 +196,8 @@ def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, sa
         seconds=processes * 1.5, processes=processes, least_s=0.8, half_width=1e-4, samples=64,
         warm_up_least_s=0.3,
     )  # fmt: skip
-    results = list(benchmarking.measure_all(same, limits, system=system.describe().id, watcher=say))
+    here = system.describe().id
+    results = list(benchmarking.measure_all(same, limits, system=here, watcher=_new_only(say)))
     failure = next((result.failure for result in results if result.failure), None)
     if failure is not None:
         told.notes.append(f"{runner.name} against itself: {failure}")

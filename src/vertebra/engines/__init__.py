@@ -55,7 +55,7 @@ _ENTRIES = (
     EngineInfo("eager", "vertebra.engines.eager", ("torch",), ("torch",), "torch", "builder",
                ("float32", "bfloat16", "float16", "tf32"), ("cpu", "cuda"),
                "PyTorch, operator by operator: the reference that the others are compared with.",
-               layouts=("NCHW", "NHWC")),
+               layouts=("NCHW", "NHWC"), providers=("cuda-graph",)),
     EngineInfo("compile", "vertebra.engines.compile", ("torch",), ("torch",), "torch", "builder",
                ("float32", "bfloat16", "float16", "tf32"), ("cpu", "cuda"),
                "PyTorch's compiler, when the network is loaded.",
@@ -64,11 +64,12 @@ _ENTRIES = (
                ("float32",), ("cpu",), "PyTorch's compiler, when the Bundle is made.",
                formats=("aotinductor",), needs_compiler=True, usual=False),
     EngineInfo("onnxruntime", "vertebra.engines.onnxruntime", ("onnxruntime",),
-               ("onnxruntime", "onnxruntime-gpu"), None, "bundle", ("float32", "int8"), ("cpu", "cuda"),
+               ("onnxruntime", "onnxruntime-gpu"), None, "bundle",
+               ("float32", "tf32", "float16", "int8"), ("cpu", "cuda"),
                "ONNX Runtime: its CPU provider, or CUDA's or TensorRT's on a card.", formats=("onnx",),
                providers=("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")),
     EngineInfo("openvino", "vertebra.engines.openvino", ("openvino",), ("openvino",), "openvino", "bundle",
-               ("float32", "bfloat16", "float16", "int8"), ("cpu",),
+               ("float32", "bfloat16", "float16", "int8", "int8-weights"), ("cpu",),
                "OpenVINO's CPU plug-in, its precision pinned.",
                formats=("openvino", "onnx"), many_streams=True),
     EngineInfo("ncnn", "vertebra.engines.ncnn", ("ncnn",), ("ncnn",), "ncnn", "bundle",
@@ -82,6 +83,10 @@ _ENTRIES = (
     EngineInfo("executorch", "vertebra.engines.executorch", ("executorch", "torch"), ("executorch",),
                "executorch", "bundle", ("float32",), ("cpu",), "PyTorch's runtime for phones, with XNNPACK.",
                formats=("executorch",), usual=False),
+    EngineInfo("tensorrt", "vertebra.engines.tensorrt", ("tensorrt", "cuda.bindings"),
+               ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt", "bundle",
+               ("float32", "tf32", "float16", "bfloat16"), ("cuda",),
+               "NVIDIA's compiler for its cards, when the Bundle is loaded.", formats=("onnx",), usual=False),
 )  # fmt: skip
 
 ENGINES: dict[str, EngineInfo] = {entry.name: entry for entry in _ENTRIES}
@@ -301,8 +306,14 @@ _COMPILERS = ("g++", "clang++", "c++")
 
 def _absent(info: EngineInfo) -> str | None:
     """The first package that the engine needs and that can't be imported here."""
-    absent = (name for name in info.imports if importlib.util.find_spec(name) is None)
+    absent = (name for name in info.imports if not _is_there(name))
     return next(absent, "a C++ compiler" if info.needs_compiler and compiler() is None else None)
+
+
+def _is_there(package: str) -> bool:
+    """Whether it can be imported; its parents first, for looking inside one that is absent raises."""
+    parent = package.rpartition(".")[0]
+    return (not parent or _is_there(parent)) and importlib.util.find_spec(package) is not None
 
 
 def _missing_error(info: EngineInfo, package: str) -> MissingRuntimeError:

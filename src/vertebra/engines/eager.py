@@ -7,6 +7,7 @@ activations fade, and would change its answers.
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vertebra.engines import Session, Settings, Subject, check_images
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
     from torch import Tensor, nn
+
+
+#: The provider that replays on a card what eager did once: a call then launches one graph, not each operator.
+CUDA_GRAPH = "cuda-graph"
+#: Calls before the capture, which make what PyTorch only makes at first.
+_WARM_UPS = 3
 
 
 class EagerSession(Session):
@@ -40,7 +47,7 @@ class EagerSession(Session):
         prepared = on_device.contiguous(memory_format=memory_format)
         if self._events is not None:
             torch.cuda.synchronize()
-        return prepared
+        return self._captured(prepared) if self._settings.provider == CUDA_GRAPH else prepared
 
     def infer(self, prepared: Any) -> Any:
         with self._inference_mode():
@@ -48,10 +55,25 @@ class EagerSession(Session):
                 return self.network(prepared)
             first, last = self._events
             first.record()
-            answer = self.network(prepared)
+            answer = prepared.replay() if isinstance(prepared, Captured) else self.network(prepared)
             last.record()
             last.synchronize()
             return answer
+
+    def _captured(self, images: Tensor) -> Captured:
+        import torch
+
+        with self._inference_mode():
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    self.network(images)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                answer = self.network(images)
+        return Captured(graph, images, answer)
 
     def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = raw.float().cpu().numpy().copy()
@@ -65,7 +87,7 @@ class EagerSession(Session):
             "precision": _precision(self.network, on_card=on_card),
             "threads": torch.get_num_threads(),
             "streams": None,
-            "provider": None,
+            "provider": self._settings.provider,
             "device": ", ".join(sorted({tensor.device.type for tensor in _tensors(self.network)}))
             or self._settings.device,
             "layout": _layout(self.network),
@@ -94,6 +116,19 @@ class EagerSession(Session):
         del self.network
 
 
+@dataclass(frozen=True)
+class Captured:
+    """One call as a CUDA graph, with the images that it reads and the place that it writes its answer to."""
+
+    graph: torch.cuda.CUDAGraph
+    images: Tensor
+    answer: Tensor
+
+    def replay(self) -> Tensor:
+        self.graph.replay()
+        return self.answer
+
+
 def load(subject: Subject, settings: Settings) -> EagerSession:
     return EagerSession(placed(subject, settings), settings)
 
@@ -101,13 +136,18 @@ def load(subject: Subject, settings: Settings) -> EagerSession:
 def placed(subject: Subject, settings: Settings) -> nn.Module:
     """The subject's network in the settings' precision and layout on their device, torch's switches set.
 
-    Raises what `build` raises, and MissingRuntimeError where torch finds no such device.
+    Raises what `build` raises, MissingRuntimeError where torch finds no such device, and InvalidInputError
+    where the provider is of another one.
     """
     import torch
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise MissingRuntimeError(
             "torch finds no CUDA device here.", "check the driver with nvidia-smi, or run on device cpu"
+        )
+    if settings.provider == CUDA_GRAPH and settings.device != "cuda":
+        raise InvalidInputError(
+            f"A {CUDA_GRAPH} runs on cuda, not on {settings.device}.", "ask for device cuda"
         )
     torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("highest")

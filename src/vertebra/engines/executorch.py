@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
@@ -60,8 +61,10 @@ class ExecutorchSession(Session):
 
 
 def load(subject: Subject, settings: Settings) -> ExecutorchSession:
-    from executorch.extension.pybindings import portable_lib
-    from executorch.runtime import Runtime
+    with warnings.catch_warnings():  # its notices of its own deprecations concern nobody here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
 
     assert subject.bundle is not None
     path = bundle.read(subject.bundle, verify=False).network

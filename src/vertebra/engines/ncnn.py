@@ -5,6 +5,7 @@ Left alone it would keep weights and activations in float16 or bfloat16 where th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
@@ -74,15 +75,20 @@ class NcnnSession(Session):
 
 
 def load(subject: Subject, settings: Settings) -> NcnnSession:
-    import ncnn
-
     assert subject.bundle is not None
     path = bundle.read(subject.bundle, verify=False).network
+    return NcnnSession(open_network(path, settings.threads), settings)
+
+
+def open_network(path: Path, threads: int) -> Any:
+    """ncnn's own network, in float32 on the processor. Raises BundleError."""
+    import ncnn
+
     network = ncnn.Net()
-    network.opt.num_threads = settings.threads
+    network.opt.num_threads = threads
     network.opt.use_vulkan_compute = False
     for switch in _SHORTER:
         setattr(network.opt, switch, False)
     if network.load_param(str(path)) or network.load_model(str(path.with_suffix(".bin"))):
         raise BundleError(f"ncnn can't load {path}.", "export the network again: vertebra export")
-    return NcnnSession(network, settings)
+    return network

@@ -1,10 +1,12 @@
 """ONNX Runtime: one stream, operators in sequence. On the processor each runs over all the threads; on a card
-through CUDA's provider or TensorRT's, without TF32, and never in parts on the processor."""
+through CUDA's provider or TensorRT's, without TF32 unless it is asked for, and never in parts on the
+processor."""
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,23 @@ _DEVICES = {
     "CUDAExecutionProvider": "cuda",
     "TensorrtExecutionProvider": "cuda",
 }
-#: provider -> its options: without TF32, with the fastest of cuDNN's kernels
-_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}}
+#: the fastest of cuDNN's kernels
+_FASTEST = {"cudnn_conv_algo_search": "EXHAUSTIVE"}
+#: provider -> precision -> the options that make it so
+_OPTIONS: dict[str, dict[str, dict[str, str]]] = {
+    "CPUExecutionProvider": {"float32": {}, "int8": {}},
+    "CUDAExecutionProvider": {
+        "float32": {"use_tf32": "0", **_FASTEST},
+        "tf32": {"use_tf32": "1", **_FASTEST},
+        "int8": {"use_tf32": "0", **_FASTEST},
+    },
+    "TensorrtExecutionProvider": {
+        "float32": {"trt_fp16_enable": "0"},
+        "float16": {"trt_fp16_enable": "1"},
+    },
+}
+#: option -> the precision that it means where it is on
+_SHORTER = {"use_tf32": "tf32", "trt_fp16_enable": "float16"}
 
 
 class OnnxruntimeSession(Session):
@@ -68,7 +85,7 @@ class OnnxruntimeSession(Session):
         provider = self._session.get_providers()[0]
         options = self._session.get_provider_options().get(provider, {})
         return {
-            "precision": self._precision(),
+            "precision": self._precision(options),
             "threads": self._session.get_session_options().intra_op_num_threads,
             "streams": 1,
             "provider": provider,
@@ -78,8 +95,11 @@ class OnnxruntimeSession(Session):
             "tf32": {"0": False, "1": True}.get(options.get("use_tf32", "")),
         }
 
-    def _precision(self) -> str:
+    def _precision(self, options: Mapping[str, str]) -> str:
         kinds = sorted({_element(self._input.type), _element(self._output.type)})
+        shorter = [kind for option, kind in _SHORTER.items() if options.get(option) in ("1", "True", "true")]
+        if shorter and kinds == ["float32"]:
+            return ", ".join(shorter)
         return "int8" if self._quantised and kinds == ["float32"] else ", ".join(kinds)
 
     def close(self) -> None:
@@ -95,7 +115,7 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
     network = bundle.read(subject.bundle, verify=False).network
     try:
         session = onnxruntime.InferenceSession(
-            str(network), _options(settings), providers=[(provider, _OPTIONS.get(provider, {}))]
+            str(network), _options(settings), providers=[(provider, _OPTIONS[provider][settings.precision])]
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one.
         raise BundleError(f"ONNX Runtime can't load {network}: {error}") from error
@@ -110,7 +130,7 @@ def _is_quantised(network: Path) -> bool:
 
 def _provider(settings: Settings) -> str:
     """The provider asked for, or the device's usual one. Raises InvalidInputError where it is of another
-    device, and MissingRuntimeError where this ONNX Runtime was built without it."""
+    device or lacks the precision, and MissingRuntimeError where this ONNX Runtime was built without it."""
     import onnxruntime
 
     usual = next(name for name, device in _DEVICES.items() if device == settings.device)
@@ -119,6 +139,11 @@ def _provider(settings: Settings) -> str:
         raise InvalidInputError(
             f"{provider} runs on {_DEVICES[provider]}, and device {settings.device} was asked for.",
             f"ask for device {_DEVICES[provider]}, or leave the provider out",
+        )
+    if settings.precision not in _OPTIONS[provider]:
+        raise InvalidInputError(
+            f'{provider} has no precision "{settings.precision}".',
+            f"what it offers: {', '.join(_OPTIONS[provider])}",
         )
     if provider not in onnxruntime.get_available_providers():
         raise MissingRuntimeError(

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 _LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution", "GroupConvolution")
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32", "int8-weights": "f32"}
 _PRECISIONS = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "bf16": "bfloat16"}
-_PRECISIONS |= {"i8": "int8", "u8": "int8"}
+_EIGHT_BITS = ("i8", "u8")
+_PRECISIONS |= dict.fromkeys(_EIGHT_BITS, "int8")
 
 
 class OpenvinoSession(Session):
-    def __init__(self, compiled: Any, settings: Settings) -> None:
+    def __init__(self, compiled: Any, settings: Settings, *, rounded: bool) -> None:
         self._compiled = compiled
+        self._rounded = rounded
         self._settings = settings
 
     def prepare(self, images: npt.NDArray[np.float32]) -> Any:
@@ -54,7 +56,7 @@ class OpenvinoSession(Session):
         compiled = self._compiled
         devices = compiled.get_property(properties.execution_devices())
         return {
-            "precision": _precision(compiled),
+            "precision": _precision(compiled, self._rounded),
             "threads": compiled.get_property(properties.inference_num_threads()),
             "streams": int(compiled.get_property(properties.num_streams())),
             "provider": ", ".join(devices),
@@ -80,29 +82,44 @@ def load(subject: Subject, settings: Settings) -> OpenvinoSession:
         compiled = core.compile_model(model, "CPU", _properties(settings))
     except RuntimeError as error:
         raise BundleError(f"OpenVINO can't load {network}: {error}") from error
-    session = OpenvinoSession(compiled, settings)
+    session = OpenvinoSession(compiled, settings, rounded=_is_rounded(model))
     session.compile_s = time.perf_counter() - started
     return session
 
 
 def _properties(settings: Settings) -> dict[str, Any]:
-    return {
+    told = {
         "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": str(settings.streams),
         "INFERENCE_NUM_THREADS": str(settings.threads),
     }
+    if settings.precision == "int8-weights":  # left alone it may round what flows between layers as well
+        told["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"
+    return told
 
 
-def _precision(compiled: Any) -> str:
+def _is_rounded(model: Any) -> bool:
+    """Whether the file has parameters in eight bits: those of convolutions are widened when compiled."""
+    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return any(node.get_element_type().get_type_name() in _EIGHT_BITS for node in constants)
+
+
+def _kind(node: Any, precision: str) -> str:
+    """What a compiled layer multiplies: where its parameters alone have eight bits, what it takes."""
+    takes = str(node.input(0).get_element_type().get_type_name())
+    return takes if precision in _EIGHT_BITS and takes not in _EIGHT_BITS else precision
+
+
+def _precision(compiled: Any, rounded: bool) -> str:
     """What the compiled layers that hold parameters really compute in: `float32` for OpenVINO's f32."""
     kinds = set()
     for node in compiled.get_runtime_model().get_ops():
         told = node.get_rt_info()
         if str(told["layerType"].value) in _LAYERS:
-            kinds.add(str(told["runtimePrecision"].value).lower())
+            kinds.add(_kind(node, str(told["runtimePrecision"].value).lower()))
     kinds = kinds or {compiled.get_property("INFERENCE_PRECISION_HINT").to_string()}
     told = {_PRECISIONS.get(kind, kind) for kind in kinds}
     if told == {"int8", "float32"}:  # a quantised network keeps some layers in float32
         return "int8"
-    return ", ".join(sorted(told))
+    return "int8-weights" if rounded and told == {"float32"} else ", ".join(sorted(told))

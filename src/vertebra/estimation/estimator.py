@@ -76,13 +76,13 @@ class Estimates:
 
 
 class Estimator:
-    """The prior over a machine's column. Takes a second or two for 1,500 networks."""
+    """The prior over a machine's column."""
 
     def __init__(self, field: Field) -> None:
         self.names = field.names
         self._index = {name: number for number, name in enumerate(field.names)}
         self._base, features, near, imputed = _embedding(field)
-        self._covariance = _covariance(features, near, field.families)
+        self._kinship = _Kinship.of(features, near, field.families)
         self._alone = _ALONE**2 + imputed
 
     def choose(
@@ -95,7 +95,7 @@ class Estimator:
         """
         import numpy as np
 
-        remaining = self._covariance.copy()
+        remaining = self._kinship.among(range(len(self.names)))
         taken = [self._index[name] for name in known]
         for number in taken:
             remaining = self._without(remaining, number)
@@ -127,11 +127,10 @@ class Estimator:
 
         anchors = self._anchors(measured)
         seen = np.log([measured[self.names[number]] for number in anchors]) - self._base[anchors]
-        among = self._covariance[np.ix_(anchors, anchors)] + np.diag(self._alone[anchors])
-        inverse = np.linalg.inv(among)
-        across = self._covariance[:, anchors]
+        across = self._kinship.among(anchors)
+        inverse = np.linalg.inv(across[anchors] + np.diag(self._alone[anchors]))
         logs = self._base + across @ (inverse @ seen)
-        variance = np.diag(self._covariance) - np.einsum("ij,jk,ik->i", across, inverse, across)
+        variance = self._kinship.own() - ((across @ inverse) * across).sum(axis=1)
         left_out = (inverse @ seen) / np.diag(inverse)
         surprise = _surprise(left_out * np.sqrt(np.diag(inverse)))
         half = _HALF_WIDTH * surprise * np.sqrt(np.maximum(variance, 0.0) + self._alone)
@@ -179,11 +178,11 @@ def _embedding(field: Field) -> tuple[Array, Array, Array, Array]:
     tables = _filled(np.log(field.published), counts)
     base = tables.mean(axis=1)
     centred = tables - tables.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    kept = min(_COMPONENTS, len(singular))
-    scores = left[:, :kept] * np.sqrt(len(left))
-    spread = _SPREAD * singular[:kept] / np.sqrt(len(left) * len(singular))
-    features = np.hstack([np.full((len(base), 1), _LEVEL), scores * spread, counts * _TASTE])
+    components = centred @ _directions(centred, _COMPONENTS)
+    spread = components.std(axis=0)
+    scores = components / np.maximum(spread, 1e-9 * spread.max(initial=1e-9))
+    tastes = components * _SPREAD / np.sqrt(tables.shape[1])
+    features = np.hstack([np.full((len(base), 1), _LEVEL), tastes, counts * _TASTE])
     near = np.hstack([scores[:, :_NEAR_COMPONENTS], counts]) / _NEAR
     imputed = np.where(told, 0.0, _imputation_variance(base, counts, told))
     return base, features, near, imputed
@@ -203,10 +202,22 @@ def _filled(logs: Array, counts: Array) -> Array:
     bare = absent.all(axis=1)
     for _ in range(_ROUNDS if absent.any() else 0):
         middle = filled[~bare].mean(axis=0)
-        left, singular, right = np.linalg.svd(filled[~bare] - middle, full_matrices=False)
-        low_rank = (left[:, :_RANK] * singular[:_RANK]) @ right[:_RANK] + middle
+        centred = filled[~bare] - middle
+        kept = _directions(centred, _RANK)
+        low_rank = centred @ kept @ kept.T + middle
         filled[~bare] = np.where(absent[~bare], low_rank, logs[~bare])
     return filled
+
+
+def _directions(centred: Array, count: int) -> Array:
+    """The first `count` principal directions (tables, count). There are far fewer tables than networks, so
+    their covariance is decomposed and not the whole table."""
+    import numpy as np
+
+    # einsum has no threads, whose start takes longer than so small a product
+    _, directions = np.linalg.eigh(np.einsum("ij,ik->jk", centred, centred))
+    first: Array = directions[:, ::-1][:, :count]
+    return first
 
 
 def _imputation_variance(base: Array, counts: Array, told: npt.NDArray[np.bool_]) -> float:
@@ -218,15 +229,36 @@ def _imputation_variance(base: Array, counts: Array, told: npt.NDArray[np.bool_]
     return float(np.var(base[told] - design[told] @ weights))
 
 
-def _covariance(features: Array, near: Array, families: Sequence[str]) -> Array:
-    import numpy as np
+@dataclass(frozen=True)
+class _Kinship:
+    """How far the prior ties networks together, in variances of logarithms; computed where asked for."""
 
-    squares = (near**2).sum(axis=1)
-    distances = np.maximum(squares[:, None] + squares[None] - 2 * near @ near.T, 0.0)
-    _, family = np.unique(np.array(families, dtype=object).astype(str), return_inverse=True)
-    covariance: Array = (
-        features @ features.T
-        + _LOCAL**2 * np.exp(-distances / 2)
-        + _FAMILY**2 * (family[:, None] == family[None])
-    )
-    return covariance
+    features: Array
+    near: Array
+    families: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, features: Array, near: Array, families: Sequence[str]) -> _Kinship:
+        numbers = {family: number for number, family in enumerate(dict.fromkeys(families))}
+        import numpy as np
+
+        return cls(features, near, np.array([numbers[family] for family in families]))
+
+    def among(self, some: Sequence[int]) -> Array:
+        """The covariance of all networks with `some` (networks, some)."""
+        import numpy as np
+
+        chosen = np.asarray(some)
+        squares = (self.near**2).sum(axis=1)
+        distances = squares[:, None] + squares[chosen] - 2 * self.near @ self.near[chosen].T
+        covariance: Array = (
+            self.features @ self.features[chosen].T
+            + _LOCAL**2 * np.exp(-np.maximum(distances, 0.0) / 2)
+            + _FAMILY**2 * (self.families[:, None] == self.families[chosen])
+        )
+        return covariance
+
+    def own(self) -> Array:
+        """Each network's own variance."""
+        variance: Array = (self.features**2).sum(axis=1) + _LOCAL**2 + _FAMILY**2
+        return variance

@@ -63,9 +63,13 @@ class MemoryModel:
 def _solve(design: Array, values: Array) -> Array:
     """The coefficients, each at least 0, with the least summed squares of relative errors."""
     import numpy as np
-    from scipy.optimize import nnls
 
     scales = np.maximum(np.abs(design).max(axis=0), 1e-9)
-    coefficients, _ = nnls(design / scales / values[:, None], np.ones(len(values)))
+    relative, ones = design / scales / values[:, None], np.ones(len(values))
+    coefficients, _, rank, _ = np.linalg.lstsq(relative, ones, rcond=None)
+    if rank < len(scales) or (coefficients < 0).any():  # SciPy is imported only where it is needed
+        from scipy.optimize import nnls
+
+        coefficients, _ = nnls(relative, ones)
     scaled: Array = coefficients / scales
     return scaled

@@ -86,12 +86,16 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
     _refuse_mixed_forms(known)
     values = {row.model: row.value for row in known}
     made, note = (_latencies if metric == "latency" else _memories)(values)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    shared = replace(
+        known[0], weights=None, origin="estimated", metric=metric, samples=len(known), grade=None,
+        grade_reasons=(note,), run=None, source=None,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    counts = rows.counts()
     return [
-        replace(
-            known[0], model=model, weights=None, value=value, low=low, high=high, origin="estimated",
-            metric=metric, input_size=rows.counts()[model].input_size, samples=len(known), grade=None,
-            grade_reasons=(note,), run=None, measured_at=now, source=None,
+        Measurement.restored(
+            {**vars(shared), "model": model, "value": value, "low": low, "high": high,
+             "input_size": counts[model].input_size}
         )
         for model, (value, low, high) in made.items() if model not in values
     ]  # fmt: skip

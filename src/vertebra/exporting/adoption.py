@@ -1,4 +1,4 @@
-"""An ONNX file of anyone's as a Bundle: copied, with what ONNX Runtime answers as the reference.
+"""A network's file of anyone's as a Bundle: copied, with what ONNX Runtime answers as the reference.
 
 There is no eager network to compare with, so the engines are compared with each other.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
 from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.zoo import adapters
 from vertebra.zoo.adapters import onnx as files
 
 if TYPE_CHECKING:
@@ -24,26 +25,32 @@ _REFERENCE_BATCH = 2
 def adopt(
     name: str, folder: Path | str, *, input_size: int, card: bundle.Card | None = None
 ) -> bundle.Bundle:
-    """Write the network in the file that `name` (`onnx:path`) means as a Bundle.
+    """Write the network in the file that `name` (`onnx:path`, `paddle:folder`) means as a Bundle.
 
     Raises InvalidInputError where it is no classification network or takes another size, MissingRuntimeError
     without onnx, and BundleError where the folder can't be written.
     """
-    path = files.path_of(name)
+    file = adapters.network_file(name)
+    path = file.path
     form = files.form(path)
     if form.input_size not in (None, input_size):
         raise InvalidInputError(
-            f"{path} takes pictures of {form.input_size}x{form.input_size} pixels, not {input_size}."
+            f"{name} takes pictures of {form.input_size}x{form.input_size} pixels, not {input_size}."
         )
+
+    def write_network(draft: Path) -> dict[str, Any]:
+        _copy(path, draft / bundle.NETWORK)
+        return {"converted_from": file.converted_from}
+
     return bundle.write(
         folder,
-        lambda draft: _copy(path, draft / bundle.NETWORK),
+        write_network,
         model=name,
         logits=_answers(path, form, input_size),
         reference_seed=_REFERENCE_SEED,
         input_size=input_size,
         in_channels=3,
-        versions={"onnxruntime": importlib.metadata.version("onnxruntime")},
+        versions={"onnxruntime": importlib.metadata.version("onnxruntime"), **file.versions},
         card=card,
     )
 

@@ -9,13 +9,14 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vertebra import bundle, engines, parity, proof
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
+from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,20 +86,22 @@ def export(
 
     The network takes batches of any size; with `batch_size`, and where the engine can't do otherwise, of that
     one alone (1, where none is given). `card` tells the Bundle of weights, preprocessing and labels.
-    In precision int8 it is quantised with the pictures of the `calibration`.
+    In precision int8 it is quantised with the pictures of the `calibration`, and in int8-weights without.
     Raises MissingRuntimeError without what the conversion or the engine needs, InvalidInputError where the
     network can't take this input or the engine has no Bundles or not this precision, BundleError where the
     folder can't be written, MeasurementError where the network can't be converted or answers otherwise, and
     UnsuitableNetworkError where untrained parameters make its activations no ordinary numbers.
     """
     name = subject.arguments.get("name")
-    form, order = _plan(engine, precision, batch_size)
+    format, order, quantiser = _plan(engine, precision, batch_size, calibration)
+    form = FORMS[format]
     _check_calibration(precision, calibration, card)
-    if isinstance(name, str) and name.startswith("onnx:"):
-        if calibration is not None:
+    if isinstance(name, str) and adapters.is_file(name):
+        if quantiser is not None:
             raise InvalidInputError(f"{name} is an ONNX file, which is kept as it is.", "leave int8 out")
         return _adopt(name, folder, engine, input_size, card)
-    converter: Converter = _require(form, engine)
+    _require(form, engine)
+    converter: Converter = importlib.import_module(form.module)
     import torch
 
     from vertebra.engines.eager import build
@@ -121,11 +124,13 @@ def export(
         def write_network(draft: Path) -> dict[str, Any]:
             converter.write(network, example, draft, order)
             told = _proof(draft, card, seen)
-            if calibration is not None and card is not None:
-                parity.check_outputs(
-                    logits.numpy(), quantisation.answers(draft, images.numpy(), order.batch_size)
-                )
-                told["quantisation"] = quantisation.quantise(draft, card, calibration, order.batch_size)
+            if quantiser is not None:
+                got = quantisation.answers(draft, format, images.numpy(), order.batch_size)
+                parity.check_outputs(logits.numpy(), got)
+                told["quantisation"] = quantisation.quantise(
+                    draft, card, calibration, quantiser=quantiser, format=format, precision=precision,
+                    batch_size=order.batch_size, num_classes=logits.shape[1],
+                )  # fmt: skip
             return told
 
         return bundle.write(
@@ -137,30 +142,42 @@ def export(
             input_size=input_size,
             in_channels=in_channels,
             seed=subject.arguments.get("seed"),
-            versions=_versions(form, engine),
+            versions=_versions(form, engine, quantiser),
             card=card,
-            format=_format(engine, precision),
+            format=format,
             precision=precision,
             batch_size=order.batch_size,
-            engines=_engines(_format(engine, precision), precision),
-            check=lambda draft: _compare(draft, engine),
+            engines=_engines(format, precision),
+            check=lambda draft: _compare(draft, engine, subject, seen),
         )
 
 
-def _seen(network: nn.Module, card: bundle.Card | None, in_channels: int) -> Any:
-    """What eager float32 answers to the reference pictures; None where nobody tells how they get in."""
+@dataclass(frozen=True)
+class _Seen:
+    """What eager float32 answers to the reference pictures, and to photographs where there are any."""
+
+    logits: Any
+    photographs: tuple[Any, Any] | None
+
+
+def _seen(network: nn.Module, card: bundle.Card | None, in_channels: int) -> _Seen | None:
+    """None where nobody tells how pictures get in."""
     import torch
 
     if card is None or card.preprocess is None or in_channels != 3:
         return None
+    photographs = proof.photographs(card.preprocess)
     with torch.inference_mode():
-        return network(torch.from_numpy(proof.inputs(card.preprocess))).numpy()
+        logits = network(torch.from_numpy(proof.inputs(card.preprocess))).numpy()
+        if photographs is None:
+            return _Seen(logits, None)
+        return _Seen(logits, (photographs, network(torch.from_numpy(photographs)).numpy()))
 
 
-def _proof(draft: Path, card: bundle.Card | None, seen: Any) -> dict[str, Any]:
+def _proof(draft: Path, card: bundle.Card | None, seen: _Seen | None) -> dict[str, Any]:
     if card is None or card.preprocess is None or seen is None:
         return {}
-    return {"proof": proof.write(draft, card.preprocess, card.labels, seen)}
+    return {"proof": proof.write(draft, card.preprocess, card.labels, seen.logits)}
 
 
 def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
@@ -176,8 +193,13 @@ def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
         activations.check(activations.run(build(subject), images)[1])
 
 
-def _plan(engine: str, precision: str, batch_size: int | None) -> tuple[Form, Order]:
-    """The form that the engine's Bundles have, and the order for its converter."""
+def _plan(
+    engine: str, precision: str, batch_size: int | None, calibration: Calibration | None
+) -> tuple[str, Order, str | None]:
+    """The format that the engine's Bundles have, the order for its converter, and who quantises what that
+    gives, if anybody."""
+    from vertebra.exporting import quantisation
+
     info = engines.find(engine)
     if info.reads != "bundle":
         held = [known.name for known in engines.known() if known.reads == "bundle"]
@@ -186,47 +208,67 @@ def _plan(engine: str, precision: str, batch_size: int | None) -> tuple[Form, Or
             f"engines that read a Bundle: {', '.join(held)}",
         )
     if precision not in info.precisions:
+        able = [known.name for known in engines.known() if known.formats and precision in known.precisions]
+        others = f"; engines with Bundles in it: {', '.join(able)}" if able else ""
         raise InvalidInputError(
             f'The engine "{info.name}" has no precision "{precision}".',
-            f"what it offers: {', '.join(info.precisions)}",
+            f"what it offers: {', '.join(info.precisions)}{others}",
         )
     if batch_size is not None and batch_size < 1:
         raise InvalidInputError(f"The batch size is {batch_size}, but must be at least 1.")
-    form = FORMS[_format(engine, precision)]
-    return form, Order(batch_size if form.any_batch_size else batch_size or 1, precision)
+    reduced = precision in quantisation.PRECISIONS
+    quantiser = quantisation.choose(info.name, precision, calibration) if reduced else None
+    format = _format(engine, quantiser)
+    whole = batch_size if FORMS[format].any_batch_size else batch_size or 1
+    return format, Order(whole, precision), quantiser
 
 
-def _format(engine: str, precision: str = "float32") -> str:
+def _format(engine: str, quantiser: str | None = None) -> str:
     """The format that the engine's own Bundles have; ONNX where ONNX Runtime's tools quantise them."""
-    return "onnx" if precision == "int8" else engines.find(engine).formats[0]
+    return "onnx" if quantiser == "onnxruntime" else engines.find(engine).formats[0]
 
 
 def _engines(format: str, precision: str) -> list[str]:
     """Those that open a Bundle of this format, and where it is quantised can run it so."""
     opening = [info for info in engines.known() if format in info.formats]
-    return [info.name for info in opening if precision != "int8" or precision in info.precisions]
+    return [info.name for info in opening if not precision.startswith("int8") or precision in info.precisions]
 
 
 def _check_calibration(precision: str, calibration: Calibration | None, card: bundle.Card | None) -> None:
-    if (precision == "int8") != (calibration is not None):
+    pictures = None if calibration is None else calibration.folder
+    labelled = None if calibration is None else calibration.labelled
+    if (precision == "int8" and pictures is None) or (
+        calibration is not None and not precision.startswith("int8")
+    ):
         raise InvalidInputError(
             "Precision int8 and a folder of pictures to calibrate with belong together.",
             "say both, or neither: vertebra export MODEL --precision int8 --calibrate FOLDER",
         )
-    if calibration is not None and (card is None or card.preprocess is None):
+    known = card is not None and card.preprocess is not None
+    if not known and (pictures is not None or labelled is not None):
         raise InvalidInputError(
             "Nobody tells how a picture to calibrate with becomes the network's input.",
             "give the preprocessing",
         )
 
 
-def _require(form: Form, engine: str) -> Any:
-    """The form's converter, once all that it and the comparison need is known to be there."""
+def check_order(
+    engine: str = "onnxruntime",
+    precision: str = "float32",
+    batch_size: int | None = None,
+    calibration: Calibration | None = None,
+) -> None:
+    """Raise what `export` raises of these, whatever the network, or for want of a library: a moment's work,
+    before weights are fetched."""
+    _require(FORMS[_plan(engine, precision, batch_size, calibration)[0]], engine)
+
+
+def _require(form: Form, engine: str) -> None:
+    """Raise MissingRuntimeError unless all that the converter and the comparison need is there."""
     for package in form.packages:
         if importlib.util.find_spec(package) is None:
             raise MissingRuntimeError.of("Exporting", package, form.extra)
     engines.require(engine)
-    return importlib.import_module(form.module)
 
 
 def _adopt(
@@ -248,18 +290,20 @@ def _images(batch_size: int, in_channels: int, input_size: int) -> Any:
     )
 
 
-def _versions(form: Form, engine: str) -> dict[str, str]:
+def _versions(form: Form, engine: str, quantiser: str | None) -> dict[str, str]:
     """Of what the Bundle's files were made with and compared by."""
     from vertebra.system import library_versions
 
     modules = importlib.metadata.packages_distributions()
     made = dict.fromkeys(modules.get(package, [package])[0] for package in form.packages)
-    return dict(library_versions([*made, *engines.find(engine).distributions]))
+    used = [quantiser] if quantiser else []
+    return dict(library_versions([*made, *used, *engines.find(engine).distributions]))
 
 
-def _compare(draft: Path, engine: str) -> dict[str, Any]:
-    """How far the engine's answers to the reference images are from eager's. Raises MeasurementError where
-    they are further than the precision allows."""
+def _compare(draft: Path, engine: str, subject: Subject, seen: _Seen | None) -> dict[str, Any]:
+    """How far the engine's answers to the reference images, pictures and photographs are from eager's.
+    Raises MeasurementError where they are further than the precision allows, naming the layer at which it
+    begins."""
     kept = bundle.read(draft, verify=False)
     batch_size = kept.batch_size or _REFERENCE_BATCH
     images, logits = kept.reference_pair(batch_size)
@@ -269,15 +313,34 @@ def _compare(draft: Path, engine: str) -> dict[str, Any]:
         in_channels=kept.in_channels,
         num_classes=kept.num_classes,
         precision=kept.precision,
+        device=engines.find(engine).devices[0],
     )
     session = engines.load(engine, Subject(kept.model, bundle=str(draft)), settings)
     try:
         error = parity.check_outputs(logits, session.run(images), kept.precision)
-        proof.check(replace(kept, batch_size=batch_size), session.run)
+        asked = None if seen is None else seen.photographs
+        outcome = proof.check(replace(kept, batch_size=batch_size), session.run, asked)
+    except MeasurementError as wrong:
+        raise _located(wrong, kept, subject) from wrong
     finally:
         session.close()
     told = {"engine": engine, "precision": kept.precision, "output_error": float(f"{error:.2g}")}
-    return {**told, "limit": parity.LIMITS[kept.precision], "images": batch_size}
+    told |= {"limit": parity.LIMITS[kept.precision], "images": batch_size}
+    if outcome is not None:
+        told |= {**asdict(outcome), "output_error": float(f"{max(error, outcome.output_error):.2g}")}
+    return told
+
+
+def _located(error: MeasurementError, kept: bundle.Bundle, subject: Subject) -> MeasurementError:
+    """The error with the layer where it begins. Eight bits are off in all layers: that tells nothing."""
+    from vertebra.engines.eager import build
+    from vertebra.exporting import divergence
+
+    if kept.precision.startswith("int"):
+        return error
+    images = kept.reference_pair(kept.batch_size or 1)[0]
+    where = divergence.tell(kept, build(subject), images)
+    return MeasurementError(f"{error.message} {where}", error.hint)
 
 
 @contextlib.contextmanager
@@ -289,10 +352,49 @@ def _talk_on_stderr() -> Iterator[Any]:
 
 
 def refused(engine: str, operator: str | None, told: str, layer: str | None = None) -> MeasurementError:
-    """The error of a converter that can't take an operator: its name, its layer if known, and a way out."""
+    """The error of a converter that can't take an operator: its name, its layer if known, the engines that
+    can."""
     where = f" of the layer {layer}" if layer else ""
     what = f"the operator {operator}{where}" if operator else "this network"
+    able = ["eager"] if operator is None else ["eager", "compile", "aotinductor"]
+    more = (
+        "" if operator is None or engine in ("onnx", "openvino") else "; onnxruntime and openvino have most"
+    )
     return MeasurementError(
         f"The converter for {engine} can't take {what}: {told}",
-        "eager and compile run any network; onnxruntime and openvino have the most operators",
+        f"engines that run whatever torch does: {', '.join(able)}{more}",
     )
+
+
+def layer_of(network: nn.Module, images: Tensor, operator: str) -> str | None:
+    """The layer that calls torch's `operator` ("aten.add"), by its name and class; None where no layer does,
+    or the network can't be captured."""
+    import torch
+
+    try:
+        captured = torch.export.export(network, (images,))
+    except (RuntimeError, TypeError, ValueError):
+        return None  # the error that is being told is about something else
+    wanted = _plain(operator)
+    calls = [(_plain(str(node.target)), node) for node in captured.graph.nodes if node.op == "call_function"]
+    named = [node for name, node in calls if name == wanted] or [
+        node
+        for name, node in calls
+        if name.endswith(wanted)  # special_erfinv for erfinv
+    ]
+    if not named:
+        return None
+    name, kind = list(named[0].meta["nn_module_stack"].values())[-1]
+    return layer_name(name, str(kind))
+
+
+def layer_name(name: str, kind: str) -> str:
+    """How a layer called `name` of the class `kind` is told: `features.0 (Conv2d)`."""
+    kind = kind.rpartition(".")[2]
+    return f"{name} ({kind})" if name else kind
+
+
+def _plain(operator: str) -> str:
+    """`maxpool2d` of `aten.max_pool2d.default`, `aten::max_pool2d` or `max_pool2d`."""
+    parts = operator.replace("::", ".").split(".")
+    return (parts[1] if len(parts) > 1 else parts[0]).replace("_", "").lower()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra import bundle
-from vertebra.exporting.conversion import Order, refused
+from vertebra.exporting.conversion import Order, layer_of, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +29,9 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         made = lowered.to_executorch()
     except Exception as error:  # The converter raises what its many parts raise.
         text = str(error)
-        operator = re.search(r"aten\.([\w.]+)", text)
+        found = re.search(r"aten\.\w+", text)
+        operator = found.group(0) if found else None
         lines = text.strip().splitlines() or [type(error).__name__]
-        raise refused("executorch", operator.group(0) if operator else None, lines[0]) from error
+        layer = operator and layer_of(network, images, operator)
+        raise refused("executorch", operator, lines[0], layer) from error
     (draft / bundle.NETWORKS["executorch"]).write_bytes(made.buffer)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra import bundle
-from vertebra.exporting.conversion import Order, refused
+from vertebra.exporting.conversion import Order, layer_of, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +21,9 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         made = litert_torch.convert(network, (images,))
     except Exception as error:  # The converter raises what its many parts raise.
         text = str(error)
-        operator = re.search(r"aten\.([\w.]+)", text)
+        found = re.search(r"aten\.\w+", text)
+        operator = found.group(0) if found else None
         lines = text.strip().splitlines() or [type(error).__name__]
-        raise refused("litert", operator.group(0) if operator else None, lines[0]) from error
+        layer = operator and layer_of(network, images, operator)
+        raise refused("litert", operator, lines[0], layer) from error
     made.export(str(draft / bundle.NETWORKS["litert"]))

@@ -41,8 +41,10 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     said = done.stdout + done.stderr
     if done.returncode != 0 or not made.is_file() or "Converted Success" not in said:
         unknown = re.search(r"Not Support:\s*(?:ONNX::)?([\w:]+)", said)
+        operator = unknown.group(1) if unknown else None
         lines = said.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise refused("mnn", unknown.group(1) if unknown else None, lines[-1])
+        layer = operator and onnx.layer_with(network, images, order, operator)
+        raise refused("mnn", operator, lines[-1], layer)
     made.write_bytes(_named_by_content(made.read_bytes()))
 
 

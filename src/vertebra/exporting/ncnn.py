@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
-from vertebra.exporting.conversion import Order, refused
+from vertebra.exporting.conversion import Order, layer_of, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,15 +42,16 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         if done.returncode != 0 or not made.is_file():
             lines = done.stderr.strip().splitlines() or [f"pnnx ended with status {done.returncode}"]
             raise refused("ncnn", None, lines[-1])
-        _check_layers(made)
+        _check_layers(made, network, images)
         for suffix in (".param", ".bin"):
             shutil.copyfile(made.with_suffix(suffix), target.with_suffix(suffix))
 
 
-def _check_layers(param: Path) -> None:
+def _check_layers(param: Path, network: nn.Module, images: Tensor) -> None:
     """Raise MeasurementError for a layer that pnnx passed on because ncnn has none like it."""
     layers = [line.split()[:2] for line in param.read_text(encoding="utf-8").splitlines()[2:]]
     foreign = [(kind, name) for kind, name in layers if kind.startswith(_FOREIGN)]
     # What pnnx made of several operators has a name of its own, which tells nobody anything.
     for kind, name in sorted(foreign, key=lambda layer: layer[0].startswith("pnnx.")):
-        raise refused("ncnn", kind, "ncnn has no such layer", layer=name)
+        layer = layer_of(network, images, kind)
+        raise refused("ncnn", kind, "ncnn has no such layer", layer or name)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra import bundle
-from vertebra.exporting.conversion import Order, refused
+from vertebra.exporting.conversion import Order, layer_name, layer_of, refused
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
+
+#: keys of the exporter's notes on each node: the layers around it, outermost first, and their classes
+_SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
@@ -24,6 +29,26 @@ def write_file(
     """The graph at `path`, without the notes on the code that it was made of; its parameters beside it, or
     inside where there is to be no `external_data`."""
     import onnx
+
+    program = _program(network, images, order)
+    program.save(str(path), external_data=external_data)
+    graph = onnx.load(str(path), load_external_data=False)
+    _strip(graph)
+    onnx.save(graph, str(path))
+
+
+def layer_with(network: nn.Module, images: Tensor, order: Order, operator: str) -> str | None:
+    """The layer that ONNX's `operator` ("Conv") was made of; None where no layer was."""
+    for node in _program(network, images, order).model.graph:
+        if node.op_type == operator and node.metadata_props.get(_SCOPES):
+            name = ast.literal_eval(node.metadata_props[_SCOPES])[-2]  # the last one is the node's own
+            kind = ast.literal_eval(node.metadata_props[_CLASSES])[-2]
+            return layer_name(name, kind)
+    return None
+
+
+def _program(network: nn.Module, images: Tensor, order: Order) -> torch.onnx.ONNXProgram:
+    """What torch's exporter makes. Raises MeasurementError, naming what it can't take."""
     import torch
 
     batch = {0: torch.export.Dim("batch", min=1)} if order.batch_size is None else None
@@ -38,12 +63,9 @@ def write_file(
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise _told(error) from error
+        raise _told(error, network, images) from error
     assert program is not None
-    program.save(str(path), external_data=external_data)
-    graph = onnx.load(str(path), load_external_data=False)
-    _strip(graph)
-    onnx.save(graph, str(path))
+    return program
 
 
 def _strip(graph: object) -> None:
@@ -59,9 +81,12 @@ def _strip(graph: object) -> None:
         part.ClearField("doc_string")
 
 
-def _told(error: Exception) -> Exception:
-    """The error with the operator that the exporter names, if it does."""
-    text = str(error)
-    found = re.search(r"aten\.([\w.]+)", text)
-    lines = text.strip().splitlines()
-    return refused("ONNX", found.group(0) if found else None, lines[0] if lines else "no reason told")
+def _told(error: Exception, network: nn.Module, images: Tensor) -> Exception:
+    """The error with the operator that the exporter names, if it does, and its first cause."""
+    found = re.search(r"(?:aten|prims)\.\w+", str(error))
+    operator = found.group(0) if found else None
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return refused("onnx", operator, lines[0], operator and layer_of(network, images, operator))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
 from vertebra.exporting import onnx
@@ -24,9 +25,18 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         try:
             graph = openvino.Core().read_model(path)
         except RuntimeError as error:
-            raise refused("openvino", None, str(error).strip().splitlines()[-1]) from error
-        for number, node in enumerate(graph.get_ordered_ops()):
-            # A name that OpenVINO made counts all the nodes that this process ever had.
-            if node.get_friendly_name() == node.get_name():
-                node.set_friendly_name(f"{node.get_type_name()}.{number}")
+            told = str(error).strip()
+            found = re.search(r"operations: ([\w.]+)-\d+", told)
+            operator = found.group(1) if found else None
+            layer = operator and onnx.layer_with(network, images, order, operator)
+            raise refused("openvino", operator, told.splitlines()[-1].lstrip("- "), layer) from error
+        name_nodes(graph)
         openvino.save_model(graph, draft / bundle.NETWORKS["openvino"], compress_to_fp16=False)
+
+
+def name_nodes(graph: Any) -> None:
+    """Give the nodes that OpenVINO named itself names that any process would give them."""
+    for number, node in enumerate(graph.get_ordered_ops()):
+        # A name that OpenVINO made counts all the nodes that this process ever had.
+        if node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{node.get_type_name()}.{number}")

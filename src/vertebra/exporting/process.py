@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,13 +25,15 @@ TIMEOUT_S = 900.0
 class Exporter:
     """Exports one network after another in one child, started when first asked and ended with the block.
 
-    A child that crashes or hangs is ended, and the next export starts another.
+    A child that crashes or hangs is ended, and the next export starts another. What it leaves unfinished
+    stays in `scratch`, where one is given; the compiler's cache doesn't.
     """
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, timeout_s: float = TIMEOUT_S, *, scratch: Path | None = None) -> None:
+        self._timeout_s, self._scratch = timeout_s, scratch
         self._child: subprocess.Popen[bytes] | None = None
         self._talk: IO[bytes] | None = None
+        self._is_cancelled = False
 
     def __enter__(self) -> Exporter:
         return self
@@ -63,6 +68,15 @@ class Exporter:
         the reason, UnsuitableNetworkError as `export` does."""
         self._do(_job(subject, None, input_size, in_channels))
 
+    def cancel(self) -> None:
+        """End the child and what it started, for good; may be called from another thread. The export under
+        way raises MeasurementError, and so does every further one."""
+        self._is_cancelled = True
+        child = self._child
+        if child is not None and child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
     def _do(self, job: dict[str, Any]) -> None:
         answer = self._ask(json.dumps(job).encode() + b"\n")
         if answer["error"] == UnsuitableNetworkError.__name__:
@@ -74,6 +88,8 @@ class Exporter:
         child = self._child or self._start()
         assert child.stdin is not None
         assert child.stdout is not None
+        if self._is_cancelled:  # while it was being started
+            child.kill()
         try:
             child.stdin.write(line)
             ready, _, _ = select.select([child.stdout], [], [], self._timeout_s)
@@ -94,9 +110,15 @@ class Exporter:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "vertebra.exporting"],
             bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk,
-            start_new_session=True,
+            start_new_session=True, env=self._environment(),
         )  # fmt: skip
         return self._child
+
+    def _environment(self) -> dict[str, str] | None:
+        if self._scratch is None:
+            return None
+        cache = f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
+        return {"TORCHINDUCTOR_CACHE_DIR": cache, **os.environ, "TMPDIR": str(self._scratch)}
 
     def _last_words(self) -> str:
         assert self._talk is not None

@@ -2,18 +2,18 @@
 
 Durable before fast, since rows come by the second and not by the thousand: rollback journal (the
 write-ahead log of SQLite before 3.51.3 can lose commits), full synchronisation, one transaction a
-run. A killed process leaves a whole run or none. What is SQLite's own is in `_connection` and
+run. A killed process leaves a whole run or none. What is SQLite's own is in `_connected`, `select` and
 `_FAULTS`; the rest is portable SQL.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import TableError
 from vertebra.measurements.measurement import COLUMNS
@@ -63,6 +63,35 @@ def reading(path: Path) -> Iterator[Connection | None]:
         pass
     with reading(path) as connection:
         yield connection
+
+
+def select(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """What a query in SQL gives, without SQLAlchemy: importing it takes longer than most reads.
+
+    A file that isn't of today's layout is first looked at, or brought up to date, by `reading`.
+    """
+    if not _is_begun(path):
+        return []
+    try:
+        with closing(_connected(path, "ro" if _has_write_ahead_log(path) else "rw")) as connection:
+            connection.execute("BEGIN")
+            if _is_of_today(connection):
+                return connection.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+    with reading(path) as there:
+        return [] if there is None else list(map(tuple, there.exec_driver_sql(query, tuple(values))))
+
+
+def _is_of_today(connection: sqlite3.Connection) -> bool:
+    """Whether a table of measurements is there in the layout that this version writes."""
+    named = connection.execute(
+        "SELECT count(*) FROM pragma_table_info('meta') WHERE name IN ('name', 'value')"
+    )
+    if named.fetchone() != (2,):
+        return False
+    found = dict(connection.execute("SELECT name, value FROM meta"))
+    return (found.get("product"), found.get("schema_version")) == (PRODUCT, str(schema_version()))
 
 
 @contextmanager
@@ -137,15 +166,7 @@ def _connection(path: Path, mode: str, begin: str) -> Iterator[Connection]:
     import sqlalchemy as sql
     from sqlalchemy.pool import NullPool
 
-    def connect() -> sqlite3.Connection:
-        address = f"{path.absolute().as_uri()}?mode={mode}"
-        # isolation_level=None: sqlite3 must not begin transactions of its own
-        connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA fullfsync=ON")  # macOS keeps what it "synced" in the drive's cache
-        return connection
-
-    engine = sql.create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    engine = sql.create_engine("sqlite://", creator=lambda: _connected(path, mode), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             if begin == "BEGIN IMMEDIATE":
@@ -157,6 +178,15 @@ def _connection(path: Path, mode: str, begin: str) -> Iterator[Connection]:
         raise _translated(path, error.orig) from error
     except sqlite3.Error as error:
         raise _translated(path, error) from error
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    # isolation_level=None: sqlite3 must not begin transactions of its own
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA fullfsync=ON")  # macOS keeps what it "synced" in the drive's cache
+    return connection
 
 
 def _translated(path: Path, error: BaseException | None) -> TableError:

@@ -9,24 +9,34 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import exchange, views
-from vertebra.measurements.database import layout, prepare, reading, writing
+from vertebra.measurements.database import layout, prepare, reading, select, writing
 from vertebra.measurements.measurement import COLUMNS, Measurement
 from vertebra.measurements.record import KINDS, Record, canonical, text_of, unknown_column
 from vertebra.measurements.run import Run
 
 if TYPE_CHECKING:
     import pandas
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import Connection, Row
 
     from vertebra.system import System
 
 #: The columns that `Table.rows` filters by.
 FILTERS = tuple(name for name in COLUMNS if KINDS[name] not in ("texts", "mapping"))
+
+#: The rows of a table as SQL text: reading doesn't wait for SQLAlchemy.
+_COLUMNS = ", ".join(f"measurements.{name}" for name in COLUMNS)
+_ROWS = (
+    f"SELECT {_COLUMNS}, runs.created_at, measurements.ordinal "
+    "FROM measurements JOIN runs ON runs.id = measurements.run"
+)
+#: Of what `_ROWS` gives: when the run was made, which it is, and the row's place in it.
+_AGE = itemgetter(len(COLUMNS), COLUMNS.index("run"), len(COLUMNS) + 1)
 
 _READERS: dict[str, Callable[[Path], list[Measurement]]] = {
     ".csv": exchange.read_csv,
@@ -86,54 +96,32 @@ class Table:
         None is what a column holds that says nothing. Raises UnknownNameError for an unknown column.
         """
         _check_filters(filters)
-        return self._select(
-            lambda columns: [_condition(columns[name], wanted) for name, wanted in filters.items()]
-        )
+        return self._select(_all_of(filters))
 
-    def comparable(self, **load: Any) -> list[Measurement]:
-        """The rows of metrics that need no machine, and of the others those whose columns equal `load`.
+    def comparable(self, metrics: Collection[str] | None = None, **load: Any) -> list[Measurement]:
+        """The rows of metrics that need no machine, and of the others those whose columns equal `load`; only
+        of `metrics`, where they are given.
 
         Oldest run first, as `rows` gives them. Raises UnknownNameError for an unknown column.
         """
-        import sqlalchemy as sql
-
         _check_filters(load)
-        return self._select(
-            lambda columns: [
-                sql.or_(
-                    columns.metric.not_in(views.NEEDING_A_MACHINE),
-                    sql.and_(*(_condition(columns[name], wanted) for name, wanted in load.items())),
-                )
-            ]
-        )
+        needing = _equal("metric", views.NEEDING_A_MACHINE)
+        where = _Where(f"(NOT {needing.text} OR {_all_of(load).text})", needing.values + _all_of(load).values)
+        if metrics is not None:
+            named = _equal("metric", metrics)
+            where = _Where(f"{named.text} AND {where.text}", named.values + where.values)
+        return self._select(where)
 
     def benched_systems(self) -> set[str]:
         """The ids of the systems that something was measured on."""
-        import sqlalchemy as sql
+        query = "SELECT DISTINCT system FROM measurements WHERE origin = ?"
+        return {system for (system,) in select(self.path, query, ("benched",))}
 
-        with reading(self.path) as connection:
-            if connection is None:
-                return set()
-            columns = layout().tables["measurements"].c
-            return set(
-                connection.scalars(sql.select(columns.system).distinct().where(columns.origin == "benched"))
-            )
-
-    def _select(self, where: Callable[[Any], list[ColumnElement[bool]]]) -> list[Measurement]:
-        """The rows for which the conditions hold that `where` makes of the columns, oldest run first."""
-        import sqlalchemy as sql
-
-        with reading(self.path) as connection:
-            if connection is None:
-                return []
-            measurements, runs = (layout().tables[name] for name in ("measurements", "runs"))
-            query = (
-                sql.select(*(measurements.c[name] for name in COLUMNS))
-                .join(runs, runs.c.id == measurements.c.run)
-                .where(*where(measurements.c))
-                .order_by(runs.c.created_at, runs.c.id, measurements.c.ordinal)
-            )
-            return [_row(found) for found in connection.execute(query).all()]
+    def _select(self, where: _Where) -> list[Measurement]:
+        """The rows for which the condition holds, oldest run first."""
+        found = select(self.path, f"{_ROWS} WHERE {where.text}", where.values)
+        found.sort(key=_AGE)  # SQLite would take longer, for it moves whole rows
+        return [_row(values) for values in found]
 
     def latest(self, **filters: Any) -> list[Measurement]:
         """The newest row of each figure (`views.latest`) among those that the filters leave."""
@@ -338,9 +326,9 @@ def _record(found: Row[Any]) -> Record:
     }
 
 
-def _row(found: Row[Any]) -> Measurement:
-    """The row that the values of all columns, in order, tell. They were checked before they were stored."""
-    values = dict(zip(COLUMNS, found, strict=True))
+def _row(found: Sequence[Any]) -> Measurement:
+    """The row that `found`, which begins with all columns, tells. It was checked before it was stored."""
+    values = dict(zip(COLUMNS, found, strict=False))
     values["grade_reasons"] = tuple(_unpacked(values["grade_reasons"])) if values["grade_reasons"] else ()
     values["versions"] = dict(_unpacked(values["versions"])) if values["versions"] else {}
     return Measurement.restored(values)
@@ -361,15 +349,26 @@ def _check_filters(filters: Iterable[str]) -> None:
             raise unknown_column(name, FILTERS)
 
 
-def _condition(column: ColumnElement[Any], wanted: Any) -> ColumnElement[bool]:
-    """Equal to `wanted`, or to one of them where it is a collection; None stands for an empty column."""
-    import sqlalchemy as sql
+class _Where(NamedTuple):
+    """A condition in SQL, and the values of its question marks."""
 
+    text: str
+    values: tuple[Any, ...]
+
+
+def _all_of(filters: Mapping[str, Any]) -> _Where:
+    parts = [_equal(name, wanted) for name, wanted in filters.items()]
+    text = " AND ".join(part.text for part in parts)
+    return _Where(f"({text or 'TRUE'})", tuple(value for part in parts for value in part.values))
+
+
+def _equal(name: str, wanted: Any) -> _Where:
+    """Equal to `wanted`, or to one of them where it is a collection; None stands for an empty column."""
     several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes | Mapping)
-    values = [_wanted(str(column.key), value) for value in (wanted if several else (wanted,))]
-    given = [value for value in values if value is not None]
-    empty = column.is_(None) if None in values else sql.false()
-    return sql.or_(column.in_(given), empty)
+    values = [_wanted(name, value) for value in (wanted if several else (wanted,))]
+    given = tuple(value for value in values if value is not None)
+    empty = f" OR measurements.{name} IS NULL" if None in values else ""
+    return _Where(f"(measurements.{name} IN ({', '.join('?' * len(given))}){empty})", given)
 
 
 def _wanted(name: str, value: Any) -> Any:

@@ -27,6 +27,13 @@ NEEDING_A_MACHINE = frozenset(
     name for name, metric in metrics.METRICS.items() if "system" in metric.conditions
 )
 
+#: Metrics that another kind of numbers changes, whatever machine they are on.
+_OF_NUMBERS = frozenset(
+    name
+    for name, metric in metrics.METRICS.items()
+    if name not in NEEDING_A_MACHINE and {"dataset", "precision"} & set(metric.conditions)
+)
+
 #: Which origin is believed where several tell one machine-independent figure of one network.
 _TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "estimated": 2}
 
@@ -138,9 +145,25 @@ def _contradicts(row: Measurement, believed: Measurement) -> bool:
 
 def _fits(row: Measurement, conditions: Mapping[str, Any]) -> bool:
     """Whether a figure that needs no machine is of this form: of its input size; an evaluation, which is of
-    one engine in one precision, of these too."""
-    told = ("input_size", "engine", "precision") if row.origin == "evaluated" else ("input_size",)
-    return all(name not in conditions or getattr(row, name) in (None, conditions[name]) for name in told)
+    one engine in one precision, of these too. A float's accuracy or size never stands for eight bits, nor the
+    other way; one that states no precision is a float's."""
+    told = _OF_EVALUATION if row.origin == "evaluated" else _OF_SIZE
+    for name in told:
+        if name in conditions and getattr(row, name) not in (None, conditions[name]):
+            return False
+    precision = conditions.get("precision")
+    return (
+        precision is None
+        or row.metric not in _OF_NUMBERS
+        or _numbers(row.precision) == _numbers(precision)
+    )  # fmt: skip
+
+
+_OF_SIZE, _OF_EVALUATION = ("input_size",), ("input_size", "engine", "precision")
+
+
+def _numbers(precision: str | None) -> str:
+    return precision if precision is not None and precision.startswith("int8") else "floats"
 
 
 def _by_metric(rows: Iterable[Measurement]) -> dict[str, list[Measurement]]:

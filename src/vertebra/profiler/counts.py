@@ -19,47 +19,20 @@ from vertebra.measurements import Measurement
 from vertebra.profiler import fvcore, historic
 from vertebra.profiler.shapes import Unfilled
 from vertebra.profiler.trace import Call, Trace, trace
-from vertebra.rows import Layer, Stage
+from vertebra.rows import Count, Layer, Stage
 
 #: Metrics that are the same at every input size.
 _SIZELESS = ("params", "buffers", "weight_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
-    """The counts of one network for one image of `input_size`, by the definitions in `vertebra.metrics`.
+class Profile(Count):
+    """The counts of one network, layer by layer too. `model_stat` is None for networks that are not on the
+    page printed in 2020."""
 
-    Parameters are counted once where layers share them. `unused_params` are those that the answer does
-    not depend on, such as an auxiliary classifier's: no other figure here includes them. `buffers` holds
-    every stored one, batch norms' step counters too, so that `weight_bytes` (float32, counters as they
-    are) is the size of what is stored. `macs_linear` covers fully connected layers and all other matrix
-    products. `model_stat` is None for networks that are not on the page printed in 2020. `macs_fvcore` is
-    what fvcore's rule gives, by which timm publishes its counts.
-    """
-
-    model: str
-    input_size: int
-    params: int
-    unused_params: int
-    buffers: int
-    macs_conv: int
-    macs_linear: int
-    activations: int
-    weight_bytes: int
     layers: tuple[Layer, ...]
     stages: tuple[Stage, ...]
     model_stat: historic.ModelStat | None
-    macs_fvcore: int
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates: `macs_conv` and `macs_linear` together."""
-        return self.macs_conv + self.macs_linear
-
-    def totals(self) -> dict[str, int]:
-        """The figures of the whole network, as `vertebra.rows.totals` gives them."""
-        names = ("input_size", "params", "buffers", "weight_bytes", "macs", "macs_conv", "macs_linear")
-        return {name: getattr(self, name) for name in (*names, "activations")}
 
 
 def profile(

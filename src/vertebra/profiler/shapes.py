@@ -19,10 +19,15 @@ _aten = torch.ops.aten
 Known = Callable[..., Any]
 
 
+def _empty_like(tensor: Tensor) -> Tensor:
+    """`torch.empty_like`, which on this device works a plain layout out in Python too."""
+    return tensor.new_empty(tensor.shape) if tensor.is_contiguous() else torch.empty_like(tensor)
+
+
 def _alike(first: object, *_: object, **__: object) -> Tensor | None:
     """One value for one, of one floating-point type."""
     if isinstance(first, Tensor) and first.is_floating_point():
-        return torch.empty_like(first)
+        return _empty_like(first)
     return None
 
 
@@ -36,12 +41,12 @@ def _pairwise(first: object, second: object, *_: object, **__: object) -> Tensor
     if not isinstance(first, Tensor) or not first.is_floating_point():
         return None
     if not isinstance(second, Tensor):
-        return torch.empty_like(first)
+        return _empty_like(first)
     if first.dtype != second.dtype:
         return None
     if _covers(first.shape, second.shape):
-        return torch.empty_like(first)
-    return torch.empty_like(second) if _covers(second.shape, first.shape) else None
+        return _empty_like(first)
+    return _empty_like(second) if _covers(second.shape, first.shape) else None
 
 
 def _covers(shape: torch.Size, other: torch.Size) -> bool:
@@ -54,12 +59,11 @@ def _covers(shape: torch.Size, other: torch.Size) -> bool:
 
 def _normalised(images: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor, Tensor]:
     """The output; then two statistics that evaluation doesn't use."""
-    return torch.empty_like(images), images.new_empty(0), images.new_empty(0)
+    return _empty_like(images), images.new_empty(0), images.new_empty(0)
 
 
 def _layer_normalised(tokens: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor, Tensor]:
-    output = torch.empty_like(tokens, memory_format=torch.contiguous_format)
-    return output, tokens.new_empty(0), tokens.new_empty(0)
+    return tokens.new_empty(tokens.shape), tokens.new_empty(0), tokens.new_empty(0)
 
 
 def _added_product(_: Tensor, left: Tensor, right: Tensor, **__: object) -> Tensor | None:
@@ -97,6 +101,27 @@ def _resized(images: Tensor, output_size: object, *_: object) -> Tensor | None:
     return images.new_empty((*images.shape[:2], *output_size))
 
 
+def _mean(tensor: Tensor, axes: object = None, keepdim: bool = False, **more: object) -> Tensor | None:
+    return None if more else _reduced(tensor, axes, keepdim)
+
+
+def _norm(
+    tensor: Tensor, _: object = 2, axes: object = None, keepdim: bool = False, **more: object
+) -> Tensor | None:
+    return None if more else _reduced(tensor, axes, keepdim)
+
+
+def _reduced(tensor: Tensor, axes: object, keepdim: bool) -> Tensor | None:
+    """Over some of the axes, to one value for each place in the others."""
+    if not isinstance(axes, list | tuple) or not axes or not tensor.is_floating_point():
+        return None
+    gone = {axis % tensor.dim() for axis in axes}
+    sides = [1 if axis in gone else side for axis, side in enumerate(tensor.shape)]
+    return tensor.new_empty(
+        sides if keepdim else [sides[axis] for axis in range(len(sides)) if axis not in gone]
+    )
+
+
 _ALIKE = (
     _aten.gelu, _aten.relu, _aten.silu, _aten.sigmoid, _aten.tanh, _aten.hardswish, _aten.hardsigmoid,
     _aten.hardtanh, _aten.mish, _aten.leaky_relu, _aten.elu, _aten.softplus, _aten.exp, _aten.sqrt,
@@ -111,9 +136,11 @@ _RESIZED = (_aten.upsample_bilinear2d, _aten.upsample_bicubic2d, _aten.upsample_
 KNOWN: dict[Any, Known] = {
     **dict.fromkeys(_ALIKE, _alike),
     **dict.fromkeys(_IN_PLACE, _itself),
-    **dict.fromkeys((_aten.add, _aten.sub, _aten.mul, _aten.div), _pairwise),
+    **dict.fromkeys((_aten.add, _aten.sub, _aten.mul, _aten.div, _aten.pow, _aten.clamp_min), _pairwise),
     **dict.fromkeys((_aten.native_batch_norm, _aten.native_group_norm), _normalised),
     **dict.fromkeys(_RESIZED, _resized),
+    _aten.mean: _mean,
+    _aten.linalg_vector_norm: _norm,
     _aten.native_layer_norm: _layer_normalised,
     _aten.convolution: _convolved,
     _aten.addmm: _added_product,

@@ -128,14 +128,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if parts is not NotImplemented:
                     return parts
             output = func(*args, **kwargs)
-        macs = formula(*args, **kwargs, out_val=output) // 2 if formula else 0
-        self._note(packet.__name__, args, output, macs)
-        return output
-
-    def _note(self, name: str, args: tuple[Any, ...], output: object, macs: int) -> None:
         call = self.stack[-1]
-        shapes = tuple(self._noted(argument, call) for argument in args)
-        self.record.operations.append(Operation(name, shapes, _first_shape(output), macs, call))
+        shapes, given = tuple(self._noted(argument, call) for argument in args), _first_shape(output)
+        if formula is None:
+            macs = 0
+        elif bare := getattr(formula, "__wrapped__", None):  # what takes shapes, which are known here
+            macs = bare(*shapes, **kwargs, out_shape=given) // 2
+        else:
+            macs = formula(*args, **kwargs, out_val=output) // 2
+        self.record.operations.append(Operation(packet.__name__, shapes, given, macs, call))
+        return output
 
     def _noted(self, argument: object, call: int) -> object:
         """An argument with its tensors as shapes; the tensors are remembered."""

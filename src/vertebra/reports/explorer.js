@@ -148,7 +148,7 @@ function named(row, ...asked) {
 // ------------------------------------------------------------------ the state, and the address that keeps it
 
 const PREFIX = "#explorer?";
-const choices = ["by", "trust", "load", "engine", "up"];
+const choices = ["by", "trust", "load", "engine", "up", "across"];
 const usual = {};
 let state;
 
@@ -158,8 +158,8 @@ function fresh() {
   return {
     limits: {}, by: metrics.has("top1") ? "top1" : told.metrics[0].name, trust: "B",
     load: String(Math.max(0, measured.indexOf(Math.max(...measured)))), engine: "",
-    up: ["top1", "top5", "probe_top1"].find((name) => metrics.has(name)) ?? "", log: "1", search: "", sort: "",
-    network: "",
+    up: element("explorer-up")?.options[0].value ?? "", across: element("explorer-across")?.options[0].value ?? "",
+    log: "1", search: "", sort: "", network: "",
   };
 }
 
@@ -406,7 +406,9 @@ const looks = new Map(large.map((name, place) => [name, { colour: `--family-${pl
 const OTHERS = { colour: "--family-other", shape: SHAPES[0] };
 const lookOf = (name) => looks.get(name) ?? OTHERS;
 
-const views = [...document.querySelectorAll("#explorer canvas")].map((canvas) => ({ canvas, metric: canvas.dataset.metric, points: [] }));
+const views = [...document.querySelectorAll("#explorer canvas")].map((canvas) => ({
+  canvas, points: [], get metric() { return canvas.dataset.metric || state.across; }, // the last one's is chosen
+}));
 const MARGIN = { left: 52, right: 14, top: 10, bottom: 34 };
 const HEIGHT = 320;
 let colours = {};
@@ -457,7 +459,7 @@ function pointsOf(view, judgedRows) {
   const found = new Map();
   for (const one of judgedRows) {
     const [x, y] = [figure(one.row, view.metric), figure(one.row, state.up)];
-    if (!x || !y || !(x.value > 0)) continue;
+    if (!x || !y || !(x.value > 0) || !(y.value > 0)) continue;
     const key = `${one.row.model} ${x.value} ${y.value}`;
     const known = found.get(key);
     if (!known || (one.meets && !known.one.meets)) found.set(key, { one, x, y });
@@ -492,7 +494,8 @@ function draw(view) {
   const xs = points.map((point) => point.x.value);
   const ys = points.map((point) => point.y.value);
   const x = scaleOf(Math.min(...xs), Math.max(...xs), MARGIN.left, width - MARGIN.right, state.log === "1");
-  const y = scaleOf(Math.min(...ys), Math.max(...ys), HEIGHT - MARGIN.bottom, MARGIN.top, false);
+  const y = scaleOf(Math.min(...ys), Math.max(...ys), HEIGHT - MARGIN.bottom, MARGIN.top,
+    state.log === "1" && metrics.get(state.up).unit !== "fraction");
   for (const point of points) Object.assign(point, { at: [x.at(point.x.value), y.at(point.y.value)], radius: radiusOf(point.one.row) });
   axes(pen, view, x, y, width);
   pen.save();
@@ -500,7 +503,7 @@ function draw(view) {
   pen.rect(MARGIN.left, MARGIN.top - 6, width - MARGIN.left - MARGIN.right, HEIGHT - MARGIN.top - MARGIN.bottom + 6);
   pen.clip();
   bounds(pen, view, x, y, width);
-  stairs(pen, points);
+  stairs(pen, view, points);
   const drawn = [...points].sort((one, other) => one.one.meets - other.one.meets || other.radius - one.radius);
   const isCrowded = drawn.length > 300; // then the bars of what is outside the limits would hide the others
   for (const point of drawn) if (point.one.meets || !isCrowded) interval(pen, point, x, y);
@@ -545,24 +548,25 @@ function bounds(pen, view, x, y, width) {
   pen.setLineDash([6, 4]);
   for (const limit of limits()) {
     if (limit.metric === view.metric && limit.bound > 0) line(pen, [x.at(limit.bound), 0], [x.at(limit.bound), HEIGHT]);
-    if (limit.metric === state.up) line(pen, [0, y.at(limit.bound)], [width, y.at(limit.bound)]);
+    if (limit.metric === state.up && limit.bound > 0) line(pen, [0, y.at(limit.bound)], [width, y.at(limit.bound)]);
   }
   pen.setLineDash([]);
 }
 
-// The Pareto front, of figures that may be believed: from left to right, whatever is higher than all before it.
-function stairs(pen, points) {
+// The Pareto front, of figures that may be believed: from the better end, whatever is better than all before it.
+function stairs(pen, view, points) {
+  const [across, up] = [metrics.get(view.metric).lower ? 1 : -1, metrics.get(state.up).lower ? -1 : 1];
   const believed = points.filter(({ x, y }) => [x, y].every((one) => one.grade === "-" || one.grade <= state.trust))
-    .sort((one, other) => one.x.value - other.x.value || other.y.value - one.y.value);
-  let [top, height] = [-Infinity, HEIGHT];
+    .sort((one, other) => across * (one.x.value - other.x.value) || up * (other.y.value - one.y.value));
+  let [top, height] = [-Infinity, up > 0 ? HEIGHT : 0];
   pen.beginPath();
   for (const point of believed) {
-    if (point.y.value <= top) continue;
+    if (up * point.y.value <= top) continue;
     pen[top === -Infinity ? "moveTo" : "lineTo"](point.at[0], height);
     pen.lineTo(...point.at);
-    [top, height] = [point.y.value, point.at[1]];
+    [top, height] = [up * point.y.value, point.at[1]];
   }
-  pen.lineTo(1e4, height);
+  pen.lineTo(across * 1e4, height);
   pen.strokeStyle = colours["--faint"];
   pen.lineWidth = 1.5;
   pen.setLineDash([3, 3]);
@@ -577,7 +581,7 @@ function interval(pen, point, x, y) {
   pen.strokeStyle = colours[lookOf(point.one.row.family).colour];
   pen.lineWidth = 1;
   if (point.x.low > 0 && point.x.high !== null) line(pen, [x.at(point.x.low), point.at[1]], [x.at(point.x.high), point.at[1]]);
-  if (point.y.low !== null && point.y.high !== null) line(pen, [point.at[0], y.at(point.y.low)], [point.at[0], y.at(point.y.high)]);
+  if (point.y.low > 0 && point.y.high !== null) line(pen, [point.at[0], y.at(point.y.low)], [point.at[0], y.at(point.y.high)]);
   pen.globalAlpha = 1;
 }
 
@@ -631,6 +635,9 @@ function fillViews(found) {
   const all = candidates().filter((row) => metrics.has(state.up) && figure(row, state.up))
     .map((row) => ({ row, meets: meeting.has(row) }));
   for (const view of views) {
+    const around = view.canvas.closest("figure");
+    around.hidden = view.metric === state.up;
+    if (!view.canvas.dataset.metric) around.querySelector("figcaption").textContent = `Against ${metrics.get(view.metric).label}`;
     view.points = pointsOf(view, all);
     const met = new Set(view.points.filter((point) => point.one.meets).map((point) => point.one.row.model)).size;
     view.canvas.setAttribute("aria-label", `${metrics.get(state.up).label} against ${metrics.get(view.metric).label}: `
@@ -796,4 +803,6 @@ listen();
 refresh();
 fillLegend();
 performance.mark("explorer drawn");
-if (location.hash.startsWith(PREFIX)) element("explorer").scrollIntoView({ behavior: "instant" });
+// but a page that is loaded anew stays where it was
+const isReload = performance.getEntriesByType("navigation")[0]?.type === "reload";
+if (location.hash.startsWith(PREFIX) && !isReload) element("explorer").scrollIntoView({ behavior: "instant" });

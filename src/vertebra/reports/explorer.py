@@ -16,22 +16,9 @@ from vertebra.charts.style import family
 from vertebra.measurements import Measurement, WideRow, wide
 from vertebra.measurements.views import FORM, depends_on_machine
 from vertebra.metrics import Metric
-from vertebra.recommendation import LOAD
+from vertebra.recommendation import LIMITS, LOAD
 from vertebra.reports.markup import Html, section, tag
 
-#: A limit's name at the command -> the metric that it bounds.
-LIMITS = {
-    "latency": "latency",
-    "fps": "fps",
-    "memory": "memory_total",
-    "size": "weight_bytes",
-    "params": "params",
-    "macs": "macs",
-    "operations": "operations",
-    "top1": "top1",
-    "top5": "top5",
-    "probe": "probe_top1",
-}
 #: What else a network can be chosen by.
 _OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image")
 #: How a bound is typed: (base units, name) by unit.
@@ -218,15 +205,16 @@ def _harmless(told: Mapping[str, Any]) -> str:
 
 def _inside(told: Mapping[str, Any], known: set[str]) -> list[Html]:
     limits = [_limit(entry) for entry in told["metrics"] if entry["option"]]
-    views = [name for name in _VIEWS if name in known] if known & set(_ACCURACIES) else []
+    views = [name for name in _VIEWS if name in known]
+    chosen = [_view("")] if len(_across(told)) > 1 else []
     return [
         tag("form",
             tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits")),
-            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(told, known), class_="choices")),
+            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(told), class_="choices")),
             id="explorer-form"),
         tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
         tag("div", id="explorer-answer", class_="pick", role="region", aria_label="The pick"),
-        tag("div", *map(_view, views), class_="views"),
+        tag("div", *map(_view, views), *chosen, class_="views"),
         tag("div", id="explorer-legend", class_="legend"),
         tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
         tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
@@ -253,22 +241,29 @@ def _limit(entry: Mapping[str, Any]) -> Html:
     )  # fmt: skip
 
 
-def _choices(told: Mapping[str, Any], known: set[str]) -> list[Html]:
+def _choices(told: Mapping[str, Any]) -> list[Html]:
     best = [(entry["name"], entry["label"]) for entry in told["metrics"]]
     loads = [(str(place), load["label"]) for place, load in enumerate(told["loads"])]
-    accuracies = [(name, metrics.find(name).label) for name in _ACCURACIES if name in known]
+    upwards = sorted(best, key=lambda entry: entry[0] not in _ACCURACIES)
     engines = [("", "any"), *((engine, engine) for engine in told["engines"])]
     return [
         _select("by", "Best", best),
         _select("trust", "Grades that may speak", list(_TRUSTED.items())),
         *([_select("load", "Measured on", loads)] if len(loads) > 1 else []),
         *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
-        *([_select("up", "Upwards", accuracies)] if len(accuracies) > 1 else []),
+        _select("up", "Upwards", upwards),
+        *([_select("across", "Across, in the last view", _across(told))] if len(_across(told)) > 1 else []),
         tag("div", tag("input", type="checkbox", id="explorer-log", checked="checked", autocomplete="off"),
             " ", tag("label", "Logarithmic axes", for_="explorer-log")),
         tag("div", tag("button", "Start again", type="button", id="explorer-reset"), " ",
             tag("a", "Link to this state", href="#explorer", id="explorer-link")),
     ]  # fmt: skip
+
+
+def _across(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the last view may be against, first what no other view is."""
+    known = [(entry["name"], entry["label"]) for entry in told["metrics"]]
+    return sorted(known, key=lambda entry: entry[0] in (*_VIEWS, *_ACCURACIES))
 
 
 def _select(name: str, label: str, entries: Sequence[tuple[str, str]]) -> Html:
@@ -281,9 +276,9 @@ def _select(name: str, label: str, entries: Sequence[tuple[str, str]]) -> Html:
 
 
 def _view(name: str) -> Html:
-    label = metrics.find(name).label
+    label = metrics.find(name).label if name else "what is chosen"
     return tag(
         "figure",
         tag("figcaption", f"Against {label}"),
-        tag("canvas", role="img", data_metric=name, aria_label=f"Accuracy against {label}"),
+        tag("canvas", role="img", data_metric=name, aria_label=f"Networks against {label}"),
     )

@@ -36,12 +36,14 @@ def html(
     system: Mapping[str, Any] | None = None,
     pick: Sequence[Passage] = (),
     made_at: str | None = None,
+    version: str | None = None,
 ) -> str:
     """`rows` as one HTML page that asks nothing of any network.
 
     `system` is a machine as `System.to_dict` describes it, `pick` what was chosen and why, as
-    headings with paragraphs (plain text), `made_at` the page's date. Rows of several machines or
-    forms stand in columns and charts of their own. Raises MissingRuntimeError where vl-convert,
+    headings with paragraphs (plain text), `made_at` the page's date. With a `version`, the page asks
+    the server that it comes from for a newer one (`reports.server`). Rows of several machines or forms stand
+    in columns and charts of their own. Raises MissingRuntimeError where vl-convert,
     which draws the charts, isn't installed.
     """
     rows = list(rows)
@@ -62,7 +64,7 @@ def html(
         published_section(row for row in rows if row.model in shown),
         glossary_section(compared),
     ]
-    return _whole(title, _summary(rows, measured_systems(rows)), parts, made_at)
+    return whole(title, _summary(rows, measured_systems(rows)), parts, made_at, version)
 
 
 def _foremost(rows: Sequence[WideRow]) -> set[str]:
@@ -107,6 +109,10 @@ def measured_systems(rows: Iterable[Measurement]) -> list[str]:
 
 _NAV = {
     "machine": "Machine",
+    "overview": "Overview",
+    "accuracy": "Accuracy and counts",
+    "speed": "Latency",
+    "sources": "Sources",
     "pick": "Pick",
     "explorer": "Explorer",
     "charts": "Charts",
@@ -118,34 +124,47 @@ _NAV = {
 }
 
 
-def _whole(title: str, summary: str, parts: Sequence[Html], made_at: str | None) -> str:
+def whole(
+    title: str, summary: str, parts: Sequence[Html], made_at: str | None, version: str | None = None
+) -> str:
+    """A page of these sections, self-contained; with a `version`, one that follows its server."""
     there = "".join(part.partition(">")[0] for part in parts)
     links = [tag("a", word, href=f"#{name}") for name, word in _NAV.items() if f'id="{name}"' in there]
     made = f"Made by vertebra {__version__}" + (f" on {made_at}" if made_at else "") + "."
     body = joined([
         tag("header", tag("h1", title), tag("p", summary, class_="summary"),
+            *([tag("p", "", id="live", role="status", class_="note")] if version else []),
             tag("nav", *links, aria_label="Sections")),
         tag("main", *parts),
         tag("footer", tag("p", made)),
     ])  # fmt: skip
     style = Html(_asset("page.css") + _asset("explorer.css"))
-    scripts = [Html(_asset("page.js"))] + ([Html(_asset("explorer.js"))] if 'id="explorer"' in there else [])
+    names = [
+        "page.js",
+        *(["explorer.js"] if 'id="explorer"' in there else []),
+        *(["live.js"] if version else []),
+    ]
+    scripts = [Html(_asset(name)) for name in names]
     head = joined([
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, scripts)}">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, scripts, version)}">'),
         Html('<meta name="color-scheme" content="light dark">'),
         tag("title", title),
         tag("style", style),
     ])  # fmt: skip
     code = joined(tag("script", script, type="module") for script in scripts)
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{code}</body>\n</html>\n'
+    page = tag("html", Html("\n"), tag("head", head), Html("\n"), tag("body", body, code), Html("\n"),
+               lang="en", data_version=version)  # fmt: skip
+    return f"<!DOCTYPE html>\n{page}\n"
 
 
-def _policy(style: str, scripts: Sequence[str]) -> str:
-    """What the browser may do for this page: run and apply what stands here, and ask nobody for anything."""
+def _policy(style: str, scripts: Sequence[str], version: str | None) -> str:
+    """What the browser may do for this page: run and apply what stands here, and ask nobody for anything but
+    the server it came from, where it follows one."""
     hashes = " ".join(map(_hash, scripts))
     applied = f"script-src {hashes}; style-src {_hash(style)}"
-    return f"default-src 'none'; {applied}; base-uri 'none'; form-action 'none'"
+    asked = "connect-src 'self'; " if version else ""
+    return f"default-src 'none'; {applied}; {asked}base-uri 'none'; form-action 'none'"
 
 
 def _hash(text: str) -> str:

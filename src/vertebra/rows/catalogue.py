@@ -6,15 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
 
 FILE = "catalogue.csv"
 
 
-class Count(NamedTuple):
-    """One network's totals for one image, as `profiler.Profile` defines them."""
+@dataclass(frozen=True)
+class Count:
+    """The totals of one network for one image of `input_size`, by the definitions in `vertebra.metrics`.
+
+    Parameters are counted once where layers share them. `unused_params` are those that the answer does
+    not depend on, such as an auxiliary classifier's: no other figure here includes them. `buffers` holds
+    every stored one, batch norms' step counters too, so that `weight_bytes` (float32, counters as they
+    are) is the size of what is stored. `macs_linear` covers fully connected layers and all other matrix
+    products. `macs_fvcore` is what fvcore's rule gives, by which timm publishes its counts.
+    """
 
     model: str
     input_size: int
@@ -32,6 +40,11 @@ class Count(NamedTuple):
         """Multiply-accumulates: `macs_conv` and `macs_linear` together."""
         return self.macs_conv + self.macs_linear
 
+    def totals(self) -> dict[str, int]:
+        """The figures of the whole network, by metric, and the `input_size` they hold at."""
+        names = ("input_size", "params", "buffers", "weight_bytes", "macs", "macs_conv", "macs_linear")
+        return {name: getattr(self, name) for name in (*names, "activations")}
+
 
 @cache
 def counts() -> Mapping[str, Count]:
@@ -48,5 +61,5 @@ def find(model: str) -> Count | None:
 
 def encode(told: Iterable[Count]) -> str:
     """The text of the shipped file: one line a network."""
-    lines = [",".join(map(str, one)) for one in told]
-    return "\n".join([",".join(Count._fields), *lines, ""])
+    lines = [",".join(map(str, astuple(one))) for one in told]
+    return "\n".join([",".join(field.name for field in fields(Count)), *lines, ""])

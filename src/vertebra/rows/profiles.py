@@ -75,7 +75,7 @@ def totals(model: str) -> dict[str, int]:
     count = catalogue.find(model) if ":" in model else None
     if count is None:
         return dict(_profile(model)["totals"])
-    return {name: getattr(count, name) for name in (*count._fields[1:], "macs")}
+    return count.totals()
 
 
 def encode(profiles: dict[str, dict[str, Any]]) -> str:

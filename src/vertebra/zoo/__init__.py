@@ -1,7 +1,8 @@
 """The networks: `find` says what one is, `facts` what it needs with given weights, `build` makes it.
 
 Ours are called by their bare names; those of other libraries by `timm:resnet50.a1_in1k` and
-`torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx`. A bare name is always ours.
+`torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx`, PaddlePaddle's
+inference models by `paddle:folder`. A bare name is always ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def find(name: str) -> Model:
     """The network called `name`, in any case and any published spelling.
 
     Only names of timm and torchvision need these libraries. Raises UnknownNameError, MissingRuntimeError and,
-    for an ONNX file that can't be used, InvalidInputError.
+    for a file that can't be used, InvalidInputError.
     """
     adapter = adapters.adapter_of(name)
     if adapter is not None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import conv_bn, initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 WIDTHS = (64, 128, 256, 512)
@@ -169,13 +169,7 @@ class ACNet(Backbone):
                 stage.append(Residual(make(source, width, stride, deploy), shortcut))
                 source = channels
             self.stages.append(stage)
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(
             Feature(f"stages.{index}", width * expansion, 4 << index) for index, width in enumerate(WIDTHS)
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import conv_bn, initialise, initialise_classifier
+from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier
 from vertebra.zoo.registry import register
 
 STEM_CHANNELS = 64
@@ -122,13 +122,7 @@ class BNInception(Backbone):
                 source = module.out_channels
             self.stages.append(stage)
             features.append(Feature(f"stages.{index}", source, 8 << index))
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(features)
         initialise(self)
         initialise_classifier(self.classifier)

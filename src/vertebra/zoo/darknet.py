@@ -8,13 +8,12 @@ are YOLOv3's: its detector reads the last three.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import conv_bn, initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 STEM_CHANNELS = 32
@@ -53,13 +52,7 @@ class DarkNet(Backbone):
         for channels, depth in STAGES:
             self.stages.append(stage(source, channels, depth))
             source = channels
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(
             Feature(f"stages.{index}", channels, 2 << index) for index, (channels, _) in enumerate(STAGES)
         )

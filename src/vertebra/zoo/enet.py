@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 EPSILON = 1e-3
@@ -114,13 +114,7 @@ class ENet(Backbone):
         for channels, dropout, kinds in STAGES:
             self.stages.append(stage(source, channels, dropout, kinds))
             source = channels
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(
             Feature(f"stages.{index}", row[0], 4 << index) for index, row in enumerate(STAGES)
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import initialise, initialise_classifier
+from vertebra.zoo.layers import average_head, initialise, initialise_classifier
 from vertebra.zoo.registry import register
 
 STEM_CHANNELS = 64
@@ -117,14 +117,7 @@ class GoogLeNet(Backbone):
                 source = module.out_channels
             self.stages.append(stage)
             features.append(Feature(f"stages.{index}", source, 4 << index))
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                dropout=nn.Dropout(dropout),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes, dropout=dropout)
         self.feature_info = tuple(features)
         initialise(self)
         initialise_classifier(self.classifier)

@@ -1,4 +1,4 @@
-"""What several families share: convolution with batch norm, and how an untrained network starts."""
+"""What several families share: convolution with batch norm, the head, how an untrained network starts."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def conv_bn(
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels))
     if relu:
         layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
+
+
+def average_head(in_channels: int, num_classes: int, *, dropout: float | None = None) -> nn.Sequential:
+    """The average of each channel over the picture, then one full layer, `classifier`."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+    if dropout is not None:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["classifier"] = nn.Linear(in_channels, num_classes)
     return nn.Sequential(layers)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 STEM_CHANNELS = 32
@@ -78,14 +78,7 @@ class MobileNetV2(Backbone):
                 source = LAST_CHANNELS
             self.stages.append(stage)
             features.append(Feature(f"stages.{index}", source, 2 << index))
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                dropout=nn.Dropout(dropout),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes, dropout=dropout)
         self.feature_info = tuple(features)
         self._initialise()
 

@@ -7,6 +7,9 @@ from functools import partial
 
 from vertebra.errors import UnknownNameError
 
+#: Whose networks are files that engines open, and no torch modules.
+FILES = ("onnx", "paddle")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -38,10 +41,15 @@ class Model(Family):
     input_size: int  # what the published figures were taken at
     min_size: int  # the smallest that works, 1 where that isn't known
     fixed_size: bool = False  # whether `input_size` is the only one that works
-    source: str = "vertebra"  # whose it is: "vertebra", "timm", "torchvision", or "onnx" for a file
+    source: str = "vertebra"  # whose it is: "vertebra", "timm", "torchvision"; "onnx", "paddle" for a file
     collection: str = (
         ""  # of ours, why it is here: as one of the "classics", or for the "papers" (`zoo.papers`)
     )
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file that engines open, and no torch module."""
+        return self.source in FILES
 
 
 ALEXNET = Family(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 EPSILON = 1e-3
@@ -210,11 +210,7 @@ class NASNet(Backbone):
             features.append(Feature(f"stages.{index + 1}", last, 8 << index))
         self.head = nn.Sequential(
             OrderedDict(
-                relu=nn.ReLU(),
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                dropout=nn.Dropout(dropout),
-                classifier=nn.Linear(last, num_classes),
+                [("relu", nn.ReLU()), *average_head(last, num_classes, dropout=dropout).named_children()]
             )
         )
         self.feature_info = tuple(features)

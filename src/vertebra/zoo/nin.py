@@ -7,13 +7,12 @@ the paper averages one map a class.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 from torch import nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import initialise, initialise_classifier
+from vertebra.zoo.layers import average_head, initialise, initialise_classifier
 from vertebra.zoo.registry import register
 
 BLOCKS = (
@@ -57,13 +56,7 @@ class NIN(Backbone):
             self.stages.append(stage)
             source = row[0]
             features.append(Feature(f"stages.{index}", source, 4 << index))
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(features)
         initialise(self)
         initialise_classifier(self.classifier)

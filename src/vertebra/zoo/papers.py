@@ -144,5 +144,5 @@ def find(name: str) -> Paper:
     """The paper called `name`, in any case. Raises UnknownNameError."""
     paper = PAPERS.get(name.lower())
     if paper is None:
-        raise UnknownNameError.of("paper", name, PAPERS, "docs/catalogue.md")
+        raise UnknownNameError.of("paper", name, PAPERS, "vertebra list --help")
     return paper

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import conv_bn, initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 WIDTHS = (64, 128, 256, 512)
@@ -85,13 +85,7 @@ class ResNet(Backbone):
         for index, (width, depth) in enumerate(zip(WIDTHS, form.depths, strict=True)):
             self.stages.append(stage(source, width, depth, 1 if index == 0 else 2, form))
             source = EXPANSION * width
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(
             Feature(f"stages.{index}", EXPANSION * width, 4 << index) for index, width in enumerate(WIDTHS)
         )

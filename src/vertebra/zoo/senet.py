@@ -9,13 +9,12 @@ the block's full width, and no dropout stands before the last layer.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import conv_bn, initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 STEM_CHANNELS = 128
@@ -86,13 +85,7 @@ class SENet(Backbone):
         for index, (channels, depth) in enumerate(STAGES):
             self.stages.append(stage(source, channels, depth, stride=1 if index == 0 else 2))
             source = channels
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(
             Feature(f"stages.{index}", channels, 4 << index) for index, (channels, _) in enumerate(STAGES)
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.zoo.backbone import Backbone, Feature
-from vertebra.zoo.layers import conv_bn, initialise, initialise_classifier, scale_output
+from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 NUM_GROUPS = 8
@@ -74,13 +74,7 @@ class ShuffleNet(Backbone):
             # 24 channels are too few to be divided (section 3.2).
             self.stages.append(stage(source, channels, depth, 1 if index == 0 else NUM_GROUPS))
             source = channels
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                classifier=nn.Linear(source, num_classes),
-            )
-        )
+        self.head = average_head(source, num_classes)
         self.feature_info = tuple(
             Feature(f"stages.{index}", channels, 8 << index) for index, (channels, _) in enumerate(STAGES)
         )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError
+from vertebra.zoo.names import FILES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,11 +23,22 @@ if TYPE_CHECKING:
     from vertebra.zoo.factsheet import Facts
     from vertebra.zoo.names import Model
 
-SOURCES = ("timm", "torchvision", "onnx")
 LIBRARIES = ("timm", "torchvision")
+SOURCES = (*LIBRARIES, *FILES)
 
 #: What both libraries write before a function that makes a network.
 _REGISTERED = re.compile(r"^@register_model(?:\(.*?\))?[^\S\n]*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+class NetworkFile(NamedTuple):
+    """A network that is no torch module but a file: the ONNX that engines open, and the file that the weights
+    came in. Of one that was converted, `converted_from` tells the `files` that it was made of, each one's
+    sha256 and bytes, and the `parity`, how far its answers are from theirs; `versions` tell what made it."""
+
+    path: Path
+    weights: Path
+    converted_from: Mapping[str, Mapping[str, Any]] | None
+    versions: Mapping[str, str]
 
 
 class Adapter(Protocol):
@@ -62,6 +75,11 @@ def is_foreign(name: str) -> bool:
     return bool(colon) and source.lower() in SOURCES
 
 
+def is_file(name: str) -> bool:
+    """Whether `name` means a file that engines open."""
+    return name.partition(":")[0].lower() in FILES and is_foreign(name)
+
+
 def adapter_of(name: str) -> Adapter | None:
     """The adapter that `name` asks for; None for a bare name. Raises MissingRuntimeError."""
     return load(name.partition(":")[0].lower()) if is_foreign(name) else None
@@ -72,6 +90,12 @@ def load(source: str) -> Adapter:
     if source in LIBRARIES:
         require(source)
     return cast(Adapter, importlib.import_module(f"vertebra.zoo.adapters.{source}"))
+
+
+def network_file(name: str) -> NetworkFile:
+    """The file that `onnx:path` or `paddle:folder` means. Raises InvalidInputError, MissingRuntimeError."""
+    found: NetworkFile = cast(Any, adapter_of(name)).network_file(name)
+    return found
 
 
 def require(library: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra.errors import InvalidInputError, WeightsError
 from vertebra.preprocess import protocols
+from vertebra.zoo.adapters import NetworkFile
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model
 
@@ -38,6 +39,12 @@ def path_of(name: str) -> Path:
     if not path.is_file():
         raise InvalidInputError(f"There is no file {path}.", "write onnx:path/to/network.onnx")
     return path
+
+
+def network_file(name: str) -> NetworkFile:
+    """The file as it is. Raises InvalidInputError."""
+    path = path_of(name)
+    return NetworkFile(path, path, None, {})
 
 
 def form(path: Path) -> Form:

@@ -1,0 +1,240 @@
+"""Whether a pick that measures little answers as one that measured everything.
+
+`python benchmarks/pick_proof.py TABLE --measure 60 [--budget 30m] [--engine onnxruntime --engine openvino]`
+measures so many light networks of the catalogue, of every library and family in turn, into TABLE; what is
+there already isn't measured again. `--csv FILE` (.csv.gz) writes what was measured.
+
+`python benchmarks/pick_proof.py TABLE` (a table, or such a file) then asks 20 random questions twice: of the
+whole table, and by anchors, estimates and measurements that the table answers. It prints both answers and the
+share of candidates that was measured beyond the anchors, and ends with status 1 on a wrong answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import vertebra
+from vertebra import citations, estimation, recommendation, rows, surveying, units, verification
+from vertebra.choosing import is_here
+from vertebra.measurements import Measurement, Table, WideRow, exchange, wide
+from vertebra.recommendation import Limit, Pick
+
+#: What is asked: of the networks' MACs, and of the share that is measured beyond the anchors.
+MOST_MACS, MOST_MEASURED = 1.5e9, 0.15
+QUESTIONS, ANCHORS = 20, estimation.ANCHORS
+MEASURED = ("latency", "memory_total")
+#: So many cases are measured at a time; an interruption loses no more.
+_GROUP = 6
+
+
+@dataclass(frozen=True)
+class Question:
+    limits: tuple[Limit, ...]
+    objective: str
+
+    def __str__(self) -> str:
+        return f"best {self.objective}, {', '.join(map(str, self.limits))}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`share` is that of the candidates that were measured beyond the anchors."""
+
+    question: Question
+    found: WideRow | None
+    right: WideRow | None
+    measured: int
+    share: float
+
+    @property
+    def is_right(self) -> bool:
+        """The same network, or one whose objective can't be told from the right one's."""
+        if self.found is None or self.right is None:
+            return self.found is self.right
+        if self.found.model == self.right.model:
+            return True
+        one, other = (row.figures[self.question.objective] for row in (self.found, self.right))
+        return _low(one) <= _high(other) and _low(other) <= _high(one)
+
+
+def _low(figure: Measurement) -> float:
+    return figure.value if figure.low is None else figure.low
+
+
+def _high(figure: Measurement) -> float:
+    return figure.value if figure.high is None else figure.high
+
+
+# ------------------------------------------------------------------ everything measured
+
+
+def networks(count: int, seed: int = 0) -> list[str]:
+    """`count` light networks with a published accuracy, drawn from all libraries and families in turn."""
+    accurate = {row.model for row in shipped() if row.metric == "top1"}
+    families: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, one in rows.counts().items():
+        library = name.partition(":")[0] if ":" in name else "vertebra"
+        toy = name.startswith("timm:test_")  # of a few thousand parameters, for timm's own tests
+        if one.macs <= MOST_MACS and name in accurate and is_here(name) and not toy:
+            families[library, estimation.pricing.family(name)].append(name)
+    draw = random.Random(seed)
+    for names in families.values():
+        draw.shuffle(names)
+    libraries: dict[str, list[list[str]]] = defaultdict(list)
+    for library, _ in families:
+        libraries[library] = [names for (of, _), names in families.items() if of == library]
+    in_turn = [_in_turn(several) for several in libraries.values()]
+    return _in_turn(in_turn)[:count]
+
+
+def _in_turn(several: Sequence[Sequence[str]]) -> list[str]:
+    return [name for round_ in zip_longest(*several) for name in round_ if name is not None]
+
+
+def shipped() -> list[Measurement]:
+    """Accuracies and counts of every network."""
+    return [row for name in ("paddleclas", "imagenet", "catalogue") for row in citations.find(name).read()
+            if row.metric in ("top1", "params", "macs", "weight_bytes")]  # fmt: skip
+
+
+def measure(table: Table, count: int, engines: Sequence[str], budget_s: float, seed: int) -> None:
+    """Measure what `table` lacks of so many networks, until the budget is spent."""
+    deadline = time.monotonic() + budget_s
+    wanted = surveying.cases(networks(count, seed), engines)
+    todo = surveying.remaining(wanted, table.rows(metric=("latency", "failure")))
+    for first in range(0, len(todo), _GROUP):
+        if time.monotonic() >= deadline:
+            print(f"the time is up: {len(todo) - first} of {len(wanted)} cases are left")
+            return
+        group = todo[first : first + _GROUP]
+        told = surveying.measure(group, table, limits=surveying.limits(len(group), quick=True, seconds=4))
+        for row in told:
+            if row.metric in ("latency", "failure"):
+                value = units.show(row.value, "s") if row.metric == "latency" else row.grade_reasons[0]
+                print(f"{row.model} on {row.engine}: {value}", flush=True)
+
+
+def write(told: Sequence[Measurement], file: Path) -> None:
+    """`told` as CSV, compressed."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "rows.csv"
+        exchange.write_csv(sorted(told, key=lambda row: (row.model, str(row.engine), row.metric)), plain)
+        file.write_bytes(gzip.compress(plain.read_bytes(), 9, mtime=0))
+
+
+def read(file: Path) -> list[Measurement]:
+    """What was measured: the rows of a table, or of a file that `write` wrote."""
+    if file.suffix != ".gz":
+        return [row for row in Table(file, create=False).latest(metric=MEASURED) if row.origin == "benched"]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "rows.csv"
+        plain.write_bytes(gzip.decompress(file.read_bytes()))
+        return exchange.read_csv(plain)
+
+
+# ------------------------------------------------------------------ the same questions, answered from little
+
+
+def replay(told: Sequence[Measurement], seed: int = 0, questions: int = QUESTIONS) -> list[Answer]:
+    """Random questions, each answered from all of `told`, and from anchors, estimates and a few of it."""
+    complete = _complete(told)
+    known = [row for row in shipped() if row.model in complete]
+    anchors = set(estimation.anchors(min(ANCHORS, max(len(complete) // 3, 5)), among=sorted(complete)))
+    draw = random.Random(seed)
+    everything = wide([*known, *(row for one in complete.values() for row in one)])
+    return [_answer(_question(everything, draw), known, complete, anchors) for _ in range(questions)]
+
+
+def _complete(told: Sequence[Measurement]) -> dict[str, list[Measurement]]:
+    """The rows of each network whose every metric was measured on every engine."""
+    by_model: dict[str, list[Measurement]] = defaultdict(list)
+    for row in told:
+        by_model[row.model].append(row)
+    most = max(map(len, by_model.values()), default=0)
+    return {model: found for model, found in by_model.items() if len(found) == most}
+
+
+def _question(everything: Sequence[WideRow], draw: random.Random) -> Question:
+    """Limits at random places among the candidates' own figures."""
+    bounded = ["latency"]
+    bounded += [metric for metric in ("memory_total", "weight_bytes", "params") if draw.random() < 0.4]
+    limits = []
+    for metric in bounded:
+        values = sorted(row.figures[metric].value for row in everything if metric in row.figures)
+        limits.append(Limit(metric, values[int(draw.uniform(0.1, 0.95) * (len(values) - 1))]))
+    return Question(tuple(limits), draw.choice(["top1", "top1", "accuracy_density"]))
+
+
+def _answer(
+    question: Question, known: list[Measurement], complete: dict[str, list[Measurement]], anchors: set[str]
+) -> Answer:
+    ways = {(row.model, row.engine) for told in complete.values() for row in told}
+    seen = {(model, engine) for model, engine in ways if model in anchors}
+    beyond = 0
+
+    def candidates() -> list[WideRow]:
+        told = [row for rows_ in complete.values() for row in rows_ if (row.model, row.engine) in seen]
+        priced = [row for row in estimation.price_forms(told) if (row.model, row.engine) in ways - seen]
+        return wide([*known, *told, *priced])
+
+    def look_up(row: WideRow) -> list[Measurement]:
+        nonlocal beyond
+        beyond += 1
+        seen.add((row.model, row.conditions["engine"]))
+        return []
+
+    found = verification.verify(
+        candidates, look_up, question.limits, question.objective, least_grade="C"
+    ).pick
+    everything = wide([*known, *(row for told in complete.values() for row in told)])
+    right: Pick = recommendation.pick(everything, question.limits, question.objective, least_grade="C")
+    return Answer(question, found.choice, right.choice, beyond, beyond / len(ways))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", type=Path, metavar="TABLE")
+    parser.add_argument("--measure", type=int, default=0, metavar="N")
+    parser.add_argument("--engine", action="append", help="onnxruntime, where none is named")
+    parser.add_argument("--budget", default="30m")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.measure:
+        engines = options.engine or ["onnxruntime"]
+        measure(
+            Table(options.table), options.measure, engines, units.parse(options.budget, "s"), options.seed
+        )
+    told = read(options.table)
+    if options.csv:
+        write(told, options.csv)
+    sys.exit(_report(replay(told, options.seed), told))
+
+
+def _report(answers: Sequence[Answer], told: Sequence[Measurement]) -> int:
+    print(f"vertebra {vertebra.__version__}: {len(_complete(told))} networks measured")
+    for answer in answers:
+        names = [row.model if row else "none" for row in (answer.found, answer.right)]
+        verdict = "right" if answer.is_right else "WRONG"
+        everything = f"everything measured: {names[1]}"
+        print(f"{verdict}: {answer.question}: {names[0]} ({everything}), {answer.measured} measured")
+    shares = sorted(answer.share for answer in answers)
+    print(f"measured beyond the anchors: {shares[len(shares) // 2]:.1%} (median), {shares[-1]:.1%} (most)")
+    print(f"asked: {MOST_MEASURED:.0%} at most, and no wrong answer")
+    return int(not all(answer.is_right for answer in answers) or shares[-1] > MOST_MEASURED)
+
+
+if __name__ == "__main__":
+    main()

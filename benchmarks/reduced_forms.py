@@ -1,0 +1,152 @@
+"""What shorter numbers buy: an engine's bfloat16, int8 and int8-weights beside its own float32.
+
+    python benchmarks/reduced_forms.py [NETWORK ...] [--engine openvino] [--batch-size 1 4 8]
+
+Each network (the eleven classics, where none is named) is exported in every precision, untrained, int8
+calibrated on photographs: those in --pictures, or those that foolbox and Debian's mate-backgrounds bring.
+Then its forms are measured in interleaved blocks, and the ratio of each one's latency to float32's is
+printed, with the ratios of the intervals' far ends; beside it the guard's value (int8: dB of signal to noise;
+the others: output error), the bytes of the files, and the share of the machine's roofline, where `vertebra
+doctor` has measured it. At the end the geometric mean over the networks. A form that this processor hasn't,
+or that its guard refuses, is told with the reason. Exits with status 1 only where a form's answers are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import geometric_mean
+
+import vertebra
+from vertebra import _api, benchmarking, bundle, surveying, system
+from vertebra.benchmarking import Limits, Result
+from vertebra.bundle import Bundle
+from vertebra.measurements import Measurement
+from vertebra.zoo import names
+
+PRECISIONS = ("float32", "bfloat16", "int8", "int8-weights")
+BACKGROUNDS = Path("/usr/share/backgrounds/mate")
+
+
+def main() -> None:
+    arguments = _arguments()
+    failed = False
+    ratios: dict[tuple[int, str], list[float]] = defaultdict(list)
+    print(f"vertebra {vertebra.__version__}, {system.describe().id}, {arguments.engine}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        photographs = _photographs(arguments.pictures, Path(scratch) / "photographs")
+        for name in arguments.networks or names.CLASSICS:
+            forms = list(_forms(name, arguments.engine, photographs, Path(scratch)))
+            for batch_size in arguments.batch_size:
+                failed |= _compare(forms, batch_size, arguments, ratios)
+            for form in forms:
+                shutil.rmtree(form.folder)
+    for (batch_size, precision), found in ratios.items():
+        print(f"batch {batch_size}, {precision}: geometric mean {geometric_mean(found):.3f} of {len(found)}")
+    sys.exit(failed)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
+    parser.add_argument("--engine", default="openvino")
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1])
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
+    parser.add_argument("--seconds", type=float, default=24.0, help="of each form, its processes together")
+    parser.add_argument("--processes", type=int, default=3)
+    return parser.parse_args()
+
+
+def _photographs(given: Path | None, folder: Path) -> Path:
+    """The folder given, or one with the photographs that packages bring, which are only read as files."""
+    if given is not None:
+        return given
+    foolbox = importlib.util.find_spec("foolbox")
+    places = foolbox.submodule_search_locations if foolbox is not None else None
+    found = [] if not places else sorted(Path(places[0]).glob("data/imagenet_*.jpg"))
+    found += sorted(BACKGROUNDS.rglob("*.jpg"))
+    if not found:
+        sys.exit("No photographs: pip install --no-deps foolbox, or name a folder with --pictures.")
+    folder.mkdir()
+    for path in found:
+        shutil.copy(path, folder)
+    return folder
+
+
+def _forms(name: str, engine: str, photographs: Path, scratch: Path) -> Iterator[Bundle]:
+    """The network's Bundle in each precision; why there is none, where there isn't, is printed."""
+    for precision in PRECISIONS:
+        folder = scratch / f"{name}-{precision}"
+        command = [sys.executable, "-m", "vertebra", "export", name, "--untrained", "--output", str(folder)]
+        command += ["--engine", engine, "--precision", precision]
+        command += ["--calibrate", str(photographs)] if precision == "int8" else []
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            yield bundle.read(folder)
+            continue
+        told = done.stderr.strip().splitlines() or ["no reason told"]
+        reason = next((line for line in told if line.startswith("error: ")), told[-1])
+        print(f"{name:24}{precision:14}{reason.removeprefix('error: ')}", flush=True)
+
+
+def _compare(
+    forms: list[Bundle],
+    batch_size: int,
+    arguments: argparse.Namespace,
+    ratios: dict[tuple[int, str], list[float]],
+) -> bool:
+    """Print a network's forms beside its float32, and add their ratios; whether a form answered wrong."""
+    cases = [
+        case
+        for form in forms
+        for case in surveying.bundle_cases(form, [arguments.engine], batch_sizes=(batch_size,))
+    ]
+    limits = Limits(seconds=arguments.seconds, processes=arguments.processes)
+    results = list(benchmarking.measure_all(cases, limits, system=system.describe().id))
+    by_precision = {result.case.precision: result for result in results}
+    plain = _latency(by_precision.get("float32"))
+    for form in forms:
+        result = by_precision[form.precision]
+        latency = _latency(result)
+        label = f"{form.model:24}{form.precision:14}batch {batch_size}  "
+        if latency is None or plain is None:
+            print(f"{label}{result.failure or 'nothing to compare with'}", flush=True)
+            continue
+        print(f"{label}{_told(form, latency, plain)}", flush=True)
+        ratios[batch_size, form.precision].append(latency.value / plain.value)
+    return any((result.failure or "").startswith("Wrong outputs") for result in results)
+
+
+def _latency(result: Result | None) -> Measurement | None:
+    rows = [] if result is None else [row for row in result.rows if row.metric == "latency"]
+    return rows[0] if rows else None
+
+
+def _told(form: Bundle, latency: Measurement, plain: Measurement) -> str:
+    least = (latency.low or latency.value) / (plain.high or plain.value)
+    most = (latency.high or latency.value) / (plain.low or plain.value)
+    [share] = _api.roofline_shares([latency])
+    return (
+        f"{1e3 * latency.value:9.2f} ms  ratio {latency.value / plain.value:.3f} ({least:.3f} to "
+        f"{most:.3f})  {_guard(form)}  {form.file_bytes / 1e6:.1f} MB  grade {latency.grade}"
+        + ("" if share is None else f"  {share:.0%} of the roofline")
+    )
+
+
+def _guard(form: Bundle) -> str:
+    told = form.quantisation or {}
+    if told.get("value") is not None:
+        kept = len(told["float32_layers"])
+        return f"{told['value']:.1f} dB, {kept} of {told['layers']} layers in float32, by {told['by']}"
+    return f"error {form.parity['output_error']:g}" if form.parity else "not compared"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,410 @@
+"""Who may be chosen: candidates of one load, from the table or from the whole catalogue, and the loop that
+measures what a choice hangs on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from vertebra import metrics, recommendation
+from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
+from vertebra.measurements import Measurement, Table, WideRow, wide
+from vertebra.recommendation import Demand, Limit, Pick
+
+if TYPE_CHECKING:
+    from vertebra.surveying import Watcher
+    from vertebra.verification import Verified
+
+#: Whom a pick chooses among: networks that the table tells, or every one, those that nobody ran here priced.
+AMONG = ("table", "catalogue")
+
+#: What is known of a candidate besides what is asked for: what a glance tells, and others are computed from.
+_TOLD = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
+#: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
+_ANCHOR_MACS = 1e10
+#: What candidates are measured under.
+_LOAD: dict[str, Any] = {"device": "cpu", "scenario": "single-stream", "batch_size": 1}
+#: So many names are listed in a message.
+_FEW = 20
+#: Seconds that a quick case of an anchor takes at the least, with its part of the export.
+_ANCHOR_S = 8.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for. `filters` are conditions (column=value), and `dataset`, `probed` and `origin` of the
+    accuracies; `demands` what a network must be."""
+
+    objective: str = "top1"
+    limits: tuple[Limit, ...] = ()
+    demands: tuple[Demand, ...] = ()
+    trust: str = "B"
+    among: str = "table"
+    filters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The metrics that the answer hangs on."""
+        return (self.objective, *(limit.metric for limit in self.limits))
+
+
+def ask(
+    limits: Mapping[str, str | float],
+    *,
+    objective: str = "top1",
+    licence: Sequence[str] = (),
+    family: Sequence[str] = (),
+    input_size: Sequence[int] = (),
+    **more: Any,
+) -> Question:
+    """The question in its own words: limits and the objective by how they are called."""
+    wanted = {"licence": licence, "family": family, "input size": input_size}
+    demands = tuple(
+        Demand(name, tuple(str(one).lower() for one in several), _DEMANDS[name])
+        for name, several in wanted.items() if several
+    )  # fmt: skip
+    named = recommendation.LIMITS.get(objective, objective)
+    return Question(named, tuple(recommendation.bounds(limits)), demands, **more)
+
+
+# ------------------------------------------------------------------ candidates
+
+
+def comparable(
+    source: Table,
+    *,
+    dataset: str | None = None,
+    probed: str | None = None,
+    origin: str | None = None,
+    metric: Sequence[str] | None = None,
+    **load: Any,
+) -> list[Measurement]:
+    """The rows of one load: of this machine at batch size 1, where `load` doesn't say otherwise.
+
+    Accuracies are those of `dataset` (the whole of ImageNet's validation split, where None) and `origin`, a
+    probe's those of the images `probed`.
+    """
+    load = {"batch_size": 1, "system": this_system(source), **load}
+    load = {name: value for name, value in load.items() if value is not None}
+    return [
+        row for row in source.comparable(metric, **load)
+        if _is_of(row, dataset, probed) and (origin is None or not _is_accuracy(row) or row.origin == origin)
+    ]  # fmt: skip
+
+
+def this_system(table: Table) -> str | None:
+    """This machine where it has rows, else the only machine that was benched, else whatever is filtered."""
+    from vertebra import system
+
+    benched = table.benched_systems()
+    here = system.describe().id
+    return here if here in benched or len(benched) != 1 else benched.pop()
+
+
+_ACCURACIES = frozenset(
+    name for name, metric in metrics.METRICS.items()
+    if "dataset" in metric.conditions and name != "probe_top1"
+)  # fmt: skip
+
+
+def _is_accuracy(row: Measurement) -> bool:
+    return row.metric in _ACCURACIES
+
+
+def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
+    """Whether a row is no accuracy, or one of the images that are compared: sets never stand together."""
+    if row.metric == "probe_top1":
+        return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
+    if not _is_accuracy(row):
+        return True
+    if dataset is not None:
+        return row.dataset == dataset
+    if row.origin != "evaluated":
+        return row.dataset in (None, "imagenet-1k")
+    return (row.dataset, row.split) == ("imagenet-1k", "val")
+
+
+def is_of_imagenet(row: Measurement) -> bool:
+    """Whether a row is no accuracy, or one of the whole of ImageNet's validation split."""
+    return _is_of(row, None)
+
+
+def candidates(source: Table, question: Question) -> list[WideRow]:
+    """The wide rows of one load that the question is about: of the table, or of every network whose counts
+    ship besides, those that never ran in its forms priced. Figures that nobody asks for are left out."""
+    if question.among not in AMONG:
+        raise InvalidInputError(f'"{question.among}" is no set of candidates.', f"sets: {', '.join(AMONG)}")
+    filters = _of_one_set(source, question.filters)
+    told = tuple(dict.fromkeys(_TOLD + question.asked))
+    known = comparable(source, metric=told, **filters)
+    if question.among == "catalogue":
+        shipped = [row for row in with_catalogue(known) if row.metric in told]
+        known = [row for row in shipped if _is_asked(row, filters)]
+    return wide(_with_wanted_weights(known, question.demands))
+
+
+def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """`filters`, with the only set of images that networks were evaluated on where evaluations are asked for.
+
+    Raises InvalidInputError where there are several.
+    """
+    named = dict(filters)
+    if named.get("origin") == "evaluated" and named.get("dataset") is None:
+        sets = sorted({str(row.dataset) for row in source.rows(metric="top1", origin="evaluated")})
+        if len(sets) > 1:
+            raise InvalidInputError(
+                f"Networks were evaluated on {len(sets)} sets of images: {', '.join(sets)}.",
+                "say which: --dataset NAME",
+            )
+        named["dataset"] = sets[0] if sets and sets != ["imagenet-1k"] else None  # of that, the whole split
+    return named
+
+
+def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:
+    origin, dataset = filters.get("origin"), filters.get("dataset")
+    right = _is_of(row, dataset) and (origin is None or row.origin == origin)
+    return not _is_accuracy(row) or right
+
+
+def with_catalogue(known: Sequence[Measurement]) -> list[Measurement]:
+    """`known` with what ships of every network, and prices of those that weren't run in its forms."""
+    from vertebra import estimation
+
+    return [*_shipped(), *known, *estimation.price_forms(known)]
+
+
+@cache
+def _shipped() -> tuple[Measurement, ...]:
+    from vertebra import citations
+
+    return tuple(row for name in ("imagenet", "catalogue") for row in citations.find(name).read())
+
+
+# ------------------------------------------------------------------ what a network must be
+
+
+def licence_of(model: str, weights: str | None) -> str | None:
+    """The licence of a network's weights, in SPDX's spelling, lower case; None where nobody states it."""
+    from vertebra.rows.licences import licences
+
+    if weights is None:
+        return None
+    return licences().get(weights) or _our_licences().get(f"{model}.{weights}")
+
+
+@cache
+def _our_licences() -> Mapping[str, str]:
+    from vertebra.zoo import weights
+
+    return {record.name: record.licence.lower() for record in weights.records()}
+
+
+def _licence(row: WideRow) -> str | None:
+    accuracy = row.figures.get("top1")
+    return None if accuracy is None else licence_of(row.model, accuracy.weights)
+
+
+#: The letters that a name begins with, and a version: "tf_mobilenetv3_large_100", "mobilenet_v3_large".
+_FAMILY = re.compile(r"(?:tf_)?([a-z]+?_?v\d+(?![a-z0-9])|[a-z]+)")
+
+
+def _family(row: WideRow) -> str:
+    name = row.model.partition(":")[2] or row.model
+    found = _FAMILY.match(name.lower())
+    return found.group(1).replace("_", "") if found else name
+
+
+def _input_size(row: WideRow) -> str | None:
+    accuracy = row.figures.get("top1")
+    size = row.conditions.get("input_size", None if accuracy is None else accuracy.input_size)
+    return None if size is None else str(size)
+
+
+_DEMANDS: dict[str, Callable[[WideRow], str | None]] = {
+    "licence": _licence,
+    "family": _family,
+    "input size": _input_size,
+}
+
+
+def _with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) -> Sequence[Measurement]:
+    """`rows` without accuracies of weights under other licences, where the network has weights under one
+    that is wanted."""
+    wanted = next((demand.wanted for demand in demands if demand.name == "licence"), ())
+    if not wanted:
+        return rows
+    right = {
+        (row.model, row.weights) for row in rows
+        if _is_accuracy(row) and licence_of(row.model, row.weights) in wanted
+    }  # fmt: skip
+    models = {model for model, _ in right}
+    return [
+        row for row in rows
+        if not _is_accuracy(row) or row.model not in models or (row.model, row.weights) in right
+    ]  # fmt: skip
+
+
+def _check_demands(rows: Sequence[WideRow], demands: Iterable[Demand]) -> None:
+    """Raise UnknownNameError for what no candidate is: a slip of the pen, mostly."""
+    for demand in demands:
+        known = {told for told in map(demand.told, rows) if told is not None}
+        for wanted in demand.wanted:
+            if wanted not in known:
+                all_ = ", ".join(sorted(known)) if len(known) <= _FEW else "vertebra list models"
+                raise UnknownNameError.of(f"{demand.name} of a candidate", wanted, known, all_)
+
+
+def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
+    """Raise InvalidInputError where probes of several sets of images would be compared."""
+    if "probe_top1" not in asked:
+        return
+    told = [row.figures["probe_top1"] for row in rows if "probe_top1" in row.figures]
+    told += [other for row in rows for other in row.conflicts.get("probe_top1", ())]
+    sets = sorted({str(row.dataset) for row in told})
+    if len(sets) > 1:
+        raise InvalidInputError(
+            f"{len(sets)} sets of images were probed: {', '.join(sets)}.", "say which: --probed NAME"
+        )
+
+
+# ------------------------------------------------------------------ the choice
+
+
+def pick(source: Table, question: Question) -> Pick:
+    """The choice as the table tells it now."""
+    rows = candidates(source, question)
+    _check_one_set(rows, question.asked)
+    picked = _picked(rows, question)
+    shown = [row.model for row in (picked.choice, picked.runner_up) if row is not None]
+    return replace(picked, notes=tuple(_absences(shown, "can't run here")))
+
+
+def _picked(rows: Sequence[WideRow], question: Question) -> Pick:
+    _check_demands(rows, question.demands)
+    return recommendation.pick(
+        rows, question.limits, question.objective, demands=question.demands, least_grade=question.trust
+    )
+
+
+def _absences(models: Iterable[str], what: str) -> list[str]:
+    """A sentence for each library that `models` come from and that isn't installed."""
+    absent: dict[str, int] = {}
+    for model in models:
+        library = model.partition(":")[0]
+        if not is_here(model):
+            absent[library] = absent.get(library, 0) + 1
+    told = []
+    for library, count in absent.items():
+        networks = "1 network" if count == 1 else f"{count} networks"
+        error = MissingRuntimeError.of(f"{networks} of {library} {what}: that", library, "catalogue")
+        told.append(f"{error.message[:-1]}; {error.hint}")
+    return told
+
+
+def is_here(model: str) -> bool:
+    """Whether the library that the network comes from is installed."""
+    return _is_installed(model.partition(":")[0]) if ":" in model else True
+
+
+@cache
+def _is_installed(library: str) -> bool:
+    return library == "onnx" or importlib.util.find_spec(library) is not None
+
+
+# ------------------------------------------------------------------ measuring what the choice hangs on
+
+
+def verified(
+    source: Table,
+    question: Question,
+    budget_s: float,
+    *,
+    engines: Sequence[str] = (),
+    watcher: Watcher | None = None,
+) -> Verified:
+    """The choice among the catalogue after what it hangs on was measured; see `verification.verify`.
+
+    Networks are measured on the engines given (all the usual ones that are here), so that a candidate is a
+    network together with its engine and precision. Where too few are measured on them to price the others
+    from, those that tell most are measured first, in half of the time at most. An interruption ends the
+    measuring, and the answer is what the table tells by then.
+    """
+    from vertebra import surveying, verification
+
+    start = time.monotonic()
+    runners = list(engines) or surveying.found_here()
+    filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
+    question = replace(question, among="catalogue", filters=filters)
+    bench = _bench(source, watcher)
+    interrupted = False
+    try:
+        bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
+    except KeyboardInterrupt:
+        interrupted = True
+    found = verification.verify(
+        lambda: [row for row in candidates(source, question) if is_here(row.model) and _can_be_made(row)],
+        lambda row: bench(_case_of(row), start + budget_s),
+        question.limits,
+        question.objective,
+        demands=question.demands,
+        least_grade=question.trust,
+        has_time=lambda: not interrupted and time.monotonic() < start + budget_s,
+    )
+    from vertebra import rows
+
+    notes = tuple(_absences(rows.counts(), "were left out"))
+    return replace(
+        found, pick=replace(found.pick, notes=notes), ended="interrupted" if interrupted else found.ended
+    )
+
+
+def _bench(source: Table, watcher: Watcher | None) -> Callable[[Sequence[Any], float], list[Measurement]]:
+    """A function that measures cases quickly inside what is left until a deadline."""
+    from vertebra import surveying
+
+    def bench(cases: Sequence[Any], deadline: float) -> list[Measurement]:
+        if not cases or time.monotonic() >= deadline:
+            return []
+        least = surveying.limits(len(cases), quick=True)
+        return surveying.measure(cases, source, limits=least, deadline=deadline, watcher=watcher)
+
+    return bench
+
+
+def _case_of(row: WideRow) -> Sequence[Any]:
+    from vertebra import surveying
+
+    engine, precision = row.conditions["engine"], row.conditions["precision"]
+    return surveying.cases([row.model], [engine], precisions=[precision])
+
+
+def _can_be_made(row: WideRow) -> bool:
+    """Eight bits want pictures to calibrate with, and a pick has none: such a form is no estimate."""
+    latency = row.figures.get("latency")
+    estimated = latency is not None and latency.origin == "estimated"
+    return not (estimated and str(row.conditions.get("precision")).startswith("int8"))
+
+
+def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequence[Any]:
+    """What is still to be measured on the engines before others can be priced there: networks that are light
+    enough to be exported here, the same on each engine."""
+    from vertebra import estimation, rows, surveying
+
+    known = {engine: set[str]() for engine in runners}
+    for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
+        if row.metric == "latency" and row.origin == "benched":
+            known[str(row.engine)].add(row.model)
+    shared = set.intersection(*known.values())
+    affordable = max(estimation.FEWEST_ANCHORS, int(seconds / (_ANCHOR_S * len(runners))))
+    missing = min(estimation.ANCHORS, affordable) - len(shared)
+    if missing <= 0:
+        return []
+    ready = [name for name, count in rows.counts().items() if count.macs <= _ANCHOR_MACS and is_here(name)]
+    chosen = estimation.anchors(missing, among=ready, known=sorted(shared))
+    return [case for case in surveying.cases(chosen, runners) if case.model not in known[case.engine]]

@@ -1,0 +1,190 @@
+"""`vertebra pick MODEL --fastest`: the fastest form of one network, as a part of the verb `pick`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from vertebra import units
+from vertebra.cli.output import columns, emit, span
+from vertebra.cli.progress import watching
+from vertebra.cli.subject import given, weights_options
+from vertebra.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from vertebra.tuning import Found, Trial
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_WEIGHTS = ("weights", "untrained", "labels", "preprocess", "sha256", "accept_unverified")
+#: Parameters that only this part of `pick` has, and those that it shares with the rest.
+_OWN = ("model", "budget", "threads", "seed", "export", *_WEIGHTS)
+_SHARED = ("engine", "precision", "batch_size", "input_size", "table", "style")
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.argument("model", required=False),
+    click.option("--fastest", is_flag=True, help="Search the fastest form of MODEL on this machine."),
+    click.option("--budget", metavar="TIME", default="60s", show_default=True, help="Of that search."),
+    click.option("--threads", type=click.IntRange(min=1), multiple=True,
+                 help="With --fastest, only so many. Repeatable. [default: from 1 to all cores]"),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the blocks."),
+    click.option("--export", metavar="FOLDER", help="Write the fastest form as a Bundle, with weights:"),
+    weights_options,
+)  # fmt: skip
+
+
+def offered(command: Function) -> Function:
+    """Adds MODEL, --fastest and its options to `pick`, and takes over where --fastest is given."""
+
+    @functools.wraps(command)
+    def pick(**options: Any) -> None:
+        named = _named()
+        if not options.pop("fastest"):
+            _refuse([name for name in named if name in _OWN], "goes with --fastest only", "add --fastest")
+            command(**{name: value for name, value in options.items() if name not in _OWN})
+            return
+        foreign = [name for name in named if name not in (*_OWN, *_SHARED, "fastest")]
+        _refuse(foreign, "is for a choice among networks, and not for --fastest", "leave one of them out")
+        _run(**{name: options[name] for name in (*_OWN, *_SHARED)})
+
+    taken: Any = pick
+    for option in reversed(_OPTIONS):
+        taken = option(taken)
+    return taken  # type: ignore[no-any-return]
+
+
+def _named() -> list[str]:
+    """The parameters that were given."""
+    context = click.get_current_context()
+    default = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    return [name for name in context.params if context.get_parameter_source(name) not in default]
+
+
+def _refuse(named: list[str], why: str, hint: str) -> None:
+    """Raise InvalidInputError, with the parameter's name as it is typed, where one was `named`."""
+    if named:
+        parameters = click.get_current_context().command.params
+        first = next(parameter for parameter in parameters if parameter.name == named[0])
+        raise InvalidInputError(f"{first.opts[0] if first.opts[0] != 'model' else 'MODEL'} {why}.", hint)
+
+
+def _run(
+    model: str | None, engine: tuple[str, ...], precision: tuple[str, ...], batch_size: tuple[int, ...],
+    input_size: tuple[int, ...], budget: str, threads: tuple[int, ...], seed: int, export: str | None,
+    table: str | None, style: str, **weights: Any,
+) -> None:  # fmt: skip
+    from vertebra import _api
+
+    if model is None:
+        raise InvalidInputError("--fastest needs a network.", "name it: vertebra pick alexnet --fastest")
+    if len(input_size) > 1:
+        raise InvalidInputError("Forms are compared at one input size.", "give one --input-size")
+    asked = {name: value for name, value in weights.items() if value}
+    if asked and export is None:
+        _refuse([next(iter(asked))], "goes with --export only", "add --export FOLDER")
+    with watching() as watcher:
+        found = _api.fastest(
+            model, engines=_listed(engine), precision=_listed(precision) or "float32",
+            batch_size=batch_size or 1, threads=threads, input_size=next(iter(input_size), None),
+            budget=budget, seed=seed, export=export, table=table, watcher=watcher,
+            **(given(asked) if export is not None else {}),
+        )  # fmt: skip
+    shares = _shares(found, table)
+    emit(
+        [_record(trial, found, shares) for trial in found.trials], style, lambda: _text(found, shares, budget)
+    )
+
+
+def _listed(several: tuple[str, ...]) -> tuple[str, ...]:
+    """Each of several, whether they were repeated or divided by commas."""
+    return tuple(part.strip() for one in several for part in one.split(",") if part.strip())
+
+
+def _shares(found: Found, table: str | None) -> dict[int, float | None]:
+    """Of each trial's row its share of the roofline, by the row's identity."""
+    from vertebra import _api
+
+    rows = [trial.latency for trial in found.trials if trial.latency is not None]
+    return dict(zip(map(id, rows), _api.roofline_shares(rows, table=table), strict=True))
+
+
+def _record(trial: Trial, found: Found, shares: dict[int, float | None]) -> dict[str, Any]:
+    """One form, in base units."""
+    form, row = trial.form, trial.latency
+    return {
+        "model": found.model,
+        "verdict": trial.verdict,
+        "engine": form.engine,
+        "precision": form.precision,
+        "threads": form.threads,
+        "layout": form.layout,
+        "batch_size": form.batch_size,
+        "latency": None if row is None else row.value,
+        "low": None if row is None else row.low,
+        "high": None if row is None else row.high,
+        "seconds_per_image": trial.seconds,
+        "to_eager": found.to_eager(trial),
+        "roofline": shares.get(id(row)),
+        "samples": None if row is None else row.samples,
+        "grade": None if row is None else row.grade,
+        "reason": trial.reason,
+    }
+
+
+def _text(found: Found, shares: dict[int, float | None], budget: str) -> str:
+    """The answer for people."""
+    best = found.fastest
+    lines = [f"The fastest form of {found.model} here is {best.form}: {_interval(best)}."]
+    lines += ["", columns([_line(trial, found, shares) for trial in found.trials]), ""]
+    ran = sum(trial.seconds is not None for trial in found.trials)
+    lines.append(
+        f"{ran} of {len(found.trials)} forms have a figure, after {found.seconds:.0f} s of {budget}."
+    )
+    if any(trial.form.precision != "float32" for trial in found.trials):
+        lines.append(
+            "Other precisions change the answers, within the limit that outputs are checked against."
+        )
+    return "\n".join([*lines, *_exported(found)])
+
+
+def _interval(trial: Trial) -> str:
+    row = trial.latency
+    assert row is not None
+    told, bounds = units.show(row.value, "s"), span(row)
+    return told if bounds is None else f"{told} ({bounds})"
+
+
+def _line(trial: Trial, found: Found, shares: dict[int, float | None]) -> dict[str, Any]:
+    form, row = trial.form, trial.latency
+    ratio, share = found.to_eager(trial), shares.get(id(row))
+    several = {other.form.batch_size for other in found.trials} != {1}
+    return {
+        "form": str(form),
+        "latency": None if row is None else units.show(row.value, "s"),
+        "an image": units.show(trial.seconds, "s") if several and trial.seconds else None,
+        "to eager": None if ratio is None else f"{ratio:.2f}x",
+        "of roofline": None if share is None else f"{share:.0%}",
+        "samples": None if row is None else row.samples,
+        "grade": None if row is None else row.grade,
+        "verdict": trial.verdict,
+        "why": trial.reason,
+    }
+
+
+def _exported(found: Found) -> list[str]:
+    """Where the Bundle is, and how to run it as it was measured."""
+    shipped = found.to_ship()
+    if found.bundle is None or shipped is None:
+        return []
+    form = shipped.form
+    lines = [f"{found.bundle} holds it."]
+    if shipped is not found.fastest:
+        engine = found.fastest.form.engine
+        lines = [
+            f"{engine} opens no Bundles; {found.bundle} holds the fastest form of those that do: {form}."
+        ]
+    return [*lines, f"Run it with: --engine {form.engine} --threads {form.threads}"]

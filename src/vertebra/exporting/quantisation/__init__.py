@@ -1,0 +1,183 @@
+"""Eight-bit integers instead of float32, or only for the parameters: made by ONNX Runtime's own quantiser or
+by NNCF, guarded on pictures held out, and on labelled ones. What loses most goes back to float32 until that
+holds."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import bundle, data, units
+from vertebra.data import Dataset
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.exporting.quantisation import graphs, guard, pictures
+from vertebra.exporting.quantisation.loss import Loss
+from vertebra.exporting.quantisation.search import Found, Make, Search
+
+if TYPE_CHECKING:
+    from vertebra.exporting.quantisation.graphs import Images
+
+__all__ = [
+    "INT8",
+    "INT8_WEIGHTS",
+    "PRECISIONS",
+    "QUANTISERS",
+    "Calibration",
+    "answers",
+    "asked",
+    "choose",
+    "quantise",
+]
+
+INT8, INT8_WEIGHTS = "int8", "int8-weights"
+PRECISIONS = (INT8, INT8_WEIGHTS)
+
+#: Who quantises, and what the manifest calls it.
+QUANTISERS = {"onnxruntime": "onnxruntime.quantization", "nncf": "nncf"}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a network is quantised with, and what must hold then.
+
+    `folder` has the pictures to calibrate with and to guard on. `guard` must hold on those held out (None:
+    the usual one). `quantiser` is one of QUANTISERS (None: the engine's usual one). On the `labelled`
+    pictures the accuracy lost is measured, which may be at most `most_lost`, a share of 1.
+    """
+
+    folder: Path | None = None
+    guard: float | None = None
+    quantiser: str | None = None
+    labelled: Dataset | None = None
+    most_lost: float | None = None
+
+
+def asked(
+    precision: str | None,
+    *,
+    calibrate: str | Path | None = None,
+    guard: float | None = None,
+    quantiser: str | None = None,
+    labelled: str | Path | None = None,
+    format: str | None = None,
+    split: str | None = None,
+    most_lost: str | float | None = None,
+) -> Calibration | None:
+    """What the options of an export ask for; None where it isn't quantised. Raises InvalidInputError where
+    they contradict each other or there are no such pictures."""
+    given = (calibrate, guard, quantiser, labelled, format, split, most_lost)
+    if precision not in PRECISIONS and all(option is None for option in given):
+        return None
+    if precision not in PRECISIONS or (precision == INT8 and calibrate is None):
+        raise InvalidInputError(
+            "Precision int8 and pictures to calibrate with belong together.",
+            "say --precision int8 --calibrate FOLDER; --guard, --quantiser, --labelled only with int8 or "
+            "int8-weights",
+        )
+    if guard is not None and calibrate is None:
+        raise InvalidInputError("A guard needs pictures.", "give some with --calibrate FOLDER")
+    if labelled is None and (format, split, most_lost) != (None, None, None):
+        raise InvalidInputError(
+            "A format, a split and --most-lost are of labelled pictures.", "say --labelled DATA"
+        )
+    if calibrate is not None and not Path(calibrate).is_dir():
+        raise InvalidInputError(f"{calibrate} is no folder of pictures.", "give one: --calibrate FOLDER")
+    return Calibration(
+        folder=None if calibrate is None else Path(calibrate),
+        guard=guard,
+        quantiser=quantiser,
+        labelled=None if labelled is None else data.open(labelled, format=format, split=split),
+        most_lost=units.parse(most_lost, "fraction") if isinstance(most_lost, str) else most_lost,
+    )
+
+
+def choose(engine: str, precision: str, calibration: Calibration | None) -> str:
+    """The quantiser for `engine`: the one asked for, or NNCF for OpenVINO where it is installed, whose own it
+    is, and ONNX Runtime's elsewhere. Raises InvalidInputError where there is no such or not in this
+    precision, and MissingRuntimeError where it isn't installed."""
+    asked = None if calibration is None else calibration.quantiser
+    here = importlib.util.find_spec("nncf") is not None
+    usual = "nncf" if precision == INT8_WEIGHTS or (engine == "openvino" and here) else "onnxruntime"
+    chosen = asked or usual
+    if chosen not in QUANTISERS:
+        raise InvalidInputError(f'There is no quantiser "{chosen}".', f"there are: {', '.join(QUANTISERS)}")
+    if chosen == "onnxruntime" and precision == INT8_WEIGHTS:
+        raise InvalidInputError("The quantiser onnxruntime rounds no weights alone.", "say --quantiser nncf")
+    if chosen == "nncf" and not here:
+        raise MissingRuntimeError.of("Quantising with NNCF", "nncf", "nncf")
+    return chosen
+
+
+def answers(draft: Path, format: str, images: Images, batch_size: int | None) -> Images:
+    """The logits of `images` that the network in a Bundle's folder gives."""
+    graph = graphs.of(format)
+    return graphs.logits(graph.open(draft / bundle.NETWORKS[format]), images, batch_size or len(images))
+
+
+def quantise(
+    draft: Path,
+    card: bundle.Card | None,
+    calibration: Calibration | None,
+    *,
+    quantiser: str,
+    format: str = "onnx",
+    precision: str = INT8,
+    batch_size: int | None = None,
+    num_classes: int = 1000,
+) -> dict[str, Any]:
+    """Put the quantised network in place of the float32 one in a Bundle's folder `draft`; the report for its
+    manifest. Raises InvalidInputError for pictures or the guard, and MeasurementError where the guard doesn't
+    hold."""
+    calibration = calibration or Calibration()
+    trained = card is not None and card.weights is not None
+    held = guard.of(calibration.guard, trained)
+    split = None
+    if calibration.folder is not None:
+        assert card is not None
+        assert card.preprocess is not None
+        split = pictures.read(calibration.folder, card.preprocess, calibrates=precision == INT8)
+    loss = None
+    if calibration.labelled is not None:
+        assert card is not None
+        loss = Loss.of(calibration.labelled, calibration.most_lost, card, num_classes, split, batch_size)
+    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        graph, network = graphs.of(format), draft / bundle.NETWORKS[format]
+        search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1)
+        found = search.until(_make(quantiser, precision, network, split, batch_size or 1))
+        graph.put(found.path, draft)
+    return _told(QUANTISERS[quantiser], split, held, search, found)
+
+
+def _make(
+    quantiser: str, precision: str, network: Path, split: pictures.Split | None, batch_size: int
+) -> Make:
+    """What writes a quantised network to a path, with the layers that it is told left in float32."""
+    if precision == INT8_WEIGHTS:
+        from vertebra.exporting.quantisation import nncf
+
+        return partial(nncf.compress, network)
+    assert split is not None
+    module = importlib.import_module(f"vertebra.exporting.quantisation.{quantiser}")
+    return partial(module.write, network, graphs.batches(split.calibrate, batch_size))
+
+
+def _told(
+    by: str, split: pictures.Split | None, held: guard.Guard, search: Search, found: Found
+) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "by": by,
+        "calibrated_on": 0 if split is None else len(split.calibrate),
+        "held_out": 0 if split is None else len(split.held_out),
+        "broken": 0 if split is None else split.broken,
+        "measure": None if split is None else held.measure,
+        "value": None if found.value is None else round(found.value, 4),
+        "guard": None if split is None else held.least,
+        "layers": len(search.layers),
+        "float32_layers": list(found.kept),
+    }
+    return told if found.lost is None else told | {"accuracy": found.lost.told()}

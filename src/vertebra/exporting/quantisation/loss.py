@@ -1,0 +1,144 @@
+"""The accuracy that quantising costs: both networks' answers to the same labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import evaluation
+from vertebra.bundle import Card
+from vertebra.data import Dataset, Sample
+from vertebra.errors import InvalidInputError
+from vertebra.evaluation.statistics import paired_difference
+from vertebra.exporting.quantisation import graphs
+from vertebra.exporting.quantisation.pictures import Split
+from vertebra.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from vertebra.exporting.quantisation.graphs import Images
+
+    Right = npt.NDArray[np.bool_]
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Top-1 in float32 and quantised over the same `images`, as shares of 1, and what was `lost` with its
+    95 % interval, `low` to `high`; less than 0 where it was gained. `only_float32` and `only_quantised` are
+    the numbers of pictures that one of the two alone answers right; at `most` so much may be lost, if that is
+    asked."""
+
+    dataset: str
+    split: str
+    images: int
+    unreadable: int
+    float32: float
+    quantised: float
+    only_float32: int
+    only_quantised: int
+    lost: float
+    low: float
+    high: float
+    most: float | None
+
+    @property
+    def is_bearable(self) -> bool:
+        return self.most is None or self.lost <= self.most
+
+    def told(self) -> dict[str, Any]:
+        """As the manifest has it: shares to four places after the point."""
+        return {name: round(value, 4) if isinstance(value, float) else value
+                for name, value in asdict(self).items()}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Labelled pictures, none of which the network is calibrated on, and how much may be lost on them at
+    `most`. `outputs` are the network's outputs that stand for their classes."""
+
+    data: Dataset
+    record: Preprocess
+    outputs: tuple[int, ...]
+    seen: frozenset[Path]
+    batch_size: int
+    most: float | None
+
+    @classmethod
+    def of(
+        cls,
+        data: Dataset,
+        most: float | None,
+        card: Card,
+        num_classes: int,
+        split: Split | None,
+        batch_size: int | None,
+    ) -> Loss:
+        """Raises InvalidInputError where the classes aren't the network's, or it is untrained."""
+        if card.weights is None or card.preprocess is None:
+            raise InvalidInputError(
+                "An untrained network has no accuracy to lose.",
+                "give weights, or leave the labelled pictures out",
+            )
+        outputs = evaluation.match(data, card.labels, num_classes)
+        seen = frozenset() if split is None else split.seen
+        return cls(data, card.preprocess, outputs, seen, batch_size or _BATCH, most)
+
+    def right(self, run: graphs.Run) -> Right:
+        """Of every picture that can be read, in order, whether the network's first answer is its class."""
+        import numpy as np
+
+        told = [
+            graphs.logits(run, images, self.batch_size).argmax(axis=1)
+            == [self.outputs[sample.label] for sample in samples]
+            for samples, images in self._batches()
+        ]
+        if not told:
+            raise InvalidInputError(
+                f"No picture of {self.data.name} is left to measure accuracy on.",
+                "label some that can be read and that it isn't calibrated on",
+            )
+        return np.concatenate(told)
+
+    def some(self, count: int) -> Images:
+        """The first `count` pictures as the network sees them, or all where there are fewer."""
+        import numpy as np
+
+        return np.concatenate([images.copy() for _, images in islice(self._batches(), count)])[:count]
+
+    def between(self, first: Right, second: Right) -> Lost:
+        """What is lost from `first` to `second`, as `right` tells them."""
+        only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+        low, high = paired_difference(only_first, only_second, len(first))
+        return Lost(
+            dataset=self.data.name,
+            split=self.data.split or "all",
+            images=len(first),
+            unreadable=sum(1 for _ in self._samples()) - len(first),
+            float32=float(first.mean()),
+            quantised=float(second.mean()),
+            only_float32=only_first,
+            only_quantised=only_second,
+            lost=(only_first - only_second) / len(first),
+            low=low,
+            high=high,
+            most=self.most,
+        )
+
+    def _samples(self) -> Iterator[Sample]:
+        return (sample for sample in self.data if not self._is_seen(sample))
+
+    def _is_seen(self, sample: Sample) -> bool:
+        return isinstance(sample.source, str | Path) and Path(sample.source).resolve() in self.seen
+
+    def _batches(self) -> Iterator[tuple[list[Sample], Images]]:
+        ready = evaluation.inputs(self._samples(), self.record)
+        for samples, images, _ in evaluation.batches(ready, self.record, self.batch_size):
+            if samples:
+                yield list(samples), images

@@ -1,0 +1,54 @@
+"""The pictures that a network is calibrated with, and those that are held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra.data.dataset import is_picture
+from vertebra.errors import InvalidInputError
+from vertebra.preprocess import Preprocess, preprocess_many
+
+if TYPE_CHECKING:
+    from vertebra.exporting.quantisation.graphs import Images
+
+#: Fewer pictures tell neither the range of the activations nor whether the answers stay.
+LEAST_PICTURES = 16
+#: More would take time and memory, and change little.
+_MOST_PICTURES = 256
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures as the network sees them, (N, 3, H, W): to `calibrate` with, and `held_out` for the guard.
+    `broken` ones couldn't be read; `seen` are the files of those that calibrate."""
+
+    calibrate: Images
+    held_out: Images
+    broken: int
+    seen: frozenset[Path]
+
+
+def read(folder: Path, record: Preprocess, *, calibrates: bool = True) -> Split:
+    """The pictures in `folder` and its folders: every other one is held out, or where nothing `calibrates`,
+    all. Raises InvalidInputError where too few can be read."""
+    import numpy as np
+
+    paths = sorted(path for path in folder.rglob("*") if is_picture(path.name) and path.is_file())
+    step = max(1, len(paths) / _MOST_PICTURES)
+    chosen = [paths[int(number * step)] for number in range(min(len(paths), _MOST_PICTURES))]
+    made = zip(chosen, preprocess_many(chosen, record), strict=True)
+    good = [(path, image) for path, image in made if isinstance(image, np.ndarray)]
+    broken = len(chosen) - len(good)
+    if len(good) < LEAST_PICTURES:
+        unread = f", and {broken} can't be read" if broken else ""
+        raise InvalidInputError(
+            f"{folder} holds {len(chosen)} pictures{unread}: too few to calibrate with.",
+            f"give a folder with at least {LEAST_PICTURES} that can be read, 100 or more for good ranges",
+        )
+    images = np.stack([image for _, image in good])
+    if not calibrates:
+        return Split(images[:0], images, broken, frozenset())
+    seen = frozenset(path.resolve() for path, _ in good[::2])
+    return Split(images[::2], images[1::2], broken, seen)

@@ -1,0 +1,34 @@
+"use strict";
+// Asks this page's own server each second whether there is a newer page, and reloads; the address keeps the
+// explorer's state. Waits while something is being moved or typed, and gives the focus back afterwards.
+{
+  const KEPT = "vertebra-focus";
+  const QUIET = 1000; // milliseconds: longer than the address takes to hold what was moved
+  const status = document.getElementById("live");
+  let version = document.documentElement.dataset.version;
+  let touched = 0;
+  for (const kind of ["input", "change", "keydown", "pointerdown", "scroll"]) {
+    addEventListener(kind, () => { touched = performance.now(); }, { capture: true, passive: true });
+  }
+  const focused = document.getElementById(sessionStorage.getItem(KEPT) ?? "");
+  sessionStorage.removeItem(KEPT);
+  focused?.focus({ preventScroll: true });
+
+  async function look() {
+    try {
+      const answer = await fetch("/version", { cache: "no-store" });
+      const newest = await answer.text();
+      status.textContent = "Live: this page follows the table.";
+      version ??= newest;
+      if (newest !== version && performance.now() - touched > QUIET) {
+        if (document.activeElement?.id) sessionStorage.setItem(KEPT, document.activeElement.id);
+        location.reload();
+        return;
+      }
+    } catch {
+      status.textContent = "No longer live: the server has ended, and this is its last page.";
+    }
+    setTimeout(look, 1000);
+  }
+  look();
+}

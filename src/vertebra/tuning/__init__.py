@@ -1,0 +1,11 @@
+"""The fastest form of one network on this machine: engine, precision, threads, layout and batch.
+
+`forms` tells which there are, `race` which may still win, `search` in which order they are tried, and `heats`
+runs it all inside a budget.
+"""
+
+from vertebra.tuning.forms import Form, bundle_form, cases, form_of
+from vertebra.tuning.heats import Found, fastest
+from vertebra.tuning.search import Trial
+
+__all__ = ["Form", "Found", "Trial", "bundle_form", "cases", "fastest", "form_of"]

@@ -1,0 +1,133 @@
+"""Forms of one network: on which engine, in which precision, layout and batch, with how many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from vertebra import engines, surveying, system, zoo
+from vertebra.benchmarking import Case
+from vertebra.errors import InvalidInputError, UnknownNameError
+
+#: An engine -> the one that makes the same machine code beforehand, and is quicker to try.
+_TWINS = {"compile": "aotinductor"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a network is run. `layout` is None where the engine has no choice of it."""
+
+    engine: str
+    precision: str = "float32"
+    threads: int = 1
+    layout: str | None = None
+    batch_size: int = 1
+
+    def __str__(self) -> str:
+        told = [self.engine, self.precision, f"{self.threads} thread{'s' * (self.threads > 1)}"]
+        told += [self.layout] if self.layout else []
+        return ", ".join(told + ([f"batches of {self.batch_size}"] if self.batch_size > 1 else []))
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether loading it takes a compiler's time."""
+        info = engines.find(self.engine)
+        return info.needs_compiler and info.reads == "builder"
+
+    @property
+    def has_bundle(self) -> bool:
+        """Whether it can be shipped: whether its engine opens Bundles."""
+        return engines.find(self.engine).reads == "bundle"
+
+
+def bundle_form(form: Form) -> surveying.BundleForm:
+    """What to export so that `form` can be run: whose Bundle, its precision, and its only batch size."""
+    return surveying.bundle_of(form.engine, form.precision, form.batch_size)
+
+
+def form_of(case: Case) -> Form:
+    """The form that `case` measures."""
+    return Form(case.engine, case.precision, case.threads, case.layout, case.batch_size)
+
+
+def cases(
+    model: str,
+    chosen: Sequence[str] = (),
+    *,
+    precisions: Sequence[str] = ("float32",),
+    batch_sizes: Sequence[int] = (1,),
+    threads: Sequence[int] = (),
+    input_size: int | None = None,
+) -> list[Case]:
+    """One case for each form of `model` that can run on this machine's processor, on the engines `chosen` (on
+    all that are here, where none is). `precisions` may be ("all",); without `threads`, numbers of them from
+    one to all cores.
+
+    Raises what `surveying.cases` raises, and InvalidInputError where no form is left.
+    """
+    found = zoo.find(model)
+    runners = [engines.require(name) for name in dict.fromkeys(chosen)] or [
+        name
+        for name in engines.available()
+        if name != "null" and not (found.is_file and engines.find(name).reads == "builder")
+    ]
+    asked = _precisions(runners, precisions)
+    planned = [
+        replace(case, layout=layout)
+        for engine in runners
+        for precision in asked
+        if precision in engines.find(engine).precisions and "cpu" in engines.find(engine).devices
+        for count in dict.fromkeys(threads or _thread_counts())
+        for case in surveying.cases(
+            [found.name], [engine], precisions=[precision], batch_sizes=batch_sizes, threads=count,
+            input_size=input_size,
+        )
+        for layout in _layouts(engine)
+    ]  # fmt: skip
+    if not planned:
+        raise InvalidInputError(
+            f"{', '.join(runners)} can't run in {', '.join(asked)}.",
+            "what each engine offers: vertebra list engines",
+        )
+    return planned
+
+
+def _precisions(runners: Iterable[str], asked: Sequence[str]) -> list[str]:
+    offered = list(dict.fromkeys(one for name in runners for one in engines.find(name).precisions))
+    known = {one for info in engines.known() for one in info.precisions}
+    if "int8" in asked:
+        raise InvalidInputError(
+            "Eight bits have to be calibrated on pictures before they can be timed.",
+            "make a Bundle: vertebra export MODEL --precision int8 --calibrate FOLDER",
+        )
+    for one in asked:
+        if one not in (*known, "all"):
+            raise UnknownNameError.of("precision", one, known, "vertebra list engines")
+    every = [one for one in offered if one not in ("int8", "tf32")]  # TF32 is a card's
+    return every if "all" in asked else list(dict.fromkeys(asked))
+
+
+def _thread_counts() -> list[int]:
+    """All physical cores, then powers of two below."""
+    most = system.default_threads()
+    return [most, *(2**power for power in reversed(range(most.bit_length())) if 2**power < most)]
+
+
+def _layouts(engine: str) -> tuple[str | None, ...]:
+    layouts = engines.find(engine).layouts
+    return layouts if len(layouts) > 1 else (None,)
+
+
+def parent(form: Form, forms: Sequence[Form]) -> Form | None:
+    """The form among `forms` by which `form` is judged before it is tried: the same on most threads in its
+    engine's first layout, and for that one a twin. None where there is none."""
+    family = [other for other in forms if _family(other) == _family(form)]
+    leader = max(family, key=lambda other: other.threads, default=form)
+    if leader != form:
+        return leader
+    twin = replace(form, engine=_TWINS.get(form.engine, form.engine), layout=None)
+    return twin if twin != form and twin in forms else None
+
+
+def _family(form: Form) -> tuple[object, ...]:
+    return form.engine, form.precision, form.batch_size

@@ -1,0 +1,338 @@
+"""The search run on this machine: the Bundles that the forms need are made, then heats are measured.
+
+All of it shares one budget of seconds. What is measured goes into the table as quick rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vertebra import benchmarking, engines, surveying, system, units
+from vertebra.benchmarking import Case, Limits, Result
+from vertebra.benchmarking.blocks import Block, unpack
+from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.exporting.process import Exporter
+from vertebra.measurements import Measurement, Table, latest
+from vertebra.measurements.views import FORM
+from vertebra.surveying import BundleForm, Progress, Watcher, bundle_form
+from vertebra.tuning import race
+from vertebra.tuning.forms import Form, form_of
+from vertebra.tuning.search import NO_TIME, Finish, Trial, search
+
+#: The least budget in which anything could be told.
+LEAST_S = 5.0
+#: The part of the budget after which exports are given up.
+_EXPORTS = 0.5
+#: Exports at a time: most of one runs on a single core.
+_EXPORTERS = 2
+#: Seconds that a form takes until its first block, until one was seen: cheap ones, and costly ones.
+_START_S, _COSTLY_S = 3.0, 20.0
+#: Seconds of a form's part of a turn; until the first look every form that starts must be able to run.
+_TURN_S = 0.4
+#: Seconds of warm-up and blocks for one form: this part of the budget, within bounds.
+_PART, _LEAST_PART_S, _MOST_PART_S = 1 / 20, 1.0, 5.0
+
+#: The Bundle with the logits that every form's outputs are compared with.
+_REFERENCE: BundleForm = ("onnxruntime", "float32", None)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer: a Trial for each form, the fastest first; what was measured, and the seconds it took.
+    `bundle` is the folder of the best form that could be exported, where that was asked for."""
+
+    model: str
+    trials: list[Trial]
+    rows: list[Measurement]
+    seconds: float
+    bundle: Path | None = None
+
+    @property
+    def fastest(self) -> Trial:
+        return self.trials[0]
+
+    def to_eager(self, trial: Trial) -> float | None:
+        """How many times the time of PyTorch's eager mode in float32, on all cores and the same batch, the
+        form takes; None where either has no figure."""
+        eager = [
+            other for other in self.trials
+            if (other.form.engine, other.form.precision) == ("eager", "float32")
+            and other.form.layout != "NHWC" and other.form.batch_size == trial.form.batch_size
+        ]  # fmt: skip
+        base = max(eager, key=lambda other: other.form.threads, default=None)
+        if base is None or not base.seconds or trial.seconds is None:
+            return None
+        return trial.seconds / base.seconds
+
+    def rows_of(self, trial: Trial) -> list[Measurement]:
+        """The latest figures of the trial's form."""
+        told = trial.latency
+        return [
+            row for row in latest(self.rows)
+            if told is not None and all(getattr(row, name) == getattr(told, name) for name in FORM)
+        ]  # fmt: skip
+
+    def to_ship(self) -> Trial | None:
+        """The fastest form that a Bundle can hold."""
+        return next((one for one in self.trials if one.seconds and one.form.has_bundle), None)
+
+
+def fastest(
+    cases: Sequence[Case], table: Table, *, budget_s: float, seed: int = 0, watcher: Watcher | None = None
+) -> Found:
+    """The fastest form of one network among `cases`, searched for `budget_s`; what is measured is appended to
+    `table`. Every form's outputs are compared with eager float32's before it is timed.
+
+    Raises InvalidInputError where the budget is too short for anything, and MeasurementError, with what
+    became of each form, where none gave a figure.
+    """
+    if budget_s < LEAST_S:
+        raise InvalidInputError(
+            f"{units.show(budget_s, 's')} is too little for a search.", f"the least is {LEAST_S:g}s"
+        )
+    surveying.check_room(cases)
+    tell = _teller(watcher, len(cases))
+    with (
+        surveying.sole_use(table, lambda: tell(0, "waiting for another process to measure")),
+        surveying.scratch_folder() as scratch,
+    ):
+        began = time.monotonic()
+        tell(0, f"exporting {cases[0].model}")
+        made = _made(cases, scratch, deadline=began + _EXPORTS * budget_s)
+        track = _Track(cases, made, table, began + budget_s, budget_s, seed, tell)
+        trials = search(track.entered(), track.heat)
+        seconds = time.monotonic() - began
+    trials += track.without_bundle()
+    if trials[0].seconds is None:
+        told = "; ".join(f"{trial.form}: {trial.reason}" for trial in trials)
+        raise MeasurementError(
+            f"No form of {cases[0].model} gave a figure in {units.show(budget_s, 's')}: {told}.",
+            "give it more time: --budget 2m",
+        )
+    return Found(cases[0].model, trials, track.rows, seconds)
+
+
+_Tell = Callable[[float, str], None]
+
+
+def _teller(watcher: Watcher | None, total: int) -> _Tell:
+    def tell(done: float, text: str) -> None:
+        if watcher is not None:
+            watcher(Progress(done, total, text))
+
+    return tell
+
+
+# ------------------------------------------------------------------ Bundles
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A Bundle that is there, or what stood in its way: `is_late` where that was only the time."""
+
+    folder: Path
+    obstacle: MeasurementError | None = None
+    is_late: bool = False
+
+
+def _made(cases: Sequence[Case], scratch: Path, *, deadline: float) -> dict[BundleForm, _Made]:
+    """The Bundles that `cases` need, and the one that holds the reference; what takes a compiler's time
+    begins first, and the others are made beside it."""
+    needed = dict.fromkeys(bundle_form(case) for case in cases if surveying.reads(case) == "bundle")
+    forms = list({_REFERENCE: None, **needed})
+    workers = _exporters(cases[0], len(forms))
+    beside = workers > 1  # else what takes a compiler's time comes last
+    ordered = sorted(forms, key=lambda form: engines.find(form[0]).needs_compiler is not beside)
+    folders = {form: scratch / f"bundle-{number}" for number, form in enumerate(ordered)}
+    queue = deque(ordered)
+    exporters = [Exporter(scratch=scratch) for _ in range(workers)]
+    met: dict[BundleForm, MeasurementError | None] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(_export, one, queue, folders, cases[0], met, deadline) for one in exporters]
+        try:
+            wait(jobs, timeout=max(0.0, deadline - time.monotonic()))
+            done = dict(met)
+        finally:  # Ctrl-C comes here too
+            queue.clear()
+            for exporter in exporters:
+                exporter.cancel()
+    for job in jobs:
+        job.result()
+    late = MeasurementError(f"{NO_TIME}: its export wasn't done")
+    return {
+        form: _Made(folder, done[form]) if form in done else _Made(folder, late, is_late=True)
+        for form, folder in folders.items()
+    }
+
+
+def _exporters(case: Case, exports: int) -> int:
+    """How many are made at a time: as many as the cores, and half of the memory, serve."""
+    memory = system.describe().memory_bytes
+    fitting = _EXPORTERS if memory is None else int(memory / 2 / surveying.expected_bytes(case))
+    return max(1, min(_EXPORTERS, system.default_threads(), fitting, exports))
+
+
+def _export(
+    exporter: Exporter,
+    queue: deque[BundleForm],
+    folders: Mapping[BundleForm, Path],
+    case: Case,
+    met: dict[BundleForm, MeasurementError | None],
+    deadline: float,
+) -> None:
+    """Make one Bundle of the queue after the other, and enter in `met` what stood in the way of each."""
+    with exporter:
+        while time.monotonic() < deadline:
+            try:
+                form = queue.popleft()
+            except IndexError:  # the other one took the last
+                return
+            met[form] = surveying.obstacle_of(exporter, case, folders[form], form)
+
+
+# ------------------------------------------------------------------ heats
+
+
+class _Track:
+    """Where heats are run. It knows the case behind each form, and how long a form takes to start."""
+
+    def __init__(
+        self,
+        cases: Iterable[Case],
+        made: Mapping[BundleForm, _Made],
+        table: Table,
+        deadline: float,
+        budget_s: float,
+        seed: int,
+        tell: _Tell,
+    ) -> None:
+        self._table, self._deadline, self._seed, self._tell = table, deadline, seed, tell
+        self._part_s = min(max(_PART * budget_s, _LEAST_PART_S), _MOST_PART_S)
+        self._starts = _Starts()
+        self._heats = self._judged = 0
+        self.rows: list[Measurement] = []
+        self._cases: dict[Form, Case] = {}
+        self._obstacles: dict[Form, str] = {}
+        self._late: list[Trial] = []
+        reference = next((one for one in made.values() if one.obstacle is None), made[_REFERENCE])
+        for case in cases:
+            own = made[bundle_form(case)] if surveying.reads(case) == "bundle" else reference
+            self._enter(case, own)
+
+    def _enter(self, case: Case, own: _Made) -> None:
+        form = form_of(case)
+        ready, obstacle = surveying.with_bundle(case, own.folder, own.obstacle)
+        if obstacle is None and ready.reference is None and not _is_reference(ready):
+            self._late.append(Trial(form, "untried", "nothing to compare its outputs with"))
+            return
+        if obstacle is not None and own.is_late:
+            self._late.append(Trial(form, "untried", obstacle))
+            return
+        self._cases[form] = ready
+        if obstacle is not None:
+            self._obstacles[form] = obstacle
+
+    def entered(self) -> list[Form]:
+        """The forms that can run, or are known to fail."""
+        return list(self._cases)
+
+    def without_bundle(self) -> list[Trial]:
+        """Those whose Bundle wasn't made in time."""
+        return self._late
+
+    def heat(self, forms: Sequence[Form]) -> dict[Form, Finish]:
+        """Measure `forms` side by side."""
+        finishes = {form: Finish(failure=self._obstacles[form]) for form in forms if form in self._obstacles}
+        left_s = self._deadline - time.monotonic()
+        running = [self._cases[form] for form in forms if form not in finishes]
+        if left_s > 0 and running:
+            for result in self._results(running, left_s):
+                finish = self._finish(result)
+                if finish is not None:
+                    finishes[form_of(result.case)] = finish
+        self._heats += 1
+        self._judged += len(forms) - (self._heats > 1)
+        return finishes
+
+    def _results(self, running: list[Case], left_s: float) -> Iterable[Result]:
+        limits = Limits.quick(
+            seconds=self._part_s, block_s=0.2, block_least=2, warm_up_runs=3, warm_up_least_s=0.25,
+            warm_up_most_s=2.0, timeout_s=max(LEAST_S, left_s),
+        )  # fmt: skip
+        return benchmarking.measure_all(
+            running,
+            limits,
+            system=system.describe().id,
+            seed=self._seed + self._heats,
+            expected_bytes=surveying.expected_bytes,
+            watcher=lambda text, behind: self._tell(self._judged + behind, text),
+            race=_Race(self._deadline, self._starts),
+        )
+
+    def _finish(self, result: Result) -> Finish | None:
+        """What the result tells, its rows appended; None where it failed when the time was up."""
+        if result.failure is not None and time.monotonic() >= self._deadline:
+            return None
+        self._table.append(result.rows, samples=result.samples, system=system.describe())
+        self.rows += result.rows
+        if result.failure is not None:
+            return Finish(failure=result.failure)
+        told = race.pace(unpack(result.samples), result.case.batch_size)
+        row = next(row for row in result.rows if row.metric == "latency")
+        return Finish(told.seconds, told.low, told.high, row=row)
+
+
+def _is_reference(case: Case) -> bool:
+    """Whether a case needs no reference: a Bundle has one of its own, and eager's float32 is what the others
+    are compared with."""
+    return case.subject.bundle is not None or (case.engine, case.precision) == ("eager", "float32")
+
+
+@dataclass
+class _Starts:
+    """How many seconds forms took until they ran, by whether they are costly."""
+
+    seen: dict[bool, list[float]] = field(default_factory=lambda: {False: [_START_S], True: [_COSTLY_S]})
+
+    def add(self, is_costly: bool, seconds: float) -> None:
+        self.seen[is_costly].append(seconds)
+
+    def expected_s(self, is_costly: bool) -> float:
+        """The mean of those seen; of none, a guess."""
+        seen = self.seen[is_costly]
+        return sum(seen[1:]) / len(seen[1:]) if len(seen) > 1 else seen[0]
+
+
+class _Race:
+    """A `runner.Race` that ends with the deadline. Nothing starts that couldn't run before it."""
+
+    def __init__(self, deadline: float, starts: _Starts, clock: Callable[[], float] = time.monotonic) -> None:
+        self._deadline, self._starts, self._clock = deadline, starts, clock
+        self._last: tuple[bool, float] | None = None
+
+    def may_start(self, case: Case, running: int) -> bool:
+        self._note()
+        is_costly = form_of(case).is_costly
+        ends = self._clock() + self._starts.expected_s(is_costly) + race.FIRST_LOOK * _TURN_S * (running + 1)
+        if ends > self._deadline:
+            return False
+        self._last = is_costly, self._clock()
+        return True
+
+    def stay(self, rivals: Sequence[tuple[Case, Sequence[Block]]]) -> list[bool]:
+        self._note(turn_s=_TURN_S * len(rivals))
+        if self._clock() >= self._deadline:
+            return [False] * len(rivals)
+        return race.stay([(blocks, case.batch_size) for case, blocks in rivals])
+
+    def _note(self, turn_s: float = 0.0) -> None:
+        """How long the start before this moment took, and a turn after it."""
+        if self._last is not None:
+            is_costly, began = self._last
+            self._starts.add(is_costly, max(0.0, self._clock() - began - turn_s))
+            self._last = None

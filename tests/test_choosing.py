@@ -1,0 +1,233 @@
+"""Who may be chosen, and the loop that measures what a choice hangs on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vertebra
+from vertebra import _api, choosing, estimation, rows, surveying, system
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements import Measurement, Table
+from vertebra.verification import Verified
+
+ENGINES = ("eager", "onnxruntime")
+
+
+def top1(model: str, value: float, weights: str | None = None, **more: Any) -> Measurement:
+    told = {"origin": "published", "dataset": "imagenet-1k", "split": "val"} | more
+    return Measurement(model=model, metric="top1", value=value, weights=weights, **told)
+
+
+def own(model: str, value: float, dataset: str = "mine") -> Measurement:
+    """An accuracy that was found here, on images of one's own."""
+    more = {"origin": "evaluated", "dataset": dataset, "split": "all", "engine": "onnxruntime",
+            "precision": "float32"}  # fmt: skip
+    return top1(model, value, **more)
+
+
+def latency(model: str, value: float, engine: str = "onnxruntime", **more: Any) -> Measurement:
+    count = rows.counts().get(model)
+    told = {"engine": engine, "device": "cpu", "precision": "float32", "batch_size": 1, "threads": 1,
+            "input_size": 224 if count is None else count.input_size, "scenario": "single-stream",
+            "system": system.describe().id, "origin": "benched"}  # fmt: skip
+    return Measurement(model=model, metric="latency", value=value, **(told | more))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "table.sqlite")
+
+
+def names(picked: Any) -> list[str]:
+    return [row.model for row in picked.ranked]
+
+
+def test_a_network_stands_by_its_weights_under_the_licence_that_is_wanted(table: Table) -> None:
+    table.append(
+        [
+            top1("timm:resnet50", 0.82, "resnet50.fb_swsl_ig1b_ft_in1k"),
+            top1("timm:resnet50", 0.80, "resnet50.a1_in1k"),
+            top1("alexnet", 0.56, "paddle_in1k"),
+            top1("vgg16", 0.99, "of_nobody_knows_whom"),
+        ]
+    )
+    free = vertebra.pick(table=table, licence="Apache-2.0")
+    assert [(row.model, row.value("top1")) for row in free.ranked] == [
+        ("timm:resnet50", 0.80),
+        ("alexnet", 0.56),
+    ]
+    assert [item.reasons for item in free.excluded] == [("licence is not known",)]
+    both = vertebra.pick(table=table, licence=("apache-2.0", "cc-by-nc-4.0"))
+    assert both.choice is not None
+    assert both.choice.value("top1") == 0.82
+
+
+def test_every_shipped_licence_is_of_weights_with_a_published_accuracy() -> None:
+    from vertebra.rows import published
+    from vertebra.rows.licences import licences
+
+    told = {line["weights"] for line in published.printed("imagenet.csv.gz")}
+    assert set(licences()) <= told
+    assert len(licences()) > 0.8 * len(told)
+    assert licences()["resnet50.IMAGENET1K_V1"] == "bsd-3-clause"
+
+
+def test_families_and_input_sizes_say_which_may_be_chosen(table: Table) -> None:
+    table.append(
+        [
+            top1("timm:tf_mobilenetv3_large_100", 0.75, input_size=224),
+            top1("torchvision:mobilenet_v2", 0.73, input_size=224),
+            top1("timm:resnet50", 0.80, input_size=288),
+            top1("torchvision:resnet18", 0.70, input_size=224),
+        ]
+    )
+    assert names(vertebra.pick(table=table, family="mobilenetv3")) == ["timm:tf_mobilenetv3_large_100"]
+    assert names(vertebra.pick(table=table, family=("resnet", "mobilenetv2"), input_size=224)) == [
+        "torchvision:mobilenet_v2",
+        "torchvision:resnet18",
+    ]
+    with pytest.raises(UnknownNameError, match="resnot") as raised:
+        vertebra.pick(table=table, family="resnot")
+    assert "resnet" in str(raised.value.hint)
+
+
+def test_imagenet_s_accuracy_never_stands_for_one_s_own_images(table: Table) -> None:
+    table.append([top1("vgg16", 0.72), top1("alexnet", 0.57), own("alexnet", 0.9), own("squeezenet1_0", 0.8)])
+    picked = vertebra.pick(table=table, filters={"origin": "evaluated"})
+    assert [(row.model, row.value("top1")) for row in picked.ranked] == [
+        ("alexnet", 0.9),
+        ("squeezenet1_0", 0.8),
+    ]
+    assert names(vertebra.pick(table=table, filters={"dataset": "mine"})) == ["alexnet", "squeezenet1_0"]
+    everything = vertebra.pick(table=table, among="catalogue", filters={"origin": "evaluated"})
+    assert names(everything) == ["alexnet", "squeezenet1_0"]
+    assert names(vertebra.pick(table=table)) == ["vgg16", "alexnet"]
+
+
+def test_evaluations_on_several_sets_of_images_are_not_compared(table: Table) -> None:
+    table.append([own("alexnet", 0.9), own("vgg16", 0.8, "yours")])
+    with pytest.raises(InvalidInputError, match="2 sets of images: mine, yours"):
+        vertebra.pick(table=table, filters={"origin": "evaluated"})
+    assert names(vertebra.pick(table=table, filters={"origin": "evaluated", "dataset": "yours"})) == ["vgg16"]
+
+
+def test_an_objective_may_be_called_as_its_limit_is(table: Table) -> None:
+    table.append([latency("alexnet", 0.01), latency("vgg16", 0.02)])
+    assert vertebra.pick(table=table, objective="fps").objective == "fps"
+    assert names(vertebra.pick(table=table, objective="latency")) == ["alexnet", "vgg16"]
+    with pytest.raises(InvalidInputError, match="peak memory"):
+        vertebra.pick(table=table, objective="memory")
+
+
+def test_rows_of_two_loads_are_named_and_one_can_be_chosen(table: Table) -> None:
+    more = {"scenario": "offline", "streams": 2}
+    table.append([top1("alexnet", 0.57), latency("alexnet", 0.01), latency("alexnet", 0.02, **more)])
+    with pytest.raises(InvalidInputError, match="scenario is offline, single-stream"):
+        vertebra.pick(table=table, latency="1s")
+    picked = vertebra.pick(table=table, latency="1s", filters={"scenario": "offline"})
+    assert picked.choice is not None
+    assert picked.choice.value("latency") == 0.02
+
+
+def test_a_choice_whose_library_is_missing_comes_with_the_install_line(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.append([top1("timm:resnet50", 0.80), top1("alexnet", 0.57)])
+    assert vertebra.pick(table=table).notes == ()
+    monkeypatch.setattr(choosing, "_is_installed", lambda library: library != "timm")
+    picked = vertebra.pick(table=table)
+    assert names(picked) == ["timm:resnet50", "alexnet"]
+    (note,) = picked.notes
+    assert "timm" in note
+    assert 'pip install "vertebra[catalogue]"' in note
+
+
+# ------------------------------------------------------------------ measuring what the choice hangs on
+
+
+class Machine:
+    """Stands for the measuring: each network takes a time in proportion to its MACs, and half of it on the
+    second engine; after `breaks` networks somebody presses Ctrl-C."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, breaks: int = 10**9) -> None:
+        self.left, self.measured = breaks, list[tuple[str, str]]()
+        monkeypatch.setattr(surveying, "measure", self.measure)
+        monkeypatch.setattr(surveying, "found_here", lambda: list(ENGINES))
+
+    def measure(self, cases: Any, table: Table, **_: Any) -> list[Measurement]:
+        for case in cases:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            self.measured.append((case.model, case.engine))
+            seconds = 1e-4 + rows.counts()[case.model].macs / (2e10 * (1 + ENGINES.index(case.engine)))
+            table.append([latency(case.model, seconds, case.engine, low=0.99 * seconds, high=1.01 * seconds)])
+        return []
+
+
+def verified(table: Table, **asked: Any) -> Verified:
+    return _api.verified(
+        "10m", table=table, **({"objective": "top1", "trust": "B", "latency": "5ms"} | asked)
+    )
+
+
+def test_networks_are_verified_together_with_their_engine(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    found = verified(table, family="mobilenetv2", latency="20ms")
+    choice = found.pick.choice
+    assert found.ended == "settled"
+    assert choice is not None
+    assert choice.conditions["engine"] == "onnxruntime"
+    assert choice.figures["latency"].origin == "benched"
+    assert {engine for _, engine in machine.measured[: 2 * estimation.ANCHORS]} == set(ENGINES)
+    assert len(machine.measured) == len(set(machine.measured))
+    only = verified(table, family="mobilenetv2", latency="20ms", filters={"engine": "eager"})
+    assert only.pick.choice is not None
+    assert only.pick.choice.conditions["engine"] == "eager"
+
+
+@pytest.mark.parametrize("breaks", [0, 12, 2 * estimation.ANCHORS + 1])
+def test_an_interruption_keeps_what_was_measured_and_answers_from_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch, breaks: int
+) -> None:
+    Machine(monkeypatch, breaks)
+    if breaks == 0:  # nothing was measured and nothing can be priced: one line
+        with pytest.raises(InvalidInputError, match="latency"):
+            verified(table, objective="latency", top1="70%")
+        return
+    found = verified(table)
+    assert found.ended == "interrupted"
+    assert len(table.rows(metric="latency")) == breaks
+
+
+def test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    monkeypatch.setattr(choosing, "_is_installed", lambda library: library != "timm")
+    found = verified(table, family="mobilenetv2", latency="20ms")
+    assert found.pick.choice is not None
+    assert not any(model.startswith("timm:") for model, _ in machine.measured)
+    assert any("timm" in note and "left out" in note for note in found.pick.notes)
+
+
+def test_an_eight_bit_form_is_no_candidate_by_an_estimate(table: Table) -> None:
+    light = sorted(rows.counts().values(), key=lambda count: count.macs)[200:1000:100]
+    table.append([latency(count.model, count.macs / 1e10 + 1e-4, precision="int8") for count in light])
+    with pytest.raises(InvalidInputError, match="No row tells the top-1 accuracy"):
+        vertebra.pick(table=table, among="catalogue", latency="1s")
+
+
+def test_a_pick_reads_only_what_it_is_asked_for(table: Table) -> None:
+    extra = replace(latency("alexnet", 0.5), metric="load_time")
+    table.append([top1("alexnet", 0.57), latency("alexnet", 0.01), extra])
+    picked = vertebra.pick(table=table, latency="1s")
+    assert picked.choice is not None
+    assert "load_time" not in picked.choice.figures
+    assert vertebra.pick(table=table, objective="load_time").choice is not None

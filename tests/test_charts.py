@@ -212,7 +212,7 @@ def test_the_front_turns_where_more_is_better():
     ("column", "value", "hint"),
     [
         ("engine", "eager", "--engine onnxruntime"),
-        ("precision", "int8", "--precision float32"),
+        ("precision", "bfloat16", "--precision float32"),
         ("batch_size", 8, "--batch-size 1"),
         ("threads", 1, "--threads 2"),
         ("system", "box-b", f"--system {SYSTEM}"),

@@ -231,3 +231,18 @@ def test_a_pick_reads_only_what_it_is_asked_for(table: Table) -> None:
     assert picked.choice is not None
     assert "load_time" not in picked.choice.figures
     assert vertebra.pick(table=table, objective="load_time").choice is not None
+
+
+def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def anchors(count: int, *, among: Any, known: Any) -> list[str]:
+        asked.extend(among)
+        return []
+
+    monkeypatch.setattr(estimation, "anchors", anchors)
+    monkeypatch.setattr(choosing, "is_here", lambda model: True)
+    choosing._anchor_cases(Table(tmp_path / "table.sqlite"), ["onnxruntime"], 60.0)
+    assert "timm:resnet18" in asked
+    assert any(name.startswith("timm:test_") for name in rows.counts())
+    assert not any(name.startswith("timm:test_") for name in asked)

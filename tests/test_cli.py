@@ -293,3 +293,18 @@ def test_a_missing_library_is_an_error_with_its_install_line(run, cited, tmp_pat
         "vl_convert": ["chart", "-o", "balls.svg"],
     }
     fails(run(*arguments[module], PYTHONPATH=path), 1, f'pip install "vertebra[{extra}]"')
+
+
+def test_an_interruption_during_the_first_imports_is_one_word() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from vertebra.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

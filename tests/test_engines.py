@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-import converters
 from vertebra import bundle, engines, parity
 from vertebra.bundle import Bundle
 from vertebra.engines import Session, Settings, Subject, eager
@@ -28,7 +27,7 @@ from vertebra.errors import (
     MissingRuntimeError,
     UnknownNameError,
 )
-from vertebra.exporting import export
+from vertebra.exporting import conversion, export
 
 SIZE = 40
 BUILDER = Subject("small", builder="small_networks:small_net", arguments={"num_classes": 10, "seed": 3})
@@ -42,7 +41,7 @@ COMPILED = ("compile", "aotinductor")
 HERE = [
     pytest.param(name, marks=pytest.mark.slow) if name in COMPILED else name
     for name in engines.ENGINES
-    if converters.installed(name)
+    if conversion.missing(name) is None
 ]
 REAL = [name for name in HERE if name != "null"]
 READ_BUNDLES = [name for name in engines.ENGINES if engines.find(name).reads == "bundle"]
@@ -555,7 +554,9 @@ def test_a_bundle_of_one_batch_size_refuses_others(tmp_path: Path) -> None:
 
 
 TORCH_FREE = [
-    name for name in READ_HERE if converters.installed(name) and "torch" not in engines.find(name).imports
+    name
+    for name in READ_HERE
+    if conversion.missing(name) is None and "torch" not in engines.find(name).imports
 ]
 
 

@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 import pytest
 
-from classic_rows import known, timed
+from classic_rows import CLASSICS, SYSTEM, known, timed
 from field_rows import field
 from test_web import SWITCHES
-from vertebra import _api, downloads, recommendation, reports, units
+from vertebra import _api, charts, downloads, metrics, recommendation, reports, units
+from vertebra.charts.grid import grid, grid_chart
 from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
 from vertebra.recommendation import Limit, told
@@ -33,6 +34,7 @@ needs_browser = pytest.mark.skipif(
     reason='needs apt-get install chromium, and pip install "vertebra[test]"',
 )
 NETWORKS = 1400
+UNFOLDED = "#explorer?open=grid%2Clatency_per_image%2Cmemory_total"
 AXE = "axe-core@4.10.3"
 
 #: limits as they are typed, and what else is chosen
@@ -59,6 +61,23 @@ def page_text() -> str:
     return reports.html(rows())
 
 
+@functools.cache
+def swept() -> tuple[Measurement, ...]:
+    """The classics at three batch sizes on this machine, with their power; one of them at one size only."""
+    batches = [row for batch in (1, 2, 8) for row in timed(pace=batch**0.8, batch_size=batch)]
+    return (
+        *known(),
+        *(row for row in batches if row.model != "vgg19" or row.batch_size == 1),
+        *(power(name, 12 + milliseconds / 20) for name, *_, milliseconds in CLASSICS),
+    )
+
+
+def power(model: str, watts: float) -> Measurement:
+    return Measurement(model=model, metric="power", value=watts, origin="benched", system=SYSTEM,
+                       device="cpu", engine="onnxruntime", precision="float32", batch_size=1, threads=2,
+                       input_size=256 if model == "darknet53" else 224)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
@@ -79,6 +98,16 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def page(browser: Any, file: str) -> Any:
     return opened(browser, file)
+
+
+@pytest.fixture(scope="module")
+def sweep(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The page of `swept`, everything unfolded."""
+    path = tmp_path_factory.mktemp("sweep") / "report.html"
+    path.write_text(reports.html(swept()), encoding="utf-8")
+    page = opened(browser, path.as_uri() + UNFOLDED)
+    settle(page)
+    return page
 
 
 def opened(browser: Any, address: str, **options: Any) -> Any:
@@ -203,7 +232,8 @@ def test_the_address_restores_the_whole_state(browser, file, page):
     page.fill("#explorer-search", "net1")
     page.click("#explorer-table thead button >> nth=3")
     page.click("#explorer-table tbody button >> nth=1")
-    settle(page)
+    page.click("#explorer-grid summary")
+    until(page, lambda: grid_shown(page) != [])
     kept = page.get_attribute("#explorer-link", "href")
     until(page, lambda: page.evaluate("location.hash") == kept)
     other = opened(browser, file + page.evaluate("location.hash"))
@@ -211,6 +241,7 @@ def test_the_address_restores_the_whole_state(browser, file, page):
         .map((one) => [one.id, one.type === "checkbox" ? one.checked : one.value])
         .concat([[document.getElementById("explorer-answer").textContent,
                   document.getElementById("explorer-table").textContent,
+                  document.getElementById("explorer-grid").textContent,
                   document.querySelector("#explorer-table [aria-pressed=true]").textContent]])"""
     assert other.evaluate(state) == page.evaluate(state)
     assert other.input_value("#limit-latency") == "12.5"
@@ -240,6 +271,110 @@ def test_any_metric_stands_against_any_other_in_the_last_view(page):
         assert not page.is_visible(f'#explorer canvas[data-metric="{up}"]')
     page.click("#explorer-reset")
     settle(page)
+
+
+def grid_told(cells: list[Any], by: str) -> list[list[str]]:
+    """The cells of the command's grid, worded as the page words them."""
+    found: dict[tuple[float, float], list[str]] = {}
+    for row in grid_chart(cells, objective=by).data():
+        texts = found.setdefault((row["memory_total_limit"], row["fps_limit"]), [])
+        if row["verdict"] == "none":
+            texts.append("none")
+            continue
+        estimate = " ~" if "estimated" in (row["fps_origin"], row["memory_total_origin"]) else ""
+        text = f"{row['model']} {units.show(row[by], metrics.find(by).unit)}{estimate}"
+        texts.append(f"({text}: {row['reasons']})" if row["place"] is None else f"{row['place']}. {text}")
+    return list(found.values())
+
+
+def grid_shown(page: Any) -> list[list[str]]:
+    shown: list[list[str]] = page.eval_on_selector_all(
+        "#explorer-grid tbody td",
+        """(all) => all.map((one) => one.querySelector("li")
+            ? [...one.querySelectorAll("li")].map((item) => item.textContent) : [one.textContent])""",
+    )
+    return shown
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("most_params", "by", "trust"),
+    [(None, "top1", "B"), (None, "top1", "C"), (12.5e6, "top1", "A"), (3e6, "accuracy_density", "B"),
+     (1e6, "latency", "C")],
+)  # fmt: skip
+def test_the_grid_on_the_page_is_that_of_the_command_and_follows_the_sliders(page, most_params, by, trust):
+    limits = {} if most_params is None else {"params": f"{most_params / 1e6}M"}
+    ask(page, limits | {"open": "grid"}, by, trust)
+    within = [
+        row for row in wide(rows()) if most_params is None or row.figures["params"].value <= most_params
+    ]
+    cells = grid(within, objective=by, least_grade=trust)
+    assert grid_shown(page) == grid_told(cells, by)
+    assert len(cells) == 9
+    assert any(cell.entries for cell in cells)
+
+
+@needs_browser
+def test_a_limit_that_an_interval_straddles_takes_the_place_in_the_grid(sweep):
+    ask(sweep, {"latency": "9.6ms", "open": "grid"})  # squeezenet1_0: 9.5 ms, and up to 9.98 ms
+    first = grid_shown(sweep)[0]
+    assert first[0].startswith("1. squeezenet1_1 60.1 %")
+    assert first[1].startswith("(squeezenet1_0 59.6 %: latency 9.50 ms (9.21 ms to 9.97 ms), limit 9.60 ms")
+    assert len(first) == 2
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("view", "metric"), [("latency-table", "latency_per_image"), ("memory-table", "memory_total")]
+)
+def test_the_tables_by_batch_size_are_those_of_the_command(sweep, view, metric):
+    sweep.evaluate("(hash) => { location.hash = hash; }", UNFOLDED)
+    until(sweep, lambda: sweep.is_visible(f"#explorer-{metric} tbody td"))
+    settle(sweep)
+    shown = sweep.eval_on_selector_all(
+        f"#explorer-{metric} tbody tr",
+        """(all) => all.map((line) => [line.cells[0].textContent, [...line.cells].slice(1).map(
+            (cell) => [cell.firstChild.textContent, Number(/class-([0-9])/.exec(cell.className)[1])])])""",
+    )
+    ran = [row for row in wide(swept()) if row.model != "vgg19"]  # which has one batch size
+    chart = charts.draw(view, ran)
+    classes = chart.spec["layer"][0]["encoding"]["color"]["sort"]
+    expected: dict[str, list[list[Any]]] = {}
+    for row in chart.data():
+        told = [units.show(row[metric], metrics.find(metric).unit), classes.index(row["class"])]
+        expected.setdefault(row["model"], []).append(told)
+    assert shown == [[model, cells] for model, cells in expected.items()]
+    assert words(sweep, f"#explorer-{metric} thead th") == ["Network", "Batch 1", "Batch 2", "Batch 8"]
+    assert words(sweep, f"#explorer-{metric} caption .class") == list(classes)
+
+
+@needs_browser
+def test_lines_along_the_batch_size_follow_limits_and_search_and_one_mark_is_in_all_tables(sweep):
+    canvas = 'canvas[data-up="latency_per_image"]'
+    ask(sweep, {"latency": "50ms", "open": "grid,memory_total"}, trust="C")
+    picked = recommendation.pick(
+        wide(row for row in swept() if row.batch_size in (None, 1)), [Limit("latency", 0.05)], least_grade="C"
+    )
+    told = f"10 networks, {len(picked.ranked)} meet the limits"
+    assert told in sweep.get_attribute(canvas, "aria-label")
+    assert 0 < len(picked.ranked) < 10
+    before = sweep.eval_on_selector(canvas, "(one) => one.toDataURL()")
+    sweep.click("#explorer-grid .network >> nth=0")
+    marked = words(sweep, "#explorer [aria-pressed=true]")
+    assert len(marked) > 3
+    assert len(set(marked)) == 1
+    assert sweep.eval_on_selector(canvas, "(one) => one.toDataURL()") != before
+    sweep.fill("#explorer-search", "vgg")
+    settle(sweep)
+    assert set(words(sweep, "#explorer-memory_total tbody button")) == {"vgg11", "vgg13", "vgg16"}
+
+
+@needs_browser
+def test_power_stands_on_an_axis_where_it_is_told(sweep):
+    ask(sweep, {"up": "power", "across": "operations"})
+    label = sweep.get_attribute('canvas[data-metric="operations"]', "aria-label")
+    assert label.startswith(f"power against operations: {len(CLASSICS)} points")
+    assert sweep.said == []
 
 
 @needs_browser
@@ -345,8 +480,8 @@ def test_several_engines_are_candidates_together_or_one_alone(browser, tmp_path)
 def test_axe_finds_no_serious_fault(browser, scheme, tmp_path):
     script = axe(tmp_path)
     path = tmp_path / "report.html"
-    path.write_text(reports.html(field(60)), encoding="utf-8")
-    address = path.as_uri() + fragment({"latency": "20ms"})
+    path.write_text(reports.html([*field(60), *swept()]), encoding="utf-8")
+    address = path.as_uri() + UNFOLDED + "&latency=20ms&network=squeezenet1_1"
     page = opened(browser, address, color_scheme=scheme, bypass_csp=True)
     page.evaluate(script)
     found = page.evaluate("axe.run('#explorer')")
@@ -401,6 +536,24 @@ def test_figures_stand_in_the_data_to_the_last_digit():
 
 def test_the_explorer_knows_every_origin():
     assert set(explorer._LETTERS) == set(ORIGINS)
+
+
+def test_a_view_that_the_rows_tell_nothing_for_says_what_fills_it():
+    bare = str(explorer.explorer_section(known()))
+    assert "No latency per image and no peak memory at several batch sizes yet" in bare
+    assert "<code>vertebra bench --batch-sizes 1..16</code>" in bare
+    assert "<code>vertebra survey</code>" in bare
+    assert "No power yet" in bare
+    assert "data-table" not in bare
+    whole = str(explorer.explorer_section(swept()))
+    assert " yet" not in whole
+    assert whole.count("data-table") == 3
+
+
+def test_batch_sizes_under_different_conditions_make_no_line():
+    apart = [*timed(batch_size=1, threads=1), *timed(batch_size=4, threads=2)]
+    assert explorer.data(apart)["batched"] == []
+    assert [one["name"] for one in explorer.data(swept())["batched"]] == ["latency_per_image", "memory_total"]
 
 
 def test_a_name_can_not_end_the_data():

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import converters
-from vertebra import bundle, engines, parity
+import vertebra
+from vertebra import bundle, engines, files, parity, tuning
 from vertebra.engines import Settings, Subject
 from vertebra.errors import BundleError, InvalidInputError, MeasurementError, MissingRuntimeError
-from vertebra.exporting import export
+from vertebra.exporting import conversion, export
 from vertebra.zoo import names
 
 TESTS = str(Path(__file__).parent)
@@ -111,15 +113,17 @@ def sizes(name: str) -> int:
 #: Engines whose Bundles are made without a compiler, the same each time.
 CONVERTED = [
     name
-    for name in filter(converters.installed, engines.ENGINES)
-    if engines.find(name).reads == "bundle" and not engines.find(name).needs_compiler
+    for name in engines.ENGINES
+    if conversion.missing(name) is None
+    and engines.find(name).reads == "bundle"
+    and not engines.find(name).needs_compiler
 ]
 #: Every classic for every engine that can run here; one for each converter, drawn by lot, runs unmarked.
 GRID = [
     (name, engine)
     for name in names.CLASSICS
-    for engine in filter(converters.installed, engines.ENGINES)
-    if engine not in ("null", "eager")
+    for engine in engines.ENGINES
+    if conversion.missing(engine) is None and engine not in ("null", "eager")
 ]
 LOT = [(draw.choice(names.CLASSICS), engine) for draw in [random.Random(31)] for engine in CONVERTED]
 
@@ -283,3 +287,72 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(
     with pytest.raises(MissingRuntimeError, match=f"needs {package}") as caught:
         export(SMALL, tmp_path / "small", input_size=24, in_channels=1)
     assert 'pip install "vertebra[torch]"' in str(caught.value.hint)
+
+
+# ------------------------------------------------------------------ interrupted
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(1.5, marks=pytest.mark.slow), 3.0])
+def test_an_export_that_is_interrupted_ends_plainly_and_leaves_nothing(
+    seconds: float, number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    output, scratch = tmp_path / "output", tmp_path / "scratch"
+    output.mkdir()
+    scratch.mkdir()
+    command = [sys.executable, "-m", "vertebra", "export", "squeezenet1_1", "--untrained", "-o"]
+    child = subprocess.Popen(
+        [*command, str(output / "net")], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )  # fmt: skip
+    while not any(output.iterdir()):  # its draft is there: it is under way
+        assert child.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    child.send_signal(number)
+    _, told = child.communicate(timeout=60)
+    if (output / "net").exists():
+        pytest.skip("it was done before")
+    assert (child.returncode, told) == (status, "interrupted\n" if number == signal.SIGINT else "")
+    assert [*output.iterdir(), *scratch.iterdir()] == []
+
+
+def test_drafts_are_dropped_and_what_they_were_to_replace_stands(tmp_path: Path) -> None:
+    kept = tmp_path / "net"
+    kept.mkdir()
+    (kept / "old").touch()
+    with files.whole_folder(kept, lambda there: True) as draft:
+        (draft / "new").touch()
+        kept.rename(draft.with_name(f"{draft.name}.old"))  # as where its place is being taken
+        files.drop_drafts()
+        assert [path.name for path in tmp_path.rglob("*")] == ["net", "old"]
+        draft.mkdir()
+
+
+def test_an_engine_without_its_converter_is_told_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = importlib.util.find_spec
+    found = {"ai_edge_litert": real("json"), "litert_torch": None}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found[name] if name in found else real(name)
+    )
+    assert engines.missing("litert") is None
+    told = str(conversion.missing("litert"))
+    assert "litert_torch" in told
+    assert 'pip install "vertebra[litert-export]"' in told
+    assert conversion.missing("eager") is None
+    assert "litert" not in {case.engine for case in tuning.cases("squeezenet1_1")}
+    assert [note for note in tuning.left_out() if note.startswith("litert was left out: ")]
+    with pytest.raises(MissingRuntimeError, match="litert_torch"):
+        tuning.cases("squeezenet1_1", ["litert"])
+
+
+@pytest.mark.parametrize("asked", [{"web": True}, {"embed_preprocess": True}])
+@pytest.mark.parametrize("engine", ["openvino", "ncnn"])
+def test_an_engine_whose_bundles_hold_no_onnx_is_refused_by_name(
+    engine: str, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"{engine} has a format of its own"):
+        vertebra.export("squeezenet1_1", tmp_path / "net", untrained=True, engine=engine, **asked)
+    assert list(tmp_path.iterdir()) == []

@@ -211,14 +211,20 @@ def test_what_cannot_be_read_keeps_its_place_among_the_others(folder):
 
 def test_where_no_picture_is_there_no_network_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("weights were about to be loaded"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.jpg").write_text("sea")
     given_ = [str(tmp_path / "no.jpg"), tmp_path / "nor.png", f"{tmp_path}/*.webp"]
+    given_ += [str(tmp_path / "empty"), tmp_path / "notes.jpg"]
     found = vertebra.predict(*given_, model="squeezenet1_1")
     assert [one.source for one in found] == [str(one) for one in given_]
-    assert [one.error for one in found] == [
+    errors = [str(one.error) for one in found]
+    assert errors[:3] == [
         "can't be read: No such file or directory.",
         "can't be read: No such file or directory.",
         "no file matches the pattern.",
     ]
+    assert errors[3].startswith("the folder holds no picture")
+    assert "no picture" in errors[4]
 
 
 @pytest.mark.parametrize(("upright", "above"), [(True, "red"), (False, "blue")])

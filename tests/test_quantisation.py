@@ -41,6 +41,17 @@ from vertebra.exporting.quantisation import pictures as reading  # noqa: E402
 from vertebra.exporting.quantisation.search import Search  # noqa: E402
 
 
+def test_too_few_pictures_are_told_before_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vertebra.loading.resolve", lambda *_, **__: pytest.fail("weights were asked for"))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "notes.txt").write_text("sea")
+    with pytest.raises(InvalidInputError, match="holds 0 pictures: too few"):
+        vertebra.export("squeezenet1_1", tmp_path / "net", precision="int8", calibrate=tmp_path / "pictures")
+    assert not (tmp_path / "net").exists()
+
+
 def _write_pictures(folder: Path, count: int) -> Path:
     """Coloured patches of two scales, each its own."""
     folder.mkdir()

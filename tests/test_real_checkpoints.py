@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import converters
 from vertebra import engines, loading
 from vertebra.data import Sample
 from vertebra.evaluation import inputs
+from vertebra.exporting import conversion
 
 pytest.importorskip("timm")
 pytest.importorskip("torchvision")
@@ -59,8 +59,8 @@ CHECKPOINTS = {
 #: Engines that answer with what they are given, and run on this processor.
 ENGINES = [
     name
-    for name in filter(converters.installed, engines.ENGINES)
-    if name != "null" and "cpu" in engines.find(name).devices
+    for name in engines.ENGINES
+    if conversion.missing(name) is None and name != "null" and "cpu" in engines.find(name).devices
 ]
 
 #: GCompris's photographs with a class of ImageNet, and the classes that are right: every cat is one, and the

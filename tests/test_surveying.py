@@ -383,3 +383,13 @@ def test_progress_tells_tenths_of_cases_and_no_line_twice_in_a_moment(capsys):
         "[0.3/3] a on b, process 2 of 3",
         "[2.9/3] a on b, process 3 of 3",
     ]
+
+
+def test_without_a_card_a_benchmark_on_one_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(system, "cuda_cards", lambda: 0)
+    with pytest.raises(InvalidInputError, match="No card that runs CUDA"):
+        surveying.cases(["squeezenet1_1"], ["eager"], device="cuda")
+    monkeypatch.setattr(system, "cuda_cards", lambda: 1)
+    assert surveying.cases(["squeezenet1_1"], ["eager"], device="cuda")[0].device == "cuda"

@@ -412,3 +412,10 @@ def test_without_npm_or_network_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("VERTEBRA_OFFLINE", "1")
     with pytest.raises(DownloadError, match="VERTEBRA_OFFLINE forbids"):
         web._fetched(None)
+
+
+def test_a_place_that_cannot_be_is_told_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("vertebra.loading.resolve", lambda *_, **__: pytest.fail("weights were asked for"))
+    (tmp_path / "photo.jpg").write_bytes(b"sea")
+    with pytest.raises(BundleError, match="is no page"):
+        vertebra.export("squeezenet1_1", tmp_path, web=True)

@@ -386,7 +386,7 @@ def table(*, path: TableLike = None, every: bool = False, **filters: Any) -> lis
     if isinstance(filters.get("metric"), str):
         metrics.find(filters["metric"])
     if isinstance(filters.get("origin"), str) and filters["origin"] not in ORIGINS:
-        raise UnknownNameError.of("origin", filters["origin"], ORIGINS, "docs/table.md")
+        raise UnknownNameError.of("origin", filters["origin"], ORIGINS, "vertebra table --help")
     rows = _open(path, create=False).rows(**filters)
     return rows if every else latest(rows)
 
@@ -443,7 +443,7 @@ def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:
     load = {name: value for name, value in {"batch_size": 1, **filters}.items() if value is not None}
     for name in load:
         if name not in FORM:
-            raise UnknownNameError.of("column", name, FORM, "docs/table.md")
+            raise UnknownNameError.of("column", name, FORM, ", ".join(FORM))
     told = [row for name in sources for row in citations.find(name).read()]
     return wide(
         row
@@ -577,6 +577,8 @@ def fastest(
                 "name one that does: vertebra list engines",
             )
     found = tuning.fastest(cases, _open(table), budget_s=_seconds(budget), seed=seed, watcher=watcher)
+    if not engines and not zoo.find(model).is_file:
+        found = replace(found, notes=tuple(tuning.left_out()))
     return found if export is None else _shipped(found, Path(export), options)
 
 
@@ -875,7 +877,7 @@ def export(
     if runtime is not None and not web:
         raise InvalidInputError("A runtime is part of a web page only.", "say --web too")
     if web or embed_preprocess:
-        _check_opens_onnx(engine)
+        _check_holds_onnx(engine)
     made = {"engine": engine, "precision": precision, "batch_size": batch_size}
     made["calibration"] = _calibration(
         precision, calibrate=calibrate, guard=guard, quantiser=quantiser, labelled=labelled, format=format,
@@ -886,11 +888,13 @@ def export(
         return _packed(model, Path(output), embed_preprocess, options)
     import tempfile
 
+    from vertebra import bundle
     from vertebra.exporting import web as page
 
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+    with page.draft(Path(output)) as draft, tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, options)
-        return page.publish(output, kept, runtime=runtime, tell=tell)
+        page.publish(draft, kept, runtime=runtime, tell=tell)
+    return bundle.read(Path(output) / page.INNER, verify=False)
 
 
 def _calibration(precision: str | None, **asked: Any) -> Any:
@@ -902,11 +906,11 @@ def _calibration(precision: str | None, **asked: Any) -> Any:
     return quantisation.asked(precision, **asked)
 
 
-def _check_opens_onnx(engine: str | None) -> None:
-    """Refuse, before anything is exported, an engine whose Bundles hold no ONNX."""
+def _check_holds_onnx(engine: str | None) -> None:
+    """Refuse, before anything is exported, an engine whose own Bundles hold no ONNX."""
     from vertebra import engines
 
-    if engine is not None and "onnx" not in engines.find(engine).formats:
+    if engine is not None and engines.find(engine).formats[:1] != ("onnx",):
         raise InvalidInputError(
             f"A page, and a graph from the picture on, are made of ONNX; {engine} has a format of its own.",
             "leave the engine out",

@@ -28,6 +28,8 @@ AMONG = ("table", "catalogue")
 _TOLD = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
 #: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
 _ANCHOR_MACS = 1e10
+#: How networks are called that are made for tests of their library: nobody's backbone, and like none.
+_TOYS = "timm:test_"
 #: What candidates are measured under.
 _LOAD: dict[str, Any] = {"device": "cpu", "scenario": "single-stream", "batch_size": 1}
 #: So many names are listed in a message.
@@ -405,6 +407,9 @@ def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequ
     missing = min(estimation.ANCHORS, affordable) - len(shared)
     if missing <= 0:
         return []
-    ready = [name for name, count in rows.counts().items() if count.macs <= _ANCHOR_MACS and is_here(name)]
+    ready = [
+        name for name, count in rows.counts().items()
+        if count.macs <= _ANCHOR_MACS and is_here(name) and not name.startswith(_TOYS)
+    ]  # fmt: skip
     chosen = estimation.anchors(missing, among=ready, known=sorted(shared))
     return [case for case in surveying.cases(chosen, runners) if case.model not in known[case.engine]]

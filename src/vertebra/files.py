@@ -12,6 +12,19 @@ from pathlib import Path
 
 from vertebra.errors import InvalidInputError
 
+#: Drafts under way in this process, the inner ones last, and the folder whose place each is to take.
+_drafts: dict[Path, Path] = {}
+
+
+def drop_drafts() -> None:
+    """Remove every `whole_folder` under way: for a process that ends without coming to their ends."""
+    for draft, folder in reversed(list(_drafts.items())):
+        old = _old(draft)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for left in (draft, old):
+            shutil.rmtree(left, ignore_errors=True)
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path`; what stood there before stays whole until the new content is complete.
@@ -56,6 +69,7 @@ def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[
     what else the disk raises as OSError.
     """
     draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    _drafts[draft] = folder
     try:
         if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or replaceable(folder))):
             raise FileExistsError(f"{folder} exists and is something else")
@@ -64,13 +78,19 @@ def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[
         _take_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        del _drafts[draft]
+
+
+def _old(draft: Path) -> Path:
+    """Where what stood in the draft's place waits for its end."""
+    return draft.with_name(draft.name + ".old")
 
 
 def _take_place(draft: Path, folder: Path) -> None:
     if not folder.exists():
         draft.rename(folder)
         return
-    old = draft.with_name(draft.name + ".old")
+    old = _old(draft)
     folder.rename(old)
     draft.rename(folder)
     shutil.rmtree(old)

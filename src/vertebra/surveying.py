@@ -285,6 +285,11 @@ def _ways(
             f"No engine here runs in {', '.join(precisions)} on {device}.",
             "what each offers: vertebra list engines",
         )
+    if device == "cuda" and not system.cuda_cards():
+        raise InvalidInputError(
+            "No card that runs CUDA was found here: NVIDIA's driver is missing, or tells of none.",
+            "leave the device out to measure on the processor",
+        )
     return ways
 
 

@@ -314,6 +314,20 @@ def _gpus() -> tuple[Gpu, ...]:
     return tuple(_gpu(*cells) for cells in query_nvidia("gpu", ("name", "memory.total", "driver_version")))
 
 
+#: Asks the driver itself, which goes by CUDA_VISIBLE_DEVICES.
+_COUNT_CARDS = """
+import ctypes, os
+cuda, count = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1"), ctypes.c_int()
+print(0 if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) else count.value)
+"""
+
+
+def cuda_cards() -> int:
+    """How many cards CUDA may use here; 0 without a driver. Asked in a process of its own, so that this one
+    holds none of a card's memory."""
+    return int(_output(sys.executable, "-c", _COUNT_CARDS, timeout_s=_NVIDIA_SMI_TIMEOUT_S) or 0)
+
+
 def query_nvidia(what: str, columns: Sequence[str]) -> list[list[str]]:
     """A line of cells for each of `what` (gpu, compute-apps), as `nvidia-smi` tells it in its own units
     without their names; no line where there is no such program, or it fails."""

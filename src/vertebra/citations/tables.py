@@ -38,6 +38,7 @@ _NOT_MAPPED = (
     "versions",
 )
 _MAPPED = tuple(name for name in COLUMNS if name not in _NOT_MAPPED)
+_EVERY = f"{', '.join(_MAPPED)}; metrics: vertebra list metrics"
 _EXAMPLE = 'write it like "model=Model,top1=Acc@1:percent,latency=Time:ms"'
 
 
@@ -138,7 +139,7 @@ def _parse(mapping: str, header: Sequence[str], path: Path) -> _Map:
         elif ours in _MAPPED:
             columns[ours] = _found(theirs, header, path)
         else:
-            raise UnknownNameError.of("column or metric", ours, [*_MAPPED, *METRICS], "docs/cite.md")
+            raise UnknownNameError.of("column or metric", ours, [*_MAPPED, *METRICS], _EVERY)
     if "model" not in columns:
         raise InvalidInputError("The map doesn't say which column names the network.", _EXAMPLE)
     if not figures:
@@ -191,7 +192,7 @@ def _scale(unit: str, metric: str) -> float:
 def _check_fixed(fixed: Mapping[str, str], understood: _Map) -> None:
     for name in fixed:
         if name not in _MAPPED:
-            raise UnknownNameError.of("column", name, _MAPPED, "docs/cite.md")
+            raise UnknownNameError.of("column", name, _MAPPED, _EVERY)
         if name in understood.columns:
             raise InvalidInputError(f'"{name}" is both mapped and set for the whole file.', "leave one out")
 

@@ -6,17 +6,22 @@ output, talk to standard error; a failure is one message and exit status 1, misu
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
 import sys
-from importlib import import_module
-from typing import NoReturn
 
-import click
+try:
+    import errno
+    import os
+    import signal
+    from importlib import import_module
+    from typing import NoReturn
 
-import vertebra
-from vertebra.errors import VertebraError
+    import click
+
+    import vertebra
+    from vertebra.errors import VertebraError
+except KeyboardInterrupt:  # before `main` could catch it
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 #: What the groups of `vertebra --help` are called, and verb -> what it does, in a few words.
 VERBS: dict[str, dict[str, str]] = {

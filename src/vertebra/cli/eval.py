@@ -56,7 +56,7 @@ def command(
       vertebra eval --probe my-pictures/ alexnet squeezenet1_1 timm:resnet50.a1_in1k
 
     DATA is a folder with a folder for each class, a list, tar shards, Parquet, idx files or an archive of
-    ImageNet: see docs/datasets.md. With --labels index, class n of DATA is output n whatever it is called.
+    ImageNet. With --labels index, class n of DATA is output n whatever it is called.
     """
     given_options = {**given(options), "strict": options["strict"], "table": table}
     if probed is not None:

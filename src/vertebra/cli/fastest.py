@@ -148,7 +148,7 @@ def _text(found: Found, shares: dict[int, float | None], budget: str) -> str:
         lines.append(
             "Other precisions change the answers, within the limit that outputs are checked against."
         )
-    return "\n".join([*lines, *_exported(found)])
+    return "\n".join([*lines, *found.notes, *_exported(found)])
 
 
 def _interval(trial: Trial) -> str:

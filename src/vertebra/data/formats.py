@@ -141,7 +141,7 @@ def _open_folder(
         wanted = f" read as {FORMATS[format]}" if format else ""
         raise InvalidInputError(
             f"{folder} holds no data set{wanted}: {_seen(folder)}.",
-            "see docs/datasets.md for the layouts that are read",
+            "the layouts that are read: vertebra eval --help",
         )
     if len(found) > 1:
         raise InvalidInputError(

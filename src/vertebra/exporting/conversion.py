@@ -263,6 +263,24 @@ def check_order(
     _require(FORMS[_plan(engine, precision, batch_size, calibration)[0]], engine)
 
 
+def require(engine: str) -> None:
+    """Raise MissingRuntimeError where no network can be given to the engine here: without its runtime, or
+    where it reads Bundles without their converter. Imports nothing."""
+    info = engines.find(engine)
+    engines.require(engine)
+    if info.reads == "bundle":
+        _require(FORMS[info.formats[0]], engine)
+
+
+def missing(engine: str) -> str | None:
+    """What `require` has against the engine, with the line that installs what it lacks; None for nothing."""
+    try:
+        require(engine)
+    except MissingRuntimeError as error:
+        return f"{error.message} {error.hint}"
+    return None
+
+
 def _require(form: Form, engine: str) -> None:
     """Raise MissingRuntimeError unless all that the converter and the comparison need is there."""
     for package in form.packages:

@@ -22,6 +22,11 @@ from vertebra.errors import MeasurementError, UnsuitableNetworkError
 TIMEOUT_S = 900.0
 
 
+def compiler_cache() -> str:
+    """Where torch's compiler keeps what it made, if nothing else is said."""
+    return f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
+
+
 class Exporter:
     """Exports one network after another in one child, started when first asked and ended with the block.
 
@@ -117,8 +122,7 @@ class Exporter:
     def _environment(self) -> dict[str, str] | None:
         if self._scratch is None:
             return None
-        cache = f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
-        return {"TORCHINDUCTOR_CACHE_DIR": cache, **os.environ, "TMPDIR": str(self._scratch)}
+        return {"TORCHINDUCTOR_CACHE_DIR": compiler_cache(), **os.environ, "TMPDIR": str(self._scratch)}
 
     def _last_words(self) -> str:
         assert self._talk is not None

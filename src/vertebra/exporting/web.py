@@ -35,7 +35,8 @@ RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wa
 
 _NPM_TIMEOUT_S = 600.0
 _MANIFEST = "page.json"
-_INNER = "bundle"
+#: the Bundle's folder inside the page's
+INNER = "bundle"
 
 Tell = Callable[[str], None]
 
@@ -72,20 +73,21 @@ def publish(
     folder = Path(folder)
     check(kept)
     archive = _fetched(tell) if runtime is None else Path(runtime)
-    with _draft(folder) as draft, _unpacked(archive) as package:
-        version = _copy_runtime(package, draft / "runtime")
-        _copy_page(draft)
-        shutil.copytree(kept.folder, draft / _INNER)
+    with draft(folder) as draft_, _unpacked(archive) as package:
+        version = _copy_runtime(package, draft_ / "runtime")
+        _copy_page(draft_)
+        shutil.copytree(kept.folder, draft_ / INNER)
         told = {"gives_probabilities": kept.gives_probabilities(), "runtime": f"{PACKAGE} {version}"}
-        (draft / _MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return bundle.read(folder / _INNER, verify=False)
+        (draft_ / _MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return bundle.read(folder / INNER, verify=False)
 
 
 @contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
+def draft(folder: Path) -> Iterator[Path]:
+    """A hidden folder that takes the place of `folder` at the end; BundleError where that can't be."""
     try:
-        with whole_folder(folder, lambda there: (there / _MANIFEST).is_file()) as draft:
-            yield draft
+        with whole_folder(folder, lambda there: (there / _MANIFEST).is_file()) as draft_:
+            yield draft_
     except FileExistsError as error:
         raise BundleError(
             f"{folder} exists and is no page of a Bundle.", "choose another folder; this one is untouched"
@@ -173,8 +175,8 @@ def _fetched(tell: Tell | None) -> Path:
         tell(f"fetching {PACKAGE} {VERSION} with npm")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-            _packed(npm, Path(scratch), by_hand).replace(kept)
+        with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+            shutil.move(_packed(npm, Path(scratch), by_hand), kept)
     except OSError as error:
         raise DownloadError(
             f"The cache {kept.parent} can't be written: {error.strerror or error}.",

@@ -112,7 +112,7 @@ def known() -> tuple[str, ...]:
 def find(name: str) -> LabelSet:
     """The shipped label set called `name`. Raises UnknownNameError."""
     if name.lower() not in _SETS:
-        raise UnknownNameError.of("label set", name, _SETS, "docs/labels.md")
+        raise UnknownNameError.of("label set", name, _SETS, ", ".join(_SETS))
     return _SETS[name.lower()]()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.labels import LabelSet
-from vertebra.prediction.sources import Given, Picture, is_absent, pictures_of
+from vertebra.prediction.sources import Given, Picture, is_on_disk, pictures_of
 from vertebra.preprocess import Preprocess, Source, open_image, preprocess_many
 
 if TYPE_CHECKING:
@@ -79,20 +79,26 @@ def predict(
 
 
 def absent(sources: Sequence[Given]) -> list[Prediction]:
-    """What is to be said of `sources` where every one means files that aren't there, so that no network need
-    be loaded to say it; nothing where there is anything to answer."""
-    if not all(map(is_absent, sources)):
-        return []
-    found = pictures_of(sources)
-    return [Prediction(picture.name, error=picture.error or _why(picture)) for picture in found]
+    """What is to be said of `sources` where they mean files, and no picture is among them, so that no network
+    need be loaded to say it; nothing where there is anything to answer."""
+    told: list[Prediction] = []
+    if not all(map(is_on_disk, sources)):
+        return told
+    for picture in pictures_of(sources):
+        error = picture.error or _flaw(picture)
+        if error is None:
+            return []
+        told.append(Prediction(picture.name, error=error))
+    return told
 
 
-def _why(picture: Picture) -> str:
+def _flaw(picture: Picture) -> str | None:
+    """Why the picture can't be read, as far as its header tells."""
     try:
         open_image(picture.content)
     except ImageError as error:
         return _reason(error, picture)
-    return "appeared just now."
+    return None
 
 
 @dataclass

@@ -49,15 +49,16 @@ def pictures_of(sources: Iterable[Given], every: int = 1) -> Iterator[Picture]:
         yield from _pictures(source, every)
 
 
-def is_absent(source: Given) -> bool:
-    """Whether `source` means files, and there is none: that is known before anything is read or fetched."""
-    if isinstance(source, Path):
-        return not os.path.lexists(source)
-    if not isinstance(source, str) or source == "-" or source.startswith(("https://", "http://")):
+def is_on_disk(source: Given) -> bool:
+    """Whether `source` means pictures in files, perhaps none: they can be looked at twice."""
+    if not isinstance(source, str | Path):
         return False
-    if _CAMERA.fullmatch(source) or os.path.lexists(source):
+    text = str(source)
+    if text == "-" or text.startswith(("https://", "http://")) or _CAMERA.fullmatch(text):
         return False
-    return not glob.has_magic(source) or not any(glob.iglob(source, recursive=True))
+    if not os.path.exists(source):
+        return True
+    return os.path.isdir(source) or (os.path.isfile(source) and not text.lower().endswith(VIDEOS))
 
 
 def _pictures(source: Given, every: int) -> Iterator[Picture]:

@@ -3,7 +3,8 @@
 
 const element = (id) => document.getElementById(id);
 const told = JSON.parse(element("explorer-data").textContent);
-const metrics = new Map(told.metrics.map((metric) => [metric.name, metric]));
+const metrics = new Map([...told.batched, ...told.metrics].map((metric) => [metric.name, metric]));
+metrics.set("batch_size", { label: "batch size", unit: "batch" });
 const limited = told.metrics.filter((metric) => metric.option);
 const ORIGINS = { p: "published", e: "estimated", c: "counted", m: "measured", v: "evaluated" };
 const FEW_ROWS = 50;
@@ -13,9 +14,12 @@ const FEW_ROWS = 50;
 const rows = told.model.map((model, place) => ({
   place, model: told.models[model], index: model, family: told.families[model], load: told.load[place],
   engine: told.engines[told.engine[place]] ?? "", form: told.forms[told.form[place]],
+  sweep: told.sweep[place],
 }));
 
 function figure(row, metric) {
+  if (metric === "batch_size") return { metric, value: told.loads[row.load]?.batch_size, low: null, high: null, grade: "-" };
+  if (metric === "latency_per_image") return perImage(row);
   const column = told.columns[metric];
   const place = column.by === "model" ? row.index : row.place;
   const value = column.value[place];
@@ -26,11 +30,19 @@ function figure(row, metric) {
   };
 }
 
+function perImage(row) {
+  const [latency, batch] = [figure(row, "latency"), told.loads[row.load]?.batch_size];
+  if (!latency || !batch) return null;
+  const [value, low, high] = [latency.value, latency.low, latency.high].map((end) => (end === null ? null : end * (1 / batch)));
+  return { ...latency, metric: "latency_per_image", value, low, high };
+}
+
 const STEPS = {
   s: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]],
   B: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
   count: [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]],
   J: [[1e3, "kJ"], [1, "J"], [1e-3, "mJ"], [1e-6, "µJ"]],
+  W: [[1, "W"], [1e-3, "mW"]],
 };
 
 function fixed(value, decimals) {
@@ -49,6 +61,7 @@ function digits(value) {
 
 function show(value, unit) {
   if (unit === "fraction") return `${digits(100 * value)} %`;
+  if (unit === "batch") return String(value);
   if (unit === "1/s") return `${digits(value)}/s`;
   const [factor, name] = STEPS[unit].find(([least]) => Math.abs(value) >= least) ?? STEPS[unit].at(-1);
   return `${digits(value / factor)} ${name}`.trimEnd();
@@ -159,7 +172,7 @@ function fresh() {
     limits: {}, by: metrics.has("top1") ? "top1" : told.metrics[0].name, trust: "B",
     load: String(Math.max(0, measured.indexOf(Math.max(...measured)))), engine: "",
     up: element("explorer-up")?.options[0].value ?? "", across: element("explorer-across")?.options[0].value ?? "",
-    log: "1", search: "", sort: "", network: "",
+    log: "1", search: "", sort: "", network: "", open: "",
   };
 }
 
@@ -194,12 +207,20 @@ function restored() {
 const limits = () => limited.filter((metric) => state.limits[metric.name] !== undefined)
   .map((metric) => ({ metric: metric.name, lower: metric.lower, bound: Number(state.limits[metric.name]) * metric.factor }));
 
+const onEngine = (row) => !state.engine || row.engine === state.engine;
+
 // What ran under the load and on the engine that are asked for; a network that didn't stands as it is.
 function candidates() {
-  const ran = rows.filter((row) => row.load === Number(state.load) && (!state.engine || row.engine === state.engine));
+  const ran = rows.filter((row) => row.load === Number(state.load) && onEngine(row));
   const names = new Set(ran.map((row) => row.model));
   return [...ran, ...rows.filter((row) => row.load === -1 && !names.has(row.model))]
     .sort((one, other) => one.index - other.index);
+}
+
+// What ran at any batch size, all else being the load that is asked for.
+function atAnyBatch() {
+  const asked = told.loads[Number(state.load)]?.sweep;
+  return rows.filter((row) => told.loads[row.load]?.sweep === asked && figure(row, "batch_size").value && onEngine(row));
 }
 
 // ------------------------------------------------------------------ sliders: a step is a share of a logarithmic range
@@ -306,11 +327,12 @@ function tell(found, asked) {
 
 // ------------------------------------------------------------------ the table
 
+const capital = (label) => label[0].toUpperCase() + label.slice(1);
 const COLUMNS = [
   { key: "network", label: "Network" }, { key: "verdict", label: "Under the limits" },
   ...(told.forms.some(Boolean) ? [{ key: "form", label: "Conditions" }] : []),
   ...told.metrics.map((metric) => ({
-    key: metric.name, label: metric.label[0].toUpperCase() + metric.label.slice(1), number: true,
+    key: metric.name, label: capital(metric.label), number: true,
   })),
 ];
 let everything = false;
@@ -342,12 +364,16 @@ function cellOf(one, column) {
   return cell;
 }
 
+function networkButton(model) {
+  const button = made("button", model, { type: "button", class: "network", "aria-pressed": String(model === state.network) });
+  button.addEventListener("click", () => choose(model));
+  return button;
+}
+
 function lineOf(one) {
-  const line = made("tr", "", { "data-model": one.row.model });
+  const line = made("tr", "");
   const name = made("th", "", { scope: "row" });
-  const button = made("button", one.row.model, { type: "button", class: "network", "aria-pressed": String(one.row.model === state.network) });
-  button.addEventListener("click", () => choose(one.row.model));
-  name.append(button);
+  name.append(networkButton(one.row.model));
   line.append(name, ...COLUMNS.slice(1).map((column) => cellOf(one, column)));
   return line;
 }
@@ -385,6 +411,146 @@ function fillTable(found) {
   element("explorer-count").textContent = `${some.length} of ${lines.length} networks shown`;
 }
 
+// ------------------------------------------------------------------ the grid, by the rule of the command `chart grid`
+
+function gridEntry(row, asked) {
+  const verdicts = asked.map((limit) => verdict(limit, row));
+  if (verdicts.some((one) => one === "broken" || one === "unknown")) return null;
+  const reasons = asked.filter((_, place) => verdicts[place] === "borderline").map((limit) => reason(limit, row));
+  const judging = [...new Set([state.by, ...asked.map((limit) => limit.metric)])].map((metric) => figure(row, metric));
+  for (const one of judging) {
+    if (one.grade !== "-" && one.grade > state.trust) reasons.push(`${metrics.get(one.metric).label} is graded ${one.grade}`);
+  }
+  return { row, reasons, meets: reasons.length === 0 };
+}
+
+// The best in the order of `ordered`, and between them those that took no place.
+function gridCell(ordered, asked) {
+  const nearest = new Map();
+  for (const [rank, row] of ordered.entries()) {
+    const [entry, before] = [gridEntry(row, asked), nearest.get(row.model)];
+    if (entry && (!before || (!before.meets && entry.meets))) nearest.set(row.model, { ...entry, rank });
+  }
+  const kept = [];
+  let placed = 0;
+  for (const entry of [...nearest.values()].sort((one, other) => one.rank - other.rank)) {
+    if (placed === told.best) break;
+    placed += entry.meets;
+    kept.push({ ...entry, place: entry.meets ? placed : null });
+  }
+  return kept;
+}
+
+function gridItem(entry) {
+  const isEstimate = ["fps", "memory_total"].some((metric) => figure(entry.row, metric).origin === "e");
+  const figures = ` ${shown(figure(entry.row, state.by))}${isEstimate ? " ~" : ""}`;
+  const item = made("li", "", entry.meets ? {} : { class: "near" });
+  const [before, after] = entry.meets ? [`${entry.place}. `, ""] : ["(", `: ${entry.reasons.join("; ")})`];
+  item.append(before, networkButton(entry.row.model), figures, after);
+  return item;
+}
+
+function fillGrid(table) {
+  const { lower } = metrics.get(state.by);
+  const ordered = atAnyBatch().filter((row) => figure(row, "batch_size").value === 1
+    && [state.by, "fps", "memory_total"].every((metric) => figure(row, metric)))
+    .map((row) => ({ row, rank: [(lower ? 1 : -1) * figure(row, state.by).value, figure(row, "latency")?.value ?? Infinity, row.model] }))
+    .sort(byRank).map((one) => one.row);
+  const [speeds, memories] = ["fps", "memory_total"].map((metric) => told.classes[metric]
+    .map((bound) => ({ metric, lower: metrics.get(metric).lower, bound })));
+  const words = ({ metric, bound }, side) => `${capital(metrics.get(metric).label)} ${side} ${show(bound, metrics.get(metric).unit)}`;
+  const head = made("tr", "");
+  head.append(made("td", ""), ...speeds.map((limit) => made("th", words(limit, "at least"), { scope: "col" })));
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(...memories.map((memory) => {
+    const line = made("tr", "");
+    line.append(made("th", words(memory, "at most"), { scope: "row" }), ...speeds.map((speed) => {
+      const cell = made("td", "");
+      const list = made("ol", "");
+      list.append(...gridCell(ordered, [memory, speed, ...limits()]).map(gridItem));
+      cell.append(list.children.length ? list : "none");
+      return cell;
+    }));
+    return line;
+  }));
+  table.caption.textContent = `The ${told.best} best in ${metrics.get(state.by).label} at batch size 1 that surely meet the two classes and `
+    + "every limit above. In brackets: borderline, or of a grade that isn't trusted. ~: estimated.";
+}
+
+// ------------------------------------------------------------------ figures along the batch size
+
+// A line per network and form, where it has more than one batch size; its points by batch size.
+function linesOf(metric) {
+  const found = new Map();
+  for (const row of atAnyBatch()) {
+    const [x, y] = [figure(row, "batch_size"), figure(row, metric)];
+    if (!y || !(y.value > 0)) continue;
+    const key = `${row.index} ${row.sweep}`;
+    if (!found.has(key)) found.set(key, []);
+    found.get(key).push({ one: { row }, x, y });
+  }
+  return [...found.values()].filter((points) => points.length > 1)
+    .map((points) => points.sort((one, other) => one.x.value - other.x.value));
+}
+
+function classOf(point) {
+  const { metric, value } = point.y;
+  const bounds = metric === "memory_total" ? told.classes.memory_total
+    : [...told.classes.fps].reverse().map((rate) => 1 / rate);
+  const place = bounds.findIndex((bound) => value <= bound);
+  return place < 0 ? bounds.length : place;
+}
+
+function classWords(metric) {
+  if (metric === "memory_total") {
+    const words = told.classes.memory_total.map((bound) => show(bound, "B"));
+    return [...words.map((word) => `at most ${word}`), `above ${words.at(-1)}`];
+  }
+  const rates = [...told.classes.fps].reverse();
+  return [...rates.map((rate) => `at least ${rate} images/s`), `below ${rates.at(-1)} images/s`];
+}
+
+function fillBatches(table, metric) {
+  const order = (one, other) => compare([one[0].y.value, one[0].one.row.model], [other[0].y.value, other[0].one.row.model]);
+  const found = linesOf(metric).filter(([first]) => sought(first.one.row)).sort(order);
+  const batches = [...new Set(found.flat().map((point) => point.x.value))].sort((one, other) => one - other);
+  const several = new Set(found.map(([first]) => first.one.row.model)).size < found.length;
+  const head = made("tr", "");
+  head.append(made("th", "Network", { scope: "col" }), ...batches.map((batch) => made("th", `Batch ${batch}`, { scope: "col", class: "number" })));
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(...found.map((points) => {
+    const line = made("tr", "");
+    const name = made("th", "", { scope: "row" });
+    const { row } = points[0].one;
+    name.append(networkButton(row.model), ...(several ? [made("small", ` ${told.sweeps[row.sweep]}`)] : []));
+    line.append(name, ...batches.map((batch) => {
+      const point = points.find((one) => one.x.value === batch);
+      if (!point) return made("td", "");
+      const cell = cellOf(point.one, { key: metric, number: true });
+      cell.classList.add(`class-${classOf(point)}`);
+      return cell;
+    }));
+    return line;
+  }));
+  table.caption.replaceChildren(`${capital(metrics.get(metric).label)} of networks with more than one batch size, the least first; `
+    + "blank where nobody ran it.", ...classWords(metric).map((word, place) => made("span", word, { class: `class class-${place}` })));
+}
+
+const foldedTables = [...document.querySelectorAll("#explorer details[data-table]")];
+
+// Only what is unfolded, for a slider moves them at every step.
+function fillFolded() {
+  const open = state.open.split(",");
+  for (const one of foldedTables) {
+    const name = one.dataset.table;
+    one.open = open.includes(name);
+    if (!one.open) continue;
+    const table = one.querySelector("table");
+    if (name === "grid") fillGrid(table);
+    else fillBatches(table, name);
+  }
+}
+
 // ------------------------------------------------------------------ the views
 
 const SHAPES = [
@@ -407,7 +573,9 @@ const OTHERS = { colour: "--family-other", shape: SHAPES[0] };
 const lookOf = (name) => looks.get(name) ?? OTHERS;
 
 const views = [...document.querySelectorAll("#explorer canvas")].map((canvas) => ({
-  canvas, points: [], get metric() { return canvas.dataset.metric || state.across; }, // the last one's is chosen
+  canvas, points: [], lines: [], isAlongBatch: canvas.dataset.metric === "batch_size",
+  get metric() { return canvas.dataset.metric || state.across; }, // the last one's is chosen
+  get up() { return canvas.dataset.up || state.up; },
 }));
 const MARGIN = { left: 52, right: 14, top: 10, bottom: 34 };
 const HEIGHT = 320;
@@ -429,7 +597,8 @@ function scaleOf(least, most, from, to, isLogarithmic) {
   const room = 0.05 * (b - a || 1);
   const at = (value) => from + ((bend(value) - a + room) / (b - a + 2 * room)) * (to - from);
   const ends = [a - room, b + room].map((end) => (isLogarithmic ? 10 ** end : end));
-  return { at, ticks: isLogarithmic ? decades(...ends) : steps(...ends) };
+  const round = isLogarithmic ? decades(...ends) : [];
+  return { at, ticks: round.length > 1 ? round : steps(...ends) };
 }
 
 function decades(least, most) {
@@ -458,7 +627,7 @@ const tick = (value, unit) => show(value, unit).replace(/(\.\d*?)0+(?!\d)/, "$1"
 function pointsOf(view, judgedRows) {
   const found = new Map();
   for (const one of judgedRows) {
-    const [x, y] = [figure(one.row, view.metric), figure(one.row, state.up)];
+    const [x, y] = [figure(one.row, view.metric), figure(one.row, view.up)];
     if (!x || !y || !(x.value > 0) || !(y.value > 0)) continue;
     const key = `${one.row.model} ${x.value} ${y.value}`;
     const known = found.get(key);
@@ -495,15 +664,20 @@ function draw(view) {
   const ys = points.map((point) => point.y.value);
   const x = scaleOf(Math.min(...xs), Math.max(...xs), MARGIN.left, width - MARGIN.right, state.log === "1");
   const y = scaleOf(Math.min(...ys), Math.max(...ys), HEIGHT - MARGIN.bottom, MARGIN.top,
-    state.log === "1" && metrics.get(state.up).unit !== "fraction");
-  for (const point of points) Object.assign(point, { at: [x.at(point.x.value), y.at(point.y.value)], radius: radiusOf(point.one.row) });
+    state.log === "1" && metrics.get(view.up).unit !== "fraction");
+  if (view.isAlongBatch) x.ticks = [...new Set(xs)].sort((one, other) => one - other);
+  for (const point of points) {
+    const radius = view.isAlongBatch ? 3 : radiusOf(point.one.row);
+    Object.assign(point, { at: [x.at(point.x.value), y.at(point.y.value)], radius });
+  }
   axes(pen, view, x, y, width);
   pen.save();
   pen.beginPath();
   pen.rect(MARGIN.left, MARGIN.top - 6, width - MARGIN.left - MARGIN.right, HEIGHT - MARGIN.top - MARGIN.bottom + 6);
   pen.clip();
   bounds(pen, view, x, y, width);
-  stairs(pen, view, points);
+  if (view.isAlongBatch) for (const points of view.lines) along(pen, points);
+  else stairs(pen, view, points);
   const drawn = [...points].sort((one, other) => one.one.meets - other.one.meets || other.radius - one.radius);
   const isCrowded = drawn.length > 300; // then the bars of what is outside the limits would hide the others
   for (const point of drawn) if (point.one.meets || !isCrowded) interval(pen, point, x, y);
@@ -530,7 +704,7 @@ function axes(pen, view, x, y, width) {
   pen.textAlign = "right";
   for (const value of y.ticks) {
     line(pen, [MARGIN.left, y.at(value)], [width - MARGIN.right, y.at(value)]);
-    pen.fillText(tick(value, metrics.get(state.up).unit), MARGIN.left - 6, y.at(value) + 4);
+    pen.fillText(tick(value, metrics.get(view.up).unit), MARGIN.left - 6, y.at(value) + 4);
   }
   pen.textAlign = "left";
 }
@@ -548,14 +722,14 @@ function bounds(pen, view, x, y, width) {
   pen.setLineDash([6, 4]);
   for (const limit of limits()) {
     if (limit.metric === view.metric && limit.bound > 0) line(pen, [x.at(limit.bound), 0], [x.at(limit.bound), HEIGHT]);
-    if (limit.metric === state.up && limit.bound > 0) line(pen, [0, y.at(limit.bound)], [width, y.at(limit.bound)]);
+    if (limit.metric === view.up && limit.bound > 0) line(pen, [0, y.at(limit.bound)], [width, y.at(limit.bound)]);
   }
   pen.setLineDash([]);
 }
 
 // The Pareto front, of figures that may be believed: from the better end, whatever is better than all before it.
 function stairs(pen, view, points) {
-  const [across, up] = [metrics.get(view.metric).lower ? 1 : -1, metrics.get(state.up).lower ? -1 : 1];
+  const [across, up] = [metrics.get(view.metric).lower ? 1 : -1, metrics.get(view.up).lower ? -1 : 1];
   const believed = points.filter(({ x, y }) => [x, y].every((one) => one.grade === "-" || one.grade <= state.trust))
     .sort((one, other) => across * (one.x.value - other.x.value) || up * (other.y.value - one.y.value));
   let [top, height] = [-Infinity, up > 0 ? HEIGHT : 0];
@@ -572,6 +746,21 @@ function stairs(pen, view, points) {
   pen.setLineDash([3, 3]);
   pen.stroke();
   pen.setLineDash([]);
+}
+
+// One network's line, thicker where it is marked.
+function along(pen, points) {
+  const { row } = points[0].one;
+  const isMarked = [state.network, pointed, latest.ranked[0]?.row.model].includes(row.model);
+  pen.globalAlpha = isMarked ? 1 : strength(points[0]);
+  pen.strokeStyle = colours[lookOf(row.family).colour];
+  pen.lineWidth = isMarked ? 3 : 1.5;
+  if (points.some((point) => point.y.origin === "e")) pen.setLineDash([5, 4]);
+  pen.beginPath();
+  for (const point of points) pen.lineTo(...point.at);
+  pen.stroke();
+  pen.setLineDash([]);
+  pen.globalAlpha = 1;
 }
 
 const strength = (point) => (!sought(point.one.row) ? 0.06 : point.one.meets ? 0.9 : 0.25);
@@ -608,6 +797,7 @@ function marks(pen, points, width) {
   const choice = latest.ranked[0]?.row;
   for (const point of points) {
     const { model } = point.one.row;
+    if (point.isInner) continue;
     const isChoice = choice !== undefined && (point.one.row === choice || (model === choice.model && point.one.meets));
     if (!isChoice && model !== state.network && model !== pointed) continue;
     pen.strokeStyle = pen.fillStyle = colours["--ink"];
@@ -635,6 +825,10 @@ function fillViews(found) {
   const all = candidates().filter((row) => metrics.has(state.up) && figure(row, state.up))
     .map((row) => ({ row, meets: meeting.has(row) }));
   for (const view of views) {
+    if (view.isAlongBatch) {
+      fillAlong(view, meeting);
+      continue;
+    }
     const around = view.canvas.closest("figure");
     around.hidden = view.metric === state.up;
     if (!view.canvas.dataset.metric) around.querySelector("figcaption").textContent = `Against ${metrics.get(view.metric).label}`;
@@ -643,6 +837,23 @@ function fillViews(found) {
     view.canvas.setAttribute("aria-label", `${metrics.get(state.up).label} against ${metrics.get(view.metric).label}: `
       + `${view.points.length} points, ${met} networks meet the limits. The table below holds the figures.`);
   }
+}
+
+function fillAlong(view, meeting) {
+  const sweeps = new Set([...meeting].map((row) => `${row.index} ${row.sweep}`));
+  const models = new Set([...meeting].map((row) => row.model));
+  view.lines = linesOf(view.up);
+  for (const points of view.lines) {
+    const { index, sweep } = points[0].one.row;
+    for (const [place, point] of points.entries()) {
+      point.one.meets = sweeps.has(`${index} ${sweep}`);
+      point.isInner = place < points.length - 1;
+    }
+  }
+  view.points = view.lines.flat();
+  const drawn = new Set(view.points.map((point) => point.one.row.model));
+  view.canvas.setAttribute("aria-label", `${metrics.get(view.up).label} against batch size: ${drawn.size} networks, `
+    + `${[...drawn].filter((model) => models.has(model)).length} meet the limits. The folded table below holds the figures.`);
 }
 
 function nearestPoint(view, x, y) {
@@ -660,7 +871,7 @@ function point(view, event) {
   const tip = element("explorer-tip");
   tip.hidden = !found;
   if (found) {
-    tip.textContent = named(found.one.row, state.up, view.metric, "params")
+    tip.textContent = named(found.one.row, view.up, view.metric, "params")
       + [found.x, found.y].filter((one) => one.origin === "e").map((one) => `; ${metrics.get(one.metric).label} estimated`).join("");
     tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - 300)}px`;
     tip.style.top = `${event.clientY + 14}px`;
@@ -673,8 +884,8 @@ function point(view, event) {
 
 function choose(model) {
   state.network = state.network === model ? "" : model;
-  for (const row of element("explorer-table").tBodies[0].rows) {
-    row.querySelector("button").setAttribute("aria-pressed", String(row.dataset.model === state.network));
+  for (const button of document.querySelectorAll("#explorer .network")) {
+    button.setAttribute("aria-pressed", String(button.textContent === state.network));
   }
   keep();
   drawAll();
@@ -712,6 +923,7 @@ function refresh(moved) {
   latest = pick(candidates(), limits(), state.by, state.trust);
   tell(latest, asked);
   fillTable(latest);
+  fillFolded();
   fillViews(latest);
   drawAll();
 }
@@ -756,6 +968,14 @@ function listen() {
     changed(event.target);
   });
   element("explorer-form").addEventListener("submit", (event) => event.preventDefault());
+  for (const one of foldedTables) {
+    one.addEventListener("toggle", () => {
+      const open = foldedTables.filter((other) => other.open).map((other) => other.dataset.table).join(",");
+      if (open === state.open) return;
+      state.open = open;
+      changed();
+    });
+  }
   element("explorer-reset").addEventListener("click", () => {
     state = fresh();
     changed();

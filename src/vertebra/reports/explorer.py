@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vertebra import metrics
+from vertebra.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES
 from vertebra.charts.style import family
 from vertebra.measurements import Measurement, WideRow, wide
 from vertebra.measurements.views import FORM, depends_on_machine
@@ -20,17 +21,27 @@ from vertebra.recommendation import LIMITS, LOAD
 from vertebra.reports.markup import Html, section, tag
 
 #: What else a network can be chosen by.
-_OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image")
+_OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image", "power")
 #: How a bound is typed: (base units, name) by unit.
 _TYPED = {
     "s": (1e-3, "ms"), "B": (1e6, "MB"), "count": (1e6, "M"), "fraction": (1e-2, "%"), "1/s": (1.0, ""),
-    "J": (1e-3, "mJ"),
+    "J": (1e-3, "mJ"), "W": (1.0, "W"),
 }  # fmt: skip
 #: Conditions that a network's own input size doesn't belong to.
 _OF_FORM = tuple(name for name in FORM if name != "input_size")
-_WORDS = {"batch_size": "batch", "threads": "threads", "streams": "streams", "arrival_rate": "arrival rate"}
+#: Of a line along the batch size.
+_OF_SWEEP = tuple(name for name in FORM if name != "batch_size")
+_WORDS = {
+    "input_size": "input",
+    "batch_size": "batch",
+    "threads": "threads",
+    "streams": "streams",
+    "arrival_rate": "arrival rate",
+}
 _VIEWS = ("latency", "operations", "memory_total", "params")
 _ACCURACIES = ("top1", "top5", "probe_top1")
+#: What is drawn against the batch size, by the metric that it is made of.
+_BATCHED = {"latency": "latency_per_image", "memory_total": "memory_total"}
 _TRUSTED = {
     "A": "A: believed without reserve",
     "B": "B or better, as the command does",
@@ -71,17 +82,24 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
     names = _objectives([row for row, _, _ in found.rows])
     forms = [_form(row.conditions) for row, _, _ in found.rows]
     distinct = list(dict.fromkeys(forms))
+    sweeps = [_form(row.conditions, _OF_SWEEP) for row, _, _ in found.rows]
+    told = list(dict.fromkeys(sweeps))
     return {
         "metrics": [_metric(metrics.find(name)) for name in names],
+        "batched": _batched([row for row, _, _ in found.rows], sweeps),
+        "classes": {"memory_total": MEMORY_CLASSES, "fps": FPS_CLASSES},
+        "best": BEST,
         "loads": found.loads,
         "engines": found.engines,
         "models": models,
         "families": [family(model.partition(":")[2] or model) for model in models],
         "forms": distinct,
+        "sweeps": told,
         "model": [index[row.model] for row, _, _ in found.rows],
         "load": [load for _, load, _ in found.rows],
         "engine": [engine for _, _, engine in found.rows],
         "form": [distinct.index(form) for form in forms],
+        "sweep": [told.index(sweep) for sweep in sweeps],
         "columns": {name: _column(name, found.rows, index) for name in names},
     }
 
@@ -120,11 +138,28 @@ def _load(row: WideRow) -> tuple[Any, ...]:
 
 def _told_load(load: tuple[Any, ...]) -> dict[str, Any]:
     conditions = {name: value for name, value in zip(LOAD, load, strict=True) if value is not None}
-    return {"label": _form(conditions), "batch_size": conditions.get("batch_size")}
+    return {
+        "label": _form(conditions),
+        "batch_size": conditions.get("batch_size"),
+        "sweep": _form(conditions, _OF_SWEEP),
+    }
 
 
-def _form(conditions: Mapping[str, Any]) -> str:
-    told = [(name, conditions[name]) for name in _OF_FORM if name in conditions]
+def _batched(rows: Sequence[WideRow], sweeps: Sequence[str]) -> list[dict[str, Any]]:
+    """What can be drawn against the batch size: told of some network at several, all else being equal."""
+    batches: dict[tuple[str, str, str], set[int]] = {}
+    for row, sweep in zip(rows, sweeps, strict=True):
+        for name in _BATCHED.keys() & row.figures.keys():
+            batches.setdefault((name, row.model, sweep), set()).add(row.conditions.get("batch_size", 0))
+    several = {name for (name, _, _), found in batches.items() if len(found) > 1}
+    return [
+        {"name": drawn, "label": metrics.find(drawn).label, "unit": metrics.find(drawn).unit, "lower": True}
+        for name, drawn in _BATCHED.items() if name in several
+    ]  # fmt: skip
+
+
+def _form(conditions: Mapping[str, Any], names: Sequence[str] = _OF_FORM) -> str:
+    told = [(name, conditions[name]) for name in names if name in conditions]
     return ", ".join(f"{_WORDS[name]} {value}" if name in _WORDS else str(value) for name, value in told)
 
 
@@ -214,8 +249,12 @@ def _inside(told: Mapping[str, Any], known: set[str]) -> list[Html]:
             id="explorer-form"),
         tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
         tag("div", id="explorer-answer", class_="pick", role="region", aria_label="The pick"),
-        tag("div", *map(_view, views), *chosen, class_="views"),
+        tag("div", *map(_view, views), *(_batch_view(entry) for entry in told["batched"]), *chosen,
+            class_="views"),
         tag("div", id="explorer-legend", class_="legend"),
+        *([_folded("grid", _GRID)] if _has_grid(known) else []),
+        *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size") for entry in told["batched"]),
+        *_missing(told, known),
         tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
         tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
             tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
@@ -229,7 +268,7 @@ def _inside(told: Mapping[str, Any], known: set[str]) -> list[Html]:
 
 def _limit(entry: Mapping[str, Any]) -> Html:
     name, side = entry["option"], "at most" if entry["lower"] else "at least"
-    label = entry["label"][:1].upper() + entry["label"][1:]
+    label = _capital(entry["label"])
     unit = f" ({entry['typed']})" if entry["typed"] else ""
     return tag(
         "div",
@@ -282,3 +321,44 @@ def _view(name: str) -> Html:
         tag("figcaption", f"Against {label}"),
         tag("canvas", role="img", data_metric=name, aria_label=f"Networks against {label}"),
     )
+
+
+def _batch_view(entry: Mapping[str, Any]) -> Html:
+    """A metric against the batch size, whatever stands upwards elsewhere."""
+    title = f"{_capital(entry['label'])} against batch size"
+    canvas = tag("canvas", role="img", data_metric="batch_size", data_up=entry["name"], aria_label=title)
+    return tag("figure", tag("figcaption", title), canvas)
+
+
+_GRID = "The best networks for each class of memory and of speed"
+
+
+def _has_grid(known: set[str]) -> bool:
+    return {"fps", "memory_total"} <= known
+
+
+def _folded(name: str, summary: str) -> Html:
+    """A table that the script fills once it is unfolded."""
+    whole = tag("table", tag("caption"), tag("thead"), tag("tbody"))
+    region = tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=summary)
+    return tag("details", tag("summary", summary), region, id=f"explorer-{name}", data_table=name)
+
+
+def _missing(told: Mapping[str, Any], known: set[str]) -> list[Html]:
+    """What fills the views that the rows tell nothing for."""
+    batched = {entry["name"] for entry in told["batched"]}
+    lacking = [metrics.find(drawn).label for drawn in _BATCHED.values() if drawn not in batched]
+    notes = []
+    if lacking:
+        notes.append((f"No {' and no '.join(lacking)} at several batch sizes yet; measured with ",
+                      "vertebra bench --batch-sizes 1..16", "."))  # fmt: skip
+    if not _has_grid(known):
+        notes.append(("No speed and memory for the grid of the best networks yet; measured with ",
+                      "vertebra survey", "."))  # fmt: skip
+    if "power" not in known:
+        notes.append(("No power yet; told by ", "vertebra bench", " where the machine counts its energy."))
+    return [tag("p", before, tag("code", line), after, class_="note") for before, line, after in notes]
+
+
+def _capital(label: str) -> str:
+    return label[:1].upper() + label[1:]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from vertebra import engines, surveying, system, zoo
 from vertebra.benchmarking import Case
 from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.exporting import conversion
 
 #: An engine -> the one that makes the same machine code beforehand, and is quicker to try.
 _TWINS = {"compile": "aotinductor"}
@@ -69,8 +70,13 @@ def cases(
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or [
         name
         for name in engines.available()
-        if name != "null" and not (found.is_file and engines.find(name).reads == "builder")
+        if name != "null"
+        and not (found.is_file and engines.find(name).reads == "builder")
+        and (found.is_file or conversion.missing(name) is None)
     ]
+    if not found.is_file:
+        for name in runners:
+            conversion.require(name)
     asked = _precisions(runners, precisions)
     planned = [
         replace(case, layout=layout)
@@ -90,6 +96,12 @@ def cases(
             "what each engine offers: vertebra list engines",
         )
     return planned
+
+
+def left_out() -> list[str]:
+    """A sentence for each engine whose runtime is here and whose converter isn't, with what installs it."""
+    told = {name: conversion.missing(name) for name in engines.available()}
+    return [f"{name} was left out: {why}" for name, why in told.items() if why is not None]
 
 
 def _precisions(runners: Iterable[str], asked: Sequence[str]) -> list[str]:

@@ -44,13 +44,15 @@ _REFERENCE: BundleForm = ("onnxruntime", "float32", None)
 @dataclass(frozen=True)
 class Found:
     """The answer: a Trial for each form, the fastest first; what was measured, and the seconds it took.
-    `bundle` is the folder of the best form that could be exported, where that was asked for."""
+    `bundle` is the folder of the best form that could be exported, where that was asked for. `notes` tell of
+    engines that were left out."""
 
     model: str
     trials: list[Trial]
     rows: list[Measurement]
     seconds: float
     bundle: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def fastest(self) -> Trial:

@@ -220,7 +220,8 @@ def record(name: str) -> Weights:
     for known in _RECORDS:
         if known.name == name.lower():
             return known
-    raise UnknownNameError.of("weights", name, [known.name for known in _RECORDS], "docs/weights.md")
+    names = [known.name for known in _RECORDS]
+    raise UnknownNameError.of("weights", name, names, ", ".join(names))
 
 
 def state_dict(
@@ -367,7 +368,7 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
     if not path.exists():
         known = [name for record in records(model) for name in (record.name, record.tag)]
         if isinstance(source, str) and path.suffix.lower() not in _SUFFIXES:
-            raise UnknownNameError.of("weights", source, known, "docs/weights.md")
+            raise UnknownNameError.of("weights", source, known, ", ".join(known[::2]) or f"none for {model}")
         raise WeightsError(
             f"There is no file {path}.", f"published for {model}: {', '.join(known[::2]) or 'none'}"
         )

@@ -87,6 +87,8 @@ def asked(
         )
     if calibrate is not None and not Path(calibrate).is_dir():
         raise InvalidInputError(f"{calibrate} is no folder of pictures.", "give one: --calibrate FOLDER")
+    if calibrate is not None:
+        pictures.check_count(Path(calibrate))
     return Calibration(
         folder=None if calibrate is None else Path(calibrate),
         guard=guard,

@@ -30,23 +30,38 @@ class Split:
     seen: frozenset[Path]
 
 
+def check_count(folder: Path) -> None:
+    """Raise InvalidInputError where `folder` has too few files that are called like pictures."""
+    found = len(_paths(folder))
+    if found < LEAST_PICTURES:
+        raise _too_few(folder, found)
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_picture(path.name) and path.is_file())
+
+
+def _too_few(folder: Path, found: int, broken: int = 0) -> InvalidInputError:
+    unread = f", and {broken} can't be read" if broken else ""
+    return InvalidInputError(
+        f"{folder} holds {found} pictures{unread}: too few to calibrate with.",
+        f"give a folder with at least {LEAST_PICTURES} that can be read, 100 or more for good ranges",
+    )
+
+
 def read(folder: Path, record: Preprocess, *, calibrates: bool = True) -> Split:
     """The pictures in `folder` and its folders: every other one is held out, or where nothing `calibrates`,
     all. Raises InvalidInputError where too few can be read."""
     import numpy as np
 
-    paths = sorted(path for path in folder.rglob("*") if is_picture(path.name) and path.is_file())
+    paths = _paths(folder)
     step = max(1, len(paths) / _MOST_PICTURES)
     chosen = [paths[int(number * step)] for number in range(min(len(paths), _MOST_PICTURES))]
     made = zip(chosen, preprocess_many(chosen, record), strict=True)
     good = [(path, image) for path, image in made if isinstance(image, np.ndarray)]
     broken = len(chosen) - len(good)
     if len(good) < LEAST_PICTURES:
-        unread = f", and {broken} can't be read" if broken else ""
-        raise InvalidInputError(
-            f"{folder} holds {len(chosen)} pictures{unread}: too few to calibrate with.",
-            f"give a folder with at least {LEAST_PICTURES} that can be read, 100 or more for good ranges",
-        )
+        raise _too_few(folder, len(chosen), broken)
     images = np.stack([image for _, image in good])
     if not calibrates:
         return Split(images[:0], images, broken, frozenset())

@@ -905,7 +905,7 @@ function fillLegend() {
     entry.append(canvas, name || "other families");
     return entry;
   }), made("span", "filled: measured or counted; paler: published; hollow and dashed: estimated; hollow: grade C; "
-    + "area: parameters; bars: intervals; dotted stairs: the Pareto front; faint: outside the limits"));
+    + "area: parameters; bars: intervals; dotted stairs: the Pareto front; dashed line: estimated; faint: outside the limits"));
 }
 
 // ------------------------------------------------------------------ what happens when something is moved

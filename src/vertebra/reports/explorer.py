@@ -148,9 +148,10 @@ def _told_load(load: tuple[Any, ...]) -> dict[str, Any]:
 def _batched(rows: Sequence[WideRow], sweeps: Sequence[str]) -> list[dict[str, Any]]:
     """What can be drawn against the batch size: told of some network at several, all else being equal."""
     batches: dict[tuple[str, str, str], set[int]] = {}
-    for row, sweep in zip(rows, sweeps, strict=True):
+    stated = [(row, sweep) for row, sweep in zip(rows, sweeps, strict=True) if "batch_size" in row.conditions]
+    for row, sweep in stated:
         for name in _BATCHED.keys() & row.figures.keys():
-            batches.setdefault((name, row.model, sweep), set()).add(row.conditions.get("batch_size", 0))
+            batches.setdefault((name, row.model, sweep), set()).add(row.conditions["batch_size"])
     several = {name for (name, _, _), found in batches.items() if len(found) > 1}
     return [
         {"name": drawn, "label": metrics.find(drawn).label, "unit": metrics.find(drawn).unit, "lower": True}

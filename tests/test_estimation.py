@@ -112,12 +112,26 @@ def test_memory_is_taken_apart_exactly_where_it_is_a_sum() -> None:
     counts = {f"n{k}": (4e6 * k, 1e6 * (k * k % 7 + 1)) for k in range(1, 12)}
     truth = {name: 50e6 + 1.1 * weights + 8 * activations for name, (weights, activations) in counts.items()}
     model = MemoryModel.fit(counts, truth)
-    assert model.runtime == pytest.approx(50e6)
-    assert model.per_weight_byte == pytest.approx(1.1)
-    assert model.per_activation == pytest.approx(8)
-    assert model.price(1e6, 1e6)[0] == pytest.approx(59.1e6)
+    assert model.coefficients == pytest.approx((50e6, 1.1, 8))
+    assert model.price(1e6, 1e6) == pytest.approx((59.1e6, 59.1e6, 59.1e6))
     with pytest.raises(InvalidInputError, match="too few"):
         MemoryModel.fit(counts, {"n1": 1.0})
+
+
+def test_nine_in_ten_memories_lie_in_their_interval_which_widens_away_from_what_was_measured() -> None:
+    draw, inside = np.random.default_rng(0), []
+    for _ in range(40):
+        counts = {f"n{k}": (draw.uniform(4e6, 2e8), draw.uniform(1e6, 2e7)) for k in range(120)}
+        truth = {
+            name: (50e6 + 1.1 * weights + 8 * activations) * draw.lognormal(0, 0.05)
+            for name, (weights, activations) in counts.items()
+        }
+        model = MemoryModel.fit(counts, dict(list(truth.items())[:20]))
+        prices = [(truth[name], *model.price(*counts[name])) for name in list(truth)[20:]]
+        inside += [low <= true <= high for true, _, low, high in prices]
+    assert 0.86 < np.mean(inside) < 0.93
+    near, far = (model.price(*told) for told in ((1e8, 1e7), (1e8, 1e9)))
+    assert far[2] / far[0] - 1 > 1.2 * (near[2] / near[0] - 1)
 
 
 def test_estimated_rows_say_so_and_keep_the_conditions() -> None:

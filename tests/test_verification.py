@@ -69,6 +69,19 @@ def test_an_estimate_that_meets_the_limit_is_still_a_question() -> None:
     assert question(latency("small", 0.002), latency("large", 0.001, 0.1)) == "large"
 
 
+def test_what_meets_each_limit_by_chance_hardly_meets_both() -> None:
+    def told(model: str, seconds: float, megabytes: float) -> list[Measurement]:
+        timed = latency(model, seconds, 0.2)
+        bounds = {"low": megabytes * 1e6 / 1.2, "high": megabytes * 1e6 * 1.2}
+        return [timed, replace(timed, metric="memory_total", value=megabytes * 1e6, **bounds)]
+
+    both = [*LIMIT, Limit("memory_total", 100e6)]
+    large = wide([*ACCURACIES, *told("large", 0.0115, 112)])
+    assert verification.open_question(large, LIMIT) is not None
+    assert verification.open_question(large, both[1:]) is not None
+    assert verification.open_question(large, both) is None
+
+
 def test_an_estimated_objective_counts_with_its_favourable_end() -> None:
     told = wide([*ACCURACIES, latency("small", 0.0050), latency("middle", 0.0052, 0.1)])
     found = verification.open_question(told, objective="latency")

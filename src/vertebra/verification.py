@@ -1,15 +1,16 @@
 """READ: which network to measure next, so that a pick made by estimates becomes one made by measurements.
 
-A network that nobody ran here is a candidate with an interval. It can be left unmeasured where the whole of
-its interval is out of a limit, or where it couldn't be better than what surely meets every limit already;
-only the others are questions. The one with the best promise comes first: a measurement that confirms it
-closes every question below it.
+A network that nobody ran here is a candidate with an interval. It can be left unmeasured where the chance
+that it meets every limit and is better than what surely does is less than that of lying beyond one end of a
+90 % interval; only the others are questions. The one with the best promise comes first: a measurement that
+confirms it closes every question below it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from vertebra import metrics, recommendation
@@ -18,8 +19,10 @@ from vertebra.recommendation import Demand, Limit, Pick, told
 
 Ending = Literal["settled", "budget", "interrupted"]
 
-#: By how much wider, in logarithms, an estimate's interval is taken before a candidate is left unmeasured.
-_CAUTION = 2.0
+#: A candidate is left unmeasured where its chance is less: one end of a 90 % interval, ...
+_LEAST_CHANCE = 0.05
+#: ... which is so many standard deviations from the middle.
+_DEVIATIONS = 1.645
 
 
 @dataclass(frozen=True)
@@ -54,38 +57,35 @@ def open_question(
     sure = [row for row in candidates if not is_estimated(row, asked)]
     choice = recommendation.pick(sure, limits, objective, least_grade=least_grade).choice if sure else None
     promising = [
-        row for row in map(_cautious, candidates)
-        if is_estimated(row, asked)
-        and all(limit.verdict(row) in ("met", "borderline") for limit in limits)
-        and (choice is None or _best(row, objective) < _best(choice, objective))
+        row for row in candidates
+        if is_estimated(row, asked) and _chance(row, limits, objective, choice) >= _LEAST_CHANCE
     ]  # fmt: skip
     return min(promising, key=lambda row: (*_expected(row, objective, limits), row.model), default=None)
 
 
-def _cautious(row: WideRow) -> WideRow:
-    """The row with its estimates' intervals wider by `_CAUTION`: one in ten lies outside of them as they are,
-    and among many candidates that one would be missed."""
-    wider = {name: _widened(figure) for name, figure in row.figures.items() if figure.origin == "estimated"}
-    return replace(row, figures={**row.figures, **wider})
-
-
-def _widened(figure: Measurement) -> Measurement:
-    if figure.low is None or figure.high is None:
-        return figure
-    low = figure.value * (figure.low / figure.value) ** _CAUTION
-    high = figure.value * (figure.high / figure.value) ** _CAUTION
-    return replace(figure, low=low, high=high)
-
-
-def _best(row: WideRow, objective: str) -> float:
-    """The most favourable end of the objective's interval where it is estimated, else its value; less is
-    better."""
-    figure = row.figures[objective]
-    ends = [figure.value]
+def _chance(row: WideRow, limits: Sequence[Limit], objective: str, choice: WideRow | None) -> float:
+    """The chance that `row` meets every limit and is better than `choice`, the errors of its estimates taken
+    as normal in logarithms and as nothing to do with one another."""
+    chance = math.prod(_chance_of(limit, row) for limit in limits)
+    if choice is None:
+        return chance
+    figure, best = row.figures[objective], choice.figures[objective].value
     if figure.origin == "estimated":
-        ends += [end for end in (figure.low, figure.high) if end is not None]
-    sign = -1 if metrics.find(objective).better == "higher" else 1
-    return min(sign * end for end in ends)
+        return chance * _chance_of(Limit(objective, best), row)
+    is_better = figure.value < best if Limit(objective, best).is_ceiling else figure.value > best
+    return chance if is_better else 0.0
+
+
+def _chance_of(limit: Limit, row: WideRow) -> float:
+    """The chance that `row` meets `limit`."""
+    figure = row.figures.get(limit.metric)
+    is_told = figure is not None and figure.origin == "estimated" and figure.low and figure.high
+    if figure is None or not is_told or figure.low == figure.high or limit.bound <= 0:
+        return float(limit.verdict(row) in ("met", "borderline"))
+    assert figure.low is not None and figure.high is not None
+    deviation = math.log(figure.high / figure.low) / (2 * _DEVIATIONS)
+    above = math.log(limit.bound / figure.value) / deviation
+    return 0.5 * math.erfc((-above if limit.is_ceiling else above) / math.sqrt(2))
 
 
 def _expected(row: WideRow, objective: str, limits: Sequence[Limit]) -> tuple[float, float]:

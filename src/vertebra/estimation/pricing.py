@@ -157,6 +157,6 @@ def _memories(values: Mapping[str, float]) -> Prices:
     model = MemoryModel.fit(counts, values)
     note = (
         f"estimated from {len(values)} measured networks, nine in ten of which are within "
-        f"{100 * model.spread:.0f} % when left out"
+        f"{100 * model.left_out_error:.0f} % when left out"
     )
     return {name: model.price(*told) for name, told in counts.items()}, note

@@ -79,13 +79,18 @@ def _chance(row: WideRow, limits: Sequence[Limit], objective: str, choice: WideR
 def _chance_of(limit: Limit, row: WideRow) -> float:
     """The chance that `row` meets `limit`."""
     figure = row.figures.get(limit.metric)
-    is_told = figure is not None and figure.origin == "estimated" and figure.low and figure.high
-    if figure is None or not is_told or figure.low == figure.high or limit.bound <= 0:
+    spread = 0.0 if figure is None or figure.origin != "estimated" else _spread(figure)
+    if figure is None or spread == 0 or limit.bound <= 0:
         return float(limit.verdict(row) in ("met", "borderline"))
-    assert figure.low is not None and figure.high is not None
-    deviation = math.log(figure.high / figure.low) / (2 * _DEVIATIONS)
-    above = math.log(limit.bound / figure.value) / deviation
+    above = math.log(limit.bound / figure.value) / spread
     return 0.5 * math.erfc((-above if limit.is_ceiling else above) / math.sqrt(2))
+
+
+def _spread(figure: Measurement) -> float:
+    """The standard deviation of an estimate's logarithm; 0 where it has no interval."""
+    if not figure.low or not figure.high:
+        return 0.0
+    return math.log(figure.high / figure.low) / (2 * _DEVIATIONS)
 
 
 def _expected(row: WideRow, objective: str, limits: Sequence[Limit]) -> tuple[float, float]:

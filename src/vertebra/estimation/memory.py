@@ -73,7 +73,7 @@ class MemoryModel:
         told = np.array((1.0, weight_bytes, activations))
         value = float(told @ self.coefficients)
         relative = told / value
-        spread = self.scale * float(np.sqrt(1 + max(relative @ self.inverse @ relative, 0.0)))
+        spread = self.scale * float(np.sqrt(1 + max(float(relative @ self.inverse @ relative), 0.0)))
         return value, value / (1 + spread), value * (1 + spread)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from vertebra import engines
+from vertebra import engines, system
 from vertebra.measurements import Measurement
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_forms.py"
@@ -54,7 +54,10 @@ def test_every_form_that_is_planned_is_one_that_its_engine_offers(script: Any) -
         assert layout in (None, *info.layouts)
 
 
-def test_a_case_stands_for_each_network_form_and_batch_and_all_run_on_the_card(script: Any) -> None:
+def test_a_case_stands_for_each_network_form_and_batch_and_all_run_on_the_card(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "cuda_cards", lambda: 1)
     chosen = script.forms([engines.find("eager")])
     planned = script.cases(["alexnet", "vgg11"], chosen, (1, 256))
     assert len(planned) == 2 * 2 * len(chosen)

@@ -28,7 +28,7 @@ _DEVIATIONS = 1.645
 @dataclass(frozen=True)
 class Verified:
     """The answer, the networks that were measured for it ("vgg16 on openvino"), and why the measuring ended:
-    it is "settled" where no estimate that is left could change it."""
+    it is "settled" where each estimate that is left has less than one chance in twenty to change it."""
 
     pick: Pick
     measured: tuple[str, ...]
@@ -48,7 +48,8 @@ def open_question(
     demands: Sequence[Demand] = (),
     least_grade: str = "B",
 ) -> WideRow | None:
-    """The estimated candidate that promises most, or None where no estimate could change the answer."""
+    """The estimated candidate that promises most, or None where each has less than `_LEAST_CHANCE` to
+    change the answer."""
     asked = (objective, *(limit.metric for limit in limits))
     candidates = [
         row for row in rows
@@ -110,7 +111,8 @@ def verify(
     least_grade: str = "B",
     has_time: Callable[[], bool] = lambda: True,
 ) -> Verified:
-    """Measure what the answer hangs on, best promise first, until no estimate could change it or time is up.
+    """Measure what the answer hangs on, best promise first, until no estimate is likely to change it or
+    time is up.
 
     `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and where that
     fails the form is a candidate no longer. A KeyboardInterrupt ends it with the answer so far.

@@ -167,9 +167,9 @@ def _ending(found: Verified) -> str:
     """What was measured for the answer, and whether it is the last word."""
     many = f"Measured for it: {', '.join(found.measured) or 'nothing'}."
     last = {
-        "settled": "No estimate that is left could change the answer.",
+        "settled": "Each estimate that is left has less than a 5 % chance to change the answer.",
         "interrupted": "It was interrupted: this is the answer so far; what was measured is in the table.",
-        "budget": "The time was up before every estimate that could change the answer was measured.",
+        "budget": "The time was up before every estimate that may change the answer was measured.",
     }
     return f"\n{many} {last[found.ended]}"
 

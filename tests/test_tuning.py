@@ -166,6 +166,25 @@ def test_a_form_that_fails_drops_out_with_its_reason_and_its_kin_are_not_tried()
     assert [trial.reason for trial in trials[1:]] == [wrong, f"{ONNX} failed"]
 
 
+def test_what_is_level_meets_once_more_before_anything_takes_a_compiler_s_time() -> None:
+    lucky = Track({OPENVINO: 1.0, ONNX: 1.005, EAGER: 3.0, COMPILE: 1.2})
+    answers = iter([{OPENVINO: 1.0, ONNX: 1.005, EAGER: 3.0}, {OPENVINO: 2.0, ONNX: 1.9}, {ONNX: 1.0, COMPILE: 1.2}])
+
+    def heat(forms: Sequence[Form]) -> dict[Form, Finish]:
+        lucky.heard.append(list(forms))
+        return {form: Finish(one, 0.99 * one, 1.01 * one) for form, one in next(answers).items()}
+
+    trials = search([OPENVINO, ONNX, EAGER, COMPILE], heat)
+    assert lucky.heard == [[OPENVINO, ONNX, EAGER], [OPENVINO, ONNX], [ONNX, COMPILE]]
+    assert [(trial.form, trial.verdict) for trial in trials[:2]] == [(ONNX, "fastest"), (OPENVINO, "slower")]
+
+
+def test_a_final_without_time_changes_nothing() -> None:
+    track = Track({OPENVINO: 1.0, ONNX: 1.005}, heats=1)
+    assert verdicts(track.search()) == {OPENVINO: "fastest", ONNX: "level"}
+    assert track.heard == [[OPENVINO, ONNX], [OPENVINO, ONNX]]
+
+
 def test_forms_that_tie_are_level_and_the_first_median_wins() -> None:
     trials = Track({OPENVINO: 1.0, ONNX: 1.005}).search()
     assert verdicts(trials) == {OPENVINO: "fastest", ONNX: "level"}

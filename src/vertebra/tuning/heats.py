@@ -216,7 +216,7 @@ class _Track:
         self._table, self._deadline, self._seed, self._tell = table, deadline, seed, tell
         self._part_s = min(max(_PART * budget_s, _LEAST_PART_S), _MOST_PART_S)
         self._starts = _Starts()
-        self._heats = self._judged = 0
+        self._heats, self._judged = 0, set[Form]()
         self.rows: list[Measurement] = []
         self._cases: dict[Form, Case] = {}
         self._obstacles: dict[Form, str] = {}
@@ -250,6 +250,7 @@ class _Track:
     def heat(self, forms: Sequence[Form]) -> dict[Form, Finish]:
         """Measure `forms` side by side."""
         finishes = {form: Finish(failure=self._obstacles[form]) for form in forms if form in self._obstacles}
+        self._judged -= set(forms)
         left_s = self._deadline - time.monotonic()
         running = [self._cases[form] for form in forms if form not in finishes]
         if left_s > 0 and running:
@@ -258,7 +259,7 @@ class _Track:
                 if finish is not None:
                     finishes[form_of(result.case)] = finish
         self._heats += 1
-        self._judged += len(forms) - (self._heats > 1)
+        self._judged |= set(forms)
         return finishes
 
     def _results(self, running: list[Case], left_s: float) -> Iterable[Result]:
@@ -272,7 +273,7 @@ class _Track:
             system=system.describe().id,
             seed=self._seed + self._heats,
             expected_bytes=surveying.expected_bytes,
-            watcher=lambda text, behind: self._tell(self._judged + behind, text),
+            watcher=lambda text, behind: self._tell(len(self._judged) + behind, text),
             race=_Race(self._deadline, self._starts),
         )
 

@@ -1,8 +1,9 @@
 """Which form is the fastest: heat after heat, what is cheap to try and promising first.
 
 A heat measures forms side by side. The first has every engine's leading form; the next have those forms that
-differ from a promising one in threads or layout, then those that take a compiler's time, one by one. The
-fastest so far runs in each heat again, so that all heats are on one scale, whatever the machine did between.
+differ from a promising one in threads or layout. What is level then meets once more in a final, and those that
+take a compiler's time come after it, one by one. The fastest so far runs in each heat again, so that all heats
+are on one scale, whatever the machine did between.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Finish:
 @dataclass(frozen=True)
 class Trial:
     """What became of a form. `seconds` an image are on the first heat's scale, and None where it has no
-    figure. `latency` is the row of the heat in which it ran first."""
+    figure. `latency` is the row of the heat that they come from."""
 
     form: Form
     verdict: Verdict
@@ -58,8 +59,7 @@ def search(forms: Sequence[Form], heat: Heat) -> list[Trial]:
     standing = _Standing(list(forms))
     while put_forward := standing.next_up():
         champion = standing.champion()
-        finishes = heat([*([] if champion is None else [champion]), *put_forward])
-        standing.take(put_forward, finishes)
+        standing.take(heat([*([] if champion is None else [champion]), *put_forward]), put_forward)
     return standing.trials()
 
 
@@ -70,6 +70,7 @@ class _Standing:
     waiting: list[Form]
     finishes: dict[Form, Finish] = field(default_factory=dict)
     late: list[Form] = field(default_factory=list)
+    had_final: bool = False
 
     def champion(self) -> Form | None:
         """The fastest so far."""
@@ -77,11 +78,21 @@ class _Standing:
         return min(ran, key=lambda form: ran[form].seconds, default=None)
 
     def next_up(self) -> list[Form]:
-        """The next heat's newcomers: all cheap ones that are worth it, or else a costly one; first those that
-        promise most, and among equals those that start sooner."""
+        """Those that the champion meets in the next heat: all cheap newcomers that are worth it, or else, once,
+        those that are level with it, or else a costly newcomer; first those that promise most, and among equals
+        those that start sooner."""
         worth = [form for form in self.waiting if self._objection(form) is None]
         worth.sort(key=lambda form: (self._promise(form), not form.has_bundle))
-        return [form for form in worth if not form.is_costly] or worth[:1]
+        return [form for form in worth if not form.is_costly] or self._finalists() or worth[:1]
+
+    def _finalists(self) -> list[Form]:
+        """Those that are level with the champion, the first time that they are asked for."""
+        champion = self.champion()
+        if champion is None or self.had_final:
+            return []
+        self.had_final = True
+        high = self.finishes[champion].high
+        return [form for form, one in self.finishes.items() if form != champion and one.low <= high]
 
     def _promise(self, form: Form) -> float:
         """Seconds that the form takes if it is as fast as the one that leads its family."""
@@ -107,18 +118,20 @@ class _Standing:
             return f"not tried: {leader} takes {ratio:.2f}x the time of the fastest"
         return None
 
-    def take(self, put_forward: Sequence[Form], finishes: Mapping[Form, Finish]) -> None:
-        """Enter a heat, brought to the first one's scale by what the champion took in both."""
+    def take(self, finishes: Mapping[Form, Finish], put_forward: Sequence[Form]) -> None:
+        """Enter a heat, brought to the first one's scale by what the champion took in both. In a final those
+        that had no time keep what they have."""
         champion = self.champion()
         again = None if champion is None else finishes.get(champion)
         factor = 1.0
         if champion is not None and again is not None and again.failure is None:
             factor = self.finishes[champion].seconds / again.seconds
         for form in put_forward:
-            self.waiting.remove(form)
+            if form in self.waiting:
+                self.waiting.remove(form)
             if form in finishes:
                 self.finishes[form] = finishes[form].scaled(factor)
-            else:
+            elif form not in self.finishes:
                 self.late.append(form)
 
     def trials(self) -> list[Trial]:

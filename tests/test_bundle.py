@@ -188,7 +188,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
     (folder.parent / "secret").write_bytes(b"graph")
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to(folder.parent / "secret")
-    with pytest.raises(BundleError, match="is missing"):
+    with pytest.raises(BundleError, match="is a link"):
         bundle.read(folder)
 
 
@@ -199,7 +199,9 @@ def test_a_newer_schema_asks_for_an_upgrade(folder: Path) -> None:
     assert "upgrade vertebra" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": "1"}', '{"schema": true}', "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"schema": "1"}', '{"schema": 0}', '{"schema": true}', "\0"]
+)
 def test_a_foreign_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / bundle.MANIFEST).write_text(text)
     with pytest.raises(BundleError, match=bundle.MANIFEST):
@@ -211,7 +213,7 @@ def test_a_foreign_manifest_is_refused(folder: Path, text: str) -> None:
     [
         {"model": 3}, {"num_classes": "10"}, {"input_size": True}, {"files": []}, {"reference": "gone"},
         {"colour": "red"}, {"files": {"model.onnx": 5}}, {"files": {"model.onnx": {"bytes": 5}}},
-        {"files": {}}, {"reference": {}}, {"reference": {"seed": "0", "batch_size": 2}},
+        {"files": {}}, {"reference": {}}, {"reference": {"seed": "0", "batch_size": 2}}, {"batch_size": 0},
     ],
 )  # fmt: skip
 def test_a_manifest_with_wrong_keys_or_types_is_refused(folder: Path, values: dict[str, Any]) -> None:
@@ -227,8 +229,16 @@ def test_what_is_no_bundle_is_told_so(tmp_path: Path, there: str) -> None:
         path.mkdir()
     if there == "a file":
         path.write_text("x")
-    with pytest.raises(BundleError, match=r"vertebra\.json"):
+    told = "nothing of that name" if there == "nothing" else r"vertebra\.json"
+    with pytest.raises(BundleError, match=told):
         bundle.read(path)
+
+
+def test_a_bundle_next_to_the_place_named_is_offered(folder: Path) -> None:
+    for place in (folder / "model.onnx", folder.parent):
+        with pytest.raises(BundleError, match="is no Bundle") as caught:
+            bundle.read(place)
+        assert caught.value.hint == f"give {folder}"
 
 
 def test_reference_logits_that_do_not_fit_are_refused(folder: Path) -> None:
@@ -274,6 +284,34 @@ def test_a_folder_of_someone_elses_is_left_untouched(tmp_path: Path) -> None:
         write(theirs)
     assert [path.name for path in theirs.iterdir()] == ["photo.jpg"]
     assert [path.name for path in tmp_path.iterdir()] == ["holiday"]
+
+
+def test_what_others_put_beside_a_bundle_is_not_replaced_with_it(folder: Path) -> None:
+    (folder / "notes.txt").write_text("theirs")
+    with pytest.raises(BundleError, match=r"holds notes\.txt beside its Bundle"):
+        write(folder, model="other")
+    assert (folder / "notes.txt").read_text() == "theirs"
+    assert json.loads((folder / bundle.MANIFEST).read_text())["model"] == "small"
+
+
+def test_a_damaged_bundle_may_be_replaced(folder: Path) -> None:
+    (folder / bundle.MANIFEST).write_text("{")
+    write(folder)
+    assert bundle.read(folder).model == "small"
+
+
+@pytest.mark.parametrize("inner", ["inner", "sub/inner"])
+def test_no_bundle_is_written_into_another(folder: Path, inner: str) -> None:
+    with pytest.raises(BundleError, match="lies inside the Bundle"):
+        write(folder / inner)
+    assert bundle.read(folder).model == "small"
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"^\. is the folder that you are in"):
+        write(Path())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
@@ -499,6 +537,22 @@ def test_a_zipped_bundle_is_read_and_unpacked_once(folder: Path, cache: Path, to
     assert (kept.model, kept.network.read_bytes()) == ("small", b"graph")
     assert bundle.read(str(path)).folder == kept.folder
     assert len(list(cache.iterdir())) == 1
+
+
+def test_what_macos_puts_into_its_archives_stays_behind(folder: Path, cache: Path) -> None:
+    path = zipped(folder, "small/", **{"__MACOSX/small/._model.onnx": b"x"})
+    kept = bundle.read(path)
+    assert sorted(file.name for file in kept.folder.iterdir()) == sorted(
+        file.name for file in folder.iterdir()
+    )
+
+
+def test_a_file_that_an_archive_lacks_is_told_of_the_archive(folder: Path, cache: Path) -> None:
+    (folder / "model.onnx").unlink()
+    path = zipped(folder)
+    with pytest.raises(BundleError) as caught:
+        bundle.read(path)
+    assert caught.value.message == f"{path / 'model.onnx'} is missing."
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "sub/evil", "C:\\evil", "evil.bin"])

@@ -6,9 +6,12 @@ import csv
 import io
 import json
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -295,16 +298,62 @@ def test_a_missing_library_is_an_error_with_its_install_line(run, cited, tmp_pat
     fails(run(*arguments[module], PYTHONPATH=path), 1, f'pip install "vertebra[{extra}]"')
 
 
-def test_an_interruption_during_the_first_imports_is_one_word() -> None:
-    code = (
-        "import sys\n"
-        "class Interrupting:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'click':\n"
-        "            raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Interrupting())\n"
-        "from vertebra.cli import main\n"
-        "main()\n"
+# ------------------------------------------------------------------ interrupted
+
+
+@pytest.mark.parametrize("verb", ["list", "table"])
+def test_an_interrupt_while_the_command_starts_prints_no_traceback(verb, tmp_path):
+    program = "from vertebra.__main__ import main\nprint('started', flush=True)\nmain()"
+    waits = random.Random(11)
+    for _ in range(12):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, verb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "VERTEBRA_TABLE": str(tmp_path / "table.sqlite")},
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            time.sleep(waits.uniform(0, 0.3))
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert "Traceback" not in said
+        assert process.returncode in (0, 1, 130, -signal.SIGINT)  # 1: it had told that there is no table
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "interrupt()\ntime.sleep(60)",
+        "thing = Thing()\nwatch = weakref.ref(thing, interrupt)\ndel thing\ntime.sleep(60)",
+        "try:\n    interrupt()\nexcept KeyboardInterrupt:\n    raise RecursionError",
+        "try:\n    interrupt()\nexcept KeyboardInterrupt:\n    raise VertebraError('no network')",
+    ],
+    ids=["plainly", "in a callback", "as another error", "as an error of ours"],
+)
+def test_an_interrupt_inside_a_library_is_one_word(verb):
+    body = "".join(f"    {line}\n" for line in verb.splitlines())
+    program = (
+        "import os, signal, time, weakref\n"
+        "from vertebra import cli\n"
+        "from vertebra.errors import VertebraError\n"
+        "class Thing: pass\n"
+        "def interrupt(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        f"def verb(**_):\n{body}"
+        "cli.cli.main = verb\n"
+        "cli.main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_what_nohup_ignores_stays_ignored():
+    program = (
+        "import signal\n"
+        "from vertebra import cli\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "cli.cli.main = lambda **_: print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

@@ -253,6 +253,12 @@ def test_misuse_ends_with_status_2_and_the_usage(run, arguments):
     assert done.stderr.startswith("Usage: vertebra-run")
 
 
+def test_help_is_no_misuse(run):
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: vertebra-run")
+
+
 # ------------------------------------------------------------------ bench
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from vertebra import engines  # noqa: E402
+from vertebra import bundle, engines  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import MeasurementError  # noqa: E402
-from vertebra.exporting import divergence, export  # noqa: E402
+from vertebra.exporting import conversion, divergence, export, intermediates  # noqa: E402
 from vertebra.exporting.divergence import Layer  # noqa: E402
 
 SIZE = 30  # the pools give 14 and 6 pixels a side, or rounded up 15 and 7
-CONVERTERS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}
-HERE = [engine for engine in CONVERTERS if engines.missing(engine) is None]
+CONVERTERS = {"onnxruntime": "onnx"} | {
+    name: name for name in ("openvino", "ncnn", "mnn", "litert", "executorch", "aotinductor")
+}
+HERE = [engine for engine in CONVERTERS if conversion.missing(engine) is None]
+OPENED = [engine for engine in HERE if CONVERTERS[engine] in intermediates.OPENED]
+AGAIN = [engine for engine in HERE if engine not in OPENED]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +43,7 @@ def told(change: Callable[[Any], None], engine: str, folder: Path, monkeypatch: 
 
     def faulty(network: Any, *rest: Any) -> None:
         with torch.no_grad():
-            change(network)
+            change(getattr(network, "network", network))  # within what shows its layers
         faithful(network, *rest)
 
     # the batch norms' own epsilons must still be there when the converter comes
@@ -68,14 +73,20 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
 }
 
 
-#: Without the mark "slow": every fault of one engine, and one fault of each.
-QUICK = {("openvino", "an epsilon in one branch"), ("ncnn", "the second pool rounded up")}
+#: Without the mark "slow": every fault of one engine, and one fault of each that converts quickly.
+QUICK = {
+    ("openvino", "an epsilon in one branch"),
+    ("ncnn", "the second pool rounded up"),
+    ("mnn", "an epsilon in the other"),
+    ("executorch", "an epsilon in one branch"),
+}
 GRID = [
     pytest.param(
         fault, engine, marks=[] if engine == HERE[0] or (engine, fault) in QUICK else pytest.mark.slow
     )
     for engine in HERE
     for fault in FAULTS
+    if engine != "aotinductor" or fault == "an epsilon in the other"  # a minute each
 ]
 
 
@@ -87,7 +98,7 @@ def test_the_layer_that_a_converter_changed_is_named(
     assert re.search(f"It begins at the layer {layer}", told(change, engine, tmp_path, monkeypatch))
 
 
-@pytest.mark.parametrize("engine", HERE)
+@pytest.mark.parametrize("engine", OPENED)
 def test_a_fault_after_the_last_layer_is_told_as_that(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +110,7 @@ def test_a_fault_after_the_last_layer_is_told_as_that(
     assert "all layers agree when opened: the fault comes after the last" in message
 
 
-@pytest.mark.parametrize("engine", HERE)
+@pytest.mark.parametrize("engine", OPENED)
 def test_a_faithful_converter_leaves_no_layer_in_doubt(engine: str, tmp_path: Path) -> None:
     from vertebra.engines.eager import build
 
@@ -111,14 +122,102 @@ def test_a_faithful_converter_leaves_no_layer_in_doubt(engine: str, tmp_path: Pa
     assert max(layer.error for layer in layers) < limit
 
 
-def test_a_format_that_shows_no_layers_is_told_honestly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# ------------------------------------------------------------------ a LiteRT Bundle that is kept here
+
+KEPT = bundle.read(Path(__file__).parent / "golden" / "litert")
+SMALL = Subject("small", builder="small_networks:small_net", arguments={"num_classes": 10, "seed": 3})
+
+
+def small(change: Callable[[Any], None] | None = None) -> Any:
+    """The network that was converted, or one with a `change`."""
+    from vertebra.engines.eager import build
+
+    network = build(SMALL)
+    with torch.no_grad():
+        if change is not None:
+            change(network)
+    return network
+
+
+def halve(layer: str) -> Callable[[Any], None]:
+    return lambda network: network.get_submodule(layer).weight.mul_(0.5)
+
+
+@pytest.mark.skipif(engines.missing("litert") is not None, reason=str(engines.missing("litert")))
+@pytest.mark.parametrize(
+    ("change", "layer"),
+    [
+        (setting("1", "eps", 0.01), r"1 \(BatchNorm2d"),
+        (setting("4", "output_size", (2, 8)), r"4 \(AdaptiveAvgPool2d\)"),
+        (halve("6"), r"6 \(Linear"),
+        (halve("8"), r"8 \(Linear\)"),
+    ],
+)
+def test_the_layer_that_a_litert_bundle_has_otherwise_is_named(
+    change: Callable[[Any], None], layer: str
 ) -> None:
-    if engines.missing("mnn") is not None:
-        pytest.skip("no MNN")
-    monkeypatch.setitem(CONVERTERS, "mnn", "mnn")
-    message = told(shift_bias, "mnn", tmp_path, monkeypatch)
-    assert "can't be told: mnn gives nothing but its end" in message
+    images = KEPT.reference_pair(1)[0]
+    assert "all layers agree" in divergence.tell(KEPT, small(), images)
+    assert re.search(f"It begins at the layer {layer}", divergence.tell(KEPT, small(change), images))
+
+
+# ------------------------------------------------------------------ formats that show only their end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", AGAIN)
+def test_a_fault_of_the_file_alone_is_told_as_that(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def first_time(network: Any) -> None:
+        calls.append(network)
+        if len(calls) == 1:
+            shift_bias(network)
+
+    message = told(first_time, engine, tmp_path, monkeypatch)
+    assert len(calls) == 2
+    assert "answers the reference images right: the fault is the file's alone" in message
+
+
+def as_if_closed(network: Any, monkeypatch: pytest.MonkeyPatch, shown: Callable[..., Any]) -> str:
+    """What is said of a format that shows nothing but its end, where converting again gives `shown`."""
+    monkeypatch.setattr(intermediates, "shown", shown)
+    return divergence.tell(replace(KEPT, format="executorch"), network, KEPT.reference_pair(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("sign", "verdict"),
+    [
+        (-1, r"as outputs: In float32 all layers agree when opened: the fault comes after the last"),
+        (1, r"as outputs, the network answers the reference images right: the fault is the file's alone"),
+    ],
+)
+def test_right_layers_leave_the_end_or_the_file(
+    sign: int, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(_: Any, network: Any, images: Any) -> list[Any]:
+        with torch.inference_mode():
+            end, *answers = intermediates._Showing(network)(torch.from_numpy(images))
+        return [sign * end.numpy(), *(answer.numpy() for answer in answers)]
+
+    assert verdict in as_if_closed(small(), monkeypatch, shown)
+
+
+def test_a_network_that_is_not_converted_a_second_time_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> list[Any]:
+        raise MeasurementError("The converter can't take so many outputs.")
+
+    told = as_if_closed(small(), monkeypatch, refused)
+    assert told == "At which layer can't be told: The converter can't take so many outputs."
+
+
+def test_layers_that_give_more_than_fits_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divergence, "_MOST_BYTES", 100_000)
+    told = as_if_closed(small(), monkeypatch, lambda *_: pytest.fail("converted"))
+    # four times 16 * 20 * 20 floats, twice 256, twice 64, and 10
+    assert told == "At which layer can't be told: what they give takes 105 kB, and 100 kB may be kept."
 
 
 # ------------------------------------------------------------------ the verdict alone

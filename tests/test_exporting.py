@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import vertebra
 from vertebra import bundle, engines, files, parity, tuning
 from vertebra.engines import Settings, Subject
 from vertebra.errors import BundleError, InvalidInputError, MeasurementError, MissingRuntimeError
-from vertebra.exporting import conversion, export
+from vertebra.exporting import conversion, export, process
 from vertebra.zoo import names
 
 TESTS = str(Path(__file__).parent)
@@ -199,6 +200,23 @@ def test_an_engine_that_answers_otherwise_gives_no_bundle(
 
 
 @pytest.mark.parametrize("engine", [name for name in ("ncnn", "mnn") if name in CONVERTED])
+def test_a_folder_named_from_here_is_found_by_converters_that_run_elsewhere(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export(SMALL, "small", input_size=24, in_channels=1, engine=engine)
+    assert bundle.read(tmp_path / "small").format == engine
+
+
+@pytest.mark.parametrize("engine", [name for name in ("ncnn", "mnn") if name in CONVERTED])
+def test_winograd_s_method_costs_no_more_than_rounding(engine: str, tmp_path: Path) -> None:
+    stacked = Subject("stacked", builder="small_networks:stacked_net")
+    kept = export(stacked, tmp_path / "stacked", input_size=96, engine=engine)
+    assert kept.parity is not None
+    assert kept.parity["output_error"] <= parity.LIMITS["float32"] / 10
+
+
+@pytest.mark.parametrize("engine", [name for name in ("ncnn", "mnn") if name in CONVERTED])
 def test_an_operator_that_a_converter_lacks_is_named_with_a_way_out(engine: str, tmp_path: Path) -> None:
     odd = Subject("odd", builder="small_networks:odd_net")
     with pytest.raises(MeasurementError, match=r"can't take the operator .*solve_triangular") as caught:
@@ -292,41 +310,132 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(
 # ------------------------------------------------------------------ interrupted
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("seconds", [0.0, pytest.param(1.5, marks=pytest.mark.slow), 3.0])
-def test_an_export_that_is_interrupted_ends_plainly_and_leaves_nothing(
-    seconds: float, number: signal.Signals, status: int, tmp_path: Path
+EXPORT = ["export", "squeezenet1_1", "--untrained", "-o"]
+FASTEST = [
+    "pick", "squeezenet1_1", "--fastest", "--engine", "onnxruntime", "--budget", "20s", "--untrained",
+    "--export",
+]  # fmt: skip
+PROGRAM = """
+import sys, vertebra
+try:
+    vertebra.export("squeezenet1_1", sys.argv[1], untrained=True)
+except KeyboardInterrupt:
+    print("the caller has it")
+"""
+
+
+class Ended:
+    """A program that was started with a folder of its own for its output and another for what passes, and
+    gets a signal after some seconds: what it told and left."""
+
+    def __init__(self, command: list[str], folder: Path, number: int, after_s: float) -> None:
+        output, scratch = folder / "output", folder / "scratch"
+        output.mkdir()
+        scratch.mkdir()
+        more = {"TMPDIR": str(scratch), "VERTEBRA_TABLE": str(folder / "table.sqlite")}
+        more["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")  # which is to stay
+        with subprocess.Popen(
+            [sys.executable, *command, str(output / "net")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **more},
+        ) as process:  # fmt: skip
+            time.sleep(after_s)
+            children = psutil.Process(process.pid).children(recursive=True)
+            self.is_late = process.poll() is not None
+            process.send_signal(number)
+            self.told, self.said = process.communicate(timeout=60)
+        self.status = process.returncode
+        self.is_late |= (output / "net").exists()
+        self.left = [*output.iterdir(), *scratch.iterdir()]
+        self.running = psutil.wait_procs(children, timeout=5)[1]
+
+
+def instants(
+    command: list[str], *, usual: int, usual_span_s: float, slow: int, slow_span_s: float
+) -> list[Any]:
+    """Of a command the seconds after which it is interrupted, early ones as usual, more if there is time."""
+    drawn = random.Random(20)
+    early = [pytest.param(command, round(drawn.uniform(0.2, usual_span_s), 2)) for _ in range(usual)]
+    return early + [
+        pytest.param(command, round(drawn.uniform(0.2, slow_span_s), 2), marks=pytest.mark.slow)
+        for _ in range(slow)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "after_s"),
+    [
+        *instants(EXPORT, usual=2, usual_span_s=5.0, slow=8, slow_span_s=10.0),
+        *instants(FASTEST, usual=3, usual_span_s=8.0, slow=12, slow_span_s=40.0),
+    ],
+)
+def test_ctrl_c_at_any_instant_ends_in_a_word_and_leaves_nothing(
+    command: list[str], after_s: float, tmp_path: Path
 ) -> None:
-    output, scratch = tmp_path / "output", tmp_path / "scratch"
-    output.mkdir()
-    scratch.mkdir()
-    command = [sys.executable, "-m", "vertebra", "export", "squeezenet1_1", "--untrained", "-o"]
-    child = subprocess.Popen(
-        [*command, str(output / "net")], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(scratch)},
-    )  # fmt: skip
-    while not any(output.iterdir()):  # its draft is there: it is under way
-        assert child.poll() is None
-        time.sleep(0.01)
-    time.sleep(seconds)
-    child.send_signal(number)
-    _, told = child.communicate(timeout=60)
-    if (output / "net").exists():
+    ended = Ended(["-m", "vertebra", *command], tmp_path, signal.SIGINT, after_s)
+    if ended.is_late:
         pytest.skip("it was done before")
-    assert (child.returncode, told) == (status, "interrupted\n" if number == signal.SIGINT else "")
-    assert [*output.iterdir(), *scratch.iterdir()] == []
+    assert ended.status in (130, -signal.SIGINT)  # which is 130 too, to a shell
+    assert "Traceback" not in ended.said
+    assert ended.said.count("interrupted") <= 1
+    assert (ended.left, ended.running) == ([], [])
 
 
-def test_drafts_are_dropped_and_what_they_were_to_replace_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("command", "after_s"),
+    [(EXPORT, 3.5), pytest.param(FASTEST, 5.0, marks=pytest.mark.slow)],
+)
+def test_a_command_that_is_told_to_end_leaves_nothing(
+    command: list[str], after_s: float, number: int, status: int, tmp_path: Path
+) -> None:
+    ended = Ended(["-m", "vertebra", *command], tmp_path, number, after_s)
+    assert (ended.status, ended.left, ended.running) == (status, [], [])
+    assert "Traceback" not in ended.said
+
+
+@pytest.mark.parametrize(
+    "after_s", [2.5, 4.5, *(pytest.param(one, marks=pytest.mark.slow) for one in (1.5, 6.0))]
+)
+def test_an_interrupt_reaches_who_called_export_and_leaves_nothing(after_s: float, tmp_path: Path) -> None:
+    ended = Ended(["-c", PROGRAM], tmp_path, signal.SIGINT, after_s)
+    if ended.is_late:
+        pytest.skip("it was done before")
+    assert (ended.told, ended.said) == ("the caller has it\n", "")
+    assert (ended.left, ended.running) == ([], [])
+
+
+def test_the_exporting_process_outlives_no_caller(tmp_path: Path) -> None:
+    ended = Ended(["-c", PROGRAM], tmp_path, signal.SIGKILL, 3.0)
+    assert (ended.status, ended.running) == (-signal.SIGKILL, [])
+
+
+def test_a_crash_of_the_exporting_process_is_told(tmp_path: Path) -> None:
+    crashing = Subject("crashing", builder="os:abort")
+    with pytest.raises(MeasurementError, match=r"^The export crashed"):
+        process.export(crashing, tmp_path / "net", input_size=24, card=bundle.Card())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_exporting_process_refuses_is_raised_as_it_is_here(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="runs a network as it is"):
+        process.export(zoo("alexnet"), tmp_path / "net", input_size=224, card=bundle.Card(), engine="eager")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_folder_held_stands_again_where_its_replacement_is_interrupted(tmp_path: Path) -> None:
     kept = tmp_path / "net"
     kept.mkdir()
     (kept / "old").touch()
-    with files.whole_folder(kept, lambda there: True) as draft:
-        (draft / "new").touch()
-        kept.rename(draft.with_name(f"{draft.name}.old"))  # as where its place is being taken
-        files.drop_drafts()
-        assert [path.name for path in tmp_path.rglob("*")] == ["net", "old"]
-        draft.mkdir()
+
+    def interrupted() -> None:
+        with files.whole_folder(kept, lambda there: True) as draft:
+            (draft / "new").touch()
+            kept.rename(draft.with_name(f"{draft.name}.old"))  # as where its place is being taken
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.rglob("*")] == ["net", "old"]
 
 
 def test_an_engine_without_its_converter_is_told_with_what_installs_it(

@@ -25,6 +25,7 @@ from vertebra.errors import (
     VertebraError,
     WeightsError,
 )
+from vertebra.exporting import export
 from vertebra.exporting.process import Exporter
 from vertebra.prediction import probabilities
 from vertebra.preprocess import Preprocess, protocols
@@ -227,6 +228,16 @@ def test_a_bundle_that_does_not_tell_its_preprocessing_needs_it_named(tmp_path):
         loading.load(folder, preprocess=Preprocess((256, 256), 256, "bilinear"))
 
 
+def test_a_bundle_with_another_file_of_the_same_size_is_refused(tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(golden_bundle.folder(), folder)
+    with (folder / "model.onnx.data").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff")
+    with pytest.raises(BundleError, match=r"model\.onnx\.data"):
+        loading.load(folder)
+
+
 # ------------------------------------------------------------------ exporting into the cache
 
 
@@ -384,9 +395,11 @@ def test_an_onnx_file_that_ends_in_a_pool_answers_with_its_classes(tmp_path, eng
 
 def test_an_onnx_file_of_fixed_batches_takes_no_others(tmp_path):
     name = onnx_file(tmp_path / "net.onnx", batch=2)
-    loading.load(name, batch_size=2).close()
+    for asked in (2, None):
+        with loading.load(name, batch_size=asked, usual_batch_size=32) as loaded:
+            assert loaded.settings.batch_size == 2
     with pytest.raises(InvalidInputError, match="batches of 2 only"):
-        loading.load(name)
+        loading.load(name, batch_size=1)
 
 
 def test_an_onnx_file_becomes_a_bundle(tmp_path):
@@ -402,9 +415,19 @@ def test_an_onnx_file_becomes_a_bundle(tmp_path):
 def test_an_onnx_file_whose_data_stand_beside_it_is_told(tmp_path):
     shutil.copy(golden_bundle.folder() / "model.onnx", tmp_path / "other.onnx")
     shutil.copy(golden_bundle.folder() / "model.onnx.data", tmp_path / "model.onnx.data")
-    with pytest.raises(InvalidInputError, match="data"):
+    with pytest.raises(InvalidInputError, match=r"other\.onnx has its data in files beside it"):
         vertebra.export(f"onnx:{tmp_path / 'other.onnx'}", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_an_onnx_file_that_is_only_measured_may_have_its_data_beside_it(tmp_path):
+    shutil.copy(golden_bundle.folder() / "model.onnx", tmp_path / "other.onnx")
+    shutil.copy(golden_bundle.folder() / "model.onnx.data", tmp_path / "model.onnx.data")
+    name = f"onnx:{tmp_path / 'other.onnx'}"
+    subject = engines.Subject(name, builder="vertebra.zoo:build", arguments={"name": name})
+    export(subject, tmp_path / "bundle", input_size=224)
+    kept, golden = bundle.read(tmp_path / "bundle"), bundle.read(golden_bundle.folder())
+    np.testing.assert_allclose(kept.reference_pair(2)[1], golden.reference_pair(2)[1], atol=1e-4)
 
 
 # ------------------------------------------------------------------ without torch

@@ -168,7 +168,9 @@ def test_a_form_that_fails_drops_out_with_its_reason_and_its_kin_are_not_tried()
 
 def test_what_is_level_meets_once_more_before_anything_takes_a_compiler_s_time() -> None:
     lucky = Track({OPENVINO: 1.0, ONNX: 1.005, EAGER: 3.0, COMPILE: 1.2})
-    answers = iter([{OPENVINO: 1.0, ONNX: 1.005, EAGER: 3.0}, {OPENVINO: 2.0, ONNX: 1.9}, {ONNX: 1.0, COMPILE: 1.2}])
+    answers = iter(
+        [{OPENVINO: 1.0, ONNX: 1.005, EAGER: 3.0}, {OPENVINO: 2.0, ONNX: 1.9}, {ONNX: 1.0, COMPILE: 1.2}]
+    )
 
     def heat(forms: Sequence[Form]) -> dict[Form, Finish]:
         lucky.heard.append(list(forms))
@@ -495,6 +497,7 @@ def test_the_command_tells_the_fastest_form_and_exports_it(
         (["alexnet", "--fastest", "--by", "top1"], "--by is for a choice among networks"),
         (["alexnet", "--fastest", "--untrained"], "--untrained goes with --export only"),
         (["alexnet", "--fastest", "--engine", "eager", "--export", "x", "--untrained"], "opens Bundles"),
+        (["alexnet", "--fastest", "--untrained", "--export", "."], "is the folder that you are in"),
         (["alexnet", "--fastest", "--budget", "soon"], '"soon"'),
         (["alexnex", "--fastest"], 'Unknown model "alexnex"'),
     ],

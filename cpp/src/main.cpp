@@ -158,6 +158,10 @@ void bench(const vertebra::Bundle& bundle, const Arguments& arguments) {
 }  // namespace
 
 int main(int count, char** values) {
+  if (count == 2 && std::string(values[1]) == "--help") {
+    std::cout << kUsage;
+    return 0;
+  }
   try {
     const Arguments arguments = parsed(count, values);
     const vertebra::Bundle bundle = vertebra::read_bundle(arguments.names.front());

@@ -6,11 +6,13 @@ Every verb of the command is a function here, with the same name (but `evaluate`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from vertebra._api import (
         bench,
         chart,

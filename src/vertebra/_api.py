@@ -325,7 +325,7 @@ def evaluate(
     truth: str | Path | None = None,
     name: str | None = None,
     verify: bool = False,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     limit: int | None = None,
     strict: bool = False,
     table: TableLike = None,
@@ -576,27 +576,33 @@ def fastest(
                 "None of these engines opens Bundles, so nothing can be exported.",
                 "name one that does: vertebra list engines",
             )
-    found = tuning.fastest(cases, _open(table), budget_s=_seconds(budget), seed=seed, watcher=watcher)
+    search = partial(
+        tuning.fastest, cases, _open(table), budget_s=_seconds(budget), seed=seed, watcher=watcher
+    )
+    found = search() if export is None else _shipped(search, Path(export), options)
     if not engines and not zoo.find(model).is_file:
         found = replace(found, notes=tuple(tuning.left_out()))
-    return found if export is None else _shipped(found, Path(export), options)
+    return found
 
 
-def _shipped(found: Found, folder: Path, options: dict[str, Any]) -> Found:
-    """`found`, with the best form that a Bundle can hold written into `folder`, its rows beside it."""
+def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any]) -> Found:
+    """What `search` finds, with the best form that a Bundle can hold written into `folder`, its rows beside
+    it."""
     from vertebra import bundle, tuning
 
-    best = found.to_ship()
-    if best is None:
-        raise MeasurementError(
-            "No form that a Bundle can hold gave a figure, so nothing was exported.",
-            "give the search more time, or export one yourself: vertebra export",
-        )
-    engine, precision, batch_size = tuning.bundle_form(best.form)
-    asked: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size, **options}
-    kept = export(found.model, folder, **asked)
-    bundle.write_rows(kept, found.rows_of(best))
-    return replace(found, bundle=kept.folder)
+    with bundle.draft(folder) as draft:  # first of all: nothing is searched for a place that can't be
+        found = search()
+        best = found.to_ship()
+        if best is None:
+            raise MeasurementError(
+                "No form that a Bundle can hold gave a figure, so nothing was exported.",
+                "give the search more time, or export one yourself: vertebra export",
+            )
+        engine, precision, batch_size = tuning.bundle_form(best.form)
+        made: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
+        kept = export(found.model, draft, **made, **options)
+        bundle.write_rows(kept, found.rows_of(best))
+    return replace(found, bundle=folder)
 
 
 def compare(

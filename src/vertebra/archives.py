@@ -15,6 +15,9 @@ _MOST_RATIO = 100
 _SPARE_BYTES = 2**20
 _MOST_ENTRIES = 1000
 
+#: The folder that macOS puts into its archives, for what its file system knows of the files.
+_LITTER = "__MACOSX/"
+
 _HINT = "don't use it; ask its maker for another copy"
 
 
@@ -50,7 +53,9 @@ def unpack(
 
 def _entries(path: Path, archive: zipfile.ZipFile, index: str) -> dict[str, zipfile.ZipInfo]:
     """name -> entry, of the folder that holds `index`."""
-    found = [entry for entry in archive.infolist() if not entry.is_dir()]
+    found = [
+        entry for entry in archive.infolist() if not entry.is_dir() and not entry.filename.startswith(_LITTER)
+    ]
     size = sum(entry.file_size for entry in found)
     if len(found) > _MOST_ENTRIES or size > _MOST_RATIO * path.stat().st_size + _SPARE_BYTES:
         raise BundleError(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The word that stands for "class n is output n" where a label set is named.
 BY_INDEX = "index"
+#: Of a network that takes any.
+BATCH_SIZE = 32
 
 _ENCODED = (bytes, bytearray, memoryview, str, Path)
 
@@ -88,7 +90,7 @@ def assess(
     subject: str | Path,
     data: Dataset,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     limit: int | None = None,
     strict: bool = False,
     watcher: Watcher | None = None,
@@ -99,10 +101,11 @@ def assess(
     by_index = loaded_by.get("labels") == BY_INDEX
     if by_index:
         del loaded_by["labels"]
-    with loading.load(subject, batch_size=batch_size, **loaded_by) as loaded:
+    with loading.load(subject, batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by) as loaded:
         found = evaluate(
             data, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
-            by_index=by_index, batch_size=batch_size, limit=limit, strict=strict, watcher=watcher,
+            by_index=by_index, batch_size=loaded.settings.batch_size, limit=limit, strict=strict,
+            watcher=watcher,
         )  # fmt: skip
         conditions = _conditions(loaded)
     return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows(found, conditions))
@@ -113,7 +116,7 @@ def probe(
     data: Dataset,
     *,
     folds: int = 5,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     strict: bool = False,
     watcher: Callable[[str], Watcher] | None = None,
     **loaded_by: Any,
@@ -123,10 +126,13 @@ def probe(
     probing.require()
     images = probing.look(data)
     for subject in subjects:
-        with loading.load(subject, engine="eager", batch_size=batch_size, **loaded_by) as loaded:
+        with loading.load(
+            subject, engine="eager", batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by
+        ) as loaded:
             found = probing.probe(
-                data, images, loaded.features, loaded.preprocess, folds=folds, batch_size=batch_size,
-                strict=strict, watcher=None if watcher is None else watcher(str(subject)),
+                data, images, loaded.features, loaded.preprocess, folds=folds,
+                batch_size=loaded.settings.batch_size, strict=strict,
+                watcher=None if watcher is None else watcher(str(subject)),
             )  # fmt: skip
             conditions = _conditions(loaded, "scikit-learn")
             # Features are the network's, whatever runs it: the row holds for every engine.

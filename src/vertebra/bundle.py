@@ -67,7 +67,7 @@ _CODE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".py", ".pyc")
 
 #: No manifest is longer, and no network larger; what claims to be, is not believed.
 _MAX_MANIFEST_BYTES = 2**24
-_MOST = {"num_classes": 2**24, "in_channels": 2**12, "input_size": 2**14}
+_MOST = {"num_classes": 2**24, "in_channels": 2**12, "input_size": 2**14, "batch_size": 2**20}
 
 #: key of the manifest -> type of its value in JSON
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -442,8 +442,16 @@ def _unpacked(path: Path) -> Path:
         more = {MANIFEST: _MAX_MANIFEST_BYTES, ROWS: _MAX_MANIFEST_BYTES}
         with draft(folder) as draft_:
             archives.unpack(path, draft_, index=MANIFEST, sizes=_sizes, more=more, ignored=_LITTER)
-            read(draft_)
+            _check_unpacked(draft_, path)
     return folder
+
+
+def _check_unpacked(folder: Path, archive: Path) -> None:
+    """Raise what reading the folder raises, told of the archive: nobody knows the hidden folder."""
+    try:
+        read(folder)
+    except BundleError as error:
+        raise BundleError(error.message.replace(str(folder), str(archive)), error.hint) from error
 
 
 def _sizes(manifest: bytes) -> dict[str, int]:
@@ -462,9 +470,7 @@ def _needed(bundle: Bundle) -> list[str]:
 
 def _check_strangers(bundle: Bundle) -> None:
     """Raise BundleError where something lies in the folder that nobody vouches for."""
-    known = {*bundle.files, MANIFEST, ROWS, *_LITTER}
-    strangers = sorted(path.name for path in bundle.folder.iterdir() if path.name not in known)
-    if strangers:
+    if strangers := _strangers(bundle.folder, bundle.files):
         raise BundleError(
             f"{bundle.folder} holds {strangers[0]}, which its {MANIFEST} doesn't list.",
             "take it out, or export the network again",
@@ -473,17 +479,33 @@ def _check_strangers(bundle: Bundle) -> None:
         raise BundleError(f"{bundle.folder / ROWS} is a link.", "put the file itself there, or none")
 
 
+def _strangers(folder: Path, listed: Iterable[str]) -> list[str]:
+    known = {*listed, MANIFEST, ROWS, *_LITTER}
+    return sorted(path.name for path in folder.iterdir() if path.name not in known)
+
+
+def _no_bundle(path: Path) -> BundleError:
+    """The error for a place without a manifest, with the Bundle that may have been meant."""
+    if not path.exists():
+        return BundleError(f"{path} is no Bundle: there is nothing of that name.", _EXPORT_AGAIN)
+    near = (path.parent / MANIFEST, *path.glob(f"[!.]*/{MANIFEST}"))
+    meant = [place.parent for place in near if place.is_file()]
+    kind = f"it has no {MANIFEST}" if path.is_dir() else f"it is no folder with a {MANIFEST}"
+    hint = f"give {meant[0]}" if len(meant) == 1 else _EXPORT_AGAIN
+    return BundleError(f"{path} is no Bundle: {kind}.", hint)
+
+
 def _manifest(path: Path) -> dict[str, Any]:
     """The manifest's keys and values, of the right types and with harmless file names."""
     try:
         if path.is_symlink() or path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{path} is not a Bundle's: it is a link, or too large.", _EXPORT_AGAIN)
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path.parent} is no Bundle: it has no {MANIFEST}.", _EXPORT_AGAIN) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_bundle(path.parent) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} can't be read: {error}.", _EXPORT_AGAIN) from error
-    if not isinstance(value, dict) or type(value.get("schema")) is not int:
+    if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] < 1:
         raise BundleError(f"{path} is not a Bundle's: it names no schema.", _EXPORT_AGAIN)
     if value["schema"] > SCHEMA:
         raise BundleError(
@@ -531,7 +553,7 @@ def _check_keys(path: Path, value: dict[str, Any]) -> None:
                 "a Bundle has no such file: don't use it",
             )
     for key, most in _MOST.items():
-        if not 1 <= value[key] <= most:
+        if value[key] is not None and not 1 <= value[key] <= most:
             raise BundleError(f"{path} tells a {key} of {value[key]}; 1 to {most} were expected.")
     picture = value["picture"]
     if picture is not None and not _is_picture(picture):
@@ -572,7 +594,9 @@ def _is_record(record: Any) -> bool:
 
 def _check_file(path: Path, record: Mapping[str, Any], *, verify: bool) -> None:
     try:
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink():
+            raise BundleError(f"{path} is a link.", "put the file itself there")
+        if not path.is_file():
             raise BundleError(f"{path} is missing.", _EXPORT_AGAIN)
         size_bytes = path.stat().st_size
         changed = size_bytes != record["bytes"] or (verify and _sha256(path) != record["sha256"])
@@ -595,6 +619,7 @@ def _sha256(path: Path) -> str:
 def draft(folder: Path) -> Iterator[Path]:
     """A hidden folder that takes the place of `folder` at the end; BundleError where that can't be."""
     try:
+        _check_place(folder)
         with whole_folder(folder, lambda there: (there / MANIFEST).is_file()) as draft_:
             yield draft_
     except FileExistsError as error:
@@ -606,3 +631,32 @@ def draft(folder: Path) -> Iterator[Path]:
             f"The Bundle {folder} can't be written: {error.strerror or error}.",
             "check the free space and the permissions; nothing was left behind",
         ) from error
+
+
+def _check_place(folder: Path) -> None:
+    """Raise BundleError where a Bundle in `folder` would spoil another around it, or take away the folder
+    that somebody is in, or their files beside the Bundle that it replaces."""
+    if folder.resolve() == Path.cwd():
+        raise BundleError(
+            f"{folder} is the folder that you are in, and a Bundle takes the place of a whole one.",
+            "name another folder",
+        )
+    around = [place for place in folder.absolute().parents if (place / MANIFEST).is_file()]
+    if around:
+        raise BundleError(
+            f"{folder} lies inside the Bundle {around[0]}, which may hold nothing else.",
+            "choose another folder",
+        )
+    if (folder / MANIFEST).is_file() and (strangers := _strangers(folder, _listed(folder))):
+        raise BundleError(
+            f"{folder} holds {strangers[0]} beside its Bundle, and would be replaced as a whole.",
+            "take it out, or choose another folder; this one is untouched",
+        )
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files of the Bundle in `folder`; where its manifest is damaged, everything there."""
+    try:
+        return list(_manifest(folder / MANIFEST)["files"])
+    except BundleError:
+        return [path.name for path in folder.iterdir()]

@@ -81,7 +81,7 @@ def cache_folder() -> Path:
     """VERTEBRA_CACHE, else the cache folder of this user on this operating system."""
     named = os.environ.get("VERTEBRA_CACHE")
     if named:
-        return Path(named).expanduser()
+        return Path(named).expanduser().absolute()  # processes that have another folder share it
     import platformdirs
 
     return platformdirs.user_cache_path("vertebra", appauthor=False)

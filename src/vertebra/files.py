@@ -12,19 +12,6 @@ from pathlib import Path
 
 from vertebra.errors import InvalidInputError
 
-#: Drafts under way in this process, the inner ones last, and the folder whose place each is to take.
-_drafts: dict[Path, Path] = {}
-
-
-def drop_drafts() -> None:
-    """Remove every `whole_folder` under way: for a process that ends without coming to their ends."""
-    for draft, folder in reversed(list(_drafts.items())):
-        old = _old(draft)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        for left in (draft, old):
-            shutil.rmtree(left, ignore_errors=True)
-
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path`; what stood there before stays whole until the new content is complete.
@@ -69,7 +56,6 @@ def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[
     what else the disk raises as OSError.
     """
     draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-    _drafts[draft] = folder
     try:
         if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or replaceable(folder))):
             raise FileExistsError(f"{folder} exists and is something else")
@@ -77,8 +63,16 @@ def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[
         yield draft
         _take_place(draft, folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        del _drafts[draft]
+        _drop(draft, folder)
+
+
+def _drop(draft: Path, folder: Path) -> None:
+    """Remove what is left of a draft; what it was to replace, and didn't, stands again."""
+    old = _old(draft)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in (draft, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _old(draft: Path) -> Path:

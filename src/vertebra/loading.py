@@ -131,7 +131,8 @@ def load(
     *,
     weights: str | Path | None = None,
     engine: str | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
+    usual_batch_size: int = 1,
     threads: int | None = None,
     device: str = "cpu",
     untrained: bool = False,
@@ -149,6 +150,7 @@ def load(
     is only loaded where `untrained` says so. `labels` (a set's name or a file) and `preprocess` (a record, a
     protocol's name or a JSON file) stand in for what the weights or the Bundle tell. `sha256` and
     `accept_unverified` are those of `zoo.weights`; `progress` hears of downloads, `tell` of what takes long.
+    Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.
     Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
     and MeasurementError where the network can't be exported.
     """
@@ -164,10 +166,11 @@ def load(
         )  # fmt: skip
     if tell is not None and resolved.card.weights is None:
         tell(f"{resolved.subject.model} is untrained: its answers mean nothing")
+    batch_size = batch_size or resolved.batch_size or usual_batch_size
     if resolved.batch_size not in (None, batch_size):
         raise InvalidInputError(
             f"{resolved.subject.model} takes batches of {resolved.batch_size} only, not of {batch_size}.",
-            f"ask for batch size {resolved.batch_size}",
+            f"ask for batch size {resolved.batch_size}, or for none",
         )
     runs_in_torch = resolved.subject.bundle is None and resolved.file is None
     chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
@@ -234,9 +237,9 @@ def from_bundle(
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
 ) -> Resolved:
-    """The network of a Bundle. Raises BundleError, and InvalidInputError where nobody tells how a picture
-    becomes its input, or where that isn't a colour picture."""
-    kept = bundle.read(folder, verify=False)
+    """The network of a Bundle, once its files are found to be those of its manifest. Raises BundleError, and
+    InvalidInputError where nobody tells how a colour picture becomes its input."""
+    kept = bundle.read(folder)
     if kept.in_channels != 3:
         raise InvalidInputError(
             f"The network in {folder} takes {kept.in_channels} channels; pictures have 3."
@@ -512,8 +515,7 @@ def _export(resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell:
     shutil.rmtree(folder, ignore_errors=True)
     engine, batch_size = own or ("onnxruntime", None)
     if resolved.file is not None:
-        _check_file_engine(resolved, engine)
-        _pack(resolved, resolved.file, folder)
+        export(resolved, folder, engine=engine)
         return
     with Exporter() as exporter:
         exporter.export(
@@ -525,19 +527,23 @@ def _export(resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell:
 def export(
     resolved: Resolved, folder: str | Path, *, engine: str = "onnxruntime", **made: Any
 ) -> bundle.Bundle:
-    """Write a Bundle of the network for `engine`, in this process; `made` are the precision, batch_size
-    and calibration of `exporting.export`. Raises what that raises."""
+    """Write a Bundle of the network for `engine`; `made` are those of `exporting.process.export`. Raises what
+    that raises."""
     if resolved.file is not None:
         _check_file_engine(resolved, engine)
         if made.get("calibration") is not None:
             raise InvalidInputError(
                 f"{resolved.subject.model} is a file, which is kept as it is.", "leave int8 out"
             )
-        return _pack(resolved, resolved.file, Path(folder))
-    from vertebra.exporting import export as write
+        from vertebra.exporting.adoption import adopt
 
-    size = resolved.input_size
-    return write(resolved.subject, folder, input_size=size, card=resolved.card, engine=engine, **made)
+        model, size = resolved.subject.model, resolved.input_size
+        return adopt(resolved.file, folder, model=model, input_size=size, card=resolved.card)
+    from vertebra.exporting import process
+
+    return process.export(
+        resolved.subject, folder, input_size=resolved.input_size, card=resolved.card, engine=engine, **made
+    )
 
 
 def _check_file_engine(resolved: Resolved, engine: str) -> None:
@@ -547,44 +553,6 @@ def _check_file_engine(resolved: Resolved, engine: str) -> None:
             f"{', '.join(engines.find(engine).formats)}.",
             "leave the engine out: the Bundle keeps the file as it is",
         )
-
-
-# ------------------------------------------------------------------ ONNX files
-
-#: Of a Bundle made of an ONNX file: the reference is what ONNX Runtime, unoptimised, gives for these.
-_REFERENCE_SEED, _REFERENCE_BATCH = 0, 2
-
-
-def _pack(resolved: Resolved, file: NetworkFile, folder: Path) -> bundle.Bundle:
-    """A Bundle of an ONNX file as it is. Raises InvalidInputError where its data stand in files beside it."""
-    from vertebra import system
-    from vertebra.zoo.adapters import onnx
-
-    images = bundle.reference_images(
-        batch_size=resolved.batch_size or _REFERENCE_BATCH,
-        in_channels=3,
-        input_size=resolved.input_size,
-        seed=_REFERENCE_SEED,
-    )
-    form = onnx.form(file.path)
-    (logits,) = onnx.open_session(file.path).run([form.output_name], {form.input_name: images})
-
-    def write_network(draft: Path) -> dict[str, Any]:
-        shutil.copyfile(file.path, draft / bundle.NETWORK)
-        onnx.open_session(draft / bundle.NETWORK)  # refuses a graph whose data stayed behind
-        return {"converted_from": file.converted_from}
-
-    return bundle.write(
-        folder,
-        write_network,
-        model=resolved.subject.model,
-        logits=logits.reshape(logits.shape[:2]),
-        reference_seed=_REFERENCE_SEED,
-        input_size=resolved.input_size,
-        in_channels=3,
-        versions={**system.library_versions(["onnxruntime"]), **file.versions},
-        card=resolved.card,
-    )
 
 
 def _gives_probabilities(resolved: Resolved) -> bool:

@@ -239,7 +239,7 @@ def pick(
     if not candidates:
         raise InvalidInputError(
             f"No row tells the {metrics.find(objective).label} of a network.",
-            "fill the table with: vertebra survey",
+            "fill the table with: vertebra survey (published accuracies alone: vertebra cite)",
         )
     refuse_mixed_loads(candidates)
     asked = _Asked(objective, tuple(limits), tuple(demands), least_grade)

@@ -6,22 +6,20 @@ output, talk to standard error; a failure is one message and exit status 1, misu
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import NoReturn
 
-try:
-    import errno
-    import os
-    import signal
-    from importlib import import_module
-    from typing import NoReturn
+import click
 
-    import click
-
-    import vertebra
-    from vertebra.errors import VertebraError
-except KeyboardInterrupt:  # before `main` could catch it
-    print("interrupted", file=sys.stderr)
-    sys.exit(130)
+import vertebra
+from vertebra.errors import VertebraError
 
 #: What the groups of `vertebra --help` are called, and verb -> what it does, in a few words.
 VERBS: dict[str, dict[str, str]] = {
@@ -94,10 +92,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
-    """The console command. Exit status 0, 1 (failed), 2 (misused), 130 (interrupted) or 143 (ended)."""
-    signal.signal(signal.SIGTERM, _end)
+    """The console command. Exit status 0, 1 (failed), 2 (misused), 130 (interrupted), 143 or 129 (ended)."""
     try:
-        cli.main(standalone_mode=False, prog_name="vertebra")
+        _until_ended()
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
@@ -108,9 +105,6 @@ def main() -> None:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         sys.exit(1)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         _drop_output()  # its reader has gone, as `head` does
         sys.exit(0)
@@ -123,11 +117,62 @@ def main() -> None:
         sys.exit(1)
 
 
-def _end(number: int, _: object) -> NoReturn:
-    """As after Ctrl-C: children are ended and scratch folders removed on the way out."""
-    sys.exit(128 + number)
-
-
 def _drop_output() -> None:
     """Python would complain at exit once more of what is left to print."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ------------------------------------------------------------------ ended from outside
+
+#: Ctrl-C, `kill`, a terminal that is closed; Windows has no SIGHUP.
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+#: Those that came.
+_came: list[int] = []
+
+
+def _until_ended() -> None:
+    try:
+        with _raising():
+            cli.main(standalone_mode=False, prog_name="vertebra")
+    except BaseException as error:
+        # Some libraries make an error of their own of what is raised inside them.
+        if not _came and not isinstance(error, (click.Abort, KeyboardInterrupt)):
+            raise
+        number = _came[0] if _came else signal.SIGINT
+        if number == signal.SIGINT:
+            click.echo("interrupted", err=True)
+        sys.exit(128 + number)
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """What ends the process is raised inside, so that children are ended and scratch folders removed on the
+    way out, and ignored after that."""
+    taken = [number for number in _ENDING if signal.getsignal(number) not in (None, signal.SIG_IGN)]  # nohup
+    before = {number: signal.signal(number, _end) for number in taken}
+    hook, sys.unraisablehook = sys.unraisablehook, _again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if _came else handler)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    _came.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+def _again(lost: sys.UnraisableHookArgs) -> None:
+    """Where Python can't raise, as in a callback of its imports, it would print what `_end` raises and go on:
+    the signal is sent once more."""
+    if _came and isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
+        once_more = threading.Timer(0.05, os.kill, (os.getpid(), _came[-1]))
+        once_more.daemon = True
+        once_more.start()
+    else:
+        sys.__unraisablehook__(lost)

@@ -28,7 +28,7 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of --probe.")
 @weights_options
 @click.option("--engine", help="[default: eager; onnxruntime for a Bundle]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 32, or the only one that it takes]")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures.")
 @click.option("--strict", is_flag=True, help="End at the first picture that can't be read.")

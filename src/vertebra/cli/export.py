@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -50,8 +45,7 @@ def command(model: str, folder: str, **options: Any) -> None:
     """
     from vertebra import _api, units
 
-    with _ended_at_once():
-        written = _api.export(model, folder, tell=lambda text: click.echo(text, err=True), **given(options))
+    written = _api.export(model, folder, tell=lambda text: click.echo(text, err=True), **given(options))
     told = written.weights or f"untrained, seed {written.seed}"
     size = "" if written.batch_size is None else f", batches of {written.batch_size} only"
     form = f"{written.format}, {written.precision}{size}"
@@ -59,40 +53,6 @@ def command(model: str, folder: str, **options: Any) -> None:
     if written.quantisation is not None:
         click.echo(_quantised(written.precision, written.quantisation), err=True)
     click.echo(folder if options["web"] else str(written.folder))
-
-
-@contextmanager
-def _ended_at_once() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the process where it stands, for their exceptions would abort it where torch's
-    C++ calls Python back. What else goes on the way out is removed here."""
-    from vertebra import files
-    from vertebra.exporting.process import compiler_cache
-
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", compiler_cache())  # outlives the scratch folder
-    usual = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-
-        def end(number: int, _: object) -> NoReturn:
-            import psutil
-
-            for one in before:
-                signal.signal(one, signal.SIG_IGN)
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
-            files.drop_drafts()
-            shutil.rmtree(scratch, ignore_errors=True)
-            if number == signal.SIGINT:
-                os.write(2, b"interrupted\n")
-            os._exit(128 + number)
-
-        before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
-        tempfile.tempdir = scratch
-        try:
-            yield
-        finally:
-            tempfile.tempdir = usual
-            for one, handler in before.items():
-                signal.signal(one, handler)
 
 
 def _quantised(precision: str, told: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of each picture."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 1, or the only one that it takes]")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
 @click.option("--every", type=click.IntRange(min=1), default=1, help="Of a video, each so manyth frame.")
 @click.option(

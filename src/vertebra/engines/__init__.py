@@ -334,7 +334,9 @@ def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> No
     if info.reads not in ("any", held):
         raise InvalidInputError(
             f'The engine "{info.name}" reads a {info.reads}, but "{subject.model}" came as a {held}.',
-            "export the network first: vertebra export" if info.reads == "bundle" else None,
+            "export the network first: vertebra export"
+            if info.reads == "bundle"
+            else "name the network and not its Bundle, or an engine that reads Bundles",
         )
     for condition, offered in (
         ("precision", info.precisions),

@@ -5,26 +5,38 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 import traceback
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from vertebra.bundle import Card
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, VertebraError
-from vertebra.exporting import check, export
+from vertebra.exporting import check, export, quantisation
 
 _NEEDED = {"subject", "folder", "input_size", "in_channels"}
-_MORE = {"card", "engine", "precision", "batch_size"}
+_MORE = {"card", "engine", "precision", "batch_size", "calibration"}
+
+#: So often it looks whether its parent is still there.
+_LOOK_S = 0.5
 
 
 def main() -> int:
     """Answer every job on stdin. Exit status 0, whether or not the jobs succeeded: the answers tell that."""
+    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
     answers = _own_stdout()
     for line in sys.stdin:
         if line.strip():
             print(json.dumps(_answer(line)), file=answers, flush=True)
     return 0
+
+
+def _outlive_nobody(parent: int) -> NoReturn:
+    """Whoever was killed wants no answer."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 def _own_stdout() -> TextIO:
@@ -45,7 +57,9 @@ def _answer(line: str) -> dict[str, Any]:
         if job["folder"] is None:
             check(subject, input_size=job["input_size"], in_channels=job["in_channels"])
         else:
-            export(subject, card=card, **job)
+            asked = job.pop("calibration", None)
+            calibration = asked and quantisation.asked(job.get("precision"), **asked)
+            export(subject, card=card, calibration=calibration, **job)
     except VertebraError as error:
         answer |= {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     except Exception as error:  # a network that can't be exported must not take the other jobs with it

@@ -5,13 +5,14 @@ There is no eager network to compare with, so the engines are compared with each
 
 from __future__ import annotations
 
-import importlib.metadata
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
 from vertebra.errors import InvalidInputError, MissingRuntimeError
-from vertebra.zoo import adapters
+from vertebra.system import library_versions
+from vertebra.zoo.adapters import NetworkFile
 from vertebra.zoo.adapters import onnx as files
 
 if TYPE_CHECKING:
@@ -23,39 +24,48 @@ _REFERENCE_BATCH = 2
 
 
 def adopt(
-    name: str, folder: Path | str, *, input_size: int, card: bundle.Card | None = None
+    file: NetworkFile, folder: Path | str, *, model: str, input_size: int, card: bundle.Card | None = None
 ) -> bundle.Bundle:
-    """Write the network in the file that `name` (`onnx:path`, `paddle:folder`) means as a Bundle.
+    """Write the network in `file` as the Bundle of a network called `model`.
 
-    Raises InvalidInputError where it is no classification network or takes another size, MissingRuntimeError
-    without onnx, and BundleError where the folder can't be written.
+    Raises InvalidInputError where it is no classification network or takes another size, or where its data
+    stand in files beside it and the `card` vouches for the one file; MissingRuntimeError where such data are
+    to be copied without onnx; and BundleError where the folder can't be written.
     """
-    file = adapters.network_file(name)
-    path = file.path
-    form = files.form(path)
+    form = files.form(file.path)
     if form.input_size not in (None, input_size):
         raise InvalidInputError(
-            f"{name} takes pictures of {form.input_size}x{form.input_size} pixels, not {input_size}."
+            f"{model} takes pictures of {form.input_size}x{form.input_size} pixels, not {input_size}."
         )
 
     def write_network(draft: Path) -> dict[str, Any]:
-        _copy(path, draft / bundle.NETWORK)
+        network = draft / bundle.NETWORK
+        shutil.copyfile(file.path, network)
+        try:
+            files.open_session(network)
+        except InvalidInputError as error:  # the original could be opened: data beside it stayed behind
+            if card is not None:
+                raise InvalidInputError(
+                    f"{file.path} has its data in files beside it; a Bundle is made of one file.",
+                    f"make it one: onnx.save(onnx.load({str(file.path)!r}), 'one.onnx')",
+                ) from error
+            _copy_with_data(file.path, network)
         return {"converted_from": file.converted_from}
 
     return bundle.write(
         folder,
         write_network,
-        model=name,
-        logits=_answers(path, form, input_size),
+        model=model,
+        logits=_answers(file.path, form, input_size),
         reference_seed=_REFERENCE_SEED,
         input_size=input_size,
         in_channels=3,
-        versions={"onnxruntime": importlib.metadata.version("onnxruntime"), **file.versions},
+        versions={**library_versions(["onnxruntime"]), **file.versions},
         card=card,
     )
 
 
-def _copy(path: Path, to: Path) -> None:
+def _copy_with_data(path: Path, to: Path) -> None:
     """With its parameters in one file beside it, wherever they were: a graph alone is limited to 2 GB."""
     try:
         import onnx

@@ -299,7 +299,7 @@ def _adopt(
             f'{name} is an ONNX file, and "{engine}" opens {", ".join(engines.find(engine).formats)}.',
             "leave the engine out: the Bundle keeps the file as it is",
         )
-    return adopt(name, folder, input_size=input_size, card=card)
+    return adopt(adapters.network_file(name), folder, model=name, input_size=input_size, card=card)
 
 
 def _images(batch_size: int, in_channels: int, input_size: int) -> Any:

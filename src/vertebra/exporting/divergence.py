@@ -6,18 +6,21 @@ gives is compared with every tensor of the converted graph that has as many elem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vertebra import parity
+import torch
+from torch import Tensor, nn
+
+from vertebra import parity, units
 from vertebra.bundle import Bundle
+from vertebra.errors import VertebraError
+from vertebra.exporting import intermediates
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
     Array = npt.NDArray[np.float32]
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 _JUMP = 10
 #: Errors of less than this share of the limit are rounding, and so is the least one.
 _ROUNDING, _LEAST = 0.01, 1e-7
-_INSTEAD = "Exported for onnxruntime, openvino or ncnn the network can be opened."
+#: What all layers together may give, to be kept as outputs.
+_MOST_BYTES = 2**30
 #: Of two tensors so many places are compared, to find the nearest of many.
 _PLACES = 1000
 
@@ -47,15 +51,44 @@ class Layer:
 
 def tell(kept: Bundle, network: nn.Module, images: Array) -> str:
     """One sentence on where the Bundle's graph, in float32, leaves `network` on `images` (N, C, H, W)."""
-    if kept.format not in _OPENED:
-        return f"At which layer can't be told: {kept.format} gives nothing but its end. {_INSTEAD}"
     limit = parity.LIMITS["float32"]
-    return verdict(compare(network, images, tensors(kept, images), limit), limit)
+    try:
+        if kept.format in intermediates.OPENED:
+            return verdict(compare(network, images, tensors(kept, images), limit), limit)
+        return _tell_again(kept, network, images, limit)
+    except (VertebraError, RuntimeError) as error:  # not to stand in the way of what it was asked for
+        return f"At which layer can't be told: {str(error).strip()}"
 
 
 def tensors(kept: Bundle, images: Array) -> Iterable[Array]:
     """All that the Bundle's graph makes of `images` on its way, of a format that can be opened."""
-    return _OPENED[kept.format](kept.network, images)
+    return intermediates.OPENED[kept.format](kept.network, images)
+
+
+def _tell_again(kept: Bundle, network: nn.Module, images: Array, limit: float) -> str:
+    """The same of a format that shows nothing but its end."""
+    given = [0]
+    with torch.inference_mode(), intermediates.watched(network, lambda *of: given.append(of[2].nbytes)):
+        expected = network(torch.from_numpy(images)).numpy()
+    if sum(given) > _MOST_BYTES:
+        size, most = units.show(sum(given), "B"), units.show(_MOST_BYTES, "B")
+        return f"At which layer can't be told: what they give takes {size}, and {most} may be kept."
+    end, *answers = intermediates.shown(kept, network, images)
+    again = "Converted again with its layers' answers as outputs"
+    if _agree(expected, end):
+        return (
+            f"{again}, the network answers the reference images right: the fault is the file's alone, "
+            "in what the engine joins where nothing between is shown, or with other images."
+        )
+    return f"{again}: {verdict(compare(network, images, [end, *answers], limit), limit)}"
+
+
+def _agree(expected: Array, got: Array) -> bool:
+    try:
+        parity.check_outputs(expected, got)
+    except VertebraError:
+        return False
+    return True
 
 
 def verdict(layers: Iterable[Layer], limit: float) -> str:
@@ -87,43 +120,41 @@ def _off(layer: Layer) -> str:
 def compare(network: nn.Module, images: Array, theirs: Iterable[Array], limit: float) -> list[Layer]:
     """Every layer of `network`, in the order in which they answer, against `theirs`, the graph's tensors.
     Left out is what has none because it was folded into a layer behind it that agrees within `limit`."""
-    import torch
-
     by_size: dict[int, list[Array]] = {}
     for tensor in theirs:
         by_size.setdefault(tensor.size, []).append(tensor.ravel())
     layers: list[Layer] = []
-    given: list[Any] = [None]  # what the last layer gave
 
-    def watch(name: str, module: nn.Module) -> Callable[..., None]:
-        def look(_: nn.Module, taken: tuple[Any, ...], answer: Any) -> None:
-            chained = len(taken) == 1 and taken[0] is given[0]
-            if not isinstance(answer, torch.Tensor) or (answer is given[0] and not chained):
-                return  # a container, which gives what its last layer gave
-            given[0] = answer
-            expected = answer.numpy().ravel()
-            error = _error(expected, by_size.get(expected.size, []))
-            _append(layers, Layer(name, type(module).__name__, error, chained), limit)
+    def look(name: str, layer: nn.Module, answer: Tensor, chained: bool) -> None:
+        expected = answer.numpy().ravel()
+        error = _error(expected, by_size.get(expected.size, []))
+        _append(layers, Layer(name, type(layer).__name__, error, chained), limit)
 
-        return look
-
-    for name, module in network.named_modules():
-        module.register_forward_hook(watch(name or "the whole network", module))
-    with torch.inference_mode():
+    with torch.inference_mode(), intermediates.watched(network, look):
         network(torch.from_numpy(images))
     return layers
 
 
 def _append(layers: list[Layer], layer: Layer, limit: float) -> None:
-    """The layer, in place of those before it that were folded into it."""
+    """The layer, in place of those before it that were folded into it, or joined with the one before."""
     if layer.error <= limit:
         chained = layer.chained
         while chained and layers and layers[-1].error > limit:
             chained = layers.pop().chained
-    elif layer.chained and layers and layers[-1].error > limit and layer.kind.startswith("BatchNorm"):
+    elif layer.chained and layers and layers[-1].error > limit:
         before = layers.pop()
-        layer = Layer(layer.name, f"{layer.kind}, with {before}", layer.error, before.chained)
+        if layer.kind.startswith("BatchNorm"):
+            layer = _joined(layer, before, layer.error, before.chained)
+        elif layer.error * _JUMP < before.error:  # no layer mends so much: the graph has both in one
+            layer = _joined(before, layer, layer.error, before.chained)
+        else:
+            layers.append(before)
     layers.append(layer)
+
+
+def _joined(layer: Layer, other: Layer, error: float, chained: bool) -> Layer:
+    link = "," if ", with " in layer.kind else ", with"
+    return Layer(layer.name, f"{layer.kind}{link} {other}", error, chained)
 
 
 def _error(expected: Array, candidates: list[Array]) -> float:
@@ -137,61 +168,3 @@ def _error(expected: Array, candidates: list[Array]) -> float:
     spread = float(expected.std()) or float(np.abs(expected).max()) or 1.0
     error = float(np.abs(nearest - expected).max()) / spread
     return error if np.isfinite(error) else float("inf")
-
-
-# ------------------------------------------------------------------ graphs, opened
-
-
-def _from_onnx(path: Path, images: Array) -> Iterable[Array]:
-    import numpy as np
-    import onnx
-    import onnxruntime
-
-    graph = onnx.load(str(path), load_external_data=False)
-    there = {output.name for output in graph.graph.output}
-    names = dict.fromkeys(name for node in graph.graph.node for name in node.output if name)
-    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
-    opened = path.with_name("opened.onnx")  # beside the parameters' file, which it names
-    onnx.save(graph, str(opened))
-    session = onnxruntime.InferenceSession(str(opened), providers=["CPUExecutionProvider"])
-    opened.unlink()
-    answers = session.run(None, {session.get_inputs()[0].name: images})
-    return [answer.astype(np.float32) for answer in answers if answer.dtype.kind == "f"]
-
-
-def _from_openvino(path: Path, images: Array) -> Iterable[Array]:
-    import numpy as np
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(path)
-    model.reshape(openvino.PartialShape(list(images.shape)))
-    shut = ("Constant", "Parameter", "Result")
-    ends = [node.output(0) for node in model.get_ordered_ops() if node.get_type_name() not in shut]
-    model.add_outputs([end for end in ends if end.get_element_type().is_real()])
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return [answer.astype(np.float32) for answer in compiled(images).values()]
-
-
-def _from_ncnn(path: Path, images: Array) -> Iterable[Array]:
-    import ncnn
-    import numpy as np
-
-    from vertebra.engines.ncnn import open_network
-
-    network = open_network(path, threads=1)
-    answers: dict[str, list[Array]] = {}
-    for image in (image.copy() for image in images):
-        extractor = network.create_extractor()
-        extractor.set_light_mode(False)  # keep what lies between
-        extractor.input(network.input_names()[0], ncnn.Mat(image))
-        for name in (blob.name for blob in network.blobs()):
-            answers.setdefault(name, []).append(np.array(extractor.extract(name)[1], dtype=np.float32))
-    return [np.stack(each) for each in answers.values()]
-
-
-_OPENED: dict[str, Callable[[Path, Array], Iterable[Array]]] = {
-    "onnx": _from_onnx,
-    "openvino": _from_openvino,
-    "ncnn": _from_ncnn,
-}

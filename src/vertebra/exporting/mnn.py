@@ -29,7 +29,7 @@ _CONVERT = "import json, sys, _tools; _tools.mnnconvert(json.loads(sys.argv[1]))
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
     """`model.mnn` in `draft`."""
-    made = draft / bundle.NETWORKS["mnn"]
+    made = (draft / bundle.NETWORKS["mnn"]).resolve()  # the converter runs in a folder of its own
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         path = Path(scratch) / bundle.NETWORK
         onnx.write_file(network, images, path, order, external_data=False)

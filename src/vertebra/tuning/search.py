@@ -1,9 +1,9 @@
 """Which form is the fastest: heat after heat, what is cheap to try and promising first.
 
 A heat measures forms side by side. The first has every engine's leading form; the next have those forms that
-differ from a promising one in threads or layout. What is level then meets once more in a final, and those that
-take a compiler's time come after it, one by one. The fastest so far runs in each heat again, so that all heats
-are on one scale, whatever the machine did between.
+differ from a promising one in threads or layout. What is level then meets once more in a final, and those
+that take a compiler's time come after it, one by one. The fastest so far runs in each heat again, so that all
+heats are on one scale, whatever the machine did between.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class _Standing:
         return min(ran, key=lambda form: ran[form].seconds, default=None)
 
     def next_up(self) -> list[Form]:
-        """Those that the champion meets in the next heat: all cheap newcomers that are worth it, or else, once,
-        those that are level with it, or else a costly newcomer; first those that promise most, and among equals
-        those that start sooner."""
+        """Those that the champion meets in the next heat: all cheap newcomers that are worth it, or else,
+        once, those that are level with it, or else a costly newcomer; first those that promise most, and
+        among equals those that start sooner."""
         worth = [form for form in self.waiting if self._objection(form) is None]
         worth.sort(key=lambda form: (self._promise(form), not form.has_bundle))
         return [form for form in worth if not form.is_costly] or self._finalists() or worth[:1]

@@ -7,7 +7,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,8 @@ class Calibration:
 
     `folder` has the pictures to calibrate with and to guard on. `guard` must hold on those held out (None:
     the usual one). `quantiser` is one of QUANTISERS (None: the engine's usual one). On the `labelled`
-    pictures the accuracy lost is measured, which may be at most `most_lost`, a share of 1.
+    pictures the accuracy lost is measured, which may be at most `most_lost`, a share of 1. `options` are
+    those of `asked` that it came from, by which another process makes the same.
     """
 
     folder: Path | None = None
@@ -55,6 +57,7 @@ class Calibration:
     quantiser: str | None = None
     labelled: Dataset | None = None
     most_lost: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def asked(
@@ -89,12 +92,15 @@ def asked(
         raise InvalidInputError(f"{calibrate} is no folder of pictures.", "give one: --calibrate FOLDER")
     if calibrate is not None:
         pictures.check_count(Path(calibrate))
+    told = {"calibrate": calibrate and str(calibrate), "guard": guard, "quantiser": quantiser}
+    told |= {"labelled": labelled and str(labelled), "format": format, "split": split, "most_lost": most_lost}
     return Calibration(
         folder=None if calibrate is None else Path(calibrate),
         guard=guard,
         quantiser=quantiser,
         labelled=None if labelled is None else data.open(labelled, format=format, split=split),
         most_lost=units.parse(most_lost, "fraction") if isinstance(most_lost, str) else most_lost,
+        options=told,
     )
 
 

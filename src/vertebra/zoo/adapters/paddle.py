@@ -106,7 +106,7 @@ def interpreter() -> str:
         raise MissingRuntimeError("A PaddlePaddle model needs paddle2onnx, which is not installed.", _HINT)
     if not Path(named).expanduser().is_file():
         raise MissingRuntimeError(f"{PYTHON} names {named}, where no Python is.", _HINT)
-    return str(Path(named).expanduser())
+    return str(Path(named).expanduser().absolute())  # and not what its link leads to: that has no packages
 
 
 def _convert(folder: Path, kept: Path) -> None:

@@ -2,6 +2,7 @@
 
     python benchmarks/forms.py --folder DIR [--prepare] [--networks a,b] [--batch 1,4] [--seconds 40]
                                [--forms openvino,ncnn,...] [--paddle PYTHON] [--csv FILE]
+    python benchmarks/forms.py --table FILE      what such a file says, as the tables of docs/fastest.md
 
 Peers: PyTorch eager and torch.compile, a plain loop around ONNX Runtime and one around OpenVINO (its shape
 fixed, f32), and PaddleClas's own network on Paddle Inference with oneDNN, in the environment of the Python
@@ -285,6 +286,12 @@ class Bench:
 # ------------------------------------------------------------------ what it says
 
 
+def best_of(cases: list[Case]) -> tuple[list[Case], list[Case]]:
+    """Our float32 forms and the peers, the fastest of each first."""
+    full = sorted((one for one in cases if one.precision == "float32"), key=lambda one: one.latency_s)
+    return [case for case in full if case.ours], [case for case in full if not case.ours]
+
+
 def drawn(values: list[float]) -> np.ndarray:
     """Medians of the values drawn again and again."""
     numbers, generator = np.asarray(values), np.random.default_rng(0)
@@ -308,9 +315,7 @@ def tell(bench: Bench, roof: roofline.Roof, ratios: dict[str, list[tuple[float, 
     for case in sorted(bench.cases, key=lambda one: one.latency_s):
         levels = interval(drawn([1e3 * median(times) for times in case.blocks.values()]))
         print(f"  {case.label:24}{1e3 * case.latency_s:10.3f} ms {levels:22}{len(case.blocks):4} rounds")
-    full = [case for case in bench.cases if case.precision == "float32"]
-    full.sort(key=lambda case: case.latency_s)
-    ours, peers = [case for case in full if case.ours], [case for case in full if not case.ours]
+    ours, peers = best_of(bench.cases)
     if not ours or not peers:
         return
     compared = [("the best peer", ours[0], peers[0])]
@@ -345,6 +350,55 @@ def write(bench: Bench, file: Path) -> None:
                 lines.writerow((*about, number, median(times), len(times)))
 
 
+def kept(file: Path) -> dict[tuple[int, str], list[Case]]:
+    """The cases in a file that `write` wrote, by batch size and network."""
+    found: dict[tuple[int, str, str, str], Case] = {}
+    with file.open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            key = int(line["batch_size"]), line["model"], line["side"], line["name"]
+            case = Case(line["name"], line["side"] == "ours", [], form_of(line["name"])[1])
+            found.setdefault(key, case).blocks[int(line["round"])] = [float(line["latency_s"])]
+    groups: dict[tuple[int, str], list[Case]] = {}
+    for (batch, network, _, _), case in found.items():
+        groups.setdefault((batch, network), []).append(case)
+    return groups
+
+
+def tables(file: Path) -> str:
+    """Markdown: for each batch size a line for each network, with the geometric means of the ratios."""
+    lines, last = [], None
+    ratios: dict[str, list[tuple[float, np.ndarray]]] = {}
+    for (batch, network), cases in sorted(kept(file).items(), key=lambda one: one[0][0]):
+        if batch != last:
+            lines += [f"\n| batch {batch} | form chosen | ms | best peer | ms | ratio | to {PADDLE} |",
+                      "| --- | --- | ---: | --- | ---: | --- | --- |"]  # fmt: skip
+            last = batch
+        ours, peers = best_of(cases)
+        to_peer = ratio(ours[0], peers[0])
+        to_paddle = [ratio(ours[0], case) for case in peers if case.name == PADDLE]
+        for key, told in [("the best peer", [to_peer]), (PADDLE, to_paddle)]:
+            for one in told:
+                ratios.setdefault(f"batch {batch}, {key}", []).append(one)
+        cells = [cell for case in (ours[0], peers[0]) for cell in (case.name, f"{1e3 * case.latency_s:.2f}")]
+        cells = [network, *cells, shown(to_peer), *map(shown, to_paddle or [None])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *means(ratios)])
+
+
+def shown(told: tuple[float, np.ndarray] | None) -> str:
+    return "" if told is None else f"{np.exp(told[0]):.3f} {interval(np.exp(told[1]))}"
+
+
+def means(ratios: dict[str, list[tuple[float, np.ndarray]]]) -> list[str]:
+    """A line for each geometric mean over networks."""
+    lines = []
+    for key, told in ratios.items():
+        draws = np.exp(np.mean([draw for _, draw in told], axis=0))
+        mean = np.exp(np.mean([log for log, _ in told]))
+        lines.append(f"geometric mean, {key}: {mean:.3f} {interval(draws)} over {len(told)} networks")
+    return lines
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     several = {"type": lambda text: tuple(filter(None, text.split(",")))}
@@ -360,11 +414,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calibrate")
     parser.add_argument("--paddle", default=os.environ.get("VERTEBRA_PADDLE_PYTHON"))
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--table", type=Path)
     return parser.parse_args()
 
 
 def main() -> int:
     options = arguments()
+    if options.table:
+        print(tables(options.table))
+        return 0
     options.folder = options.folder.resolve()
     here, rates = system.describe(), arithmetic.measure(options.threads, 0.2 if options.prepare else 2.0)
     roof = roofline.Roof(rates.operations_rate, rates.bandwidth)
@@ -387,10 +445,7 @@ def main() -> int:
             if options.csv and not options.prepare:
                 write(bench, options.csv)
     print("versions:", ", ".join(f"{label} {version}" for label, version in versions.items()))
-    for key, told in ratios.items():
-        draws = np.exp(np.mean([draw for _, draw in told], axis=0))
-        mean = np.exp(np.mean([log for log, _ in told]))
-        print(f"geometric mean, {key}: {mean:.3f} {interval(draws)} over {len(told)} networks")
+    print("\n".join(means(ratios)))
     print("wrong answers:", "; ".join(wrong) or "none")
     return 1 if wrong else 0
 

@@ -1,7 +1,7 @@
 """Each network's fastest form here beside what its peers reach as their users run them.
 
     python benchmarks/forms.py --folder DIR [--prepare] [--networks a,b] [--batch 1,4] [--seconds 40]
-                               [--forms openvino,ncnn,...] [--paddle PYTHON] [--csv FILE]
+                               [--processes 1] [--forms openvino,ncnn,...] [--paddle PYTHON] [--csv FILE]
     python benchmarks/forms.py --table FILE      what such a file says, as the tables of docs/fastest.md
 
 Peers: PyTorch eager and torch.compile, a plain loop around ONNX Runtime and one around OpenVINO (its shape
@@ -10,10 +10,11 @@ named (pip install paddlepaddle==3.3.1 paddleclas==2.6.0). Forms: our engines, e
 int8 with --calibrate PICTURES. All have the same parameters, inputs and threads, each a process of its own.
 
 Each network's cases are asked for short blocks of calls in turn, every round in a new order; after three
-rounds those that can't win any more are left out. A latency is the median of the blocks' medians, a ratio
-that of the rounds' ratios, each with a 95 % interval from drawing rounds again, which doesn't know what
-another process of the same case would show. The form chosen is the fastest in float32. --prepare makes the
-Bundles in DIR, compiles and checks the answers, and measures nothing; both keep what is in DIR.
+rounds those that can't win any more are left out. With --processes, fresh ones go on where the last ended.
+A latency is the median of the blocks' medians, a ratio that of the rounds' ratios, each with a 95 % interval
+from drawing rounds again; of one process it doesn't know what another of the same case would show. The form
+chosen is the fastest in float32. --prepare makes the Bundles in DIR, compiles and checks the answers, and
+measures nothing; both keep what is in DIR.
 
 Asked for in float32: no ratio to the best peer above 1, geometric mean at most 0.65 of PaddleClas at batch 1.
 Exits with status 1 only where an answer is wrong.
@@ -212,10 +213,11 @@ class Bench:
     def load(self) -> None:
         """Start as many as fit, all at once; then check each one's answers."""
         room = psutil.virtual_memory().available
-        for number, case in enumerate(self.cases, start=1):
+        cases = self._rivals() if any(case.blocks for case in self.cases) else list(self.cases)
+        for number, case in enumerate(cases, start=1):
             if number * self._need < room:
                 self._start(case)
-        for case in list(self.cases):
+        for case in cases:
             self._try(case, lambda case=case: self._check(case))
 
     def _try(self, case: Case, act: Callable[[], None]) -> None:
@@ -249,15 +251,17 @@ class Bench:
         case.ask("block 1")  # warm
 
     def measure(self) -> None:
-        draw, start, number = random.Random(self.options.seed), time.monotonic(), 0
+        number = first = 1 + max((one for case in self.cases for one in case.blocks), default=-1)
+        draw, start = random.Random(self.options.seed + first), time.monotonic()
         before = surroundings.snapshot(self._pids())
-        while number < ALL_ROUNDS or time.monotonic() - start < self.options.seconds:
+        while number < ALL_ROUNDS or time.monotonic() - start < self.options.seconds / self.options.processes:
             cases = self.cases if number < ALL_ROUNDS else self._rivals()
             for case in draw.sample(cases, len(cases)):
                 self._try(case, lambda case=case, number=number: self._block(case, number))
             number += 1
         told = surroundings.between(before, surroundings.snapshot(self._pids()))
-        print(f"  {number} rounds; others' CPU {told.others_cpu or 0:.1%}, steal {told.steal or 0:.1%}")
+        rounds = f"{number - first} rounds"
+        print(f"  {rounds}; others' CPU {told.others_cpu or 0:.1%}, steal {told.steal or 0:.1%}")
 
     def _pids(self) -> list[int]:
         return [case.child.pid for case in self.cases if case.child]
@@ -409,6 +413,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default=PEERS, **several)
     parser.add_argument("--forms", default=FORMS, **several)
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=system.default_threads())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calibrate")
@@ -434,9 +439,12 @@ def main() -> int:
             print(f"{network}, batch {batch}, {time.strftime('%H:%M:%S')}", flush=True)
             bench = Bench(network, batch, options)
             try:
-                bench.load()
+                for _ in range(options.processes):
+                    bench.load()
+                    if not options.prepare:
+                        bench.measure()
+                    bench.end()
                 if not options.prepare:
-                    bench.measure()
                     tell(bench, roof, ratios)
             finally:
                 bench.end()

@@ -143,13 +143,12 @@ class _Made:
 
 
 def _made(cases: Sequence[Case], scratch: Path, *, deadline: float) -> dict[BundleForm, _Made]:
-    """The Bundles that `cases` need, and the one that holds the reference; what takes a compiler's time
-    begins first, and the others are made beside it."""
+    """The Bundles that `cases` need, the one that holds the reference first and what takes a compiler's time
+    last."""
     needed = dict.fromkeys(bundle_form(case) for case in cases if surveying.reads(case) == "bundle")
     forms = list({_REFERENCE: None, **needed})
     workers = _exporters(cases[0], len(forms))
-    beside = workers > 1  # else what takes a compiler's time comes last
-    ordered = sorted(forms, key=lambda form: engines.find(form[0]).needs_compiler is not beside)
+    ordered = sorted(forms, key=lambda form: engines.find(form[0]).needs_compiler)
     folders = {form: scratch / f"bundle-{number}" for number, form in enumerate(ordered)}
     queue = deque(ordered)
     exporters = [Exporter(scratch=scratch) for _ in range(workers)]

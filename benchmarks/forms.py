@@ -351,7 +351,7 @@ def write(bench: Bench, file: Path) -> None:
             side, version = case.label.partition(" ")[0], case.told.get("version")
             for number, times in case.blocks.items():
                 about = (bench.network, bench.batch, side, case.name, version)
-                lines.writerow((*about, number, median(times), len(times)))
+                lines.writerow((*about, number, f"{median(times):.6g}", len(times)))
 
 
 def kept(file: Path) -> dict[tuple[int, str], list[Case]]:
@@ -372,7 +372,7 @@ def tables(file: Path) -> str:
     """Markdown: for each batch size a line for each network, with the geometric means of the ratios."""
     lines, last = [], None
     ratios: dict[str, list[tuple[float, np.ndarray]]] = {}
-    for (batch, network), cases in sorted(kept(file).items(), key=lambda one: one[0][0]):
+    for (batch, network), cases in sorted(kept(file).items(), key=lambda one: (one[0][0], order(one[0][1]))):
         if batch != last:
             lines += [f"\n| batch {batch} | form chosen | ms | best peer | ms | ratio | to {PADDLE} |",
                       "| --- | --- | ---: | --- | ---: | --- | --- |"]  # fmt: skip
@@ -387,6 +387,10 @@ def tables(file: Path) -> str:
         cells = [network, *cells, shown(to_peer), *map(shown, to_paddle or [None])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *means(ratios)])
+
+
+def order(network: str) -> int:
+    return CLASSICS.index(network) if network in CLASSICS else len(CLASSICS)
 
 
 def shown(told: tuple[float, np.ndarray] | None) -> str:

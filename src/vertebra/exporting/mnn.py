@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 import subprocess
 import sys
@@ -45,15 +46,19 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         lines = said.strip().splitlines() or [f"it ended with status {done.returncode}"]
         layer = operator and onnx.layer_with(network, images, order, operator)
         raise refused("mnn", operator, lines[-1], layer)
-    made.write_bytes(_named_by_content(made.read_bytes()))
+    _name_by_content(made)
 
 
-def _named_by_content(network: bytes) -> bytes:
-    """The same network with an identifier made of what it holds, in place of the random one that MNN gives
-    each file: the same network is then the same file."""
-    start = _IDENTIFIER.search(network)
-    if start is None:
-        return network
-    rest = network[: start.start()] + network[start.end() :]
-    name = str(uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(rest).hexdigest()))
-    return network[: start.start()] + name.encode() + network[start.end() :]
+def _name_by_content(path: Path) -> None:
+    """Put an identifier made of what the network holds in place of the random one that MNN gives each file:
+    the same network is then the same file."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as network:
+        place = _IDENTIFIER.search(network)
+        if place is None:
+            return
+        start, end = place.span()
+        del place  # which holds the map
+        with memoryview(network) as view:
+            digest = hashlib.sha256(view[:start])
+            digest.update(view[end:])
+        network[start:end] = str(uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())).encode()

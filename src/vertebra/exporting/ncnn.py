@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,9 @@ from vertebra.exporting.conversion import Order, layer_of, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+#: What pnnx would write beside ncnn's files, each with all parameters.
+_UNWANTED = (f"pnnxbin={os.devnull}", f"pnnxonnx={os.devnull}")
 
 #: How names of layers begin that pnnx found no counterpart of in ncnn.
 _FOREIGN = ("aten::", "prim::", "torch.", "Tensor.", "F.", "nn.", "pnnx.", "torchvision.")
@@ -35,7 +39,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
             raise refused("ncnn", None, str(error).strip().splitlines()[-1]) from error
         shape = ",".join(map(str, images[:1].shape))
         done = subprocess.run(
-            [pnnx.EXEC_PATH, path.name, f"inputshape=[{shape}]", "fp16=0"],
+            [pnnx.EXEC_PATH, path.name, f"inputshape=[{shape}]", "fp16=0", *_UNWANTED],
             cwd=scratch, capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
         made = path.with_name(target.name)

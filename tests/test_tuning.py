@@ -181,6 +181,14 @@ def test_what_is_level_meets_once_more_before_anything_takes_a_compiler_s_time()
     assert [(trial.form, trial.verdict) for trial in trials[:2]] == [(ONNX, "fastest"), (OPENVINO, "slower")]
 
 
+def test_a_champion_that_fails_when_it_runs_again_is_none() -> None:
+    wrong = Finish(failure="after timing: Wrong outputs")
+    answers = iter([{OPENVINO: Finish(1.0, 0.99, 1.01), ONNX: Finish(1.4, 1.39, 1.41)}, {OPENVINO: wrong}])
+    forms = [OPENVINO, few_threads(OPENVINO), ONNX]
+    trials = search(forms, lambda heard: next(answers, {}))
+    assert verdicts(trials) == {ONNX: "fastest", OPENVINO: "failed", few_threads(OPENVINO): "untried"}
+
+
 def test_a_final_without_time_changes_nothing() -> None:
     track = Track({OPENVINO: 1.0, ONNX: 1.005}, heats=1)
     assert verdicts(track.search()) == {OPENVINO: "fastest", ONNX: "level"}

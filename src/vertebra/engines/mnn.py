@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: code of MNN's session info for the number of threads, a whole number in the bits of the float that it gives
 _THREADS = 4
 #: MNN's hint for Winograd convolutions, and its level at which their tiles stay small: with the large ones of
-#: the level it starts with, VGG11's answers are fifty times further from eager's, beyond what float32 may be.
+#: the level it starts with, VGG11's answers are further from eager's than float32 may be.
 _WINOGRAD, _SMALL_TILES = 3, 2
 
 

@@ -120,12 +120,15 @@ class _Standing:
 
     def take(self, finishes: Mapping[Form, Finish], put_forward: Sequence[Form]) -> None:
         """Enter a heat, brought to the first one's scale by what the champion took in both. In a final those
-        that had no time keep what they have."""
+        that had no time keep what they have; a champion that fails is none."""
         champion = self.champion()
         again = None if champion is None else finishes.get(champion)
         factor = 1.0
-        if champion is not None and again is not None and again.failure is None:
-            factor = self.finishes[champion].seconds / again.seconds
+        if champion is not None and again is not None:
+            if again.failure is None:
+                factor = self.finishes[champion].seconds / again.seconds
+            else:
+                self.finishes[champion] = again
         for form in put_forward:
             if form in self.waiting:
                 self.waiting.remove(form)

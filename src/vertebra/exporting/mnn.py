@@ -32,8 +32,8 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     """`model.mnn` in `draft`."""
     made = (draft / bundle.NETWORKS["mnn"]).resolve()  # the converter runs in a folder of its own
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        onnx.write(network, images, Path(scratch), order)
         path = Path(scratch) / bundle.NETWORK
-        onnx.write_file(network, images, path, order, external_data=False)
         words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(made)]
         done = subprocess.run(
             [sys.executable, "-c", _CONVERT, json.dumps([*words, "--bizCode", "vertebra"])],

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: What pnnx would write beside ncnn's files, each with all parameters.
 _UNWANTED = (f"pnnxbin={os.devnull}", f"pnnxonnx={os.devnull}")
 
+#: pnnx copies all parameters many times, and takes most of its time for the pages: glibc gives it large ones.
+_LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
 #: How names of layers begin that pnnx found no counterpart of in ncnn.
 _FOREIGN = ("aten::", "prim::", "torch.", "Tensor.", "F.", "nn.", "pnnx.", "torchvision.")
 
@@ -40,7 +43,8 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         shape = ",".join(map(str, images[:1].shape))
         done = subprocess.run(
             [pnnx.EXEC_PATH, path.name, f"inputshape=[{shape}]", "fp16=0", *_UNWANTED],
-            cwd=scratch, capture_output=True, text=True, errors="replace", check=False,
+            cwd=scratch, env=_LARGE_PAGES | os.environ, capture_output=True, text=True, errors="replace",
+            check=False,
         )  # fmt: skip
         made = path.with_name(target.name)
         if done.returncode != 0 or not made.is_file():

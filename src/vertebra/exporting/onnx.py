@@ -19,19 +19,11 @@ _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarch
 
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
-    """`model.onnx` and `model.onnx.data` in `draft`."""
-    write_file(network, images, draft / bundle.NETWORK, order)
-
-
-def write_file(
-    network: nn.Module, images: Tensor, path: Path, order: Order, *, external_data: bool = True
-) -> None:
-    """The graph at `path`, without the notes on the code that it was made of; its parameters beside it, or
-    inside where there is to be no `external_data`."""
+    """`model.onnx` and `model.onnx.data` in `draft`, without the notes on the code that they were made of."""
     import onnx
 
-    program = _program(network, images, order)
-    program.save(str(path), external_data=external_data)
+    path = draft / bundle.NETWORK
+    _program(network, images, order).save(str(path), external_data=True)
     graph = onnx.load(str(path), load_external_data=False)
     _strip(graph)
     onnx.save(graph, str(path))

@@ -20,10 +20,9 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-        path = Path(scratch) / bundle.NETWORK
-        onnx.write_file(network, images, path, order)
+        onnx.write(network, images, Path(scratch), order)
         try:
-            graph = openvino.Core().read_model(path)
+            graph = openvino.Core().read_model(Path(scratch) / bundle.NETWORK)
         except RuntimeError as error:
             told = str(error).strip()
             found = re.search(r"operations: ([\w.]+)-\d+", told)

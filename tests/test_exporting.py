@@ -348,9 +348,10 @@ class Ended:
             process.send_signal(number)
             self.told, self.said = process.communicate(timeout=60)
         self.status = process.returncode
-        self.is_late |= (output / "net").exists()
-        #: The Bundle, where it was done before the signal came.
-        self.whole = [bundle.read(output / "net").folder] if self.is_late else []
+        made = output / "net"
+        self.is_late |= made.exists()
+        #: The Bundle, where it was done before the signal came; what is only half of one is none.
+        self.whole = [bundle.read(made).folder] if made.exists() else []
         self.left = [*output.iterdir(), *scratch.iterdir()]
         self.running = psutil.wait_procs(children, timeout=5)[1]
 

@@ -300,8 +300,8 @@ def case_of(form: Form) -> Case:
 
 class Machine:
     """Takes the place of the exporter's and the workers' processes. `obstacles` are met by an engine's
-    export, `hangs` are engines whose export never ends by itself. `seconds` are what forms take, or how they
-    fail.
+    export, `hangs` are engines whose export never ends by itself, the others' lasts `export_s`. `seconds` are
+    what forms take, or how they fail.
     """
 
     def __init__(
@@ -310,8 +310,9 @@ class Machine:
         seconds: Mapping[str, float | str],
         obstacles: Mapping[str, str] | None = None,
         hangs: Sequence[str] = (),
+        export_s: float = 0.0,
     ) -> None:
-        self.seconds, self.obstacles, self.hangs = seconds, obstacles or {}, hangs
+        self.seconds, self.obstacles, self.hangs, self.export_s = seconds, obstacles or {}, hangs, export_s
         self.cancelled, self.measured = threading.Event(), list[Case]()
         machine = self
 
@@ -329,6 +330,7 @@ class Machine:
                 if engine in machine.hangs:
                     machine.cancelled.wait(30)
                     raise MeasurementError("export: crashed")
+                time.sleep(machine.export_s)
                 if engine in machine.obstacles:
                     raise MeasurementError(machine.obstacles[engine])
 
@@ -406,6 +408,18 @@ def test_a_network_that_an_engine_cannot_take_fails_there_and_an_export_that_las
     assert told["onnxruntime"] == ("fastest", "")
     assert told["ncnn"] == ("failed", "export: ncnn can't take Foo")
     assert told["aotinductor"] == ("untried", "no time left: its export wasn't done")
+
+
+def test_the_first_export_is_waited_for_as_nothing_can_be_measured_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Machine(monkeypatch, {"onnxruntime": 2.0}, export_s=1.0)
+    monkeypatch.setattr(heats, "_EXPORTS", 0.1)
+    monkeypatch.setattr(heats, "_exporters", lambda case, exports: 1)
+    found = fastest(tmp_path, [ONNX, Form("ncnn", threads=4)], budget_s=5.0)
+    assert [(one.form.engine, one.verdict) for one in found.trials] == [
+        ("onnxruntime", "fastest"), ("ncnn", "untried"),
+    ]  # fmt: skip
 
 
 def test_a_budget_too_short_for_anything_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

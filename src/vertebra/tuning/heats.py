@@ -26,8 +26,8 @@ from vertebra.tuning.search import NO_TIME, Finish, Trial, search
 
 #: The least budget in which anything could be told.
 LEAST_S = 5.0
-#: The part of the budget after which exports are given up.
-_EXPORTS = 0.5
+#: The part of the budget after which exports are given up, and where none is done yet.
+_EXPORTS, _FIRST_EXPORT = 0.5, 0.8
 #: Exports at a time: most of one runs on a single core.
 _EXPORTERS = 2
 #: Seconds that a form takes until its first block, until one was seen: cheap ones, and costly ones.
@@ -105,7 +105,7 @@ def fastest(
     ):
         began = time.monotonic()
         tell(0, f"exporting {cases[0].model}")
-        made = _made(cases, scratch, deadline=began + _EXPORTS * budget_s)
+        made = _made(cases, scratch, began + _EXPORTS * budget_s, began + _FIRST_EXPORT * budget_s)
         track = _Track(cases, made, table, began + budget_s, budget_s, seed, tell)
         trials = search(track.entered(), track.heat)
         seconds = time.monotonic() - began
@@ -142,9 +142,11 @@ class _Made:
     is_late: bool = False
 
 
-def _made(cases: Sequence[Case], scratch: Path, *, deadline: float) -> dict[BundleForm, _Made]:
+def _made(
+    cases: Sequence[Case], scratch: Path, deadline: float, first_deadline: float
+) -> dict[BundleForm, _Made]:
     """The Bundles that `cases` need, the one that holds the reference first and what takes a compiler's time
-    last."""
+    last; of those none of which is done at the `deadline` the first to be, until the `first_deadline`."""
     needed = dict.fromkeys(bundle_form(case) for case in cases if surveying.reads(case) == "bundle")
     forms = list({_REFERENCE: None, **needed})
     workers = _exporters(cases[0], len(forms))
@@ -156,7 +158,9 @@ def _made(cases: Sequence[Case], scratch: Path, *, deadline: float) -> dict[Bund
     with ThreadPoolExecutor(workers) as pool:
         jobs = [pool.submit(_export, one, queue, folders, cases[0], met, deadline) for one in exporters]
         try:
-            wait(jobs, timeout=max(0.0, deadline - time.monotonic()))
+            _, busy = wait(jobs, timeout=max(0.0, deadline - time.monotonic()))
+            while busy and not met and time.monotonic() < first_deadline:
+                _, busy = wait(busy, timeout=0.1)
             done = dict(met)
         finally:  # Ctrl-C comes here too
             queue.clear()

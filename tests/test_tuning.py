@@ -410,7 +410,7 @@ def test_a_network_that_an_engine_cannot_take_fails_there_and_an_export_that_las
     assert told["aotinductor"] == ("untried", "no time left: its export wasn't done")
 
 
-def test_the_first_export_is_waited_for_as_nothing_can_be_measured_without_it(
+def test_an_export_that_has_begun_may_end_and_none_begins_after_half_of_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Machine(monkeypatch, {"onnxruntime": 2.0}, export_s=1.0)

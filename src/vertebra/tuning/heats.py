@@ -26,8 +26,10 @@ from vertebra.tuning.search import NO_TIME, Finish, Trial, search
 
 #: The least budget in which anything could be told.
 LEAST_S = 5.0
-#: The part of the budget after which exports are given up, and where none is done yet.
-_EXPORTS, _FIRST_EXPORT = 0.5, 0.8
+#: The part of the budget after which no export begins and compilers are given up, and what began too.
+_EXPORTS, _LAST_EXPORTS = 0.5, 0.75
+#: The part of the budget after which nothing is measured: what runs must end inside it too.
+_MEASURING = 0.96
 #: Exports at a time: most of one runs on a single core.
 _EXPORTERS = 2
 #: Seconds that a form takes until its first block, until one was seen: cheap ones, and costly ones.
@@ -105,8 +107,8 @@ def fastest(
     ):
         began = time.monotonic()
         tell(0, f"exporting {cases[0].model}")
-        made = _made(cases, scratch, began + _EXPORTS * budget_s, began + _FIRST_EXPORT * budget_s)
-        track = _Track(cases, made, table, began + budget_s, budget_s, seed, tell)
+        made = _made(cases, scratch, began + _EXPORTS * budget_s, began + _LAST_EXPORTS * budget_s)
+        track = _Track(cases, made, table, began + _MEASURING * budget_s, budget_s, seed, tell)
         trials = search(track.entered(), track.heat)
         seconds = time.monotonic() - began
     trials += track.without_bundle()
@@ -143,14 +145,14 @@ class _Made:
 
 
 def _made(
-    cases: Sequence[Case], scratch: Path, deadline: float, first_deadline: float
+    cases: Sequence[Case], scratch: Path, deadline: float, last_deadline: float
 ) -> dict[BundleForm, _Made]:
     """The Bundles that `cases` need, the one that holds the reference first and what takes a compiler's time
-    last; of those none of which is done at the `deadline` the first to be, until the `first_deadline`."""
+    last. After the `deadline` none is begun, and only what takes no compiler goes on to `last_deadline`."""
     needed = dict.fromkeys(bundle_form(case) for case in cases if surveying.reads(case) == "bundle")
     forms = list({_REFERENCE: None, **needed})
     workers = _exporters(cases[0], len(forms))
-    ordered = sorted(forms, key=lambda form: engines.find(form[0]).needs_compiler)
+    ordered = sorted(forms, key=_is_costly)
     folders = {form: scratch / f"bundle-{number}" for number, form in enumerate(ordered)}
     queue = deque(ordered)
     exporters = [Exporter(scratch=scratch) for _ in range(workers)]
@@ -159,7 +161,8 @@ def _made(
         jobs = [pool.submit(_export, one, queue, folders, cases[0], met, deadline) for one in exporters]
         try:
             _, busy = wait(jobs, timeout=max(0.0, deadline - time.monotonic()))
-            while busy and not met and time.monotonic() < first_deadline:
+            begun = [form for form in ordered if form not in queue and not _is_costly(form)]
+            while busy and not met.keys() >= set(begun) and time.monotonic() < last_deadline:
                 _, busy = wait(busy, timeout=0.1)
             done = dict(met)
         finally:  # Ctrl-C comes here too
@@ -173,6 +176,10 @@ def _made(
         form: _Made(folder, done[form]) if form in done else _Made(folder, late, is_late=True)
         for form, folder in folders.items()
     }
+
+
+def _is_costly(form: BundleForm) -> bool:
+    return engines.find(form[0]).needs_compiler
 
 
 def _exporters(case: Case, exports: int) -> int:

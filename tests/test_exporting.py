@@ -324,6 +324,12 @@ except KeyboardInterrupt:
 """
 
 
+def heed_signals() -> None:
+    """Tests that nohup or a shell's background runs inherit that these are ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Ended:
     """A program that was started with a folder of its own for its output and another for what passes, and
     gets a signal some seconds after its start or that of its exporting process: what it told and left."""
@@ -339,6 +345,7 @@ class Ended:
         with subprocess.Popen(
             [sys.executable, *command, str(output / "net")],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **more},
+            preexec_fn=heed_signals,
         ) as process:  # fmt: skip
             while exporting and process.poll() is None and not psutil.Process(process.pid).children():
                 time.sleep(0.01)

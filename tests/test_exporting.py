@@ -324,10 +324,15 @@ except KeyboardInterrupt:
 """
 
 
-def heed_signals() -> None:
-    """Tests that nohup or a shell's background runs inherit that these are ignored."""
-    for number in (signal.SIGHUP, signal.SIGINT):
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Heeds signals that nohup or a shell's background runs told to ignore."""
+    ignored = [one for one in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(one) is signal.SIG_IGN]
+    for number in ignored:
         signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Ended:
@@ -345,7 +350,6 @@ class Ended:
         with subprocess.Popen(
             [sys.executable, *command, str(output / "net")],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **more},
-            preexec_fn=heed_signals,
         ) as process:  # fmt: skip
             while exporting and process.poll() is None and not psutil.Process(process.pid).children():
                 time.sleep(0.01)

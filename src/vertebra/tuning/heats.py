@@ -26,9 +26,9 @@ from vertebra.tuning.search import NO_TIME, Finish, Trial, search
 
 #: The least budget in which anything could be told.
 LEAST_S = 5.0
-#: The part of the budget after which no export begins and compilers are given up, and what began too.
+#: The part of the budget after which no export begins and compilers are given up; that after which all are.
 _EXPORTS, _LAST_EXPORTS = 0.5, 0.75
-#: The part of the budget after which nothing is measured: what runs must end inside it too.
+#: The part of the budget after which nothing is measured: the rest is for ending what runs.
 _MEASURING = 0.96
 #: Exports at a time: most of one runs on a single core.
 _EXPORTERS = 2

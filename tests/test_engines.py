@@ -560,8 +560,30 @@ TORCH_FREE = [
 ]
 
 
+@pytest.fixture
+def alone(tmp_path: Path) -> dict[str, str]:
+    """The environment of a user whose home is `tmp_path`, so far empty, and who opted out of nothing."""
+    kept = {key: value for key, value in os.environ.items() if key not in OPT_OUTS}
+    return {**kept, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "TMPDIR": str(tmp_path)}
+
+
+#: What keeps a runtime from telling its makers, and where it would keep what it tells.
+OPT_OUTS = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY", "NNCF_CI", "XDG_CACHE_HOME")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "nncf"])
+def test_a_library_that_would_tell_its_makers_is_kept_from_it(
+    name: str, alone: dict[str, str], tmp_path: Path
+) -> None:
+    # Each would write the number by which it knows this machine when it is imported.
+    subprocess.run([sys.executable, "-c", f"import vertebra, {name}"], check=True, env=alone)
+    assert list(tmp_path.rglob("*")) == []
+
+
 @pytest.mark.parametrize("name", TORCH_FREE)
-def test_a_bundle_runs_in_a_process_without_torch(name: str, small: Bundle) -> None:
+def test_a_bundle_runs_in_a_process_without_torch_and_leaves_nothing(
+    name: str, small: Bundle, alone: dict[str, str], tmp_path: Path
+) -> None:
     kept = small if "onnx" in engines.find(name).formats else own_bundle(name, small, 1)
     code = (
         "import sys; from vertebra import bundle, engines, parity\n"
@@ -570,8 +592,9 @@ def test_a_bundle_runs_in_a_process_without_torch(name: str, small: Bundle) -> N
         f"session = engines.load({name!r}, engines.Subject('small', bundle=str(kept.folder)), asked)\n"
         "print(parity.check_outputs(logits, session.run(images)) < 1e-4, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=alone)
     assert done.stdout.strip() == "True False"
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_torchs_compiler_agrees_with_eager_and_tells_its_time(small: Bundle) -> None:

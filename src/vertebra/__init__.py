@@ -6,9 +6,18 @@ Every verb of the command is a function here, with the same name (but `evaluate`
 
 from __future__ import annotations
 
+import os
+import sys
+
 TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 
 __version__ = "0.1.0"
+
+# Nobody is told what is measured here. As soon as they are imported, ONNX Runtime (from 1.29 on) and OpenVINO
+# number this machine and send events to their makers. The variable opts out of the former's, in child processes
+# too. OpenVINO, and NNCF with it, sends nothing where this package isn't installed, which None stands for.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from typing import Any

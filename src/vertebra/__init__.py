@@ -14,8 +14,8 @@ TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 __version__ = "0.1.0"
 
 # Nobody is told what is measured here. As soon as they are imported, ONNX Runtime (from 1.29 on) and OpenVINO
-# number this machine and send events to their makers. The variable opts out of the former's, in child processes
-# too. OpenVINO, and NNCF with it, sends nothing where this package isn't installed, which None stands for.
+# number this machine and send events to their makers. The variable opts out of the former's, in children too.
+# OpenVINO, and NNCF with it, sends nothing where this package isn't installed, which None stands for.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -583,7 +583,8 @@ def test_a_killed_writer_loses_no_committed_row(tmp_path: Path) -> None:
 def test_importing_the_table_imports_no_other_package() -> None:
     code = (
         "import sys; standard = set(sys.stdlib_module_names); import vertebra.measurements; "
-        "print(sorted({name.partition('.')[0] for name in sys.modules} - standard - {'vertebra'}))"
+        "loaded = {name.partition('.')[0] for name, module in sys.modules.items() if module is not None}; "
+        "print(sorted(loaded - standard - {'vertebra'}))"
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, env=_environment(), check=True

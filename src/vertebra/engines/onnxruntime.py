@@ -109,7 +109,7 @@ class OnnxruntimeSession(Session):
 def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
+    onnxruntime.disable_telemetry_events()  # on Windows, where the package's variable is no opt-out
     assert subject.bundle is not None
     provider = _provider(settings)
     network = bundle.read(subject.bundle, verify=False).network

@@ -74,7 +74,7 @@ def open_session(path: Path) -> Any:
     """The file in ONNX Runtime, unoptimised. Raises InvalidInputError."""
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
+    onnxruntime.disable_telemetry_events()  # on Windows, where the package's variable is no opt-out
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is told by the exception
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

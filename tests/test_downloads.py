@@ -22,6 +22,7 @@ import pytest
 from vertebra import downloads
 from vertebra.downloads import Wanted, fetch
 from vertebra.errors import DownloadError
+from vertebra.progress import Progress
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -144,12 +145,13 @@ def test_addresses_never_share_a_place(server):
     assert fetch(server.url) != fetch(other)
 
 
-def test_progress_is_told_up_to_the_whole(server):
-    told: list[tuple[int, int | None]] = []
-    fetch(server.url, progress=lambda done, total: told.append((done, total)))
-    assert told[0] == (0, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert told == sorted(told)
+def test_progress_goes_up_to_the_whole(server):
+    events: list[Progress] = []
+    fetch(server.url, progress=events.append)
+    done = [event.done for event in events]
+    assert (done[0], done[-1]) == (0, len(CONTENT))
+    assert done == sorted(done)
+    assert {(event.total, event.unit) for event in events} == {(len(CONTENT), "B")}
 
 
 def test_a_broken_transfer_is_taken_up_where_it_stopped(server):

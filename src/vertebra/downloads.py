@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
@@ -29,9 +29,7 @@ from typing import IO, Any
 
 from vertebra import __version__
 from vertebra.errors import DownloadError
-
-#: bytes that have come, bytes in all where the server says so
-Progress = Callable[[int, int | None], None]
+from vertebra.progress import Listener, Progress, silent
 
 CHUNK_BYTES = 2**18
 ENOUGH_BYTES = 2**20  # a connection that brought this much was a good one: the count of failures starts anew
@@ -113,7 +111,7 @@ def fetch(
     wanted: Wanted | str,
     *,
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
     timeout_s: float = 30.0,
     attempts: int = 5,
     limit_bytes: int | None = None,
@@ -258,12 +256,12 @@ class _Transfer:
     """One file on its way: `path` appears when it is whole; until then the bytes stand beside it."""
 
     def __init__(
-        self, wanted: Wanted, path: Path, progress: Progress | None, timeout_s: float, limit_bytes: int | None
+        self, wanted: Wanted, path: Path, progress: Listener | None, timeout_s: float, limit_bytes: int | None
     ) -> None:
         self.wanted = wanted
         self.path = path
         self.part = path.with_name(path.name + ".part")
-        self.progress = progress or (lambda done, total: None)
+        self.progress = progress or silent
         self.timeout_s = timeout_s
         self.limit_bytes = limit_bytes
         self.opener = urllib.request.build_opener(_SafeRedirects())
@@ -383,16 +381,19 @@ class _Transfer:
         _write_note(self._part_note(), {"url": self.wanted.url, "validator": strong})
         return 0, rest
 
+    def _report(self, done: int, total: int | None) -> None:
+        self.progress(Progress(f"downloading {self.path.name}", done, total, "B"))
+
     def _receive(self, response: http.client.HTTPResponse, start: int, total: int | None) -> None:
         done = start
         with self.part.open("ab" if start else "wb") as stream:
-            self.progress(done, total)
+            self._report(done, total)
             while chunk := self._read(response):
                 done += len(chunk)
                 if self.limit_bytes is not None and done > self.limit_bytes:
                     raise self._too_large(done)
                 stream.write(chunk)
-                self.progress(done, total)
+                self._report(done, total)
             stream.flush()
             os.fsync(stream.fileno())
         if total is not None and done < total:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import downloads
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
+from vertebra.progress import Listener
 from vertebra.zoo.names import Model, find
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def state_dict(
     dialect: str | None = None,
     sha256: str | None = None,
     accept_unverified: bool = False,
-    progress: downloads.Progress | None = None,
+    progress: Listener | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of our network `model` (float32, on the CPU) from `source`.
 
@@ -277,7 +278,7 @@ def locate(
     *,
     sha256: str | None = None,
     accept_unverified: bool = False,
-    progress: downloads.Progress | None = None,
+    progress: Listener | None = None,
 ) -> tuple[Path, Weights | None]:
     """The file that `source` means, fetched if need be, and its record if it is a published one.
 
@@ -297,9 +298,7 @@ def locate(
     return fetched or _local(model, source, sha256), None
 
 
-def file_of(
-    source: str | Path, *, sha256: str | None = None, progress: downloads.Progress | None = None
-) -> Path:
+def file_of(source: str | Path, *, sha256: str | None = None, progress: Listener | None = None) -> Path:
     """The file that `source`, an address or a path, means, fetched if need be; for networks of others.
 
     Raises WeightsError and DownloadError.
@@ -314,7 +313,7 @@ def file_of(
     return path
 
 
-def _fetched(source: str | Path, sha256: str | None, progress: downloads.Progress | None) -> Path | None:
+def _fetched(source: str | Path, sha256: str | None, progress: Listener | None) -> Path | None:
     url = _address(source) if isinstance(source, str) else None
     if url is None:
         return None

@@ -19,7 +19,7 @@ from vertebra import engines  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import MeasurementError  # noqa: E402
 from vertebra.exporting import export  # noqa: E402
-from vertebra.exporting.conversion import Order, layer_of  # noqa: E402
+from vertebra.exporting.orders import Order, layer_of  # noqa: E402
 
 LAYER = r"of the layer features\.odd \(Odd\)"
 

@@ -11,63 +11,22 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle, engines, parity, proof
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
+from vertebra.exporting.orders import FORMATS, Converter, Order
 from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from vertebra.exporting.quantisation import Calibration
 
 _REFERENCE_SEED = 0
 #: Graph capture takes a batch of 1 for a constant, so the reference batch has 2 images.
 _REFERENCE_BATCH = 2
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a Bundle of one format is made: `module` has the converter, which needs `packages`, and `extra`
-    installs them. A network that is not of `any_batch_size` is exported for one batch size."""
-
-    module: str
-    packages: tuple[str, ...]
-    extra: str
-    any_batch_size: bool
-
-
-_ONNX = ("torch", "onnx", "onnxscript")
-
-#: format -> how it is made
-FORMS: dict[str, Form] = {
-    "onnx": Form("vertebra.exporting.onnx", _ONNX, "torch", True),
-    "openvino": Form("vertebra.exporting.openvino", (*_ONNX, "openvino"), "torch,openvino", True),
-    "aotinductor": Form("vertebra.exporting.aotinductor", ("torch",), "torch", True),
-    "ncnn": Form("vertebra.exporting.ncnn", ("torch", "pnnx", "ncnn"), "ncnn-export", True),
-    "mnn": Form("vertebra.exporting.mnn", (*_ONNX, "MNN"), "torch,mnn", True),
-    "litert": Form("vertebra.exporting.litert", ("torch", "litert_torch"), "litert-export", False),
-    "executorch": Form("vertebra.exporting.executorch", ("torch", "executorch"), "executorch", False),
-}
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a converter is to make: for which batch size (None: for any), in which precision."""
-
-    batch_size: int | None
-    precision: str
-
-
-class Converter(Protocol):
-    """What the module of a Form holds."""
-
-    def write(self, network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
-        """The network as files in the folder `draft`. `images` (N, C, H, W) are an example: of the order's
-        batch size, or of 2. Raises MeasurementError, naming what can't be converted."""
-        ...
 
 
 def export(
@@ -94,14 +53,13 @@ def export(
     """
     name = subject.arguments.get("name")
     format, order, quantiser = _plan(engine, precision, batch_size, calibration)
-    form = FORMS[format]
     _check_calibration(precision, calibration, card)
     if isinstance(name, str) and adapters.is_file(name):
         if quantiser is not None:
             raise InvalidInputError(f"{name} is an ONNX file, which is kept as it is.", "leave int8 out")
         return _adopt(name, folder, engine, input_size, card)
-    _require(form, engine)
-    converter: Converter = importlib.import_module(form.module)
+    _require(format, engine)
+    converter: Converter = importlib.import_module(FORMATS[format].module)
     import torch
 
     from vertebra.engines.eager import build
@@ -142,7 +100,7 @@ def export(
             input_size=input_size,
             in_channels=in_channels,
             seed=subject.arguments.get("seed"),
-            versions=_versions(form, engine, quantiser),
+            versions=_versions(format, engine, quantiser),
             card=card,
             format=format,
             precision=precision,
@@ -219,7 +177,7 @@ def _plan(
     reduced = precision in quantisation.PRECISIONS
     quantiser = quantisation.choose(info.name, precision, calibration) if reduced else None
     format = _format(engine, quantiser)
-    whole = batch_size if FORMS[format].any_batch_size else batch_size or 1
+    whole = batch_size if FORMATS[format].any_batch_size else batch_size or 1
     return format, Order(whole, precision), quantiser
 
 
@@ -260,7 +218,7 @@ def check_order(
 ) -> None:
     """Raise what `export` raises of these, whatever the network, or for want of a library: a moment's work,
     before weights are fetched."""
-    _require(FORMS[_plan(engine, precision, batch_size, calibration)[0]], engine)
+    _require(_plan(engine, precision, batch_size, calibration)[0], engine)
 
 
 def require(engine: str) -> None:
@@ -269,7 +227,7 @@ def require(engine: str) -> None:
     info = engines.find(engine)
     engines.require(engine)
     if info.reads == "bundle":
-        _require(FORMS[info.formats[0]], engine)
+        _require(info.formats[0], engine)
 
 
 def missing(engine: str) -> str | None:
@@ -281,11 +239,11 @@ def missing(engine: str) -> str | None:
     return None
 
 
-def _require(form: Form, engine: str) -> None:
+def _require(format: str, engine: str) -> None:
     """Raise MissingRuntimeError unless all that the converter and the comparison need is there."""
-    for package in form.packages:
+    for package in FORMATS[format].packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingRuntimeError.of("Exporting", package, form.extra)
+            raise MissingRuntimeError.of("Exporting", package, FORMATS[format].extra)
     engines.require(engine)
 
 
@@ -308,12 +266,12 @@ def _images(batch_size: int, in_channels: int, input_size: int) -> Any:
     )
 
 
-def _versions(form: Form, engine: str, quantiser: str | None) -> dict[str, str]:
+def _versions(format: str, engine: str, quantiser: str | None) -> dict[str, str]:
     """Of what the Bundle's files were made with and compared by."""
     from vertebra.system import library_versions
 
     modules = importlib.metadata.packages_distributions()
-    made = dict.fromkeys(modules.get(package, [package])[0] for package in form.packages)
+    made = dict.fromkeys(modules.get(package, [package])[0] for package in FORMATS[format].packages)
     used = [quantiser] if quantiser else []
     return dict(library_versions([*made, *used, *engines.find(engine).distributions]))
 
@@ -367,52 +325,3 @@ def _talk_on_stderr() -> Iterator[Any]:
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def refused(engine: str, operator: str | None, told: str, layer: str | None = None) -> MeasurementError:
-    """The error of a converter that can't take an operator: its name, its layer if known, the engines that
-    can."""
-    where = f" of the layer {layer}" if layer else ""
-    what = f"the operator {operator}{where}" if operator else "this network"
-    able = ["eager"] if operator is None else ["eager", "compile", "aotinductor"]
-    more = (
-        "" if operator is None or engine in ("onnx", "openvino") else "; onnxruntime and openvino have most"
-    )
-    return MeasurementError(
-        f"The converter for {engine} can't take {what}: {told}",
-        f"engines that run whatever torch does: {', '.join(able)}{more}",
-    )
-
-
-def layer_of(network: nn.Module, images: Tensor, operator: str) -> str | None:
-    """The layer that calls torch's `operator` ("aten.add"), by its name and class; None where no layer does,
-    or the network can't be captured."""
-    import torch
-
-    try:
-        captured = torch.export.export(network, (images,))
-    except (RuntimeError, TypeError, ValueError):
-        return None  # the error that is being told is about something else
-    wanted = _plain(operator)
-    calls = [(_plain(str(node.target)), node) for node in captured.graph.nodes if node.op == "call_function"]
-    named = [node for name, node in calls if name == wanted] or [
-        node
-        for name, node in calls
-        if name.endswith(wanted)  # special_erfinv for erfinv
-    ]
-    if not named:
-        return None
-    name, kind = list(named[0].meta["nn_module_stack"].values())[-1]
-    return layer_name(name, str(kind))
-
-
-def layer_name(name: str, kind: str) -> str:
-    """How a layer called `name` of the class `kind` is told: `features.0 (Conv2d)`."""
-    kind = kind.rpartition(".")[2]
-    return f"{name} ({kind})" if name else kind
-
-
-def _plain(operator: str) -> str:
-    """`maxpool2d` of `aten.max_pool2d.default`, `aten::max_pool2d` or `max_pool2d`."""
-    parts = operator.replace("::", ".").split(".")
-    return (parts[1] if len(parts) > 1 else parts[0]).replace("_", "").lower()

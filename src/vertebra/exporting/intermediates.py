@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vertebra import bundle
 from vertebra.exporting import folding
-from vertebra.exporting.conversion import FORMS, Order
+from vertebra.exporting.orders import FORMATS, Order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,7 +197,7 @@ def shown(kept: bundle.Bundle, network: nn.Module, images: Array) -> list[Array]
     network = copy.deepcopy(network)
     folding.fold_batch_norms(network)
     example = kept.reference_pair(kept.batch_size or kept.reference["batch_size"])[0]
-    converter = importlib.import_module(FORMS[kept.format].module)
+    converter = importlib.import_module(FORMATS[kept.format].module)
     with tempfile.TemporaryDirectory(prefix="vertebra-") as folder:
         order = Order(kept.batch_size, kept.precision)
         converter.write(_Showing(network), torch.from_numpy(example), Path(folder), order)

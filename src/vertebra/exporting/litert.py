@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra import bundle
-from vertebra.exporting.conversion import Order, layer_of, refused
+from vertebra.exporting.orders import Order, layer_of, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from vertebra import bundle
 from vertebra.exporting import onnx
-from vertebra.exporting.conversion import Order, refused
+from vertebra.exporting.orders import Order, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
-from vertebra.exporting.conversion import Order, layer_of, refused
+from vertebra.exporting.orders import Order, layer_of, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

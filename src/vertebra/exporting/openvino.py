@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle
 from vertebra.exporting import onnx
-from vertebra.exporting.conversion import Order, refused
+from vertebra.exporting.orders import Order, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

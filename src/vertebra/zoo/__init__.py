@@ -7,12 +7,11 @@ inference models by `paddle:folder`. A bare name is always ours.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError
-from vertebra.zoo import adapters, names
+from vertebra.zoo import adapters, building, names
 from vertebra.zoo.names import CLASSICS, Model, models
 
 if TYPE_CHECKING:
@@ -86,17 +85,14 @@ def _ours(
     source: str | Path | None,
     checks: dict[str, Any],
 ) -> nn.Module:
-    module, _, function = model.builder.partition(":")
-    builder = getattr(importlib.import_module(module), function)
     if source is None:
-        network: nn.Module = builder(
-            num_classes=1000 if num_classes is None else num_classes, in_channels=in_channels
-        )
-        return network
+        classes = 1000 if num_classes is None else num_classes
+        return building.untrained(model, num_classes=classes, in_channels=in_channels)
     from vertebra.zoo import weights
 
     state = weights.state_dict(model.name, source, num_classes=num_classes, in_channels=in_channels, **checks)
-    network = builder(num_classes=len(state["head.classifier.bias"]), in_channels=in_channels)
+    classes = len(state["head.classifier.bias"])
+    network = building.untrained(model, num_classes=classes, in_channels=in_channels)
     network.load_state_dict(state)
     return network
 

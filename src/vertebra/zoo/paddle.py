@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vertebra.zoo import acnet, build, darknet, find, senet, squeezenet, vgg
+from vertebra.zoo import acnet, building, darknet, senet, squeezenet, vgg
 from vertebra.zoo.conversion import Entry, rename
+from vertebra.zoo.names import find
 
 AFTER_DROPOUT = 0.5
 NORM = (  # ours, in a state dict of Paddle's, in its static graph
@@ -39,7 +40,7 @@ def convert(name: str, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     model = find(name)
     entries = tuple(TABLES[model.name]())
     with torch.device("meta"):
-        like = build(model.name, num_classes=_num_classes(entries, arrays)).state_dict()
+        like = building.untrained(model, num_classes=_num_classes(entries, arrays)).state_dict()
     return rename(entries, arrays, like)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import downloads
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
 from vertebra.progress import Listener
+from vertebra.zoo import building
 from vertebra.zoo.names import Model, find
 
 if TYPE_CHECKING:
@@ -488,10 +489,9 @@ def _skeleton(model: str, num_classes: int, in_channels: int) -> dict[str, Tenso
     """A state dict of the right names and shapes, without values."""
     import torch
 
-    from vertebra.zoo import build
-
     with torch.device("meta"):
-        return build(model, num_classes=num_classes, in_channels=in_channels).state_dict()
+        network = building.untrained(find(model), num_classes=num_classes, in_channels=in_channels)
+    return network.state_dict()
 
 
 def _ours(model: str, arrays: Mapping[str, Any], in_channels: int) -> dict[str, Tensor]:

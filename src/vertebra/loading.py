@@ -350,7 +350,7 @@ def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Prep
         num_classes=facts.num_classes,
         card=card,
         file=file,
-        batch_size=onnx.form(file.path).batch_size,
+        batch_size=onnx.signature(file.path).batch_size,
     )
 
 

@@ -313,7 +313,7 @@ def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
     from vertebra.zoo import adapters
     from vertebra.zoo.adapters import onnx
 
-    fixed = onnx.form(adapters.network_file(model.name).path).batch_size
+    fixed = onnx.signature(adapters.network_file(model.name).path).batch_size
     wrong = [batch_size for batch_size in batch_sizes if fixed not in (None, batch_size)]
     if wrong:
         raise InvalidInputError(

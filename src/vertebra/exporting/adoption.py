@@ -32,11 +32,10 @@ def adopt(
     stand in files beside it and the `card` vouches for the one file; MissingRuntimeError where such data are
     to be copied without onnx; and BundleError where the folder can't be written.
     """
-    form = files.form(file.path)
-    if form.input_size not in (None, input_size):
-        raise InvalidInputError(
-            f"{model} takes pictures of {form.input_size}x{form.input_size} pixels, not {input_size}."
-        )
+    signature = files.signature(file.path)
+    size = signature.input_size
+    if size not in (None, input_size):
+        raise InvalidInputError(f"{model} takes pictures of {size}x{size} pixels, not {input_size}.")
 
     def write_network(draft: Path) -> dict[str, Any]:
         network = draft / bundle.NETWORK
@@ -56,7 +55,7 @@ def adopt(
         folder,
         write_network,
         model=model,
-        logits=_answers(file.path, form, input_size),
+        logits=_answers(file.path, signature, input_size),
         reference_seed=_REFERENCE_SEED,
         input_size=input_size,
         in_channels=3,
@@ -75,15 +74,15 @@ def _copy_with_data(path: Path, to: Path) -> None:
     onnx.save(network, str(to), save_as_external_data=True, location=f"{to.name}.data")
 
 
-def _answers(path: Path, form: files.Form, input_size: int) -> npt.NDArray[np.float32]:
+def _answers(path: Path, signature: files.Signature, input_size: int) -> npt.NDArray[np.float32]:
     """The logits of the reference images, in batches of the file's own size where it fixes one."""
     import numpy as np
 
-    size = form.batch_size or _REFERENCE_BATCH
+    size = signature.batch_size or _REFERENCE_BATCH
     images = bundle.reference_images(
         batch_size=max(size, _REFERENCE_BATCH), in_channels=3, input_size=input_size, seed=_REFERENCE_SEED
     )
     session: Any = files.open_session(path)
     batches = [images[start : start + size] for start in range(0, len(images), size)]
-    logits = np.concatenate([session.run(None, {form.input_name: batch})[0] for batch in batches])
+    logits = np.concatenate([session.run(None, {signature.input_name: batch})[0] for batch in batches])
     return logits.reshape(logits.shape[:2])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = 224
 
 
-class Form(NamedTuple):
+class Signature(NamedTuple):
     """The one input and the one output of a classification network. `batch_size` and `input_size` are None
     where the file takes any."""
 
@@ -47,7 +47,7 @@ def network_file(name: str) -> NetworkFile:
     return NetworkFile(path, path, None, {})
 
 
-def form(path: Path) -> Form:
+def signature(path: Path) -> Signature:
     """What the network in `path` takes and gives. Raises InvalidInputError where it is no classification
     network of square colour pictures, float32, channels first, or can't be read."""
     session = open_session(path)
@@ -67,7 +67,7 @@ def form(path: Path) -> Form:
     if len(answer) < 2 or any(extent != 1 for extent in answer[2:]) or told.type != "tensor(float)":
         raise _refusal(path, f"the output {told.name}, {told.type} of {answer}")
     classes = _fixed(answer[1]) or _classes_of_a_run(session, given, shape)
-    return Form(given.name, told.name, _fixed(shape[0]), _fixed(shape[2]), classes)
+    return Signature(given.name, told.name, _fixed(shape[0]), _fixed(shape[2]), classes)
 
 
 def open_session(path: Path) -> Any:
@@ -112,7 +112,7 @@ def _refusal(path: Path, found: str) -> InvalidInputError:
 def find(name: str) -> Model:
     """The network in the file that `onnx:path` names. Raises InvalidInputError."""
     path = path_of(name)
-    seen = form(path)
+    seen = signature(path)
     return Model(
         name=f"onnx:{path}",
         builder="vertebra.zoo:build",
@@ -139,7 +139,7 @@ def facts(model: Model, source: str | Path | None) -> Facts:
     if source is not None:
         raise InvalidInputError(f"{model.name} holds its weights.", "leave weights out")
     path = path_of(model.name)
-    seen = form(path)
+    seen = signature(path)
     return Facts(
         model=model.name,
         weights=path.name,

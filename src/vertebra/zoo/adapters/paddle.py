@@ -151,13 +151,13 @@ def _compare(folder: Path, draft: Path) -> dict[str, Any]:
     is no network of pictures, or they are further than float32 allows."""
     import numpy as np
 
-    form = onnx.form(draft / _NETWORK)
+    signature = onnx.signature(draft / _NETWORK)
     try:
         with np.load(draft / _REFERENCE, allow_pickle=False) as archive:
             images, answers = archive["images"], archive["answers"]
     except (OSError, ValueError, KeyError) as unread:
         raise _refusal(folder, f"PaddlePaddle gave no answers to compare with: {unread}") from unread
-    (got,) = onnx.open_session(draft / _NETWORK).run([form.output_name], {form.input_name: images})
+    (got,) = onnx.open_session(draft / _NETWORK).run([signature.output_name], {signature.input_name: images})
     try:
         apart = parity.check_outputs(answers.reshape(answers.shape[:2]), got.reshape(got.shape[:2]))
     except MeasurementError as wrong:

@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from vertebra import __version__, data, loading
-from vertebra.evaluation import evaluate, inputs
+from vertebra.evaluation import evaluate
+from vertebra.preprocess import preprocess_many
 from vertebra.system import describe, library_versions
 
 ASKED = 0.9
@@ -55,8 +56,9 @@ def made(folder: Path) -> Path:
 
 def compare(model: str, pictures: data.Dataset) -> int:
     with loading.load(model, engine="onnxruntime", batch_size=BATCH_SIZE, untrained=True) as loaded:
-        kept = [image for _, image in inputs(pictures.first(BATCH_SIZE), loaded.preprocess)]
-        batch = np.stack([image for image in kept if isinstance(image, np.ndarray)])
+        sources = [sample.source for sample in pictures.first(BATCH_SIZE)]
+        made = preprocess_many(sources, loaded.preprocess)
+        batch = np.stack([image for image in made if isinstance(image, np.ndarray)])
         loaded.logits(batch)
         rates: dict[str, list[float]] = {"decode": [], "engine": [], "eval": []}
         right = set()
@@ -80,7 +82,8 @@ def compare(model: str, pictures: data.Dataset) -> int:
 
 def decoded(pictures: data.Dataset, loaded: loading.Loaded) -> float:
     start = time.perf_counter()
-    count = sum(1 for _ in inputs(pictures, loaded.preprocess))
+    sources = (sample.source for sample in pictures)
+    count = sum(1 for _ in preprocess_many(sources, loaded.preprocess))
     return count / (time.perf_counter() - start)
 
 

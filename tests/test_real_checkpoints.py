@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from vertebra import engines, loading
-from vertebra.data import Sample
-from vertebra.evaluation import inputs
 from vertebra.exporting import conversion
+from vertebra.preprocess import preprocess_many
 
 pytest.importorskip("timm")
 pytest.importorskip("torchvision")
@@ -124,9 +123,8 @@ def resources(data: bytes) -> dict[str, bytes]:
 def likeliest(name: str, engine: str, photographs: list[tuple[Any, set[int]]]) -> np.ndarray:
     """The first five classes of each photograph, one row each."""
     network, package, path, *_ = CHECKPOINTS[name]
-    samples = [Sample(source, 0, str(number)) for number, (source, _) in enumerate(photographs)]
     with loading.load(network, weights=packaged(package, path), engine=engine) as loaded:
-        ready = [image for _, image in inputs(samples, loaded.preprocess)]
+        ready = preprocess_many([source for source, _ in photographs], loaded.preprocess)
         logits = np.concatenate([loaded.logits(image[None]) for image in ready])
     return np.argsort(-logits, axis=1, kind="stable")[:, :5]
 

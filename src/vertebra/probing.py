@@ -16,13 +16,15 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.data import Dataset, Sample
-from vertebra.errors import ImageError, InvalidInputError, MissingRuntimeError
-from vertebra.evaluation import Watcher, batches, inputs, protocol, wilson
+from vertebra.data.batches import in_batches
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.evaluation import Watcher, protocol, unreadable_in, wilson
 from vertebra.measurements import Measurement
 from vertebra.preprocess import Preprocess
 
@@ -174,17 +176,16 @@ def _features(
     unreadable: list[tuple[str, str]] = []
     if watcher is not None:
         watcher(0, len(images.places))
-    ready = inputs(_distinct(data, images), record)
-    for samples, pixels, failed in batches(ready, record, batch_size):
-        for sample, error in failed:
-            if strict:
-                raise ImageError(f"{sample.name}: {error.message}", error.hint)
-            unreadable.append((sample.name, error.message))
-        if samples:
-            vectors.append(np.array(extract(pixels)))
-            labels += [sample.label for sample in samples]
-        if watcher is not None:
-            watcher(len(labels) + len(unreadable), len(images.places))
+    ready = in_batches(_distinct(data, images), lambda sample: sample.source, record, batch_size, reuse=True)
+    with closing(ready):
+        for batch in ready:
+            unreadable += unreadable_in(batch, strict=strict)
+            samples = batch.readable
+            if samples:
+                vectors.append(np.array(extract(batch.images)))
+                labels += [sample.label for sample in samples]
+            if watcher is not None:
+                watcher(len(labels) + len(unreadable), len(images.places))
     if not labels:
         raise InvalidInputError(f"None of the images of {data.name} can be read: {unreadable[0][1]}")
     return np.concatenate(vectors), labels, unreadable

@@ -6,7 +6,7 @@ is a few counts. docs/eval.md tells how the figures are meant.
 
 from vertebra.evaluation.matching import match
 from vertebra.evaluation.results import ClassResult, Evaluation, Share, protocol, rows
-from vertebra.evaluation.running import Answer, Watcher, batches, evaluate, inputs, split_told
+from vertebra.evaluation.running import Answer, Watcher, evaluate, split_told, unreadable_in
 from vertebra.evaluation.statistics import wilson
 from vertebra.evaluation.tally import Mistake
 
@@ -17,12 +17,11 @@ __all__ = [
     "Mistake",
     "Share",
     "Watcher",
-    "batches",
     "evaluate",
-    "inputs",
     "match",
     "protocol",
     "rows",
     "split_told",
+    "unreadable_in",
     "wilson",
 ]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from vertebra import system
 from vertebra.data import Dataset, Sample, is_validation
+from vertebra.data.batches import Batch, in_batches
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.evaluation.matching import match
 from vertebra.evaluation.results import Evaluation, names_of, of_tally
 from vertebra.evaluation.tally import Tally
 from vertebra.labels import IMAGENET_1K, LabelSet
-from vertebra.preprocess import Preprocess, Source, preprocess_many
+from vertebra.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,18 +62,20 @@ def evaluate(
         watcher(0, total)
     # Two batches ahead: while one is answered, the next becomes ready, be it on other silicon or these cores.
     ahead = 2 * max(batch_size, system.default_threads()) if prefetch is None else prefetch
-    ready = inputs(data.first(total), record, workers=workers, prefetch=ahead)
-    for samples, images, failed in batches(ready, record, batch_size):
-        for sample, error in failed:
-            if strict:
-                raise ImageError(f"{sample.name}: {error.message}", error.hint)
-            missed += 1
-            if len(unreadable) < NAMED:
-                unreadable.append((sample.name, error.message))
-        if samples:
-            tally.add(samples, [outputs[sample.label] for sample in samples], answer(images))
-        if watcher is not None:
-            watcher(tally.total + missed, total)
+    ready = in_batches(
+        data.first(total), lambda sample: sample.source, record, batch_size,
+        workers=workers, prefetch=ahead, reuse=True,
+    )  # fmt: skip
+    with closing(ready):
+        for batch in ready:
+            failed = unreadable_in(batch, strict=strict)
+            missed += len(failed)
+            unreadable += failed[: NAMED - len(unreadable)]
+            samples = batch.readable
+            if samples:
+                tally.add(samples, [outputs[sample.label] for sample in samples], answer(batch.images))
+            if watcher is not None:
+                watcher(tally.total + missed, total)
     if not tally.total:
         raise InvalidInputError(f"None of the {missed} images of {data.name} can be read: {unreadable[0][1]}")
     return of_tally(
@@ -97,43 +100,10 @@ def split_told(data: Dataset, total: int) -> str:
     return split if total == len(data) else f"{split}[:{total}]"
 
 
-def inputs(
-    samples: Iterable[Sample], record: Preprocess, *, workers: int | None = None, prefetch: int | None = None
-) -> Iterator[tuple[Sample, npt.NDArray[np.float32] | ImageError]]:
-    """Each sample with the network's input of it, in order, or with the error where it can't be read."""
-    under_way: deque[Sample] = deque()
-
-    def sources() -> Iterator[Source]:
-        for sample in samples:
-            under_way.append(sample)
-            yield sample.source
-
-    for result in preprocess_many(sources(), record, workers=workers, prefetch=prefetch):
-        yield under_way.popleft(), result
-
-
-def batches(
-    ready: Iterable[tuple[Sample, npt.NDArray[np.float32] | ImageError]], record: Preprocess, batch_size: int
-) -> Iterator[tuple[Sequence[Sample], npt.NDArray[np.float32], Sequence[tuple[Sample, ImageError]]]]:
-    """Samples and their images (N, 3, H, W) in batches, and those that couldn't be read meanwhile.
-
-    The images stand in one buffer, which the next batch overwrites.
-    """
-    import numpy as np
-
-    if batch_size < 1:
-        raise InvalidInputError(f"The batch size is {batch_size}; it must be at least 1.")
-    buffer = np.empty((batch_size, 3, *record.input_size), np.float32)
-    samples: list[Sample] = []
-    failed: list[tuple[Sample, ImageError]] = []
-    for sample, result in ready:
-        if isinstance(result, ImageError):
-            failed.append((sample, result))
-            continue
-        buffer[len(samples)] = result
-        samples.append(sample)
-        if len(samples) == batch_size:
-            yield samples, buffer, failed
-            samples, failed = [], []
-    if samples or failed:
-        yield samples, buffer[: len(samples)], failed
+def unreadable_in(batch: Batch[Sample], *, strict: bool) -> list[tuple[str, str]]:
+    """Names and reasons of a batch's unreadable images; with `strict` the first raises its ImageError."""
+    failed = batch.unreadable
+    if strict and failed:
+        sample, error = failed[0]
+        raise ImageError(f"{sample.name}: {error.message}", error.hint)
+    return [(sample.name, error.message) for sample, error in failed]

@@ -7,16 +7,17 @@ can't be read is answered with the reason, and the rest goes on.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vertebra.data.batches import Batch, in_batches
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.labels import LabelSet
 from vertebra.prediction.sources import Given, Picture, is_on_disk, pictures_of
-from vertebra.preprocess import Preprocess, Source, open_image, preprocess_many
+from vertebra.preprocess import Preprocess, Source, open_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,46 +102,16 @@ def _flaw(picture: Picture) -> str | None:
     return None
 
 
-@dataclass
-class _Entry:
-    """A picture on its way: its input, or its error."""
-
-    source: str
-    input: Array | None = None
-    error: str | None = None
-
-
 def _predictions(
     found: Iterator[Picture], loaded: Loaded, record: Preprocess, top: int, features: bool, pictures: bool
 ) -> Iterator[Prediction]:
-    batch: list[_Entry] = []
-    for entry in _inputs(found, record):
-        batch.append(entry)
-        if len(batch) == loaded.settings.batch_size:
+    with closing(in_batches(found, _source_of, record, loaded.settings.batch_size)) as ready:
+        for batch in ready:
             yield from _answered(batch, loaded, top, features, pictures)
-            batch = []
-    yield from _answered(batch, loaded, top, features, pictures)
 
 
-def _inputs(found: Iterator[Picture], record: Preprocess) -> Iterator[_Entry]:
-    """Every picture's entry, in order. Errors of the sources keep their place among the pictures."""
-    waiting: deque[Picture] = deque()
-
-    def readable() -> Iterator[Source]:
-        for picture in found:
-            waiting.append(picture)
-            if picture.error is None:
-                yield picture.content
-
-    for result in preprocess_many(readable(), record):
-        while waiting[0].error is not None:
-            yield _Entry(waiting[0].name, error=waiting.popleft().error)
-        picture = waiting.popleft()
-        if isinstance(result, ImageError):
-            yield _Entry(picture.name, error=_reason(result, picture))
-        else:
-            yield _Entry(picture.name, input=result)
-    yield from (_Entry(picture.name, error=picture.error) for picture in waiting)
+def _source_of(picture: Picture) -> Source | ImageError:
+    return picture.content if picture.error is None else ImageError(picture.error)
 
 
 def _reason(error: ImageError, picture: Picture) -> str:
@@ -151,26 +122,20 @@ def _reason(error: ImageError, picture: Picture) -> str:
 
 
 def _answered(
-    batch: Sequence[_Entry], loaded: Loaded, top: int, features: bool, pictures: bool
+    batch: Batch[Picture], loaded: Loaded, top: int, features: bool, pictures: bool
 ) -> Iterator[Prediction]:
-    import numpy as np
-
-    inputs = [entry.input for entry in batch if entry.input is not None]
-    if not inputs:
-        yield from (Prediction(entry.source, error=entry.error) for entry in batch)
-        return
-    images = np.stack(inputs)
-    logits = iter(loaded.logits(images))
-    vectors = iter(loaded.features(images)) if features else None
-    for entry in batch:
-        if entry.input is None:
-            yield Prediction(entry.source, error=entry.error)
+    some = len(batch.images) > 0
+    logits = loaded.logits(batch.images) if some else batch.images
+    vectors = loaded.features(batch.images) if some and features else None
+    for picture, row in batch.entries:
+        if isinstance(row, ImageError):
+            yield Prediction(picture.name, error=picture.error or _reason(row, picture))
             continue
-        prediction = _prediction(entry.source, next(logits), loaded.labels, top)
+        prediction = _prediction(picture.name, logits[row], loaded.labels, top)
         if vectors is not None:
-            prediction = replace(prediction, features=next(vectors))
+            prediction = replace(prediction, features=vectors[row])
         if pictures:
-            prediction = replace(prediction, picture=_seen(entry.input, loaded.preprocess))
+            prediction = replace(prediction, picture=_seen(batch.images[row], loaded.preprocess))
         yield prediction
 
 

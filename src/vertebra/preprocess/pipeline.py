@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,16 +36,17 @@ def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXE
 
 
 def preprocess_many(
-    sources: Iterable[Source],
+    sources: Iterable[Source | ImageError],
     record: Preprocess,
     *,
     workers: int | None = None,
     prefetch: int | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[Input | ImageError]:
+) -> Generator[Input | ImageError]:
     """Inputs of many pictures, in the order of `sources`, made on `workers` threads ahead of the reader.
 
-    A picture that can't be read comes as its ImageError and doesn't end the run. At most `prefetch` pictures
+    A picture that can't be read comes as its ImageError and doesn't end the run; an error among `sources`,
+    where there is no picture to read, comes back in its place. At most `prefetch` pictures
     are under way or wait, so memory stays steady however slow the reader is; `sources` is read no further
     ahead. By default one worker a core, and twice as many pictures ahead.
     """
@@ -57,8 +58,8 @@ def preprocess_many(
 
 
 def _ordered(
-    sources: Iterator[Source], record: Preprocess, workers: int, prefetch: int, max_pixels: int
-) -> Iterator[Input | ImageError]:
+    sources: Iterator[Source | ImageError], record: Preprocess, workers: int, prefetch: int, max_pixels: int
+) -> Generator[Input | ImageError]:
     # Threads, not processes: the decoders and Pillow release the interpreter's lock, and nothing is copied.
     pool = ThreadPoolExecutor(workers, thread_name_prefix="preprocess")
     waiting: deque[Future[Input | ImageError]] = deque()
@@ -74,7 +75,9 @@ def _ordered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _attempt(source: Source, record: Preprocess, max_pixels: int) -> Input | ImageError:
+def _attempt(source: Source | ImageError, record: Preprocess, max_pixels: int) -> Input | ImageError:
+    if isinstance(source, ImageError):
+        return source
     try:
         return preprocess(source, record, max_pixels=max_pixels)
     except ImageError as error:

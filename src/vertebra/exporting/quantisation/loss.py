@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import evaluation
 from vertebra.bundle import Card
 from vertebra.data import Dataset, Sample
+from vertebra.data.batches import in_batches
 from vertebra.errors import InvalidInputError
 from vertebra.evaluation.statistics import paired_difference
 from vertebra.exporting.quantisation import graphs
@@ -138,7 +140,10 @@ class Loss:
         return isinstance(sample.source, str | Path) and Path(sample.source).resolve() in self.seen
 
     def _batches(self) -> Iterator[tuple[list[Sample], Images]]:
-        ready = evaluation.inputs(self._samples(), self.record)
-        for samples, images, _ in evaluation.batches(ready, self.record, self.batch_size):
-            if samples:
-                yield list(samples), images
+        ready = in_batches(
+            self._samples(), lambda sample: sample.source, self.record, self.batch_size, reuse=True
+        )
+        with closing(ready):
+            for batch in ready:
+                if len(batch.images):
+                    yield batch.readable, batch.images

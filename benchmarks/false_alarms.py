@@ -22,8 +22,8 @@ import numpy as np
 
 from vertebra import __version__
 from vertebra.benchmarking import statistics
-from vertebra.benchmarking.blocks import Block
 from vertebra.benchmarking.timing import take_block
+from vertebra.measurements.blocks import Block
 from vertebra.system import describe
 
 COMPARISONS, MOST_FALSE, LEAST_FOUND = 200, 18, 160

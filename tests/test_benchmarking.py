@@ -26,12 +26,13 @@ import pytest
 import faulty_engine
 from faulty_engine import case_with
 from vertebra import engines
-from vertebra.benchmarking import Case, Limits, Result, blocks, memory, runner, timing, worker
-from vertebra.benchmarking.blocks import Block
+from vertebra.benchmarking import Case, Limits, Result, memory, runner, timing, worker
 from vertebra.benchmarking.surroundings import Reading
 from vertebra.benchmarking.timing import WarmUp
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
+from vertebra.measurements import blocks
+from vertebra.measurements.blocks import Block
 from vertebra.preprocess import protocols
 
 HERE = Path(__file__).parent

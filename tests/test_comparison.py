@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
-from vertebra.benchmarking.blocks import Block, pack
 from vertebra.cli import cli
 from vertebra.comparison import Comparison
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
+from vertebra.measurements.blocks import Block, pack
 
 HERE: dict[str, Any] = {
     "system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vertebra.benchmarking import statistics
-from vertebra.benchmarking.blocks import Block, Surroundings, pack, unpack
+from vertebra.measurements.blocks import Block, Surroundings, pack, unpack
 
 _SCRIPT = Path(__file__).parent.parent / "benchmarks" / "false_alarms.py"
 

@@ -19,11 +19,11 @@ import pytest
 import vertebra
 from vertebra import bundle, engines, surveying, system, tuning
 from vertebra.benchmarking import Case, Result
-from vertebra.benchmarking.blocks import Block, pack
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.exporting import conversion
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table
+from vertebra.measurements.blocks import Block, pack
 from vertebra.tuning import heats, race
 from vertebra.tuning.forms import Form, parent
 from vertebra.tuning.search import NO_TIME, Finish, Trial, search

@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from vertebra import metrics, zoo
 from vertebra.benchmarking import statistics
-from vertebra.benchmarking.blocks import Block, unpack
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table, exchange, latest
+from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS
 

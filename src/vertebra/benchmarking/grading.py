@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vertebra.benchmarking import statistics
-from vertebra.benchmarking.blocks import Block, Surroundings, by_process, latencies
 from vertebra.benchmarking.plan import GOOD_HALF_WIDTH, GOOD_SAMPLES
 from vertebra.benchmarking.timing import Stopped, WarmUp
+from vertebra.measurements.blocks import Block, Surroundings, by_process, latencies
 
 #: Processes that an A takes: fewer can't show that one of them was odd.
 GOOD_PROCESSES = 3

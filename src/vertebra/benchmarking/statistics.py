@@ -19,7 +19,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from vertebra.benchmarking.blocks import Block, by_process, latencies
+from vertebra.measurements.blocks import Block, by_process, latencies
 
 if TYPE_CHECKING:
     import numpy as np

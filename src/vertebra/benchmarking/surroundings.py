@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vertebra.benchmarking import nvml
-from vertebra.benchmarking.blocks import Surroundings
+from vertebra.measurements.blocks import Surroundings
 from vertebra.system import cgroups
 
 _ROOT = Path("/")

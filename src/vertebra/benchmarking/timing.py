@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vertebra.benchmarking import statistics
-from vertebra.benchmarking.blocks import Block, latencies
 from vertebra.benchmarking.plan import Limits
+from vertebra.measurements.blocks import Block, latencies
 
 Clock = Callable[[], int]
 Infer = Callable[[], object]

@@ -12,9 +12,9 @@ from vertebra.cli.output import columns, emit, format_options, record, table_opt
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.benchmarking.blocks import Surroundings
     from vertebra.diagnosis import Diagnosis
     from vertebra.measurements import Measurement
+    from vertebra.measurements.blocks import Surroundings
 
 
 @click.command("doctor")

@@ -11,7 +11,7 @@ from typing import Any
 
 from vertebra import engines, system, units
 from vertebra.benchmarking import energy, surroundings
-from vertebra.benchmarking.blocks import Surroundings
+from vertebra.measurements.blocks import Surroundings
 
 _ROOT = Path("/")
 #: From when on others disturb: shares of the processors' time.

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from vertebra import benchmarking, engines, surveying, system, units
 from vertebra.benchmarking import Case, Limits, Result
-from vertebra.benchmarking.blocks import Block, unpack
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table, latest
+from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.views import FORM
 from vertebra.surveying import BundleForm, Progress, Watcher, bundle_form
 from vertebra.tuning import race

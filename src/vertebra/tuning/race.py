@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vertebra.benchmarking import statistics
-from vertebra.benchmarking.blocks import Block
+from vertebra.measurements.blocks import Block
 
 #: So many turns come before the first look, and twice as many before each next one.
 FIRST_LOOK = 3

@@ -21,8 +21,8 @@ from functools import partial
 import numpy as np
 
 from vertebra import __version__
-from vertebra.benchmarking import statistics
 from vertebra.benchmarking.timing import take_block
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block
 from vertebra.system import describe
 

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 import vertebra
 from vertebra import _api, benchmarking, diagnosis, engines, rows, system
-from vertebra.benchmarking import Case, Limits, Result, statistics
-from vertebra.benchmarking.statistics import Difference
+from vertebra.benchmarking import Case, Limits, Result
 from vertebra.cli import cli
 from vertebra.diagnosis import Diagnosis, arithmetic, examination, state
 from vertebra.diagnosis.arithmetic import Rates
 from vertebra.errors import MeasurementError
-from vertebra.measurements import Measurement, blocks, wide
+from vertebra.measurements import Measurement, blocks, statistics, wide
 from vertebra.measurements.blocks import Block, Surroundings
+from vertebra.measurements.statistics import Difference
 from vertebra.metrics import MACHINE, METRICS
 from vertebra.zoo import names
 

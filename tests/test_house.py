@@ -199,6 +199,15 @@ def test_the_wall_stands():
         assert not any("benchmarking" in name or "engines" in name for name in imports(path)), path
 
 
+@pytest.mark.parametrize(
+    "room", ["comparison", "recommendation", "charts", "reports", "roofline", "verification"]
+)
+def test_readers_import_nothing_of_the_harness(room):
+    for path in FILES:
+        if room_of(path) == room:
+            assert not any("benchmarking" in name for name in imports(path)), path
+
+
 def test_nobody_imports_the_command():
     for path in FILES:
         if room_of(path) not in ("cli", "__main__"):

@@ -11,9 +11,9 @@ import pytest
 from vertebra import system
 from vertebra.benchmarking import plausibility
 from vertebra.benchmarking.plausibility import Ceiling
-from vertebra.benchmarking.statistics import Interval
 from vertebra.errors import MeasurementError
 from vertebra.measurements import Measurement
+from vertebra.measurements.statistics import Interval
 from vertebra.system import Gpu, System
 
 #: A network of 4e9 operations in 20 ms on a machine of 1e12 operations a second and 8 GB.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vertebra.benchmarking import statistics
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block, Surroundings, pack, unpack
 
 _SCRIPT = Path(__file__).parent.parent / "benchmarks" / "false_alarms.py"
@@ -98,44 +98,6 @@ def test_a_percentile_is_a_sample_that_this_share_does_not_exceed() -> None:
     assert statistics.percentile(samples, 90) == 90.0
 
 
-def test_a_ramp_is_drift_and_its_size_is_the_change_between_the_halves() -> None:
-    ramp = [100.0 + number for number in range(20)]  # medians of the halves: 104.5 and 114.5
-    assert statistics.drift(ramp) == pytest.approx(10 / 104.5)
-    assert statistics.drift(ramp[::-1]) == pytest.approx(-10 / 114.5)
-
-
-def test_what_is_small_or_may_be_chance_is_no_drift() -> None:
-    sure_but_small = [1000.0 + number / 10 for number in range(60)]  # 0.3 % between the halves
-    assert statistics.drift(sure_but_small) == 0.0
-    large_but_too_few = [100.0, 101.0, 110.0, 111.0]
-    assert statistics.drift(large_but_too_few) == 0.0
-    assert statistics.drift([5.0]) == 0.0
-    assert statistics.drift([10.0, 12.0] * 50) == 0.0
-
-
-def test_noise_without_trend_is_rarely_called_drift() -> None:
-    generator = random.Random(3)
-    called = sum(
-        statistics.drift([generator.lognormvariate(0, 0.2) for _ in range(64)]) != 0.0 for _ in range(500)
-    )
-    assert called / 500 <= 0.02
-
-
-def test_windows_agree_up_to_one_percent_of_the_smaller() -> None:
-    assert statistics.agree([100.0], [101.0])
-    assert statistics.agree([101.0], [100.0])
-    assert not statistics.agree([100.0], [101.1])
-    assert statistics.agree([0.0], [0.0])
-
-
-def test_outliers_are_counted_by_tukeys_fences() -> None:
-    body = [float(number) for number in range(10, 20)]
-    assert statistics.outliers(body) == statistics.Outliers(0, 0)
-    # With three more the quartiles are 12 and 18: inner fences at 3 and 27, outer ones at -6 and 36.
-    assert statistics.outliers([*body, 27.0, 40.0, 3.0]) == statistics.Outliers(mild=0, severe=1)
-    assert statistics.outliers([*body, 27.5, 40.0, 2.5]) == statistics.Outliers(mild=2, severe=1)
-
-
 # Several processes.
 
 
@@ -187,64 +149,6 @@ def test_blocks_that_differ_widen_the_interval_that_their_samples_alone_would_gi
     by_blocks = statistics.interval(blocks_of(process))
     assert by_blocks.median == by_samples.median
     assert by_blocks.half_width > 2 * by_samples.half_width
-
-
-def test_the_variance_is_split_into_between_and_within_processes() -> None:
-    alike = statistics.spread([[0.99, 1.0, 1.01]] * 3)
-    assert alike.between == 0.0
-    assert alike.within == pytest.approx(1.4826 * 0.01)
-    apart = statistics.spread([[0.9] * 9, [1.0] * 9, [1.1] * 9])
-    assert apart.between == pytest.approx(0.1)
-    assert apart.within == 0.0
-    assert statistics.spread([[1.0, 2.0]]).between is None
-
-
-def test_disagreement_is_from_the_fastest_to_the_slowest_process() -> None:
-    assert statistics.disagreement([[1.0], [1.02], [1.1]]) == pytest.approx(0.1)
-    assert statistics.disagreement([[1.0, 5.0]]) == 0.0
-
-
-# The shape of samples.
-
-
-def test_two_heaps_are_told_with_their_distance_and_the_share_of_the_slower() -> None:
-    generator = random.Random(7)
-    samples = [generator.gauss(1.0, 0.01) for _ in range(140)] + [
-        generator.gauss(1.2, 0.01) for _ in range(60)
-    ]
-    generator.shuffle(samples)
-    found = statistics.modes(samples)
-    assert found is not None
-    assert found.ratio == pytest.approx(1.2, rel=0.01)
-    assert found.share == pytest.approx(0.3, abs=0.02)
-
-
-@pytest.mark.parametrize("count", [64, 300, 3000])
-def test_one_heap_with_a_long_tail_is_one_mode(count: int) -> None:
-    generator = random.Random(8)
-    for _ in range(10):
-        assert statistics.modes([generator.lognormvariate(0, 0.3) for _ in range(count)]) is None
-
-
-def test_of_uniform_samples_the_hardest_to_tell_hardly_any_are_called_two_modes() -> None:
-    generator = random.Random(9)
-    called = sum(statistics.modes([generator.random() for _ in range(128)]) is not None for _ in range(200))
-    assert called <= 8
-
-
-def test_outliers_and_modes_close_to_each_other_are_no_second_mode() -> None:
-    generator = random.Random(10)
-    body = [generator.gauss(1.0, 0.01) for _ in range(190)]
-    assert statistics.modes(body + [3.0 + generator.random() for _ in range(10)]) is None
-    assert statistics.modes([1.0] * 100 + [1.01] * 100) is None
-    assert statistics.modes([2.0] * 100) is None
-
-
-def test_drift_is_that_which_most_processes_show() -> None:
-    ramp = [[1.0 + 0.001 * (10 * block + place) for place in range(10)] for block in range(8)]
-    flat = [[1.0, 1.001] * 5 for _ in range(8)]
-    assert statistics.drift_of_blocks(blocks_of(ramp, ramp, flat)) == pytest.approx(0.04 / 1.0195)
-    assert statistics.drift_of_blocks(blocks_of(ramp, flat, flat)) == 0.0
 
 
 # Two cases.

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vertebra import metrics, zoo
-from vertebra.benchmarking import statistics
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table, exchange, latest
+from vertebra.measurements import Measurement, Table, exchange, latest, statistics
 from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vertebra.benchmarking import statistics
+from vertebra.benchmarking import steadiness
 from vertebra.benchmarking.plan import GOOD_HALF_WIDTH, GOOD_SAMPLES
 from vertebra.benchmarking.timing import Stopped, WarmUp
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block, Surroundings, by_process, latencies
 
 #: Processes that an A takes: fewer can't show that one of them was odd.
@@ -147,8 +148,8 @@ def _of_processes(blocks: Sequence[Block], quick: bool) -> Iterator[_Sign]:
         yield _Sign("B", f"{len(processes)} processes of {GOOD_PROCESSES}")
     elif quick:
         yield _Sign("B", "quick mode")
-    apart = statistics.disagreement(processes)
-    spread = statistics.spread(processes)
+    apart = steadiness.disagreement(processes)
+    spread = steadiness.spread(processes)
     assert spread.between is not None
     told = (
         f"{len(processes)} processes {100 * apart:.1f} % apart "
@@ -163,13 +164,13 @@ def _of_warm_up(blocks: Sequence[Block], warm_ups: Sequence[WarmUp]) -> Iterator
     restless = [warm_up for warm_up in warm_ups if not warm_up.settled]
     if restless:
         longest = max(restless, key=lambda warm_up: warm_up.seconds)
-        leaves: Letter = "C" if statistics.drift_of_blocks(blocks) else "B"
+        leaves: Letter = "C" if steadiness.drift_of_blocks(blocks) else "B"
         of = f" ({len(restless)} of {len(warm_ups)} processes)" if len(warm_ups) > 1 else ""
         yield _Sign(leaves, f"warm-up did not settle in {longest.runs} runs and {longest.seconds:.1f} s{of}")
 
 
 def _of_drift(blocks: Sequence[Block]) -> Iterator[_Sign]:
-    drift = statistics.drift_of_blocks(blocks)
+    drift = steadiness.drift_of_blocks(blocks)
     if drift:
         way = "slower" if drift > 0 else "faster"
         leaves: Letter = "C" if abs(drift) > _DRIFTING else "B"
@@ -178,7 +179,7 @@ def _of_drift(blocks: Sequence[Block]) -> Iterator[_Sign]:
 
 def _of_modes(blocks: Sequence[Block]) -> Iterator[_Sign]:
     """Two heaps inside processes; processes that differ are `_of_processes`' affair."""
-    found = [statistics.modes(latencies(process)) for process in by_process(blocks)]
+    found = [steadiness.modes(latencies(process)) for process in by_process(blocks)]
     seen = [modes for modes in found if modes is not None]
     if 2 * len(seen) > len(found):
         worst = max(seen, key=lambda modes: modes.ratio)
@@ -189,7 +190,7 @@ def _of_modes(blocks: Sequence[Block]) -> Iterator[_Sign]:
 
 
 def _of_outliers(blocks: Sequence[Block]) -> Iterator[_Sign]:
-    found = statistics.outliers(latencies(blocks))
+    found = steadiness.outliers(latencies(blocks))
     if found.mild + found.severe:
         yield _Sign("A", f"outliers kept: {found.mild} mild, {found.severe} severe")
 
@@ -294,6 +295,6 @@ def _of_canary(blocks: Sequence[Block]) -> Iterator[_Sign]:
     """A machine that became slower or faster as a whole while the blocks were taken."""
     ordered = sorted(blocks, key=lambda block: block.order)
     seen = [block.canary_s for block in ordered if block.canary_s is not None]
-    drift = statistics.drift(seen, least=GOOD_HALF_WIDTH)
+    drift = steadiness.drift(seen, least=GOOD_HALF_WIDTH)
     if drift:
         yield _Sign("B", f"the machine became {100 * abs(drift):.1f} % {'slower' if drift > 0 else 'faster'}")

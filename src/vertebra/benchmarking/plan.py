@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vertebra.benchmarking.scenarios import threads_per_stream
-from vertebra.benchmarking.statistics import FEWEST_FOR_INTERVAL
 from vertebra.engines import ENGINES, Settings, Subject
 from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements.statistics import FEWEST_FOR_INTERVAL
 
 #: Load patterns in MLPerf's words.
 SCENARIOS = ("single-stream", "offline", "server")

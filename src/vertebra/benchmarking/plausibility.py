@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vertebra import units
-from vertebra.benchmarking.statistics import Interval
 from vertebra.errors import MeasurementError
 from vertebra.measurements import CONDITIONS, Measurement
+from vertebra.measurements.statistics import Interval
 from vertebra.system import System
 
 #: Convolutions by Winograd's method take up to four times fewer multiplications than are counted.

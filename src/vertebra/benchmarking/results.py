@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from vertebra import __version__, system
-from vertebra.benchmarking import energy, plausibility, statistics
+from vertebra.benchmarking import energy, plausibility
 from vertebra.benchmarking.energy import Energy
 from vertebra.benchmarking.grading import Grade, grade, grade_looks
 from vertebra.benchmarking.memory import Parts
@@ -19,7 +19,7 @@ from vertebra.benchmarking.scenarios import Bound
 from vertebra.benchmarking.timing import Stopped, WarmUp
 from vertebra.engines import EngineInfo
 from vertebra.errors import MeasurementError
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, statistics
 from vertebra.measurements import blocks as packing
 from vertebra.measurements.blocks import Block
 

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from vertebra import engines, system
-from vertebra.benchmarking import energy, results, statistics, surroundings
+from vertebra.benchmarking import energy, results, surroundings
 from vertebra.benchmarking.canary import Canary
 from vertebra.benchmarking.plan import Case, Limits
 from vertebra.benchmarking.results import Figures, Result
@@ -35,6 +35,7 @@ from vertebra.benchmarking.surroundings import Reading
 from vertebra.benchmarking.timing import Stopped, is_enough
 from vertebra.engines import EngineInfo
 from vertebra.errors import MeasurementError
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block, by_process, latencies
 
 _COMMAND = (sys.executable, "-P", "-m", "vertebra.benchmarking.worker")

@@ -26,8 +26,8 @@ from itertools import accumulate, count, cycle, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vertebra.benchmarking import statistics
 from vertebra.errors import InvalidInputError
+from vertebra.measurements import statistics
 
 T = TypeVar("T")
 Clock = Callable[[], int]

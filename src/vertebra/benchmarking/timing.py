@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vertebra.benchmarking import statistics
+from vertebra.benchmarking import steadiness
 from vertebra.benchmarking.plan import Limits
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block, latencies
 
 Clock = Callable[[], int]
@@ -73,7 +74,7 @@ def _steady(windows: Sequence[list[int]]) -> bool:
     if len(windows) < 2:
         return False
     recent = [latency for window in windows for latency in window]
-    return statistics.agree(windows[-2], windows[-1]) and statistics.drift(recent) == 0.0
+    return steadiness.agree(windows[-2], windows[-1]) and steadiness.drift(recent) == 0.0
 
 
 def take_block(

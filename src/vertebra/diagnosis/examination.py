@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vertebra import __version__, benchmarking, engines, system
-from vertebra.benchmarking import Case, Limits, Result, statistics
+from vertebra.benchmarking import Case, Limits, Result
 from vertebra.diagnosis import arithmetic, state
 from vertebra.diagnosis.state import State
 from vertebra.engines import EngineInfo, Subject
 from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
-from vertebra.measurements import Measurement, blocks
+from vertebra.measurements import Measurement, blocks, statistics
 from vertebra.metrics import MACHINE
 
 #: `network.dense`, whose module takes torch to import.

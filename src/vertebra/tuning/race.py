@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vertebra.benchmarking import statistics
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block
 
 #: So many turns come before the first look, and twice as many before each next one.

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vertebra import __version__, data, loading
+from vertebra import data, loading
+from vertebra._version import __version__
 from vertebra.evaluation import evaluate
 from vertebra.preprocess import Preprocess
 from vertebra.system import describe

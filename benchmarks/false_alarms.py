@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 
-from vertebra import __version__
+from vertebra._version import __version__
 from vertebra.benchmarking.timing import take_block
 from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block

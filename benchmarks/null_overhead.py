@@ -11,7 +11,8 @@ from __future__ import annotations
 import platform
 import sys
 
-from vertebra import __version__, units
+from vertebra import units
+from vertebra._version import __version__
 from vertebra.benchmarking import Case, Limits, measure
 from vertebra.engines import Subject
 from vertebra.system import describe, library_versions

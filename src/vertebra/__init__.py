@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # as type checkers know it, without the import of typing
+from vertebra._version import __version__ as __version__
 
-__version__ = "0.1.0"
+TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 
 # Nobody is told what is measured here. As soon as they are imported, ONNX Runtime (from 1.29 on) and OpenVINO
 # number this machine and send events to their makers. The variable opts out of the former's, in children too.

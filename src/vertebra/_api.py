@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import __version__, choosing, metrics, recommendation, units, zoo
+from vertebra import choosing, metrics, recommendation, units, zoo
+from vertebra._version import __version__
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.measurements import ORIGINS, Measurement, Table, WideRow, depends_on_machine, latest, wide
 from vertebra.measurements.views import FORM

@@ -27,7 +27,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
-from vertebra import __version__
+from vertebra._version import __version__
 from vertebra.errors import DownloadError
 from vertebra.progress import Listener, Progress, silent
 

@@ -485,7 +485,8 @@ def _sole_use(folder: Path) -> Iterator[None]:
 
 
 def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
-    from vertebra import __version__, system
+    from vertebra import system
+    from vertebra._version import __version__
 
     content = {
         "schema": bundle.SCHEMA,

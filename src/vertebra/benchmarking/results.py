@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from vertebra import __version__, system
+from vertebra import system
+from vertebra._version import __version__
 from vertebra.benchmarking import energy, plausibility
 from vertebra.benchmarking.energy import Energy
 from vertebra.benchmarking.grading import Grade, grade, grade_looks

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import click
 
-import vertebra
+from vertebra._version import __version__
 from vertebra.errors import VertebraError
 
 #: What the groups of `vertebra --help` are called, and verb -> what it does, in a few words.
@@ -82,7 +82,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(vertebra.__version__, prog_name="vertebra", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="vertebra", message="%(prog)s %(version)s")
 def cli() -> None:
     """Which image-classification backbone suits this machine, under these limits?"""
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vertebra import __version__, benchmarking, engines, system
+from vertebra import benchmarking, engines, system
+from vertebra._version import __version__
 from vertebra.benchmarking import Case, Limits, Result
 from vertebra.diagnosis import arithmetic, state
 from vertebra.diagnosis.state import State

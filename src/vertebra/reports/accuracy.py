@@ -6,7 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from vertebra import __version__, metrics, units
+from vertebra import metrics, units
+from vertebra._version import __version__
 from vertebra.charts import Chart
 from vertebra.evaluation import ClassResult, Evaluation, Mistake
 from vertebra.measurements import Measurement

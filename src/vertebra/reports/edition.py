@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vertebra import __version__, citations, rows
+from vertebra import citations, rows
+from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.files import write_whole
 from vertebra.measurements import Measurement, latest

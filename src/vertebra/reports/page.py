@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vertebra import __version__, units
+from vertebra import units
+from vertebra._version import __version__
 from vertebra.files import write_whole
 from vertebra.measurements import Measurement, WideRow, wide
 from vertebra.reports.explorer import explorer_section

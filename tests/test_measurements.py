@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from vertebra.errors import InvalidInputError, TableError, UnknownNameError
-from vertebra.measurements import Measurement, Table, database, default_path
+from vertebra.measurements import Measurement, Table, database, default_path, now
 from vertebra.measurements.record import record_of, text_of
 from vertebra.measurements.run import Run
 
@@ -47,6 +48,11 @@ def content(table: Table) -> Counter[str]:
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     return Table(tmp_path / "table.sqlite")
+
+
+def test_times_are_recorded_in_utc() -> None:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
+    assert re.fullmatch(r".*:\d\d\.\d{6}\+00:00", now("microseconds"))
 
 
 # ------------------------------------------------------------------ appending and reading

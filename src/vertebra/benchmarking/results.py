@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from vertebra.benchmarking.scenarios import Bound
 from vertebra.benchmarking.timing import Stopped, WarmUp
 from vertebra.engines import EngineInfo
 from vertebra.errors import MeasurementError
-from vertebra.measurements import Measurement, statistics
+from vertebra.measurements import Measurement, now, statistics
 from vertebra.measurements import blocks as packing
 from vertebra.measurements.blocks import Block
 
@@ -193,7 +192,7 @@ def _row(
         scenario=case.scenario,
         system=system,
         versions=_versions(info),
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_at=now(),
         **conditions,
         **more,
     )

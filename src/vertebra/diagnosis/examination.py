@@ -7,7 +7,6 @@ import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from vertebra.diagnosis.state import State
 from vertebra.engines import EngineInfo, Subject
 from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
-from vertebra.measurements import Measurement, blocks, statistics
+from vertebra.measurements import Measurement, blocks, now, statistics
 from vertebra.metrics import MACHINE
 
 #: `network.dense`, whose module takes torch to import.
@@ -111,7 +110,7 @@ def _row(metric: str, value: float, samples: int, **conditions: Any) -> Measurem
     return Measurement(
         model=MACHINE, metric=metric, value=value, origin="benched", samples=samples,
         grade_reasons=("the best of the samples",), device="cpu", system=system.describe().id,
-        versions=versions, measured_at=datetime.now(UTC).isoformat(timespec="seconds"), **conditions,
+        versions=versions, measured_at=now(), **conditions,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from vertebra import rows
 from vertebra.errors import InvalidInputError
 from vertebra.estimation.estimator import FEWEST_ANCHORS, Estimator, Field
 from vertebra.estimation.memory import MemoryModel
-from vertebra.measurements import Measurement, latest
+from vertebra.measurements import Measurement, latest, now
 from vertebra.measurements.views import FORM
 from vertebra.rows import published
 
@@ -89,7 +88,7 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
     shared = replace(
         known[0], weights=None, origin="estimated", metric=metric, samples=len(known), grade=None,
         grade_reasons=(note,), run=None, source=None,
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_at=now(),
     )  # fmt: skip
     counts = rows.counts()
     return [

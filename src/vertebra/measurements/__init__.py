@@ -3,7 +3,7 @@
 Every verb fills this table or reads it, and nothing passes between the two sides but rows.
 """
 
-from vertebra.measurements.measurement import COLUMNS, CONDITIONS, GRADES, ORIGINS, Measurement
+from vertebra.measurements.measurement import COLUMNS, CONDITIONS, GRADES, ORIGINS, Measurement, now
 from vertebra.measurements.store import Table, default_path
 from vertebra.measurements.views import WideRow, depends_on_machine, latest, wide
 
@@ -18,5 +18,6 @@ __all__ = [
     "default_path",
     "depends_on_machine",
     "latest",
+    "now",
     "wide",
 ]

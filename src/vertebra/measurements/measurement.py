@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError
@@ -22,6 +23,11 @@ CONDITIONS = (
     "dataset", "split", "protocol", "input_size", "batch_size", "precision", "engine", "provider", "device",
     "layout", "threads", "streams", "scenario", "arrival_rate", "system",
 )  # fmt: skip
+
+
+def now(precision: Literal["seconds", "microseconds"] = "seconds") -> str:
+    """The time as rows record it: ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import exchange, views
 from vertebra.measurements.database import layout, prepare, reading, select, writing
-from vertebra.measurements.measurement import COLUMNS, Measurement
+from vertebra.measurements.measurement import COLUMNS, Measurement, now
 from vertebra.measurements.record import KINDS, Record, canonical, text_of, unknown_column
 from vertebra.measurements.run import Run
 
@@ -242,7 +241,7 @@ class Table:
 def _add(connection: Connection, run: Run) -> int:
     """Add what the table lacks of `run`; returns the number of rows added."""
     known = _find(connection, run.id)
-    run = replace(run, created_at=run.created_at or _now())
+    run = replace(run, created_at=run.created_at or now("microseconds"))
     if known is None:
         _insert(connection, run)
         return len(run.records)
@@ -251,10 +250,6 @@ def _add(connection: Connection, run: Run) -> int:
         _delete(connection, run.id)
         _insert(connection, joined)
     return len(joined.records) - len(known.records)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _find(connection: Connection, run_id: str) -> Run | None:

@@ -389,6 +389,20 @@ def test_a_cache_that_is_no_folder_is_told(server, monkeypatch, tmp_path):
     assert "VERTEBRA_CACHE" in str(caught.value.hint)
 
 
+def test_without_a_lock_a_cached_file_is_used_and_a_missing_one_is_refused(server):
+    path = downloads.location(server.url)
+    lock = path.with_name(path.name + ".lock")
+    lock.mkdir(parents=True)  # opening it fails, as in a folder that may only be read
+    with pytest.raises(DownloadError, match="can't be written") as caught:
+        fetch(server.url)
+    assert "VERTEBRA_CACHE" in str(caught.value.hint)
+    lock.rmdir()
+    fetch(server.url)
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    assert fetch(server.url) == path
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [

@@ -21,14 +21,15 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
+from vertebra import files
 from vertebra._version import __version__
-from vertebra.errors import DownloadError
+from vertebra.errors import DownloadError, InvalidInputError
 from vertebra.progress import Listener, Progress, silent
 
 CHUNK_BYTES = 2**18
@@ -196,21 +197,13 @@ def _unwritable(path: Path, error: OSError) -> DownloadError:
 
 @contextmanager
 def _sole_use(path: Path) -> Iterator[None]:
-    """Holds off other processes that want this file; a killed one's hold ends with it."""
-    import filelock
-
-    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
-    try:
-        lock.acquire()
-    except OSError as error:
-        if path.is_file():  # a cache that may only be read is still a cache
-            yield
-            return
-        raise _unwritable(path, error) from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.sole_use(path, hint="name another folder with VERTEBRA_CACHE"))
+        except InvalidInputError as error:
+            if not path.is_file():  # a cache that may only be read is still a cache
+                raise DownloadError(error.message, error.hint) from error
         yield
-    finally:
-        lock.release()
 
 
 def _note(path: Path) -> Path:

@@ -1,4 +1,7 @@
-"""Files and folders in one piece: the whole content under the name asked for, or nothing of it."""
+"""Files and folders in one piece: the whole content under the name asked for, or nothing of it.
+
+And one process at a time that writes them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,12 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -88,3 +95,43 @@ def _take_place(draft: Path, folder: Path) -> None:
     folder.rename(old)
     draft.rename(folder)
     shutil.rmtree(old)
+
+
+@contextlib.contextmanager
+def sole_use(
+    path: Path,
+    *,
+    wait: Callable[[], None] | None = None,
+    poll_s: float = 0.05,
+    hint: str = "choose a folder that may be written and has room",
+) -> Iterator[None]:
+    """Hold `PATH.lock`, as one process at a time can; a killed process's hold ends with it.
+
+    Where somebody else holds it, `wait` is called once, and the lock is tried again every `poll_s` seconds. A
+    missing folder is made. Raises InvalidInputError with this `hint` where the folder can't be written.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
+    if not _acquired(lock, hint, blocking=False):
+        if wait is not None:
+            wait()
+        _acquired(lock, hint, poll_s=poll_s)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquired(lock: BaseFileLock, hint: str, *, blocking: bool = True, poll_s: float | None = None) -> bool:
+    import filelock
+
+    folder = Path(lock.lock_file).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=blocking, poll_interval=poll_s)
+    except filelock.Timeout:
+        return False
+    except OSError as error:
+        raise InvalidInputError(f"{folder} can't be written: {error.strerror or error}.", hint) from error
+    return True

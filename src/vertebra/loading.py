@@ -11,14 +11,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, engines, proof
+from vertebra import bundle, engines, files, proof
 from vertebra.bundle import Card
 from vertebra.engines import Session, Settings, Subject
 from vertebra.errors import BundleError, InvalidInputError, WeightsError
@@ -458,30 +457,10 @@ def _exported(resolved: Resolved, engine: str, batch_size: int, tell: Tell | Non
     own = None if "onnx" in engines.find(engine).formats else (engine, batch_size)
     folder = downloads.cache_folder() / "bundles" / _key(resolved, own)
     if not _is_whole(folder):
-        with _sole_use(folder):
+        with files.sole_use(folder, hint="name another folder with VERTEBRA_CACHE"):
             if not _is_whole(folder):  # another process may have made it meanwhile
                 _export(resolved, folder, own, tell)
     return replace(resolved, subject=Subject(resolved.subject.model, bundle=str(folder)))
-
-
-@contextmanager
-def _sole_use(folder: Path) -> Iterator[None]:
-    """Holds off other processes that want this Bundle; a killed one's hold ends with it."""
-    import filelock
-
-    lock = filelock.FileLock(folder.with_name(folder.name + ".lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise InvalidInputError(
-            f"The cache {folder.parent} can't be written: {error.strerror or error}.",
-            "name another folder with VERTEBRA_CACHE",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vertebra import data, loading
+from vertebra import data
 from vertebra._version import __version__
 from vertebra.evaluation import evaluate
+from vertebra.inference import loading
 from vertebra.preprocess import Preprocess
 from vertebra.system import describe
 

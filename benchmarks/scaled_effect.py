@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 import vertebra
-from vertebra import loading
+from vertebra.inference import loading
 from vertebra.preprocess import preprocess
 
 INTERPOLATIONS = ("bicubic", "bilinear", "opencv-bilinear")

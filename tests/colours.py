@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vertebra import loading
 from vertebra.engines import Settings
+from vertebra.inference import loading
 from vertebra.labels import LabelSet, from_names
 from vertebra.preprocess import Preprocess
 

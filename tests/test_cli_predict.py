@@ -43,7 +43,7 @@ def command(monkeypatch: pytest.MonkeyPatch):
         asked.append({"model": model, **options})
         return colours(options.get("batch_size", 1))
 
-    monkeypatch.setattr("vertebra.loading.load", load)
+    monkeypatch.setattr("vertebra.inference.loading.load", load)
 
     def invoke(*arguments: Any, stdin: bytes = b"") -> Any:
         done = CliRunner().invoke(cli.cli, ["predict", "-m", "x", *map(str, arguments)], input=stdin)

@@ -22,10 +22,11 @@ from PIL import Image
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, cli, engines, loading
+from vertebra import bundle, cli, engines
 from vertebra.bundle import Bundle, Card
 from vertebra.engines import Settings, Subject
 from vertebra.exporting import export
+from vertebra.inference import loading
 from vertebra.labels import LabelSet
 from vertebra.measurements import Table
 from vertebra.preprocess import Preprocess, preprocess

@@ -15,10 +15,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from vertebra import bundle, loading, proof  # noqa: E402
+from vertebra import bundle, proof  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import BundleError, MeasurementError  # noqa: E402
 from vertebra.exporting import export, folding, onnx, openvino  # noqa: E402
+from vertebra.inference import loading  # noqa: E402
 from vertebra.labels import LabelSet  # noqa: E402
 from vertebra.preprocess import Preprocess  # noqa: E402
 

@@ -15,7 +15,7 @@ import pytest
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, downloads, engines, loading, zoo
+from vertebra import bundle, downloads, engines, zoo
 from vertebra.errors import (
     BundleError,
     DownloadError,
@@ -27,6 +27,7 @@ from vertebra.errors import (
 )
 from vertebra.exporting import export
 from vertebra.exporting.process import Exporter
+from vertebra.inference import loading
 from vertebra.prediction import probabilities
 from vertebra.preprocess import Preprocess, protocols
 
@@ -435,7 +436,7 @@ def test_an_onnx_file_that_is_only_measured_may_have_its_data_beside_it(tmp_path
 
 def test_a_bundle_is_loaded_without_torch():
     program = (
-        "import sys, numpy\nfrom vertebra import loading\n"
+        "import sys, numpy\nfrom vertebra.inference import loading\n"
         f"loaded = loading.load({str(golden_bundle.folder())!r})\n"
         "loaded.logits(numpy.zeros((1, 3, 224, 224), 'float32'))\n"
         "there = {name.split('.')[0] for name in sys.modules}\n"

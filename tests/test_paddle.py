@@ -11,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import vertebra
-from vertebra import bundle, loading, surveying, zoo
+from vertebra import bundle, surveying, zoo
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.inference import loading
 from vertebra.zoo.adapters import paddle
 
 #: A Python whose PaddlePaddle takes an ONNX file for a graph: it converts it by reading it and answers by

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +24,9 @@ from PIL import Image, ImageDraw
 import golden_bundle
 import vertebra
 from colours import COLOURS, colours, encoded
-from vertebra import loading, prediction
+from vertebra import prediction
 from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.inference import loading
 from vertebra.labels import LabelSet
 from vertebra.prediction import features, sheet
 from vertebra.preprocess import preprocess
@@ -299,7 +301,7 @@ def test_classes_have_their_identifiers_or_only_numbers():
     labels = LabelSet("three", ("r", "g", "b"), ("n1", "n2", "n3"))
     [one] = prediction.predict([encoded("blue")], colours(labels=labels), top=1)
     assert (one.top[0].index, one.top[0].id, one.top[0].name) == (2, "n3", "b")
-    nameless = loading.replace(colours(), labels=None)
+    nameless = replace(colours(), labels=None)
     [one] = prediction.predict([encoded("blue")], nameless, top=1)
     assert (one.top[0].index, one.top[0].id, one.top[0].name) == (2, None, None)
 

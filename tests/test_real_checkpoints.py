@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vertebra import engines, loading
+from vertebra import engines
 from vertebra.exporting import conversion
+from vertebra.inference import loading
 from vertebra.preprocess import preprocess_many
 
 pytest.importorskip("timm")

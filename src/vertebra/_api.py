@@ -182,7 +182,8 @@ def bench(
     A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
-    from vertebra import bundle, loading, surveying
+    from vertebra import bundle, surveying
+    from vertebra.inference import loading
 
     bound = None if latency_bound is None else _seconds(latency_bound)
     served = surveying.streams_of(scenario, threads) if streams is None else _several(streams)
@@ -556,7 +557,8 @@ def fastest(
     With `export`, the fastest form that a Bundle can hold is written into that folder, with weights as
     `options` say, which are those of `loading.resolve`: without published weights, untrained must be said.
     """
-    from vertebra import loading, tuning
+    from vertebra import tuning
+    from vertebra.inference import loading
 
     if loading.is_bundle(model):
         raise InvalidInputError(f"{model} is a Bundle, whose form is chosen.", "name the network")
@@ -653,7 +655,8 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
 
     The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
     """
-    from vertebra import bundle, loading, roofline, rows
+    from vertebra import bundle, roofline, rows
+    from vertebra.inference import loading
 
     if loading.is_bundle(model):
         return bundle.read(model)
@@ -834,7 +837,8 @@ def predictions(
     **loaded_by: Any,
 ) -> Iterator[Prediction]:
     """`predict`'s answers, each when its batch is done: for endless sources, or more than memory holds."""
-    from vertebra import loading, prediction
+    from vertebra import prediction
+    from vertebra.inference import loading
 
     absent = prediction.absent(sources)
     if absent:  # before weights are fetched and a network is loaded
@@ -930,8 +934,9 @@ _MADE = ("engine", "precision", "batch_size", "calibration")
 
 def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
     """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
-    from vertebra import bundle, loading
+    from vertebra import bundle
     from vertebra.exporting import conversion, picture
+    from vertebra.inference import loading
 
     if loading.is_bundle(model):
         given = sorted(name for name, value in options.items() if value and name != "progress")

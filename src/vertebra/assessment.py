@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import engines, loading, probing, system
+from vertebra import engines, probing, system
 from vertebra._version import __version__
 from vertebra.data import Dataset
 from vertebra.errors import InvalidInputError
 from vertebra.evaluation import Evaluation, Mistake, Watcher, evaluate, rows
 from vertebra.files import write_whole
+from vertebra.inference import loading
 from vertebra.measurements import Measurement
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vertebra.loading import Loaded
+    from vertebra.inference.loading import Loaded
 
     Array = npt.NDArray[np.float32]
 

@@ -27,7 +27,7 @@ from vertebra.errors import (
 )
 from vertebra.exporting import export
 from vertebra.exporting.process import Exporter
-from vertebra.inference import loading
+from vertebra.inference import loading, resolving
 from vertebra.prediction import probabilities
 from vertebra.preprocess import Preprocess, protocols
 
@@ -114,15 +114,15 @@ def test_labels_and_preprocessing_may_be_given(tmp_path):
     path = tmp_path / "preprocess.json"
     path.write_text(record.to_json())
     given = {"weights": WEIGHTS, "labels": golden_bundle.labels_file()}
-    assert loading.resolve("squeezenet1_1", preprocess=path, **given).card.preprocess == record
-    resolved = loading.resolve("squeezenet1_1", preprocess="timm", **given)
+    assert resolving.resolve("squeezenet1_1", preprocess=path, **given).card.preprocess == record
+    resolved = resolving.resolve("squeezenet1_1", preprocess="timm", **given)
     assert resolved.card.preprocess == protocols.timm()
     assert resolved.card.labels.names == tuple(golden_bundle.CLASSES)
 
 
 def test_labels_of_another_count_are_refused():
     with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
-        loading.resolve("squeezenet1_1", weights=WEIGHTS, labels="imagenet-1k")
+        resolving.resolve("squeezenet1_1", weights=WEIGHTS, labels="imagenet-1k")
     with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
         loading.load(golden_bundle.folder(), labels="imagenet-1k")
 
@@ -192,11 +192,11 @@ def test_a_bare_name_is_ours_even_where_a_folder_has_it(tmp_path, monkeypatch):
     (tmp_path / "squeezenet1_1").mkdir()
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert not loading.is_bundle("squeezenet1_1")
-    assert loading.is_bundle("./squeezenet1_1")
-    assert loading.is_bundle(Path("squeezenet1_1"))
-    assert loading.is_bundle("mine")
-    assert not loading.is_bundle("timm:resnet50.a1_in1k")
+    assert not resolving.is_bundle("squeezenet1_1")
+    assert resolving.is_bundle("./squeezenet1_1")
+    assert resolving.is_bundle(Path("squeezenet1_1"))
+    assert resolving.is_bundle("mine")
+    assert not resolving.is_bundle("timm:resnet50.a1_in1k")
 
 
 # ------------------------------------------------------------------ the card of a Bundle
@@ -311,7 +311,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
 
 
 def test_a_process_of_its_own_writes_the_same_card(tmp_path):
-    resolved = loading.resolve("squeezenet1_1", weights=WEIGHTS, labels=golden_bundle.labels_file())
+    resolved = resolving.resolve("squeezenet1_1", weights=WEIGHTS, labels=golden_bundle.labels_file())
     with Exporter() as exporter:
         exporter.export(resolved.subject, tmp_path / "there", input_size=224, card=resolved.card)
     here, there = bundle.read(golden_bundle.folder()), bundle.read(tmp_path / "there")

@@ -45,7 +45,7 @@ def test_too_few_pictures_are_told_before_weights_are_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "vertebra.inference.loading.resolve", lambda *_, **__: pytest.fail("weights were asked for")
+        "vertebra.inference.resolving.resolve", lambda *_, **__: pytest.fail("weights were asked for")
     )
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "notes.txt").write_text("sea")

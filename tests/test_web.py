@@ -416,7 +416,7 @@ def test_without_npm_or_network_the_way_out_is_told(tmp_path, monkeypatch):
 
 def test_a_place_that_cannot_be_is_told_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "vertebra.inference.loading.resolve", lambda *_, **__: pytest.fail("weights were asked for")
+        "vertebra.inference.resolving.resolve", lambda *_, **__: pytest.fail("weights were asked for")
     )
     (tmp_path / "photo.jpg").write_bytes(b"sea")
     with pytest.raises(BundleError, match="is no page"):

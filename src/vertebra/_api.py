@@ -183,7 +183,7 @@ def bench(
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
     from vertebra import bundle, surveying
-    from vertebra.inference import loading
+    from vertebra.inference import resolving
 
     bound = None if latency_bound is None else _seconds(latency_bound)
     served = surveying.streams_of(scenario, threads) if streams is None else _several(streams)
@@ -191,8 +191,8 @@ def bench(
     batches = surveying.batches_of(scenario) if batch_size is None else _several(batch_size)
     precisions = () if precision is None else _several(precision)
     asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
-    bundles = [bundle.read(model) for model in models if loading.is_bundle(model)]
-    named = [str(model) for model in models if not loading.is_bundle(model)]
+    bundles = [bundle.read(model) for model in models if resolving.is_bundle(model)]
+    named = [str(model) for model in models if not resolving.is_bundle(model)]
     wanted = [
         case
         for kept in bundles
@@ -555,12 +555,12 @@ def fastest(
     with eager's float32 before it is timed, and what is measured is appended to the table.
 
     With `export`, the fastest form that a Bundle can hold is written into that folder, with weights as
-    `options` say, which are those of `loading.resolve`: without published weights, untrained must be said.
+    `options` say, which are those of `resolving.resolve`: without published weights, untrained must be said.
     """
     from vertebra import tuning
-    from vertebra.inference import loading
+    from vertebra.inference import resolving
 
-    if loading.is_bundle(model):
+    if resolving.is_bundle(model):
         raise InvalidInputError(f"{model} is a Bundle, whose form is chosen.", "name the network")
     if export is None and options:
         raise InvalidInputError(
@@ -573,7 +573,7 @@ def fastest(
         threads=_several(threads), input_size=input_size,
     )  # fmt: skip
     if export is not None:
-        loading.resolve(model, **options)  # whatever is wrong with the weights is told before the search
+        resolving.resolve(model, **options)  # whatever is wrong with the weights is told before the search
         if not any(tuning.form_of(case).has_bundle for case in cases):
             raise InvalidInputError(
                 "None of these engines opens Bundles, so nothing can be exported.",
@@ -656,9 +656,9 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
     The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
     """
     from vertebra import bundle, roofline, rows
-    from vertebra.inference import loading
+    from vertebra.inference import resolving
 
-    if loading.is_bundle(model):
+    if resolving.is_bundle(model):
         return bundle.read(model)
     model = str(model)
 
@@ -872,7 +872,7 @@ def export(
 ) -> Bundle:
     """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
 
-    `options` are those of `loading.resolve`: weights, untrained, labels, preprocess, ... An older Bundle
+    `options` are those of `resolving.resolve`: weights, untrained, labels, preprocess, ... An older Bundle
     there is replaced. With `embed_preprocess` the Bundle also has a graph from a picture's pixels on. With
     `web` the folder is a page that runs the network in its visitor's browser, with the Bundle inside;
     `runtime` is the npm package onnxruntime-web, as npm's archive or unpacked: without it npm fetches the
@@ -928,7 +928,7 @@ def _check_holds_onnx(engine: str | None) -> None:
         )
 
 
-#: options of `exporting.export`, where the others are those of `loading.resolve`
+#: options of `exporting.export`, where the others are those of `resolving.resolve`
 _MADE = ("engine", "precision", "batch_size", "calibration")
 
 
@@ -936,9 +936,9 @@ def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any
     """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
     from vertebra import bundle
     from vertebra.exporting import conversion, picture
-    from vertebra.inference import loading
+    from vertebra.inference import kept_exports, resolving
 
-    if loading.is_bundle(model):
+    if resolving.is_bundle(model):
         given = sorted(name for name, value in options.items() if value and name != "progress")
         if given:
             raise InvalidInputError(f"{model} is a Bundle and has its {', '.join(given)}.", "leave them out")
@@ -953,10 +953,10 @@ def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any
     if not zoo.find(str(model)).is_file:
         conversion.check_order(**made)
     with bundle.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
-        resolved = loading.resolve(str(model), **options)
+        resolved = resolving.resolve(str(model), **options)
         if embed:
             picture.check(resolved.card.preprocess)
-        kept = loading.export(resolved, draft, **made)
+        kept = kept_exports.export(resolved, draft, **made)
         if embed:
             picture.embed(kept)
     return bundle.read(folder, verify=False)

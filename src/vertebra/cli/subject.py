@@ -25,7 +25,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def weights_options(function: Function) -> Function:
-    """Adds what `loading.resolve` takes beside the name; the command gets them as keyword arguments."""
+    """Adds what `resolving.resolve` takes beside the name; the command gets them as keyword arguments."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

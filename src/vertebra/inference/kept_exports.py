@@ -1,0 +1,110 @@
+"""Exports kept in the user's cache: a network that an engine can only read as a Bundle is exported once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vertebra import bundle, engines, files
+from vertebra.engines import Subject
+from vertebra.errors import BundleError, InvalidInputError
+from vertebra.inference.resolving import Resolved
+
+#: What goes into an exported file beside the network: another version of one of these, another export.
+_MAKERS = ("vertebra", "torch", "onnx", "onnxscript", "timm", "torchvision")
+
+Tell = Callable[[str], None]
+
+
+def as_bundle(resolved: Resolved, engine: str, batch_size: int, tell: Tell | None) -> Resolved:
+    """The same network as a Bundle in the user's cache: the one that is there, or exported now."""
+    from vertebra import downloads
+
+    # Engines that open ONNX share one Bundle of any batch size; the others have their own.
+    own = None if "onnx" in engines.find(engine).formats else (engine, batch_size)
+    folder = downloads.cache_folder() / "bundles" / _key(resolved, own)
+    if not _is_whole(folder):
+        with files.sole_use(folder, hint="name another folder with VERTEBRA_CACHE"):
+            if not _is_whole(folder):  # another process may have made it meanwhile
+                _export_into_cache(resolved, folder, own, tell)
+    return replace(resolved, subject=Subject(resolved.subject.model, bundle=str(folder)))
+
+
+def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
+    from vertebra import system
+    from vertebra._version import __version__
+
+    content = {
+        "schema": bundle.SCHEMA,
+        "subject": resolved.subject.to_json(),
+        "input_size": resolved.input_size,
+        "card": resolved.card.to_dict(),
+        "engine": None if own is None else [*own, engines.version(own[0])],
+        "versions": {**system.library_versions(_MAKERS), "vertebra": __version__},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', resolved.subject.model)[:80]}-{digest[:16]}"
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        bundle.read(folder, verify=False)
+    except BundleError:
+        return False
+    return True
+
+
+def _export_into_cache(
+    resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell: Tell | None
+) -> None:
+    from vertebra.exporting.process import Exporter
+
+    if tell is not None:
+        tell(f"exporting {resolved.subject.model} into {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    engine, batch_size = own or ("onnxruntime", None)
+    if resolved.file is not None:
+        export(resolved, folder, engine=engine)
+        return
+    with Exporter() as exporter:
+        exporter.export(
+            resolved.subject, folder, input_size=resolved.input_size, card=resolved.card,
+            engine=engine, batch_size=batch_size,
+        )  # fmt: skip
+
+
+def export(
+    resolved: Resolved, folder: str | Path, *, engine: str = "onnxruntime", **made: Any
+) -> bundle.Bundle:
+    """Write a Bundle of the network for `engine`; `made` are those of `exporting.process.export`. Raises what
+    that raises."""
+    if resolved.file is not None:
+        _check_file_engine(resolved, engine)
+        if made.get("calibration") is not None:
+            raise InvalidInputError(
+                f"{resolved.subject.model} is a file, which is kept as it is.", "leave int8 out"
+            )
+        from vertebra.exporting.adoption import adopt
+
+        model, size = resolved.subject.model, resolved.input_size
+        return adopt(resolved.file, folder, model=model, input_size=size, card=resolved.card)
+    from vertebra.exporting import process
+
+    return process.export(
+        resolved.subject, folder, input_size=resolved.input_size, card=resolved.card, engine=engine, **made
+    )
+
+
+def _check_file_engine(resolved: Resolved, engine: str) -> None:
+    if "onnx" not in engines.find(engine).formats:
+        raise InvalidInputError(
+            f'{resolved.subject.model} is kept as ONNX, and "{engine}" opens '
+            f"{', '.join(engines.find(engine).formats)}.",
+            "leave the engine out: the Bundle keeps the file as it is",
+        )

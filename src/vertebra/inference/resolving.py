@@ -1,0 +1,274 @@
+"""What a subject means, apart from loading it: which network, with which weights, preprocessing and labels.
+
+A subject is a Bundle's folder, or a name as `zoo.find` takes it. No Bundle and no ONNX file needs torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import bundle, proof
+from vertebra.bundle import Card
+from vertebra.engines import Subject
+from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
+from vertebra.labels import LabelSet
+from vertebra.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from vertebra.progress import Listener
+    from vertebra.zoo import Model
+    from vertebra.zoo.adapters import NetworkFile
+
+#: What an untrained network's parameters are drawn from.
+SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A network with its weights, found but not loaded: the subject to run, and what to know of it.
+
+    `file` is the one that the network is, in ONNX, and `batch_size` the only one that it takes, if so. It
+    computes in `precision`.
+    """
+
+    subject: Subject
+    input_size: int
+    num_classes: int
+    card: Card
+    file: NetworkFile | None = None
+    batch_size: int | None = None
+    precision: str = "float32"
+
+
+# ------------------------------------------------------------------ Bundles
+
+
+def is_bundle(subject: str | Path) -> bool:
+    """Whether `subject` means a folder: a bare name is a network's, even where a folder has that name."""
+    if isinstance(subject, Path):
+        return True
+    if ":" in subject and not Path(subject).exists():
+        return False
+    if "/" in subject or "\\" in subject or subject in (".", ".."):
+        return True
+    from vertebra.zoo import names
+
+    if bundle.is_zipped(subject):
+        return True
+    if not Path(subject).is_dir():
+        return False
+    try:
+        names.find(subject)
+    except UnknownNameError:
+        return True
+    return False
+
+
+def from_bundle(
+    folder: str | Path,
+    *,
+    labels: str | Path | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+) -> Resolved:
+    """The network of a Bundle, once its files are found to be those of its manifest. Raises BundleError, and
+    InvalidInputError where it takes no colour pictures, or its preprocessing is known from nowhere."""
+    kept = bundle.read(folder)
+    if kept.in_channels != 3:
+        raise InvalidInputError(
+            f"The network in {folder} takes {kept.in_channels} channels; pictures have 3."
+        )
+    if preprocess is None and labels is None:
+        proof.check(kept)
+    card = Card(
+        weights=kept.weights,
+        weights_sha256=kept.weights_sha256,
+        licence=kept.licence,
+        preprocess=kept.preprocess if preprocess is None else _record(preprocess),
+        labels=kept.label_set() if labels is None else _labels(labels, kept.num_classes),
+    )
+    if card.preprocess is None:
+        raise InvalidInputError(
+            f"The Bundle {folder} doesn't tell how a picture becomes the network's input.",
+            "name the preprocessing, a protocol or a JSON file, or export the network again with its weights",
+        )
+    _check_size(kept.model, card.preprocess, kept.input_size)
+    return Resolved(
+        subject=Subject(kept.model, bundle=str(folder)),
+        input_size=kept.input_size,
+        num_classes=kept.num_classes,
+        card=card,
+        batch_size=kept.batch_size,
+        precision=kept.precision,
+    )
+
+
+# ------------------------------------------------------------------ names
+
+
+def resolve(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    untrained: bool = False,
+    labels: str | Path | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    sha256: str | None = None,
+    accept_unverified: bool = False,
+    progress: Listener | None = None,
+) -> Resolved:
+    """The network called `name` with its weights, which are fetched if need be. Raises what `load` raises."""
+    from vertebra import zoo
+
+    model = zoo.find(name)
+    if model.is_file:
+        if weights is not None or untrained:
+            raise InvalidInputError(f"{name} holds its weights.", "leave weights out")
+        return _file(model, labels, preprocess)
+    if untrained and weights is not None:
+        raise InvalidInputError(
+            "Weights were named, and an untrained network was asked for.", "leave one out"
+        )
+    source = None if untrained else weights or _published(model)
+    checks = {"sha256": sha256, "accept_unverified": accept_unverified}
+    digest = None if source is None else _fetched(model, source, checks, progress)
+    facts = zoo.facts(name, source)
+    record = facts.preprocess if preprocess is None else _record(preprocess)
+    _check_record(model, record)
+    chosen = facts.labels if labels is None else labels
+    card = Card(
+        weights=_weights_name(facts.weights),
+        weights_sha256=digest,
+        licence=facts.licence,
+        preprocess=record,
+        labels=None if chosen is None else _labels(chosen, facts.num_classes),
+    )
+    arguments: dict[str, Any] = {"name": name, "num_classes": facts.num_classes}
+    arguments |= {"seed": SEED} if source is None else _build_arguments(source, checks)
+    subject = Subject(model.name, builder="vertebra.zoo:build", arguments=arguments)
+    return Resolved(
+        subject=subject, input_size=record.input_size[0], num_classes=facts.num_classes, card=card
+    )
+
+
+def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None) -> Resolved:
+    from vertebra import downloads, zoo
+    from vertebra.zoo import adapters
+    from vertebra.zoo.adapters import onnx
+
+    file = adapters.network_file(model.name)
+    facts = zoo.facts(model.name)
+    record = facts.preprocess if preprocess is None else _record(preprocess)
+    _check_record(model, record)
+    chosen = facts.labels if labels is None else labels
+    card = Card(
+        weights=facts.weights,
+        weights_sha256=downloads.digest(file.weights),
+        preprocess=record,
+        labels=None if chosen is None else _labels(chosen, facts.num_classes),
+    )
+    return Resolved(
+        # by the file that it is now, which another content gives another name
+        subject=Subject(
+            f"{model.source}:{facts.weights}", builder=model.builder, arguments={"name": f"onnx:{file.path}"}
+        ),
+        input_size=record.input_size[0],
+        num_classes=facts.num_classes,
+        card=card,
+        file=file,
+        batch_size=onnx.signature(file.path).batch_size,
+    )
+
+
+def _published(model: Model) -> str:
+    """The source of the network's preferred published weights."""
+    from vertebra.zoo import weights
+
+    if model.source != "vertebra":
+        return "pretrained"
+    published = weights.records(model.name)
+    if not published:
+        raise WeightsError(
+            f"No weights are published for {model.name}, and an untrained network only guesses.",
+            "name a file of weights, or say that you want the untrained network: --untrained",
+        )
+    return published[0].name
+
+
+def _fetched(
+    model: Model, source: str | Path, checks: dict[str, Any], progress: Listener | None
+) -> str | None:
+    """The digest of the file that `source` means, fetched if need be; None where building will fetch it."""
+    from vertebra import downloads
+    from vertebra.zoo import weights
+
+    if model.source == "vertebra":
+        path, _ = weights.locate(model.name, source, progress=progress, **checks)
+        return downloads.digest(path)
+    if source == "pretrained":
+        from vertebra.zoo import adapters
+
+        address, known = adapters.load(model.source).published(model)
+        sha256 = checks["sha256"] or known
+        return downloads.digest(weights.file_of(address, sha256=sha256, progress=progress))
+    path = Path(source).expanduser()
+    return downloads.digest(path) if path.is_file() else None
+
+
+def _build_arguments(source: str | Path, checks: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `zoo.build` for these weights; a file by its whole path, which any process finds."""
+    path = Path(source).expanduser()
+    known = {name: value for name, value in checks.items() if value}
+    return {"weights": str(path.resolve()) if path.is_file() else str(source), **known}
+
+
+def _weights_name(source: str | None) -> str | None:
+    """A file's name without the folders on this machine, which mean nothing elsewhere."""
+    return source if source is None or source.startswith("hf:") else source.rsplit("/", 1)[-1]
+
+
+# ------------------------------------------------------------------ what stands in
+
+
+def _record(given: str | Path | Preprocess) -> Preprocess:
+    if isinstance(given, Preprocess):
+        return given
+    path = Path(given)
+    if path.suffix.lower() != ".json":
+        from vertebra.preprocess import protocols
+
+        return protocols.find(str(given))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"The Preprocess record {path} can't be read: {error}.", "write it with Preprocess.to_json()"
+        ) from error
+    return Preprocess.from_json(text)
+
+
+def _labels(given: str | Path, num_classes: int) -> LabelSet:
+    from vertebra import labels
+
+    found = labels.resolve(given, num_classes=num_classes)
+    return replace(found, name=Path(found.name).name)
+
+
+def _check_record(model: Model, record: Preprocess) -> None:
+    height, width = record.input_size
+    if height != width:
+        raise InvalidInputError(
+            f"The preprocessing gives {height}x{width} pixels; networks here take squares."
+        )
+    if model.fixed_size:
+        _check_size(model.name, record, model.input_size)
+
+
+def _check_size(model: str, record: Preprocess, input_size: int) -> None:
+    height, width = record.input_size
+    if (height, width) != (input_size, input_size):
+        raise InvalidInputError(
+            f"The preprocessing gives {height}x{width} pixels; {model} takes {input_size}x{input_size}.",
+            "give a preprocessing of that size",
+        )

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vertebra
-from vertebra import surveying, system, tuning, units
+from vertebra import system, tuning, units
 from vertebra.benchmarking import Case, Limits
+from vertebra.campaigns import campaign
 from vertebra.measurements import Measurement, Table
 from vertebra.tuning import Form, Found, form_of
 
@@ -32,7 +33,7 @@ LOOK_S, NEAREST = 4.0, 4
 def exhaustive(model: str, asked: argparse.Namespace, table: Table) -> tuple[dict[Form, float], list[str]]:
     """The median of each form that runs, and why the others don't."""
     cases = tuning.cases(model, asked.engine, threads=asked.threads)
-    rows = surveying.measure(cases, table, limits=Limits.quick(seconds=LOOK_S))
+    rows = campaign.measure(cases, table, limits=Limits.quick(seconds=LOOK_S))
     failures = [f"{row.engine}: {row.grade_reasons[0]}" for row in rows if row.metric == "failure"]
     return medians_of(cases, rows), failures
 
@@ -42,7 +43,7 @@ def rematch(model: str, forms: Sequence[Form], asked: argparse.Namespace, table:
     cases = [
         case for case in tuning.cases(model, asked.engine, threads=asked.threads) if form_of(case) in forms
     ]
-    rows = surveying.measure(cases, table, limits=Limits(seconds=units.parse(asked.seconds, "s")))
+    rows = campaign.measure(cases, table, limits=Limits(seconds=units.parse(asked.seconds, "s")))
     return medians_of(cases, rows)
 
 

@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import vertebra
-from vertebra import _api, engines, surveying
+from vertebra import _api, engines
 from vertebra.benchmarking import Case
+from vertebra.campaigns import campaign
 from vertebra.engines import EngineInfo
 from vertebra.measurements import Measurement
 
@@ -71,7 +72,7 @@ def _providers(info: EngineInfo) -> list[str | None]:
 
 def cases(networks: Sequence[str], chosen: Sequence[Form], batch_sizes: Sequence[int]) -> list[Case]:
     """Every network in every form at every batch size."""
-    plain = surveying.cases(networks, ["eager"], batch_sizes=batch_sizes, device="cuda")
+    plain = campaign.cases(networks, ["eager"], batch_sizes=batch_sizes, device="cuda")
     return [
         replace(case, engine=engine, provider=provider, layout=layout, precision=precision)
         for case in plain
@@ -120,8 +121,8 @@ def main() -> int:
     here = [engines.find(name) for name in engines.available()]
     wanted = cases(asked.networks, forms(here), asked.batch_size)
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-        limits = surveying.limits(len(wanted), seconds=asked.seconds)
-        rows = surveying.measure(wanted, vertebra.Table(Path(scratch) / "table.sqlite"), limits=limits)
+        limits = campaign.limits(len(wanted), seconds=asked.seconds)
+        rows = campaign.measure(wanted, vertebra.Table(Path(scratch) / "table.sqlite"), limits=limits)
     _api.write(rows, asked.file)
     print("\n".join(lines(rows)))
     return any("Wrong outputs" in _reason(row) for row in rows)

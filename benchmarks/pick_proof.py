@@ -24,7 +24,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 import vertebra
-from vertebra import citations, estimation, recommendation, rows, surveying, units, verification
+from vertebra import citations, estimation, recommendation, rows, units, verification
+from vertebra.campaigns import campaign
 from vertebra.choosing import is_here
 from vertebra.measurements import Measurement, Table, WideRow, exchange, wide
 from vertebra.recommendation import Limit, Pick
@@ -110,14 +111,14 @@ def shipped() -> list[Measurement]:
 def measure(table: Table, count: int, engines: Sequence[str], budget_s: float, seed: int) -> None:
     """Measure what `table` lacks of so many networks, until the budget is spent."""
     deadline = time.monotonic() + budget_s
-    wanted = surveying.cases(networks(count, seed), engines)
-    todo = surveying.remaining(wanted, table.rows(metric=("latency", "failure")))
+    wanted = campaign.cases(networks(count, seed), engines)
+    todo = campaign.remaining(wanted, table.rows(metric=("latency", "failure")))
     for first in range(0, len(todo), _GROUP):
         if time.monotonic() >= deadline:
             print(f"the time is up: {len(todo) - first} of {len(wanted)} cases are left")
             return
         group = todo[first : first + _GROUP]
-        told = surveying.measure(group, table, limits=surveying.limits(len(group), quick=True, seconds=4))
+        told = campaign.measure(group, table, limits=campaign.limits(len(group), quick=True, seconds=4))
         for row in told:
             if row.metric in ("latency", "failure"):
                 value = units.show(row.value, "s") if row.metric == "latency" else row.grade_reasons[0]

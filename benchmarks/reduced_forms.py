@@ -25,9 +25,10 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import vertebra
-from vertebra import _api, benchmarking, bundle, surveying, system
+from vertebra import _api, benchmarking, bundle, system
 from vertebra.benchmarking import Limits, Result
 from vertebra.bundle import Bundle
+from vertebra.campaigns import campaign
 from vertebra.measurements import Measurement
 from vertebra.zoo import names
 
@@ -106,7 +107,7 @@ def _compare(
     cases = [
         case
         for form in forms
-        for case in surveying.bundle_cases(form, [arguments.engine], batch_sizes=(batch_size,))
+        for case in campaign.bundle_cases(form, [arguments.engine], batch_sizes=(batch_size,))
     ]
     limits = Limits(seconds=arguments.seconds, processes=arguments.processes)
     results = list(benchmarking.measure_all(cases, limits, system=system.describe().id))

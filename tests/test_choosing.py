@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import vertebra
-from vertebra import _api, choosing, estimation, rows, surveying, system
+from vertebra import _api, choosing, estimation, rows, system
+from vertebra.campaigns import campaign
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
 from vertebra.verification import Verified
@@ -155,8 +156,8 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, breaks: int = 10**9) -> None:
         self.left, self.measured = breaks, list[tuple[str, str]]()
-        monkeypatch.setattr(surveying, "measure", self.measure)
-        monkeypatch.setattr(surveying, "found_here", lambda: list(ENGINES))
+        monkeypatch.setattr(campaign, "measure", self.measure)
+        monkeypatch.setattr(campaign, "found_here", lambda: list(ENGINES))
 
     def measure(self, cases: Any, table: Table, **_: Any) -> list[Measurement]:
         for case in cases:

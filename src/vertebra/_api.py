@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vertebra.assessment import Evaluated
     from vertebra.benchmarking import Case
     from vertebra.bundle import Bundle
+    from vertebra.campaigns.campaign import Watcher
     from vertebra.charts import Chart, Settings
     from vertebra.comparison import Comparison, Side
     from vertebra.diagnosis import Diagnosis
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from vertebra.profiler import Profile
     from vertebra.reports.server import Server
     from vertebra.rows import Layer, Stage
-    from vertebra.surveying import Watcher
     from vertebra.tuning import Found
     from vertebra.verification import Verified
 
@@ -140,10 +140,11 @@ def profile(*models: str, input_size: int | None = None, table: TableLike = None
 
 
 def _profile(model: names.Model, input_size: int | None) -> Profile:
-    from vertebra import profiler, surveying
+    from vertebra import profiler
+    from vertebra.campaigns import campaign
     from vertebra.zoo import build
 
-    size = surveying.native_or(model, input_size)
+    size = campaign.native_or(model, input_size)
     return profiler.profile(lambda: build(model.name), model=model.name, input_size=size)
 
 
@@ -176,19 +177,20 @@ def bench(
     are as fast as trained ones. Each case runs in `processes` fresh processes (3; with `quick` 1) for
     `seconds` in all (30; with `quick` 10), or all cases share `budget`; `seed` makes the order of their
     blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams` and `end_to_end` are those of
-    `surveying.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
+    `campaign.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
     worth trying are measured then, and `best_loads` tells the best.
 
     A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
-    from vertebra import bundle, surveying
+    from vertebra import bundle
+    from vertebra.campaigns import campaign
     from vertebra.inference import resolving
 
     bound = None if latency_bound is None else _seconds(latency_bound)
-    served = surveying.streams_of(scenario, threads) if streams is None else _several(streams)
-    load = surveying.Load(scenario, arrival_rate, bound, served, end_to_end)
-    batches = surveying.batches_of(scenario) if batch_size is None else _several(batch_size)
+    served = campaign.streams_of(scenario, threads) if streams is None else _several(streams)
+    load = campaign.Load(scenario, arrival_rate, bound, served, end_to_end)
+    batches = campaign.batches_of(scenario) if batch_size is None else _several(batch_size)
     precisions = () if precision is None else _several(precision)
     asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
     bundles = [bundle.read(model) for model in models if resolving.is_bundle(model)]
@@ -196,13 +198,13 @@ def bench(
     wanted = [
         case
         for kept in bundles
-        for case in surveying.bundle_cases(
+        for case in campaign.bundle_cases(
             kept, engines, precisions=precisions,
             batch_sizes=() if batch_size is None and kept.batch_size else batches, **asked,
         )
     ]  # fmt: skip
     if named or not bundles:
-        wanted += surveying.cases(
+        wanted += campaign.cases(
             named or names.CLASSICS,
             engines,
             batch_sizes=batches,
@@ -211,12 +213,12 @@ def bench(
         )
     start = time.monotonic()
     given = None if budget is None else _seconds(budget)
-    limits = surveying.limits(
+    limits = campaign.limits(
         len(wanted), processes=processes, quick=quick, seconds=None if seconds is None else _seconds(seconds),
         budget_s=given,
     )  # fmt: skip
     deadline = None if given is None else start + given
-    return surveying.measure(
+    return campaign.measure(
         wanted, _open(table), limits=limits, deadline=deadline, seed=seed, watcher=watcher
     )
 
@@ -224,9 +226,9 @@ def bench(
 def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
     """Of offline `rows`, the throughput of each network on each engine with the batch and streams that serve
     best."""
-    from vertebra import surveying
+    from vertebra.campaigns import campaign
 
-    return surveying.best_loads(rows)
+    return campaign.best_loads(rows)
 
 
 def _seconds(text: str | float) -> float:
@@ -254,38 +256,39 @@ def survey(
     and these versions is not measured again, unless `again`. `budget` bounds the measuring; where it is
     short, rows have fewer samples and say so. Raises InvalidInputError where it is too short for any.
     """
-    from vertebra import surveying
+    from vertebra.campaigns import campaign
 
     start, given = time.monotonic(), _seconds(budget)
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
-    wanted = surveying.cases(chosen, engines)
+    wanted = campaign.cases(chosen, engines)
     into, folder = _open(table), Path(output)
     page = folder / "report.html"
     told = into.rows()
-    todo = wanted if again else surveying.remaining(wanted, told)
-    limits = surveying.limits(len(todo), quick=True, budget_s=given)
+    todo = wanted if again else campaign.remaining(wanted, told)
+    limits = campaign.limits(len(todo), quick=True, budget_s=given)
     measured: list[Measurement] = []
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
         if watcher is not None:
-            watcher(surveying.Progress(0, len(todo), "counting parameters and operations"))
+            watcher(campaign.Progress(0, len(todo), "counting parameters and operations"))
         _profile_missing(chosen, told, into)
-        measured = surveying.measure(
+        measured = campaign.measure(
             todo, into, limits=limits, deadline=start + given, seed=seed, anew=again, watcher=watcher
         )
         _draw(folder, into)
-    failed = len(surveying.remaining(wanted, into.rows(metric="latency")))
+    failed = len(campaign.remaining(wanted, into.rows(metric="latency")))
     count = sum(row.metric in ("latency", "failure") for row in measured)
     return Survey(count, len(wanted) - count, failed, page, time.monotonic() - start)
 
 
 def _check_before(todo: Sequence[Case], folder: Path) -> None:
     """Whatever would end a survey after minutes of measuring ends it before."""
-    from vertebra import charts, surveying
+    from vertebra import charts
+    from vertebra.campaigns import campaign
 
     charts.require()
-    surveying.check_room(todo)
+    campaign.check_room(todo)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

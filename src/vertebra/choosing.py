@@ -18,7 +18,7 @@ from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.recommendation import Demand, Limit, Pick
 
 if TYPE_CHECKING:
-    from vertebra.surveying import Watcher
+    from vertebra.campaigns.campaign import Watcher
     from vertebra.verification import Verified
 
 #: Whom a pick chooses among: networks that the table tells, or every one, those that nobody ran here priced.
@@ -337,10 +337,11 @@ def verified(
     from, those that tell most are measured first, in half of the time at most. An interruption ends the
     measuring, and the answer is what the table tells by then.
     """
-    from vertebra import surveying, verification
+    from vertebra import verification
+    from vertebra.campaigns import campaign
 
     start = time.monotonic()
-    runners = list(engines) or surveying.found_here()
+    runners = list(engines) or campaign.found_here()
     filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
     question = replace(question, among="catalogue", filters=filters)
     bench = _bench(source, watcher)
@@ -368,22 +369,22 @@ def verified(
 
 def _bench(source: Table, watcher: Watcher | None) -> Callable[[Sequence[Any], float], list[Measurement]]:
     """A function that measures cases quickly inside what is left until a deadline."""
-    from vertebra import surveying
+    from vertebra.campaigns import campaign
 
     def bench(cases: Sequence[Any], deadline: float) -> list[Measurement]:
         if not cases or time.monotonic() >= deadline:
             return []
-        least = surveying.limits(len(cases), quick=True)
-        return surveying.measure(cases, source, limits=least, deadline=deadline, watcher=watcher)
+        least = campaign.limits(len(cases), quick=True)
+        return campaign.measure(cases, source, limits=least, deadline=deadline, watcher=watcher)
 
     return bench
 
 
 def _case_of(row: WideRow) -> Sequence[Any]:
-    from vertebra import surveying
+    from vertebra.campaigns import campaign
 
     engine, precision = row.conditions["engine"], row.conditions["precision"]
-    return surveying.cases([row.model], [engine], precisions=[precision])
+    return campaign.cases([row.model], [engine], precisions=[precision])
 
 
 def _can_be_made(row: WideRow) -> bool:
@@ -396,7 +397,8 @@ def _can_be_made(row: WideRow) -> bool:
 def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequence[Any]:
     """What is still to be measured on the engines before others can be priced there: networks that are light
     enough to be exported here, the same on each engine."""
-    from vertebra import estimation, rows, surveying
+    from vertebra import estimation, rows
+    from vertebra.campaigns import campaign
 
     known = {engine: set[str]() for engine in runners}
     for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
@@ -412,4 +414,4 @@ def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequ
         if count.macs <= _ANCHOR_MACS and is_here(name) and not name.startswith(_TOYS)
     ]  # fmt: skip
     chosen = estimation.anchors(missing, among=ready, known=sorted(shared))
-    return [case for case in surveying.cases(chosen, runners) if case.model not in known[case.engine]]
+    return [case for case in campaign.cases(chosen, runners) if case.model not in known[case.engine]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from vertebra.surveying import Progress
+    from vertebra.campaigns.campaign import Progress
 
 
 @contextmanager

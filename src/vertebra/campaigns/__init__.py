@@ -1,0 +1,1 @@
+"""Many measurements inside a budget: the cases, their Bundles, and the campaign that measures them."""

@@ -24,6 +24,7 @@ import vertebra
 from vertebra import _api, engines
 from vertebra.benchmarking import Case
 from vertebra.campaigns import campaign
+from vertebra.campaigns import cases as campaign_cases
 from vertebra.engines import EngineInfo
 from vertebra.measurements import Measurement
 
@@ -72,7 +73,7 @@ def _providers(info: EngineInfo) -> list[str | None]:
 
 def cases(networks: Sequence[str], chosen: Sequence[Form], batch_sizes: Sequence[int]) -> list[Case]:
     """Every network in every form at every batch size."""
-    plain = campaign.cases(networks, ["eager"], batch_sizes=batch_sizes, device="cuda")
+    plain = campaign_cases.cases(networks, ["eager"], batch_sizes=batch_sizes, device="cuda")
     return [
         replace(case, engine=engine, provider=provider, layout=layout, precision=precision)
         for case in plain

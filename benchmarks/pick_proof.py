@@ -25,7 +25,7 @@ from pathlib import Path
 
 import vertebra
 from vertebra import citations, estimation, recommendation, rows, units, verification
-from vertebra.campaigns import campaign
+from vertebra.campaigns import campaign, cases
 from vertebra.choosing import is_here
 from vertebra.measurements import Measurement, Table, WideRow, exchange, wide
 from vertebra.recommendation import Limit, Pick
@@ -111,8 +111,8 @@ def shipped() -> list[Measurement]:
 def measure(table: Table, count: int, engines: Sequence[str], budget_s: float, seed: int) -> None:
     """Measure what `table` lacks of so many networks, until the budget is spent."""
     deadline = time.monotonic() + budget_s
-    wanted = campaign.cases(networks(count, seed), engines)
-    todo = campaign.remaining(wanted, table.rows(metric=("latency", "failure")))
+    wanted = cases.cases(networks(count, seed), engines)
+    todo = cases.remaining(wanted, table.rows(metric=("latency", "failure")))
     for first in range(0, len(todo), _GROUP):
         if time.monotonic() >= deadline:
             print(f"the time is up: {len(todo) - first} of {len(wanted)} cases are left")

@@ -28,7 +28,7 @@ import vertebra
 from vertebra import _api, benchmarking, bundle, system
 from vertebra.benchmarking import Limits, Result
 from vertebra.bundle import Bundle
-from vertebra.campaigns import campaign
+from vertebra.campaigns import cases
 from vertebra.measurements import Measurement
 from vertebra.zoo import names
 
@@ -107,7 +107,7 @@ def _compare(
     cases = [
         case
         for form in forms
-        for case in campaign.bundle_cases(form, [arguments.engine], batch_sizes=(batch_size,))
+        for case in cases.bundle_cases(form, [arguments.engine], batch_sizes=(batch_size,))
     ]
     limits = Limits(seconds=arguments.seconds, processes=arguments.processes)
     results = list(benchmarking.measure_all(cases, limits, system=system.describe().id))

@@ -10,7 +10,7 @@ import pytest
 
 import vertebra
 from vertebra import _api, choosing, estimation, rows, system
-from vertebra.campaigns import campaign
+from vertebra.campaigns import campaign, cases
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
 from vertebra.verification import Verified
@@ -157,7 +157,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, breaks: int = 10**9) -> None:
         self.left, self.measured = breaks, list[tuple[str, str]]()
         monkeypatch.setattr(campaign, "measure", self.measure)
-        monkeypatch.setattr(campaign, "found_here", lambda: list(ENGINES))
+        monkeypatch.setattr(cases, "found_here", lambda: list(ENGINES))
 
     def measure(self, cases: Any, table: Table, **_: Any) -> list[Measurement]:
         for case in cases:

@@ -181,17 +181,17 @@ def kill_at_random(stop: threading.Event, killed: list[int], generator: random.R
 
 PROGRAM = """
     import sys
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import campaign, cases
     from vertebra.benchmarking import Limits
     from vertebra.errors import VertebraError
     from vertebra.measurements import Table
     from vertebra.zoo import CLASSICS
 
     table = Table(sys.argv[1])
-    wanted = campaign.cases(CLASSICS[:8], ["null"], input_size=64)  # a group of six, and one of two
+    wanted = cases.cases(CLASSICS[:8], ["null"], input_size=64)  # a group of six, and one of two
     limits = Limits.quick(seconds=0.4, warm_up_least_s=0.05, least_s=0.001, block_s=0.02, most_samples=1000)
     try:
-        campaign.measure(campaign.remaining(wanted, table.rows()), table, limits=limits, anew=False)
+        campaign.measure(cases.remaining(wanted, table.rows()), table, limits=limits, anew=False)
     except VertebraError as error:
         sys.exit(f"{error.message} {error.hint}")
 """

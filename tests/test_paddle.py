@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import vertebra
 from vertebra import bundle, zoo
-from vertebra.campaigns import campaign
+from vertebra.campaigns import cases
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.inference import loading
@@ -193,7 +193,7 @@ def test_what_was_converted_needs_no_converter(tmp_path, converter, monkeypatch)
 
 def test_a_benchmark_takes_the_model_to_every_engine_that_opens_onnx(tmp_path, converter):
     name = model(tmp_path / "net")
-    (planned,) = campaign.cases([name], ["onnxruntime"])
+    (planned,) = cases.cases([name], ["onnxruntime"])
     from vertebra.exporting import export
 
     kept = export(planned.subject, tmp_path / "bundle", input_size=planned.input_size)
@@ -215,7 +215,7 @@ def test_a_model_of_fixed_batches_takes_no_others(tmp_path, converter):
     name = model(tmp_path / "net", batch=3)
     loading.load(name, batch_size=3).close()
     with pytest.raises(InvalidInputError, match="batches of 3"):
-        campaign.cases([name], ["onnxruntime"])
+        cases.cases([name], ["onnxruntime"])
 
 
 @pytest.mark.parametrize(

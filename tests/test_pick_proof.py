@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vertebra import rows
-from vertebra.campaigns import campaign
+from vertebra.campaigns import campaign, cases
 from vertebra.measurements import Measurement, Table
 
 #: All that was measured of one machine: `python benchmarks/pick_proof.py TABLE --measure N --csv THIS`.
@@ -104,11 +104,11 @@ def test_measuring_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(campaign, "measure", measure)
     monkeypatch.setattr(
-        campaign, "cases", lambda models, engines: [SimpleNamespace(model=model) for model in models]
+        cases, "cases", lambda models, engines: [SimpleNamespace(model=model) for model in models]
     )
     first = proof.networks(8)[0]
     monkeypatch.setattr(
-        campaign, "remaining", lambda wanted, told: [case for case in wanted if case.model != first]
+        cases, "remaining", lambda wanted, told: [case for case in wanted if case.model != first]
     )
     proof.measure(Table(tmp_path / "table.sqlite"), 8, ["onnxruntime"], 60.0, 0)
     assert asked == proof.networks(8)[1:]

@@ -18,7 +18,7 @@ from PIL import Image
 import golden_bundle
 import vertebra
 from vertebra import bundle, data, engines, parity
-from vertebra.campaigns import campaign
+from vertebra.campaigns import cases
 from vertebra.cli import cli
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
@@ -494,14 +494,14 @@ def test_accuracy_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_measured_as_it_is(small: bundle.Bundle) -> None:
-    found = campaign.bundle_cases(small)
+    found = cases.bundle_cases(small)
     assert {case.engine for case in found} == set(small.engines) & set(engines.available())
     assert {(case.precision, case.num_classes, case.weights) for case in found} == {
         ("int8", 100, small.weights)
     }
     for wrong in ({"precisions": ["float32"]}, {"input_size": 64}, {"chosen": ["eager"]}):
         with pytest.raises(InvalidInputError, match=str(small.folder)):
-            campaign.bundle_cases(small, **wrong)
+            cases.bundle_cases(small, **wrong)
 
 
 def test_bench_tells_a_bundles_own_precision(small: bundle.Bundle, tmp_path: Path) -> None:

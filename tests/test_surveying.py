@@ -14,7 +14,7 @@ import pytest
 import vertebra
 from vertebra import cli, engines, system
 from vertebra.benchmarking import Limits
-from vertebra.campaigns import campaign
+from vertebra.campaigns import campaign, cases, exports, load
 from vertebra.cli import progress
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
@@ -26,7 +26,7 @@ BRIEF = Limits.quick(seconds=0.3, warm_up_least_s=0.1, least_s=0.1)
 
 
 def test_a_case_for_each_network_on_each_engine():
-    planned = campaign.cases(["AlexNet", "vgg11"], ["null", "eager"])
+    planned = cases.cases(["AlexNet", "vgg11"], ["null", "eager"])
     assert [(case.model, case.engine) for case in planned] == [
         ("alexnet", "null"), ("alexnet", "eager"), ("vgg11", "null"), ("vgg11", "eager"),
     ]  # fmt: skip
@@ -35,12 +35,12 @@ def test_a_case_for_each_network_on_each_engine():
 
 def test_without_engines_named_every_usual_one_found_here_but_null_is_planned():
     usual = [name for name in engines.available() if engines.find(name).usual and name != "null"]
-    assert [case.engine for case in campaign.cases(["alexnet"])] == usual
+    assert [case.engine for case in cases.cases(["alexnet"])] == usual
     assert {"eager", "onnxruntime", "openvino"} <= set(usual)
 
 
 def test_a_case_for_each_batch_size_and_precision():
-    planned = campaign.cases(["alexnet"], ["null"], batch_sizes=(1, 8, 1))
+    planned = cases.cases(["alexnet"], ["null"], batch_sizes=(1, 8, 1))
     assert [case.batch_size for case in planned] == [1, 8]
     assert {case.operations for case in planned} == {2.0 * 714_188_480}  # of one image, whatever the batch
 
@@ -49,9 +49,9 @@ REFUSED = {
     "a precision that the engine hasn't": ({"precisions": ("int3",)}, 'no precision "int3"'),
     "a device that the engine hasn't": ({"device": "abacus"}, 'no device "abacus"'),
     "more streams than threads": (
-        {"threads": 1, "load": campaign.Load("offline", streams=(4,))}, "4 streams were asked for"
+        {"threads": 1, "load": load.Load("offline", streams=(4,))}, "4 streams were asked for"
     ),
-    "a batch of JPEG files": ({"batch_sizes": (4,), "load": campaign.Load(end_to_end=True)}, "one picture"),
+    "a batch of JPEG files": ({"batch_sizes": (4,), "load": load.Load(end_to_end=True)}, "one picture"),
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ REFUSED = {
 def test_what_an_engine_cannot_do_is_refused_before_anything_runs(what):
     asked, said = REFUSED[what]
     with pytest.raises(InvalidInputError, match=said):
-        campaign.cases(["alexnet"], ["null"], **asked)
+        cases.cases(["alexnet"], ["null"], **asked)
 
 
 CONTRADICTIONS = {
@@ -74,12 +74,12 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize("what", CONTRADICTIONS)
 def test_a_load_that_contradicts_itself_is_refused(what):
     with pytest.raises(InvalidInputError):
-        campaign.Load(**CONTRADICTIONS[what])
+        load.Load(**CONTRADICTIONS[what])
 
 
 def test_an_unknown_scenario_is_refused():
     with pytest.raises(UnknownNameError, match="of-line"):
-        campaign.Load("of-line")
+        load.Load("of-line")
 
 
 def test_limits_that_contradict_each_other_or_measure_nothing_are_refused():
@@ -108,9 +108,9 @@ def test_a_batch_that_the_file_cannot_take_is_refused_before_anything_runs(tmp_p
     file = tmp_path / "fixed.onnx"
     file.write_bytes(fixed_network(batch_size=2))
     with pytest.raises(InvalidInputError, match="takes batches of 2; 4 was asked for") as refusal:
-        campaign.cases([f"onnx:{file}"], ["onnxruntime"], batch_sizes=(2, 4))
+        cases.cases([f"onnx:{file}"], ["onnxruntime"], batch_sizes=(2, 4))
     assert "--batch-size 2" in str(refusal.value.hint)
-    (planned,) = campaign.cases([f"onnx:{file}"], ["onnxruntime"], batch_sizes=(2,))
+    (planned,) = cases.cases([f"onnx:{file}"], ["onnxruntime"], batch_sizes=(2,))
     assert planned.batch_size == 2
 
 
@@ -131,40 +131,40 @@ def fixed_network(batch_size: int) -> bytes:
 
 def test_names_and_sizes_are_checked_before_anything_runs(monkeypatch):
     with pytest.raises(UnknownNameError, match="vgg99"):
-        campaign.cases(["vgg99"])
+        cases.cases(["vgg99"])
     with pytest.raises(InvalidInputError, match="32x32"):
-        campaign.cases(["alexnet"], ["null"], input_size=32)
+        cases.cases(["alexnet"], ["null"], input_size=32)
     with pytest.raises(InvalidInputError, match="threads"):
-        campaign.cases(["alexnet"], ["null"], threads=10_000)
+        cases.cases(["alexnet"], ["null"], threads=10_000)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingRuntimeError) as missing:
-        campaign.cases(["alexnet"], ["openvino"])
+        cases.cases(["alexnet"], ["openvino"])
     assert 'pip install "vertebra[openvino]"' in missing.value.hint
 
 
 def test_what_the_table_tells_is_not_left_to_do(tmp_path):
-    wanted = campaign.cases(LIGHT, ["null"], input_size=64)
+    wanted = cases.cases(LIGHT, ["null"], input_size=64)
     table = Table(tmp_path / "table.sqlite")
-    assert campaign.remaining(wanted, table.rows()) == wanted
+    assert cases.remaining(wanted, table.rows()) == wanted
     campaign.measure(wanted[:1], table, limits=BRIEF)
-    assert campaign.remaining(wanted, table.rows()) == wanted[1:]
-    other_batch = campaign.cases(LIGHT[:1], ["null"], input_size=64, batch_sizes=(2,))
-    assert campaign.remaining(other_batch, table.rows()) == other_batch
+    assert cases.remaining(wanted, table.rows()) == wanted[1:]
+    other_batch = cases.cases(LIGHT[:1], ["null"], input_size=64, batch_sizes=(2,))
+    assert cases.remaining(other_batch, table.rows()) == other_batch
 
 
 def test_another_version_of_the_runtime_is_measured_again(tmp_path, monkeypatch):
-    wanted = campaign.cases(LIGHT[:1], ["null"], input_size=64)
+    wanted = cases.cases(LIGHT[:1], ["null"], input_size=64)
     table = Table(tmp_path / "table.sqlite")
     campaign.measure(wanted, table, limits=BRIEF)
     monkeypatch.setattr("vertebra.engines.version", lambda name: "99.0")
-    assert campaign.remaining(wanted, table.rows()) == wanted
+    assert cases.remaining(wanted, table.rows()) == wanted
 
 
 def test_light_networks_come_first_and_the_work_is_scaled_to_size_and_batch():
-    (native,) = campaign.cases(["vgg16"], ["null"])
-    (double,) = campaign.cases(["vgg16"], ["null"], input_size=448, batch_sizes=(2,))
-    assert campaign.multiply_accumulates(native) == 15_470_264_320
-    assert campaign.multiply_accumulates(double) == 8 * 15_470_264_320
+    (native,) = cases.cases(["vgg16"], ["null"])
+    (double,) = cases.cases(["vgg16"], ["null"], input_size=448, batch_sizes=(2,))
+    assert cases.multiply_accumulates(native) == 15_470_264_320
+    assert cases.multiply_accumulates(double) == 8 * 15_470_264_320
 
 
 def test_the_budget_is_shared_and_what_light_cases_leave_goes_to_heavy_ones(monkeypatch):
@@ -180,7 +180,7 @@ def test_the_budget_is_shared_and_what_light_cases_leave_goes_to_heavy_ones(monk
 
 
 def test_groups_keep_the_cases_of_a_network_together():
-    wanted = campaign.cases(["squeezenet1_1", "alexnet", "vgg11"], ["null", "eager"])
+    wanted = cases.cases(["squeezenet1_1", "alexnet", "vgg11"], ["null", "eager"])
     groups = list(campaign._groups(wanted, 5))
     assert [[case.model for case in group] for group in groups] == [
         ["squeezenet1_1"] * 2 + ["alexnet"] * 2, ["vgg11"] * 2,
@@ -189,15 +189,15 @@ def test_groups_keep_the_cases_of_a_network_together():
 
 
 def test_groups_are_smaller_where_the_scratch_folder_has_little_room(monkeypatch):
-    monkeypatch.setattr(campaign.shutil, "disk_usage", lambda _: Usage(10**9))
-    wanted = campaign.cases(["vgg11", "vgg13", "vgg16"], ["onnxruntime"])  # 0.64 GB each, and a fifth on top
+    monkeypatch.setattr(exports.shutil, "disk_usage", lambda _: Usage(10**9))
+    wanted = cases.cases(["vgg11", "vgg13", "vgg16"], ["onnxruntime"])  # 0.64 GB each, and a fifth on top
     assert [len(group) for group in campaign._groups(wanted, 6)] == [1, 1, 1]
-    monkeypatch.setattr(campaign.shutil, "disk_usage", lambda _: Usage(10**11))
+    monkeypatch.setattr(exports.shutil, "disk_usage", lambda _: Usage(10**11))
     assert [len(group) for group in campaign._groups(wanted, 6)] == [3]
 
 
 def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):
-    wanted = campaign.cases(["squeezenet1_1"], input_size=64)
+    wanted = cases.cases(["squeezenet1_1"], input_size=64)
     seen: list[campaign.Progress] = []
     table = Table(tmp_path / "table.sqlite")
     rows = campaign.measure(wanted, table, limits=BRIEF, watcher=seen.append)
@@ -219,24 +219,24 @@ def broken() -> None:
 
 def test_a_network_that_cannot_be_exported_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch):
     def spoiled(*arguments, **options):
-        planned = cases(*arguments, **options)
+        planned = plain(*arguments, **options)
         spoil = {"builder": f"{__name__}:broken", "arguments": {}}
         return [
-            case if case.model != "alexnet" else campaign.replace(case, subject=Subject("alexnet", **spoil))
+            case if case.model != "alexnet" else replace(case, subject=Subject("alexnet", **spoil))
             for case in planned
         ]
 
-    cases = campaign.cases
-    monkeypatch.setattr(campaign, "cases", spoiled)
+    plain = cases.cases
+    monkeypatch.setattr(cases, "cases", spoiled)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), *sys.path]))
     table = Table(tmp_path / "table.sqlite")
-    wanted = campaign.cases(["alexnet", "squeezenet1_1"], ["onnxruntime"], input_size=64)
+    wanted = cases.cases(["alexnet", "squeezenet1_1"], ["onnxruntime"], input_size=64)
     rows = campaign.measure(wanted, table, limits=BRIEF)
     (failure,) = [row for row in rows if row.metric == "failure"]
     assert failure.model == "alexnet"
     assert failure.grade_reasons[0].startswith("export: crashed")
     assert [row.model for row in rows if row.metric == "latency"] == ["squeezenet1_1"]
-    assert campaign.remaining(wanted, table.rows()) == []
+    assert cases.remaining(wanted, table.rows()) == []
 
 
 def survey(tmp_path, *arguments: str, **more: str) -> subprocess.Popen[str]:
@@ -326,9 +326,9 @@ def test_the_best_offline_load_is_the_smallest_of_those_that_serve_as_well():
         )  # fmt: skip
 
     rates = [row(1, 1, 50.0), row(8, 1, 99.0), row(4, 2, 98.5), row(16, 2, 100.0), row(64, 2, 90.0)]
-    (best,) = campaign.best_loads(rates)
+    (best,) = load.best_loads(rates)
     assert (best.batch_size, best.streams) == (8, 1)
-    assert campaign.best_loads([replace(rates[0], scenario="single-stream")]) == []
+    assert load.best_loads([replace(rates[0], scenario="single-stream")]) == []
 
 
 def test_a_survey_cites_profiles_measures_and_reports(tmp_path):
@@ -361,11 +361,11 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp
 
 
 def test_too_little_room_for_an_export_is_refused_before_anything_is_measured(monkeypatch):
-    wanted = campaign.cases(["vgg19"], ["onnxruntime"])
-    monkeypatch.setattr(campaign.shutil, "disk_usage", lambda _: Usage(10**8))
+    wanted = cases.cases(["vgg19"], ["onnxruntime"])
+    monkeypatch.setattr(exports.shutil, "disk_usage", lambda _: Usage(10**8))
     with pytest.raises(InvalidInputError, match="has room for 100 MB; an export needs 690 MB"):
-        campaign.check_room(wanted)
-    campaign.check_room(campaign.cases(["vgg19"], ["null"]))  # which exports nothing
+        exports.check_room(wanted)
+    exports.check_room(cases.cases(["vgg19"], ["null"]))  # which exports nothing
 
 
 class Usage:
@@ -391,6 +391,6 @@ def test_without_a_card_a_benchmark_on_one_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(system, "cuda_cards", lambda: 0)
     with pytest.raises(InvalidInputError, match="No card that runs CUDA"):
-        campaign.cases(["squeezenet1_1"], ["eager"], device="cuda")
+        cases.cases(["squeezenet1_1"], ["eager"], device="cuda")
     monkeypatch.setattr(system, "cuda_cards", lambda: 1)
-    assert campaign.cases(["squeezenet1_1"], ["eager"], device="cuda")[0].device == "cuda"
+    assert cases.cases(["squeezenet1_1"], ["eager"], device="cuda")[0].device == "cuda"

@@ -19,7 +19,7 @@ import pytest
 import vertebra
 from vertebra import bundle, engines, system, tuning
 from vertebra.benchmarking import Case, Result
-from vertebra.campaigns import campaign
+from vertebra.campaigns import exports
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.exporting import conversion
 from vertebra.exporting.process import Exporter
@@ -559,5 +559,5 @@ def test_the_forms_that_share_a_bundle_export_it_once() -> None:
         for name in ("onnxruntime", "openvino")
         for count in (1, 4)
     }
-    assert made == {campaign.bundle_of("onnxruntime", "float32", 1)}
+    assert made == {exports.bundle_of("onnxruntime", "float32", 1)}
     assert tuning.bundle_form(Form("ncnn", batch_size=4)) == ("ncnn", "float32", 4)

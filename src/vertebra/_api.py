@@ -141,10 +141,10 @@ def profile(*models: str, input_size: int | None = None, table: TableLike = None
 
 def _profile(model: names.Model, input_size: int | None) -> Profile:
     from vertebra import profiler
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import cases
     from vertebra.zoo import build
 
-    size = campaign.native_or(model, input_size)
+    size = cases.native_or(model, input_size)
     return profiler.profile(lambda: build(model.name), model=model.name, input_size=size)
 
 
@@ -177,20 +177,21 @@ def bench(
     are as fast as trained ones. Each case runs in `processes` fresh processes (3; with `quick` 1) for
     `seconds` in all (30; with `quick` 10), or all cases share `budget`; `seed` makes the order of their
     blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams` and `end_to_end` are those of
-    `campaign.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
-    worth trying are measured then, and `best_loads` tells the best.
+    `campaigns.load.Load`. Batch size and streams are 1 where they are left open; of an offline load all that
+    are worth trying are measured then, and `best_loads` tells the best.
 
     A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
     from vertebra import bundle
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import campaign, cases
+    from vertebra.campaigns.load import Load, batches_of, streams_of
     from vertebra.inference import resolving
 
     bound = None if latency_bound is None else _seconds(latency_bound)
-    served = campaign.streams_of(scenario, threads) if streams is None else _several(streams)
-    load = campaign.Load(scenario, arrival_rate, bound, served, end_to_end)
-    batches = campaign.batches_of(scenario) if batch_size is None else _several(batch_size)
+    served = streams_of(scenario, threads) if streams is None else _several(streams)
+    load = Load(scenario, arrival_rate, bound, served, end_to_end)
+    batches = batches_of(scenario) if batch_size is None else _several(batch_size)
     precisions = () if precision is None else _several(precision)
     asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
     bundles = [bundle.read(model) for model in models if resolving.is_bundle(model)]
@@ -198,13 +199,13 @@ def bench(
     wanted = [
         case
         for kept in bundles
-        for case in campaign.bundle_cases(
+        for case in cases.bundle_cases(
             kept, engines, precisions=precisions,
             batch_sizes=() if batch_size is None and kept.batch_size else batches, **asked,
         )
     ]  # fmt: skip
     if named or not bundles:
-        wanted += campaign.cases(
+        wanted += cases.cases(
             named or names.CLASSICS,
             engines,
             batch_sizes=batches,
@@ -226,9 +227,9 @@ def bench(
 def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
     """Of offline `rows`, the throughput of each network on each engine with the batch and streams that serve
     best."""
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import load
 
-    return campaign.best_loads(rows)
+    return load.best_loads(rows)
 
 
 def _seconds(text: str | float) -> float:
@@ -256,15 +257,15 @@ def survey(
     and these versions is not measured again, unless `again`. `budget` bounds the measuring; where it is
     short, rows have fewer samples and say so. Raises InvalidInputError where it is too short for any.
     """
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import campaign, cases
 
     start, given = time.monotonic(), _seconds(budget)
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
-    wanted = campaign.cases(chosen, engines)
+    wanted = cases.cases(chosen, engines)
     into, folder = _open(table), Path(output)
     page = folder / "report.html"
     told = into.rows()
-    todo = wanted if again else campaign.remaining(wanted, told)
+    todo = wanted if again else cases.remaining(wanted, told)
     limits = campaign.limits(len(todo), quick=True, budget_s=given)
     measured: list[Measurement] = []
     if todo or not page.exists():
@@ -277,7 +278,7 @@ def survey(
             todo, into, limits=limits, deadline=start + given, seed=seed, anew=again, watcher=watcher
         )
         _draw(folder, into)
-    failed = len(campaign.remaining(wanted, into.rows(metric="latency")))
+    failed = len(cases.remaining(wanted, into.rows(metric="latency")))
     count = sum(row.metric in ("latency", "failure") for row in measured)
     return Survey(count, len(wanted) - count, failed, page, time.monotonic() - start)
 
@@ -285,10 +286,10 @@ def survey(
 def _check_before(todo: Sequence[Case], folder: Path) -> None:
     """Whatever would end a survey after minutes of measuring ends it before."""
     from vertebra import charts
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import exports
 
     charts.require()
-    campaign.check_room(todo)
+    exports.check_room(todo)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -338,10 +338,10 @@ def verified(
     measuring, and the answer is what the table tells by then.
     """
     from vertebra import verification
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import cases
 
     start = time.monotonic()
-    runners = list(engines) or campaign.found_here()
+    runners = list(engines) or cases.found_here()
     filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
     question = replace(question, among="catalogue", filters=filters)
     bench = _bench(source, watcher)
@@ -381,10 +381,10 @@ def _bench(source: Table, watcher: Watcher | None) -> Callable[[Sequence[Any], f
 
 
 def _case_of(row: WideRow) -> Sequence[Any]:
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import cases
 
     engine, precision = row.conditions["engine"], row.conditions["precision"]
-    return campaign.cases([row.model], [engine], precisions=[precision])
+    return cases.cases([row.model], [engine], precisions=[precision])
 
 
 def _can_be_made(row: WideRow) -> bool:
@@ -398,7 +398,7 @@ def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequ
     """What is still to be measured on the engines before others can be priced there: networks that are light
     enough to be exported here, the same on each engine."""
     from vertebra import estimation, rows
-    from vertebra.campaigns import campaign
+    from vertebra.campaigns import cases
 
     known = {engine: set[str]() for engine in runners}
     for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
@@ -414,4 +414,4 @@ def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequ
         if count.macs <= _ANCHOR_MACS and is_here(name) and not name.startswith(_TOYS)
     ]  # fmt: skip
     chosen = estimation.anchors(missing, among=ready, known=sorted(shared))
-    return [case for case in campaign.cases(chosen, runners) if case.model not in known[case.engine]]
+    return [case for case in cases.cases(chosen, runners) if case.model not in known[case.engine]]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from vertebra import engines, system, zoo
 from vertebra.benchmarking import Case
-from vertebra.campaigns import campaign
+from vertebra.campaigns import cases as campaign_cases
+from vertebra.campaigns import exports
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.exporting import conversion
 
@@ -42,9 +43,9 @@ class Form:
         return engines.find(self.engine).reads == "bundle"
 
 
-def bundle_form(form: Form) -> campaign.BundleForm:
+def bundle_form(form: Form) -> exports.BundleForm:
     """What to export so that `form` can be run: whose Bundle, its precision, and its only batch size."""
-    return campaign.bundle_of(form.engine, form.precision, form.batch_size)
+    return exports.bundle_of(form.engine, form.precision, form.batch_size)
 
 
 def form_of(case: Case) -> Form:
@@ -65,7 +66,7 @@ def cases(
     all that are here, where none is). `precisions` may be ("all",); without `threads`, numbers of them from
     one to all cores.
 
-    Raises what `campaign.cases` raises, and InvalidInputError where no form is left.
+    Raises what `campaigns.cases.cases` raises, and InvalidInputError where no form is left.
     """
     found = zoo.find(model)
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or [
@@ -85,7 +86,7 @@ def cases(
         for precision in asked
         if precision in engines.find(engine).precisions and "cpu" in engines.find(engine).devices
         for count in dict.fromkeys(threads or _thread_counts())
-        for case in campaign.cases(
+        for case in campaign_cases.cases(
             [found.name], [engine], precisions=[precision], batch_sizes=batch_sizes, threads=count,
             input_size=input_size,
         )

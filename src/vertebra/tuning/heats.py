@@ -14,8 +14,10 @@ from pathlib import Path
 
 from vertebra import benchmarking, engines, system, units
 from vertebra.benchmarking import Case, Limits, Result
-from vertebra.campaigns import campaign
-from vertebra.campaigns.campaign import BundleForm, Progress, Watcher, bundle_form
+from vertebra.campaigns import campaign, exports
+from vertebra.campaigns.campaign import Progress, Watcher
+from vertebra.campaigns.cases import expected_bytes
+from vertebra.campaigns.exports import BundleForm, bundle_form
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table, latest
@@ -100,11 +102,11 @@ def fastest(
         raise InvalidInputError(
             f"{units.show(budget_s, 's')} is too little for a search.", f"the least is {LEAST_S:g}s"
         )
-    campaign.check_room(cases)
+    exports.check_room(cases)
     tell = _teller(watcher, len(cases))
     with (
         campaign.sole_use(table, lambda: tell(0, "waiting for another process to measure")),
-        campaign.scratch_folder() as scratch,
+        exports.scratch_folder() as scratch,
     ):
         began = time.monotonic()
         tell(0, f"exporting {cases[0].model}")
@@ -150,7 +152,7 @@ def _made(
 ) -> dict[BundleForm, _Made]:
     """The Bundles that `cases` need, the one that holds the reference first and what takes a compiler's time
     last. After the `deadline` none is begun, and only what takes no compiler goes on to `last_deadline`."""
-    needed = dict.fromkeys(bundle_form(case) for case in cases if campaign.reads(case) == "bundle")
+    needed = dict.fromkeys(bundle_form(case) for case in cases if exports.reads(case) == "bundle")
     forms = list({_REFERENCE: None, **needed})
     workers = _exporters(cases[0], len(forms))
     ordered = sorted(forms, key=_is_costly)
@@ -186,7 +188,7 @@ def _is_costly(form: BundleForm) -> bool:
 def _exporters(case: Case, exports: int) -> int:
     """How many are made at a time: as many as the cores, and half of the memory, serve."""
     memory = system.describe().memory_bytes
-    fitting = _EXPORTERS if memory is None else int(memory / 2 / campaign.expected_bytes(case))
+    fitting = _EXPORTERS if memory is None else int(memory / 2 / expected_bytes(case))
     return max(1, min(_EXPORTERS, system.default_threads(), fitting, exports))
 
 
@@ -205,7 +207,7 @@ def _export(
                 form = queue.popleft()
             except IndexError:  # the other one took the last
                 return
-            met[form] = campaign.obstacle_of(exporter, case, folders[form], form)
+            met[form] = exports.obstacle_of(exporter, case, folders[form], form)
 
 
 # ------------------------------------------------------------------ heats
@@ -234,12 +236,12 @@ class _Track:
         self._late: list[Trial] = []
         reference = next((one for one in made.values() if one.obstacle is None), made[_REFERENCE])
         for case in cases:
-            own = made[bundle_form(case)] if campaign.reads(case) == "bundle" else reference
+            own = made[bundle_form(case)] if exports.reads(case) == "bundle" else reference
             self._enter(case, own)
 
     def _enter(self, case: Case, own: _Made) -> None:
         form = form_of(case)
-        ready, obstacle = campaign.with_bundle(case, own.folder, own.obstacle)
+        ready, obstacle = exports.with_bundle(case, own.folder, own.obstacle)
         if obstacle is None and ready.reference is None and not _is_reference(ready):
             self._late.append(Trial(form, "untried", "nothing to compare its outputs with"))
             return
@@ -283,7 +285,7 @@ class _Track:
             limits,
             system=system.describe().id,
             seed=self._seed + self._heats,
-            expected_bytes=campaign.expected_bytes,
+            expected_bytes=expected_bytes,
             watcher=lambda text, behind: self._tell(len(self._judged) + behind, text),
             race=_Race(self._deadline, self._starts),
         )

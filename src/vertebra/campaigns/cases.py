@@ -1,0 +1,295 @@
+"""Which cases there are to measure, which of them the table lacks, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import product
+
+from vertebra import engines, rows, system, zoo
+from vertebra.benchmarking import Case
+from vertebra.bundle import Bundle
+from vertebra.campaigns.load import Load, checked_threads
+from vertebra.engines import Subject
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement
+from vertebra.zoo import names
+
+#: Untrained parameters are as fast as trained ones; the seed makes them the same in every process.
+SEED = 0
+#: For a guess at a process's memory: what a runtime holds, and bytes of activations by the work.
+_RUNTIME_BYTES, _BYTES_PER_MAC = 600_000_000, 0.05
+#: Counts of a network that isn't ours: those of a ResNet-50, rounded.
+_ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
+
+
+def cases(
+    models: Sequence[str],
+    chosen: Sequence[str] = (),
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    input_size: int | None = None,
+    threads: int | None = None,
+    precisions: Sequence[str] = ("float32",),
+    device: str = "cpu",
+    load: Load | None = None,
+) -> list[Case]:
+    """One case for each of `models` on each of the engines `chosen` (all that can run here, where none is),
+    in each precision, at each batch size and number of streams.
+
+    Raises UnknownNameError, MissingRuntimeError (a named engine that isn't installed) and
+    InvalidInputError (an impossible size, batch, number of threads or load), before anything runs.
+    """
+    runners = [engines.require(name) for name in dict.fromkeys(chosen)] or found_here()
+    threads, load = checked_threads(threads), load or Load()
+    if "int8" in precisions:
+        raise InvalidInputError(
+            "A network is rounded to int8 with pictures, of which none are given here.",
+            "measure a Bundle: vertebra export MODEL -o FOLDER --precision int8 --calibrate PICTURES, then "
+            "vertebra bench FOLDER",
+        )
+    known = {found.name: found for found in map(zoo.find, models)}
+    ways = _ways(runners, dict.fromkeys(precisions), device, load, named=bool(chosen))
+    for model in known.values():
+        _check_batches(model, batch_sizes)
+    if load.end_to_end and (input_size is not None or tuple(batch_sizes) != (1,)):
+        raise InvalidInputError(
+            "From a JPEG's bytes, one picture at a time of the network's own size is timed.",
+            "leave the batch size and the input size out, or --end-to-end",
+        )
+    return [
+        replace(_case(model, input_size, threads, load), engine=engine, batch_size=batch_size, device=device,
+                precision=precision, streams=streams)
+        for model in known.values()
+        for engine, precision, streams in ways
+        if chosen or not model.is_file or engines.find(engine).reads == "bundle"
+        for batch_size in dict.fromkeys(batch_sizes)
+    ]  # fmt: skip
+
+
+def bundle_cases(
+    kept: Bundle,
+    chosen: Sequence[str] = (),
+    *,
+    batch_sizes: Sequence[int] = (),
+    input_size: int | None = None,
+    threads: int | None = None,
+    precisions: Sequence[str] = (),
+    device: str = "cpu",
+    load: Load | None = None,
+) -> list[Case]:
+    """Cases as `cases` makes them, of the network in a Bundle as it is: on the engines `chosen` (all here
+    that open it, where none is), in its own precision and at its own batch size where it has one and no other
+    is asked for. Raises InvalidInputError for what it can't be asked for."""
+    opening = [name for name in engines.available() if kept.format in engines.find(name).formats]
+    runners = [engines.require(name) for name in dict.fromkeys(chosen)] or opening
+    threads, load = checked_threads(threads), load or Load()
+    batches = tuple(dict.fromkeys(batch_sizes)) or (kept.batch_size or 1,)
+    _check_bundle(kept, runners, precisions, batches, input_size)
+    ways = _ways(runners, precisions or (kept.precision,), device, load, named=bool(chosen))
+    record = None if kept.preprocess is None else asdict(kept.preprocess)
+    if load.end_to_end and (record is None or batches != (1,)):
+        raise InvalidInputError(
+            f"From a JPEG's bytes one picture at a time is timed, whose way in {kept.folder} must tell.",
+            "leave the batch size out, or --end-to-end",
+        )
+    return [
+        Case(model=kept.model, engine=engine, subject=Subject(kept.model, bundle=str(kept.folder)),
+             input_size=kept.input_size, batch_size=batch_size, num_classes=kept.num_classes,
+             in_channels=kept.in_channels, precision=precision, threads=threads, device=device,
+             weights=kept.weights, scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
+             latency_bound_s=load.latency_bound_s, preprocess=record if load.end_to_end else None,
+             operations=_operations(kept.model, kept.input_size) if kept.model in rows.models() else None)
+        for engine, precision, streams in ways
+        for batch_size in batches
+    ]  # fmt: skip
+
+
+def _check_bundle(
+    kept: Bundle,
+    runners: Sequence[str],
+    precisions: Sequence[str],
+    batch_sizes: Sequence[int],
+    input_size: int | None,
+) -> None:
+    """Raise InvalidInputError where a Bundle is asked for what its files don't hold."""
+    strange = [name for name in runners if kept.format not in engines.find(name).formats]
+    if strange:
+        raise InvalidInputError(
+            f'{kept.folder} is a Bundle of the format "{kept.format}", no file of {strange[0]}.',
+            f"engines that do: {', '.join(kept.engines)}",
+        )
+    rounded = kept.precision if kept.precision.startswith("int8") else None
+    for name, own, asked in (
+        ("batch size", kept.batch_size, batch_sizes),
+        ("input size", kept.input_size, [input_size or kept.input_size]),
+        ("precision", rounded, precisions),
+    ):
+        others = [value for value in asked if value != own]
+        if own is not None and others:
+            raise InvalidInputError(
+                f"The {name} of the Bundle {kept.folder} is {own}; {others[0]} was asked for.",
+                "leave it out, or export the network again",
+            )
+
+
+def _case(model: names.Model, input_size: int | None, threads: int, load: Load) -> Case:
+    """The network at batch size 1 on no engine yet."""
+    size = native_or(model, input_size)
+    return Case(
+        model=model.name,
+        engine="null",
+        subject=Subject(
+            model=model.name, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
+        ),
+        input_size=size,
+        threads=threads,
+        scenario=load.scenario,
+        arrival_rate=load.arrival_rate,
+        latency_bound_s=load.latency_bound_s,
+        preprocess=asdict(zoo.facts(model.name).preprocess) if load.end_to_end else None,
+        operations=_operations(model.name, size),
+    )
+
+
+def _operations(model: str, size: int) -> float | None:
+    """Those of one image, scaled from the shipped count; None for a network that isn't ours."""
+    if ":" in model:
+        return None
+    totals = rows.totals(model)
+    return 2.0 * totals["macs"] * (size / totals["input_size"]) ** 2
+
+
+def _ways(
+    runners: Sequence[str], precisions: Iterable[str], device: str, load: Load, *, named: bool
+) -> list[tuple[str, str, int]]:
+    """Engine, precision and number of streams of each way to run. An engine that can't is refused where it
+    was named, and left out where it wasn't."""
+    ways = []
+    for engine, precision, streams in product(runners, precisions, load.streams):
+        info = engines.find(engine)
+        lacks = _lacks(info, precision, device)
+        if lacks is None:
+            ways.append((engine, precision, streams))
+        elif named:
+            raise lacks
+    if not ways:
+        raise InvalidInputError(
+            f"No engine here runs in {', '.join(precisions)} on {device}.",
+            "what each offers: vertebra list engines",
+        )
+    if device == "cuda" and not system.cuda_cards():
+        raise InvalidInputError(
+            "No card that runs CUDA was found here: NVIDIA's driver is missing, or tells of none.",
+            "leave the device out to measure on the processor",
+        )
+    return ways
+
+
+def _lacks(info: engines.EngineInfo, precision: str, device: str) -> InvalidInputError | None:
+    for condition, asked, offered in (
+        ("precision", precision, info.precisions),
+        ("device", device, info.devices),
+    ):
+        if asked not in offered:
+            return InvalidInputError(
+                f'The engine "{info.name}" has no {condition} "{asked}".',
+                f"what it offers: {', '.join(offered)}",
+            )
+    return None
+
+
+def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
+    """Raise InvalidInputError where the network's file takes one batch size only and another is asked for."""
+    if not model.is_file:
+        return
+    from vertebra.zoo import adapters
+    from vertebra.zoo.adapters import onnx
+
+    fixed = onnx.signature(adapters.network_file(model.name).path).batch_size
+    wrong = [batch_size for batch_size in batch_sizes if fixed not in (None, batch_size)]
+    if wrong:
+        raise InvalidInputError(
+            f"The network in {model.name} takes batches of {fixed}; {wrong[0]} was asked for.",
+            f"ask for --batch-size {fixed}, or export the network with a free batch size",
+        )
+
+
+def native_or(model: names.Model, input_size: int | None) -> int:
+    """`input_size`, or the model's own. Raises InvalidInputError where the network can't take it."""
+    if input_size is not None and model.fixed_size and input_size != model.input_size:
+        raise InvalidInputError(
+            f"{model.name} can't take images of {input_size}x{input_size} pixels.",
+            f"{model.input_size}x{model.input_size} is the only size that works",
+        )
+    if input_size is not None and input_size < model.min_size:
+        raise InvalidInputError(
+            f"{model.name} can't take images of {input_size}x{input_size} pixels.",
+            f"the smallest that works is {model.min_size}; its own size is {model.input_size}",
+        )
+    return model.input_size if input_size is None else input_size
+
+
+def found_here() -> list[str]:
+    """The engines that can run here and are measured where none is named."""
+    return [name for name in engines.available() if name != "null" and engines.find(name).usual]
+
+
+def remaining(wanted: Iterable[Case], told: Iterable[Measurement]) -> list[Case]:
+    """The cases that no row tells yet for this machine and the runtime's version that is installed now."""
+    here = system.describe().id
+    known = {_told(row) for row in told if row.metric in ("latency", "failure")}
+    return [case for case in wanted if _asked(case, here) not in known]
+
+
+def _asked(case: Case, here: str) -> tuple[object, ...]:
+    runtime = engines.version(case.engine)
+    return (
+        case.model,
+        case.engine,
+        runtime,
+        case.batch_size,
+        case.input_size,
+        case.precision,
+        case.threads,
+        case.device,
+        case.scenario,
+        here,
+    )
+
+
+def _told(row: Measurement) -> tuple[object, ...]:
+    packages = engines.ENGINES[row.engine].distributions if row.engine in engines.ENGINES else ()
+    runtime = next((row.versions[name] for name in packages if name in row.versions), None)
+    return (
+        row.model,
+        row.engine,
+        runtime,
+        row.batch_size,
+        row.input_size,
+        row.precision,
+        row.threads,
+        row.device,
+        row.scenario,
+        row.system,
+    )
+
+
+def multiply_accumulates(case: Case) -> float:
+    """About how many the case's forward pass takes: the shipped count, scaled to its size and batch."""
+    counts = totals(case.model)
+    return case.batch_size * counts["macs"] * (case.input_size / counts["input_size"]) ** 2
+
+
+def totals(model: str) -> Mapping[str, int]:
+    """The shipped counts, or an ordinary network's where none ship, as of a file: only guesses of the room
+    that is needed hang on them."""
+    shipped = model in rows.models() or rows.catalogue.find(model) is not None
+    return rows.totals(model) if shipped else _ORDINARY
+
+
+def expected_bytes(case: Case) -> float:
+    """About what the case's process holds: the runtime, the weights as read and as the engine lays them out,
+    and activations in proportion to the work."""
+    counts = totals(case.model)
+    return _RUNTIME_BYTES + 12 * counts["params"] + _BYTES_PER_MAC * multiply_accumulates(case)

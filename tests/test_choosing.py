@@ -13,6 +13,7 @@ from vertebra import _api, choosing, estimation, rows, system
 from vertebra.campaigns import campaign, cases
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
+from vertebra.verbs import picking
 from vertebra.verification import Verified
 
 ENGINES = ("eager", "onnxruntime")
@@ -242,8 +243,8 @@ def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: py
         return []
 
     monkeypatch.setattr(estimation, "anchors", anchors)
-    monkeypatch.setattr(choosing, "is_here", lambda model: True)
-    choosing._anchor_cases(Table(tmp_path / "table.sqlite"), ["onnxruntime"], 60.0)
+    monkeypatch.setattr(picking, "is_here", lambda model: True)
+    picking._anchor_cases(Table(tmp_path / "table.sqlite"), ["onnxruntime"], 60.0)
     assert "timm:resnet18" in asked
     assert any(name.startswith("timm:test_") for name in rows.counts())
     assert not any(name.startswith("timm:test_") for name in asked)

@@ -507,16 +507,18 @@ def verified(
     budget: str | float, *, table: TableLike = None, watcher: Watcher | None = None, **asked: Any
 ) -> Verified:
     """`pick` (whose other options are taken here) among every network whose accuracy is published, measuring
-    what the answer hangs on; see `choosing.verified`.
+    what the answer hangs on; see `picking.verified`.
 
     The candidates that could change the answer are measured, best promise first, until none is left or
     `budget` is spent. What is measured is appended to the table.
     """
+    from vertebra.verbs import picking
+
     filters = dict(asked.pop("filters", {}))
     engine = filters.pop("engine", None)
     question = _question(**asked, filters=filters)
     engines = () if engine is None else _several(engine)
-    return choosing.verified(_open(table), question, _seconds(budget), engines=engines, watcher=watcher)
+    return picking.verified(_open(table), question, _seconds(budget), engines=engines, watcher=watcher)
 
 
 def _question(

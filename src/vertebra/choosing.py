@@ -1,41 +1,26 @@
-"""Who may be chosen: candidates of one load, from the table or from the whole catalogue, and the loop that
-measures what a choice hangs on.
-"""
+"""Who may be chosen: candidates of one load, from the table or from the whole catalogue."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vertebra import metrics, recommendation
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.recommendation import Demand, Limit, Pick
 
-if TYPE_CHECKING:
-    from vertebra.campaigns.campaign import Watcher
-    from vertebra.verification import Verified
-
 #: Whom a pick chooses among: networks that the table tells, or every one, those that nobody ran here priced.
 AMONG = ("table", "catalogue")
 
 #: What is known of a candidate besides what is asked for: what a glance tells, and others are computed from.
 _TOLD = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
-#: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
-_ANCHOR_MACS = 1e10
-#: How networks are called that are made for tests of their library: nobody's backbone, and like none.
-_TOYS = "timm:test_"
-#: What candidates are measured under.
-_LOAD: dict[str, Any] = {"device": "cpu", "scenario": "single-stream", "batch_size": 1}
 #: So many names are listed in a message.
 _FEW = 20
-#: Seconds that a quick case of an anchor takes at the least, with its part of the export.
-_ANCHOR_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -284,7 +269,7 @@ def pick(source: Table, question: Question) -> Pick:
     _check_one_set(rows, question.asked)
     picked = _picked(rows, question)
     shown = [row.model for row in (picked.choice, picked.runner_up) if row is not None]
-    return replace(picked, notes=tuple(_absences(shown, "can't run here")))
+    return replace(picked, notes=tuple(absences(shown, "can't run here")))
 
 
 def _picked(rows: Sequence[WideRow], question: Question) -> Pick:
@@ -294,7 +279,7 @@ def _picked(rows: Sequence[WideRow], question: Question) -> Pick:
     )
 
 
-def _absences(models: Iterable[str], what: str) -> list[str]:
+def absences(models: Iterable[str], what: str) -> list[str]:
     """A sentence for each library that `models` come from and that isn't installed."""
     absent: dict[str, int] = {}
     for model in models:
@@ -317,101 +302,3 @@ def is_here(model: str) -> bool:
 @cache
 def _is_installed(library: str) -> bool:
     return library == "onnx" or importlib.util.find_spec(library) is not None
-
-
-# ------------------------------------------------------------------ measuring what the choice hangs on
-
-
-def verified(
-    source: Table,
-    question: Question,
-    budget_s: float,
-    *,
-    engines: Sequence[str] = (),
-    watcher: Watcher | None = None,
-) -> Verified:
-    """The choice among the catalogue after what it hangs on was measured; see `verification.verify`.
-
-    Networks are measured on the engines given (all the usual ones that are here), so that a candidate is a
-    network together with its engine and precision. Where too few are measured on them to price the others
-    from, those that tell most are measured first, in half of the time at most. An interruption ends the
-    measuring, and the answer is what the table tells by then.
-    """
-    from vertebra import verification
-    from vertebra.campaigns import cases
-
-    start = time.monotonic()
-    runners = list(engines) or cases.found_here()
-    filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
-    question = replace(question, among="catalogue", filters=filters)
-    bench = _bench(source, watcher)
-    interrupted = False
-    try:
-        bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
-    except KeyboardInterrupt:
-        interrupted = True
-    found = verification.verify(
-        lambda: [row for row in candidates(source, question) if is_here(row.model) and _can_be_made(row)],
-        lambda row: bench(_case_of(row), start + budget_s),
-        question.limits,
-        question.objective,
-        demands=question.demands,
-        least_grade=question.trust,
-        has_time=lambda: not interrupted and time.monotonic() < start + budget_s,
-    )
-    from vertebra import rows
-
-    notes = tuple(_absences(rows.counts(), "were left out"))
-    return replace(
-        found, pick=replace(found.pick, notes=notes), ended="interrupted" if interrupted else found.ended
-    )
-
-
-def _bench(source: Table, watcher: Watcher | None) -> Callable[[Sequence[Any], float], list[Measurement]]:
-    """A function that measures cases quickly inside what is left until a deadline."""
-    from vertebra.campaigns import campaign
-
-    def bench(cases: Sequence[Any], deadline: float) -> list[Measurement]:
-        if not cases or time.monotonic() >= deadline:
-            return []
-        least = campaign.limits(len(cases), quick=True)
-        return campaign.measure(cases, source, limits=least, deadline=deadline, watcher=watcher)
-
-    return bench
-
-
-def _case_of(row: WideRow) -> Sequence[Any]:
-    from vertebra.campaigns import cases
-
-    engine, precision = row.conditions["engine"], row.conditions["precision"]
-    return cases.cases([row.model], [engine], precisions=[precision])
-
-
-def _can_be_made(row: WideRow) -> bool:
-    """Eight bits want pictures to calibrate with, and a pick has none: such a form is no estimate."""
-    latency = row.figures.get("latency")
-    estimated = latency is not None and latency.origin == "estimated"
-    return not (estimated and str(row.conditions.get("precision")).startswith("int8"))
-
-
-def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequence[Any]:
-    """What is still to be measured on the engines before others can be priced there: networks that are light
-    enough to be exported here, the same on each engine."""
-    from vertebra import estimation, rows
-    from vertebra.campaigns import cases
-
-    known = {engine: set[str]() for engine in runners}
-    for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
-        if row.metric == "latency" and row.origin == "benched":
-            known[str(row.engine)].add(row.model)
-    shared = set.intersection(*known.values())
-    affordable = max(estimation.FEWEST_ANCHORS, int(seconds / (_ANCHOR_S * len(runners))))
-    missing = min(estimation.ANCHORS, affordable) - len(shared)
-    if missing <= 0:
-        return []
-    ready = [
-        name for name, count in rows.counts().items()
-        if count.macs <= _ANCHOR_MACS and is_here(name) and not name.startswith(_TOYS)
-    ]  # fmt: skip
-    chosen = estimation.anchors(missing, among=ready, known=sorted(shared))
-    return [case for case in cases.cases(chosen, runners) if case.model not in known[case.engine]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -17,7 +18,8 @@ from vertebra.benchmarking import Limits
 from vertebra.campaigns import campaign, cases, exports, load
 from vertebra.cli import progress
 from vertebra.engines import Subject
-from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
+from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
+from vertebra.exporting.conversion import FORMS
 from vertebra.measurements import Measurement, Table
 from vertebra.zoo import CLASSICS
 
@@ -237,6 +239,83 @@ def test_a_network_that_cannot_be_exported_is_recorded_and_the_rest_goes_on(tmp_
     assert failure.grade_reasons[0].startswith("export: crashed")
     assert [row.model for row in rows if row.metric == "latency"] == ["squeezenet1_1"]
     assert cases.remaining(wanted, table.rows()) == []
+
+
+HINT = 'install it with: pip install "vertebra[torch]"'
+
+
+@pytest.fixture
+def without_converter(monkeypatch):
+    """Every export fails for want of a library."""
+    obstacle = MeasurementError("export: Exporting needs onnx, which is not installed.", HINT)
+    monkeypatch.setattr(exports, "obstacle_of", lambda *_: obstacle)
+
+
+@pytest.mark.usefixtures("without_converter")
+def test_a_failed_case_is_known_under_its_own_load_only(tmp_path):
+    def at(**asked):
+        return cases.cases(["squeezenet1_1"], ["onnxruntime"], load=load.Load(**asked))
+
+    table = Table(tmp_path / "table.sqlite")
+    served = at(scenario="server", arrival_rate=5.0, latency_bound_s=0.05)
+    (failure,) = campaign.measure(served, table, limits=BRIEF)
+    assert (failure.scenario, failure.streams, failure.arrival_rate) == ("server", 1, 5.0)
+    assert failure.protocol == "p99 within 50 ms"
+    assert cases.remaining(served, table.rows()) == []
+    others = [
+        *at(),
+        *at(scenario="offline", streams=(1, 2)),
+        *at(scenario="server", latency_bound_s=0.05),
+        *at(scenario="server", arrival_rate=9.0, latency_bound_s=0.05),
+        *at(scenario="server", arrival_rate=5.0, latency_bound_s=0.1),
+    ]
+    assert cases.remaining(others, table.rows()) == others
+
+
+@pytest.mark.usefixtures("without_converter")
+def test_a_failed_case_keeps_its_layout_and_weights(tmp_path):
+    (plain,) = cases.cases(["squeezenet1_1"], ["onnxruntime"])
+    special = replace(plain, layout="NHWC", weights="of_ours")
+    table = Table(tmp_path / "table.sqlite")
+    (failure,) = campaign.measure([special], table, limits=BRIEF)
+    assert (failure.layout, failure.weights) == ("NHWC", "of_ours")
+    assert cases.remaining([plain, special], table.rows()) == [plain]
+
+
+@pytest.mark.usefixtures("without_converter")
+def test_a_failed_case_says_what_would_mend_it(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "table.sqlite"
+    rows = campaign.measure(cases.cases(["squeezenet1_1"], ["onnxruntime"]), Table(path), limits=BRIEF)
+    assert rows[0].grade_reasons == ("export: Exporting needs onnx, which is not installed", HINT)
+    argv = ["vertebra", "bench", "squeezenet1_1", "--engine", "onnxruntime", "--table", str(path)]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert HINT in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("without_converter")
+def test_a_failed_case_is_tried_again_with_another_converter(tmp_path):
+    table = Table(tmp_path / "table.sqlite")
+    wanted = cases.cases(["squeezenet1_1"], ["onnxruntime"])
+    (failure,) = campaign.measure(wanted, table, limits=BRIEF)
+    assert {"torch", "onnx", "onnxscript", "onnxruntime"} <= set(failure.versions)
+    assert cases.remaining(wanted, [failure]) == []
+    older = replace(failure, versions={**failure.versions, "onnxscript": "0.1"})
+    assert cases.remaining(wanted, [older]) == wanted
+    lacking = {name: found for name, found in failure.versions.items() if name != "onnx"}
+    assert cases.remaining(wanted, [replace(failure, versions=lacking)]) == wanted
+    latency = replace(older, metric="latency", layout="NCHW", weights="of_ours", grade_reasons=())
+    assert cases.remaining(wanted, [latency]) == []
+
+
+def test_the_table_of_engines_names_all_that_converts_for_each():
+    made = importlib.metadata.packages_distributions()
+    for info in engines.known():
+        form = FORMS[info.formats[0]] if info.formats else None
+        for package in form.packages if form else ():
+            names = {name.lower() for name in made.get(package, [package.replace("_", "-")])}
+            assert names & {name.lower() for name in (*info.converters, *info.distributions)}, info.name
 
 
 def survey(tmp_path, *arguments: str, **more: str) -> subprocess.Popen[str]:

@@ -22,6 +22,7 @@ from vertebra.errors import MeasurementError
 from vertebra.measurements import Measurement, now, statistics
 from vertebra.measurements import blocks as packing
 from vertebra.measurements.blocks import Block
+from vertebra.system import library_versions
 
 #: Conditions that the runtime tells about itself.
 _TOLD = ("precision", "threads", "streams", "provider", "device", "layout")
@@ -127,14 +128,17 @@ def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, qui
     try:
         _check_plausible(case, rows)
     except MeasurementError as error:
-        return failed(case, info, error.message, system=system)
+        return failed(case, info, error.message, hint=error.hint, system=system)
     return Result(case, rows, _samples(figures))
 
 
-def failed(case: Case, info: EngineInfo, reason: str, *, system: str) -> Result:
-    """The row that says that the case gave no figure, and why."""
-    row = _row(case, info, system, {}, "failure", 1.0, grade_reasons=(reason,))
-    return Result(case, [row], {}, reason)
+def failed(case: Case, info: EngineInfo, reason: str, *, system: str, hint: str | None = None) -> Result:
+    """The row that says that the case gave no figure, why, and with a `hint` what to do about it. Its
+    versions include the libraries that convert for the engine: with others the case may do."""
+    reasons = (reason,) if hint is None else (reason.removesuffix("."), hint)
+    row = _row(case, info, system, {}, "failure", 1.0, grade_reasons=reasons)
+    versions = {**row.versions, **library_versions(info.converters)}
+    return Result(case, [replace(row, versions=versions)], {}, reason)
 
 
 def _check_plausible(case: Case, rows: Sequence[Measurement]) -> None:
@@ -173,29 +177,35 @@ def _row(
 ) -> Measurement:
     """A row with the conditions that the runtime told, or else those that were asked for."""
     told = {name: found for name, found in effective.items() if name in _TOLD and found is not None}
-    conditions = {
-        "input_size": case.input_size,
-        "batch_size": case.batch_size,
-        "precision": case.precision,
-        "threads": case.threads,
-        "device": case.device,
-        **told,
-        **_load(case),
-    }
     return Measurement(
         model=case.model,
         weights=case.weights,
         metric=metric,
         value=value,
         origin="benched",
-        engine=case.engine,
-        scenario=case.scenario,
         system=system,
         versions=_versions(info),
         measured_at=now(),
-        **conditions,
+        **{**conditions(case), **told, **_load(case)},
         **more,
     )
+
+
+def conditions(case: Case) -> dict[str, Any]:
+    """The conditions under which a case asks to be measured, as its rows hold them; a layout or provider of
+    None is the engine's own choice."""
+    return {
+        "engine": case.engine,
+        "scenario": case.scenario,
+        "input_size": case.input_size,
+        "batch_size": case.batch_size,
+        "precision": case.precision,
+        "threads": case.threads,
+        "device": case.device,
+        "layout": case.layout,
+        "provider": case.provider,
+        **_load(case),
+    }
 
 
 def _load(case: Case) -> dict[str, Any]:
@@ -211,7 +221,7 @@ def _load(case: Case) -> dict[str, Any]:
 
 def _versions(info: EngineInfo) -> dict[str, str]:
     """Of everything between the figure and the hardware that can be upgraded."""
-    installed = system.library_versions(("numpy", *info.distributions))
+    installed = library_versions(("numpy", *info.distributions))
     return {"vertebra": __version__, "python": platform.python_version(), **installed}
 
 

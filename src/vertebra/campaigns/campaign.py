@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import groupby
 
 from vertebra import benchmarking, engines, system, units
 from vertebra.benchmarking import Case, Limits, Result, plausibility
+from vertebra.benchmarking.results import failed
 from vertebra.benchmarking.runner import LEAST_S
 from vertebra.campaigns.cases import expected_bytes, multiply_accumulates, remaining
 from vertebra.campaigns.exports import has_room, prepared, scratch_folder
@@ -139,7 +139,8 @@ def _results(
             if obstacle is None:
                 ready.append(case)
             else:
-                yield Result(case, [_failure(case, obstacle, here)], {}, obstacle)
+                info = engines.find(case.engine)
+                yield failed(case, info, obstacle.message, hint=obstacle.hint, system=here)
         yield from benchmarking.measure_all(
             ready,
             limits,
@@ -227,15 +228,3 @@ class _Pace:
             return left * self._case_s
         least = self._limits.processes * (LEAST_S + _OVERHEAD_S)
         return max(self._deadline - time.monotonic(), left * least)
-
-
-def _failure(case: Case, reason: str, here: str) -> Measurement:
-    runtime = engines.version(case.engine)
-    package = engines.find(case.engine).distributions[0]
-    return Measurement(
-        model=case.model, metric="failure", value=1.0, origin="benched", grade_reasons=(reason,),
-        engine=case.engine, precision=case.precision, device=case.device, threads=case.threads,
-        batch_size=case.batch_size, input_size=case.input_size, scenario="single-stream", system=here,
-        versions={package: runtime} if runtime else {},
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 
 from vertebra import engines, rows, system, zoo
 from vertebra.benchmarking import Case
+from vertebra.benchmarking.results import conditions
 from vertebra.bundle import Bundle
 from vertebra.campaigns.load import Load, checked_threads
 from vertebra.engines import Subject
@@ -21,6 +23,9 @@ SEED = 0
 _RUNTIME_BYTES, _BYTES_PER_MAC = 600_000_000, 0.05
 #: Counts of a network that isn't ours: those of a ResNet-50, rounded.
 _ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
+
+#: Every case that was measured has a row of one of these metrics.
+_ANSWERS = ("latency", "sustained_rate", "failure")
 
 
 def cases(
@@ -235,44 +240,44 @@ def found_here() -> list[str]:
     return [name for name in engines.available() if name != "null" and engines.find(name).usual]
 
 
-def remaining(wanted: Iterable[Case], told: Iterable[Measurement]) -> list[Case]:
-    """The cases that no row tells yet for this machine and the runtime's version that is installed now."""
-    here = system.describe().id
-    known = {_told(row) for row in told if row.metric in ("latency", "failure")}
-    return [case for case in wanted if _asked(case, here) not in known]
+def remaining(wanted: Iterable[Case], rows_: Iterable[Measurement]) -> list[Case]:
+    """The cases that no row answers for this machine and the runtime's version that is installed now. A
+    failure answers a case only while the libraries that convert for its engine are the same as well."""
+    wanted, here = list(wanted), system.describe().id
+    installed = {name: _installed(name) for name in {case.engine for case in wanted}}
+    answers: dict[tuple[str, str | None], list[Measurement]] = defaultdict(list)
+    for row in rows_:
+        is_answer = row.metric in _ANSWERS and row.system == here and row.engine in installed
+        if is_answer and _is_current(row, *installed[str(row.engine)]):
+            answers[row.model, row.engine].append(row)
+    return [case for case in wanted if not any(_fits(row, case) for row in answers[case.model, case.engine])]
 
 
-def _asked(case: Case, here: str) -> tuple[object, ...]:
-    runtime = engines.version(case.engine)
-    return (
-        case.model,
-        case.engine,
-        runtime,
-        case.batch_size,
-        case.input_size,
-        case.precision,
-        case.threads,
-        case.device,
-        case.scenario,
-        here,
-    )
+def _installed(engine: str) -> tuple[str | None, Mapping[str, str]]:
+    """The version of an engine's runtime, and those of the libraries that convert for it."""
+    return engines.version(engine), system.library_versions(engines.find(engine).converters)
 
 
-def _told(row: Measurement) -> tuple[object, ...]:
-    packages = engines.ENGINES[row.engine].distributions if row.engine in engines.ENGINES else ()
-    runtime = next((row.versions[name] for name in packages if name in row.versions), None)
-    return (
-        row.model,
-        row.engine,
-        runtime,
-        row.batch_size,
-        row.input_size,
-        row.precision,
-        row.threads,
-        row.device,
-        row.scenario,
-        row.system,
-    )
+def _is_current(row: Measurement, runtime: str | None, converters: Mapping[str, str]) -> bool:
+    """Whether the row was measured with the versions given. A failure of before converters' versions were
+    recorded counts as one without converters."""
+    info = engines.find(str(row.engine))
+    if next((row.versions[name] for name in info.distributions if name in row.versions), None) != runtime:
+        return False
+    recorded = {name: found for name, found in row.versions.items() if name in info.converters}
+    return row.metric != "failure" or recorded == converters
+
+
+def _fits(row: Measurement, case: Case) -> bool:
+    """Whether the row's conditions are those of the case. A failure has them as they were asked for; a figure
+    has the layout and provider that the engine chose, and is as good for other weights."""
+    asked = conditions(case)
+    if row.metric == "failure":
+        asked["weights"] = case.weights
+    else:
+        open_ = [name for name in ("layout", "provider") if asked[name] is None]
+        asked = {name: value for name, value in asked.items() if name not in open_}
+    return all(getattr(row, name) == value for name, value in asked.items())
 
 
 def multiply_accumulates(case: Case) -> float:

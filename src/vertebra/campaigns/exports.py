@@ -47,7 +47,7 @@ def _bundles_bytes(cases_: Iterable[Case]) -> float:
 
 def prepared(
     cases_: Iterable[Case], exporter: Exporter, scratch: Path, tell: Callable[[str], None]
-) -> Iterator[tuple[Case, str | None]]:
+) -> Iterator[tuple[Case, MeasurementError | None]]:
     """Each case, ready to run, with what stands in its way or None.
 
     Where one of a network's engines reads Bundles, the network is exported, and all its engines are
@@ -95,7 +95,7 @@ def reads(case: Case) -> str:
     return engines.find(case.engine).reads
 
 
-def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> str | None:
+def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> MeasurementError | None:
     """Why no engine should run the network that the cases share with these parameters; None where all may."""
     case = next((case for case in same if reads(case) == "builder"), None)
     if case is None:
@@ -103,7 +103,7 @@ def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> str | None:
     try:
         exporter.check(case.subject, input_size=case.input_size, in_channels=case.in_channels)
     except UnsuitableNetworkError as error:
-        return error.message
+        return error
     except MeasurementError:
         return None  # whatever else is wrong with the network, its own process will tell
     return None
@@ -122,15 +122,16 @@ def obstacle_of(exporter: Exporter, case: Case, folder: Path, form: BundleForm) 
     return None
 
 
-def with_bundle(case: Case, folder: Path, obstacle: MeasurementError | None) -> tuple[Case, str | None]:
+def with_bundle(
+    case: Case, folder: Path, obstacle: MeasurementError | None
+) -> tuple[Case, MeasurementError | None]:
     """The case, whose network's export met `obstacle`: only one that lies in the network itself stands in the
     way of engines that need no Bundle."""
-    reason = None if obstacle is None else obstacle.message
     if reads(case) == "bundle":
-        return replace(case, subject=Subject(model=case.model, bundle=str(folder))), reason
+        return replace(case, subject=Subject(model=case.model, bundle=str(folder))), obstacle
     if obstacle is None:
         return replace(case, reference=str(folder)), None
-    return case, reason if isinstance(obstacle, UnsuitableNetworkError) else None
+    return case, obstacle if isinstance(obstacle, UnsuitableNetworkError) else None
 
 
 def check_room(wanted: Iterable[Case]) -> None:

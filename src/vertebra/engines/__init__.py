@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class EngineInfo:
     """One engine. `imports` must be importable for it to run; the first installed one of `distributions`
     gives its version. `reads` says what its Subject must hold, and `formats` which kinds of Bundle it opens.
+    `converters` are the distributions that, beside its own, make and check the Bundles it opens.
 
     `needs_compiler`: it builds machine code, where it runs or where a Bundle for it is made. `usual` engines
     are those that are measured where none is named. `many_streams`: it can serve several calls at a time.
@@ -47,7 +48,12 @@ class EngineInfo:
     needs_compiler: bool = False
     usual: bool = True
     many_streams: bool = False
+    converters: tuple[str, ...] = ()
 
+
+_ONNX = ("torch", "onnx", "onnxscript")
+#: Bundles in ONNX are checked in ONNX Runtime, whichever engine opens them later.
+_CHECKED_ONNX = (*_ONNX, "onnxruntime", "onnxruntime-gpu")
 
 _ENTRIES = (
     EngineInfo("null", "vertebra.engines.null", ("numpy",), ("numpy",), None, "any", ("float32",), ("cpu",),
@@ -67,26 +73,29 @@ _ENTRIES = (
                ("onnxruntime", "onnxruntime-gpu"), None, "bundle",
                ("float32", "tf32", "float16", "int8"), ("cpu", "cuda"),
                "ONNX Runtime: its CPU provider, or CUDA's or TensorRT's on a card.", formats=("onnx",),
+               converters=_CHECKED_ONNX,
                providers=("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")),
     EngineInfo("openvino", "vertebra.engines.openvino", ("openvino",), ("openvino",), "openvino", "bundle",
                ("float32", "bfloat16", "float16", "int8", "int8-weights"), ("cpu",),
                "OpenVINO's CPU plug-in, its precision pinned.",
-               formats=("openvino", "onnx"), many_streams=True),
+               formats=("openvino", "onnx"), many_streams=True, converters=_CHECKED_ONNX),
     EngineInfo("ncnn", "vertebra.engines.ncnn", ("ncnn",), ("ncnn",), "ncnn", "bundle",
                ("float32",), ("cpu",), "Tencent's runtime for phones: one image at a time.",
-               formats=("ncnn",), usual=False),
+               formats=("ncnn",), usual=False, converters=("torch", "pnnx")),
     EngineInfo("mnn", "vertebra.engines.mnn", ("MNN",), ("MNN",), "mnn", "bundle",
-               ("float32",), ("cpu",), "Alibaba's runtime for phones.", formats=("mnn",), usual=False),
+               ("float32",), ("cpu",), "Alibaba's runtime for phones.", formats=("mnn",), usual=False,
+               converters=_ONNX),
     EngineInfo("litert", "vertebra.engines.litert", ("ai_edge_litert",), ("ai-edge-litert",), "litert",
                "bundle", ("float32",), ("cpu",), "Google's runtime for phones, with XNNPACK.",
-               formats=("litert",), usual=False),
+               formats=("litert",), usual=False, converters=("torch", "litert-torch")),
     EngineInfo("executorch", "vertebra.engines.executorch", ("executorch", "torch"), ("executorch",),
                "executorch", "bundle", ("float32",), ("cpu",), "PyTorch's runtime for phones, with XNNPACK.",
-               formats=("executorch",), usual=False),
+               formats=("executorch",), usual=False, converters=("torch",)),
     EngineInfo("tensorrt", "vertebra.engines.tensorrt", ("tensorrt", "cuda.bindings"),
                ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt", "bundle",
                ("float32", "tf32", "float16", "bfloat16"), ("cuda",),
-               "NVIDIA's compiler for its cards, when the Bundle is loaded.", formats=("onnx",), usual=False),
+               "NVIDIA's compiler for its cards, when the Bundle is loaded.", formats=("onnx",), usual=False,
+               converters=_CHECKED_ONNX),
 )  # fmt: skip
 
 ENGINES: dict[str, EngineInfo] = {entry.name: entry for entry in _ENTRIES}

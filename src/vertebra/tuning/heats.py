@@ -246,11 +246,11 @@ class _Track:
             self._late.append(Trial(form, "untried", "nothing to compare its outputs with"))
             return
         if obstacle is not None and own.is_late:
-            self._late.append(Trial(form, "untried", obstacle))
+            self._late.append(Trial(form, "untried", obstacle.message))
             return
         self._cases[form] = ready
         if obstacle is not None:
-            self._obstacles[form] = obstacle
+            self._obstacles[form] = obstacle.message
 
     def entered(self) -> list[Form]:
         """The forms that can run, or are known to fail."""

@@ -555,9 +555,9 @@ def test_weights_of_a_bundle_that_nobody_asks_for_are_refused(tmp_path: Path) ->
 
 def test_the_forms_that_share_a_bundle_export_it_once() -> None:
     made = {
-        tuning.bundle_form(Form(name, threads=count))
+        tuning.needed_bundle(Form(name, threads=count))
         for name in ("onnxruntime", "openvino")
         for count in (1, 4)
     }
-    assert made == {exports.bundle_of("onnxruntime", "float32", 1)}
-    assert tuning.bundle_form(Form("ncnn", batch_size=4)) == ("ncnn", "float32", 4)
+    assert made == {exports.bundle_for("onnxruntime", "float32", 1)}
+    assert tuning.needed_bundle(Form("ncnn", batch_size=4)) == ("ncnn", "float32", 4)

@@ -607,7 +607,7 @@ def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any])
                 "No form that a Bundle can hold gave a figure, so nothing was exported.",
                 "give the search more time, or export one yourself: vertebra export",
             )
-        engine, precision, batch_size = tuning.bundle_form(best.form)
+        engine, precision, batch_size = tuning.needed_bundle(best.form)
         made: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
         kept = export(found.model, draft, **made, **options)
         bundle.write_rows(kept, found.rows_of(best))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from vertebra import engines, units
 from vertebra.benchmarking import Case
@@ -17,8 +18,14 @@ from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
 
-#: The engine that a Bundle is for, the precision, and the only batch size that it must take, or None.
-BundleForm = tuple[str, str, int | None]
+
+class NeededBundle(NamedTuple):
+    """What a Bundle must be: the engine that it is made for, its precision, and the only batch size that it
+    takes; None for any."""
+
+    engine: str
+    precision: str
+    batch_size: int | None
 
 
 @contextmanager
@@ -41,8 +48,8 @@ def has_room(cases_: Iterable[Case]) -> bool:
 
 def _bundles_bytes(cases_: Iterable[Case]) -> float:
     """What the scratch folder must hold for the cases' Bundles, with some room to write them."""
-    forms = {(case.model, bundle_form(case)) for case in cases_ if _is_to_export(case)}
-    return 1.2 * sum(4 * totals(model)["params"] for model, _ in forms)
+    bundles = {(case.model, needed_bundle(case)) for case in cases_ if _is_to_export(case)}
+    return 1.2 * sum(4 * totals(model)["params"] for model, _ in bundles)
 
 
 def prepared(
@@ -64,27 +71,27 @@ def prepared(
             yield from ((case, obstacle) for case in same)
             continue
         tell(f"exporting {same[0].model}")
-        forms = dict.fromkeys(bundle_form(case) for case in same if reads(case) == "bundle")
-        made = {form: scratch / f"bundle-{number}-{index}" for index, form in enumerate(forms)}
-        met = {form: obstacle_of(exporter, same[0], folder, form) for form, folder in made.items()}
+        needed = dict.fromkeys(needed_bundle(case) for case in same if reads(case) == "bundle")
+        made = {one: scratch / f"bundle-{number}-{index}" for index, one in enumerate(needed)}
+        met = {one: obstacle_of(exporter, same[0], folder, one) for one, folder in made.items()}
         for case in same:
-            form = bundle_form(case) if reads(case) == "bundle" else next(iter(made))
-            yield with_bundle(case, made[form], met[form])
+            own = needed_bundle(case) if reads(case) == "bundle" else next(iter(made))
+            yield with_bundle(case, made[own], met[own])
 
 
-def bundle_form(case: Case) -> BundleForm:
+def needed_bundle(case: Case) -> NeededBundle:
     """The Bundle that the case's engine opens: the one in ONNX, which several share, where it can."""
-    return bundle_of(case.engine, case.precision, case.batch_size)
+    return bundle_for(case.engine, case.precision, case.batch_size)
 
 
-def bundle_of(engine: str, precision: str, batch_size: int) -> BundleForm:
+def bundle_for(engine: str, precision: str, batch_size: int) -> NeededBundle:
     """The Bundle that an engine opens for these conditions. One whose own format is ONNX shortens the types
     of the float32 network itself."""
     formats = engines.find(engine).formats
     shared = precision == "float32" or (formats[:1] == ("onnx",) and not precision.startswith("int"))
     if "onnx" in formats and shared:
-        return "onnxruntime", "float32", None
-    return engine, precision, batch_size
+        return NeededBundle("onnxruntime", "float32", None)
+    return NeededBundle(engine, precision, batch_size)
 
 
 def _is_to_export(case: Case) -> bool:
@@ -109,13 +116,14 @@ def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> MeasurementError | 
     return None
 
 
-def obstacle_of(exporter: Exporter, case: Case, folder: Path, form: BundleForm) -> MeasurementError | None:
+def obstacle_of(
+    exporter: Exporter, case: Case, folder: Path, needed: NeededBundle
+) -> MeasurementError | None:
     """Why the case's network can't be exported into `folder`; None once it is there."""
-    engine, precision, batch_size = form
     try:
         exporter.export(
-            case.subject, folder, input_size=case.input_size, in_channels=case.in_channels, engine=engine,
-            precision=precision, batch_size=batch_size,
+            case.subject, folder, input_size=case.input_size, in_channels=case.in_channels,
+            **needed._asdict(),
         )  # fmt: skip
     except MeasurementError as error:
         return error

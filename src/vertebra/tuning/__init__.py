@@ -4,8 +4,8 @@
 runs it all inside a budget.
 """
 
-from vertebra.tuning.forms import Form, bundle_form, cases, form_of, left_out
+from vertebra.tuning.forms import Form, cases, form_of, left_out, needed_bundle
 from vertebra.tuning.heats import Found, fastest
 from vertebra.tuning.search import Trial
 
-__all__ = ["Form", "Found", "Trial", "bundle_form", "cases", "fastest", "form_of", "left_out"]
+__all__ = ["Form", "Found", "Trial", "cases", "fastest", "form_of", "left_out", "needed_bundle"]

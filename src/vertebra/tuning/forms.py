@@ -43,9 +43,9 @@ class Form:
         return engines.find(self.engine).reads == "bundle"
 
 
-def bundle_form(form: Form) -> exports.BundleForm:
+def needed_bundle(form: Form) -> exports.NeededBundle:
     """What to export so that `form` can be run: whose Bundle, its precision, and its only batch size."""
-    return exports.bundle_of(form.engine, form.precision, form.batch_size)
+    return exports.bundle_for(form.engine, form.precision, form.batch_size)
 
 
 def form_of(case: Case) -> Form:

@@ -17,7 +17,7 @@ from vertebra.benchmarking import Case, Limits, Result
 from vertebra.campaigns import campaign, exports
 from vertebra.campaigns.campaign import Progress, Watcher
 from vertebra.campaigns.cases import expected_bytes
-from vertebra.campaigns.exports import BundleForm, bundle_form
+from vertebra.campaigns.exports import NeededBundle, needed_bundle
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table, latest
@@ -43,7 +43,7 @@ _TURN_S = 0.4
 _PART, _LEAST_PART_S, _MOST_PART_S = 1 / 20, 1.0, 5.0
 
 #: The Bundle with the logits that every form's outputs are compared with.
-_REFERENCE: BundleForm = ("onnxruntime", "float32", None)
+_REFERENCE = NeededBundle("onnxruntime", "float32", None)
 
 
 @dataclass(frozen=True)
@@ -149,22 +149,22 @@ class _Made:
 
 def _made(
     cases: Sequence[Case], scratch: Path, deadline: float, last_deadline: float
-) -> dict[BundleForm, _Made]:
+) -> dict[NeededBundle, _Made]:
     """The Bundles that `cases` need, the one that holds the reference first and what takes a compiler's time
     last. After the `deadline` none is begun, and only what takes no compiler goes on to `last_deadline`."""
-    needed = dict.fromkeys(bundle_form(case) for case in cases if exports.reads(case) == "bundle")
-    forms = list({_REFERENCE: None, **needed})
-    workers = _exporters(cases[0], len(forms))
-    ordered = sorted(forms, key=_is_costly)
-    folders = {form: scratch / f"bundle-{number}" for number, form in enumerate(ordered)}
+    asked = dict.fromkeys(needed_bundle(case) for case in cases if exports.reads(case) == "bundle")
+    needed = list({_REFERENCE: None, **asked})
+    workers = _exporters(cases[0], len(needed))
+    ordered = sorted(needed, key=_is_costly)
+    folders = {one: scratch / f"bundle-{number}" for number, one in enumerate(ordered)}
     queue = deque(ordered)
     exporters = [Exporter(scratch=scratch) for _ in range(workers)]
-    met: dict[BundleForm, MeasurementError | None] = {}
+    met: dict[NeededBundle, MeasurementError | None] = {}
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_export, one, queue, folders, cases[0], met, deadline) for one in exporters]
+        jobs = [pool.submit(_export, each, queue, folders, cases[0], met, deadline) for each in exporters]
         try:
             _, busy = wait(jobs, timeout=max(0.0, deadline - time.monotonic()))
-            begun = [form for form in ordered if form not in queue and not _is_costly(form)]
+            begun = [one for one in ordered if one not in queue and not _is_costly(one)]
             while busy and not met.keys() >= set(begun) and time.monotonic() < last_deadline:
                 _, busy = wait(busy, timeout=0.1)
             done = dict(met)
@@ -176,38 +176,38 @@ def _made(
         job.result()
     late = MeasurementError(f"{NO_TIME}: its export wasn't done")
     return {
-        form: _Made(folder, done[form]) if form in done else _Made(folder, late, is_late=True)
-        for form, folder in folders.items()
+        one: _Made(folder, done[one]) if one in done else _Made(folder, late, is_late=True)
+        for one, folder in folders.items()
     }
 
 
-def _is_costly(form: BundleForm) -> bool:
-    return engines.find(form[0]).needs_compiler
+def _is_costly(one: NeededBundle) -> bool:
+    return engines.find(one.engine).needs_compiler
 
 
-def _exporters(case: Case, exports: int) -> int:
+def _exporters(case: Case, number: int) -> int:
     """How many are made at a time: as many as the cores, and half of the memory, serve."""
     memory = system.describe().memory_bytes
     fitting = _EXPORTERS if memory is None else int(memory / 2 / expected_bytes(case))
-    return max(1, min(_EXPORTERS, system.default_threads(), fitting, exports))
+    return max(1, min(_EXPORTERS, system.default_threads(), fitting, number))
 
 
 def _export(
     exporter: Exporter,
-    queue: deque[BundleForm],
-    folders: Mapping[BundleForm, Path],
+    queue: deque[NeededBundle],
+    folders: Mapping[NeededBundle, Path],
     case: Case,
-    met: dict[BundleForm, MeasurementError | None],
+    met: dict[NeededBundle, MeasurementError | None],
     deadline: float,
 ) -> None:
     """Make one Bundle of the queue after the other, and enter in `met` what stood in the way of each."""
     with exporter:
         while time.monotonic() < deadline:
             try:
-                form = queue.popleft()
+                one = queue.popleft()
             except IndexError:  # the other one took the last
                 return
-            met[form] = exports.obstacle_of(exporter, case, folders[form], form)
+            met[one] = exports.obstacle_of(exporter, case, folders[one], one)
 
 
 # ------------------------------------------------------------------ heats
@@ -219,7 +219,7 @@ class _Track:
     def __init__(
         self,
         cases: Iterable[Case],
-        made: Mapping[BundleForm, _Made],
+        made: Mapping[NeededBundle, _Made],
         table: Table,
         deadline: float,
         budget_s: float,
@@ -236,7 +236,7 @@ class _Track:
         self._late: list[Trial] = []
         reference = next((one for one in made.values() if one.obstacle is None), made[_REFERENCE])
         for case in cases:
-            own = made[bundle_form(case)] if exports.reads(case) == "bundle" else reference
+            own = made[needed_bundle(case)] if exports.reads(case) == "bundle" else reference
             self._enter(case, own)
 
     def _enter(self, case: Case, own: _Made) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from vertebra import processes
 from vertebra.errors import MeasurementError
+from vertebra.processes import Child, HungError, LostError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,18 +51,14 @@ def measure(threads: int, seconds: float) -> Rates:
     where the process fails."""
     command = [sys.executable, "-P", "-m", "vertebra.diagnosis.arithmetic", str(threads), str(seconds)]
     environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)),
-                   "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}  # fmt: skip
+                   "PYTHONPATH": processes.import_path()}  # fmt: skip
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S + 2 * seconds,
-            check=True,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+        with Child(command, env=environment) as child:
+            return Rates(**child.receive(_TIMEOUT_S + 2 * seconds))
+    except HungError:
         raise MeasurementError("NumPy's rates: hung") from None
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
-        raise MeasurementError(f"NumPy's rates: {last[:200]}") from None
-    return Rates(**json.loads(done.stdout))
+    except LostError as error:
+        raise MeasurementError(f"NumPy's rates: {error.message}") from None
 
 
 def rates(
@@ -112,9 +109,10 @@ def _copy(source: Numbers, target: Numbers, threads: int, pool: ThreadPoolExecut
 def main() -> None:
     from vertebra import system
 
+    told = processes.answers()
     threads, seconds = int(sys.argv[1]), float(sys.argv[2])
     room = int((system.describe().memory_bytes or 2**33) * _MEMORY_SHARE)
-    print(json.dumps(asdict(rates(threads, seconds, room, time.perf_counter))))
+    print(json.dumps(asdict(rates(threads, seconds, room, time.perf_counter))), file=told, flush=True)
 
 
 if __name__ == "__main__":

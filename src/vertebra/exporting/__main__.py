@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 import time
 import traceback
-from typing import Any, NoReturn, TextIO
+from typing import Any
 
+from vertebra import processes
 from vertebra.bundle import Card
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, VertebraError
@@ -18,32 +17,14 @@ from vertebra.exporting import check, export, quantisation
 _NEEDED = {"subject", "folder", "input_size", "in_channels"}
 _MORE = {"card", "engine", "precision", "batch_size", "calibration"}
 
-#: So often it looks whether its parent is still there.
-_LOOK_S = 0.5
-
 
 def main() -> int:
     """Answer every job on stdin. Exit status 0, whether or not the jobs succeeded: the answers tell that."""
-    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
-    answers = _own_stdout()
+    answers = processes.answers()
     for line in sys.stdin:
         if line.strip():
             print(json.dumps(_answer(line)), file=answers, flush=True)
     return 0
-
-
-def _outlive_nobody(parent: int) -> NoReturn:
-    """Whoever was killed wants no answer."""
-    while os.getppid() == parent:
-        time.sleep(_LOOK_S)
-    os._exit(1)
-
-
-def _own_stdout() -> TextIO:
-    """The real stdout, kept for answers; what anything else prints, C libraries included, goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
 
 
 def _answer(line: str) -> dict[str, Any]:

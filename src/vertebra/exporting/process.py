@@ -6,20 +6,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from vertebra import bundle, errors
 from vertebra.bundle import Bundle, Card
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError, UnsuitableNetworkError, VertebraError
+from vertebra.processes import Child, HungError, LostError
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation import Calibration
@@ -79,10 +77,8 @@ class Exporter:
     """
 
     def __init__(self, timeout_s: float | None = TIMEOUT_S, *, scratch: Path | None = None) -> None:
-        self._timeout_s, self._parent_folder = timeout_s, scratch
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._child: subprocess.Popen[bytes] | None = None
-        self._talk: IO[bytes] | None = None
+        self._timeout_s, self._scratch = timeout_s, scratch
+        self._child: Child | None = None
         self._is_cancelled = False
 
     def __enter__(self) -> Exporter:
@@ -124,73 +120,40 @@ class Exporter:
         way raises MeasurementError, and so does every further one."""
         self._is_cancelled = True
         if self._child is not None:
-            _kill(self._child)
+            self._child.cancel()
 
     def do(self, job: dict[str, Any]) -> None:
         """A job as the child's stdin takes it. Raises what the child met."""
-        answer = self._ask(json.dumps(job).encode() + b"\n")
+        answer = self._ask(job)
         if answer["error"] is not None:
             raise _error(answer)
 
-    def _ask(self, line: bytes) -> dict[str, str | None]:
+    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
         child = self._child or self._start()
-        assert child.stdin is not None
-        assert child.stdout is not None
         if self._is_cancelled:  # while it was being started
-            _kill(child)
+            child.cancel()
         try:
-            child.stdin.write(line)
-            ready, _, _ = select.select([child.stdout], [], [], self._timeout_s)
-            answer = child.stdout.readline() if ready else None
-        except BrokenPipeError:
-            answer = b""
+            return child.ask(job, self._timeout_s)
+        except LostError as lost:
+            reason = f"{'hung' if isinstance(lost, HungError) else 'crashed'}{child.last_words()}"
+            self._end()
+            raise _LostError(reason) from lost
         except BaseException:  # interrupted, as by Ctrl-C: nobody will wait for the answer
             self._end()
             raise
-        if not answer:
-            what = "hung" if answer is None else "crashed"
-            reason = f"{what}{self._last_words()}"
-            self._end()
-            raise _LostError(reason)
-        told: dict[str, str | None] = json.loads(answer)
-        return told
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # A file and not a pipe: nobody reads what torch says unless something goes wrong.
-        self._talk = tempfile.TemporaryFile()  # noqa: SIM115
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix="vertebra-", dir=self._parent_folder, ignore_cleanup_errors=True
-        )
-        own = {"TORCHINDUCTOR_CACHE_DIR": compiler_cache(), **os.environ, "TMPDIR": self._scratch.name}
-        self._child = subprocess.Popen(
+    def _start(self) -> Child:
+        self._child = Child(
             [sys.executable, "-m", "vertebra.exporting"],
-            bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk,
-            start_new_session=True, env=own,
-        )  # fmt: skip
+            env={"TORCHINDUCTOR_CACHE_DIR": compiler_cache(), **os.environ},
+            scratch=self._scratch or Path(tempfile.gettempdir()),
+        )
         return self._child
-
-    def _last_words(self) -> str:
-        assert self._talk is not None
-        self._talk.seek(0)
-        lines = self._talk.read().decode(errors="replace").strip().splitlines()
-        return f'; its last line: "{lines[-1][:200]}"' if lines else ""
 
     def _end(self) -> None:
         if self._child is not None:
-            _kill(self._child)
-            with self._child:
-                pass  # closes the pipes and reaps it
-        for left in (self._talk, self._scratch):
-            if left is not None:
-                left.__exit__(None, None, None)
-        self._child = self._talk = self._scratch = None
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """With what it started: until it is reaped it keeps its number, so the signal meets no other group."""
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of the dead only
-            os.killpg(child.pid, signal.SIGKILL)
+            self._child.end()
+        self._child = None
 
 
 def _error(answer: Mapping[str, str | None]) -> VertebraError:

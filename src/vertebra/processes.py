@@ -1,0 +1,272 @@
+"""Child processes that take and give lines of JSON, and how each of them ends.
+
+A child is killed together with all that it started. It ends with its parent too, however that one ends:
+it holds one end of a pipe whose other end only the parent has. It has a session of its own, so a terminal's
+Ctrl-C reaches the parent only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NoReturn, TextIO
+
+from vertebra.errors import VertebraError
+
+#: The variable that gives a child the number of its end of that pipe.
+_LIFELINE = "VERTEBRA_LIFELINE"
+_TAIL_BYTES, _LINE_LENGTH, _CHUNK_BYTES = 4096, 200, 65536
+#: Seconds that a child without stdout has for its exit, and between two looks.
+_EXIT_S, _LOOK_S = 2.0, 0.005
+
+
+class LostError(VertebraError):
+    """A child that gives no answer: how it ended, and the last line of its stderr."""
+
+
+class HungError(LostError):
+    """A child that was silent for too long, and was killed."""
+
+
+class JunkError(LostError):
+    """A child that sent something else than a JSON object."""
+
+
+class Child:
+    """A process that runs `command` until the block or `end` ends it. Raises LostError where none can start.
+
+    Its environment is `env`, or this process's. Where `scratch` is given, it gets a folder of its own for
+    temporary files inside that one, which is removed at the end.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, scratch: Path | None = None
+    ) -> None:
+        environment = dict(os.environ if env is None else env)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        with contextlib.ExitStack() as undone:
+            if scratch is not None:
+                self._scratch = tempfile.TemporaryDirectory(
+                    prefix="vertebra-", dir=scratch, ignore_cleanup_errors=True
+                )
+                undone.callback(self._scratch.cleanup)
+                environment["TMPDIR"] = self._scratch.name
+            self._process, self._lifeline = _started(command, environment)
+            undone.pop_all()
+        self.pid = self._process.pid
+        self._lock, self._is_cancelled, self._is_reaped = threading.RLock(), False, False
+        self._unsent = self._heard = self._tail = b""
+        self._is_over = False
+        self._requests, self._answers, self._talk = _pipes(self._process)
+        self._selector = selectors.DefaultSelector()
+        for pipe in (self._answers, self._talk):
+            self._selector.register(pipe, selectors.EVENT_READ)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def ask(self, request: Mapping[str, Any], silence_s: float | None) -> dict[str, Any]:
+        """`send`, then `receive`."""
+        self.send(request)
+        return self.receive(silence_s)
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """One line. What doesn't fit the pipe goes while an answer is waited for; that a child has died shows
+        in `receive`."""
+        if not self._unsent:
+            self._selector.register(self._requests, selectors.EVENT_WRITE)
+        self._unsent += json.dumps(request).encode() + b"\n"
+        self._write()
+
+    def receive(self, silence_s: float | None) -> dict[str, Any]:
+        """The next line, which may take `silence_s` seconds; None: any time. Raises LostError."""
+        deadline = None if silence_s is None else time.monotonic() + silence_s
+        while b"\n" not in self._heard:
+            if self._is_over:
+                raise LostError(f"{self._death()}{self.last_words()}")
+            ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self._reap()
+                raise HungError(f"hung for {silence_s:g} s{self.last_words()}")
+            for key, _ in ready:
+                self._serve(key.fileobj)
+        line, _, self._heard = self._heard.partition(b"\n")
+        return _parsed(line)
+
+    def last_words(self) -> str:
+        """The last line of its stderr, to be appended to a reason; nothing where there is none."""
+        with contextlib.suppress(BlockingIOError):  # a descendant may hold the pipe open: don't wait for it
+            while chunk := os.read(self._talk.fileno(), _CHUNK_BYTES):
+                self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+        lines = [line.strip() for line in self._tail.decode(errors="replace").splitlines()]
+        last = next((line for line in reversed(lines) if line), None)
+        return "" if last is None else f'; its last line: "{last[:_LINE_LENGTH]}"'
+
+    def cancel(self) -> None:
+        """Kill it with all that it started. May be called from another thread: who waits for an answer gets
+        LostError."""
+        self._is_cancelled = True
+        self._kill()
+
+    def end(self) -> None:
+        """Kill it with all that it started, and let go of everything it took. May be called again."""
+        try:
+            self._clear()
+        except BaseException:  # an interrupt mustn't leave anything either
+            self._clear()
+            raise
+
+    def _clear(self) -> None:
+        self._reap()
+        self._selector.close()
+        for pipe in (self._requests, self._answers, self._talk, self._lifeline):
+            pipe.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _kill(self) -> None:
+        """Until it is reaped it keeps its number, so the signal can't meet another's group. One that is dying
+        already keeps its exit status."""
+        with self._lock:
+            if not self._is_reaped:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of the dead
+                    os.killpg(self.pid, signal.SIGKILL)
+
+    def _reap(self) -> int:
+        self._kill()
+        with self._lock:  # `cancel` in another thread has its turn before, or does nothing
+            self._is_reaped = True
+        return self._process.wait()
+
+    def _await_exit(self) -> None:
+        """Without reaping it: see `_kill`. An interpreter closes stdout some time before it exits."""
+        if self._is_reaped or not hasattr(os, "waitid"):  # macOS lacks it before Python 3.13
+            return
+        deadline, look = time.monotonic() + _EXIT_S, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while os.waitid(os.P_PID, self.pid, look) is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+
+    def _death(self) -> str:
+        self._await_exit()
+        status = self._reap()
+        if self._is_cancelled:
+            return "cancelled"
+        if status == -signal.SIGKILL:
+            return "killed (SIGKILL), as the system does when memory runs out"
+        if status < 0:
+            return f"crashed with signal {-status} ({signal.strsignal(-status)})"
+        return f"ended with exit code {status} and no result"
+
+    def _serve(self, pipe: Any) -> None:
+        if pipe is self._requests:
+            self._write()
+            return
+        chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
+        if not chunk:
+            self._selector.unregister(pipe)
+        if pipe is self._answers:
+            self._heard += chunk
+            self._is_over = not chunk
+        else:
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+
+    def _write(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self._unsent = self._unsent[os.write(self._requests.fileno(), self._unsent) :]
+            except BrokenPipeError:
+                self._unsent = b""
+        if not self._unsent:
+            self._selector.unregister(self._requests)
+
+
+def _started(
+    command: Sequence[str], environment: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """The process, and the end of the pipe that it lives by. After an interrupt in here that end is closed,
+    so the child ends."""
+    theirs, ours = os.pipe()
+    with open(theirs, "rb", buffering=0), contextlib.ExitStack() as undone:
+        lifeline = undone.enter_context(open(ours, "wb", buffering=0))
+        try:
+            process = subprocess.Popen(
+                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={**environment, _LIFELINE: str(theirs)}, pass_fds=[theirs], start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise LostError(f"no process could be started: {error}") from error
+        undone.pop_all()
+    return process, lifeline
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+    """Its stdin, stdout and stderr, none of which makes this process wait."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    pipes = process.stdin, process.stdout, process.stderr
+    for pipe in pipes:
+        os.set_blocking(pipe.fileno(), False)
+    return pipes
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        answer = json.loads(line)
+        if isinstance(answer, dict):
+            return answer
+    raise JunkError(f"the process sent {line[:80]!r}, which is no event")
+
+
+def import_path() -> str:
+    """The PYTHONPATH with which a child finds the modules that this process finds."""
+    return os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+
+
+# ------------------------------------------------------------------ in the child
+
+
+def answers() -> TextIO:
+    """What a child calls first: the real stdout, for its answers. What anything else prints, C libraries
+    included, goes to stderr from here on, and the process ends with its parent."""
+    _end_with_parent()
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return channel
+
+
+def _end_with_parent() -> None:
+    number = os.environ.pop(_LIFELINE, None)
+    if number is None:
+        return  # started by hand
+    lifeline = int(number)
+    os.set_inheritable(lifeline, False)
+    if sys.platform == "linux":  # the kernel kills even where native code keeps every thread from running
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    threading.Thread(target=_end_after, args=(lifeline,), daemon=True).start()
+
+
+def _end_after(lifeline: int) -> NoReturn:
+    os.read(lifeline, 1)  # nobody writes: it returns when the other end closes
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)

@@ -26,7 +26,8 @@ import pytest
 import faulty_engine
 from faulty_engine import case_with
 from vertebra import engines
-from vertebra.benchmarking import Case, Limits, Result, memory, runner, timing, worker
+from vertebra.benchmarking import Case, Limits, Result, child, memory, runner, timing, worker
+from vertebra.benchmarking.record import Record
 from vertebra.benchmarking.surroundings import Reading
 from vertebra.benchmarking.timing import WarmUp
 from vertebra.engines import Settings, Subject
@@ -246,7 +247,7 @@ class Laboratory:
             cpu_clock=lambda: self.harness_share * self._seconds(),
             look=lambda pids: Reading(at_s=self._seconds()), watcher=watcher,
         )  # fmt: skip
-        records = [runner._Record(case, engines.find(case.engine)) for case in self.cases]
+        records = [Record(case, engines.find(case.engine)) for case in self.cases]
         return list(bench.run(records))
 
 
@@ -300,7 +301,7 @@ def test_what_is_behind_of_a_group_grows_round_by_round_and_block_by_block(
 
 
 def test_a_case_that_failed_is_behind_and_one_to_be_measured_again_is_not() -> None:
-    record = runner._Record(case_with("none"), engines.find("null"), granted_s=10.0)
+    record = Record(case_with("none"), engines.find("null"), granted_s=10.0)
     assert record.behind(3) == 0.0
     record.spent_s, record.finished = [9.0, 5.0], 1
     assert record.behind(3) == pytest.approx(1.5 / 3)
@@ -685,9 +686,9 @@ def test_an_unknown_engine_starts_no_process() -> None:
 
 
 def test_a_child_that_cannot_start_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_COMMAND", ("/no/such/python",))
+    monkeypatch.setattr(child, "_COMMAND", ("/no/such/python",))
     assert "no process could be started" in str(measure_with("none").failure)
-    monkeypatch.setattr(runner, "_COMMAND", (sys.executable, "-c", "raise SystemExit('not today')"))
+    monkeypatch.setattr(child, "_COMMAND", (sys.executable, "-c", "raise SystemExit('not today')"))
     failure = str(measure_with("none").failure)
     assert failure == 'while loading: ended with exit code 1 and no result; its last line: "not today"'
 
@@ -796,7 +797,7 @@ def test_a_worker_without_a_request_ends() -> None:
 
 
 def test_junk_on_the_private_channel_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_COMMAND", (sys.executable, "-c", "print('hello')"))
+    monkeypatch.setattr(child, "_COMMAND", (sys.executable, "-c", "print('hello')"))
     assert measure_with("none").failure == "the process sent b'hello', which is no event"
 
 

@@ -1,9 +1,7 @@
-"""One case in a process of its own: `python -m vertebra.benchmarking.worker`, started by `runner`.
+"""One case in a process of its own: `python -m vertebra.benchmarking.worker`, started by `child`.
 
-It serves commands, one line of JSON each on stdin: `load` once, then `block` as often as it is asked, `check`
-and `end`. Between two of them it sleeps in a read. When stdin ends, the parent is gone and so is this
-process. Answers go as lines of JSON through what was stdout; file descriptor 1 itself is pointed at stderr
-first, so that a runtime that prints can't get between them.
+It serves commands, one line of JSON each on stdin: `load` once, then `block` as often as it is asked, and
+`check`. Between two of them it sleeps in a read. Answers go as lines of JSON through what was stdout.
 """
 
 from __future__ import annotations
@@ -15,16 +13,14 @@ import json
 import os
 import resource
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from vertebra import bundle, engines, parity
+from vertebra import bundle, engines, parity, processes
 from vertebra.benchmarking import memory
 from vertebra.benchmarking.pattern import Pattern
 from vertebra.benchmarking.plan import Case, Limits
@@ -47,10 +43,8 @@ _RUNS_FOR_MEMORY = 3
 
 
 def main() -> NoReturn:
-    """Serve until told to end. Nothing is torn down: the figures are sent, and runtimes may crash in it."""
-    channel = _private_channel()
-    commands: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
+    """Serve until stdin ends. Nothing is torn down: the figures are sent, and runtimes may crash in it."""
+    channel = processes.answers()
     _be_expendable()
 
     def send(event: str, **values: Any) -> None:
@@ -58,23 +52,10 @@ def main() -> NoReturn:
 
     try:
         server = Server(send)
-        while (request := json.loads(commands.get()))["command"] != "end":
-            server.obey(request)
+        for line in sys.stdin:
+            server.obey(json.loads(line))
     except BaseException as error:  # Whatever the runtime or the network raised is this case's result.
         send("failed", reason=_reason(error))
-    os._exit(0)
-
-
-def _private_channel() -> TextIO:
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return channel
-
-
-def _listen(commands: SimpleQueue[str]) -> NoReturn:
-    """Pass commands on, asleep in a read that ends when every copy of the pipe's other end is closed."""
-    for line in sys.stdin:
-        commands.put(line)
     os._exit(0)
 
 

@@ -15,8 +15,8 @@ from itertools import groupby
 
 from vertebra import benchmarking, engines, system, units
 from vertebra.benchmarking import Case, Limits, Result, plausibility
+from vertebra.benchmarking.budget import LEAST_S
 from vertebra.benchmarking.results import failed
-from vertebra.benchmarking.runner import LEAST_S
 from vertebra.campaigns.cases import expected_bytes, multiply_accumulates, remaining
 from vertebra.campaigns.exports import has_room, prepared, scratch_folder
 from vertebra.errors import InvalidInputError

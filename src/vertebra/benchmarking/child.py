@@ -1,0 +1,63 @@
+"""The process that one case is measured in, as its parent sees it; `worker` is what runs there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Protocol
+
+from vertebra import processes
+from vertebra.errors import MeasurementError
+from vertebra.processes import Child, JunkError, LostError
+
+_COMMAND = (sys.executable, "-P", "-m", "vertebra.benchmarking.worker")
+
+#: Last event heard -> what the child does then.
+_STAGES = {"loaded": "before timing", "ready": "while timing"}
+#: Events on the way to an answer.
+_ON_THE_WAY = ("loaded", "alive")
+
+
+class Worker(Protocol):
+    """A process that serves one case. `ask` raises MeasurementError, with the stage, where no answer came."""
+
+    pid: int
+
+    def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]: ...
+
+    def end(self) -> None: ...
+
+
+class WorkerProcess:
+    """The real one. Raises MeasurementError where none can be started."""
+
+    def __init__(self) -> None:
+        try:
+            self._child = Child(_COMMAND, env={**os.environ, "PYTHONPATH": processes.import_path()})
+        except LostError as error:
+            raise MeasurementError(error.message) from error
+        self.pid = self._child.pid
+        self._stage = "while loading"
+
+    def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]:
+        """The answer to `request`. Raises MeasurementError with the reason where none came."""
+        self._child.send(request)
+        while True:
+            event = self._event(silence_s)
+            if event["event"] == "failed":
+                raise MeasurementError(f"{self._stage}: {event['reason']}")
+            self._stage = _STAGES.get(event["event"], self._stage)
+            if event["event"] not in _ON_THE_WAY:
+                return event
+
+    def _event(self, silence_s: float) -> dict[str, Any]:
+        try:
+            return self._child.receive(silence_s)
+        except JunkError as error:
+            raise MeasurementError(error.message) from None
+        except LostError as error:
+            raise MeasurementError(f"{self._stage}: {error.message}") from None
+
+    def end(self) -> None:
+        """Kill it with all its descendants. May be called again."""
+        self._child.end()

@@ -1,0 +1,46 @@
+"""What is known of a case while it is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vertebra.benchmarking.plan import Case
+from vertebra.benchmarking.results import Figures
+from vertebra.engines import EngineInfo
+from vertebra.measurements.blocks import Block
+
+
+@dataclass
+class Record:
+    """What is known of a case so far."""
+
+    case: Case
+    info: EngineInfo
+    figures: Figures = field(default_factory=Figures)
+    failure: str | None = None
+    is_alone: bool = False
+    is_crowded_out: bool = False
+    is_behind: bool = False
+    spent_s: list[float] = field(default_factory=list)
+    granted_s: float = 0.0
+    finished: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.model} on {self.case.engine}"
+
+    def blocks(self) -> list[Block]:
+        """Those of the process under way."""
+        return [block for block in self.figures.blocks if block.process == len(self.spent_s) - 1]
+
+    def taken(self) -> int:
+        """How many samples they hold."""
+        return sum(len(block.latencies) for block in self.blocks())
+
+    def behind(self, processes: int) -> float:
+        """The part of the work that is behind, of so many processes: those beyond them add nothing."""
+        if self.failure is not None:
+            return 0.0 if self.is_crowded_out else 1.0
+        under_way = len(self.spent_s) > self.finished
+        part = min(1.0, self.spent_s[-1] / self.granted_s) if under_way else 0.0
+        return min(1.0, (self.finished + part) / processes)

@@ -40,7 +40,7 @@ import numpy as np
 import psutil
 
 import vertebra
-from vertebra import bundle, engines, parity, roofline, rows, system, zoo
+from vertebra import bundles, engines, parity, roofline, rows, system, zoo
 from vertebra.benchmarking import surroundings
 from vertebra.diagnosis import arithmetic
 from vertebra.engines import Subject
@@ -165,7 +165,7 @@ def paddle_model(network: str, options: argparse.Namespace) -> Path | None:
 
 def cases_of(network: str, batch: int, options: argparse.Namespace) -> tuple[list[Case], np.ndarray]:
     """The cases that can be had, with a line for each that can't; and what all must answer."""
-    kept = bundle.read(bundle_of(network, "onnxruntime", options), verify=False)
+    kept = bundles.read(bundle_of(network, "onnxruntime", options), verify=False)
     images, logits = kept.reference_pair(batch)
     file = options.folder / network / f"images-{batch}.npy"
     np.save(file, images)

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from vertebra import benchmarking, bundle, system, zoo
+from vertebra import benchmarking, bundles, system, zoo
 from vertebra.benchmarking import Case, Limits, Result
 from vertebra.engines import Subject
 from vertebra.exporting.process import Exporter
@@ -89,7 +89,7 @@ def compared(name: str, folder: Path, threads: int, seconds: float) -> list[tupl
     untrained = Subject(model=name, builder="vertebra.zoo:build", arguments={"name": name, "seed": 0})
     with Exporter() as exporter:
         exporter.export(untrained, folder, input_size=size, in_channels=3)
-    kept = bundle.read(folder)
+    kept = bundles.read(folder)
 
     def ask() -> dict[str, list[float]]:
         return {

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import vertebra
-from vertebra import bundle, engines, system
+from vertebra import bundles, engines, system
 
 VERTEBRA = str(Path(sysconfig.get_path("scripts")) / "vertebra")
 ASKED = 4.0
@@ -48,7 +48,7 @@ def seconds(command: list[str]) -> tuple[float, str]:
 def main() -> int:
     folder, photograph = sys.argv[1:3]
     runs = int(sys.argv[3]) if len(sys.argv) > 3 else 21
-    kept = bundle.read(folder)
+    kept = bundles.read(folder)
     settings = [str(kept.input_size), str(system.default_threads())]
     bare = [sys.executable, "-c", BARE, str(kept.network), *settings]
     command = [VERTEBRA] if os.path.exists(VERTEBRA) else [sys.executable, "-m", "vertebra"]

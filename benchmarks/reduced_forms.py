@@ -25,9 +25,9 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import vertebra
-from vertebra import _api, benchmarking, bundle, system
+from vertebra import _api, benchmarking, bundles, system
 from vertebra.benchmarking import Limits, Result
-from vertebra.bundle import Bundle
+from vertebra.bundles import Bundle
 from vertebra.campaigns import cases
 from vertebra.measurements import Measurement
 from vertebra.zoo import names
@@ -90,7 +90,7 @@ def _forms(name: str, engine: str, photographs: Path, scratch: Path) -> Iterator
         command += ["--calibrate", str(photographs)] if precision == "int8" else []
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
-            yield bundle.read(folder)
+            yield bundles.read(folder)
             continue
         told = done.stderr.strip().splitlines() or ["no reason told"]
         reason = next((line for line in told if line.startswith("error: ")), told[-1])

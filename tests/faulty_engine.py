@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.benchmarking import Case
 from vertebra.engines import EngineInfo, Session, Settings, Subject
 
@@ -50,8 +50,8 @@ def case_with(fault: str, reference: str | None = None, *, model: str = "m", **a
 
 def write_reference(folder: Path) -> str:
     """A Bundle whose network is nothing, and whose reference logits are the right answers."""
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=8, seed=5)
-    kept = bundle.write(
+    images = bundles.reference_images(batch_size=2, in_channels=3, input_size=8, seed=5)
+    kept = bundles.write(
         folder,
         lambda draft: (draft / "model.onnx").write_bytes(b"nothing") and None,
         model="m",

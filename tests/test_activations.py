@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vertebra import bundle, zoo
+from vertebra import bundles, zoo
 from vertebra.engines import Subject
 from vertebra.errors import UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
@@ -22,7 +22,7 @@ SEED = 0
 
 
 def told_of(model: str, input_size: int) -> list[Range]:
-    images = bundle.reference_images(batch_size=1, in_channels=3, input_size=input_size, seed=0)
+    images = bundles.reference_images(batch_size=1, in_channels=3, input_size=input_size, seed=0)
     return activations.run(zoo.build(model, seed=SEED).eval(), torch.from_numpy(images))[1]
 
 

@@ -642,7 +642,7 @@ def test_the_network_in_a_file_tells_its_size_and_classes(onnx_file):
 
 
 def test_a_file_becomes_a_bundle_that_every_engine_answers_alike(onnx_file, tmp_path):
-    from vertebra import bundle, engines
+    from vertebra import bundles, engines
     from vertebra.engines import Settings, Subject
     from vertebra.exporting import export
 
@@ -650,7 +650,7 @@ def test_a_file_becomes_a_bundle_that_every_engine_answers_alike(onnx_file, tmp_
     export(
         Subject(name, builder="vertebra.zoo:build", arguments={"name": name}), tmp_path / "b", input_size=32
     )
-    made = bundle.read(tmp_path / "b")
+    made = bundles.read(tmp_path / "b")
     images, logits = made.reference_pair(2)
     for engine in ("onnxruntime", "openvino"):
         if engines.missing(engine):

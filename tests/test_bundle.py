@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vertebra import bundle
-from vertebra.bundle import Bundle, Card
+from vertebra import bundles
+from vertebra.bundles import Bundle, Card
+from vertebra.bundles.manifest import _ADDED, MANIFEST, SCHEMA
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.labels import LabelSet
 from vertebra.measurements import Measurement
@@ -33,7 +34,7 @@ def put_network(draft: Path) -> None:
 
 
 def write(folder: Path, put: Callable[[Path], None] = put_network, model: str = "small") -> Bundle:
-    return bundle.write(
+    return bundles.write(
         folder,
         put,
         model=model,
@@ -48,7 +49,7 @@ def write(folder: Path, put: Callable[[Path], None] = put_network, model: str = 
 
 def change(folder: Path, **values: Any) -> None:
     """Put `values` into the manifest; the value None of a key takes the key away."""
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     manifest = json.loads(path.read_text()) | values
     path.write_text(json.dumps({key: value for key, value in manifest.items() if value != "gone"}))
 
@@ -60,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_was_written_is_read(folder: Path) -> None:
-    kept = bundle.read(folder)
+    kept = bundles.read(folder)
     assert (kept.model, kept.weights, kept.seed, kept.format) == ("small", None, 1, "onnx")
     assert (kept.num_classes, kept.in_channels, kept.input_size, kept.precision) == (10, 3, 8, "float32")
     assert kept.versions == {"torch": "2.9"}
@@ -82,7 +83,7 @@ CARD = Card(
 
 
 def write_with(card: Card, folder: Path) -> Bundle:
-    return bundle.write(
+    return bundles.write(
         folder, put_network, model="small", logits=LOGITS, reference_seed=5, input_size=8, in_channels=3,
         versions={}, card=card,
     )  # fmt: skip
@@ -90,7 +91,7 @@ def write_with(card: Card, folder: Path) -> Bundle:
 
 def test_a_bundle_keeps_its_card(tmp_path: Path) -> None:
     write_with(CARD, tmp_path / "small")
-    kept = bundle.read(tmp_path / "small")
+    kept = bundles.read(tmp_path / "small")
     told = (kept.weights, kept.weights_sha256, kept.licence, kept.preprocess)
     assert told == (CARD.weights, CARD.weights_sha256, CARD.licence, CARD.preprocess)
     assert (kept.labels, kept.label_set()) == ("ten", CARD.labels)
@@ -124,27 +125,27 @@ def test_damaged_labels_or_preprocessing_are_named(tmp_path: Path) -> None:
     write_with(CARD, tmp_path / "small")
     change(tmp_path / "small", preprocess={"input_size": [8, 8]})
     with pytest.raises(BundleError, match="lacks resize"):
-        bundle.read(tmp_path / "small")
+        bundles.read(tmp_path / "small")
     kept = write_with(CARD, tmp_path / "small")
     (kept.folder / "labels.json").write_text('["one"]')
     with pytest.raises(BundleError, match=r"labels\.json was changed"):
-        bundle.read(kept.folder)
+        bundles.read(kept.folder)
     with pytest.raises(BundleError, match="1 labels; the network has 10"):
         kept.label_set()
 
 
 def test_the_reference_is_repeated_or_cut_to_the_batch(folder: Path) -> None:
-    images, logits = bundle.read(folder).reference_pair(5)
+    images, logits = bundles.read(folder).reference_pair(5)
     assert images.shape == (5, 3, 8, 8)
     np.testing.assert_array_equal(logits, LOGITS[[0, 1, 0, 1, 0]])
     np.testing.assert_array_equal(images[0], images[4])
     assert not np.array_equal(images[0], images[1])
-    first, _ = bundle.read(folder).reference_pair(1)
+    first, _ = bundles.read(folder).reference_pair(1)
     np.testing.assert_array_equal(first[0], images[0])
 
 
 def test_the_reference_images_are_the_same_for_ever_and_look_like_normalised_ones() -> None:
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=64, seed=0)
+    images = bundles.reference_images(batch_size=2, in_channels=3, input_size=64, seed=0)
     assert images.dtype == np.float32
     assert abs(images.mean()) < 0.02
     assert abs(images.std() - 1) < 0.02
@@ -157,19 +158,19 @@ def test_a_file_changed_after_writing_is_named(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(content)
-    bundle.read(folder, verify=False)
+    bundles.read(folder, verify=False)
     with pytest.raises(BundleError, match=f"{name} was changed"):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "reference.npz"])
 def test_a_truncated_or_missing_file_is_named_even_without_hashing(folder: Path, name: str) -> None:
     (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     with pytest.raises(BundleError, match=f"{name} was changed"):
-        bundle.read(folder, verify=False)
+        bundles.read(folder, verify=False)
     (folder / name).unlink()
     with pytest.raises(BundleError, match=f"{name} is missing"):
-        bundle.read(folder, verify=False)
+        bundles.read(folder, verify=False)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_file_name_that_leads_out_of_the_folder_is_refused(folder: Path, name:
     record = {"sha256": hashlib.sha256(b"graph").hexdigest(), "bytes": 5}
     change(folder, files={name: record})
     with pytest.raises(BundleError, match="not a file of this folder"):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
@@ -189,13 +190,13 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to(folder.parent / "secret")
     with pytest.raises(BundleError, match="is a link"):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 def test_a_newer_schema_asks_for_an_upgrade(folder: Path) -> None:
-    change(folder, schema=bundle.SCHEMA + 1, anything="new")
-    with pytest.raises(BundleError, match=f"schema {bundle.SCHEMA + 1}") as caught:
-        bundle.read(folder)
+    change(folder, schema=SCHEMA + 1, anything="new")
+    with pytest.raises(BundleError, match=f"schema {SCHEMA + 1}") as caught:
+        bundles.read(folder)
     assert "upgrade vertebra" in str(caught.value.hint)
 
 
@@ -203,9 +204,9 @@ def test_a_newer_schema_asks_for_an_upgrade(folder: Path) -> None:
     "text", ["", "{", "[]", "null", "{}", '{"schema": "1"}', '{"schema": 0}', '{"schema": true}', "\0"]
 )
 def test_a_foreign_manifest_is_refused(folder: Path, text: str) -> None:
-    (folder / bundle.MANIFEST).write_text(text)
-    with pytest.raises(BundleError, match=bundle.MANIFEST):
-        bundle.read(folder)
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(BundleError, match=MANIFEST):
+        bundles.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_a_foreign_manifest_is_refused(folder: Path, text: str) -> None:
 def test_a_manifest_with_wrong_keys_or_types_is_refused(folder: Path, values: dict[str, Any]) -> None:
     change(folder, **values)
     with pytest.raises(BundleError):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 @pytest.mark.parametrize("there", ["nothing", "an empty folder", "a file"])
@@ -231,20 +232,20 @@ def test_what_is_no_bundle_is_told_so(tmp_path: Path, there: str) -> None:
         path.write_text("x")
     told = "nothing of that name" if there == "nothing" else r"vertebra\.json"
     with pytest.raises(BundleError, match=told):
-        bundle.read(path)
+        bundles.read(path)
 
 
 def test_a_bundle_next_to_the_place_named_is_offered(folder: Path) -> None:
     for place in (folder / "model.onnx", folder.parent):
         with pytest.raises(BundleError, match="is no Bundle") as caught:
-            bundle.read(place)
+            bundles.read(place)
         assert caught.value.hint == f"give {folder}"
 
 
 def test_reference_logits_that_do_not_fit_are_refused(folder: Path) -> None:
     change(folder, num_classes=11)
     with pytest.raises(BundleError, match="logits"):
-        bundle.read(folder).reference_pair(1)
+        bundles.read(folder).reference_pair(1)
 
 
 @pytest.mark.parametrize(
@@ -266,13 +267,13 @@ def test_a_failed_write_leaves_the_bundle_that_was_there(folder: Path) -> None:
 
     with pytest.raises(BundleError, match="No space left"):
         write(folder, fail, model="other")
-    assert bundle.read(folder).model == "small"
+    assert bundles.read(folder).model == "small"
     assert [path.name for path in folder.parent.iterdir()] == ["small"]
 
 
 def test_a_new_bundle_takes_the_place_of_an_old_one(folder: Path) -> None:
     write(folder, model="other")
-    assert bundle.read(folder).model == "other"
+    assert bundles.read(folder).model == "other"
     assert [path.name for path in folder.parent.iterdir()] == ["small"]
 
 
@@ -291,20 +292,20 @@ def test_what_others_put_beside_a_bundle_is_not_replaced_with_it(folder: Path) -
     with pytest.raises(BundleError, match=r"holds notes\.txt beside its Bundle"):
         write(folder, model="other")
     assert (folder / "notes.txt").read_text() == "theirs"
-    assert json.loads((folder / bundle.MANIFEST).read_text())["model"] == "small"
+    assert json.loads((folder / MANIFEST).read_text())["model"] == "small"
 
 
 def test_a_damaged_bundle_may_be_replaced(folder: Path) -> None:
-    (folder / bundle.MANIFEST).write_text("{")
+    (folder / MANIFEST).write_text("{")
     write(folder)
-    assert bundle.read(folder).model == "small"
+    assert bundles.read(folder).model == "small"
 
 
 @pytest.mark.parametrize("inner", ["inner", "sub/inner"])
 def test_no_bundle_is_written_into_another(folder: Path, inner: str) -> None:
     with pytest.raises(BundleError, match="lies inside the Bundle"):
         write(folder / inner)
-    assert bundle.read(folder).model == "small"
+    assert bundles.read(folder).model == "small"
 
 
 def test_the_folder_that_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +324,7 @@ def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
 def test_a_bundle_may_be_moved(folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "name"
     shutil.copytree(folder, moved)
-    assert bundle.read(moved).network == moved / "model.onnx"
+    assert bundles.read(moved).network == moved / "model.onnx"
 
 
 # ------------------------------------------------------------------ what a Bundle tells
@@ -373,15 +374,15 @@ ROW = Measurement(model="small", metric="weight_bytes", value=4096.0, origin="pr
 
 def test_rows_stand_beside_the_bundle_and_change_nothing_else(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    kept = bundle.read(folder)
+    kept = bundles.read(folder)
     assert kept.rows() == []
-    bundle.write_rows(kept, [ROW])
-    again = bundle.read(folder)
+    bundles.write_rows(kept, [ROW])
+    again = bundles.read(folder)
     assert again.rows() == [ROW]
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert after.keys() - before.keys() == {"rows.json"}
     assert all(after[name] == content for name, content in before.items())
-    assert bundle.copy(again, folder.parent / "copy").rows() == [ROW]
+    assert bundles.copy(again, folder.parent / "copy").rows() == [ROW]
 
 
 def test_nothing_of_this_machine_is_in_a_bundle(tmp_path: Path) -> None:
@@ -403,40 +404,40 @@ def test_nothing_of_this_machine_is_in_a_bundle(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_the_first_schema_is_read(folder: Path) -> None:
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     manifest = json.loads(path.read_text())
-    for key in bundle._ADDED[2]:
+    for key in _ADDED[2]:
         del manifest[key]
-    (folder / bundle.CARD).unlink()
-    del manifest["files"][bundle.CARD]
+    (folder / "README.md").unlink()
+    del manifest["files"]["README.md"]
     path.write_text(json.dumps(manifest | {"schema": 1}))
-    kept = bundle.read(folder)
-    assert (kept.schema, kept.picture, kept.model) == (bundle.SCHEMA, None, "small")
+    kept = bundles.read(folder)
+    assert (kept.schema, kept.picture, kept.model) == (SCHEMA, None, "small")
 
 
 def test_a_file_that_nobody_lists_is_refused(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"finder")
-    bundle.read(folder)
+    bundles.read(folder)
     (folder / "extra.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"holds extra\.bin, which its vertebra\.json doesn't list"):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 @pytest.mark.parametrize("name", ["weights.pkl", "weights.PTH", "run.py"])
 def test_a_file_that_runs_code_is_refused_even_if_it_is_listed(folder: Path, name: str) -> None:
     content = pickle.dumps(print)
     (folder / name).write_bytes(content)
-    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    files = json.loads((folder / MANIFEST).read_text())["files"]
     record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     change(folder, files={**files, name: record})
     with pytest.raises(BundleError, match="runs code"):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 def relist(folder: Path, name: str) -> None:
     """Put the true size and hash of a changed file into the manifest, as whoever tampers would."""
     content = (folder / name).read_bytes()
-    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    files = json.loads((folder / MANIFEST).read_text())["files"]
     change(
         folder, files={**files, name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}}
     )
@@ -450,7 +451,7 @@ def test_a_pickle_in_the_reference_is_not_run(folder: Path) -> None:
     np.savez(folder / "reference.npz", logits=np.array([Bomb()], dtype=object))
     relist(folder, "reference.npz")
     with pytest.raises(BundleError, match="can't be read"):
-        bundle.read(folder).reference_pair(1)
+        bundles.read(folder).reference_pair(1)
     assert not (folder.parent / "ran").exists()
 
 
@@ -458,7 +459,7 @@ def test_a_reference_that_unpacks_to_more_than_logits_is_refused(folder: Path) -
     np.savez_compressed(folder / "reference.npz", logits=np.zeros((2, 1_000_000), np.float32))
     relist(folder, "reference.npz")
     with pytest.raises(BundleError, match="unpacks to"):
-        bundle.read(folder).reference_pair(1)
+        bundles.read(folder).reference_pair(1)
 
 
 @pytest.mark.parametrize(
@@ -471,19 +472,19 @@ def test_a_reference_that_unpacks_to_more_than_logits_is_refused(folder: Path) -
 def test_sizes_that_no_network_has_are_refused(folder: Path, values: dict[str, Any]) -> None:
     change(folder, **values)
     with pytest.raises(BundleError):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 def test_a_linked_or_huge_manifest_is_refused(folder: Path) -> None:
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     path.rename(folder.parent / "theirs.json")
     path.symlink_to(folder.parent / "theirs.json")
     with pytest.raises(BundleError, match="a link, or too large"):
-        bundle.read(folder)
+        bundles.read(folder)
     path.unlink()
     path.write_text(" " * (2**24 + 1))
     with pytest.raises(BundleError, match="a link, or too large"):
-        bundle.read(folder)
+        bundles.read(folder)
 
 
 def test_parameters_outside_the_folder_are_not_loaded(tmp_path: Path) -> None:
@@ -533,15 +534,15 @@ def zipped(folder: Path, top: str = "", **more: bytes) -> Path:
 @pytest.mark.parametrize("top", ["", "small/"])
 def test_a_zipped_bundle_is_read_and_unpacked_once(folder: Path, cache: Path, top: str) -> None:
     path = zipped(folder, top)
-    kept = bundle.read(path)
+    kept = bundles.read(path)
     assert (kept.model, kept.network.read_bytes()) == ("small", b"graph")
-    assert bundle.read(str(path)).folder == kept.folder
+    assert bundles.read(str(path)).folder == kept.folder
     assert len(list(cache.iterdir())) == 1
 
 
 def test_what_macos_puts_into_its_archives_stays_behind(folder: Path, cache: Path) -> None:
     path = zipped(folder, "small/", **{"__MACOSX/small/._model.onnx": b"x"})
-    kept = bundle.read(path)
+    kept = bundles.read(path)
     assert sorted(file.name for file in kept.folder.iterdir()) == sorted(
         file.name for file in folder.iterdir()
     )
@@ -551,7 +552,7 @@ def test_a_file_that_an_archive_lacks_is_told_of_the_archive(folder: Path, cache
     (folder / "model.onnx").unlink()
     path = zipped(folder)
     with pytest.raises(BundleError) as caught:
-        bundle.read(path)
+        bundles.read(path)
     assert caught.value.message == f"{path / 'model.onnx'} is missing."
 
 
@@ -561,28 +562,28 @@ def test_an_archive_with_other_files_is_refused_and_nothing_is_left(
 ) -> None:
     path = zipped(folder, **{name: b"x"})
     with pytest.raises(BundleError, match=r"not a file of its Bundle|doesn't list"):
-        bundle.read(path)
+        bundles.read(path)
     assert list(cache.iterdir()) == []
     assert not (folder.parent / "evil").exists()
 
 
 def test_an_archive_that_would_fill_the_disk_is_refused(folder: Path, cache: Path) -> None:
-    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    files = json.loads((folder / MANIFEST).read_text())["files"]
     change(folder, files={**files, "zeros.bin": {"sha256": "0" * 64, "bytes": 2**28}})
     path = zipped(folder, **{"zeros.bin": bytes(2**28)})
     assert path.stat().st_size < 2**20
     with pytest.raises(BundleError, match=r"would unpack to .* bytes"):
-        bundle.read(path)
+        bundles.read(path)
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
 def test_an_archive_whose_contents_are_other_than_listed_is_refused(folder: Path, cache: Path) -> None:
     (folder / "model.onnx").write_bytes(b"other")  # of the same size
     with pytest.raises(BundleError, match=r"model\.onnx was changed"):
-        bundle.read(zipped(folder))
+        bundles.read(zipped(folder))
     (folder / "model.onnx").write_bytes(b"longer than listed")
     with pytest.raises(BundleError, match="18 bytes; 5 are listed"):
-        bundle.read(zipped(folder))
+        bundles.read(zipped(folder))
     assert list(cache.iterdir()) == []
 
 
@@ -594,21 +595,21 @@ def test_a_link_in_an_archive_is_refused(folder: Path, cache: Path) -> None:
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/")
     with pytest.raises(BundleError, match="as a link"):
-        bundle.read(path)
+        bundles.read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", b"text"])
 def test_what_is_no_archive_is_told_so(tmp_path: Path, cache: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(BundleError, match="can't be unpacked"):
-        bundle.read(tmp_path / "x.zip")
+        bundles.read(tmp_path / "x.zip")
 
 
 def test_an_archive_without_a_bundle_is_told_so(tmp_path: Path, cache: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("holiday.jpg", b"sea")
     with pytest.raises(BundleError, match=r"not one vertebra\.json"):
-        bundle.read(tmp_path / "x.zip")
+        bundles.read(tmp_path / "x.zip")
 
 
 # ------------------------------------------------------------------ vertebra show
@@ -624,7 +625,7 @@ def show(*arguments: Any) -> Any:
 
 def test_show_prints_a_bundle(tmp_path: Path) -> None:
     kept = write_with(CARD, tmp_path / "small")
-    bundle.write_rows(kept, [ROW])
+    bundles.write_rows(kept, [ROW])
     text = show(kept.folder)
     assert text.exit_code == 0, text.output
     for told in ("# small", "small.pth", "model.onnx.data", "weight_bytes"):

@@ -18,7 +18,7 @@ from PIL import Image
 
 import golden_bundle
 from colours import COLOURS, colours, encoded
-from vertebra import bundle
+from vertebra import bundles
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -209,7 +209,7 @@ def test_export_then_predict_is_the_whole_way(tmp_path):
     done = run("export", "squeezenet1_1", "--weights", golden_bundle.WEIGHTS, "-o", target)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode() == f"{target}\n"
-    assert bundle.read(target).weights == golden_bundle.WEIGHTS.name
+    assert bundles.read(target).weights == golden_bundle.WEIGHTS.name
     picture = encoded("blue", "JPEG", (400, 300))
     done = run("predict", "-", "-m", target, "--json", "--top", "3", stdin=picture)
     assert done.returncode == 0, done.stderr.decode()

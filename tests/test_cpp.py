@@ -22,8 +22,9 @@ from PIL import Image
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, cli, engines
-from vertebra.bundle import Bundle, Card
+from vertebra import bundles, cli, engines
+from vertebra.bundles import Bundle, Card
+from vertebra.bundles.manifest import MANIFEST, NETWORK, REFERENCE, SCHEMA
 from vertebra.engines import Settings, Subject
 from vertebra.exporting import export
 from vertebra.inference import loading
@@ -102,10 +103,10 @@ def pixels_as_logits(folder: Path, record: Preprocess) -> Bundle:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", count])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=side, seed=3)
-    return bundle.write(
+    images = bundles.reference_images(batch_size=2, in_channels=3, input_size=side, seed=3)
+    return bundles.write(
         folder,
-        lambda draft: onnx.save(model, str(draft / bundle.NETWORK)),
+        lambda draft: onnx.save(model, str(draft / NETWORK)),
         model="pixels", logits=images.reshape(2, count), reference_seed=3, input_size=side, in_channels=3,
         versions={}, card=Card(preprocess=record),
     )  # fmt: skip
@@ -208,7 +209,7 @@ def test_one_bad_file_is_named_and_the_rest_is_answered(run, tmp_path):
 def copied(tmp_path: Path, **changes: Any) -> Path:
     folder = tmp_path / "net"
     shutil.copytree(golden_bundle.folder(), folder)
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     return folder
 
@@ -216,7 +217,7 @@ def copied(tmp_path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": bundle.SCHEMA + 1}, f"has schema {bundle.SCHEMA + 1}"),
+        ({"schema": SCHEMA + 1}, f"has schema {SCHEMA + 1}"),
         ({"format": "mnn"}, 'doesn\'t know the format "mnn"'),
         ({"batch_size": 4}, "batches of 4 only"),
         ({"preprocess": None}, "doesn't tell how a picture"),
@@ -281,7 +282,7 @@ def test_the_rows_go_into_the_table(run, tmp_path):
     assert latency.low <= latency.value <= latency.high
     assert throughput.value == pytest.approx(3 / latency.value)
     assert 0 <= rows["output_error"].value < 3e-4
-    assert latency.weights == bundle.read(golden_bundle.folder()).weights
+    assert latency.weights == bundles.read(golden_bundle.folder()).weights
 
 
 def test_the_figures_are_read_by_people_too(run):
@@ -293,7 +294,7 @@ def test_the_figures_are_read_by_people_too(run):
 
 def test_a_network_that_answers_wrongly_is_not_timed(run, tmp_path):
     folder = copied(tmp_path)
-    path = folder / bundle.REFERENCE
+    path = folder / REFERENCE
     with np.load(path) as archive:
         logits = archive["logits"]
     np.savez(path, logits=logits[:, ::-1])

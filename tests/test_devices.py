@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
-from vertebra import bundle, cli
+from vertebra import cli
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.measurements import Table
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "devices.md").read_text(encoding="utf-8")
@@ -43,4 +44,4 @@ def test_figures_of_a_phone_come_into_the_table_as_the_page_says(
 @pytest.mark.parametrize("engine", ["ncnn", "mnn", "litert", "executorch"])
 def test_the_file_that_goes_to_the_device_is_the_bundles_own(engine: str) -> None:
     [line] = re.findall(rf"\| `{engine}` \| `(.*?)`", PAGE)
-    assert line == bundle.NETWORKS[engine]
+    assert line == NETWORKS[engine]

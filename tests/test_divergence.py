@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from vertebra import bundle, engines  # noqa: E402
+from vertebra import bundles, engines  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import MeasurementError  # noqa: E402
 from vertebra.exporting import conversion, divergence, export, intermediates  # noqa: E402
@@ -124,7 +124,7 @@ def test_a_faithful_converter_leaves_no_layer_in_doubt(engine: str, tmp_path: Pa
 
 # ------------------------------------------------------------------ a LiteRT Bundle that is kept here
 
-KEPT = bundle.read(Path(__file__).parent / "golden" / "litert")
+KEPT = bundles.read(Path(__file__).parent / "golden" / "litert")
 SMALL = Subject("small", builder="small_networks:small_net", arguments={"num_classes": 10, "seed": 3})
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from vertebra import bundle, engines, parity
-from vertebra.bundle import Bundle
+from vertebra import bundles, engines, parity
+from vertebra.bundles import Bundle
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.engines import Session, Settings, Subject, eager
 from vertebra.errors import (
     BundleError,
@@ -84,7 +85,7 @@ def own_bundle(name: str, small: Bundle, batch_size: int) -> Bundle:
     folder = small.folder.parent / f"{name}-{only}"
     if not folder.exists():
         export(BUILDER, folder, input_size=SIZE, engine=name, batch_size=only)
-    return bundle.read(folder)
+    return bundles.read(folder)
 
 
 @pytest.mark.parametrize("name", TEST_EXTRA)
@@ -104,7 +105,7 @@ def test_an_engine_agrees_with_eager_at_any_batch_size(name: str, batch_size: in
 @pytest.mark.parametrize("name", REAL)
 def test_wrong_answers_are_caught(name: str, small: Bundle) -> None:
     _, logits = small.reference_pair(2)
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=SIZE, seed=99)
+    images = bundles.reference_images(batch_size=2, in_channels=3, input_size=SIZE, seed=99)
     got = load(name, small, batch_size=2).run(images)
     with pytest.raises(MeasurementError, match="Wrong outputs"):
         parity.check_outputs(logits, got)
@@ -171,8 +172,8 @@ def test_images_of_another_shape_or_type_are_refused(
 @pytest.mark.parametrize("name", [name for name in READ_HERE if name != "ncnn"])  # its graph is text
 def test_a_broken_network_file_is_named(name: str, small: Bundle, tmp_path: Path) -> None:
     format_ = engines.find(name).formats[-1]
-    network = bundle.NETWORKS[format_]
-    broken = bundle.write(
+    network = NETWORKS[format_]
+    broken = bundles.write(
         tmp_path / "broken",
         lambda draft: (draft / network).write_bytes(b"no network" * 50) and None,
         model="small",
@@ -204,7 +205,7 @@ def test_a_precision_or_device_that_an_engine_lacks_is_refused(name: str, small:
 @pytest.mark.parametrize("name", ["ncnn"] if "ncnn" in READ_HERE else [])
 def test_a_damaged_graph_of_ncnn_is_named(name: str, small: Bundle, tmp_path: Path) -> None:
     kept = own_bundle(name, small, 1)
-    broken = bundle.copy(kept, tmp_path / "broken")
+    broken = bundles.copy(kept, tmp_path / "broken")
     text = broken.network.read_text().replace("Convolution", "Konvolution")
     broken.network.write_text(text)
     with pytest.raises(BundleError, match=broken.network.name):
@@ -586,8 +587,8 @@ def test_a_bundle_runs_in_a_process_without_torch_and_leaves_nothing(
 ) -> None:
     kept = small if "onnx" in engines.find(name).formats else own_bundle(name, small, 1)
     code = (
-        "import sys; from vertebra import bundle, engines, parity\n"
-        f"kept = bundle.read({str(kept.folder)!r}); images, logits = kept.reference_pair(1)\n"
+        "import sys; from vertebra import bundles, engines, parity\n"
+        f"kept = bundles.read({str(kept.folder)!r}); images, logits = kept.reference_pair(1)\n"
         f"asked = engines.Settings.from_json({settings().to_json()!r})\n"
         f"session = engines.load({name!r}, engines.Subject('small', bundle=str(kept.folder)), asked)\n"
         "print(parity.check_outputs(logits, session.run(images)) < 1e-4, 'torch' in sys.modules)"

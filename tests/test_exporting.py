@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 import vertebra
-from vertebra import bundle, engines, files, parity, tuning
+from vertebra import bundles, engines, files, parity, tuning
+from vertebra.bundles.manifest import MANIFEST
 from vertebra.engines import Settings, Subject
 from vertebra.errors import BundleError, InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.exporting import conversion, export, process
@@ -63,7 +64,7 @@ def job(subject: Subject, folder: Path, *, input_size: int = 24, in_channels: in
 
 def test_a_bundle_tells_what_was_exported(tmp_path: Path) -> None:
     export(SMALL, tmp_path / "small", input_size=24, in_channels=1)
-    kept = bundle.read(tmp_path / "small")
+    kept = bundles.read(tmp_path / "small")
     assert (kept.model, kept.seed, kept.num_classes, kept.in_channels, kept.input_size) == (
         "small",
         4,
@@ -101,7 +102,7 @@ def test_a_zoo_network_answers_alike_wherever_it_runs(
     folder = tmp_path_factory.getbasetemp() / f"{name}-{input_size}"
     if not folder.exists():
         export(zoo(name, num_classes=20), folder, input_size=input_size)
-    images, logits = bundle.read(folder).reference_pair(3)
+    images, logits = bundles.read(folder).reference_pair(3)
     settings = Settings(batch_size=3, input_size=input_size, num_classes=20)
     session = engines.load(engine, Subject(name, bundle=str(folder)), settings)
     assert parity.check_outputs(logits, session.run(images)) < parity.LIMITS["float32"]
@@ -167,7 +168,7 @@ def test_a_classic_answers_alike_in_a_fresh_process_of_each_engine(
         batch_sizes = (1, 5) if kept.batch_size is None else (kept.batch_size,)
     for batch_size in batch_sizes:
         asked = Settings(batch_size=batch_size, input_size=sizes(name), num_classes=20)
-        images = bundle.reference_images(
+        images = bundles.reference_images(
             batch_size=batch_size, in_channels=3, input_size=sizes(name), seed=batch_size
         )
         logits = engines.load("eager", zoo(name, num_classes=20), asked).run(images)
@@ -180,8 +181,8 @@ def test_the_same_network_is_the_same_bundle_and_names_no_folder(engine: str, tm
     first, second = (
         export(subject, tmp_path / name, input_size=24, engine=engine) for name in ("first", "second")
     )
-    assert sorted(path.name for path in first.folder.iterdir()) == sorted({*first.files, bundle.MANIFEST})
-    for name in [*first.files, bundle.MANIFEST]:
+    assert sorted(path.name for path in first.folder.iterdir()) == sorted({*first.files, MANIFEST})
+    for name in [*first.files, MANIFEST]:
         content = (first.folder / name).read_bytes()
         assert content == (second.folder / name).read_bytes(), name
         for folder in (str(Path(__file__).parent), sys.prefix, str(tmp_path)):
@@ -205,7 +206,7 @@ def test_a_folder_named_from_here_is_found_by_converters_that_run_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     export(SMALL, "small", input_size=24, in_channels=1, engine=engine)
-    assert bundle.read(tmp_path / "small").format == engine
+    assert bundles.read(tmp_path / "small").format == engine
 
 
 @pytest.mark.parametrize("engine", [name for name in ("ncnn", "mnn") if name in CONVERTED])
@@ -252,7 +253,7 @@ def test_the_same_seed_gives_the_same_answers_in_another_process(tmp_path: Path)
     subject = zoo("squeezenet1_1", num_classes=5)
     (answer,) = in_its_own_process(job(subject, tmp_path / "there", input_size=64))
     assert answer["error"] is None
-    there = bundle.read(tmp_path / "there")
+    there = bundles.read(tmp_path / "there")
     assert parity.output_error(here.reference_pair(2)[1], there.reference_pair(2)[1]) < 1e-5
     np.testing.assert_array_equal(here.reference_pair(2)[0], there.reference_pair(2)[0])
 
@@ -362,7 +363,7 @@ class Ended:
         made = output / "net"
         self.is_late |= made.exists()
         #: The Bundle, where it was done before the signal came; what is only half of one is none.
-        self.whole = [bundle.read(made).folder] if made.exists() else []
+        self.whole = [bundles.read(made).folder] if made.exists() else []
         self.left = [*output.iterdir(), *scratch.iterdir()]
         self.running = psutil.wait_procs(children, timeout=5)[1]
 
@@ -426,13 +427,13 @@ def test_the_exporting_process_outlives_no_caller(tmp_path: Path) -> None:
 def test_a_crash_of_the_exporting_process_is_told(tmp_path: Path) -> None:
     crashing = Subject("crashing", builder="os:abort")
     with pytest.raises(MeasurementError, match=r"^The export crashed"):
-        process.export(crashing, tmp_path / "net", input_size=24, card=bundle.Card())
+        process.export(crashing, tmp_path / "net", input_size=24, card=bundles.Card())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_exporting_process_refuses_is_raised_as_it_is_here(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="runs a network as it is"):
-        process.export(zoo("alexnet"), tmp_path / "net", input_size=224, card=bundle.Card(), engine="eager")
+        process.export(zoo("alexnet"), tmp_path / "net", input_size=224, card=bundles.Card(), engine="eager")
     assert list(tmp_path.iterdir()) == []
 
 

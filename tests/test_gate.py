@@ -15,7 +15,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from vertebra import bundle, proof  # noqa: E402
+from vertebra import bundles  # noqa: E402
+from vertebra.bundles import manifest, proof  # noqa: E402
+from vertebra.bundles.manifest import MANIFEST, PROOF  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import BundleError, MeasurementError  # noqa: E402
 from vertebra.exporting import export, folding, onnx, openvino  # noqa: E402
@@ -25,7 +27,7 @@ from vertebra.preprocess import Preprocess  # noqa: E402
 
 RECORD = Preprocess(input_size=(34, 34), resize=38, interpolation="bilinear")
 LABELS = LabelSet("ten", tuple(f"class {number}" for number in range(10)))
-CARD = bundle.Card(preprocess=RECORD, labels=LABELS)
+CARD = bundles.Card(preprocess=RECORD, labels=LABELS)
 #: Engines that Bundles are written for here, each with what converts for it.
 CONVERTERS: dict[str, Any] = {"onnxruntime": onnx, "openvino": openvino}
 
@@ -38,21 +40,21 @@ def _networks_importable() -> Iterator[None]:
 
 
 def written(
-    folder: Path, *, card: bundle.Card = CARD, engine: str = "onnxruntime", **arguments: Any
-) -> bundle.Bundle:
+    folder: Path, *, card: bundles.Card = CARD, engine: str = "onnxruntime", **arguments: Any
+) -> bundles.Bundle:
     subject = Subject("pooled", builder="small_networks:pooled_net", arguments=arguments)
     return export(subject, folder, input_size=34, card=card, engine=engine)
 
 
 @pytest.fixture(scope="module", params=CONVERTERS)
-def faultless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+def faultless(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
     return written(tmp_path_factory.mktemp("bundles") / "net", engine=request.param)
 
 
 @pytest.fixture
-def kept(faultless: bundle.Bundle, tmp_path: Path) -> bundle.Bundle:
+def kept(faultless: bundles.Bundle, tmp_path: Path) -> bundles.Bundle:
     """A copy, to put faults into."""
-    return bundle.copy(faultless, tmp_path / "net")
+    return bundles.copy(faultless, tmp_path / "net")
 
 
 # ------------------------------------------------------------------ faults of the network
@@ -133,19 +135,19 @@ def test_an_epsilon_of_another_library_writes_no_bundle(
 
 
 def edit(folder: Path, **values: Any) -> None:
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def relist(folder: Path, name: str) -> None:
     """The true size and hash of a changed file, so that only its content can tell."""
     data = (folder / name).read_bytes()
-    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    files = json.loads((folder / MANIFEST).read_text())["files"]
     record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     edit(folder, files={**files, name: record})
 
 
-def test_a_bundle_without_a_fault_is_loaded_and_answers_as_it_must(kept: bundle.Bundle) -> None:
+def test_a_bundle_without_a_fault_is_loaded_and_answers_as_it_must(kept: bundles.Bundle) -> None:
     with loading.load(kept.folder, batch_size=2, threads=1) as network:
         seen = proof.check(kept, network.session.run)
     assert seen is not None
@@ -165,13 +167,13 @@ def test_a_bundle_without_a_fault_is_loaded_and_answers_as_it_must(kept: bundle.
     ],
     ids=["mean omitted", "deviation omitted", "another resize", "another kernel"],
 )
-def test_another_preprocessing_is_refused(values: dict[str, Any], kept: bundle.Bundle) -> None:
+def test_another_preprocessing_is_refused(values: dict[str, Any], kept: bundles.Bundle) -> None:
     edit(kept.folder, preprocess=json.loads(RECORD.to_json()) | values)
     with pytest.raises(MeasurementError, match="Wrong preprocessing"):
         loading.load(kept.folder)
 
 
-def test_a_picture_in_bgr_order_is_refused(kept: bundle.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_in_bgr_order_is_refused(kept: bundles.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = proof.preprocess
     monkeypatch.setattr(proof, "preprocess", lambda picture, record: ours(picture[..., ::-1].copy(), record))
     with pytest.raises(MeasurementError, match="Wrong preprocessing"):
@@ -180,7 +182,7 @@ def test_a_picture_in_bgr_order_is_refused(kept: bundle.Bundle, monkeypatch: pyt
 
 @pytest.mark.parametrize("step", [(0, 1), (1, 0)])
 def test_a_crop_one_pixel_off_is_refused(
-    step: tuple[int, int], kept: bundle.Bundle, monkeypatch: pytest.MonkeyPatch
+    step: tuple[int, int], kept: bundles.Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corner = Preprocess.corner
 
@@ -194,17 +196,17 @@ def test_a_crop_one_pixel_off_is_refused(
 
 
 @pytest.mark.parametrize("first", [0, 8])
-def test_shuffled_labels_are_refused(first: int, kept: bundle.Bundle) -> None:
+def test_shuffled_labels_are_refused(first: int, kept: bundles.Bundle) -> None:
     names = list(LABELS.names)
     names[first], names[first + 1] = names[first + 1], names[first]
     told = {str(number): name for number, name in enumerate(names)}
-    (kept.folder / bundle.LABELS).write_text(json.dumps(told))
-    relist(kept.folder, bundle.LABELS)
+    (kept.folder / manifest.LABELS).write_text(json.dumps(told))
+    relist(kept.folder, manifest.LABELS)
     with pytest.raises(MeasurementError, match="Wrong labels"):
         loading.load(kept.folder)
 
 
-def test_labels_of_ones_own_still_stand_in(kept: bundle.Bundle, tmp_path: Path) -> None:
+def test_labels_of_ones_own_still_stand_in(kept: bundles.Bundle, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("\n".join(f"Klasse {number}" for number in range(10)) + "\n", encoding="utf-8")
     with loading.load(kept.folder, labels=own, threads=1) as network:
@@ -212,7 +214,7 @@ def test_labels_of_ones_own_still_stand_in(kept: bundle.Bundle, tmp_path: Path) 
         assert network.labels.names[3] == "Klasse 3"
 
 
-def test_a_network_of_other_parameters_in_the_bundle_is_told(kept: bundle.Bundle, tmp_path: Path) -> None:
+def test_a_network_of_other_parameters_in_the_bundle_is_told(kept: bundles.Bundle, tmp_path: Path) -> None:
     other = written(tmp_path / "other", seed=1)
     with (
         loading.load(other.folder, batch_size=2, threads=1) as network,
@@ -229,21 +231,21 @@ def test_of_trained_weights_the_share_that_stays_first_is_kept(tmp_path: Path) -
     kept = written(tmp_path / "net", card=trained)
     assert kept.parity is not None
     assert (kept.parity["pictures"], kept.parity["top1_agreement"]) == (4, 1.0)
-    assert "top1 agreement 1" in (kept.folder / bundle.CARD).read_text()
+    assert "top1 agreement 1" in (kept.folder / manifest.CARD).read_text()
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_of_trained_weights_a_tie_that_turns_is_refused_in_float32_and_told_in_less(
-    precision: str, kept: bundle.Bundle
+    precision: str, kept: bundles.Bundle
 ) -> None:
     """Two classes so close that their order changes within the limit: only the first class tells."""
     logits = np.random.default_rng(0).normal(size=(2, 10)).astype(np.float32)
     logits[:, 3], logits[:, 7] = 5, 5 + 1e-5
     turned = logits.copy()
     turned[0, [3, 7]] = turned[0, [7, 3]]
-    with np.load(kept.folder / bundle.PROOF) as archive:
+    with np.load(kept.folder / PROOF) as archive:
         tensors = archive["tensors"]
-    np.savez(kept.folder / bundle.PROOF, tensors=tensors, logits=logits)
+    np.savez(kept.folder / PROOF, tensors=tensors, logits=logits)
     trained = replace(kept, weights="pooled.own", precision=precision, batch_size=2)
     if precision == "float32":
         with pytest.raises(MeasurementError, match="another class is first"):
@@ -267,7 +269,7 @@ def test_photographs_are_asked_where_a_package_carries_some(monkeypatch: pytest.
     assert proof.photographs(RECORD) is None
 
 
-def test_a_fault_that_photographs_alone_show_is_refused(kept: bundle.Bundle) -> None:
+def test_a_fault_that_photographs_alone_show_is_refused(kept: bundles.Bundle) -> None:
     asked = proof.photographs(RECORD)
     with loading.load(kept.folder, batch_size=4, threads=1) as network:
         logits = network.session.run(np.concatenate([asked, asked]))[:2]
@@ -285,7 +287,7 @@ def test_a_fault_that_photographs_alone_show_is_refused(kept: bundle.Bundle) -> 
 
 
 @pytest.mark.parametrize("sizes", [[], [[300, 400]], [[300, 400], [420, 320], [1, 1]], 7])
-def test_reference_pictures_that_nobody_can_draw_are_told(sizes: Any, kept: bundle.Bundle) -> None:
+def test_reference_pictures_that_nobody_can_draw_are_told(sizes: Any, kept: bundles.Bundle) -> None:
     assert kept.proof is not None
     edit(kept.folder, proof={**kept.proof, "sizes": sizes})
     with pytest.raises(BundleError, match="can't draw"):
@@ -293,7 +295,7 @@ def test_reference_pictures_that_nobody_can_draw_are_told(sizes: Any, kept: bund
 
 
 def test_a_bundle_without_reference_pictures_is_still_loaded(tmp_path: Path) -> None:
-    kept = written(tmp_path / "net", card=bundle.Card())
+    kept = written(tmp_path / "net", card=bundles.Card())
     assert kept.proof is None
     assert proof.check(kept) is None
 
@@ -303,14 +305,14 @@ def test_a_bundle_without_reference_pictures_is_still_loaded(tmp_path: Path) -> 
     [{}, {"tensors": np.zeros((2, 3, 34, 34)), "logits": np.zeros((2, 10))}, {"logits": np.zeros(10**6)}],
     ids=["nothing", "other shapes", "far too much"],
 )
-def test_a_reference_that_is_none_is_a_bundle_error(arrays: dict[str, Any], kept: bundle.Bundle) -> None:
-    np.savez_compressed(kept.folder / bundle.PROOF, **arrays)
-    relist(kept.folder, bundle.PROOF)
+def test_a_reference_that_is_none_is_a_bundle_error(arrays: dict[str, Any], kept: bundles.Bundle) -> None:
+    np.savez_compressed(kept.folder / PROOF, **arrays)
+    relist(kept.folder, PROOF)
     with pytest.raises(BundleError, match=r"proof\.npz"):
         loading.load(kept.folder)
 
 
-def test_the_batch_size_changes_no_answer(kept: bundle.Bundle) -> None:
+def test_the_batch_size_changes_no_answer(kept: bundles.Bundle) -> None:
     for batch_size in (1, 3):
         with loading.load(kept.folder, batch_size=batch_size, threads=1) as network:
             seen = proof.check(replace(kept, batch_size=batch_size), network.session.run)

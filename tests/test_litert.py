@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vertebra import bundle, engines, parity
+from vertebra import bundles, engines, parity
 from vertebra.engines import Session, Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError
 
-KEPT = bundle.read(Path(__file__).parent / "golden" / "litert")
+KEPT = bundles.read(Path(__file__).parent / "golden" / "litert")
 BUILDER = Subject("small", builder="small_networks:small_net", arguments={"num_classes": 10, "seed": 3})
 pytestmark = pytest.mark.skipif(engines.missing("litert") is not None, reason=str(engines.missing("litert")))
 
@@ -45,7 +45,7 @@ def test_the_runtime_gives_the_answers_that_are_kept(threads: int) -> None:
 
 
 def test_it_answers_other_images_as_eager_does_today() -> None:
-    images = bundle.reference_images(batch_size=3, in_channels=3, input_size=40, seed=8)
+    images = bundles.reference_images(batch_size=3, in_channels=3, input_size=40, seed=8)
     logits = engines.load("eager", BUILDER, settings(batch_size=3)).run(images)
     session = load()
     got = np.concatenate([session.run(image[None]) for image in images])
@@ -77,8 +77,8 @@ def test_batches_of_another_size_are_refused() -> None:
 
 def test_it_runs_in_a_process_without_torch() -> None:
     code = (
-        "import sys; from vertebra import bundle, engines, parity\n"
-        f"kept = bundle.read({str(KEPT.folder)!r}); images, logits = kept.reference_pair(1)\n"
+        "import sys; from vertebra import bundles, engines, parity\n"
+        f"kept = bundles.read({str(KEPT.folder)!r}); images, logits = kept.reference_pair(1)\n"
         f"asked = engines.Settings.from_json({settings().to_json()!r})\n"
         "session = engines.load('litert', engines.Subject('small', bundle=str(kept.folder)), asked)\n"
         "print(parity.check_outputs(logits, session.run(images)) < 1e-4, 'torch' in sys.modules)"

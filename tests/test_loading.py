@@ -15,7 +15,8 @@ import pytest
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, downloads, engines, zoo
+from vertebra import bundles, downloads, engines, zoo
+from vertebra.bundles.manifest import MANIFEST
 from vertebra.errors import (
     BundleError,
     DownloadError,
@@ -203,7 +204,7 @@ def test_a_bare_name_is_ours_even_where_a_folder_has_it(tmp_path, monkeypatch):
 
 
 def test_a_bundle_tells_weights_preprocessing_and_labels():
-    kept = bundle.read(golden_bundle.folder())
+    kept = bundles.read(golden_bundle.folder())
     assert kept.weights == WEIGHTS.name
     assert kept.weights_sha256 == downloads.digest(WEIGHTS)
     assert kept.preprocess == protocols.paddleclas()
@@ -211,7 +212,7 @@ def test_a_bundle_tells_weights_preprocessing_and_labels():
 
 
 def test_nothing_of_this_machine_is_in_a_manifest():
-    text = (golden_bundle.folder() / bundle.MANIFEST).read_text()
+    text = (golden_bundle.folder() / MANIFEST).read_text()
     assert str(WEIGHTS.parent) not in text
     assert str(golden_bundle.folder().parent) not in text
 
@@ -219,8 +220,8 @@ def test_nothing_of_this_machine_is_in_a_manifest():
 def test_a_bundle_that_does_not_tell_its_preprocessing_needs_it_named(tmp_path):
     folder = tmp_path / "bare"
     shutil.copytree(golden_bundle.folder(), folder)
-    manifest = json.loads((folder / bundle.MANIFEST).read_text())
-    (folder / bundle.MANIFEST).write_text(json.dumps(manifest | {"preprocess": None}))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"preprocess": None}))
     with pytest.raises(InvalidInputError, match="doesn't tell how"):
         loading.load(folder)
     with loading.load(folder, preprocess="paddleclas") as loaded:
@@ -252,7 +253,7 @@ def test_an_engine_that_reads_bundles_gets_one_and_the_next_load_finds_it(cache,
     assert len(told) == 1
     assert told[0].startswith("exporting squeezenet1_1 into")
     [folder] = (path for path in (cache / "bundles").iterdir() if path.is_dir())
-    assert bundle.read(folder).weights == WEIGHTS.name
+    assert bundles.read(folder).weights == WEIGHTS.name
 
 
 class _Instead:
@@ -296,7 +297,7 @@ def test_a_damaged_bundle_in_the_cache_is_made_again(made):
     loading.load("squeezenet1_1", **options).close()
     (made[0] / "model.onnx").write_bytes(b"")
     loading.load("squeezenet1_1", **options).close()
-    (made[0] / bundle.MANIFEST).unlink()
+    (made[0] / MANIFEST).unlink()
     loading.load("squeezenet1_1", **options).close()
     assert len(made) == 3
     assert len(set(made)) == 1
@@ -314,7 +315,7 @@ def test_a_process_of_its_own_writes_the_same_card(tmp_path):
     resolved = resolving.resolve("squeezenet1_1", weights=WEIGHTS, labels=golden_bundle.labels_file())
     with Exporter() as exporter:
         exporter.export(resolved.subject, tmp_path / "there", input_size=224, card=resolved.card)
-    here, there = bundle.read(golden_bundle.folder()), bundle.read(tmp_path / "there")
+    here, there = bundles.read(golden_bundle.folder()), bundles.read(tmp_path / "there")
     for told in ("weights", "weights_sha256", "licence", "preprocess", "labels"):
         assert getattr(here, told) == getattr(there, told)
     assert there.label_set() == resolved.card.labels
@@ -408,8 +409,8 @@ def test_an_onnx_file_becomes_a_bundle(tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\nc\nd\n")
     kept = vertebra.export(name, tmp_path / "bundle", labels=labels)
-    assert bundle.read(kept.folder).label_set().names == ("a", "b", "c", "d")
-    assert str(tmp_path) not in (kept.folder / bundle.MANIFEST).read_text()
+    assert bundles.read(kept.folder).label_set().names == ("a", "b", "c", "d")
+    assert str(tmp_path) not in (kept.folder / MANIFEST).read_text()
     loading.load(kept.folder, engine="openvino").close()
 
 
@@ -427,7 +428,7 @@ def test_an_onnx_file_that_is_only_measured_may_have_its_data_beside_it(tmp_path
     name = f"onnx:{tmp_path / 'other.onnx'}"
     subject = engines.Subject(name, builder="vertebra.zoo:build", arguments={"name": name})
     export(subject, tmp_path / "bundle", input_size=224)
-    kept, golden = bundle.read(tmp_path / "bundle"), bundle.read(golden_bundle.folder())
+    kept, golden = bundles.read(tmp_path / "bundle"), bundles.read(golden_bundle.folder())
     np.testing.assert_allclose(kept.reference_pair(2)[1], golden.reference_pair(2)[1], atol=1e-4)
 
 

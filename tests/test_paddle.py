@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import vertebra
-from vertebra import bundle, zoo
+from vertebra import bundles, zoo
+from vertebra.bundles.manifest import MANIFEST
 from vertebra.campaigns import cases
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MissingRuntimeError
@@ -156,8 +157,8 @@ def test_a_folder_with_an_inference_model_answers_as_it_is(tmp_path, converter, 
 
 def test_a_bundle_tells_what_it_was_converted_from_and_how_near_it_is(tmp_path, converter):
     kept = vertebra.export(model(tmp_path / "net"), tmp_path / "bundle")
-    text = (kept.folder / bundle.MANIFEST).read_text()
-    told = bundle.read(kept.folder).converted_from
+    text = (kept.folder / MANIFEST).read_text()
+    told = bundles.read(kept.folder).converted_from
     assert {name: file["sha256"] for name, file in told["files"].items()} == {
         name: sha256(tmp_path / "net" / name) for name in ("inference.json", "inference.pdiparams")
     }
@@ -313,4 +314,4 @@ def test_a_model_saved_by_paddlepaddle_answers_as_paddle_inference_does(tmp_path
     for engine in ("onnxruntime", "openvino"):
         with loading.load(kept.folder, engine=engine, batch_size=3) as loaded:
             np.testing.assert_allclose(loaded.logits(images), answers, rtol=1e-4, atol=1e-4)
-    assert json.loads((kept.folder / bundle.MANIFEST).read_text())["versions"]["paddlepaddle"]
+    assert json.loads((kept.folder / MANIFEST).read_text())["versions"]["paddlepaddle"]

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, cli
-from vertebra.bundle import Bundle, Card
+from vertebra import bundles, cli
+from vertebra.bundles import Bundle, Card
+from vertebra.bundles.manifest import MANIFEST, NETWORK, PICTURE
 from vertebra.errors import BundleError, InvalidInputError, MeasurementError
 from vertebra.exporting import picture
 from vertebra.preprocess import Preprocess, decode, preprocess
@@ -77,18 +78,18 @@ def small(folder: Path, record: Preprocess | None, *, ending: str | None = None,
         [weight],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    images = bundle.reference_images(batch_size=2, in_channels=3, input_size=32, seed=0)
+    images = bundles.reference_images(batch_size=2, in_channels=3, input_size=32, seed=0)
     logits = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": images})[0]
-    return bundle.write(
+    return bundles.write(
         folder,
-        lambda draft: onnx.save(model, str(draft / bundle.NETWORK)),
+        lambda draft: onnx.save(model, str(draft / NETWORK)),
         model="small", logits=logits, reference_seed=0, input_size=32, in_channels=3, versions={},
         card=Card(preprocess=record),
     )  # fmt: skip
 
 
 def answer(folder: Path, image: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(folder / bundle.PICTURE, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / PICTURE, providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_inputs()] == ["image"]
     assert session.get_inputs()[0].type == "tensor(uint8)"
     return session.run(["probabilities"], {"image": np.ascontiguousarray(image)})[0]
@@ -112,7 +113,7 @@ def test_a_trained_network_answers_photographs_alike(tmp_path):
 
 def test_the_parameters_stand_in_the_bundle_once(tmp_path):
     kept = vertebra.export(golden_bundle.folder(), tmp_path / "net", embed_preprocess=True)
-    before = bundle.read(golden_bundle.folder())
+    before = bundles.read(golden_bundle.folder())
     assert kept.files["model.onnx.data"] == before.files["model.onnx.data"]
     assert kept.files["picture.onnx"]["bytes"] < before.files["model.onnx"]["bytes"] + 20_000
     assert kept.file_bytes == before.file_bytes
@@ -163,22 +164,22 @@ def test_a_graph_of_another_record_fails_the_proof(tmp_path, monkeypatch, change
     )
     with pytest.raises(MeasurementError, match="differs from Python's"):
         picture.embed(kept)
-    assert bundle.read(tmp_path / "net").picture is None
+    assert bundles.read(tmp_path / "net").picture is None
 
 
 def test_embedding_again_changes_nothing(tmp_path):
     picture.embed(small(tmp_path / "net", RECORD))
     first = {path.name: path.read_bytes() for path in (tmp_path / "net").iterdir()}
-    picture.embed(bundle.read(tmp_path / "net"))
+    picture.embed(bundles.read(tmp_path / "net"))
     assert {path.name: path.read_bytes() for path in (tmp_path / "net").iterdir()} == first
 
 
 def test_a_graph_that_the_manifest_lost_is_refused(tmp_path):
     kept = picture.embed(small(tmp_path / "net", RECORD))
-    path = kept.folder / bundle.MANIFEST
+    path = kept.folder / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"picture": {"file": "../x", "proof": {}}}))
     with pytest.raises(BundleError, match="picture's graph"):
-        bundle.read(kept.folder)
+        bundles.read(kept.folder)
 
 
 def test_the_command_embeds(tmp_path):
@@ -187,4 +188,4 @@ def test_the_command_embeds(tmp_path):
         cli.cli, ["export", str(golden_bundle.folder()), "--embed-preprocess", "-o", str(folder)]
     )
     assert (done.exit_code, done.stdout) == (0, f"{folder}\n"), done.output
-    assert (folder / bundle.PICTURE).is_file()
+    assert (folder / PICTURE).is_file()

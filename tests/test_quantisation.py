@@ -17,7 +17,8 @@ from PIL import Image
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, data, engines, parity
+from vertebra import bundles, data, engines, parity
+from vertebra.bundles.manifest import NETWORK, NETWORKS
 from vertebra.campaigns import cases
 from vertebra.cli import cli
 from vertebra.engines import Settings, Subject
@@ -72,14 +73,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def golden() -> bundle.Bundle:
-    return bundle.read(golden_bundle.folder())
+def golden() -> bundles.Bundle:
+    return bundles.read(golden_bundle.folder())
 
 
-def draft(golden: bundle.Bundle, folder: Path) -> Path:
+def draft(golden: bundles.Bundle, folder: Path) -> Path:
     """A folder with the float32 network's files, to be quantised."""
     folder.mkdir()
-    for name in (bundle.NETWORK, f"{bundle.NETWORK}.data"):
+    for name in (NETWORK, f"{NETWORK}.data"):
         shutil.copyfile(golden.folder / name, folder / name)
     return folder
 
@@ -87,12 +88,12 @@ def draft(golden: bundle.Bundle, folder: Path) -> Path:
 quantise = partial(quantisation.quantise, quantiser="onnxruntime", num_classes=100)
 
 
-def card(golden: bundle.Bundle, *, trained: bool = True) -> bundle.Card:
-    return bundle.Card(weights="some" if trained else None, preprocess=golden.preprocess)
+def card(golden: bundles.Bundle, *, trained: bool = True) -> bundles.Card:
+    return bundles.Card(weights="some" if trained else None, preprocess=golden.preprocess)
 
 
 @pytest.fixture(scope="module")
-def small(golden: bundle.Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+def small(golden: bundles.Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
     """The golden network in eight bits."""
     folder = tmp_path_factory.mktemp("int8") / "net"
     return vertebra.export(
@@ -105,7 +106,7 @@ def small(golden: bundle.Bundle, pictures: Path, tmp_path_factory: pytest.TempPa
     )
 
 
-def session(kept: bundle.Bundle, engine: str, precision: str = "int8") -> engines.Session:
+def session(kept: bundles.Bundle, engine: str, precision: str = "int8") -> engines.Session:
     asked = Settings(
         batch_size=2, input_size=kept.input_size, num_classes=kept.num_classes, precision=precision, threads=1
     )
@@ -113,12 +114,12 @@ def session(kept: bundle.Bundle, engine: str, precision: str = "int8") -> engine
 
 
 def test_a_quantised_bundle_is_small_and_tells_what_was_done(
-    small: bundle.Bundle, golden: bundle.Bundle
+    small: bundles.Bundle, golden: bundles.Bundle
 ) -> None:
     assert small.precision == "int8"
     assert list(small.engines) == ["onnxruntime", "openvino"]
     assert small.file_bytes < 0.4 * golden.file_bytes
-    told = bundle.read(small.folder).quantisation
+    told = bundles.read(small.folder).quantisation
     assert told is not None
     assert (told["calibrated_on"], told["held_out"], told["broken"]) == (10, 10, 0)
     assert told["measure"] == "top1_agreement"
@@ -126,7 +127,7 @@ def test_a_quantised_bundle_is_small_and_tells_what_was_done(
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_engines_run_it_in_eight_bits_and_say_so(engine: str, small: bundle.Bundle) -> None:
+def test_engines_run_it_in_eight_bits_and_say_so(engine: str, small: bundles.Bundle) -> None:
     if engine not in engines.available():
         pytest.skip(f"{engine} isn't installed")
     running = session(small, engine)
@@ -138,7 +139,7 @@ def test_engines_run_it_in_eight_bits_and_say_so(engine: str, small: bundle.Bund
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_float32_is_not_passed_off_as_eight_bits(engine: str, golden: bundle.Bundle) -> None:
+def test_float32_is_not_passed_off_as_eight_bits(engine: str, golden: bundles.Bundle) -> None:
     if engine not in engines.available():
         pytest.skip(f"{engine} isn't installed")
     with pytest.raises(MeasurementError, match="float32, though int8 was asked for"):
@@ -146,7 +147,7 @@ def test_float32_is_not_passed_off_as_eight_bits(engine: str, golden: bundle.Bun
 
 
 def test_a_quantised_bundle_answers_pictures_as_the_float32_one_mostly_does(
-    small: bundle.Bundle, golden: bundle.Bundle, pictures: Path
+    small: bundles.Bundle, golden: bundles.Bundle, pictures: Path
 ) -> None:
     paths = sorted(pictures.iterdir())
     first = []
@@ -157,7 +158,7 @@ def test_a_quantised_bundle_answers_pictures_as_the_float32_one_mostly_does(
 
 
 def test_layers_go_back_to_float32_until_the_guard_holds(
-    golden: bundle.Bundle, pictures: Path, tmp_path: Path
+    golden: bundles.Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     network = draft(golden, tmp_path / "first")
     whole = quantise(network, card(golden, trained=False), Calibration(pictures, 1.0))
@@ -169,40 +170,42 @@ def test_layers_go_back_to_float32_until_the_guard_holds(
     assert mixed["value"] >= more.guard
     kept = mixed["float32_layers"]
     assert 1 <= len(kept) <= mixed["layers"] / 2
-    graph = onnx.load(network / bundle.NETWORK).graph
+    graph = onnx.load(network / NETWORK).graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     weights = {node.name: made_by.get(node.input[1]) for node in graph.node if node.op_type == "Conv"}
     assert {name for name, made in weights.items() if made != "DequantizeLinear"} == set(kept)
 
 
-def test_a_guard_that_cannot_hold_is_refused(golden: bundle.Bundle, pictures: Path, tmp_path: Path) -> None:
+def test_a_guard_that_cannot_hold_is_refused(golden: bundles.Bundle, pictures: Path, tmp_path: Path) -> None:
     network = draft(golden, tmp_path / "net")
-    before = (network / bundle.NETWORK).read_bytes()
+    before = (network / NETWORK).read_bytes()
     with pytest.raises(MeasurementError, match="Eight bits change the answers too much"):
         quantise(network, card(golden, trained=False), Calibration(pictures, 200.0))
-    assert (network / bundle.NETWORK).read_bytes() == before
+    assert (network / NETWORK).read_bytes() == before
 
 
 @pytest.mark.parametrize(("guard", "trained"), [(1.5, True), (0.0, True), (-3.0, False), (math.nan, False)])
 def test_a_guard_that_is_none_is_refused(
-    guard: float, trained: bool, golden: bundle.Bundle, pictures: Path, tmp_path: Path
+    guard: float, trained: bool, golden: bundles.Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInputError, match="The guard is"):
         quantise(tmp_path, card(golden, trained=trained), Calibration(pictures, guard))
 
 
-def test_the_same_pictures_give_the_same_bytes(golden: bundle.Bundle, pictures: Path, tmp_path: Path) -> None:
+def test_the_same_pictures_give_the_same_bytes(
+    golden: bundles.Bundle, pictures: Path, tmp_path: Path
+) -> None:
     made = []
     for name in ("one", "two"):
         network = draft(golden, tmp_path / name)
         quantise(network, card(golden), Calibration(pictures, 0.5))
         made.append({path.name: path.read_bytes() for path in network.iterdir()})
     assert made[0] == made[1]
-    assert set(made[0]) == {bundle.NETWORK, f"{bundle.NETWORK}.data"}
+    assert set(made[0]) == {NETWORK, f"{NETWORK}.data"}
 
 
 def test_broken_pictures_are_left_out_and_too_few_are_refused(
-    golden: bundle.Bundle, pictures: Path, tmp_path: Path
+    golden: bundles.Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     assert golden.preprocess is not None
     folder = tmp_path / "some"
@@ -246,7 +249,7 @@ def test_half_a_wish_is_one_line(options: list[str], tmp_path: Path) -> None:
 # ------------------------------------------------------------------ NNCF, and weights alone
 
 
-def other_draft(golden: bundle.Bundle, folder: Path, format: str) -> Path:
+def other_draft(golden: bundles.Bundle, folder: Path, format: str) -> Path:
     """As `draft`, in one of the formats that NNCF quantises."""
     if format == "onnx":
         return draft(golden, folder)
@@ -254,12 +257,12 @@ def other_draft(golden: bundle.Bundle, folder: Path, format: str) -> Path:
     folder.mkdir()
     graph = openvino.Core().read_model(golden.network)
     name_nodes(graph)
-    openvino.save_model(graph, folder / bundle.NETWORKS["openvino"], compress_to_fp16=False)
+    openvino.save_model(graph, folder / NETWORKS["openvino"], compress_to_fp16=False)
     return folder
 
 
 @pytest.fixture(scope="module")
-def labelled(golden: bundle.Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(golden: bundles.Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures, of the classes that the float32 network takes them for, but for the last five."""
     paths = sorted(pictures.iterdir())
     told = vertebra.predict(*paths, model=str(golden.folder), top=2)
@@ -271,7 +274,7 @@ def labelled(golden: bundle.Bundle, pictures: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def by_nncf(pictures: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+def by_nncf(pictures: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
     """The golden network in eight bits on OpenVINO's own graph."""
     pytest.importorskip("nncf")
     return vertebra.export(
@@ -280,7 +283,7 @@ def by_nncf(pictures: Path, labelled: Path, tmp_path_factory: pytest.TempPathFac
     )  # fmt: skip
 
 
-def test_for_openvino_nncf_quantises_its_own_graph(by_nncf: bundle.Bundle, golden: bundle.Bundle) -> None:
+def test_for_openvino_nncf_quantises_its_own_graph(by_nncf: bundles.Bundle, golden: bundles.Bundle) -> None:
     assert (by_nncf.format, list(by_nncf.engines)) == ("openvino", ["openvino"])
     assert by_nncf.file_bytes < 0.4 * golden.file_bytes
     assert "nncf" in by_nncf.versions
@@ -293,7 +296,7 @@ def test_for_openvino_nncf_quantises_its_own_graph(by_nncf: bundle.Bundle, golde
         session(by_nncf, "openvino", "int8-weights")
 
 
-def test_the_accuracy_lost_is_told_of_pictures_that_did_not_calibrate(by_nncf: bundle.Bundle) -> None:
+def test_the_accuracy_lost_is_told_of_pictures_that_did_not_calibrate(by_nncf: bundles.Bundle) -> None:
     assert by_nncf.quantisation is not None
     told = by_nncf.quantisation["accuracy"]
     assert told["images"] == 10  # of 20, every other one calibrates
@@ -304,7 +307,7 @@ def test_the_accuracy_lost_is_told_of_pictures_that_did_not_calibrate(by_nncf: b
 
 @pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
 def test_nncf_leaves_layers_in_float32_until_the_guard_holds(
-    format: str, golden: bundle.Bundle, pictures: Path, tmp_path: Path
+    format: str, golden: bundles.Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("nncf")
     by_nncf = partial(quantise, quantiser="nncf", format=format)
@@ -321,7 +324,7 @@ def test_nncf_leaves_layers_in_float32_until_the_guard_holds(
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_nncf_makes_the_same_bytes_of_the_same_pictures(
-    format: str, golden: bundle.Bundle, pictures: Path, tmp_path: Path
+    format: str, golden: bundles.Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("nncf")
     made = []
@@ -334,7 +337,7 @@ def test_nncf_makes_the_same_bytes_of_the_same_pictures(
     assert not any(str(tmp_path).encode() in content for content in made[0].values())
 
 
-def test_weights_alone_are_rounded_without_pictures(golden: bundle.Bundle, tmp_path: Path) -> None:
+def test_weights_alone_are_rounded_without_pictures(golden: bundles.Bundle, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     pytest.importorskip("openvino")
     small = vertebra.export(
@@ -354,7 +357,7 @@ def test_weights_alone_are_rounded_without_pictures(golden: bundle.Bundle, tmp_p
 
 
 def test_weights_alone_are_guarded_on_all_the_pictures_there_are(
-    golden: bundle.Bundle, pictures: Path, tmp_path: Path
+    golden: bundles.Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("nncf")
     network = other_draft(golden, tmp_path / "net", "openvino")
@@ -403,14 +406,14 @@ def test_the_interval_of_a_paired_difference_covers_it_in_95_of_100_cases() -> N
     assert 0.94 < covered < 0.98
 
 
-def _loss(labelled: Path, golden: bundle.Bundle, most: float | None, seen: frozenset[Path]) -> loss.Loss:
+def _loss(labelled: Path, golden: bundles.Bundle, most: float | None, seen: frozenset[Path]) -> loss.Loss:
     split = reading.Split(np.empty(0), np.empty(0), 0, seen)
-    named = bundle.Card(weights="some", preprocess=golden.preprocess)
+    named = bundles.Card(weights="some", preprocess=golden.preprocess)
     return loss.Loss.of(data.open(labelled), most, named, 100, split, 4)
 
 
 def test_accuracy_lost_is_counted_on_the_same_pictures(
-    labelled: Path, golden: bundle.Bundle, pictures: Path
+    labelled: Path, golden: bundles.Bundle, pictures: Path
 ) -> None:
     paths = sorted(path.resolve() for path in pictures.iterdir())
     counted = _loss(labelled, golden, 0.1, frozenset(paths[:10]))
@@ -424,9 +427,9 @@ def test_accuracy_lost_is_counted_on_the_same_pictures(
     assert not counted.between(right, np.zeros(10, bool)).is_bearable
 
 
-def test_an_untrained_network_has_no_accuracy_to_lose(labelled: Path, golden: bundle.Bundle) -> None:
+def test_an_untrained_network_has_no_accuracy_to_lose(labelled: Path, golden: bundles.Bundle) -> None:
     with pytest.raises(InvalidInputError, match="untrained"):
-        loss.Loss.of(data.open(labelled), None, bundle.Card(preprocess=golden.preprocess), 100, None, 4)
+        loss.Loss.of(data.open(labelled), None, bundles.Card(preprocess=golden.preprocess), 100, None, 4)
 
 
 class _ThreeLayers:
@@ -471,7 +474,7 @@ def _searched(tmp_path: Path, most: float) -> tuple[Search, Any]:
 
 
 def golden_record() -> Preprocess:
-    record = bundle.read(golden_bundle.folder()).preprocess
+    record = bundles.read(golden_bundle.folder()).preprocess
     assert record is not None
     return record
 
@@ -493,7 +496,7 @@ def test_accuracy_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ in use
 
 
-def test_a_bundle_is_measured_as_it_is(small: bundle.Bundle) -> None:
+def test_a_bundle_is_measured_as_it_is(small: bundles.Bundle) -> None:
     found = cases.bundle_cases(small)
     assert {case.engine for case in found} == set(small.engines) & set(engines.available())
     assert {(case.precision, case.num_classes, case.weights) for case in found} == {
@@ -504,7 +507,7 @@ def test_a_bundle_is_measured_as_it_is(small: bundle.Bundle) -> None:
             cases.bundle_cases(small, **wrong)
 
 
-def test_bench_tells_a_bundles_own_precision(small: bundle.Bundle, tmp_path: Path) -> None:
+def test_bench_tells_a_bundles_own_precision(small: bundles.Bundle, tmp_path: Path) -> None:
     rows = vertebra.bench(
         small.folder, engines=["onnxruntime"], quick=True, seconds=1, table=tmp_path / "t.sqlite"
     )
@@ -513,7 +516,7 @@ def test_bench_tells_a_bundles_own_precision(small: bundle.Bundle, tmp_path: Pat
 
 
 def test_the_accuracies_of_two_precisions_stay_two(
-    small: bundle.Bundle, golden: bundle.Bundle, labelled: Path, tmp_path: Path
+    small: bundles.Bundle, golden: bundles.Bundle, labelled: Path, tmp_path: Path
 ) -> None:
     table = Table(tmp_path / "t.sqlite")
     for kept in (small, golden):
@@ -542,6 +545,6 @@ def test_squeezenet_keeps_its_first_class_on_photographs(tmp_path: Path) -> None
     )
     assert told.exit_code == 0, told.output
     assert ", calibrated on 10 pictures: the first class stays for" in told.output
-    quantisation_ = bundle.read(tmp_path / "net").quantisation
+    quantisation_ = bundles.read(tmp_path / "net").quantisation
     assert quantisation_ is not None
     assert quantisation_["value"] >= 0.8

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 import fake_tensorrt as fake
-from vertebra import bundle, engines, parity
-from vertebra.bundle import Bundle
+from vertebra import bundles, engines, parity
+from vertebra.bundles import Bundle
 from vertebra.engines import Session, Settings, Subject
 from vertebra.errors import (
     BundleError,
@@ -171,7 +171,7 @@ def test_an_operator_that_it_lacks_is_named_with_its_layer(
 
 
 def test_a_file_that_it_cannot_parse_is_named(small: Bundle, card: fake.Card, tmp_path: Path) -> None:
-    broken = bundle.copy(small, tmp_path / "broken")
+    broken = bundles.copy(small, tmp_path / "broken")
     size_bytes = broken.network.stat().st_size
     broken.network.write_bytes(b"\x07" * size_bytes)
     with pytest.raises(BundleError, match=r"model\.onnx"):

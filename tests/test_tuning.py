@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import vertebra
-from vertebra import bundle, engines, system, tuning
+from vertebra import bundles, engines, system, tuning
 from vertebra.benchmarking import Case, Result
 from vertebra.campaigns import exports
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
@@ -507,7 +507,7 @@ def test_the_command_tells_the_fastest_form_and_exports_it(
     rows = Table(tmp_path / "table.sqlite").rows(metric="latency", origin="benched")
     assert [row.value for row in rows] == [told["latency"]]
     assert Table(tmp_path / "table.sqlite").rows(metric="output_error")[0].value < 3e-4
-    kept = bundle.read(tmp_path / "fast")
+    kept = bundles.read(tmp_path / "fast")
     assert (kept.model, kept.format) == ("squeezenet1_1", "onnx")
     assert [row.value for row in kept.rows() if row.metric == "latency"] == [told["latency"]]
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 import golden_bundle
 import vertebra
-from vertebra import bundle, cli
+from vertebra import bundles, cli
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
 from vertebra.exporting import web
 from vertebra.preprocess import Preprocess, preprocess
@@ -301,7 +301,7 @@ def test_the_folder_holds_the_page_the_runtime_and_the_bundle(stand_in, tmp_path
     names = {str(path.relative_to(tmp_path / "page")) for path in (tmp_path / "page").rglob("*.*")}
     assert {"index.html", "page.mjs", "runtime/ort-wasm-simd-threaded.wasm", "bundle/model.onnx"} <= names
     assert told.folder == tmp_path / "page" / "bundle"
-    assert bundle.read(told.folder).model == "squeezenet1_1"
+    assert bundles.read(told.folder).model == "squeezenet1_1"
     page = json.loads((tmp_path / "page" / "page.json").read_text())
     assert page == {"gives_probabilities": False, "runtime": "onnxruntime-web 0.0.1"}
 
@@ -359,7 +359,7 @@ def test_an_engine_of_another_format_is_refused_before_anything_is_exported(tmp_
 
 @pytest.mark.parametrize("change", [{"format": "openvino"}, {"preprocess": None}, {"batch_size": 4}])
 def test_a_bundle_that_no_browser_could_ask_is_refused(change):
-    kept = dataclasses.replace(bundle.read(golden_bundle.folder(), verify=False), **change)
+    kept = dataclasses.replace(bundles.read(golden_bundle.folder(), verify=False), **change)
     with pytest.raises(
         InvalidInputError, match=r"A browser runs ONNX|doesn't tell how a picture|batches of 4"
     ):

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vertebra import bundle, engines, rows
+from vertebra import bundles, engines, rows
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
@@ -102,7 +102,7 @@ def outcomes(count: Count, wanted: Iterable[str], timeout_s: float) -> Iterator[
             except MeasurementError as error:
                 line["failure"] = error.message
             else:
-                line |= bundle.read(folder).parity or {"failure": "no proof was stored"}
+                line |= bundles.read(folder).parity or {"failure": "no proof was stored"}
             yield line | {"input_size": count.input_size, "seconds": round(time.monotonic() - start, 1)}
 
 

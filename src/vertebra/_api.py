@@ -23,7 +23,7 @@ from vertebra.zoo import names
 if TYPE_CHECKING:
     from vertebra.assessment import Evaluated
     from vertebra.benchmarking import Case
-    from vertebra.bundle import Bundle
+    from vertebra.bundles import Bundle
     from vertebra.campaigns.campaign import Watcher
     from vertebra.charts import Chart, Settings
     from vertebra.comparison import Comparison, Side
@@ -183,7 +183,7 @@ def bench(
     A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
     """
-    from vertebra import bundle
+    from vertebra import bundles
     from vertebra.campaigns import campaign, cases
     from vertebra.campaigns.load import Load, batches_of, streams_of
     from vertebra.inference import resolving
@@ -194,17 +194,17 @@ def bench(
     batches = batches_of(scenario) if batch_size is None else _several(batch_size)
     precisions = () if precision is None else _several(precision)
     asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
-    bundles = [bundle.read(model) for model in models if resolving.is_bundle(model)]
+    kept_bundles = [bundles.read(model) for model in models if resolving.is_bundle(model)]
     named = [str(model) for model in models if not resolving.is_bundle(model)]
     wanted = [
         case
-        for kept in bundles
+        for kept in kept_bundles
         for case in cases.bundle_cases(
             kept, engines, precisions=precisions,
             batch_sizes=() if batch_size is None and kept.batch_size else batches, **asked,
         )
     ]  # fmt: skip
-    if named or not bundles:
+    if named or not kept_bundles:
         wanted += cases.cases(
             named or names.CLASSICS,
             engines,
@@ -597,9 +597,9 @@ def fastest(
 def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any]) -> Found:
     """What `search` finds, with the best form that a Bundle can hold written into `folder`, its rows beside
     it."""
-    from vertebra import bundle, tuning
+    from vertebra import bundles, tuning
 
-    with bundle.draft(folder) as draft:  # first of all: nothing is searched for a place that can't be
+    with bundles.draft(folder) as draft:  # first of all: nothing is searched for a place that can't be
         found = search()
         best = found.to_ship()
         if best is None:
@@ -610,7 +610,7 @@ def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any])
         engine, precision, batch_size = tuning.needed_bundle(best.form)
         made: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
         kept = export(found.model, draft, **made, **options)
-        bundle.write_rows(kept, found.rows_of(best))
+        bundles.write_rows(kept, found.rows_of(best))
     return replace(found, bundle=folder)
 
 
@@ -661,11 +661,11 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
 
     The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
     """
-    from vertebra import bundle, roofline, rows
+    from vertebra import bundles, roofline, rows
     from vertebra.inference import resolving
 
     if resolving.is_bundle(model):
-        return bundle.read(model)
+        return bundles.read(model)
     model = str(model)
 
     found = zoo.find(model)
@@ -905,13 +905,13 @@ def export(
         return _packed(model, Path(output), embed_preprocess, options)
     import tempfile
 
-    from vertebra import bundle
+    from vertebra import bundles
     from vertebra.exporting import web as page
 
     with page.draft(Path(output)) as draft, tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, options)
         page.publish(draft, kept, runtime=runtime, tell=tell)
-    return bundle.read(Path(output) / page.INNER, verify=False)
+    return bundles.read(Path(output) / page.INNER, verify=False)
 
 
 def _calibration(precision: str | None, **asked: Any) -> Any:
@@ -940,7 +940,7 @@ _MADE = ("engine", "precision", "batch_size", "calibration")
 
 def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
     """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
-    from vertebra import bundle
+    from vertebra import bundles
     from vertebra.exporting import conversion, picture
     from vertebra.inference import kept_exports, resolving
 
@@ -948,24 +948,24 @@ def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any
         given = sorted(name for name, value in options.items() if value and name != "progress")
         if given:
             raise InvalidInputError(f"{model} is a Bundle and has its {', '.join(given)}.", "leave them out")
-        kept = bundle.read(model)
+        kept = bundles.read(model)
         if not embed:
-            return bundle.copy(kept, folder)
+            return bundles.copy(kept, folder)
         picture.check(kept.preprocess)
-        with bundle.draft(folder) as draft:
-            picture.embed(bundle.copy(kept, draft))
-        return bundle.read(folder, verify=False)
+        with bundles.draft(folder) as draft:
+            picture.embed(bundles.copy(kept, draft))
+        return bundles.read(folder, verify=False)
     made = {name: options.pop(name) for name in _MADE if name in options}
     if not zoo.find(str(model)).is_file:
         conversion.check_order(**made)
-    with bundle.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
+    with bundles.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
         resolved = resolving.resolve(str(model), **options)
         if embed:
             picture.check(resolved.card.preprocess)
         kept = kept_exports.export(resolved, draft, **made)
         if embed:
             picture.embed(kept)
-    return bundle.read(folder, verify=False)
+    return bundles.read(folder, verify=False)
 
 
 def now() -> str:

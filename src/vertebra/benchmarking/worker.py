@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vertebra import bundle, engines, parity, processes
+from vertebra import bundles, engines, parity, processes
 from vertebra.benchmarking import memory
 from vertebra.benchmarking.pattern import Pattern
 from vertebra.benchmarking.plan import Case, Limits
@@ -205,11 +205,11 @@ def _reference(case: Case) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
     """Images (N, C, H, W), and the logits (N, num_classes) that are right for them where that is known."""
     folder = case.reference or case.subject.bundle
     if folder is None:
-        images = bundle.reference_images(
+        images = bundles.reference_images(
             batch_size=case.batch_size, in_channels=case.in_channels, input_size=case.input_size, seed=0
         )
         return images, None
-    kept = bundle.read(folder, verify=False)
+    kept = bundles.read(folder, verify=False)
     for name in ("input_size", "in_channels", "num_classes"):
         if getattr(kept, name) != getattr(case, name):
             raise InvalidInputError(
@@ -220,7 +220,7 @@ def _reference(case: Case) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
 
 def _file_bytes(case: Case) -> int | None:
     folder = case.subject.bundle
-    return None if folder is None else bundle.read(folder, verify=False).file_bytes
+    return None if folder is None else bundles.read(folder, verify=False).file_bytes
 
 
 def _reason(error: BaseException) -> str:

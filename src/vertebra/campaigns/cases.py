@@ -10,7 +10,7 @@ from itertools import product
 from vertebra import engines, rows, system, zoo
 from vertebra.benchmarking import Case
 from vertebra.benchmarking.results import conditions
-from vertebra.bundle import Bundle
+from vertebra.bundles import Bundle
 from vertebra.campaigns.load import Load, checked_threads
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vertebra import model_card, units, zoo
-from vertebra.bundle import Bundle
+from vertebra import units, zoo
+from vertebra.bundles import Bundle, model_card
 from vertebra.cli.output import columns, conditions, emit, format_options, part, record, table_option
 from vertebra.errors import VertebraError
 from vertebra.metrics import METRICS

@@ -365,9 +365,9 @@ def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> No
 
 def _check_bundle(info: EngineInfo, folder: str, settings: Settings) -> None:
     """Raises InvalidInputError where the Bundle is another engine's, or of another batch size."""
-    from vertebra import bundle
+    from vertebra import bundles
 
-    kept = bundle.read(folder, verify=False)
+    kept = bundles.read(folder, verify=False)
     if kept.format not in info.formats:
         others = [other.name for other in known() if kept.format in other.formats]
         raise InvalidInputError(

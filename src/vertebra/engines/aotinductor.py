@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError
 
@@ -63,7 +63,7 @@ def load(subject: Subject, settings: Settings) -> AotinductorSession:
     from torch import _inductor
 
     assert subject.bundle is not None
-    path = bundle.read(subject.bundle, verify=False).network
+    path = bundles.read(subject.bundle, verify=False).network
     torch.set_num_threads(settings.threads)
     try:
         package = _inductor.aoti_load_package(str(path))

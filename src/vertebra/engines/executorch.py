@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images, version
 from vertebra.errors import BundleError
 
@@ -67,7 +67,7 @@ def load(subject: Subject, settings: Settings) -> ExecutorchSession:
         from executorch.runtime import Runtime
 
     assert subject.bundle is not None
-    path = bundle.read(subject.bundle, verify=False).network
+    path = bundles.read(subject.bundle, verify=False).network
     portable_lib._unsafe_reset_threadpool(settings.threads)
     try:
         program = Runtime.get().load_program(path)

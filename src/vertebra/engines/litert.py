@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images, version
 from vertebra.errors import BundleError
 
@@ -55,7 +55,7 @@ def load(subject: Subject, settings: Settings) -> LitertSession:
     from ai_edge_litert.interpreter import Interpreter
 
     assert subject.bundle is not None
-    path = bundle.read(subject.bundle, verify=False).network
+    path = bundles.read(subject.bundle, verify=False).network
     try:
         interpreter = Interpreter(str(path), num_threads=settings.threads)
         interpreter.allocate_tensors()

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images, version
 from vertebra.engines.standard_output import kept_clean
 from vertebra.errors import BundleError
@@ -70,7 +70,7 @@ class MnnSession(Session):
 
 def load(subject: Subject, settings: Settings) -> MnnSession:
     assert subject.bundle is not None
-    path = bundle.read(subject.bundle, verify=False).network
+    path = bundles.read(subject.bundle, verify=False).network
     with kept_clean():  # MNN prints what it finds on the processor, and what it was asked for
         return MnnSession(*open_network(path, settings.input_shape, settings.threads), settings)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images, version
 from vertebra.errors import BundleError
 
@@ -76,7 +76,7 @@ class NcnnSession(Session):
 
 def load(subject: Subject, settings: Settings) -> NcnnSession:
     assert subject.bundle is not None
-    path = bundle.read(subject.bundle, verify=False).network
+    path = bundles.read(subject.bundle, verify=False).network
     return NcnnSession(open_network(path, settings.threads), settings)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError, InvalidInputError, MissingRuntimeError
 
@@ -112,7 +112,7 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
     onnxruntime.disable_telemetry_events()  # on Windows, where the package's variable is no opt-out
     assert subject.bundle is not None
     provider = _provider(settings)
-    network = bundle.read(subject.bundle, verify=False).network
+    network = bundles.read(subject.bundle, verify=False).network
     try:
         session = onnxruntime.InferenceSession(
             str(network), _options(settings), providers=[(provider, _OPTIONS[provider][settings.precision])]

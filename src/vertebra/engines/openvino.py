@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError
 
@@ -73,7 +73,7 @@ def load(subject: Subject, settings: Settings) -> OpenvinoSession:
     import openvino
 
     assert subject.bundle is not None
-    network = bundle.read(subject.bundle, verify=False).network
+    network = bundles.read(subject.bundle, verify=False).network
     core = openvino.Core()
     try:
         model = core.read_model(network)

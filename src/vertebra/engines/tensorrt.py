@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, downloads
+from vertebra import bundles, downloads
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError, MeasurementError, MissingRuntimeError
 from vertebra.files import write_whole
@@ -141,7 +141,7 @@ def load(subject: Subject, settings: Settings) -> TensorrtSession:
     """Built before it returns: `compile_s` tells how long that took."""
     assert subject.bundle is not None
     _check_card()
-    path = bundle.read(subject.bundle, verify=False).network
+    path = bundles.read(subject.bundle, verify=False).network
     started = time.perf_counter()
     session = TensorrtSession(_built(path, settings), settings)
     session.compile_s = time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 `python -m vertebra.exporting` reads jobs from stdin, one line of JSON each: {"subject", "folder",
 "input_size", "in_channels"}, and if wanted "card", which tells of weights, preprocessing and labels (as
-`bundle.Card.to_dict` makes it), "engine", "precision", "batch_size" and "calibration", the options of
+`bundles.Card.to_dict` makes it), "engine", "precision", "batch_size" and "calibration", the options of
 `quantisation.asked`. A job whose folder is null only checks the network's activations. Each is answered with
 one line on stdout as soon as it is done: {"folder", "seconds", "error", "message", "hint"}, where `error` is
 null or the name of the exception. Importing torch and its exporter takes longer than exporting a small

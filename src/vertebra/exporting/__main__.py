@@ -9,7 +9,7 @@ import traceback
 from typing import Any
 
 from vertebra import processes
-from vertebra.bundle import Card
+from vertebra.bundles import Card
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.exporting import check, export, quantisation

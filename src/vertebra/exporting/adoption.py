@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra import bundles
+from vertebra.bundles.manifest import NETWORK
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.system import library_versions
 from vertebra.zoo.adapters import NetworkFile
@@ -24,8 +25,8 @@ _REFERENCE_BATCH = 2
 
 
 def adopt(
-    file: NetworkFile, folder: Path | str, *, model: str, input_size: int, card: bundle.Card | None = None
-) -> bundle.Bundle:
+    file: NetworkFile, folder: Path | str, *, model: str, input_size: int, card: bundles.Card | None = None
+) -> bundles.Bundle:
     """Write the network in `file` as the Bundle of a network called `model`.
 
     Raises InvalidInputError where it is no classification network or takes another size, or where its data
@@ -38,7 +39,7 @@ def adopt(
         raise InvalidInputError(f"{model} takes pictures of {size}x{size} pixels, not {input_size}.")
 
     def write_network(draft: Path) -> dict[str, Any]:
-        network = draft / bundle.NETWORK
+        network = draft / NETWORK
         shutil.copyfile(file.path, network)
         try:
             files.open_session(network)
@@ -51,7 +52,7 @@ def adopt(
             _copy_with_data(file.path, network)
         return {"converted_from": file.converted_from}
 
-    return bundle.write(
+    return bundles.write(
         folder,
         write_network,
         model=model,
@@ -79,7 +80,7 @@ def _answers(path: Path, signature: files.Signature, input_size: int) -> npt.NDA
     import numpy as np
 
     size = signature.batch_size or _REFERENCE_BATCH
-    images = bundle.reference_images(
+    images = bundles.reference_images(
         batch_size=max(size, _REFERENCE_BATCH), in_channels=3, input_size=input_size, seed=_REFERENCE_SEED
     )
     session: Any = files.open_session(path)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, refused
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     from torch import _inductor
 
     batch = {0: torch.export.Dim("batch", min=1, max=_MOST_IMAGES)} if order.batch_size is None else None
-    made = draft / bundle.NETWORKS["aotinductor"]
+    made = draft / NETWORKS["aotinductor"]
     try:
         captured = torch.export.export(network, (images,), dynamic_shapes=None if batch is None else (batch,))
         with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:

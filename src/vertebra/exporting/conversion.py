@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, engines, parity, proof
+from vertebra import bundles, engines, parity
+from vertebra.bundles import proof
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.exporting.orders import FORMATS, Converter, Order
@@ -35,12 +36,12 @@ def export(
     *,
     input_size: int,
     in_channels: int = 3,
-    card: bundle.Card | None = None,
+    card: bundles.Card | None = None,
     engine: str = "onnxruntime",
     precision: str = "float32",
     batch_size: int | None = None,
     calibration: Calibration | None = None,
-) -> bundle.Bundle:
+) -> bundles.Bundle:
     """Build the subject's network, record what eager float32 answers, and write both as an engine's Bundle.
 
     The network takes batches of any size; with `batch_size`, and where the engine can't do otherwise, of that
@@ -91,7 +92,7 @@ def export(
                 )  # fmt: skip
             return told
 
-        return bundle.write(
+        return bundles.write(
             folder,
             write_network,
             model=subject.model,
@@ -118,7 +119,7 @@ class _Seen:
     photographs: tuple[Any, Any] | None
 
 
-def _seen(network: nn.Module, card: bundle.Card | None, in_channels: int) -> _Seen | None:
+def _seen(network: nn.Module, card: bundles.Card | None, in_channels: int) -> _Seen | None:
     """None where nobody tells how pictures get in."""
     import torch
 
@@ -132,7 +133,7 @@ def _seen(network: nn.Module, card: bundle.Card | None, in_channels: int) -> _Se
         return _Seen(logits, (photographs, network(torch.from_numpy(photographs)).numpy()))
 
 
-def _proof(draft: Path, card: bundle.Card | None, seen: _Seen | None) -> dict[str, Any]:
+def _proof(draft: Path, card: bundles.Card | None, seen: _Seen | None) -> dict[str, Any]:
     if card is None or card.preprocess is None or seen is None:
         return {}
     return {"proof": proof.write(draft, card.preprocess, card.labels, seen.logits)}
@@ -192,7 +193,7 @@ def _engines(format: str, precision: str) -> list[str]:
     return [info.name for info in opening if not precision.startswith("int8") or precision in info.precisions]
 
 
-def _check_calibration(precision: str, calibration: Calibration | None, card: bundle.Card | None) -> None:
+def _check_calibration(precision: str, calibration: Calibration | None, card: bundles.Card | None) -> None:
     pictures = None if calibration is None else calibration.folder
     labelled = None if calibration is None else calibration.labelled
     if (precision == "int8" and pictures is None) or (
@@ -248,8 +249,8 @@ def _require(format: str, engine: str) -> None:
 
 
 def _adopt(
-    name: str, folder: Path | str, engine: str, input_size: int, card: bundle.Card | None
-) -> bundle.Bundle:
+    name: str, folder: Path | str, engine: str, input_size: int, card: bundles.Card | None
+) -> bundles.Bundle:
     from vertebra.exporting.adoption import adopt
 
     if _format(engine) != "onnx":
@@ -261,7 +262,7 @@ def _adopt(
 
 
 def _images(batch_size: int, in_channels: int, input_size: int) -> Any:
-    return bundle.reference_images(
+    return bundles.reference_images(
         batch_size=batch_size, in_channels=in_channels, input_size=input_size, seed=_REFERENCE_SEED
     )
 
@@ -280,7 +281,7 @@ def _compare(draft: Path, engine: str, subject: Subject, seen: _Seen | None) -> 
     """How far the engine's answers to the reference images, pictures and photographs are from eager's.
     Raises MeasurementError where they are further than the precision allows, naming the layer at which it
     begins."""
-    kept = bundle.read(draft, verify=False)
+    kept = bundles.read(draft, verify=False)
     batch_size = kept.batch_size or _REFERENCE_BATCH
     images, logits = kept.reference_pair(batch_size)
     settings = Settings(
@@ -307,7 +308,7 @@ def _compare(draft: Path, engine: str, subject: Subject, seen: _Seen | None) -> 
     return told
 
 
-def _located(error: MeasurementError, kept: bundle.Bundle, subject: Subject) -> MeasurementError:
+def _located(error: MeasurementError, kept: bundles.Bundle, subject: Subject) -> MeasurementError:
     """The error with the layer where it begins. Eight bits are off in all layers: that tells nothing."""
     from vertebra.engines.eager import build
     from vertebra.exporting import divergence

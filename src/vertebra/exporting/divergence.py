@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra import parity, units
-from vertebra.bundle import Bundle
+from vertebra.bundles import Bundle
 from vertebra.errors import VertebraError
 from vertebra.exporting import intermediates
 

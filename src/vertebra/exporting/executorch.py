@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, layer_of, refused
 
 if TYPE_CHECKING:
@@ -34,4 +34,4 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         lines = text.strip().splitlines() or [type(error).__name__]
         layer = operator and layer_of(network, images, operator)
         raise refused("executorch", operator, lines[0], layer) from error
-    (draft / bundle.NETWORKS["executorch"]).write_bytes(made.buffer)
+    (draft / NETWORKS["executorch"]).write_bytes(made.buffer)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vertebra import bundle
+from vertebra import bundles
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting import folding
 from vertebra.exporting.orders import FORMATS, Order
 
@@ -191,7 +192,7 @@ class _Showing(nn.Module):
         return (end, *answers)
 
 
-def shown(kept: bundle.Bundle, network: nn.Module, images: Array) -> list[Array]:
+def shown(kept: bundles.Bundle, network: nn.Module, images: Array) -> list[Array]:
     """What the engine of the Bundle makes of `images` at the end, and then layer by layer, of `network`
     converted once more. Raises MeasurementError where that can't be done."""
     network = copy.deepcopy(network)
@@ -201,7 +202,7 @@ def shown(kept: bundle.Bundle, network: nn.Module, images: Array) -> list[Array]
     with tempfile.TemporaryDirectory(prefix="vertebra-") as folder:
         order = Order(kept.batch_size, kept.precision)
         converter.write(_Showing(network), torch.from_numpy(example), Path(folder), order)
-        path = Path(folder) / bundle.NETWORKS[kept.format]
+        path = Path(folder) / NETWORKS[kept.format]
         with torch.inference_mode():
             answers = SHOWN[kept.format](path, torch.from_numpy(images))
             return [answer.numpy().copy() for answer in answers]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, layer_of, refused
 
 if TYPE_CHECKING:
@@ -26,4 +26,4 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         lines = text.strip().splitlines() or [type(error).__name__]
         layer = operator and layer_of(network, images, operator)
         raise refused("litert", operator, lines[0], layer) from error
-    made.export(str(draft / bundle.NETWORKS["litert"]))
+    made.export(str(draft / NETWORKS["litert"]))

@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORK, NETWORKS
 from vertebra.exporting import onnx
 from vertebra.exporting.orders import Order, refused
 
@@ -30,10 +30,10 @@ _CONVERT = "import json, sys, _tools; _tools.mnnconvert(json.loads(sys.argv[1]))
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
     """`model.mnn` in `draft`."""
-    made = (draft / bundle.NETWORKS["mnn"]).resolve()  # the converter runs in a folder of its own
+    made = (draft / NETWORKS["mnn"]).resolve()  # the converter runs in a folder of its own
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         onnx.write(network, images, Path(scratch), order)
-        path = Path(scratch) / bundle.NETWORK
+        path = Path(scratch) / NETWORK
         words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(made)]
         done = subprocess.run(
             [sys.executable, "-c", _CONVERT, json.dumps([*words, "--bizCode", "vertebra"])],

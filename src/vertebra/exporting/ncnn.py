@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, layer_of, refused
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     import pnnx
     import torch
 
-    target = draft / bundle.NETWORKS["ncnn"]
+    target = draft / NETWORKS["ncnn"]
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notice that pnnx should read something newer
         path = Path(scratch) / "model.pt"

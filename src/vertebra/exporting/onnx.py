@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORK
 from vertebra.exporting.orders import Order, layer_name, layer_of, refused
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     """`model.onnx` and `model.onnx.data` in `draft`, without the notes on the code that they were made of."""
     import onnx
 
-    path = draft / bundle.NETWORK
+    path = draft / NETWORK
     _program(network, images, order).save(str(path), external_data=True)
     graph = onnx.load(str(path), load_external_data=False)
     _strip(graph)

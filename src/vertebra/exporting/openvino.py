@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORK, NETWORKS
 from vertebra.exporting import onnx
 from vertebra.exporting.orders import Order, refused
 
@@ -22,7 +22,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         onnx.write(network, images, Path(scratch), order)
         try:
-            graph = openvino.Core().read_model(Path(scratch) / bundle.NETWORK)
+            graph = openvino.Core().read_model(Path(scratch) / NETWORK)
         except RuntimeError as error:
             told = str(error).strip()
             found = re.search(r"operations: ([\w.]+)-\d+", told)
@@ -30,7 +30,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
             layer = operator and onnx.layer_with(network, images, order, operator)
             raise refused("openvino", operator, told.splitlines()[-1].lstrip("- "), layer) from error
         name_nodes(graph)
-        openvino.save_model(graph, draft / bundle.NETWORKS["openvino"], compress_to_fp16=False)
+        openvino.save_model(graph, draft / NETWORKS["openvino"], compress_to_fp16=False)
 
 
 def name_nodes(graph: Any) -> None:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle
-from vertebra.bundle import Bundle
+from vertebra import bundles
+from vertebra.bundles import Bundle
+from vertebra.bundles.manifest import PICTURE
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.preprocess import Preprocess, preprocess
 
@@ -75,11 +76,11 @@ def embed(kept: Bundle) -> Bundle:
     whole = _joined(network, graph, source, kept)
 
     def write(folder: Path) -> dict[str, Any]:
-        path = folder / bundle.PICTURE
+        path = folder / PICTURE
         path.write_bytes(whole.SerializeToString(deterministic=True))
         return prove(kept, alone.SerializeToString(), path)
 
-    return bundle.add_picture(kept, write)
+    return bundles.add_picture(kept, write)
 
 
 def _onnx() -> Any:

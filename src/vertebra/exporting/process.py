@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, errors
-from vertebra.bundle import Bundle, Card
+from vertebra import bundles, errors
+from vertebra.bundles import Bundle, Card
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError, UnsuitableNetworkError, VertebraError
 from vertebra.processes import Child, HungError, LostError
@@ -45,14 +45,14 @@ def export(
             exporter.do(job)
         except _LostError as lost:
             raise MeasurementError(f"The export {lost.message}.") from lost
-    return bundle.read(folder, verify=False)
+    return bundles.read(folder, verify=False)
 
 
 @contextlib.contextmanager
 def _child_made(folder: Path) -> Iterator[Path]:
     """Where a child is to make the Bundle that takes the place of `folder`: inside a draft of this process's,
     which goes with all that a killed child leaves."""
-    with bundle.draft(folder) as draft:
+    with bundles.draft(folder) as draft:
         made = draft / "made"
         yield made
         for path in made.iterdir():

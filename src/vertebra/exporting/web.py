@@ -20,8 +20,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vertebra import bundle, downloads
-from vertebra.bundle import Bundle
+from vertebra import bundles, downloads
+from vertebra.bundles import Bundle
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
 from vertebra.files import whole_folder
 
@@ -79,7 +79,7 @@ def publish(
         shutil.copytree(kept.folder, draft_ / INNER)
         told = {"gives_probabilities": kept.gives_probabilities(), "runtime": f"{PACKAGE} {version}"}
         (draft_ / _MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return bundle.read(folder / INNER, verify=False)
+    return bundles.read(folder / INNER, verify=False)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vertebra import bundle, engines, files
+from vertebra import bundles, engines, files
+from vertebra.bundles import manifest
 from vertebra.engines import Subject
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.inference.resolving import Resolved
@@ -41,7 +42,7 @@ def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
     from vertebra._version import __version__
 
     content = {
-        "schema": bundle.SCHEMA,
+        "schema": manifest.SCHEMA,
         "subject": resolved.subject.to_json(),
         "input_size": resolved.input_size,
         "card": resolved.card.to_dict(),
@@ -54,7 +55,7 @@ def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        bundle.read(folder, verify=False)
+        bundles.read(folder, verify=False)
     except BundleError:
         return False
     return True
@@ -81,7 +82,7 @@ def _export_into_cache(
 
 def export(
     resolved: Resolved, folder: str | Path, *, engine: str = "onnxruntime", **made: Any
-) -> bundle.Bundle:
+) -> bundles.Bundle:
     """Write a Bundle of the network for `engine`; `made` are those of `exporting.process.export`. Raises what
     that raises."""
     if resolved.file is not None:

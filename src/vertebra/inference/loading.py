@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from vertebra import bundle, engines
+from vertebra import bundles, engines
 from vertebra.engines import Session, Settings
 from vertebra.errors import InvalidInputError
 from vertebra.inference import kept_exports, resolving
@@ -178,11 +178,11 @@ def _engine_of(folder: str | None) -> str:
     """The engine that a Bundle runs in where none is named: the first that opens its format."""
     if folder is None:
         return "onnxruntime"
-    kept = bundle.read(folder, verify=False)
+    kept = bundles.read(folder, verify=False)
     return next(info.name for info in engines.known() if kept.format in info.formats)
 
 
 def _gives_probabilities(resolved: Resolved) -> bool:
     if resolved.subject.bundle is None:  # the null engine reads nothing
         return False
-    return bundle.read(resolved.subject.bundle, verify=False).gives_probabilities()
+    return bundles.read(resolved.subject.bundle, verify=False).gives_probabilities()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, proof
-from vertebra.bundle import Card
+from vertebra import bundles
+from vertebra.bundles import Card, proof
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
 from vertebra.labels import LabelSet
@@ -55,7 +55,7 @@ def is_bundle(subject: str | Path) -> bool:
         return True
     from vertebra.zoo import names
 
-    if bundle.is_zipped(subject):
+    if bundles.is_zipped(subject):
         return True
     if not Path(subject).is_dir():
         return False
@@ -74,7 +74,7 @@ def from_bundle(
 ) -> Resolved:
     """The network of a Bundle, once its files are found to be those of its manifest. Raises BundleError, and
     InvalidInputError where it takes no colour pictures, or its preprocessing is known from nowhere."""
-    kept = bundle.read(folder)
+    kept = bundles.read(folder)
     if kept.in_channels != 3:
         raise InvalidInputError(
             f"The network in {folder} takes {kept.in_channels} channels; pictures have 3."

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundle, data, units
+from vertebra import bundles, data, units
+from vertebra.bundles.manifest import NETWORKS
 from vertebra.data import Dataset
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.exporting.quantisation import graphs, guard, pictures
@@ -124,12 +125,12 @@ def choose(engine: str, precision: str, calibration: Calibration | None) -> str:
 def answers(draft: Path, format: str, images: Images, batch_size: int | None) -> Images:
     """The logits of `images` that the network in a Bundle's folder gives."""
     graph = graphs.of(format)
-    return graphs.logits(graph.open(draft / bundle.NETWORKS[format]), images, batch_size or len(images))
+    return graphs.logits(graph.open(draft / NETWORKS[format]), images, batch_size or len(images))
 
 
 def quantise(
     draft: Path,
-    card: bundle.Card | None,
+    card: bundles.Card | None,
     calibration: Calibration | None,
     *,
     quantiser: str,
@@ -154,7 +155,7 @@ def quantise(
         assert card is not None
         loss = Loss.of(calibration.labelled, calibration.most_lost, card, num_classes, split, batch_size)
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-        graph, network = graphs.of(format), draft / bundle.NETWORKS[format]
+        graph, network = graphs.of(format), draft / NETWORKS[format]
         search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1)
         found = search.until(_make(quantiser, precision, network, split, batch_size or 1))
         graph.put(found.path, draft)

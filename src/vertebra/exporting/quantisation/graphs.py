@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vertebra import bundle
+from vertebra.bundles.manifest import NETWORK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,13 +84,13 @@ class OnnxGraph:
 
         network = onnx.load(str(path))
         _strip(network)
-        for name in (bundle.NETWORK, f"{bundle.NETWORK}.data"):
+        for name in (NETWORK, f"{NETWORK}.data"):
             (draft / name).unlink(missing_ok=True)
         onnx.save(
             network,
-            str(draft / bundle.NETWORK),
+            str(draft / NETWORK),
             save_as_external_data=True,
-            location=f"{bundle.NETWORK}.data",
+            location=f"{NETWORK}.data",
             size_threshold=1024,
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import evaluation
-from vertebra.bundle import Card
+from vertebra.bundles import Card
 from vertebra.data import Dataset, Sample
 from vertebra.data.batches import in_batches
 from vertebra.errors import InvalidInputError

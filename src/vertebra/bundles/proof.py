@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import parity
-from vertebra.bundle import PROOF, Bundle
+from vertebra.bundles.bundle import Bundle
+from vertebra.bundles.manifest import EXPORT_AGAIN, PROOF
 from vertebra.errors import BundleError, MeasurementError
 from vertebra.labels import LabelSet
 from vertebra.preprocess import Preprocess, preprocess
@@ -45,8 +46,6 @@ LEVELS_LIMIT = 0.5
 
 #: How far float32's answers may be off, of what the pictures make them differ by.
 CONTENT_LIMIT = 0.02
-
-_AGAIN = "export the network again: vertebra export"
 
 
 def pictures(seed: int = _SEED, sizes: tuple[tuple[int, int], ...] = _SIZES) -> list[npt.NDArray[np.uint8]]:
@@ -124,7 +123,9 @@ def check(kept: Bundle, run: Run | None = None, asked: Asked | None = None) -> O
     if kept.proof is None or kept.preprocess is None:
         return None
     if list(map(list, _SIZES)) != kept.proof["sizes"] or kept.proof["seed"] != _SEED:
-        raise BundleError(f"{kept.folder} has reference pictures that this vertebra can't draw.", _AGAIN)
+        raise BundleError(
+            f"{kept.folder} has reference pictures that this vertebra can't draw.", EXPORT_AGAIN
+        )
     tensors, logits = _read(kept)
     images = inputs(kept.preprocess)
     _check_tensors(tensors, images, kept.preprocess)
@@ -145,7 +146,7 @@ def _check_tensors(expected: Images, images: Images, record: Preprocess) -> None
         raise MeasurementError(
             f"Wrong preprocessing: the reference pictures' grey levels are {off.mean():.2g} off in the mean, "
             f"and {LEVELS_LIMIT} is allowed.",
-            _AGAIN,
+            EXPORT_AGAIN,
         )
 
 
@@ -154,7 +155,8 @@ def _check_labels(kept: Bundle) -> None:
     labels = kept.label_set()
     if (None if labels is None else _digest(labels)) != kept.proof["labels_sha256"]:
         raise MeasurementError(
-            "Wrong labels: they are not those, in the order, that the network was exported with.", _AGAIN
+            "Wrong labels: they are not those, in the order, that the network was exported with.",
+            EXPORT_AGAIN,
         )
 
 
@@ -208,7 +210,9 @@ def _read(kept: Bundle) -> tuple[Images, Images]:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: np.asarray(archive[name], dtype=np.float32) for name in shapes}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"The reference in {path} can't be read: {error}.", _AGAIN) from error
+        raise BundleError(f"The reference in {path} can't be read: {error}.", EXPORT_AGAIN) from error
     if {name: array.shape for name, array in found.items()} != shapes:
-        raise BundleError(f"{path} holds arrays of other shapes than the Bundle's network gives.", _AGAIN)
+        raise BundleError(
+            f"{path} holds arrays of other shapes than the Bundle's network gives.", EXPORT_AGAIN
+        )
     return found["tensors"], found["logits"]

@@ -1,0 +1,64 @@
+"""Where a Bundle may be written, and the hidden folder in which it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vertebra.bundles.manifest import LITTER, MANIFEST, ROWS, read_manifest
+from vertebra.errors import BundleError
+from vertebra.files import whole_folder
+
+
+@contextmanager
+def draft(folder: Path) -> Iterator[Path]:
+    """A hidden folder that takes the place of `folder` at the end; BundleError where that can't be."""
+    try:
+        _check_place(folder)
+        with whole_folder(folder, lambda there: (there / MANIFEST).is_file()) as draft_:
+            yield draft_
+    except FileExistsError as error:
+        raise BundleError(
+            f"{folder} exists and is no Bundle.", "choose another folder; this one is untouched"
+        ) from error
+    except OSError as error:
+        raise BundleError(
+            f"The Bundle {folder} can't be written: {error.strerror or error}.",
+            "check the free space and the permissions; nothing was left behind",
+        ) from error
+
+
+def _check_place(folder: Path) -> None:
+    """Raise BundleError where a Bundle in `folder` would spoil another around it, or take away the folder
+    that somebody is in, or their files beside the Bundle that it replaces."""
+    if folder.resolve() == Path.cwd():
+        raise BundleError(
+            f"{folder} is the folder that you are in, and a Bundle takes the place of a whole one.",
+            "name another folder",
+        )
+    around = [place for place in folder.absolute().parents if (place / MANIFEST).is_file()]
+    if around:
+        raise BundleError(
+            f"{folder} lies inside the Bundle {around[0]}, which may hold nothing else.",
+            "choose another folder",
+        )
+    if (folder / MANIFEST).is_file() and (found := strangers(folder, _listed(folder))):
+        raise BundleError(
+            f"{folder} holds {found[0]} beside its Bundle, and would be replaced as a whole.",
+            "take it out, or choose another folder; this one is untouched",
+        )
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files of the Bundle in `folder`; where its manifest is damaged, everything there."""
+    try:
+        return list(read_manifest(folder / MANIFEST)["files"])
+    except BundleError:
+        return [path.name for path in folder.iterdir()]
+
+
+def strangers(folder: Path, listed: Iterable[str]) -> list[str]:
+    """Names in `folder` that its Bundle neither lists nor may have besides."""
+    known = {*listed, MANIFEST, ROWS, *LITTER}
+    return sorted(path.name for path in folder.iterdir() if path.name not in known)

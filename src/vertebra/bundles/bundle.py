@@ -14,15 +14,12 @@ rows.json         rows measured with it; the one file whose content the manifest
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.bundles import model_card
 from vertebra.bundles.manifest import (
     CARD,
     EXPORT_AGAIN,
@@ -31,7 +28,6 @@ from vertebra.bundles.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     NETWORKS,
-    OPTIONAL,
     PICTURE,
     PROOF,
     REFERENCE,
@@ -221,145 +217,6 @@ def reference_images(
     unit = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)  # 24 bits: exact in float32
     images: npt.NDArray[np.float32] = ((unit * 2 - 1) * np.float32(3**0.5)).reshape(shape)
     return images
-
-
-def write(
-    folder: Path | str,
-    write_network: Callable[[Path], Mapping[str, Any] | None],
-    *,
-    model: str,
-    logits: npt.NDArray[np.float32],
-    reference_seed: int,
-    input_size: int,
-    in_channels: int,
-    seed: int | None = None,
-    versions: Mapping[str, str],
-    card: Card | None = None,
-    format: str = "onnx",
-    precision: str = "float32",
-    batch_size: int | None = None,
-    engines: Sequence[str] = (),
-    check: Callable[[Path], Mapping[str, Any]] | None = None,
-) -> Bundle:
-    """A new Bundle in `folder`, or in place of the Bundle that is there.
-
-    `write_network` is called with a folder and puts the `format`'s files there; what it returns, `proof`,
-    `quantisation` and `converted_from`, goes into the manifest. `logits` (N, num_classes) are
-    what eager float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder
-    of the whole Bundle before it takes its place: what it returns is kept as `parity`, and where it raises,
-    nothing is written. The folder appears complete or not at all. Raises BundleError where it can't be
-    written, or holds something else, and InvalidInputError where the `card` is of another number of classes
-    or another input size.
-    """
-    import numpy as np
-
-    folder = Path(folder)
-    reference_batch, num_classes = logits.shape
-    card = card or Card()
-    _check_card(card, num_classes, input_size)
-    with draft(folder) as draft_:
-        told = write_network(draft_) or {}
-        np.savez(draft_ / REFERENCE, logits=logits.astype(np.float32))
-        if card.labels is not None:
-            (draft_ / LABELS).write_text(_labels_text(card.labels), encoding="utf-8")
-        manifest: dict[str, Any] = {
-            "schema": SCHEMA,
-            "model": model,
-            "weights": card.weights,
-            "weights_sha256": card.weights_sha256,
-            "licence": card.licence,
-            "seed": seed,
-            "num_classes": num_classes,
-            "in_channels": in_channels,
-            "input_size": input_size,
-            "format": format,
-            "precision": precision,
-            "batch_size": batch_size,
-            "engines": list(engines),
-            "parity": None,
-            "preprocess": card.preprocess and asdict(card.preprocess),
-            "labels": card.labels and card.labels.name,
-            "versions": dict(versions),
-            "reference": {"seed": reference_seed, "batch_size": reference_batch},
-            "picture": None,
-            **OPTIONAL,
-            **told,
-        }
-        _write_manifest(draft_, manifest)
-        if check is not None:
-            _write_manifest(draft_, {**manifest, "parity": dict(check(draft_))})
-    return read(folder, verify=False)
-
-
-def add_picture(kept: Bundle, write_picture: Callable[[Path], dict[str, Any]]) -> Bundle:
-    """The same Bundle with the graph that `write_picture` puts into the folder that it is called with, a copy
-    of the Bundle; it gives the proof of that graph."""
-    with draft(kept.folder) as draft_:
-        for name in _there(kept):
-            if name not in (PICTURE, CARD):  # these are written anew, and not through a link
-                _link(kept.folder / name, draft_ / name)
-        picture = {"file": PICTURE, "proof": write_picture(draft_)}
-        _write_manifest(draft_, {**kept.manifest(), "picture": picture})
-    return read(kept.folder, verify=False)
-
-
-def copy(kept: Bundle, folder: Path) -> Bundle:
-    """The same Bundle in `folder`. Raises BundleError where it can't be written, or holds something else."""
-    with draft(folder) as draft_:
-        for name in [*_there(kept), MANIFEST]:
-            shutil.copyfile(kept.folder / name, draft_ / name)
-    return read(folder, verify=False)
-
-
-def _there(kept: Bundle) -> list[str]:
-    return [*kept.files, *([ROWS] if (kept.folder / ROWS).is_file() else [])]
-
-
-def _link(source: Path, to: Path) -> None:
-    """A second name of the file where the disk has such, else a copy: networks are large."""
-    try:
-        os.link(source, to)
-    except OSError:
-        shutil.copyfile(source, to)
-
-
-def write_rows(kept: Bundle, rows: Iterable[Measurement]) -> None:
-    """Put the rows measured with the Bundle beside it, in place of those that were there."""
-    from vertebra.measurements import exchange
-
-    exchange.write_json(rows, kept.folder / ROWS)
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The manifest with the hash of every file there is, and the model card that it makes."""
-    (folder / CARD).write_text(model_card.text(manifest), encoding="utf-8")
-    hashed = (path for path in sorted(folder.iterdir()) if path.name not in (ROWS, MANIFEST))
-    files = {path.name: _record(path) for path in hashed}
-    text = json.dumps({**manifest, "files": files}, indent=2) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
-
-
-def _record(path: Path) -> dict[str, Any]:
-    return {"sha256": sha256(path), "bytes": path.stat().st_size}
-
-
-def _check_card(card: Card, num_classes: int, input_size: int) -> None:
-    if card.labels is not None:
-        card.labels.check_count(num_classes)
-    if card.preprocess is not None and card.preprocess.input_size != (input_size, input_size):
-        height, width = card.preprocess.input_size
-        raise InvalidInputError(
-            f"The preprocessing gives pictures of {height}x{width} pixels; the network is exported for "
-            f"{input_size}x{input_size}.",
-            "give a preprocessing of the network's input size",
-        )
-
-
-def _labels_text(names: LabelSet) -> str:
-    """Indexed JSON, in the form that admits two classes of one name, one label a line."""
-    told = {str(label.index): label.name if label.id is None else [label.id, label.name] for label in names}
-    lines = (f"{json.dumps(index)}: {json.dumps(value, ensure_ascii=False)}" for index, value in told.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read(folder: Path | str, *, verify: bool = True) -> Bundle:

@@ -109,7 +109,7 @@ def test_a_card_crosses_as_json() -> None:
     for card in (CARD, Card(), Card(labels=LabelSet("two", ("a", "b")))):
         assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
     for broken in ({}, {"labels": None}, CARD.to_dict() | {"colour": 3}, CARD.to_dict() | {"labels": {}}):
-        with pytest.raises(InvalidInputError, match="no card"):
+        with pytest.raises(InvalidInputError, match="card can't be read"):
             Card.from_dict(broken)
 
 
@@ -189,7 +189,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
     (folder.parent / "secret").write_bytes(b"graph")
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to(folder.parent / "secret")
-    with pytest.raises(BundleError, match="is a link"):
+    with pytest.raises(BundleError, match="is a symbolic link"):
         bundles.read(folder)
 
 
@@ -230,7 +230,7 @@ def test_what_is_no_bundle_is_told_so(tmp_path: Path, there: str) -> None:
         path.mkdir()
     if there == "a file":
         path.write_text("x")
-    told = "nothing of that name" if there == "nothing" else r"vertebra\.json"
+    told = "doesn't exist" if there == "nothing" else r"vertebra\.json"
     with pytest.raises(BundleError, match=told):
         bundles.read(path)
 
@@ -289,7 +289,7 @@ def test_a_folder_of_someone_elses_is_left_untouched(tmp_path: Path) -> None:
 
 def test_what_others_put_beside_a_bundle_is_not_replaced_with_it(folder: Path) -> None:
     (folder / "notes.txt").write_text("theirs")
-    with pytest.raises(BundleError, match=r"holds notes\.txt beside its Bundle"):
+    with pytest.raises(BundleError, match=r"holds notes\.txt, which isn\'t the Bundle\'s"):
         write(folder, model="other")
     assert (folder / "notes.txt").read_text() == "theirs"
     assert json.loads((folder / MANIFEST).read_text())["model"] == "small"
@@ -310,7 +310,7 @@ def test_no_bundle_is_written_into_another(folder: Path, inner: str) -> None:
 
 def test_the_folder_that_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"^\. is the folder that you are in"):
+    with pytest.raises(BundleError, match=r"^\. is the current folder"):
         write(Path())
     assert list(tmp_path.iterdir()) == []
 
@@ -479,11 +479,11 @@ def test_a_linked_or_huge_manifest_is_refused(folder: Path) -> None:
     path = folder / MANIFEST
     path.rename(folder.parent / "theirs.json")
     path.symlink_to(folder.parent / "theirs.json")
-    with pytest.raises(BundleError, match="a link, or too large"):
+    with pytest.raises(BundleError, match="is a symbolic link"):
         bundles.read(folder)
     path.unlink()
     path.write_text(" " * (2**24 + 1))
-    with pytest.raises(BundleError, match="a link, or too large"):
+    with pytest.raises(BundleError, match=r"has 16,777,217 bytes; a manifest has 16,777,216 at most"):
         bundles.read(folder)
 
 

@@ -522,7 +522,7 @@ def test_the_command_tells_the_fastest_form_and_exports_it(
         (["alexnet", "--fastest", "--by", "top1"], "--by is for a choice among networks"),
         (["alexnet", "--fastest", "--untrained"], "--untrained goes with --export only"),
         (["alexnet", "--fastest", "--engine", "eager", "--export", "x", "--untrained"], "opens Bundles"),
-        (["alexnet", "--fastest", "--untrained", "--export", "."], "is the folder that you are in"),
+        (["alexnet", "--fastest", "--untrained", "--export", "."], "is the current folder"),
         (["alexnet", "--fastest", "--budget", "soon"], '"soon"'),
         (["alexnex", "--fastest"], 'Unknown model "alexnex"'),
     ],

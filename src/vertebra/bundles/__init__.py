@@ -1,4 +1,4 @@
-"""What ships: a folder with a network, its manifest and the proof of what it must answer."""
+"""What ships: a folder with a network, its preprocessing and labels, and the outputs that it must give."""
 
 from vertebra.bundles.bundle import Bundle, Card, is_zipped, read, reference_images
 from vertebra.bundles.places import draft

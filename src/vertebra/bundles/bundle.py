@@ -1,14 +1,14 @@
-"""The Bundle: one folder with a network's file and the proof of what it must answer.
+"""The Bundle: one folder with a network's file and the outputs that it must give.
 
-vertebra.json     what it is: the manifest, with the size and hash of every other file
-model.onnx        the network, here for any engine that opens ONNX; other formats have files of their own
-model.onnx.data   its parameters, so that neither file meets protobuf's limit of 2 GB
+vertebra.json     the manifest, with the size and hash of every other file
+model.onnx        the network, for engines that open ONNX; `manifest.NETWORKS` names other formats' files
+model.onnx.data   its parameters, so that neither file reaches protobuf's limit of 2 GB
 reference.npz     `logits` that eager float32 gave for the reference images
-labels.json       what its classes are called, where that is known; `labels.read` reads it too
-proof.npz         where the preprocessing is known: what it and the network make of reference pictures
-picture.onnx      where asked for: the network behind its preprocessing, a picture's pixels in
+labels.json       the names of the classes, if they are known; `labels.read` reads it too
+proof.npz         if the preprocessing is known: what it and the network give for the reference pictures
+picture.onnx      on request: preprocessing and network in one graph, whose input is a picture's pixels
 README.md         the model card, for people
-rows.json         rows measured with it; the one file whose content the manifest doesn't hold
+rows.json         rows measured with the Bundle; the only file that the manifest doesn't list
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ if TYPE_CHECKING:
 
     from vertebra.measurements import Measurement
 
-#: files of the folder that no engine loads
+#: files that no engine loads
 _BESIDE = (REFERENCE, LABELS, PICTURE, PROOF, CARD)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a network is and expects beside its graph, so that a Bundle answers by itself.
+    """What a Bundle records about its network beside the graph.
 
-    `weights` names the trained parameters, `weights_sha256` is the digest of the file they came in.
+    `weights` names the trained parameters; `weights_sha256` is the digest of their file.
     """
 
     weights: str | None = None
@@ -68,18 +68,19 @@ class Card:
     labels: LabelSet | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as JSON holds it; `from_dict` gives it back."""
+        """The card as JSON holds it; `from_dict` reads it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Card:
-        """The card of a decoded JSON object. Raises InvalidInputError where it isn't one."""
+        """The card that `to_dict` wrote. Raises InvalidInputError for anything else."""
         try:
             labels = None if value["labels"] is None else _label_set(**value["labels"])
             return cls(**{**value, "labels": labels, "preprocess": preprocess_of(value["preprocess"])})
         except (KeyError, TypeError) as error:
             raise InvalidInputError(
-                f"This is no card of a network: {error}.", "write it with to_dict()"
+                f"The network's card can't be read: {error}.",
+                "pass the dictionary that Card.to_dict() returns",
             ) from error
 
 
@@ -89,12 +90,13 @@ def _label_set(name: str, names: Sequence[str], ids: Sequence[str] | None) -> La
 
 @dataclass(frozen=True)
 class Bundle:
-    """A Bundle on disk. `weights` names trained parameters; where it is None, `seed` tells how the untrained
-    ones were drawn. `labels` names the label set, which `label_set` reads; `preprocess` makes a picture the
-    network's input. `batch_size` is the only one that the network takes, or None. `engines` open it; `parity`
-    tells how far one of them was from the reference, `proof` of reference pictures, `quantisation` of what is
-    rounded to eight bits, `converted_from` of another library's files. `files` maps a name to its sha256 and
-    bytes."""
+    """A Bundle on disk; docs/bundle.md explains every key of its manifest.
+
+    `weights` names trained parameters; None means untrained ones, drawn from `seed`. `labels` names the label
+    set, which `label_set` reads. `batch_size` is the only one that the network takes, or None for any.
+    `parity` records how far the engine's outputs were from the reference when the Bundle was made. `files`
+    maps a name to its sha256 and bytes.
+    """
 
     folder: Path
     model: str
@@ -132,7 +134,7 @@ class Bundle:
         return sum(record["bytes"] for name, record in self.files.items() if name not in _BESIDE)
 
     def label_set(self) -> LabelSet | None:
-        """What the classes are called; None where the Bundle doesn't tell. Raises BundleError."""
+        """The names of the classes, or None where the Bundle has none. Raises BundleError."""
         if self.labels is None:
             return None
         from vertebra import labels
@@ -144,11 +146,11 @@ class Bundle:
         return LabelSet(self.labels, read_.names, read_.ids)
 
     def manifest(self) -> dict[str, Any]:
-        """What vertebra.json says, in the newest schema."""
+        """The content of vertebra.json, in the newest schema."""
         return upgraded(json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")))
 
     def rows(self) -> list[Measurement]:
-        """The rows measured with the Bundle; none where it has none. Raises TableError and its kin."""
+        """The rows measured with the Bundle, maybe none. Raises TableError where they can't be read."""
         from vertebra.measurements import exchange
 
         path = self.folder / ROWS
@@ -170,12 +172,12 @@ class Bundle:
         return images[rows], self._logits()[rows]
 
     def gives_probabilities(self) -> bool:
-        """Whether the network ends in a softmax: its answers to noise are shares that add up to one.
-        Raises BundleError where the reference logits can't be read."""
+        """Whether the network ends in a softmax: its reference outputs are shares that add up to one.
+        Raises BundleError where they can't be read."""
         import numpy as np
 
-        answers = self._logits()
-        return bool((answers >= 0).all() and np.allclose(answers.sum(axis=1), 1, atol=1e-3))
+        outputs = self._logits()
+        return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
 
     def _logits(self) -> npt.NDArray[np.float32]:
         import numpy as np
@@ -191,24 +193,26 @@ class Bundle:
                 f"The reference logits in {path} can't be read: {error}.", EXPORT_AGAIN
             ) from error
         if logits.shape != expected:
-            raise BundleError(f"{path} holds logits {logits.shape}, not {expected}.", EXPORT_AGAIN)
+            raise BundleError(
+                f"{path} holds logits of shape {logits.shape}; {expected} was expected.", EXPORT_AGAIN
+            )
         return logits
 
 
 def _check_archive(path: Path, content_bytes: int) -> None:
-    """Raise ValueError where the archive would unpack to more than the array that is expected in it."""
+    """Raise ValueError where the archive would unpack to much more than the expected array."""
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > 2 * content_bytes + 1024:
-        raise ValueError(f"it unpacks to {size:,} bytes, for {content_bytes:,} of logits")
+        raise ValueError(f"it unpacks to {size:,} bytes; {content_bytes:,} bytes of logits were expected")
 
 
 def reference_images(
     *, batch_size: int, in_channels: int, input_size: int, seed: int
 ) -> npt.NDArray[np.float32]:
-    """Noise (N, C, H, W), uniform with mean 0 and deviation 1, the same on every machine and for ever.
+    """Noise (N, C, H, W), uniform with mean 0 and deviation 1, the same on every machine.
 
-    Drawn from PCG64's raw numbers, whose stream numpy promises to keep; that of its distributions it doesn't.
+    Drawn from PCG64's raw numbers: numpy promises to keep their stream, but not that of its distributions.
     """
     import numpy as np
 
@@ -223,7 +227,8 @@ def read(folder: Path | str, *, verify: bool = True) -> Bundle:
     """The Bundle in `folder`, or in a zip archive of it, which is unpacked into the cache once. With `verify`
     every file is hashed; without, only sizes are compared.
 
-    Raises BundleError, naming the file, where one is missing, changed, foreign or of a newer schema.
+    Raises BundleError, naming the file, where one is missing, changed or not listed, and where the manifest
+    is damaged or of a newer schema.
     """
     folder = _unpacked(Path(folder)) if is_zipped(folder) else Path(folder)
     bundle = Bundle(folder=folder, **read_manifest(folder / MANIFEST))
@@ -231,7 +236,9 @@ def read(folder: Path | str, *, verify: bool = True) -> Bundle:
         _check_file(folder / name, record, verify=verify)
     for name in _needed(bundle):
         if name not in bundle.files:
-            raise BundleError(f"{folder / MANIFEST} lists no {name}.", EXPORT_AGAIN)
+            raise BundleError(
+                f"{folder / MANIFEST} doesn't list {name}, which the Bundle needs.", EXPORT_AGAIN
+            )
     _check_strangers(bundle)
     return bundle
 
@@ -255,7 +262,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def _check_unpacked(folder: Path, archive: Path) -> None:
-    """Raise what reading the folder raises, told of the archive: nobody knows the hidden folder."""
+    """Read the folder; an error names the archive instead, since users don't know the hidden folder."""
     try:
         read(folder)
     except BundleError as error:
@@ -263,7 +270,7 @@ def _check_unpacked(folder: Path, archive: Path) -> None:
 
 
 def _sizes(manifest: bytes) -> dict[str, int]:
-    """The bytes of each file that a manifest lists; nothing where it is none: reading it will say why."""
+    """The bytes of each listed file; empty for a damaged manifest, since `read` will name the fault."""
     try:
         files = json.loads(manifest)["files"]
         return {name: record["bytes"] for name, record in files.items() if is_plain(name)}
@@ -272,30 +279,33 @@ def _sizes(manifest: bytes) -> dict[str, int]:
 
 
 def _needed(bundle: Bundle) -> list[str]:
-    told = {LABELS: bundle.labels, PICTURE: bundle.picture, PROOF: bundle.proof}
-    return [NETWORKS[bundle.format], REFERENCE, *(name for name, there in told.items() if there is not None)]
+    optional = {LABELS: bundle.labels, PICTURE: bundle.picture, PROOF: bundle.proof}
+    named = [name for name, value in optional.items() if value is not None]
+    return [NETWORKS[bundle.format], REFERENCE, *named]
 
 
 def _check_strangers(bundle: Bundle) -> None:
-    """Raise BundleError where something lies in the folder that nobody vouches for."""
+    """Raise BundleError where the folder holds a file that the manifest doesn't list."""
     if found := strangers(bundle.folder, bundle.files):
         raise BundleError(
             f"{bundle.folder} holds {found[0]}, which its {MANIFEST} doesn't list.",
-            "take it out, or export the network again",
+            "move it out of the folder, or export the network again: vertebra export",
         )
     if (bundle.folder / ROWS).is_symlink():
-        raise BundleError(f"{bundle.folder / ROWS} is a link.", "put the file itself there, or none")
+        raise BundleError(
+            f"{bundle.folder / ROWS} is a symbolic link.", "replace it with the file itself, or remove it"
+        )
 
 
 def _check_file(path: Path, record: Mapping[str, Any], *, verify: bool) -> None:
     try:
         if path.is_symlink():
-            raise BundleError(f"{path} is a link.", "put the file itself there")
+            raise BundleError(f"{path} is a symbolic link.", "replace it with the file itself")
         if not path.is_file():
             raise BundleError(f"{path} is missing.", EXPORT_AGAIN)
         size_bytes = path.stat().st_size
         changed = size_bytes != record["bytes"] or (verify and sha256(path) != record["sha256"])
     except OSError as error:
-        raise BundleError(f"{path} can't be read: {error}.") from error
+        raise BundleError(f"{path} can't be read: {error}.", "check its permissions") from error
     if changed:
         raise BundleError(f"{path} was changed after the Bundle was written.", EXPORT_AGAIN)

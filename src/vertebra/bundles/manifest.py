@@ -13,7 +13,7 @@ from vertebra.preprocess import Preprocess
 
 MANIFEST = "vertebra.json"
 NETWORK = "model.onnx"
-#: format -> the file that an engine opens; further ones of the format stand beside it
+#: format -> the file that an engine opens; some formats have further files
 NETWORKS = {
     "onnx": NETWORK,
     "openvino": "model.xml",
@@ -37,9 +37,10 @@ LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 #: endings of files that run code when they are loaded
 _CODE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".py", ".pyc")
 
-#: No manifest is longer, and no network larger; what claims to be, is not believed.
+#: Limits against damaged or hostile files: no manifest is longer, and no network larger.
 MAX_MANIFEST_BYTES = 2**24
 _MOST = {"num_classes": 2**24, "in_channels": 2**12, "input_size": 2**14, "batch_size": 2**20}
+_MOST_IMAGES = 2**12
 
 #: key of the manifest -> type of its value in JSON
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -68,38 +69,38 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "converted_from": (dict, type(None)),
 }
 
-#: keys that a manifest of any schema may lack, and what they are then
+#: keys that a manifest of any schema may lack -> their value then
 OPTIONAL: dict[str, Any] = {"proof": None, "quantisation": None, "converted_from": None}
 
-#: schema -> the keys that it added, and what they are in older Bundles
+#: schema -> the keys that it added, with their values in older Bundles
 _ADDED: dict[int, dict[str, Any]] = {2: {"picture": None, "batch_size": None, "engines": [], "parity": None}}
 
 EXPORT_AGAIN = "export the network again: vertebra export"
+_UPGRADE = "upgrade vertebra, or export the network again with this version"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest's keys and values, of the right types and with harmless file names."""
-    try:
-        if path.is_symlink() or path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path} is not a Bundle's: it is a link, or too large.", EXPORT_AGAIN)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise _no_bundle(path.parent) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} can't be read: {error}.", EXPORT_AGAIN) from error
+    """The checked manifest, in the newest schema. Raises BundleError where it isn't a Bundle's."""
+    value = _decoded(path)
     if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] < 1:
-        raise BundleError(f"{path} is not a Bundle's: it names no schema.", EXPORT_AGAIN)
+        raise BundleError(
+            f'{path} is not a Bundle\'s manifest: "schema" must be a whole number from 1 up.', EXPORT_AGAIN
+        )
     if value["schema"] > SCHEMA:
         raise BundleError(
-            f"{path} has schema {value['schema']}, and this vertebra reads up to {SCHEMA}.",
-            "upgrade vertebra, or export the network again with this one",
+            f"{path} has schema {value['schema']}; this version of vertebra reads schemas up to {SCHEMA}.",
+            _UPGRADE,
         )
     value = upgraded(value)
     _check_keys(path, value)
+    _check_files(path, value["files"])
+    _check_sizes(path, value)
+    _check_proofs(path, value)
     if value["format"] not in NETWORKS:
         raise BundleError(
-            f'{path} is of the format "{value["format"]}"; this vertebra knows {", ".join(NETWORKS)}.',
-            "upgrade vertebra, or export the network again with this one",
+            f'{path} has the format "{value["format"]}"; this version of vertebra knows '
+            f"{', '.join(NETWORKS)}.",
+            _UPGRADE,
         )
     try:
         value["preprocess"] = preprocess_of(value["preprocess"])
@@ -108,57 +109,88 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return value
 
 
+def _decoded(path: Path) -> Any:
+    try:
+        if path.is_symlink():
+            raise BundleError(f"{path} is a symbolic link.", "replace it with the file itself")
+        if (size_bytes := path.stat().st_size) > MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{path} has {size_bytes:,} bytes; a manifest has {MAX_MANIFEST_BYTES:,} at most.",
+                EXPORT_AGAIN,
+            )
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_bundle(path.parent) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} can't be read: {error}.", EXPORT_AGAIN) from error
+
+
 def _no_bundle(path: Path) -> BundleError:
-    """The error for a place without a manifest, with the Bundle that may have been meant."""
+    """The error for a place without a manifest; its hint names a Bundle beside or below it."""
+    hint = "give the folder of a Bundle; vertebra export makes one"
     if not path.exists():
-        return BundleError(f"{path} is no Bundle: there is nothing of that name.", EXPORT_AGAIN)
+        return BundleError(f"{path} is no Bundle: it doesn't exist.", hint)
     near = (path.parent / MANIFEST, *path.glob(f"[!.]*/{MANIFEST}"))
     meant = [place.parent for place in near if place.is_file()]
-    kind = f"it has no {MANIFEST}" if path.is_dir() else f"it is no folder with a {MANIFEST}"
-    hint = f"give {meant[0]}" if len(meant) == 1 else EXPORT_AGAIN
-    return BundleError(f"{path} is no Bundle: {kind}.", hint)
+    reason = f"it has no {MANIFEST}" if path.is_dir() else f"it is not a folder with a {MANIFEST}"
+    return BundleError(f"{path} is no Bundle: {reason}.", f"give {meant[0]}" if len(meant) == 1 else hint)
 
 
 def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
-    """An older manifest as one of this schema."""
+    """An older manifest in the newest schema."""
     for schema, added in _ADDED.items():
         if manifest["schema"] < schema:
             manifest = {**added, **manifest}
     return {**OPTIONAL, **manifest, "schema": SCHEMA}
 
 
-def _check_keys(path: Path, value: dict[str, Any]) -> None:
-    wrong = sorted(set(_KEYS) ^ set(value)) or [
-        key for key, kind in _KEYS.items() if not _holds(value[key], kind)
-    ]
-    if wrong:
-        raise BundleError(
-            f"{path} is not a Bundle's: {', '.join(wrong)} missing, unknown or of a wrong type."
-        )
-    for name, record in value["files"].items():
-        if not is_plain(name) or not _is_record(record):
-            raise BundleError(
-                f'{path} lists "{name}", which is not a file of this folder with bytes and sha256.'
-            )
+def _check_keys(path: Path, value: Mapping[str, Any]) -> None:
+    faults = {
+        "missing": sorted(set(_KEYS) - set(value)),
+        "unknown": sorted(set(value) - set(_KEYS)),
+        "of a wrong type": [
+            key for key, kind in _KEYS.items() if key in value and not _holds(value[key], kind)
+        ],
+    }
+    found = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
+    if found:
+        raise BundleError(f"{path} is not a Bundle's manifest. Keys {found}.", EXPORT_AGAIN)
+
+
+def _check_files(path: Path, files: Mapping[str, Any]) -> None:
+    for name, record in files.items():
+        if not is_plain(name):
+            raise BundleError(f'{path} lists "{name}", which is not a file of this folder.', EXPORT_AGAIN)
+        if not _is_record(record):
+            raise BundleError(f'{path} lists "{name}" without its bytes and sha256.', EXPORT_AGAIN)
         if name.lower().endswith(_CODE):
             raise BundleError(
                 f'{path} lists "{name}", a file that runs code when it is loaded.',
-                "a Bundle has no such file: don't use it",
+                "don't use this Bundle: vertebra writes no such file",
             )
+
+
+def _check_sizes(path: Path, value: Mapping[str, Any]) -> None:
     for key, most in _MOST.items():
         if value[key] is not None and not 1 <= value[key] <= most:
-            raise BundleError(f"{path} tells a {key} of {value[key]}; 1 to {most} were expected.")
-    picture = value["picture"]
+            raise BundleError(f"{path} has the {key} {value[key]}; 1 to {most} was expected.", EXPORT_AGAIN)
+
+
+def _check_proofs(path: Path, value: Mapping[str, Any]) -> None:
+    """Raise BundleError where `picture`, `proof` or `reference` lack what their readers need."""
+    picture, proof, reference = value["picture"], value["proof"], value["reference"]
     if picture is not None and not _is_picture(picture):
-        raise BundleError(f"{path} tells of a picture's graph, but neither its file nor its proof.")
-    proof = value["proof"]
+        raise BundleError(f'{path}: "picture" lacks its file {PICTURE} or its proof.', EXPORT_AGAIN)
     if proof is not None and set(proof) != {"seed", "sizes", "labels_sha256"}:
-        raise BundleError(f"{path} tells of reference pictures, but not which: seed, sizes, labels_sha256.")
-    reference = value["reference"]
+        raise BundleError(f'{path}: "proof" must have seed, sizes and labels_sha256.', EXPORT_AGAIN)
     if set(reference) != {"seed", "batch_size"} or not all(_holds(reference[key], int) for key in reference):
-        raise BundleError(f"{path} describes no reference: seed and batch_size were expected.")
-    if not (1 <= reference["batch_size"] <= 2**12 and reference["seed"] >= 0):
-        raise BundleError(f"{path} describes a reference that can't be drawn: {reference}.")
+        raise BundleError(f'{path}: "reference" must have seed and batch_size, whole numbers.', EXPORT_AGAIN)
+    if not (1 <= reference["batch_size"] <= _MOST_IMAGES and reference["seed"] >= 0):
+        raise BundleError(
+            f'{path}: "reference" has seed {reference["seed"]} and batch_size {reference["batch_size"]}; '
+            f"a seed from 0 up and a batch_size of 1 to {_MOST_IMAGES} were expected.",
+            EXPORT_AGAIN,
+        )
 
 
 def _holds(value: Any, kind: type | tuple[type, ...]) -> bool:
@@ -170,11 +202,11 @@ def is_plain(name: str) -> bool:
     return name not in ("", ".", "..", MANIFEST) and not set(name) & set("/\\:\0")
 
 
-def _is_picture(told: Mapping[str, Any]) -> bool:
-    proof = told.get("proof")
+def _is_picture(value: Mapping[str, Any]) -> bool:
+    proof = value.get("proof")
     numbers = ("grey_levels_most", "grey_levels_mean", "probability_most")
     return (
-        told.get("file") == PICTURE
+        value.get("file") == PICTURE
         and isinstance(proof, dict)
         and all(_holds(proof.get(name), (int, float)) for name in numbers)
         and isinstance(proof.get("pictures"), list)

@@ -1,4 +1,4 @@
-"""The page that a Bundle carries for people: what its network is, was made of, and may be used for."""
+"""README.md of a Bundle, for people: its network, weights, licence, preprocessing and proof."""
 
 from __future__ import annotations
 
@@ -47,46 +47,47 @@ def _table(rows: list[tuple[str, str]]) -> str:
 
 def _preprocessing(record: Mapping[str, Any] | None) -> str:
     if record is None:
-        return "Nobody told how a picture becomes the network's input."
+        return "This Bundle doesn't record how a picture becomes the network's input."
     resize, (height, width) = record["resize"], record["input_size"]
     target = (
         f"{resize[0]}x{resize[1]}" if isinstance(resize, list | tuple) else f"{resize} on the shorter side"
     )
     turned = (
-        "turned upright as EXIF says" if record["apply_orientation"] else "not turned, whatever EXIF says"
+        "turned upright by its EXIF orientation"
+        if record["apply_orientation"]
+        else "its EXIF orientation ignored"
     )
     return (
         f"Decode to RGB, {turned}; resize to {target} ({record['interpolation']}); crop {height}x{width} "
         f"from the middle; (pixel / 255 - {_numbers(record['mean'])}) / {_numbers(record['std'])}. "
-        "The whole record stands in vertebra.json."
+        "vertebra.json holds the full record."
     )
 
 
-def _picture(told: Mapping[str, Any] | None) -> list[str]:
-    if told is None:
+def _picture(picture: Mapping[str, Any] | None) -> list[str]:
+    if picture is None:
         return []
-    proof = told["proof"]
+    proof = picture["proof"]
     return [
-        f"`{told['file']}` does all this by itself, from the resize on: `image` (height, width, 3), uint8, "
-        f"RGB, in; `probabilities` (1, classes) out. Compared with Python over {len(proof['pictures'])} "
-        f"pictures: grey levels {proof['grey_levels_mean']:g} off in the mean and "
-        f"{proof['grey_levels_most']} at most, "
-        f"probabilities {proof['probability_most']:g} at most."
+        f"`{picture['file']}` includes these steps, from the resize on. Input: `image` (height, width, 3), "
+        f"uint8, RGB. Output: `probabilities` (1, classes). Its largest differences from Python over "
+        f"{len(proof['pictures'])} pictures: {proof['grey_levels_most']} grey levels "
+        f"({proof['grey_levels_mean']:g} on average) and {proof['probability_most']:g} in a probability."
     ]
 
 
 def _proof(manifest: Mapping[str, Any]) -> str:
     reference = manifest["reference"]
     return (
-        f"reference.npz holds the logits of the network as it was before the export, for "
-        f"{reference['batch_size']} images drawn from seed {reference['seed']}. An engine is held against "
-        "them before it is timed." + _parity(manifest.get("parity"))
+        f"reference.npz holds the logits that the network gave before the export for "
+        f"{reference['batch_size']} images drawn from seed {reference['seed']}. Every engine is compared "
+        "with them before it is timed." + _parity(manifest.get("parity"))
     )
 
 
-def _parity(told: Mapping[str, Any] | None) -> str:
-    """What the export itself compared, as far as it is told in plain values."""
-    plain = {name: value for name, value in (told or {}).items() if isinstance(value, int | float | str)}
+def _parity(parity: Mapping[str, Any] | None) -> str:
+    """The plain values that the export recorded of its own comparison."""
+    plain = {name: value for name, value in (parity or {}).items() if isinstance(value, int | float | str)}
     if not plain:
         return ""
     listed = ", ".join(

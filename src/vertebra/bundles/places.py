@@ -13,7 +13,7 @@ from vertebra.files import whole_folder
 
 @contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """A hidden folder that takes the place of `folder` at the end; BundleError where that can't be."""
+    """A hidden folder that replaces `folder` at the end; BundleError where that is impossible."""
     try:
         _check_place(folder)
         with whole_folder(folder, lambda there: (there / MANIFEST).is_file()) as draft_:
@@ -25,33 +25,32 @@ def draft(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise BundleError(
             f"The Bundle {folder} can't be written: {error.strerror or error}.",
-            "check the free space and the permissions; nothing was left behind",
+            "check the free space and the permissions; nothing was written",
         ) from error
 
 
 def _check_place(folder: Path) -> None:
-    """Raise BundleError where a Bundle in `folder` would spoil another around it, or take away the folder
-    that somebody is in, or their files beside the Bundle that it replaces."""
+    """Raise BundleError where a Bundle in `folder` would add files to another Bundle, or delete the current
+    folder or files that aren't the old Bundle's."""
     if folder.resolve() == Path.cwd():
         raise BundleError(
-            f"{folder} is the folder that you are in, and a Bundle takes the place of a whole one.",
-            "name another folder",
+            f"{folder} is the current folder; a Bundle would replace all of it.", "choose another folder"
         )
     around = [place for place in folder.absolute().parents if (place / MANIFEST).is_file()]
     if around:
         raise BundleError(
-            f"{folder} lies inside the Bundle {around[0]}, which may hold nothing else.",
+            f"{folder} lies inside the Bundle {around[0]}; a Bundle holds only its own files.",
             "choose another folder",
         )
     if (folder / MANIFEST).is_file() and (found := strangers(folder, _listed(folder))):
         raise BundleError(
-            f"{folder} holds {found[0]} beside its Bundle, and would be replaced as a whole.",
-            "take it out, or choose another folder; this one is untouched",
+            f"{folder} holds {found[0]}, which isn't the Bundle's; a new Bundle would delete it.",
+            "move it out of the folder, or choose another folder; this one is untouched",
         )
 
 
 def _listed(folder: Path) -> list[str]:
-    """The files of the Bundle in `folder`; where its manifest is damaged, everything there."""
+    """The files of the Bundle in `folder`; if its manifest is damaged, all files there."""
     try:
         return list(read_manifest(folder / MANIFEST)["files"])
     except BundleError:

@@ -1,9 +1,10 @@
-"""Reference pictures: what a Bundle's preprocessing, network and labels must make of them.
+"""Reference pictures: the outputs that a Bundle's preprocessing, network and labels must give for them.
 
-Noise straight into a network tells nothing of how a picture gets there, nor of what the answer is called. So
-a Bundle whose preprocessing is known also keeps `proof.npz`: of a few drawn pictures a sample of the
-`tensors` (N, 3, k, k) that the preprocessing makes, and the `logits` (N, num_classes) that eager float32
-gives. The pictures themselves are drawn again anywhere. Whoever writes a Bundle asks it photographs besides.
+The reference images are noise and go straight into the network, so they show no fault in the preprocessing
+or the labels. A Bundle whose preprocessing is known therefore also keeps `proof.npz`: for two drawn pictures
+a sample of the `tensors` (N, 3, k, k) that the preprocessing makes, and the `logits` (N, num_classes) that
+eager float32 gives. The pictures aren't stored; they can be drawn again on any machine. An export also
+compares photographs.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ if TYPE_CHECKING:
     Asked = tuple[Images, Images]
 
 _SEED = 0
-#: (height, width): broad and tall, so that both edges of the crop are seen
+#: (height, width): one wide and one tall, so that both edges of the crop are checked
 _SIZES = ((300, 400), (420, 320))
-#: photographs that scikit-learn carries, 640x427
+#: photographs that come with scikit-learn, 640x427
 _PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-#: Of each edge of a tensor at most so many places are kept.
+#: A sample keeps at most this many places along each edge of a tensor.
 _PLACES = 32
 
-#: How far the preprocessing's grey levels may be off in the mean: antialiased kernels round in their own
-#: ways by a level at most, and a crop that is one pixel off moves them by several.
+#: The largest mean difference of the preprocessing's grey levels. Antialiased kernels round differently, by
+#: one level at most; a crop that is one pixel off changes several levels.
 LEVELS_LIMIT = 0.5
 
-#: How far float32's answers may be off, of what the pictures make them differ by.
+#: The largest difference of outputs in float32, as a share of how much they differ between the pictures.
 CONTENT_LIMIT = 0.02
 
 
 def pictures(seed: int = _SEED, sizes: tuple[tuple[int, int], ...] = _SIZES) -> list[npt.NDArray[np.uint8]]:
-    """RGB pixels (height, width, 3), the same on every machine and for ever: coloured patches of two scales,
-    from PCG64's raw numbers and whole-number arithmetic alone."""
+    """RGB pixels (height, width, 3), the same on every machine: coloured patches of two scales, made from
+    PCG64's raw numbers with whole-number arithmetic only."""
     return [_picture(seed + number, *size) for number, size in enumerate(sizes)]
 
 
@@ -64,7 +65,7 @@ def _picture(seed: int, height: int, width: int) -> npt.NDArray[np.uint8]:
         raw = (generator.random_raw(rows * columns * 3) >> np.uint64(56)).astype(np.int64)
         patches = raw.reshape(rows, columns, 3).repeat(cell, 0).repeat(cell, 1)
         levels += share * patches[:height, :width]
-    levels[..., 2] //= 2  # the channels must differ in their mean, or their order wouldn't show
+    levels[..., 2] //= 2  # different means, so that a wrong order of channels shows
     return (levels // 4).astype(np.uint8)
 
 
@@ -76,8 +77,8 @@ def inputs(record: Preprocess) -> Images:
 
 
 def photographs(record: Preprocess) -> Images | None:
-    """The two photographs (2, 3, H, W) that scikit-learn carries, as the preprocessing makes them: noise and
-    patches lack the statistics of the real thing. They are read as files; None where it isn't installed."""
+    """The two photographs that come with scikit-learn, preprocessed to (2, 3, H, W): noise and patches lack
+    the statistics of photographs. None where scikit-learn isn't installed."""
     import numpy as np
 
     found = importlib.util.find_spec("sklearn")
@@ -88,8 +89,8 @@ def photographs(record: Preprocess) -> Images | None:
 
 
 def write(folder: Path, record: Preprocess, labels: LabelSet | None, logits: Images) -> dict[str, Any]:
-    """Put `proof.npz` into a Bundle's folder: `logits` (N, num_classes) are eager's of `inputs(record)`.
-    What the manifest is to say of it."""
+    """Write `proof.npz` into a Bundle's folder and return the manifest's `proof`. `logits` (N, num_classes)
+    are eager's for `inputs(record)`."""
     import numpy as np
 
     np.savez(folder / PROOF, tensors=_sample(inputs(record)), logits=logits.astype(np.float32))
@@ -102,8 +103,8 @@ def write(folder: Path, record: Preprocess, labels: LabelSet | None, logits: Ima
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far a network is from eager float32 on so many reference `pictures`, and the share of them whose
-    first class is eager's: None where the network is untrained, and its classes mean nothing."""
+    """How far a network is from eager float32 on `pictures` reference pictures. `top1_agreement` is the share
+    whose first class is eager's; None for an untrained network, whose classes mean nothing."""
 
     output_error: float
     pictures: int
@@ -111,12 +112,12 @@ class Outcome:
 
 
 def check(kept: Bundle, run: Run | None = None, asked: Asked | None = None) -> Outcome | None:
-    """What the Bundle's network, asked by `run` (images to logits, of the Bundle's own batch size), makes of
-    the reference pictures, and of what else it is `asked`: images (N, 3, H, W), each with eager's logits.
-    None without `run`, or where the Bundle has no proof or doesn't tell its preprocessing.
+    """Compare preprocessing, labels and network with the outputs recorded for the reference pictures.
 
-    Raises MeasurementError, saying which, where the preprocessing, the labels or the network make something
-    else of them, and BundleError where the proof can't be read.
+    `run` maps images to logits in the Bundle's own batch size; without it the network isn't compared, and the
+    result is None. `asked` adds images (N, 3, H, W) and eager's logits for them. A Bundle without a proof or
+    a preprocessing isn't compared at all. Raises MeasurementError, naming the part that differs, and
+    BundleError where the proof can't be read.
     """
     import numpy as np
 
@@ -124,7 +125,7 @@ def check(kept: Bundle, run: Run | None = None, asked: Asked | None = None) -> O
         return None
     if list(map(list, _SIZES)) != kept.proof["sizes"] or kept.proof["seed"] != _SEED:
         raise BundleError(
-            f"{kept.folder} has reference pictures that this vertebra can't draw.", EXPORT_AGAIN
+            f"{kept.folder} has reference pictures that this version of vertebra can't draw.", EXPORT_AGAIN
         )
     tensors, logits = _read(kept)
     images = inputs(kept.preprocess)
@@ -144,8 +145,8 @@ def _check_tensors(expected: Images, images: Images, record: Preprocess) -> None
     off = np.abs(_sample(images) - expected) * scale
     if not off.mean() <= LEVELS_LIMIT:
         raise MeasurementError(
-            f"Wrong preprocessing: the reference pictures' grey levels are {off.mean():.2g} off in the mean, "
-            f"and {LEVELS_LIMIT} is allowed.",
+            "Wrong preprocessing: on the reference pictures its grey levels differ from the recorded ones by "
+            f"{off.mean():.2g} on average; {LEVELS_LIMIT} is allowed.",
             EXPORT_AGAIN,
         )
 
@@ -155,7 +156,7 @@ def _check_labels(kept: Bundle) -> None:
     labels = kept.label_set()
     if (None if labels is None else _digest(labels)) != kept.proof["labels_sha256"]:
         raise MeasurementError(
-            "Wrong labels: they are not those, in the order, that the network was exported with.",
+            "Wrong labels: their names or their order differ from those at the export.",
             EXPORT_AGAIN,
         )
 
@@ -167,16 +168,18 @@ def _check_logits(kept: Bundle, expected: Images, got: Images) -> Outcome:
         content = parity.content_error(expected, got)
         if content > CONTENT_LIMIT:
             raise MeasurementError(
-                f"Wrong outputs: they differ from the reference by {content:.2g} of what the pictures make "
-                f"it differ by, and {CONTENT_LIMIT} is allowed in float32."
+                f"Wrong outputs: on the reference pictures they differ from eager float32's by {content:.2g} "
+                f"of the spread between pictures; {CONTENT_LIMIT} is allowed in float32."
             )
         if agreed < 1 and kept.weights is not None:
-            raise MeasurementError("Wrong outputs: another class is first for a reference picture.")
+            raise MeasurementError(
+                "Wrong outputs: another class is first for a reference picture than in eager float32."
+            )
     return Outcome(error, len(got), None if kept.weights is None else agreed)
 
 
 def _answers(run: Run, images: Images, batch_size: int | None) -> Images:
-    """The logits of `images` in batches of `batch_size`, the last one filled up by repeating."""
+    """The logits of `images` in batches of `batch_size`; the last batch is filled by repeating images."""
     import numpy as np
 
     size = batch_size or len(images)
@@ -213,6 +216,6 @@ def _read(kept: Bundle) -> tuple[Images, Images]:
         raise BundleError(f"The reference in {path} can't be read: {error}.", EXPORT_AGAIN) from error
     if {name: array.shape for name, array in found.items()} != shapes:
         raise BundleError(
-            f"{path} holds arrays of other shapes than the Bundle's network gives.", EXPORT_AGAIN
+            f"{path} holds arrays of other shapes than the Bundle's network needs.", EXPORT_AGAIN
         )
     return found["tensors"], found["logits"]

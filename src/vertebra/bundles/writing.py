@@ -52,15 +52,14 @@ def write(
     engines: Sequence[str] = (),
     check: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Bundle:
-    """A new Bundle in `folder`, or in place of the Bundle that is there.
+    """Write a new Bundle to `folder`; an older Bundle there is replaced.
 
-    `write_network` is called with a folder and puts the `format`'s files there; what it returns, `proof`,
-    `quantisation` and `converted_from`, goes into the manifest. `logits` (N, num_classes) are
-    what eager float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder
-    of the whole Bundle before it takes its place: what it returns is kept as `parity`, and where it raises,
-    nothing is written. The folder appears complete or not at all. Raises BundleError where it can't be
-    written, or holds something else, and InvalidInputError where the `card` is of another number of classes
-    or another input size.
+    `write_network` is called with a folder and writes the `format`'s files into it; the keys that it returns
+    (`proof`, `quantisation`, `converted_from`) go into the manifest. `logits` (N, num_classes) are what eager
+    float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder of the
+    finished Bundle: what it returns is recorded as `parity`, and if it raises, nothing is written. The folder
+    appears complete or not at all. Raises BundleError where it can't be written or holds something else, and
+    InvalidInputError where the `card` is for another number of classes or another input size.
     """
     import numpy as np
 
@@ -69,7 +68,7 @@ def write(
     card = card or Card()
     _check_card(card, num_classes, input_size)
     with draft(folder) as draft_:
-        told = write_network(draft_) or {}
+        added = write_network(draft_) or {}
         np.savez(draft_ / REFERENCE, logits=logits.astype(np.float32))
         if card.labels is not None:
             (draft_ / LABELS).write_text(_labels_text(card.labels), encoding="utf-8")
@@ -94,7 +93,7 @@ def write(
             "reference": {"seed": reference_seed, "batch_size": reference_batch},
             "picture": None,
             **OPTIONAL,
-            **told,
+            **added,
         }
         _write_manifest(draft_, manifest)
         if check is not None:
@@ -103,8 +102,8 @@ def write(
 
 
 def add_picture(kept: Bundle, write_picture: Callable[[Path], dict[str, Any]]) -> Bundle:
-    """The same Bundle with the graph that `write_picture` puts into the folder that it is called with, a copy
-    of the Bundle; it gives the proof of that graph."""
+    """The same Bundle with a graph from the picture on. `write_picture` is called with a copy of the Bundle's
+    folder; it writes the graph there and returns its proof."""
     with draft(kept.folder) as draft_:
         for name in _there(kept):
             if name not in (PICTURE, CARD):  # these are written anew, and not through a link
@@ -127,7 +126,7 @@ def _there(kept: Bundle) -> list[str]:
 
 
 def _link(source: Path, to: Path) -> None:
-    """A second name of the file where the disk has such, else a copy: networks are large."""
+    """Hard-link the file, or copy it where that fails: networks are large."""
     try:
         os.link(source, to)
     except OSError:
@@ -135,14 +134,14 @@ def _link(source: Path, to: Path) -> None:
 
 
 def write_rows(kept: Bundle, rows: Iterable[Measurement]) -> None:
-    """Put the rows measured with the Bundle beside it, in place of those that were there."""
+    """Write the rows measured with the Bundle into its folder; older ones are replaced."""
     from vertebra.measurements import exchange
 
     exchange.write_json(rows, kept.folder / ROWS)
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The manifest with the hash of every file there is, and the model card that it makes."""
+    """Write the model card, and the manifest with the hash of every file."""
     (folder / CARD).write_text(model_card.text(manifest), encoding="utf-8")
     hashed = (path for path in sorted(folder.iterdir()) if path.name not in (ROWS, MANIFEST))
     files = {path.name: _record(path) for path in hashed}
@@ -162,12 +161,14 @@ def _check_card(card: Card, num_classes: int, input_size: int) -> None:
         raise InvalidInputError(
             f"The preprocessing gives pictures of {height}x{width} pixels; the network is exported for "
             f"{input_size}x{input_size}.",
-            "give a preprocessing of the network's input size",
+            f"choose a preprocessing with the input size {input_size}x{input_size}",
         )
 
 
 def _labels_text(names: LabelSet) -> str:
-    """Indexed JSON, in the form that admits two classes of one name, one label a line."""
-    told = {str(label.index): label.name if label.id is None else [label.id, label.name] for label in names}
-    lines = (f"{json.dumps(index)}: {json.dumps(value, ensure_ascii=False)}" for index, value in told.items())
+    """JSON with one label a line, by index, since two classes may have the same name."""
+    entries = {
+        str(label.index): label.name if label.id is None else [label.id, label.name] for label in names
+    }
+    lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"

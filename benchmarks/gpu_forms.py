@@ -21,12 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import vertebra
-from vertebra import _api, engines
+from vertebra import engines
 from vertebra.benchmarking import Case
 from vertebra.campaigns import campaign
 from vertebra.campaigns import cases as campaign_cases
 from vertebra.engines import EngineInfo
 from vertebra.measurements import Measurement
+from vertebra.verbs import given as _api
 
 NETWORKS = ("resnet50_acnet_deploy", "mobilenetv2_expanded")
 BATCH_SIZES = (1, 4, 8, 256)

@@ -25,11 +25,12 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import vertebra
-from vertebra import _api, benchmarking, bundles, system
+from vertebra import benchmarking, bundles, system
 from vertebra.benchmarking import Limits, Result
 from vertebra.bundles import Bundle
 from vertebra.campaigns import cases
 from vertebra.measurements import Measurement
+from vertebra.verbs import given as _api
 from vertebra.zoo import names
 
 PRECISIONS = ("float32", "bfloat16", "int8", "int8-weights")

@@ -91,7 +91,7 @@ def _surveyed() -> vertebra.Table:
 
 
 def _rows(engine: str = ENGINE) -> list[WideRow]:
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     rows = _api.compared(table=_surveyed(), engine=engine)
     return [row for row in rows if row.conditions and row.model in names.CLASSICS]

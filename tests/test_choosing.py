@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import vertebra
-from vertebra import _api, choosing, estimation, rows, system
+from vertebra import choosing, estimation, rows, system
 from vertebra.campaigns import campaign, cases
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
+from vertebra.verbs import given as _api
 from vertebra.verbs import picking
 from vertebra.verification import Verified
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
-from vertebra import _api, benchmarking, diagnosis, engines, rows, system
+from vertebra import benchmarking, diagnosis, engines, rows, system
 from vertebra.benchmarking import Case, Limits, Result
 from vertebra.cli import cli
 from vertebra.diagnosis import Diagnosis, arithmetic, examination, state
@@ -24,6 +24,7 @@ from vertebra.measurements import Measurement, blocks, statistics, wide
 from vertebra.measurements.blocks import Block, Surroundings
 from vertebra.measurements.statistics import Difference
 from vertebra.metrics import MACHINE, METRICS
+from vertebra.verbs import given as _api
 from vertebra.zoo import names
 
 QUIET = Surroundings(wall_s=1.0, others_cpu=0.0, steal=0.0, pressure=0.0, clock_hz=3e9)

@@ -10,12 +10,12 @@ import pytest
 
 from classic_rows import SYSTEM, known, timed
 from test_reports import Page
-from vertebra import _api
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
 from vertebra.reports.edition import edition
 from vertebra.rows import published
+from vertebra.verbs import given as _api
 from vertebra.zoo import names
 
 PRINTED = list(published.printed("paddleclas.csv"))

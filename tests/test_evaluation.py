@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vertebra
-from vertebra import _api, data, evaluation, labels
+from vertebra import data, evaluation, labels
 from vertebra.assessment import Evaluated, classes_csv
 from vertebra.cli import cli
 from vertebra.data import Dataset, Sample
@@ -29,6 +29,7 @@ from vertebra.evaluation import evaluate, match, protocol, rows, wilson
 from vertebra.evaluation.statistics import bin_of
 from vertebra.measurements import Measurement, wide
 from vertebra.preprocess import Preprocess, protocols
+from vertebra.verbs import given as _api
 
 TINY = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
 

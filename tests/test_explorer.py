@@ -19,12 +19,13 @@ import pytest
 from classic_rows import CLASSICS, SYSTEM, known, timed
 from field_rows import field
 from test_web import SWITCHES
-from vertebra import _api, charts, downloads, metrics, recommendation, reports, units
+from vertebra import charts, downloads, metrics, recommendation, reports, units
 from vertebra.charts.grid import grid, grid_chart
 from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
 from vertebra.recommendation import Limit, told
 from vertebra.reports import explorer
+from vertebra.verbs import given as _api
 from vertebra.zoo import names
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

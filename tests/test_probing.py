@@ -12,13 +12,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 import vertebra
-from vertebra import _api, data, probing
+from vertebra import data, probing
 from vertebra.cli import cli
 from vertebra.data import Dataset, Sample
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.evaluation import wilson
 from vertebra.measurements import Measurement
 from vertebra.preprocess import Preprocess
+from vertebra.verbs import given as _api
 
 pytest.importorskip("sklearn")
 

@@ -19,10 +19,11 @@ import pytest
 
 from classic_rows import known, timed
 from test_explorer import browser, needs_browser, opened, until  # noqa: F401
-from vertebra import _api, reports
+from vertebra import reports
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import Measurement, Table
 from vertebra.reports.server import LivePage, Server
+from vertebra.verbs import given as _api
 
 
 @contextlib.contextmanager

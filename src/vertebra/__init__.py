@@ -22,7 +22,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 if TYPE_CHECKING:
     from typing import Any
 
-    from vertebra._api import (
+    from vertebra.measurements import Measurement, Table
+    from vertebra.verbs.given import (
         bench,
         chart,
         cite,
@@ -40,30 +41,29 @@ if TYPE_CHECKING:
         survey,
         table,
     )
-    from vertebra.measurements import Measurement, Table
     from vertebra.zoo import build
 
 #: public name -> the module that holds it; resolved when first asked for.
 _PUBLIC = {
     "Measurement": "vertebra.measurements",
     "Table": "vertebra.measurements",
-    "bench": "vertebra._api",
+    "bench": "vertebra.verbs.given",
     "build": "vertebra.zoo",
-    "chart": "vertebra._api",
-    "cite": "vertebra._api",
-    "compare": "vertebra._api",
-    "doctor": "vertebra._api",
-    "evaluate": "vertebra._api",
-    "export": "vertebra._api",
-    "fastest": "vertebra._api",
-    "pick": "vertebra._api",
-    "predict": "vertebra._api",
-    "probe": "vertebra._api",
-    "profile": "vertebra._api",
-    "report": "vertebra._api",
-    "show": "vertebra._api",
-    "survey": "vertebra._api",
-    "table": "vertebra._api",
+    "chart": "vertebra.verbs.given",
+    "cite": "vertebra.verbs.given",
+    "compare": "vertebra.verbs.given",
+    "doctor": "vertebra.verbs.given",
+    "evaluate": "vertebra.verbs.given",
+    "export": "vertebra.verbs.given",
+    "fastest": "vertebra.verbs.given",
+    "pick": "vertebra.verbs.given",
+    "predict": "vertebra.verbs.given",
+    "probe": "vertebra.verbs.given",
+    "profile": "vertebra.verbs.given",
+    "report": "vertebra.verbs.given",
+    "show": "vertebra.verbs.given",
+    "survey": "vertebra.verbs.given",
+    "table": "vertebra.verbs.given",
 }
 
 __all__ = [

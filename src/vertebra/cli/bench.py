@@ -72,7 +72,7 @@ def command(
 
     Every case runs in several fresh processes, in short blocks that are randomly interleaved across cases.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if one_by_one and batch_sizes:
         raise InvalidInputError("--batch-size and --batch-sizes exclude each other.", "use one of them")
@@ -93,7 +93,7 @@ def command(
 
 def _best(rows: list[Measurement]) -> list[str]:
     """A line for each network and engine of which several offline loads were measured."""
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if len({(row.batch_size, row.streams) for row in rows if row.scenario == "offline"}) < 2:
         return []
@@ -119,8 +119,8 @@ def _between(text: str) -> tuple[int, ...]:
 
 def _lines(rows: list[Measurement], table: str | None) -> list[dict[str, Any]]:
     """One line a case: what was asked for, and how far it can be trusted or why there is nothing."""
-    from vertebra import _api
     from vertebra.measurements import wide
+    from vertebra.verbs import given as _api
 
     forms = wide(rows)
     shares = dict(zip(map(id, rows), _api.roofline_shares(rows, table=table), strict=True))

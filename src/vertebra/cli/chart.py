@@ -82,7 +82,7 @@ def command(
       vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
       vertebra chart --all -o figures/
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if all_views:
         settings = _settings(bound, memory_classes, fps_classes, best, trust)
@@ -118,9 +118,9 @@ def command(
 
 def _draw_all(stranger: str | None, output: str | None, how: dict[str, Any], filters: dict[str, Any]) -> None:
     """Every view that the rows tell into a folder, and why there is none of the others."""
-    from vertebra import _api
     from vertebra.charts import VIEWS
     from vertebra.charts.chart import require
+    from vertebra.verbs import given as _api
 
     if stranger or output is None:
         what = "no single one can be named" if stranger else "name it with -o"

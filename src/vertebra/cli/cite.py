@@ -40,7 +40,7 @@ def command(
     they are CSV tables of your own: our column or metric, theirs, and the unit of bare numbers. Taking in
     the same rows twice adds nothing.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     added = _api.cite(
         *sources, mapping=mapping, source=source, table=table, **_given(columns, system)

@@ -49,7 +49,7 @@ def command(
       vertebra compare --version onnxruntime=1.20 --version onnxruntime=1.21 --metric latency
       vertebra compare before.sqlite after.sqlite --tolerance 5%
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     named: dict[str, tuple[str, ...]] = {"system": systems, "engine": engines, "version": versions}
     first, second = _sides(sides, named)

@@ -27,7 +27,7 @@ def command(quick: bool, table: str | None, style: str) -> None:
     Measures its peak arithmetic rate and memory bandwidth, and the smallest difference between two latencies
     that it can show today: one case against itself. The figures go into the table, under the model `machine`.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     told = _api.doctor(quick=quick, table=table, watcher=_say)
     if style == "csv":

@@ -77,7 +77,7 @@ def _refuse(unusable: dict[str, Any]) -> None:
 def _evaluate(
     model: str, data: str, style: str, save: Path | None, report: Path | None, **options: Any
 ) -> None:
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if save is not None or report is not None:
         from vertebra import charts
@@ -151,7 +151,7 @@ def _tell_unreadable(done: Evaluated) -> None:
 
 
 def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> None:
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     rows = _api.probe(data, *models, watcher=_watcher(), **options)
     emit([record(row, style) for row in rows], style, lambda: _probe_text(rows))

@@ -43,7 +43,8 @@ def command(model: str, folder: str, **options: Any) -> None:
     to noise of its logits. Layers that stand in its way stay in float32. --precision int8-weights rounds the
     parameters alone, without pictures: for OpenVINO, and networks whose time goes into full layers.
     """
-    from vertebra import _api, units
+    from vertebra import units
+    from vertebra.verbs import given as _api
 
     written = _api.export(model, folder, tell=lambda text: click.echo(text, err=True), **given(options))
     told = written.weights or f"untrained, seed {written.seed}"

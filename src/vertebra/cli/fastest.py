@@ -77,7 +77,7 @@ def _run(
     input_size: tuple[int, ...], budget: str, threads: tuple[int, ...], seed: int, export: str | None,
     table: str | None, style: str, **weights: Any,
 ) -> None:  # fmt: skip
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if model is None:
         raise InvalidInputError("--fastest needs a network.", "name it: vertebra pick alexnet --fastest")
@@ -106,7 +106,7 @@ def _listed(several: tuple[str, ...]) -> tuple[str, ...]:
 
 def _shares(found: Found, table: str | None) -> dict[int, float | None]:
     """Of each trial's row its share of the roofline, by the row's identity."""
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     rows = [trial.latency for trial in found.trials if trial.latency is not None]
     return dict(zip(map(id, rows), _api.roofline_shares(rows, table=table), strict=True))

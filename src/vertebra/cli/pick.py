@@ -116,7 +116,7 @@ def command(
     With --fastest: of one network the fastest form here, and what became of the others. For example:
       vertebra pick alexnet --fastest --precision float32,bfloat16 --export fast
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if len(batch_size) > 1:
         raise InvalidInputError("Networks are compared at one batch size.", "give one --batch-size")

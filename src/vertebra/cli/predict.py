@@ -48,7 +48,7 @@ def command(
 
     A picture that can't be read is named with its reason; the rest is answered, and the exit status is 1.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     with _kept(sheet, vectors) as keep:
         found = _api.predictions(

@@ -23,7 +23,7 @@ def command(
 
     Without MODELS: the eleven classics. Operations (FLOPs) are twice the MACs.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     profiles = _api.profile(*models, input_size=input_size, table=table)
     if layers:

@@ -41,7 +41,7 @@ def command(
       vertebra report --page -o page.md
       vertebra report --serve
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     _refuse("--page", page, {"--serve": serve or None, "--among": among})
     _refuse("--serve", serve, {"--output": output})

@@ -17,8 +17,8 @@ from vertebra.metrics import METRICS
 from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
-    from vertebra._api import Portrait
     from vertebra.measurements import Measurement
+    from vertebra.verbs.given import Portrait
     from vertebra.zoo import Model
 
 
@@ -33,7 +33,7 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
     Layers and counts are those of the network's own input size; figures come from the table.
     Of a BUNDLE every file is checked, then its model card and its rows are printed.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     portrait = _api.show(model, table=table)
     if isinstance(portrait, Bundle):

@@ -31,7 +31,7 @@ def command(
 
     Interrupt it whenever you like: what was measured is kept, and the same command goes on from there.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     try:
         with watching() as watcher:
@@ -54,8 +54,8 @@ def command(
 
 def _summary(table: str | None) -> str:
     """Each network's fastest form, and what to ask next."""
-    from vertebra import _api
     from vertebra.cli.output import columns, glance
+    from vertebra.verbs import given as _api
 
     rows = _api.fastest_forms(row for row in _api.compared(table=table) if "latency" in row.figures)
     rows.sort(key=lambda row: row.value("latency") or float("inf"))

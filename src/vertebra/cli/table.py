@@ -33,7 +33,7 @@ def command(
     For people, figures are rescaled and the conditions put into one column; --json and --csv print
     every column in base units.
     """
-    from vertebra import _api
+    from vertebra.verbs import given as _api
 
     if in_width and file is not None:
         raise click.UsageError("--write takes rows, which --wide folds together: leave one of them out.")

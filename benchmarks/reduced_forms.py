@@ -30,7 +30,7 @@ from vertebra.benchmarking import Limits, Result
 from vertebra.bundles import Bundle
 from vertebra.campaigns import cases
 from vertebra.measurements import Measurement
-from vertebra.verbs import given as _api
+from vertebra.verbs.show import roofline_shares
 from vertebra.zoo import names
 
 PRECISIONS = ("float32", "bfloat16", "int8", "int8-weights")
@@ -134,7 +134,7 @@ def _latency(result: Result | None) -> Measurement | None:
 def _told(form: Bundle, latency: Measurement, plain: Measurement) -> str:
     least = (latency.low or latency.value) / (plain.high or plain.value)
     most = (latency.high or latency.value) / (plain.low or plain.value)
-    [share] = _api.roofline_shares([latency])
+    [share] = roofline_shares([latency])
     return (
         f"{1e3 * latency.value:9.2f} ms  ratio {latency.value / plain.value:.3f} ({least:.3f} to "
         f"{most:.3f})  {_guard(form)}  {form.file_bytes / 1e6:.1f} MB  grade {latency.grade}"

@@ -91,9 +91,9 @@ def _surveyed() -> vertebra.Table:
 
 
 def _rows(engine: str = ENGINE) -> list[WideRow]:
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.table import compared
 
-    rows = _api.compared(table=_surveyed(), engine=engine)
+    rows = compared(table=_surveyed(), engine=engine)
     return [row for row in rows if row.conditions and row.model in names.CLASSICS]
 
 

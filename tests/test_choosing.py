@@ -13,8 +13,7 @@ from vertebra import choosing, estimation, rows, system
 from vertebra.campaigns import campaign, cases
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
-from vertebra.verbs import given as _api
-from vertebra.verbs import picking
+from vertebra.verbs import pick, picking
 from vertebra.verification import Verified
 
 ENGINES = ("eager", "onnxruntime")
@@ -173,7 +172,7 @@ class Machine:
 
 
 def verified(table: Table, **asked: Any) -> Verified:
-    return _api.verified(
+    return pick.verified(
         "10m", table=table, **({"objective": "top1", "trust": "B", "latency": "5ms"} | asked)
     )
 

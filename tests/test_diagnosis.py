@@ -24,7 +24,7 @@ from vertebra.measurements import Measurement, blocks, statistics, wide
 from vertebra.measurements.blocks import Block, Surroundings
 from vertebra.measurements.statistics import Difference
 from vertebra.metrics import MACHINE, METRICS
-from vertebra.verbs import given as _api
+from vertebra.verbs.show import roofline_shares
 from vertebra.zoo import names
 
 QUIET = Surroundings(wall_s=1.0, others_cpu=0.0, steal=0.0, pressure=0.0, clock_hz=3e9)
@@ -388,8 +388,8 @@ def test_shares_stand_beside_rows_in_their_order_and_only_where_the_network_was_
         for model, size in (("vgg16", 224), ("vgg16", 64), ("timm:resnet18", 224))
     ]
     measured = [latency_row(case, 0.5) for case in cases]
-    assert _api.roofline_shares(measured, table=path) == [None, None, None]  # no doctor was there
+    assert roofline_shares(measured, table=path) == [None, None, None]  # no doctor was there
     vertebra.doctor(table=path)
-    shares = _api.roofline_shares(measured, table=path)
+    shares = roofline_shares(measured, table=path)
     assert shares[0] == pytest.approx(2 * rows.totals("vgg16")["macs"] / 1e11 / 0.5)
     assert shares[1:] == [None, None]

@@ -21,7 +21,6 @@ from PIL import Image
 
 import vertebra
 from vertebra import data, evaluation, labels
-from vertebra.assessment import Evaluated, classes_csv
 from vertebra.cli import cli
 from vertebra.data import Dataset, Sample
 from vertebra.errors import ImageError, InvalidInputError, MeasurementError
@@ -29,7 +28,8 @@ from vertebra.evaluation import evaluate, match, protocol, rows, wilson
 from vertebra.evaluation.statistics import bin_of
 from vertebra.measurements import Measurement, wide
 from vertebra.preprocess import Preprocess, protocols
-from vertebra.verbs import given as _api
+from vertebra.reports.evaluated import Evaluated, classes_csv
+from vertebra.verbs.table import compared
 
 TINY = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -289,9 +289,9 @@ def test_accuracy_on_other_images_never_stands_for_imagenet_s(tmp_path):
     table.append(
         [evaluated_row(0.9, dataset="pets"), evaluated_row(0.8, split="val[:100]"), evaluated_row(0.5)]
     )
-    [row] = _api.compared(table=table)
+    [row] = compared(table=table)
     assert row.value("top1") == 0.5
-    [row] = _api.compared(table=table, dataset="pets")
+    [row] = compared(table=table, dataset="pets")
     assert row.value("top1") == 0.9
 
 

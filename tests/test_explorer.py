@@ -25,7 +25,7 @@ from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
 from vertebra.recommendation import Limit, told
 from vertebra.reports import explorer
-from vertebra.verbs import given as _api
+from vertebra.verbs.report import _reported
 from vertebra.zoo import names
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -579,7 +579,7 @@ def test_published_rates_of_other_machines_and_networks_do_not_reach_the_page(tm
     table.append([*known(), *timed(), Measurement(model="timm:resnet50", **there),
                   Measurement(model=classic, **there | {"metric": "latency"})])  # fmt: skip
     latest = table.latest()
-    told = _api._reported(latest, "box-2-cores-1f2e3d4c")
+    told = _reported(latest, "box-2-cores-1f2e3d4c")
     assert len(told) == len(latest) - 1
     assert not any(row.model == "timm:resnet50" for row in told)
     assert any(row.system == "a-far-card" and row.model == classic for row in told)

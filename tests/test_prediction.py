@@ -28,8 +28,10 @@ from vertebra import prediction
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.inference import loading
 from vertebra.labels import LabelSet
-from vertebra.prediction import features, sheet
+from vertebra.prediction import features
 from vertebra.preprocess import preprocess
+from vertebra.reports import sheet
+from vertebra.verbs.predict import tile
 
 
 @pytest.fixture
@@ -378,7 +380,7 @@ def test_features_in_an_unknown_format_are_refused(tmp_path):
 def drawn(*sources: Any) -> sheet.Sheet:
     page = sheet.Sheet()
     for one in prediction.predict(sources, colours(), pictures=True):
-        page.add(one)
+        page.add(tile(one))
     return page
 
 
@@ -404,8 +406,8 @@ def test_the_page_says_everything_and_nothing_in_it_is_markup(tmp_path):
     name = "<script>alert(1)</script>&.png"
     page = sheet.Sheet()
     one = prediction.Answer(0, "n1", "<b>red</b>", 0.756)
-    page.add(prediction.Prediction(name, (one,), picture=np.zeros((8, 8, 3), np.uint8)))
-    page.add(prediction.Prediction("bad.jpg", error="damaged <JPEG>"))
+    page.add(tile(prediction.Prediction(name, (one,), picture=np.zeros((8, 8, 3), np.uint8))))
+    page.add(tile(prediction.Prediction("bad.jpg", error="damaged <JPEG>")))
     page.write(tmp_path / "sheet.html")
     text = (tmp_path / "sheet.html").read_text(encoding="utf-8")
     assert "<script>" not in text

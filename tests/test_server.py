@@ -23,7 +23,7 @@ from vertebra import reports
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import Measurement, Table
 from vertebra.reports.server import LivePage, Server
-from vertebra.verbs import given as _api
+from vertebra.verbs.report import live_report
 
 
 @contextlib.contextmanager
@@ -179,7 +179,7 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
 def test_an_empty_table_is_refused_before_anything_is_served(tmp_path):
     Table(tmp_path / "table.sqlite")
     with pytest.raises(InvalidInputError, match="empty"):
-        _api.live_report(table=tmp_path / "table.sqlite")
+        live_report(table=tmp_path / "table.sqlite")
 
 
 @needs_browser

@@ -23,47 +23,44 @@ if TYPE_CHECKING:
     from typing import Any
 
     from vertebra.measurements import Measurement, Table
-    from vertebra.verbs.given import (
-        bench,
-        chart,
-        cite,
-        compare,
-        doctor,
-        evaluate,
-        export,
-        fastest,
-        pick,
-        predict,
-        probe,
-        profile,
-        report,
-        show,
-        survey,
-        table,
-    )
+    from vertebra.verbs.bench import bench
+    from vertebra.verbs.chart import chart
+    from vertebra.verbs.cite import cite
+    from vertebra.verbs.compare import compare
+    from vertebra.verbs.doctor import doctor
+    from vertebra.verbs.evaluate import evaluate, probe
+    from vertebra.verbs.export import export
+    from vertebra.verbs.fastest import fastest
+    from vertebra.verbs.pick import pick
+    from vertebra.verbs.predict import predict
+    from vertebra.verbs.profile import profile
+    from vertebra.verbs.report import report
+    from vertebra.verbs.show import show
+    from vertebra.verbs.survey import survey
+    from vertebra.verbs.table import table
     from vertebra.zoo import build
 
 #: public name -> the module that holds it; resolved when first asked for.
 _PUBLIC = {
     "Measurement": "vertebra.measurements",
     "Table": "vertebra.measurements",
-    "bench": "vertebra.verbs.given",
+    "bench": "vertebra.verbs.bench",
     "build": "vertebra.zoo",
-    "chart": "vertebra.verbs.given",
-    "cite": "vertebra.verbs.given",
-    "compare": "vertebra.verbs.given",
-    "doctor": "vertebra.verbs.given",
-    "evaluate": "vertebra.verbs.given",
-    "export": "vertebra.verbs.given",
-    "fastest": "vertebra.verbs.given",
-    "pick": "vertebra.verbs.given",
-    "predict": "vertebra.verbs.given",
-    "probe": "vertebra.verbs.given",
-    "profile": "vertebra.verbs.given",
-    "report": "vertebra.verbs.given",
-    "show": "vertebra.verbs.given",
-    "survey": "vertebra.verbs.given",
-    "table": "vertebra.verbs.given",
+    "chart": "vertebra.verbs.chart",
+    "cite": "vertebra.verbs.cite",
+    "compare": "vertebra.verbs.compare",
+    "doctor": "vertebra.verbs.doctor",
+    "evaluate": "vertebra.verbs.evaluate",
+    "export": "vertebra.verbs.export",
+    "fastest": "vertebra.verbs.fastest",
+    "pick": "vertebra.verbs.pick",
+    "predict": "vertebra.verbs.predict",
+    "probe": "vertebra.verbs.evaluate",
+    "profile": "vertebra.verbs.profile",
+    "report": "vertebra.verbs.report",
+    "show": "vertebra.verbs.show",
+    "survey": "vertebra.verbs.survey",
+    "table": "vertebra.verbs.table",
 }
 
 __all__ = [

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 
-from vertebra import benchmarking, engines, system, units
+from vertebra import benchmarking, engines, files, system, units
 from vertebra.benchmarking import Case, Limits, Result, plausibility
 from vertebra.benchmarking.budget import LEAST_S
 from vertebra.benchmarking.results import failed
@@ -31,7 +31,7 @@ _GROUP, _QUICK_GROUP = 12, 6
 #: Seconds of a case where none are given, and the most where all cases share a budget.
 _SECONDS, _QUICK_S, _MOST_S = 30.0, 10.0, 60.0
 #: Seconds between two looks at whether somebody else still measures.
-_LOOK_S = 0.5
+LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,11 @@ def measure(
     measured: list[Measurement] = []
     with Exporter() as exporter:
         for group in _groups(ordered, _QUICK_GROUP if limits.is_quick else _GROUP):
-            with sole_use(table, lambda: _tell(watcher, pace, "waiting for another process to measure")):
+            with files.sole_use(
+                table.path,
+                wait=lambda: _tell(watcher, pace, "waiting for another process to measure"),
+                poll_s=LOOK_S,
+            ):
                 todo = group if anew else remaining(group, table.rows())
                 pace.skip(len(group) - len(todo))
                 with closing(_results(todo, exporter, limits, pace, seed, watcher)) as results:
@@ -150,23 +154,6 @@ def _results(
             deadline=deadline,
             watcher=tell,
         )
-
-
-@contextmanager
-def sole_use(table: Table, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the right to measure into `table`; `wait` is called where somebody else has it."""
-    import filelock
-
-    lock = filelock.FileLock(table.path.with_name(f"{table.path.name}.lock"), poll_interval=_LOOK_S)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        wait()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _groups(ordered: Sequence[Case], most: int) -> Iterator[list[Case]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra import units
 from vertebra.cli.output import (
     columns,
@@ -72,13 +73,12 @@ def command(
 
     Every case runs in several fresh processes, in short blocks that are randomly interleaved across cases.
     """
-    from vertebra.verbs import given as _api
 
     if one_by_one and batch_sizes:
         raise InvalidInputError("--batch-size and --batch-sizes exclude each other.", "use one of them")
     batches = _between(batch_sizes) if batch_sizes else one_by_one or None
     with watching() as watcher:
-        rows = _api.bench(
+        rows = vertebra.bench(
             *models, engines=engines, precision=precisions or None, batch_size=batches,
             streams=streams or None, watcher=watcher, **options,
         )  # fmt: skip
@@ -93,14 +93,14 @@ def command(
 
 def _best(rows: list[Measurement]) -> list[str]:
     """A line for each network and engine of which several offline loads were measured."""
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.bench import best_loads
 
     if len({(row.batch_size, row.streams) for row in rows if row.scenario == "offline"}) < 2:
         return []
     return [
         f"{row.model} on {row.engine}: {units.show(row.value, '1/s')} in batches of {row.batch_size} by "
         f"{row.streams} streams at once serve best."
-        for row in _api.best_loads(rows)
+        for row in best_loads(rows)
     ]
 
 
@@ -120,10 +120,10 @@ def _between(text: str) -> tuple[int, ...]:
 def _lines(rows: list[Measurement], table: str | None) -> list[dict[str, Any]]:
     """One line a case: what was asked for, and how far it can be trusted or why there is nothing."""
     from vertebra.measurements import wide
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.show import roofline_shares
 
     forms = wide(rows)
-    shares = dict(zip(map(id, rows), _api.roofline_shares(rows, table=table), strict=True))
+    shares = dict(zip(map(id, rows), roofline_shares(rows, table=table), strict=True))
     telling = [name for name in _TELLING if len({form.conditions.get(name) for form in forms}) > 1]
     return [_line(form, telling, shares.get(id(form.figures.get("latency")))) for form in forms]
 

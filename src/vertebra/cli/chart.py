@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, csv_text, emit, format_options, table_option
 from vertebra.errors import InvalidInputError
@@ -82,7 +83,6 @@ def command(
       vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
       vertebra chart --all -o figures/
     """
-    from vertebra.verbs import given as _api
 
     if all_views:
         settings = _settings(bound, memory_classes, fps_classes, best, trust)
@@ -99,7 +99,7 @@ def command(
     filters = {name: value for name, value in form.items() if value is not None}
     if view is None:
         filters.setdefault("batch_size", 1)
-    drawn = _api.chart(
+    drawn = vertebra.chart(
         view,
         sources=sources,
         settings=_settings(bound, memory_classes, fps_classes, best, trust),
@@ -120,7 +120,6 @@ def _draw_all(stranger: str | None, output: str | None, how: dict[str, Any], fil
     """Every view that the rows tell into a folder, and why there is none of the others."""
     from vertebra.charts import VIEWS
     from vertebra.charts.chart import require
-    from vertebra.verbs import given as _api
 
     if stranger or output is None:
         what = "no single one can be named" if stranger else "name it with -o"
@@ -132,7 +131,7 @@ def _draw_all(stranger: str | None, output: str | None, how: dict[str, Any], fil
     drawn = 0
     for name in VIEWS:
         try:
-            chart = _api.chart(name, **how, **filters)
+            chart = vertebra.chart(name, **how, **filters)
         except InvalidInputError as error:
             click.echo(f"{name}: {error.message} {error.hint or ''}".rstrip(), err=True)
             continue

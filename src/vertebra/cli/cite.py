@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+import vertebra
 from vertebra.cli.output import table_option
 from vertebra.errors import InvalidInputError
 
@@ -40,9 +41,8 @@ def command(
     they are CSV tables of your own: our column or metric, theirs, and the unit of bare numbers. Taking in
     the same rows twice adds nothing.
     """
-    from vertebra.verbs import given as _api
 
-    added = _api.cite(
+    added = vertebra.cite(
         *sources, mapping=mapping, source=source, table=table, **_given(columns, system)
     )  # fmt: skip
     click.echo(f"{added} rows added.", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, table_option
 from vertebra.errors import VertebraError
@@ -49,7 +50,6 @@ def command(
       vertebra compare --version onnxruntime=1.20 --version onnxruntime=1.21 --metric latency
       vertebra compare before.sqlite after.sqlite --tolerance 5%
     """
-    from vertebra.verbs import given as _api
 
     named: dict[str, tuple[str, ...]] = {"system": systems, "engine": engines, "version": versions}
     first, second = _sides(sides, named)
@@ -57,7 +57,7 @@ def command(
     filters |= {name: given for name, given in named.items() if len(given) == 1 and name != "version"}
     try:
         least = units.parse(tolerance, "fraction")
-        compared = _api.compare(first, second, table=table, metric=metrics, trust=trust, **filters)
+        compared = vertebra.compare(first, second, table=table, metric=metrics, trust=trust, **filters)
     except VertebraError as error:
         raise click.UsageError("\n".join(filter(None, [error.message, error.hint]))) from error
     emit([_record(one, least) for one in compared], style, lambda: _text(compared, least))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, record, table_option
 from vertebra.metrics import METRICS
@@ -27,9 +28,8 @@ def command(quick: bool, table: str | None, style: str) -> None:
     Measures its peak arithmetic rate and memory bandwidth, and the smallest difference between two latencies
     that it can show today: one case against itself. The figures go into the table, under the model `machine`.
     """
-    from vertebra.verbs import given as _api
 
-    told = _api.doctor(quick=quick, table=table, watcher=_say)
+    told = vertebra.doctor(quick=quick, table=table, watcher=_say)
     if style == "csv":
         emit([record(row, style) for row in told.rows], style)
     else:

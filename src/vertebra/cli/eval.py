@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra.cli.output import columns, emit, format_options, record, span, table_option
 from vertebra.cli.progress import counting
 from vertebra.cli.subject import given, weights_options
 
 if TYPE_CHECKING:
-    from vertebra.assessment import Evaluated
     from vertebra.measurements import Measurement
+    from vertebra.reports.evaluated import Evaluated
 
 #: How many unreadable images are named on the terminal; --save and --report name more.
 _NAMED = 10
@@ -77,14 +78,13 @@ def _refuse(unusable: dict[str, Any]) -> None:
 def _evaluate(
     model: str, data: str, style: str, save: Path | None, report: Path | None, **options: Any
 ) -> None:
-    from vertebra.verbs import given as _api
 
     if save is not None or report is not None:
         from vertebra import charts
 
         charts.require()
     with counting(f"{model} on {Path(data).name}") as watcher:
-        done = _api.evaluate(model, data, watcher=watcher, tell=_tell, **options)
+        done = vertebra.evaluate(model, data, watcher=watcher, tell=_tell, **options)
     emit([record(row, style) for row in done.rows], style, lambda: _text(done))
     _tell_unreadable(done)
     if save is not None:
@@ -151,9 +151,8 @@ def _tell_unreadable(done: Evaluated) -> None:
 
 
 def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> None:
-    from vertebra.verbs import given as _api
 
-    rows = _api.probe(data, *models, watcher=_watcher(), **options)
+    rows = vertebra.probe(data, *models, watcher=_watcher(), **options)
     emit([record(row, style) for row in rows], style, lambda: _probe_text(rows))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+import vertebra
 from vertebra.cli.subject import given, weights_options
 
 
@@ -44,9 +45,8 @@ def command(model: str, folder: str, **options: Any) -> None:
     parameters alone, without pictures: for OpenVINO, and networks whose time goes into full layers.
     """
     from vertebra import units
-    from vertebra.verbs import given as _api
 
-    written = _api.export(model, folder, tell=lambda text: click.echo(text, err=True), **given(options))
+    written = vertebra.export(model, folder, tell=lambda text: click.echo(text, err=True), **given(options))
     told = written.weights or f"untrained, seed {written.seed}"
     size = "" if written.batch_size is None else f", batches of {written.batch_size} only"
     form = f"{written.format}, {written.precision}{size}"

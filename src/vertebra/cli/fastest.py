@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, span
 from vertebra.cli.progress import watching
@@ -77,7 +78,6 @@ def _run(
     input_size: tuple[int, ...], budget: str, threads: tuple[int, ...], seed: int, export: str | None,
     table: str | None, style: str, **weights: Any,
 ) -> None:  # fmt: skip
-    from vertebra.verbs import given as _api
 
     if model is None:
         raise InvalidInputError("--fastest needs a network.", "name it: vertebra pick alexnet --fastest")
@@ -87,7 +87,7 @@ def _run(
     if asked and export is None:
         _refuse([next(iter(asked))], "goes with --export only", "add --export FOLDER")
     with watching() as watcher:
-        found = _api.fastest(
+        found = vertebra.fastest(
             model, engines=_listed(engine), precision=_listed(precision) or "float32",
             batch_size=batch_size or 1, threads=threads, input_size=next(iter(input_size), None),
             budget=budget, seed=seed, export=export, table=table, watcher=watcher,
@@ -106,10 +106,10 @@ def _listed(several: tuple[str, ...]) -> tuple[str, ...]:
 
 def _shares(found: Found, table: str | None) -> dict[int, float | None]:
     """Of each trial's row its share of the roofline, by the row's identity."""
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.show import roofline_shares
 
     rows = [trial.latency for trial in found.trials if trial.latency is not None]
-    return dict(zip(map(id, rows), _api.roofline_shares(rows, table=table), strict=True))
+    return dict(zip(map(id, rows), roofline_shares(rows, table=table), strict=True))
 
 
 def _record(trial: Trial, found: Found, shares: dict[int, float | None]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra import units
 from vertebra.cli import fastest
 from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
@@ -116,7 +117,7 @@ def command(
     With --fastest: of one network the fastest form here, and what became of the others. For example:
       vertebra pick alexnet --fastest --precision float32,bfloat16 --export fast
     """
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.pick import verified
 
     if len(batch_size) > 1:
         raise InvalidInputError("Networks are compared at one batch size.", "give one --batch-size")
@@ -131,11 +132,11 @@ def command(
     asked |= {"objective": objective, "trust": trust, "filters": filters}
     asked |= {"licence": licence, "family": family, "input_size": input_size}
     if verify is None:
-        picked, note = _api.pick(table=table, among=among, **asked), ""
+        picked, note = vertebra.pick(table=table, among=among, **asked), ""
     else:
         _refuse_contradictions(among, filters)
         with watching() as watcher:
-            found = _api.verified(verify, table=table, watcher=watcher, **asked)
+            found = verified(verify, table=table, watcher=watcher, **asked)
         picked, note = found.pick, _ending(found)
     emit(records(picked, top), style, lambda: text(picked, top) + note)
     if verify is not None and found.ended == "interrupted":

@@ -48,10 +48,10 @@ def command(
 
     A picture that can't be read is named with its reason; the rest is answered, and the exit status is 1.
     """
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.predict import predictions
 
     with _kept(sheet, vectors) as keep:
-        found = _api.predictions(
+        found = predictions(
             *sources, model=model, top=top, every=every, features=vectors is not None,
             pictures=sheet is not None, tell=_tell, **given(options),
         )  # fmt: skip
@@ -82,7 +82,9 @@ def _print(found: Iterator[Prediction], style: str, keep: Callable[[Prediction],
 @contextlib.contextmanager
 def _kept(sheet_path: Path | None, vectors_path: Path | None) -> Iterator[Callable[[Prediction], None]]:
     """A function that keeps what the files asked for need; written at the end, interrupted or not."""
-    from vertebra.prediction import features, sheet
+    from vertebra.prediction import features
+    from vertebra.reports import sheet
+    from vertebra.verbs.predict import tile
 
     if sheet_path is not None:
         sheet.format_of(sheet_path)
@@ -94,7 +96,7 @@ def _kept(sheet_path: Path | None, vectors_path: Path | None) -> Iterator[Callab
 
     def keep(prediction: Prediction) -> None:
         if sheet_path is not None:
-            cells.add(prediction)
+            cells.add(tile(prediction))
         if vectors_path is not None and prediction.features is not None:
             sources.append(prediction.source)
             vectors.append(prediction.features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import vertebra
 from vertebra import units
 from vertebra.cli.output import emit, format_options, part, table_option
 
@@ -23,9 +24,8 @@ def command(
 
     Without MODELS: the eleven classics. Operations (FLOPs) are twice the MACs.
     """
-    from vertebra.verbs import given as _api
 
-    profiles = _api.profile(*models, input_size=input_size, table=table)
+    profiles = vertebra.profile(*models, input_size=input_size, table=table)
     if layers:
         emit([{"model": one.model, **part(layer)} for one in profiles for layer in one.layers], style)
         return

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+import vertebra
 from vertebra.cli.output import table_option
 from vertebra.errors import InvalidInputError
 
@@ -41,7 +42,7 @@ def command(
       vertebra report --page -o page.md
       vertebra report --serve
     """
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.report import edition, live_report
 
     _refuse("--page", page, {"--serve": serve or None, "--among": among})
     _refuse("--serve", serve, {"--output": output})
@@ -49,15 +50,13 @@ def command(
     _refuse("a report without --serve", not serve, {"--port": port})
     chosen: dict[str, Any] = {"system": system, "table": table}
     if page:
-        click.echo(
-            f"written to {_api.edition(output or 'vertebra-page.html', engine=engine, **chosen)}", err=True
-        )
+        click.echo(f"written to {edition(output or 'vertebra-page.html', engine=engine, **chosen)}", err=True)
         return
     chosen["among"] = among or "table"
     if not serve:
-        click.echo(f"written to {_api.report(output or 'vertebra-report.html', **chosen)}", err=True)
+        click.echo(f"written to {vertebra.report(output or 'vertebra-report.html', **chosen)}", err=True)
         return
-    with _api.live_report(port=8000 if port is None else port, **chosen) as server:
+    with live_report(port=8000 if port is None else port, **chosen) as server:
         try:
             click.echo(f"live at {server.address} until Ctrl-C", err=True)
             server.run()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra import units, zoo
 from vertebra.bundles import Bundle, model_card
 from vertebra.cli.output import columns, conditions, emit, format_options, part, record, table_option
@@ -18,7 +19,7 @@ from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement
-    from vertebra.verbs.given import Portrait
+    from vertebra.verbs.show import Portrait
     from vertebra.zoo import Model
 
 
@@ -33,9 +34,8 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
     Layers and counts are those of the network's own input size; figures come from the table.
     Of a BUNDLE every file is checked, then its model card and its rows are printed.
     """
-    from vertebra.verbs import given as _api
 
-    portrait = _api.show(model, table=table)
+    portrait = vertebra.show(model, table=table)
     if isinstance(portrait, Bundle):
         _show_bundle(portrait, style)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import vertebra
 from vertebra.cli.output import table_option
 from vertebra.cli.progress import watching
 
@@ -31,11 +32,10 @@ def command(
 
     Interrupt it whenever you like: what was measured is kept, and the same command goes on from there.
     """
-    from vertebra.verbs import given as _api
 
     try:
         with watching() as watcher:
-            done = _api.survey(
+            done = vertebra.survey(
                 budget=budget, engines=engines, models=models, output=output, again=again, seed=seed,
                 table=table, watcher=watcher,
             )  # fmt: skip
@@ -55,8 +55,9 @@ def command(
 def _summary(table: str | None) -> str:
     """Each network's fastest form, and what to ask next."""
     from vertebra.cli.output import columns, glance
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.chart import fastest_forms
+    from vertebra.verbs.table import compared
 
-    rows = _api.fastest_forms(row for row in _api.compared(table=table) if "latency" in row.figures)
+    rows = fastest_forms(row for row in compared(table=table) if "latency" in row.figures)
     rows.sort(key=lambda row: row.value("latency") or float("inf"))
     return columns([glance(row) for row in rows])

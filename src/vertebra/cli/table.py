@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+import vertebra
 from vertebra.cli.output import emit, format_options, glance, record, table_option
 from vertebra.measurements import WideRow, wide
 from vertebra.measurements.views import FORM
@@ -33,19 +34,19 @@ def command(
     For people, figures are rescaled and the conditions put into one column; --json and --csv print
     every column in base units.
     """
-    from vertebra.verbs import given as _api
+    from vertebra.verbs.table import write
 
     if in_width and file is not None:
         raise click.UsageError("--write takes rows, which --wide folds together: leave one of them out.")
     chosen = {name: value for name, value in filters.items() if value is not None}
     if in_width:
         of_form = {name: chosen.pop(name) for name in FORM if name in chosen}
-        forms = wide(_api.table(path=table, every=every, **chosen))
+        forms = wide(vertebra.table(path=table, every=every, **chosen))
         emit([_form(row, style) for row in forms if of_form.items() <= row.conditions.items()], style)
         return
-    rows = _api.table(path=table, every=every, **chosen)
+    rows = vertebra.table(path=table, every=every, **chosen)
     if file is not None:
-        _api.write(rows, file)
+        write(rows, file)
         click.echo(f"{len(rows)} rows written to {file}", err=True)
         return
     emit([record(row, style) for row in rows], style)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vertebra import benchmarking, engines, system, units
+from vertebra import benchmarking, engines, files, system, units
 from vertebra.benchmarking import Case, Limits, Result
 from vertebra.campaigns import campaign, exports
 from vertebra.campaigns.campaign import Progress, Watcher
@@ -105,7 +105,11 @@ def fastest(
     exports.check_room(cases)
     tell = _teller(watcher, len(cases))
     with (
-        campaign.sole_use(table, lambda: tell(0, "waiting for another process to measure")),
+        files.sole_use(
+            table.path,
+            wait=lambda: tell(0, "waiting for another process to measure"),
+            poll_s=campaign.LOOK_S,
+        ),
         exports.scratch_folder() as scratch,
     ):
         began = time.monotonic()

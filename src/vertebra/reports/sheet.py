@@ -1,4 +1,4 @@
-"""The contact sheet: every picture as the network saw it, with what it said, as one picture or one page."""
+"""READ: the contact sheet: pictures with what is said of each, as one picture or one page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError
 from vertebra.files import write_whole
-from vertebra.prediction import Answer, Prediction
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from PIL import Image, ImageDraw
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".html": "HTML"}
@@ -28,27 +29,38 @@ _INK, _FAINT, _ALARM, _PAPER = "#1a1a1a", "#5c5c5c", "#a61b1b", "#ffffff"
 
 
 @dataclass(frozen=True)
+class Tile:
+    """One picture (H, W, 3) of a sheet, its title, and what it shows: classes with their share, 0 to 1, or
+    the `error` why there are none."""
+
+    title: str
+    classes: Sequence[tuple[float, str]] = ()
+    error: str | None = None
+    picture: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
 class _Cell:
-    source: str
-    top: tuple[Answer, ...]
+    title: str
+    classes: Sequence[tuple[float, str]]
     error: str | None
     thumbnail: bytes | None  # JPEG: a thousand of them take a few megabytes
 
 
 class Sheet:
-    """A contact sheet that grows by one prediction at a time; `write` draws it."""
+    """A contact sheet that grows by one tile at a time; `write` draws it."""
 
     def __init__(self) -> None:
         self._cells: list[_Cell] = []
         self._left_out = 0
 
-    def add(self, prediction: Prediction) -> None:
-        """Put a prediction, made with `pictures=True`, on the sheet while there is room."""
+    def add(self, tile: Tile) -> None:
+        """Put a tile on the sheet while there is room."""
         if len(self._cells) == MAX_CELLS:
             self._left_out += 1
             return
-        thumbnail = None if prediction.picture is None else _thumbnail(prediction.picture)
-        self._cells.append(_Cell(prediction.source, prediction.top, prediction.error, thumbnail))
+        thumbnail = None if tile.picture is None else _thumbnail(tile.picture)
+        self._cells.append(_Cell(tile.title, tile.classes, tile.error, thumbnail))
 
     def write(self, path: Path) -> None:
         """Write the sheet. Raises InvalidInputError where it can't be written, or its ending is unknown."""
@@ -74,11 +86,6 @@ def _thumbnail(pixels: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=88)
     return stream.getvalue()
-
-
-def called(answer: Answer) -> str:
-    """The class for people: the first of its words, or its number."""
-    return f"class {answer.index}" if answer.name is None else answer.name.partition(",")[0]
 
 
 # ------------------------------------------------------------------ one picture
@@ -125,13 +132,14 @@ def _draw_cell(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left
 
 
 def _lines(cell: _Cell) -> Iterator[tuple[str, str]]:
-    """What stands below a picture, and in which colour: its classes, or why there are none, and its name."""
+    """What stands below a picture, and in which colour: its classes, each by the first of its names, or why
+    there are none, and its title."""
     if cell.error is not None:
         yield "no answer:", _ALARM
         yield cell.error, _ALARM
-    for answer in cell.top[: _MOST_LINES - 1]:
-        yield f"{answer.probability:.0%} {called(answer)}", _INK
-    yield cell.source.rsplit("/", 1)[-1], _FAINT
+    for share, name in cell.classes[: _MOST_LINES - 1]:
+        yield f"{share:.0%} {name.partition(',')[0]}", _INK
+    yield cell.title.rsplit("/", 1)[-1], _FAINT
 
 
 def _cut(text: str, font: Any, width: int) -> str:
@@ -168,18 +176,14 @@ def _page(cells: Sequence[_Cell], more: str) -> bytes:
 
 
 def _figure(cell: _Cell) -> str:
-    source = html.escape(cell.source)
+    title = html.escape(cell.title)
     if cell.error is not None:
         said = f'<p class="error">no answer: {html.escape(cell.error)}</p>'
     else:
-        said = "<ol>" + "".join(map(_item, cell.top)) + "</ol>"
+        classes = (f"<li><b>{share:.1%}</b> {html.escape(name)}</li>" for share, name in cell.classes)
+        said = f"<ol>{''.join(classes)}</ol>"
     picture = ""
     if cell.thumbnail is not None:
         data = base64.b64encode(cell.thumbnail).decode()
-        picture = f'<img alt="{source}" src="data:image/jpeg;base64,{data}">'
-    return f"<figure>{picture}{said}<figcaption>{source}</figcaption></figure>"
-
-
-def _item(answer: Answer) -> str:
-    name = html.escape(f"class {answer.index}" if answer.name is None else answer.name)
-    return f"<li><b>{answer.probability:.1%}</b> {name}</li>"
+        picture = f'<img alt="{title}" src="data:image/jpeg;base64,{data}">'
+    return f"<figure>{picture}{said}<figcaption>{title}</figcaption></figure>"

@@ -1,34 +1,23 @@
-"""A network evaluated or probed over a data set: loaded, run, told as rows, and drawn into files."""
+"""READ: an evaluation as files: tables, the confusion matrix, the worst mistakes, a page."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import engines, probing, system
-from vertebra._version import __version__
-from vertebra.data import Dataset
 from vertebra.errors import InvalidInputError
-from vertebra.evaluation import Evaluation, Mistake, Watcher, evaluate, rows
+from vertebra.evaluation import Evaluation, Mistake
 from vertebra.files import write_whole
-from vertebra.inference import loading
 from vertebra.measurements import Measurement
 
 if TYPE_CHECKING:
     from vertebra.charts import Chart
-    from vertebra.prediction import Prediction
     from vertebra.preprocess.decode import Pixels
-    from vertebra.probing import Probe
-
-#: The word that stands for "class n is output n" where a label set is named.
-BY_INDEX = "index"
-#: Of a network that takes any.
-BATCH_SIZE = 32
+    from vertebra.reports.sheet import Tile
 
 _ENCODED = (bytes, bytearray, memoryview, str, Path)
 
@@ -88,75 +77,6 @@ class Evaluated:
         return Path(path)
 
 
-def assess(
-    subject: str | Path,
-    data: Dataset,
-    *,
-    batch_size: int | None = None,
-    limit: int | None = None,
-    strict: bool = False,
-    watcher: Watcher | None = None,
-    **loaded_by: Any,
-) -> Evaluated:
-    """Evaluate `subject`, a name or a Bundle's folder, over `data`. `loaded_by` are `loading.load`'s options;
-    `labels` is also "index", where class n of the data set is output n whatever they are called."""
-    by_index = loaded_by.get("labels") == BY_INDEX
-    if by_index:
-        del loaded_by["labels"]
-    with loading.load(subject, batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by) as loaded:
-        found = evaluate(
-            data, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
-            by_index=by_index, batch_size=loaded.settings.batch_size, limit=limit, strict=strict,
-            watcher=watcher,
-        )  # fmt: skip
-        conditions = _conditions(loaded)
-    return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows(found, conditions))
-
-
-def probe(
-    subjects: Sequence[str | Path],
-    data: Dataset,
-    *,
-    folds: int = 5,
-    batch_size: int | None = None,
-    strict: bool = False,
-    watcher: Callable[[str], Watcher] | None = None,
-    **loaded_by: Any,
-) -> Iterator[tuple[Probe, list[Measurement]]]:
-    """Probe each of `subjects` over `data`, one after the other: what was found, and its row. `watcher` makes
-    what hears of a subject's progress."""
-    probing.require()
-    images = probing.look(data)
-    for subject in subjects:
-        with loading.load(
-            subject, engine="eager", batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by
-        ) as loaded:
-            found = probing.probe(
-                data, images, loaded.features, loaded.preprocess, folds=folds,
-                batch_size=loaded.settings.batch_size, strict=strict,
-                watcher=None if watcher is None else watcher(str(subject)),
-            )  # fmt: skip
-            conditions = _conditions(loaded, "scikit-learn")
-            # Features are the network's, whatever runs it: the row holds for every engine.
-            del conditions["engine"], conditions["device"]
-        yield found, probing.rows(found, conditions)
-
-
-def _conditions(loaded: loading.Loaded, *libraries: str) -> dict[str, Any]:
-    """What rows tell of the network and of what ran it, as the runtime itself says."""
-    effective = loaded.session.effective()
-    packages = engines.find(loaded.engine).distributions
-    return {
-        "model": loaded.model,
-        "weights": loaded.weights or "untrained",
-        "engine": loaded.engine,
-        "precision": effective.get("precision") or loaded.settings.precision,
-        "device": effective.get("device") or loaded.settings.device,
-        "versions": {"vertebra": __version__, **system.library_versions((*packages, *libraries))},
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
 # ------------------------------------------------------------------ files
 
 
@@ -194,22 +114,22 @@ def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 def write_mistakes(evaluation: Evaluation, path: Path) -> Path:
     """The most confident mistakes as a contact sheet: the answer, and the truth below it."""
-    from vertebra.prediction.sheet import Sheet
+    from vertebra.reports.sheet import Sheet
 
     sheet = Sheet()
     for mistake in evaluation.mistakes:
-        sheet.add(_as_prediction(evaluation, mistake))
+        sheet.add(_tile(evaluation, mistake))
     sheet.write(path)
     return path
 
 
-def _as_prediction(evaluation: Evaluation, mistake: Mistake) -> Prediction:
-    from vertebra.prediction import Answer, Prediction
+def _tile(evaluation: Evaluation, mistake: Mistake) -> Tile:
+    from vertebra.reports.sheet import Tile
 
     answers = ((mistake.predicted, mistake.confidence), (mistake.truth, mistake.share))
-    top = tuple(Answer(index, None, evaluation.name_of(index), share) for index, share in answers)
-    picture = _pixels(mistake, evaluation.preprocess.apply_orientation)
-    return Prediction(f"is {evaluation.name_of(mistake.truth).partition(',')[0]}", top, picture=picture)
+    lines = tuple((share, evaluation.name_of(index)) for index, share in answers)
+    title = f"is {evaluation.name_of(mistake.truth).partition(',')[0]}"
+    return Tile(title, lines, picture=_pixels(mistake, evaluation.preprocess.apply_orientation))
 
 
 def _pixels(mistake: Mistake, upright: bool) -> Pixels:

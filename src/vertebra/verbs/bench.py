@@ -1,0 +1,100 @@
+"""`vertebra.bench`: latency, throughput and memory of networks on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra.measurements import Measurement
+from vertebra.verbs import given
+from vertebra.verbs.given import TableLike
+from vertebra.zoo import names
+
+if TYPE_CHECKING:
+    from vertebra.campaigns.campaign import Watcher
+
+
+def bench(
+    *models: str | Path,
+    engines: Sequence[str] = (),
+    precision: str | Sequence[str] | None = None,
+    device: str = "cpu",
+    batch_size: int | Sequence[int] | None = None,
+    input_size: int | None = None,
+    threads: int | None = None,
+    scenario: str = "single-stream",
+    arrival_rate: float | None = None,
+    latency_bound: str | float | None = None,
+    streams: int | Sequence[int] | None = None,
+    end_to_end: bool = False,
+    processes: int | None = None,
+    quick: bool = False,
+    seconds: str | float | None = None,
+    budget: str | float | None = None,
+    seed: int = 0,
+    table: TableLike = None,
+    watcher: Watcher | None = None,
+) -> list[Measurement]:
+    """Measure `models` (the classics, where none is named) on `engines` (all that are here), each with every
+    one of the precisions, batch sizes and streams, and append the rows.
+
+    A model is a name, or a Bundle's folder, which is measured as it is. Where no precision is asked for, a
+    name is measured in float32 and a Bundle in its own. Of a name untrained parameters are measured, which
+    are as fast as trained ones. Each case runs in `processes` fresh processes (3; with `quick` 1) for
+    `seconds` in all (30; with `quick` 10), or all cases share `budget`; `seed` makes the order of their
+    blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams` and `end_to_end` are those of
+    `load.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
+    worth trying are measured then, and `best_loads` tells the best.
+
+    A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
+    InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
+    """
+    from vertebra import bundles
+    from vertebra.campaigns import campaign, cases
+    from vertebra.campaigns.load import Load, batches_of, streams_of
+    from vertebra.inference import resolving
+
+    bound = None if latency_bound is None else given.seconds(latency_bound)
+    served = streams_of(scenario, threads) if streams is None else given.several(streams)
+    load = Load(scenario, arrival_rate, bound, served, end_to_end)
+    batches = batches_of(scenario) if batch_size is None else given.several(batch_size)
+    precisions = () if precision is None else given.several(precision)
+    asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
+    kept_bundles = [bundles.read(model) for model in models if resolving.is_bundle(model)]
+    named = [str(model) for model in models if not resolving.is_bundle(model)]
+    wanted = [
+        case
+        for kept in kept_bundles
+        for case in cases.bundle_cases(
+            kept, engines, precisions=precisions,
+            batch_sizes=() if batch_size is None and kept.batch_size else batches, **asked,
+        )
+    ]  # fmt: skip
+    if named or not kept_bundles:
+        wanted += cases.cases(
+            named or names.CLASSICS,
+            engines,
+            batch_sizes=batches,
+            precisions=precisions or ("float32",),
+            **asked,
+        )
+    start = time.monotonic()
+    budget_s = None if budget is None else given.seconds(budget)
+    limits = campaign.limits(
+        len(wanted), processes=processes, quick=quick,
+        seconds=None if seconds is None else given.seconds(seconds), budget_s=budget_s,
+    )  # fmt: skip
+    deadline = None if budget_s is None else start + budget_s
+    return campaign.measure(
+        wanted, given.table(table), limits=limits, deadline=deadline, seed=seed, watcher=watcher
+    )
+
+
+def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
+    """Of offline `rows`, the throughput of each network on each engine with the batch and streams that serve
+    best."""
+    from vertebra.campaigns import load
+
+    return load.best_loads(rows)

@@ -1,0 +1,59 @@
+"""`vertebra.cite`: published figures into the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement, Table
+from vertebra.verbs import given
+from vertebra.verbs.given import TableLike
+
+
+def cite(
+    *sources: str | Path,
+    mapping: str | None = None,
+    source: str | None = None,
+    table: TableLike = None,
+    **columns: str | None,
+) -> int:
+    """Append published figures (PaddleClas's, where nothing is named) and return how many rows were new.
+
+    `sources` are names of what ships (`citations.SOURCES`, or "all"), or files: rows as `write` makes them
+    (.csv, .json, .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and
+    `source` and `columns` (system="…", precision="…") hold for all their rows; see `citations.read_table`.
+    """
+    from vertebra import citations
+
+    if mapping is None and (source is not None or any(columns.values())):
+        raise InvalidInputError(
+            "A source, a system and columns can be given only for a table of your own.",
+            'say which of its columns tells what: --map (mapping=) "model=…,top1=…"',
+        )
+    if mapping is not None:
+        if not sources:
+            raise InvalidInputError("A map was given, but no file.", "name the CSV file that it is of")
+        read = [
+            row for file in sources for row in citations.read_table(file, mapping, source=source, **columns)
+        ]
+        return _appended(given.table(table), [read])
+    chosen = sources or ("paddleclas",)
+    named = (
+        list(citations.SOURCES) if "all" in chosen else [name for name in chosen if name in citations.SOURCES]
+    )
+    files = [name for name in chosen if name != "all" and name not in citations.SOURCES]
+    for file in files:
+        if not Path(file).suffix:
+            citations.find(str(file))
+    into = given.table(table)
+    added = sum(into.take_in(file) for file in files)
+    return added + _appended(into, [citations.SOURCES[str(name)].read() for name in named])
+
+
+def _appended(into: Table, runs: Iterable[list[Measurement]]) -> int:
+    """Append each of `runs`, and return how many rows were new."""
+    before = len(into)
+    for rows in runs:
+        into.append(rows)
+    return len(into) - before

@@ -1,0 +1,30 @@
+"""`vertebra.doctor`: the machine itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vertebra.verbs import given
+from vertebra.verbs.given import TableLike
+
+if TYPE_CHECKING:
+    from vertebra.diagnosis import Diagnosis
+
+
+def doctor(
+    *, quick: bool = False, table: TableLike = None, watcher: Callable[[str], None] | None = None
+) -> Diagnosis:
+    """Examine this machine: what it is, what disturbs it now and what is missing; its peak arithmetic rate
+    and memory bandwidth; and the smallest difference between two latencies that it can show.
+
+    What is measured is appended under the model `machine`, which no comparison of networks contains. `quick`
+    takes less time, and shows less.
+    """
+    from vertebra import diagnosis, system
+
+    into = given.table(table)
+    told = diagnosis.examine(quick=quick, tell=watcher)
+    if told.rows:
+        into.append(told.rows, samples=told.samples, system=system.describe())
+    return told

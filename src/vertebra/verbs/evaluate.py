@@ -1,0 +1,163 @@
+"""`vertebra.evaluate`: accuracy on labelled pictures; `vertebra.probe`: on one's own, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import __version__
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement, now
+from vertebra.verbs import given
+from vertebra.verbs.given import TableLike
+
+if TYPE_CHECKING:
+    from vertebra.data import Dataset
+    from vertebra.evaluation import Watcher
+    from vertebra.inference.loading import Loaded
+    from vertebra.reports.evaluated import Evaluated
+
+#: The word that stands for "class n is output n" where a label set is named.
+BY_INDEX = "index"
+#: Of a network that takes any.
+BATCH_SIZE = 32
+
+
+def evaluate(
+    model: str | Path,
+    dataset: str | Path,
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    truth: str | Path | None = None,
+    name: str | None = None,
+    verify: bool = False,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    table: TableLike = None,
+    watcher: Watcher | None = None,
+    **loaded_by: Any,
+) -> Evaluated:
+    """Evaluate `model`, a network's name or a Bundle's folder, over the labelled pictures at `dataset`, and
+    append its accuracy.
+
+    `dataset`, `format`, `split`, `truth`, `name` and `verify` are those of `data.open`; `limit` bounds the
+    images, `strict` ends the run at one that can't be read. `loaded_by` are the options of `loading.load`:
+    weights, engine, threads, labels ("index" matches classes by their place), ...
+    """
+    from vertebra import data
+
+    pictures = data.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
+    found = _evaluated(
+        model, pictures, batch_size=batch_size, limit=limit, strict=strict, watcher=watcher, **loaded_by
+    )
+    given.table(table).append(found.rows)
+    return found
+
+
+def probe(
+    dataset: str | Path,
+    *models: str | Path,
+    format: str | None = None,
+    split: str | None = None,
+    truth: str | Path | None = None,
+    name: str | None = None,
+    folds: int = 5,
+    table: TableLike = None,
+    watcher: Callable[[str], Watcher] | None = None,
+    **options: Any,
+) -> list[Measurement]:
+    """Accuracy of `models` on the labelled pictures at `dataset` without training: logistic regression on
+    frozen features, cross-validated. Each network's row is appended as soon as it is known.
+
+    `options` are batch_size, strict, and those of `loading.load`. See `probing` for the interval's meaning.
+    """
+    from vertebra import data
+
+    if not models:
+        raise InvalidInputError("No network was named to be probed.", "name some; vertebra list tells all")
+    into = given.table(table)
+    pictures = data.open(dataset, format=format, split=split, truth=truth, name=name)
+    told: list[Measurement] = []
+    for rows in _probed(models, pictures, folds=folds, watcher=watcher, **options):
+        into.append(rows)
+        told += rows
+    return told
+
+
+def _evaluated(
+    model: str | Path,
+    pictures: Dataset,
+    *,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    watcher: Watcher | None = None,
+    **loaded_by: Any,
+) -> Evaluated:
+    from vertebra import evaluation
+    from vertebra.inference import loading
+    from vertebra.reports.evaluated import Evaluated
+
+    by_index = loaded_by.get("labels") == BY_INDEX
+    if by_index:
+        del loaded_by["labels"]
+    with loading.load(model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by) as loaded:
+        found = evaluation.evaluate(
+            pictures, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
+            by_index=by_index, batch_size=loaded.settings.batch_size, limit=limit, strict=strict,
+            watcher=watcher,
+        )  # fmt: skip
+        conditions = _conditions(loaded)
+    rows = evaluation.rows(found, conditions)
+    return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows)
+
+
+def _probed(
+    models: Sequence[str | Path],
+    pictures: Dataset,
+    *,
+    folds: int = 5,
+    batch_size: int | None = None,
+    strict: bool = False,
+    watcher: Callable[[str], Watcher] | None = None,
+    **loaded_by: Any,
+) -> Iterator[list[Measurement]]:
+    """The row of each network's probe. `watcher` makes what hears of a network's progress."""
+    from vertebra import probing
+    from vertebra.inference import loading
+
+    probing.require()
+    images = probing.look(pictures)
+    for model in models:
+        with loading.load(
+            model, engine="eager", batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by
+        ) as loaded:
+            found = probing.probe(
+                pictures, images, loaded.features, loaded.preprocess, folds=folds,
+                batch_size=loaded.settings.batch_size, strict=strict,
+                watcher=None if watcher is None else watcher(str(model)),
+            )  # fmt: skip
+            conditions = _conditions(loaded, "scikit-learn")
+            # Features are the network's, whatever runs it: the row holds for every engine.
+            del conditions["engine"], conditions["device"]
+        yield probing.rows(found, conditions)
+
+
+def _conditions(loaded: Loaded, *libraries: str) -> dict[str, Any]:
+    """What rows say of the network and of what ran it, as the runtime itself answers."""
+    from vertebra import engines, system
+
+    effective = loaded.session.effective()
+    packages = engines.find(loaded.engine).distributions
+    return {
+        "model": loaded.model,
+        "weights": loaded.weights or "untrained",
+        "engine": loaded.engine,
+        "precision": effective.get("precision") or loaded.settings.precision,
+        "device": effective.get("device") or loaded.settings.device,
+        "versions": {"vertebra": __version__, **system.library_versions((*packages, *libraries))},
+        "measured_at": now(),
+    }

@@ -1,0 +1,125 @@
+"""`vertebra.export`: a network as a Bundle, or as a web page around one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra import zoo
+from vertebra.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from vertebra.bundles import Bundle
+
+
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    embed_preprocess: bool = False,
+    web: bool = False,
+    runtime: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+    calibrate: str | Path | None = None,
+    guard: float | None = None,
+    quantiser: str | None = None,
+    labelled: str | Path | None = None,
+    format: str | None = None,
+    split: str | None = None,
+    most_lost: str | float | None = None,
+    **options: Any,
+) -> Bundle:
+    """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
+
+    `options` are those of `resolving.resolve`: weights, untrained, labels, preprocess, ... An older Bundle
+    there is replaced. With `embed_preprocess` the Bundle also has a graph from a picture's pixels on. With
+    `web` the folder is a page that runs the network in its visitor's browser, with the Bundle inside;
+    `runtime` is the npm package onnxruntime-web, as npm's archive or unpacked: without it npm fetches the
+    tested version once. With either, `model` may be a Bundle too.
+
+    The Bundle is one of `engine` (onnxruntime, and what else opens ONNX, where none is named) in `precision`.
+    It takes any batch size where the engine's can and no `batch_size` is given. Precision int8 is quantised
+    with the pictures in the folder `calibrate` by a `quantiser`; `guard` must hold on half of them: the share
+    whose first class stays (0.99), or of an untrained network the signal-to-noise of its logits in dB (10).
+    Precision int8-weights rounds the parameters alone and needs no pictures. On `labelled` pictures, which
+    `data.open` opens with `format` and `split`, the accuracy lost is measured: at most `most_lost` ("0.5%").
+    """
+    if runtime is not None and not web:
+        raise InvalidInputError("A runtime is part of a web page only.", "say --web too")
+    if web or embed_preprocess:
+        _check_holds_onnx(engine)
+    made = {"engine": engine, "precision": precision, "batch_size": batch_size}
+    made["calibration"] = _calibration(
+        precision, calibrate=calibrate, guard=guard, quantiser=quantiser, labelled=labelled, format=format,
+        split=split, most_lost=most_lost,
+    )  # fmt: skip
+    options |= {name: value for name, value in made.items() if value is not None}
+    if not web:
+        return _packed(model, Path(output), embed_preprocess, options)
+    import tempfile
+
+    from vertebra import bundles
+    from vertebra.exporting import web as page
+
+    with page.draft(Path(output)) as draft, tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, options)
+        page.publish(draft, kept, runtime=runtime, tell=tell)
+    return bundles.read(Path(output) / page.INNER, verify=False)
+
+
+def _calibration(precision: str | None, **asked: Any) -> Any:
+    """How it is quantised and guarded; None for a precision that isn't. Checked before all else."""
+    if precision is None and not any(value is not None for value in asked.values()):
+        return None
+    from vertebra.exporting import quantisation
+
+    return quantisation.asked(precision, **asked)
+
+
+def _check_holds_onnx(engine: str | None) -> None:
+    """Refuse, before anything is exported, an engine whose own Bundles hold no ONNX."""
+    from vertebra import engines
+
+    if engine is not None and engines.find(engine).formats[:1] != ("onnx",):
+        raise InvalidInputError(
+            f"A page, and a graph from the picture on, are made of ONNX; {engine} has a format of its own.",
+            "leave the engine out",
+        )
+
+
+#: options of `exporting.export`, where the others are those of `resolving.resolve`
+_MADE = ("engine", "precision", "batch_size", "calibration")
+
+
+def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
+    """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
+    from vertebra import bundles
+    from vertebra.exporting import conversion, picture
+    from vertebra.inference import kept_exports, resolving
+
+    if resolving.is_bundle(model):
+        given = sorted(name for name, value in options.items() if value and name != "progress")
+        if given:
+            raise InvalidInputError(f"{model} is a Bundle and has its {', '.join(given)}.", "leave them out")
+        kept = bundles.read(model)
+        if not embed:
+            return bundles.copy(kept, folder)
+        picture.check(kept.preprocess)
+        with bundles.draft(folder) as draft:
+            picture.embed(bundles.copy(kept, draft))
+        return bundles.read(folder, verify=False)
+    made = {name: options.pop(name) for name in _MADE if name in options}
+    if not zoo.find(str(model)).is_file:
+        conversion.check_order(**made)
+    with bundles.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
+        resolved = resolving.resolve(str(model), **options)
+        if embed:
+            picture.check(resolved.card.preprocess)
+        kept = kept_exports.export(resolved, draft, **made)
+        if embed:
+            picture.embed(kept)
+    return bundles.read(folder, verify=False)

@@ -1,0 +1,72 @@
+"""`vertebra.show`: all that is known of one network, or of a Bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import metrics, zoo
+from vertebra.measurements import Measurement
+from vertebra.verbs import given
+from vertebra.verbs.given import TableLike
+from vertebra.verbs.profile import counted
+
+if TYPE_CHECKING:
+    from vertebra.bundles import Bundle
+    from vertebra.rows import Layer, Stage
+    from vertebra.zoo import names
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """All that is known of one network without running it here: `layers` and `stages` at its native size, and
+    for each of the figures its share of the machine's roofline, where that is known."""
+
+    model: names.Model
+    figures: list[Measurement]
+    stages: list[Stage]
+    layers: list[Layer]
+    shares: list[float | None]
+
+
+def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
+    """All that is known of one network: its paper and idea, the table's figures, its stages and layers; or a
+    Bundle, every file of it checked.
+
+    The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
+    """
+    from vertebra import bundles, roofline, rows
+    from vertebra.inference import resolving
+
+    if resolving.is_bundle(model):
+        return bundles.read(model)
+    model = str(model)
+
+    found = zoo.find(model)
+    source = given.table(table, create=False)
+    figures = [row for row in source.latest(model=found.name) if row.metric != "failure"]
+    ours = found.source == "vertebra"
+    shares = roofline.shares(
+        figures, source.latest(model=metrics.MACHINE), rows.totals(found.name) if ours else None
+    )
+    if ours:
+        return Portrait(found, figures, rows.stages(found.name), rows.layers(found.name), shares)
+    if found.is_file:
+        return Portrait(found, figures, [], [], shares)
+    profile = counted(found, None)
+    return Portrait(found, figures, list(profile.stages), list(profile.layers), shares)
+
+
+def roofline_shares(measured: Sequence[Measurement], *, table: TableLike = None) -> list[float | None]:
+    """For each of the rows, in order, which share of it the machine's roofline explains, where it is a
+    latency of one of our networks at its own size and `doctor` has measured the machine; None elsewhere."""
+    from vertebra import roofline, rows
+
+    machine = given.table(table, create=False).latest(model=metrics.MACHINE)
+    ours = set(rows.models())
+    return [
+        roofline.shares([row], machine, rows.totals(row.model))[0] if row.model in ours else None
+        for row in measured
+    ]

@@ -1,0 +1,118 @@
+"""`vertebra.survey`: the classics measured on this machine, with a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import __version__, zoo
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement, Table
+from vertebra.verbs import given
+from vertebra.verbs.chart import chart
+from vertebra.verbs.cite import cite
+from vertebra.verbs.given import TableLike
+from vertebra.verbs.profile import profile
+from vertebra.verbs.report import report
+from vertebra.verbs.table import compared
+from vertebra.zoo import names
+
+if TYPE_CHECKING:
+    from vertebra.benchmarking import Case
+    from vertebra.campaigns.campaign import Watcher
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey did: cases measured now, cases known before, and how many of both failed."""
+
+    measured: int
+    known: int
+    failed: int
+    report: Path
+    seconds: float
+
+
+def survey(
+    *,
+    models: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    budget: str | float = "6m",
+    output: str | Path = "vertebra-survey",
+    again: bool = False,
+    seed: int = 0,
+    table: TableLike = None,
+    watcher: Watcher | None = None,
+) -> Survey:
+    """Cite, profile and bench the classics on the engines found here, and write a report into `output`.
+
+    This is the quick mode: one process a case, never graded above B. What the table tells of this machine
+    and these versions is not measured again, unless `again`. `budget` bounds the measuring; where it is
+    short, rows have fewer samples and say so. Raises InvalidInputError where it is too short for any.
+    """
+    from vertebra.campaigns import campaign, cases
+
+    start, budget_s = time.monotonic(), given.seconds(budget)
+    chosen = [zoo.find(model).name for model in models or names.CLASSICS]
+    wanted = cases.cases(chosen, engines)
+    into, folder = given.table(table), Path(output)
+    page = folder / "report.html"
+    told = into.rows()
+    todo = wanted if again else cases.remaining(wanted, told)
+    limits = campaign.limits(len(todo), quick=True, budget_s=budget_s)
+    measured: list[Measurement] = []
+    if todo or not page.exists():
+        _check_before(todo, folder)
+        cite(table=into)
+        if watcher is not None:
+            watcher(campaign.Progress(0, len(todo), "counting parameters and operations"))
+        _profile_missing(chosen, told, into)
+        measured = campaign.measure(
+            todo, into, limits=limits, deadline=start + budget_s, seed=seed, anew=again, watcher=watcher
+        )
+        _draw(folder, into)
+    failed = len(cases.remaining(wanted, into.rows(metric="latency")))
+    count = sum(row.metric in ("latency", "failure") for row in measured)
+    return Survey(count, len(wanted) - count, failed, page, time.monotonic() - start)
+
+
+def _check_before(todo: Sequence[Case], folder: Path) -> None:
+    """Whatever would end a survey after minutes of measuring ends it before."""
+    from vertebra import charts
+    from vertebra.campaigns import exports
+
+    charts.require()
+    exports.check_room(todo)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(
+            f"Can't make the folder {folder}: {error.strerror}.", "name another folder with --output"
+        ) from error
+
+
+def _profile_missing(chosen: Sequence[str], told: Sequence[Measurement], into: Table) -> None:
+    """Count the networks that this version of vertebra hasn't counted yet at their own size.
+
+    All classics are among them, surveyed or not: a chart doesn't put printed counts beside ours.
+    """
+    counted = {
+        row.model for row in told if row.metric == "macs" and row.versions.get("vertebra") == __version__
+    }
+    missing = [model for model in dict.fromkeys([*names.CLASSICS, *chosen]) if model not in counted]
+    if missing:
+        profile(*missing, table=into)
+
+
+def _draw(folder: Path, table: Table) -> None:
+    """The report, and as files of their own a chart of operations and one of each engine's latency."""
+    report(folder / "report.html", table=table)
+    engines = {row.conditions.get("engine") for row in compared(table=table) if "latency" in row.figures}
+    drawn = {"operations": chart(table=table)}
+    drawn.update({f"latency-{name}": chart(x="latency", engine=name, table=table) for name in engines})
+    for name, picture in drawn.items():
+        picture.save(folder / f"{name}.svg")
+        picture.save(folder / f"{name}.png")

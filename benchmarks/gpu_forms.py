@@ -26,8 +26,7 @@ from vertebra.benchmarking import Case
 from vertebra.campaigns import campaign
 from vertebra.campaigns import cases as campaign_cases
 from vertebra.engines import EngineInfo
-from vertebra.measurements import Measurement
-from vertebra.verbs.table import write
+from vertebra.measurements import Measurement, Rows
 
 NETWORKS = ("resnet50_acnet_deploy", "mobilenetv2_expanded")
 BATCH_SIZES = (1, 4, 8, 256)
@@ -125,7 +124,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         limits = campaign.limits(len(wanted), seconds=asked.seconds)
         rows = campaign.measure(wanted, vertebra.Table(Path(scratch) / "table.sqlite"), limits=limits)
-    write(rows, asked.file)
+    Rows(rows).write(asked.file)
     print("\n".join(lines(rows)))
     return any("Wrong outputs" in _reason(row) for row in rows)
 

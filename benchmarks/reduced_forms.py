@@ -25,12 +25,11 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import vertebra
-from vertebra import benchmarking, bundles, system
+from vertebra import benchmarking, bundles, metrics, roofline, system
 from vertebra.benchmarking import Limits, Result
 from vertebra.bundles import Bundle
 from vertebra.campaigns import cases
 from vertebra.measurements import Measurement
-from vertebra.verbs.show import roofline_shares
 from vertebra.zoo import names
 
 PRECISIONS = ("float32", "bfloat16", "int8", "int8-weights")
@@ -134,7 +133,7 @@ def _latency(result: Result | None) -> Measurement | None:
 def _told(form: Bundle, latency: Measurement, plain: Measurement) -> str:
     least = (latency.low or latency.value) / (plain.high or plain.value)
     most = (latency.high or latency.value) / (plain.low or plain.value)
-    [share] = roofline_shares([latency])
+    [share] = roofline.shares_of([latency], vertebra.Table(create=False).latest(model=metrics.MACHINE))
     return (
         f"{1e3 * latency.value:9.2f} ms  ratio {latency.value / plain.value:.3f} ({least:.3f} to "
         f"{most:.3f})  {_guard(form)}  {form.file_bytes / 1e6:.1f} MB  grade {latency.grade}"

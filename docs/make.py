@@ -91,7 +91,7 @@ def _surveyed() -> vertebra.Table:
 
 
 def _rows(engine: str = ENGINE) -> list[WideRow]:
-    from vertebra.verbs.table import compared
+    from vertebra.verbs.chart import compared
 
     rows = compared(table=_surveyed(), engine=engine)
     return [row for row in rows if row.conditions and row.model in names.CLASSICS]

@@ -15,9 +15,8 @@ import vertebra
 from vertebra.cli import cli
 from vertebra.comparison import Comparison
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table
+from vertebra.measurements import Measurement, Rows, Table
 from vertebra.measurements.blocks import Block, pack
-from vertebra.verbs.table import write
 
 HERE: dict[str, Any] = {
     "system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224,
@@ -250,7 +249,7 @@ def _sqlite(path: Path, rows: list[Measurement]) -> None:
 
 
 def _written(path: Path, rows: list[Measurement]) -> None:
-    write(rows, path)
+    Rows(rows).write(path)
 
 
 @pytest.mark.parametrize(("ending", "write"), [("sqlite", _sqlite), ("csv", _written), ("json", _written)])

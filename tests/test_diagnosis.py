@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
-from vertebra import benchmarking, diagnosis, engines, rows, system
+from vertebra import benchmarking, diagnosis, engines, roofline, rows, system
 from vertebra.benchmarking import Case, Limits, Result
 from vertebra.cli import cli
 from vertebra.diagnosis import Diagnosis, arithmetic, examination, state
@@ -24,7 +24,6 @@ from vertebra.measurements import Measurement, blocks, statistics, wide
 from vertebra.measurements.blocks import Block, Surroundings
 from vertebra.measurements.statistics import Difference
 from vertebra.metrics import MACHINE, METRICS
-from vertebra.verbs.show import roofline_shares
 from vertebra.zoo import names
 
 QUIET = Surroundings(wall_s=1.0, others_cpu=0.0, steal=0.0, pressure=0.0, clock_hz=3e9)
@@ -388,8 +387,9 @@ def test_shares_stand_beside_rows_in_their_order_and_only_where_the_network_was_
         for model, size in (("vgg16", 224), ("vgg16", 64), ("timm:resnet18", 224))
     ]
     measured = [latency_row(case, 0.5) for case in cases]
-    assert roofline_shares(measured, table=path) == [None, None, None]  # no doctor was there
+    table = vertebra.Table(path)
+    assert roofline.shares_of(measured, table.latest(model=MACHINE)) == [None] * 3  # no doctor was there
     vertebra.doctor(table=path)
-    shares = roofline_shares(measured, table=path)
+    shares = roofline.shares_of(measured, table.latest(model=MACHINE))
     assert shares[0] == pytest.approx(2 * rows.totals("vgg16")["macs"] / 1e11 / 0.5)
     assert shares[1:] == [None, None]

@@ -29,7 +29,7 @@ from vertebra.evaluation.statistics import bin_of
 from vertebra.measurements import Measurement, wide
 from vertebra.preprocess import Preprocess, protocols
 from vertebra.reports.evaluated import Evaluated, classes_csv
-from vertebra.verbs.table import compared
+from vertebra.verbs.chart import compared
 
 TINY = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
 

@@ -85,6 +85,16 @@ def shares(
     ]
 
 
+def shares_of(measured: Sequence[Measurement], machine: Sequence[Measurement]) -> list[float | None]:
+    """`shares` for rows of several networks, by the counts that ship; None for a network that has none."""
+    from vertebra import rows
+
+    ours = set(rows.models())
+    return [
+        shares([row], machine, rows.totals(row.model))[0] if row.model in ours else None for row in measured
+    ]
+
+
 def _work(
     row: Measurement, figures: Sequence[Measurement], shipped: Mapping[str, float] | None
 ) -> Work | None:

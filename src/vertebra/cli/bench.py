@@ -23,7 +23,8 @@ from vertebra.errors import InvalidInputError
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.measurements import Measurement, WideRow
+    from vertebra.measurements import WideRow
+    from vertebra.verbs.bench import Benched
 
 #: Conditions that get a column where the cases differ in them.
 _TELLING = ("batch_size", "precision", "streams", "threads", "arrival_rate")
@@ -85,22 +86,20 @@ def command(
     emit(
         [record(row, style) for row in rows],
         style,
-        lambda: "\n".join([columns(_lines(rows, options["table"])), *_best(rows)]),
+        lambda: "\n".join([columns(_lines(rows)), *_best(rows)]),
     )
     if any(row.metric == "failure" for row in rows):
         raise SystemExit(1)
 
 
-def _best(rows: list[Measurement]) -> list[str]:
+def _best(rows: Benched) -> list[str]:
     """A line for each network and engine of which several offline loads were measured."""
-    from vertebra.verbs.bench import best_loads
-
     if len({(row.batch_size, row.streams) for row in rows if row.scenario == "offline"}) < 2:
         return []
     return [
         f"{row.model} on {row.engine}: {units.show(row.value, '1/s')} in batches of {row.batch_size} by "
         f"{row.streams} streams at once serve best."
-        for row in best_loads(rows)
+        for row in rows.best_loads()
     ]
 
 
@@ -117,13 +116,12 @@ def _between(text: str) -> tuple[int, ...]:
     return powers
 
 
-def _lines(rows: list[Measurement], table: str | None) -> list[dict[str, Any]]:
+def _lines(rows: Benched) -> list[dict[str, Any]]:
     """One line a case: what was asked for, and how far it can be trusted or why there is nothing."""
     from vertebra.measurements import wide
-    from vertebra.verbs.show import roofline_shares
 
     forms = wide(rows)
-    shares = dict(zip(map(id, rows), roofline_shares(rows, table=table), strict=True))
+    shares = dict(zip(map(id, rows), rows.shares, strict=True))
     telling = [name for name in _TELLING if len({form.conditions.get(name) for form in forms}) > 1]
     return [_line(form, telling, shares.get(id(form.figures.get("latency")))) for form in forms]
 

@@ -93,10 +93,8 @@ def _run(
             budget=budget, seed=seed, export=export, table=table, watcher=watcher,
             **(given(asked) if export is not None else {}),
         )  # fmt: skip
-    shares = _shares(found, table)
-    emit(
-        [_record(trial, found, shares) for trial in found.trials], style, lambda: _text(found, shares, budget)
-    )
+    pairs = list(zip(found.trials, found.shares, strict=True))
+    emit([_record(trial, found, share) for trial, share in pairs], style, lambda: _text(found, budget))
 
 
 def _listed(several: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,15 +102,7 @@ def _listed(several: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part.strip() for one in several for part in one.split(",") if part.strip())
 
 
-def _shares(found: Found, table: str | None) -> dict[int, float | None]:
-    """Of each trial's row its share of the roofline, by the row's identity."""
-    from vertebra.verbs.show import roofline_shares
-
-    rows = [trial.latency for trial in found.trials if trial.latency is not None]
-    return dict(zip(map(id, rows), roofline_shares(rows, table=table), strict=True))
-
-
-def _record(trial: Trial, found: Found, shares: dict[int, float | None]) -> dict[str, Any]:
+def _record(trial: Trial, found: Found, share: float | None) -> dict[str, Any]:
     """One form, in base units."""
     form, row = trial.form, trial.latency
     return {
@@ -128,18 +118,18 @@ def _record(trial: Trial, found: Found, shares: dict[int, float | None]) -> dict
         "high": None if row is None else row.high,
         "seconds_per_image": trial.seconds,
         "to_eager": found.to_eager(trial),
-        "roofline": shares.get(id(row)),
+        "roofline": share,
         "samples": None if row is None else row.samples,
         "grade": None if row is None else row.grade,
         "reason": trial.reason,
     }
 
 
-def _text(found: Found, shares: dict[int, float | None], budget: str) -> str:
+def _text(found: Found, budget: str) -> str:
     """The answer for people."""
     best = found.fastest
     lines = [f"The fastest form of {found.model} here is {best.form}: {_interval(best)}."]
-    lines += ["", columns([_line(trial, found, shares) for trial in found.trials]), ""]
+    lines += ["", columns(list(map(functools.partial(_line, found), found.trials, found.shares))), ""]
     ran = sum(trial.seconds is not None for trial in found.trials)
     lines.append(
         f"{ran} of {len(found.trials)} forms have a figure, after {found.seconds:.0f} s of {budget}."
@@ -158,9 +148,9 @@ def _interval(trial: Trial) -> str:
     return told if bounds is None else f"{told} ({bounds})"
 
 
-def _line(trial: Trial, found: Found, shares: dict[int, float | None]) -> dict[str, Any]:
+def _line(found: Found, trial: Trial, share: float | None) -> dict[str, Any]:
     form, row = trial.form, trial.latency
-    ratio, share = found.to_eager(trial), shares.get(id(row))
+    ratio = found.to_eager(trial)
     several = {other.form.batch_size for other in found.trials} != {1}
     return {
         "form": str(form),

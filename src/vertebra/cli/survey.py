@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import vertebra
-from vertebra.cli.output import table_option
+from vertebra.cli.output import columns, glance, table_option
 from vertebra.cli.progress import watching
 
 
@@ -45,19 +45,8 @@ def command(
     if done.measured == 0:
         click.echo(f"Nothing left to measure: the table tells all {done.known} cases. Report: {done.report}")
         return
-    click.echo(_summary(table))
+    click.echo(columns([glance(row) for row in done.fastest]))
     kept = f", {done.known} were in the table" if done.known else ""
     failed = f", {done.failed} failed (vertebra table --metric failure)" if done.failed else ""
     click.echo(f"\n{done.measured} cases measured in {done.seconds:.0f} s{kept}{failed}.")
     click.echo(f"Report: {done.report}")
-
-
-def _summary(table: str | None) -> str:
-    """Each network's fastest form, and what to ask next."""
-    from vertebra.cli.output import columns, glance
-    from vertebra.verbs.chart import fastest_forms
-    from vertebra.verbs.table import compared
-
-    rows = fastest_forms(row for row in compared(table=table) if "latency" in row.figures)
-    rows.sort(key=lambda row: row.value("latency") or float("inf"))
-    return columns([glance(row) for row in rows])

@@ -8,7 +8,7 @@ import click
 
 import vertebra
 from vertebra.cli.output import emit, format_options, glance, record, table_option
-from vertebra.measurements import WideRow, wide
+from vertebra.measurements import WideRow
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
 
@@ -22,31 +22,26 @@ from vertebra.metrics import METRICS
 @click.option("--precision", help="Only this precision.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
 @click.option("--all", "every", is_flag=True, help="Every row, not only the latest of each figure.")
-@click.option("--wide", "in_width", is_flag=True, help="A line per network and form, a column per figure.")
+@click.option("--wide", is_flag=True, help="A line per network and form, a column per figure.")
 @click.option("--write", "file", metavar="FILE", help="Write the rows to a .csv, .json or .parquet file.")
 @table_option
 @format_options
-def command(
-    every: bool, in_width: bool, file: str | None, table: str | None, style: str, **filters: Any
-) -> None:
+def command(every: bool, wide: bool, file: str | None, table: str | None, style: str, **filters: Any) -> None:
     """Print the rows of the table: published, profiled and measured figures side by side.
 
     For people, figures are rescaled and the conditions put into one column; --json and --csv print
     every column in base units.
     """
-    from vertebra.verbs.table import write
-
-    if in_width and file is not None:
+    if wide and file is not None:
         raise click.UsageError("--write takes rows, which --wide folds together: leave one of them out.")
     chosen = {name: value for name, value in filters.items() if value is not None}
-    if in_width:
-        of_form = {name: chosen.pop(name) for name in FORM if name in chosen}
-        forms = wide(vertebra.table(path=table, every=every, **chosen))
-        emit([_form(row, style) for row in forms if of_form.items() <= row.conditions.items()], style)
+    if wide:
+        forms = vertebra.table(path=table, every=every, wide=True, **chosen)
+        emit([_form(row, style) for row in forms], style)
         return
     rows = vertebra.table(path=table, every=every, **chosen)
     if file is not None:
-        write(rows, file)
+        rows.write(file)
         click.echo(f"{len(rows)} rows written to {file}", err=True)
         return
     emit([record(row, style) for row in rows], style)

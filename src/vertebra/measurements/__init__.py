@@ -4,6 +4,7 @@ Every verb fills this table or reads it, and nothing passes between the two side
 """
 
 from vertebra.measurements.measurement import COLUMNS, CONDITIONS, GRADES, ORIGINS, Measurement, now
+from vertebra.measurements.rows import Rows
 from vertebra.measurements.store import Table, default_path
 from vertebra.measurements.views import WideRow, depends_on_machine, latest, wide
 
@@ -13,6 +14,7 @@ __all__ = [
     "GRADES",
     "ORIGINS",
     "Measurement",
+    "Rows",
     "Table",
     "WideRow",
     "default_path",

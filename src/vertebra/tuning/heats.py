@@ -50,7 +50,8 @@ _REFERENCE = NeededBundle("onnxruntime", "float32", None)
 class Found:
     """The answer: a Trial for each form, the fastest first; what was measured, and the seconds it took.
     `bundle` is the folder of the best form that could be exported, where that was asked for. `notes` tell of
-    engines that were left out."""
+    engines that were left out. `shares` has for each trial which part of its latency the machine's roofline
+    explains, where that is known."""
 
     model: str
     trials: list[Trial]
@@ -58,6 +59,7 @@ class Found:
     seconds: float
     bundle: Path | None = None
     notes: tuple[str, ...] = ()
+    shares: tuple[float | None, ...] = ()
 
     @property
     def fastest(self) -> Trial:

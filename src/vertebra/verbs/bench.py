@@ -7,13 +7,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.measurements import Measurement
+from vertebra import metrics, roofline
+from vertebra.measurements import Measurement, Rows
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
     from vertebra.campaigns.campaign import Watcher
+
+
+class Benched(Rows):
+    """The rows that were measured. `shares` has for each latency, in the rows' order, which part of it the
+    machine's roofline explains, where `doctor` has measured the machine; None elsewhere."""
+
+    def __init__(self, rows: Iterable[Measurement], machine: Sequence[Measurement] = ()) -> None:
+        super().__init__(rows)
+        self.shares = roofline.shares_of(self, machine)
+
+    def best_loads(self) -> list[Measurement]:
+        """Of offline loads, the throughput of each network on each engine with the batch size and streams
+        that serve best."""
+        from vertebra.campaigns import load
+
+        return load.best_loads(self)
 
 
 def bench(
@@ -36,7 +53,7 @@ def bench(
     seed: int = 0,
     table: TableLike = None,
     watcher: Watcher | None = None,
-) -> list[Measurement]:
+) -> Benched:
     """Measure `models` (the classics, where none is named) on `engines` (all that are here), each with every
     one of the precisions, batch sizes and streams, and append the rows.
 
@@ -46,7 +63,7 @@ def bench(
     `seconds` in all (30; with `quick` 10), or all cases share `budget`; `seed` makes the order of their
     blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams` and `end_to_end` are those of
     `load.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
-    worth trying are measured then, and `best_loads` tells the best.
+    worth trying are measured then, and `best_loads` of what is returned has the best.
 
     A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
     InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
@@ -87,14 +104,6 @@ def bench(
         seconds=None if seconds is None else given.seconds(seconds), budget_s=budget_s,
     )  # fmt: skip
     deadline = None if budget_s is None else start + budget_s
-    return campaign.measure(
-        wanted, given.table(table), limits=limits, deadline=deadline, seed=seed, watcher=watcher
-    )
-
-
-def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
-    """Of offline `rows`, the throughput of each network on each engine with the batch and streams that serve
-    best."""
-    from vertebra.campaigns import load
-
-    return load.best_loads(rows)
+    into = given.table(table)
+    rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, watcher=watcher)
+    return Benched(rows, into.latest(model=metrics.MACHINE))

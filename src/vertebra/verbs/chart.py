@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vertebra import choosing
 from vertebra.errors import UnknownNameError
 from vertebra.measurements import WideRow, depends_on_machine, wide
 from vertebra.measurements.views import FORM
+from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
-from vertebra.verbs.table import compared
 
 if TYPE_CHECKING:
     from vertebra.charts import Chart, Settings
@@ -64,16 +65,14 @@ def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:
     )
 
 
-def fastest_forms(rows: Iterable[WideRow]) -> list[WideRow]:
-    """Of each network the form with the lowest latency; a network that never ran as it is."""
-    best: dict[str, WideRow] = {}
-    for row in rows:
-        known = best.get(row.model)
-        if known is None or _latency(row) < _latency(known):
-            best[row.model] = row
-    return list(best.values())
+def compared(
+    *, table: TableLike = None, dataset: str | None = None, probed: str | None = None, **filters: Any
+) -> list[WideRow]:
+    """Wide rows of one load: of this machine at batch size 1, where `filters` don't say otherwise.
 
-
-def _latency(row: WideRow) -> float:
-    latency = row.value("latency")
-    return float("inf") if latency is None else latency
+    Accuracies are those of `dataset` (the whole of ImageNet's validation split, where None), a probe's those
+    of the images `probed`. Networks that were never run are among them, with what is known without running
+    them.
+    """
+    source = given.table(table, create=False)
+    return wide(choosing.comparable(source, dataset=dataset, probed=probed, **filters))

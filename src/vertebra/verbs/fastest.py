@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import zoo
+from vertebra import metrics, roofline, zoo
 from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.measurements import Table
 from vertebra.verbs import given
 from vertebra.verbs.export import export
 from vertebra.verbs.given import TableLike
@@ -66,13 +67,17 @@ def fastest(
                 "None of these engines opens Bundles, so nothing can be exported.",
                 "name one that does: vertebra list engines",
             )
-    search = partial(
-        tuning.fastest, cases, given.table(table), budget_s=given.seconds(budget), seed=seed, watcher=watcher
-    )
+    into = given.table(table)
+    search = partial(tuning.fastest, cases, into, budget_s=given.seconds(budget), seed=seed, watcher=watcher)
     found = search() if export is None else _shipped(search, Path(export), options)
-    if not engines and not zoo.find(model).is_file:
-        found = replace(found, notes=tuple(tuning.left_out()))
-    return found
+    notes = () if engines or zoo.find(model).is_file else tuple(tuning.left_out())
+    return replace(found, notes=notes, shares=_shares(found, into))
+
+
+def _shares(found: Found, table: Table) -> tuple[float | None, ...]:
+    machine = table.latest(model=metrics.MACHINE)
+    rows = [trial.latency for trial in found.trials]
+    return tuple(None if row is None else roofline.shares_of([row], machine)[0] for row in rows)
 
 
 def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any]) -> Found:

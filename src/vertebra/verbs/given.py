@@ -20,4 +20,4 @@ def seconds(text: str | float) -> float:
 
 
 def several(one: Any) -> tuple[Any, ...]:
-    return (one,) if isinstance(one, int | str) else tuple(one)
+    return (one,) if one is None or isinstance(one, int | float | str) else tuple(one)

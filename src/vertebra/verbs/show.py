@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,16 +56,3 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
         return Portrait(found, figures, [], [], shares)
     profile = counted(found, None)
     return Portrait(found, figures, list(profile.stages), list(profile.layers), shares)
-
-
-def roofline_shares(measured: Sequence[Measurement], *, table: TableLike = None) -> list[float | None]:
-    """For each of the rows, in order, which share of it the machine's roofline explains, where it is a
-    latency of one of our networks at its own size and `doctor` has measured the machine; None elsewhere."""
-    from vertebra import roofline, rows
-
-    machine = given.table(table, create=False).latest(model=metrics.MACHINE)
-    ours = set(rows.models())
-    return [
-        roofline.shares([row], machine, rows.totals(row.model))[0] if row.model in ours else None
-        for row in measured
-    ]

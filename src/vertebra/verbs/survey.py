@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from vertebra import __version__, zoo
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table
+from vertebra.measurements import Measurement, Table, WideRow
 from vertebra.verbs import given
-from vertebra.verbs.chart import chart
+from vertebra.verbs.chart import chart, compared
 from vertebra.verbs.cite import cite
 from vertebra.verbs.given import TableLike
 from vertebra.verbs.profile import profile
 from vertebra.verbs.report import report
-from vertebra.verbs.table import compared
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
@@ -27,13 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a survey did: cases measured now, cases known before, and how many of both failed."""
+    """What a survey did: cases measured now, cases known before, and how many of both failed. `fastest` has
+    every network that ran in its fastest form, the fastest network first."""
 
     measured: int
     known: int
     failed: int
     report: Path
     seconds: float
+    fastest: list[WideRow]
 
 
 def survey(
@@ -76,7 +77,8 @@ def survey(
         _draw(folder, into)
     failed = len(cases.remaining(wanted, into.rows(metric="latency")))
     count = sum(row.metric in ("latency", "failure") for row in measured)
-    return Survey(count, len(wanted) - count, failed, page, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return Survey(count, len(wanted) - count, failed, page, seconds, _fastest_forms(into))
 
 
 def _check_before(todo: Sequence[Case], folder: Path) -> None:
@@ -110,9 +112,21 @@ def _profile_missing(chosen: Sequence[str], told: Sequence[Measurement], into: T
 def _draw(folder: Path, table: Table) -> None:
     """The report, and as files of their own a chart of operations and one of each engine's latency."""
     report(folder / "report.html", table=table)
-    engines = {row.conditions.get("engine") for row in compared(table=table) if "latency" in row.figures}
+    engines = {row.conditions.get("engine") for row in _timed(table)}
     drawn = {"operations": chart(table=table)}
     drawn.update({f"latency-{name}": chart(x="latency", engine=name, table=table) for name in engines})
     for name, picture in drawn.items():
         picture.save(folder / f"{name}.svg")
         picture.save(folder / f"{name}.png")
+
+
+def _timed(table: Table) -> list[WideRow]:
+    return [row for row in compared(table=table) if "latency" in row.figures]
+
+
+def _fastest_forms(table: Table) -> list[WideRow]:
+    """Of each network the form with the lowest latency, the fastest network first."""
+    best: dict[str, WideRow] = {}
+    for row in sorted(_timed(table), key=lambda row: row.figures["latency"].value):
+        best.setdefault(row.model, row)
+    return list(best.values())

@@ -1,0 +1,57 @@
+"""The verbs in Python: what the command can do, they can too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import vertebra
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement
+from vertebra.verbs.bench import Benched
+
+
+def latency(engine: str = "onnxruntime", batch_size: int = 1) -> Measurement:
+    return Measurement(
+        model="vgg16", metric="latency", value=0.2, origin="benched", system="box", device="cpu",
+        engine=engine, precision="float32", batch_size=batch_size, input_size=224, threads=2,
+        scenario="single-stream", measured_at="2026-11-01T10:00:00+00:00",
+    )  # fmt: skip
+
+
+def served(value: float, batch_size: int) -> Measurement:
+    return Measurement(
+        model="vgg16", metric="throughput", value=value, origin="benched", system="box", device="cpu",
+        engine="onnxruntime", precision="float32", batch_size=batch_size, input_size=224, threads=2,
+        streams=1, scenario="offline", measured_at="2026-11-01T10:00:00+00:00",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "table.sqlite"
+    accuracy = Measurement(model="vgg16", metric="top1", value=0.72, origin="published", source="paper")
+    vertebra.Table(file).append([accuracy, latency(), latency("openvino"), latency(batch_size=8)])
+    return file
+
+
+def test_a_table_s_rows_are_written_and_taken_in_again(path: Path, tmp_path: Path) -> None:
+    rows = vertebra.table(path=path, metric="latency")
+    rows.write(tmp_path / "rows.csv")
+    assert vertebra.cite(tmp_path / "rows.csv", table=tmp_path / "other.sqlite") == len(rows) == 3
+    with pytest.raises(InvalidInputError, match=r"rows\.txt"):
+        rows.write(tmp_path / "rows.txt")
+
+
+def test_wide_rows_are_of_the_form_that_is_asked_for_and_have_what_needs_no_machine(path: Path) -> None:
+    assert len(vertebra.table(path=path, wide=True)) == 3
+    [one] = vertebra.table(path=path, wide=True, engine="onnxruntime", batch_size=1)
+    assert (one.value("latency"), one.value("top1")) == (0.2, 0.72)
+    assert len(vertebra.table(path=path, wide=True, batch_size=(1, 8))) == 3
+
+
+def test_measured_rows_name_the_load_that_serves_best() -> None:
+    rows = Benched([served(10.0, 1), served(20.0, 8), served(20.1, 64)])
+    assert [row.batch_size for row in rows.best_loads()] == [8]
+    assert rows.shares == [None] * 3

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import __version__
+from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, now
 from vertebra.verbs import given

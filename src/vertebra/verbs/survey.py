@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra import __version__, zoo
+from vertebra import zoo
+from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, WideRow
 from vertebra.verbs import given

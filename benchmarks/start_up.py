@@ -1,57 +1,91 @@
-"""How long `vertebra --help` and `vertebra list` take, as a ratio to the bare interpreter's start.
+"""How long `vertebra --help` and `vertebra list` take to start.
 
-    python benchmarks/start_up.py [runs]
+    python benchmarks/start_up.py [--runs N] [--against SOURCE]
 
-Runs the three commands in turn, bytecode compiled, and prints the median of each and of the ratios of
-neighbouring runs. Asked for: at most 10. Exits with status 1 only where a command prints the wrong thing.
+Runs the commands in turn, bytecode compiled, and prints the median time of each and the median of its ratio
+to the bare interpreter's start, over neighbouring runs. Asked for: at most 10. With --against, the folder
+`src` of another checkout, each command is also run from there in the same turn, and the ratio of this one to
+that one is printed, with the number of modules that `import vertebra` loads in each. Exits with status 1 only
+where a command prints the wrong thing.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import platform
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 from statistics import median
 
 import vertebra
 
-VERTEBRA = str(Path(sysconfig.get_path("scripts")) / "vertebra")
-BARE = (sys.executable, "-c", "pass")
-COMMANDS = {"vertebra --help": (VERTEBRA, "--help"), "vertebra list": (VERTEBRA, "list")}
-EXPECTED = {"vertebra --help": "survey", "vertebra list": "squeezenet1_1"}
+HERE = Path(vertebra.__file__).resolve().parents[1]
+BARE = ("-c", "pass")
+#: command -> its arguments, and a word that it must print
+COMMANDS = {
+    "vertebra --help": (("-m", "vertebra", "--help"), "survey"),
+    "vertebra list": (("-m", "vertebra", "list"), "squeezenet1_1"),
+}
 ASKED = 10.0
 
 
-def seconds(command: tuple[str, ...]) -> tuple[float, str]:
-    """Wall time of one run, and what it printed."""
+def run(arguments: tuple[str, ...], source: Path) -> tuple[float, str]:
+    """Wall time in seconds of one run with the package in `source`, and what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(source)}
     start = time.perf_counter()
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, run.stdout
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    return time.perf_counter() - start, done.stdout
+
+
+def modules(source: Path) -> int:
+    """How many modules `import vertebra` loads from `source`."""
+    program = "import sys; before = len(sys.modules); import vertebra; print(len(sys.modules) - before)"
+    return int(run(("-c", program), source)[1])
 
 
 def main() -> int:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 31
-    for command in (BARE, *COMMANDS.values()):
-        seconds(command)  # compiles what isn't compiled yet
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=31, metavar="N")
+    parser.add_argument("--against", type=Path, metavar="SOURCE")
+    asked = parser.parse_args()
+    sources = [HERE] if asked.against is None else [HERE, asked.against.resolve()]
+    for source in sources:
+        for arguments, _ in COMMANDS.values():
+            run(arguments, source)  # compiles what isn't compiled yet
     bare: list[float] = []
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(runs):
-        bare.append(seconds(BARE)[0])
-        for name, command in COMMANDS.items():
-            taken, printed = seconds(command)
-            if EXPECTED[name] not in printed:
+    cases = [(name, source) for name in COMMANDS for source in sources]
+    times: dict[tuple[str, Path], list[float]] = {case: [] for case in cases}
+    for _ in range(asked.runs):
+        bare.append(run(BARE, HERE)[0])
+        for name, source in cases:
+            arguments, expected = COMMANDS[name]
+            taken, printed = run(arguments, source)
+            if expected not in printed:
                 print(f"{name} printed something else: {printed[:200]!r}")
                 return 1
-            times[name].append(taken)
-    print(f"vertebra {vertebra.__version__}, Python {platform.python_version()}, {runs} runs in turn")
+            times[name, source].append(taken)
+    print(f"vertebra {vertebra.__version__}, Python {platform.python_version()}, {asked.runs} runs in turn")
     print(f"{'python -c pass':>16}  {1e3 * median(bare):6.1f} ms")
-    for name, taken_by in times.items():
-        ratio = median(taken / base for taken, base in zip(taken_by, bare, strict=True))
-        print(f"{name:>16}  {1e3 * median(taken_by):6.1f} ms   {ratio:4.1f}x  (asked: at most {ASKED:g}x)")
+    for name in COMMANDS:
+        here = times[name, HERE]
+        line = f"{name:>16}  {1e3 * median(here):6.1f} ms   {ratio(here, bare):4.1f}x"
+        line += f"  (asked: at most {ASKED:g}x)"
+        if asked.against is not None:
+            line += f"   {ratio(here, times[name, sources[1]]):.3f} of {asked.against}'s"
+        print(line)
+    if asked.against is not None:
+        print(f"modules that import vertebra loads: {modules(HERE)}, {asked.against}: {modules(sources[1])}")
     return 0
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios of neighbouring runs."""
+    return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 if __name__ == "__main__":

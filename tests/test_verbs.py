@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,3 +56,16 @@ def test_measured_rows_name_the_load_that_serves_best() -> None:
     rows = Benched([served(10.0, 1), served(20.0, 8), served(20.1, 64)])
     assert [row.batch_size for row in rows.best_loads()] == [8]
     assert rows.shares == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"view": "grid", "x": "latency"}, "axes of its own"),
+        ({"view": "accuracy", "best": 3}, "--best isn't of this chart"),
+        ({"bound": "line"}, "--bound isn't of this chart"),
+    ],
+)
+def test_a_chart_refuses_what_it_takes_no_notice_of(path: Path, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        vertebra.chart(table=path, **asked)

@@ -18,7 +18,7 @@ from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.charts import Chart, Settings
+    from vertebra.charts import Chart
 
 _TYPES: dict[str, Any] = {
     "batch_size": click.IntRange(min=1), "input_size": click.IntRange(min=1),
@@ -83,30 +83,19 @@ def command(
       vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
       vertebra chart --all -o figures/
     """
+    from vertebra.verbs.chart import quantities
 
-    if all_views:
-        settings = _settings(bound, memory_classes, fps_classes, best, trust)
-        _draw_all(view or x or y, output, {"sources": sources, "settings": settings, "table": table},
-                  {name: value for name, value in form.items() if value is not None})  # fmt: skip
-        return
-    axes = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
-    if view is not None and axes:
-        raise InvalidInputError(
-            f"The chart {view} has axes of its own, so --{next(iter(axes))} can't be.", "leave one out"
-        )
-    _refuse_strangers(view, bound=bound, memory_classes=memory_classes, fps_classes=fps_classes, best=best,
-                      trust=trust)  # fmt: skip
+    options: dict[str, Any] = {
+        "bound": bound, "memory_classes": quantities(memory_classes, "B"),
+        "fps_classes": quantities(fps_classes, "1/s"), "best": best, "trust": trust,
+    }  # fmt: skip
     filters = {name: value for name, value in form.items() if value is not None}
+    if all_views:
+        _draw_all(view or x or y, output, options, sources=sources, table=table, **filters)
+        return
     if view is None:
         filters.setdefault("batch_size", 1)
-    drawn = vertebra.chart(
-        view,
-        sources=sources,
-        settings=_settings(bound, memory_classes, fps_classes, best, trust),
-        table=table,
-        **axes,
-        **filters,
-    )
+    drawn = vertebra.chart(view, x=x, y=y, sources=sources, table=table, **options, **filters)
     if output is None:
         emit(even(drawn.data()), style, lambda: text(drawn, view))
         return
@@ -116,10 +105,11 @@ def command(
     click.echo(f"drawn into {output}", err=True)
 
 
-def _draw_all(stranger: str | None, output: str | None, how: dict[str, Any], filters: dict[str, Any]) -> None:
+def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any], **how: Any) -> None:
     """Every view that the rows tell into a folder, and why there is none of the others."""
     from vertebra.charts import VIEWS
     from vertebra.charts.chart import require
+    from vertebra.verbs.chart import OPTIONS
 
     if stranger or output is None:
         what = "no single one can be named" if stranger else "name it with -o"
@@ -131,7 +121,8 @@ def _draw_all(stranger: str | None, output: str | None, how: dict[str, Any], fil
     drawn = 0
     for name in VIEWS:
         try:
-            chart = vertebra.chart(name, **how, **filters)
+            own = {option: value for option, value in options.items() if name in OPTIONS[option]}
+            chart = vertebra.chart(name, **own, **how)
         except InvalidInputError as error:
             click.echo(f"{name}: {error.message} {error.hint or ''}".rstrip(), err=True)
             continue
@@ -149,41 +140,6 @@ def _save(drawn: Chart, folder: Path, name: str) -> None:
     for suffix in (".svg", ".png"):
         drawn.save(folder / f"{name}{suffix}")
     write_whole(folder / f"{name}.csv", csv_text(even(drawn.data())).encode())
-
-
-#: option -> the views that it is of
-_OF = {
-    "bound": ("accuracy-fps",), "memory_classes": ("memory-table", "grid"),
-    "fps_classes": ("latency-table", "grid"), "best": ("grid",), "trust": ("grid",),
-}  # fmt: skip
-
-
-def _refuse_strangers(view: str | None, **options: Any) -> None:
-    """Refuse an option that the chart takes no notice of."""
-    for name, value in options.items():
-        if value is not None and view not in _OF[name]:
-            raise InvalidInputError(
-                f"--{name.replace('_', '-')} isn't of this chart.", f"it is of: {', '.join(_OF[name])}"
-            )
-
-
-def _settings(
-    bound: str | None, memory: str | None, fps: str | None, best: int | None, trust: str | None
-) -> Settings:
-    from vertebra.charts import Settings
-
-    given: dict[str, Any] = {
-        "bound": bound,
-        "memory_classes": None if memory is None else _quantities(memory, "B"),
-        "fps_classes": None if fps is None else _quantities(fps, "1/s"),
-        "best": best,
-        "least_grade": trust,
-    }
-    return Settings(**{name: value for name, value in given.items() if value is not None})
-
-
-def _quantities(text: str, unit: str) -> tuple[float, ...]:
-    return tuple(units.parse(part.strip(), unit) for part in text.split(","))
 
 
 def even(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from vertebra import choosing
-from vertebra.errors import UnknownNameError
+from vertebra import choosing, units
+from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import WideRow, depends_on_machine, wide
 from vertebra.measurements.views import FORM
 from vertebra.verbs import given
@@ -17,26 +17,50 @@ if TYPE_CHECKING:
     from vertebra.charts import Chart, Settings
 
 
+#: option -> the views that it is of
+OPTIONS = {
+    "bound": ("accuracy-fps",), "memory_classes": ("memory-table", "grid"),
+    "fps_classes": ("latency-table", "grid"), "best": ("grid",), "trust": ("grid",),
+}  # fmt: skip
+
+
 def chart(
     view: str | None = None,
     *,
-    x: str = "operations",
-    y: str = "top1",
+    x: str | None = None,
+    y: str | None = None,
     sources: Sequence[str] = (),
-    settings: Settings | None = None,
+    bound: Literal["front", "line"] | None = None,
+    memory_classes: str | Sequence[str | float] | None = None,
+    fps_classes: str | Sequence[str | float] | None = None,
+    best: int | None = None,
+    trust: str | None = None,
     table: TableLike = None,
     **filters: Any,
 ) -> Chart:
-    """The named `view` (a key of `charts.VIEWS`), or metric `y` against metric `x`, one ball per network, its
-    area the parameters.
+    """The named `view` (a key of `charts.VIEWS`), or metric `y` (top1) against metric `x` (operations), one
+    ball per network, its area the parameters.
 
     Figures of this machine at batch size 1, where `filters` don't say otherwise, or of all batch sizes where
     the view is of them, or where none is at 1. With `sources`, names as `cite` takes them, of what was
     published, and not of the table. Figures of several engines don't stand in one chart, so `engine` must be
     given where several were measured and the chart is of them.
+
+    Some views have options (`OPTIONS`): the upper `bound`, classes of memory ("700MB,1GB") and of images per
+    second, how many networks stand in a cell of the grid, and the worst grade of a figure there. Raises
+    InvalidInputError for an option that the chart doesn't have.
     """
     from vertebra import charts
 
+    axes: dict[str, Any] = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
+    if view is not None and axes:
+        raise InvalidInputError(
+            f"The chart {view} has axes of its own, so --{next(iter(axes))} can't be.", "leave one out"
+        )
+    settings = _settings(
+        view, bound=bound, memory_classes=quantities(memory_classes, "B"),
+        fps_classes=quantities(fps_classes, "1/s"), best=best, trust=trust,
+    )  # fmt: skip
     named = None if view is None else charts.views.find(view)
     of = partial(_of_sources, sources) if sources else partial(compared, table=table)
     if named is not None and named.batches:
@@ -45,8 +69,31 @@ def chart(
     if named is not None and named.runs and "batch_size" not in filters:
         rows = rows if any(row.conditions for row in rows) else of(**filters, batch_size=None)
     if view is None:
-        return charts.ball_chart(map(charts.per_image, rows), x=x, y=y)
+        return charts.ball_chart(map(charts.per_image, rows), **axes)
     return charts.draw(view, rows, settings)
+
+
+def _settings(view: str | None, **options: Any) -> Settings:
+    """What the view is drawn with. Raises InvalidInputError for an option that it doesn't have."""
+    from vertebra.charts import Settings
+
+    given_ones = {name: value for name, value in options.items() if value is not None}
+    for name in given_ones:
+        if view not in OPTIONS[name]:
+            raise InvalidInputError(
+                f"--{name.replace('_', '-')} isn't of this chart.", f"it is of: {', '.join(OPTIONS[name])}"
+            )
+    if "trust" in given_ones:
+        given_ones["least_grade"] = given_ones.pop("trust")
+    return Settings(**given_ones)
+
+
+def quantities(values: str | Sequence[str | float] | None, unit: str) -> tuple[float, ...] | None:
+    """Text such as "700MB,1GB", or several quantities, in base units."""
+    if values is None:
+        return None
+    several = values.split(",") if isinstance(values, str) else values
+    return tuple(units.parse(one.strip(), unit) if isinstance(one, str) else one for one in several)
 
 
 def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import vertebra
 from classic_rows import SYSTEM, known, timed
 from test_reports import Page
 from vertebra.cli import cli
@@ -15,7 +16,6 @@ from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
 from vertebra.reports.edition import edition
 from vertebra.rows import published
-from vertebra.verbs import report
 from vertebra.zoo import names
 
 PRINTED = list(published.printed("paddleclas.csv"))
@@ -150,11 +150,11 @@ def test_the_command_writes_html_or_markdown_by_the_names_end(tmp_path):
     table = Table(tmp_path / "table.sqlite")
     table.append([*known(), *at(1)])
     for name, start in (("page.html", "<!DOCTYPE html>"), ("page.md", "# The classic networks")):
-        written = report.edition(tmp_path / name, system=SYSTEM, table=table)
+        written = vertebra.report(tmp_path / name, page=True, system=SYSTEM, table=table)
         assert written.read_text(encoding="utf-8").startswith(start)
     with pytest.raises(InvalidInputError, match=r"page\.pdf"):
-        report.edition(tmp_path / "page.pdf", table=table)
+        vertebra.report(tmp_path / "page.pdf", page=True, table=table)
     with pytest.raises(UnknownNameError, match="onnxrun"):
-        report.edition(tmp_path / "other.html", engine="onnxrun", table=table)
+        vertebra.report(tmp_path / "other.html", page=True, engine="onnxrun", table=table)
     assert {path.name for path in tmp_path.glob("*.*")} >= {"page.html", "page.md"}
     assert not list(tmp_path.glob("other*"))

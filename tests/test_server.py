@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+import vertebra
 from classic_rows import known, timed
 from test_explorer import browser, needs_browser, opened, until  # noqa: F401
 from vertebra import reports
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import Measurement, Table
 from vertebra.reports.server import LivePage, Server
-from vertebra.verbs.report import live_report
 
 
 @contextlib.contextmanager
@@ -166,7 +166,7 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
     pytest.importorskip("vl_convert")
     path = tmp_path / "table.sqlite"
     Table(path).append([*known(), *timed()])
-    command = [sys.executable, "-m", "vertebra", "report", "--serve", "--port", "0", "--table", str(path)]
+    command = [sys.executable, "-m", "vertebra", "report", "--live", "--port", "0", "--table", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -179,7 +179,7 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
 def test_an_empty_table_is_refused_before_anything_is_served(tmp_path):
     Table(tmp_path / "table.sqlite")
     with pytest.raises(InvalidInputError, match="empty"):
-        live_report(table=tmp_path / "table.sqlite")
+        vertebra.report(live=True, port=0, table=tmp_path / "table.sqlite")
 
 
 @needs_browser

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import vertebra
+from vertebra.cli import cli
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
 from vertebra.verbs.bench import Benched
@@ -69,3 +71,29 @@ def test_measured_rows_name_the_load_that_serves_best() -> None:
 def test_a_chart_refuses_what_it_takes_no_notice_of(path: Path, asked: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInputError, match=told):
         vertebra.chart(table=path, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"page": True, "live": True}, "--live isn't of --page"),
+        ({"page": True, "among": "catalogue"}, "--among isn't of --page"),
+        ({"live": True, "path": "report.html"}, "--output isn't of --live"),
+        ({"port": 80}, "--port isn't of a report without --live"),
+        ({"engine": "eager"}, "--engine isn't of a report without --page"),
+    ],
+)
+def test_a_report_refuses_contradictions(path: Path, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        vertebra.report(table=path, **asked)
+
+
+def test_a_live_report_is_a_server(path: Path) -> None:
+    pytest.importorskip("vl_convert")
+    with vertebra.report(live=True, port=0, table=path) as server:
+        assert server.address.startswith("http://127.0.0.1:")
+
+
+def test_the_command_still_knows_live_by_its_former_name(path: Path) -> None:
+    done = CliRunner().invoke(cli, ["report", "--serve", "--page", "--table", str(path)])
+    assert "--live isn't of --page" in str(done.exception)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vertebra import choosing, metrics, recommendation
 from vertebra.errors import InvalidInputError
@@ -14,6 +14,7 @@ from vertebra.verbs.given import TableLike
 from vertebra.verbs.pick import pick
 
 if TYPE_CHECKING:
+    from vertebra.reports.edition import Edition
     from vertebra.reports.server import Server
 
 
@@ -27,36 +28,86 @@ _PICKS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Where a live page is served.
+PORT = 8000
+
+
+@overload
 def report(
-    path: str | Path = "vertebra-report.html",
+    path: str | Path | None = None,
     *,
+    page: bool = False,
+    live: Literal[False] = False,
     system: str | None = None,
+    among: str | None = None,
+    engine: str | None = None,
+    port: int | None = None,
     table: TableLike = None,
-    among: str = "table",
-) -> Path:
-    """Write what the table tells of one machine (this one, where none is named) as one HTML page.
+) -> Path: ...
+@overload
+def report(
+    path: str | Path | None = None,
+    *,
+    page: bool = False,
+    live: Literal[True],
+    system: str | None = None,
+    among: str | None = None,
+    engine: str | None = None,
+    port: int | None = None,
+    table: TableLike = None,
+) -> Server: ...
+def report(
+    path: str | Path | None = None,
+    *,
+    page: bool = False,
+    live: bool = False,
+    system: str | None = None,
+    among: str | None = None,
+    engine: str | None = None,
+    port: int | None = None,
+    table: TableLike = None,
+) -> Path | Server:
+    """Write what the table holds of one machine (this one, where none is named) as one HTML page, and return
+    its path (vertebra-report.html, where none is given).
 
     With `among="catalogue"`, its explorer and its picks have every network whose accuracy is published,
-    priced from those that were measured on that machine. The page needs no network. Raises InvalidInputError
-    where the table is empty or the path can't be written, and MissingRuntimeError where what draws its charts
-    isn't installed.
+    priced from those that were measured on that machine. The page needs no network.
+
+    With `live` the page is served on the loopback address instead, at `port` (8000; 0 takes any that is
+    free), and made anew when the table grows: `run` the server that is returned.
+
+    With `page` it is PaddleClas's published page for the machine, as HTML or Markdown by the path's end
+    (vertebra-page.html): its tables, with what was printed beside what was counted, evaluated and measured
+    here. Latencies are those of `engine`, or of the one with the most figures. What is missing names the
+    command that fills it.
+
+    Raises InvalidInputError where options contradict each other, the table is empty, or the path or the port
+    can't be had, and MissingRuntimeError where what draws the charts isn't installed.
     """
+    _refuse("--page", page, {"--live": live or None, "--among": among})
+    _refuse("--live", live, {"--output": path})
+    _refuse("a report without --page", not page, {"--engine": engine})
+    _refuse("a report without --live", not live, {"--port": port})
+    source = given.table(table, create=False)
+    if page:
+        return _edition(source, system, engine).write(path or "vertebra-page.html")
+    if live:
+        return _served(source, system, among or "table", PORT if port is None else port)
     from vertebra import reports
 
-    return reports.write(path, **_reportable(given.table(table, create=False), system, among))
+    return reports.write(path or "vertebra-report.html", **_reportable(source, system, among or "table"))
 
 
-def live_report(
-    *, port: int = 0, system: str | None = None, table: TableLike = None, among: str = "table"
-) -> Server:
-    """`report`'s page on the loopback address, made anew when the table grows; `run` the server that comes.
+def _refuse(what: str, is_asked: bool, strangers: dict[str, Any]) -> None:
+    """Refuse options that `what` takes no notice of."""
+    for name, value in strangers.items():
+        if is_asked and value is not None:
+            raise InvalidInputError(f"{name} isn't of {what}.", "leave one of the two out; see --help")
 
-    Raises what `report` raises, and InvalidInputError where the port can't be had.
-    """
+
+def _served(source: Table, system: str | None, among: str, port: int) -> Server:
     from vertebra import reports
     from vertebra.reports.server import LivePage, Server
-
-    source = given.table(table, create=False)
 
     def made(version: str) -> str:
         return reports.html(**_reportable(source, system, among), version=version)
@@ -64,30 +115,16 @@ def live_report(
     return Server(LivePage(made, source.path), port)
 
 
-def edition(
-    path: str | Path = "vertebra-page.html",
-    *,
-    system: str | None = None,
-    engine: str | None = None,
-    table: TableLike = None,
-) -> Path:
-    """Write PaddleClas's published page for one machine (this one, where none is named): its tables, with
-    what was printed beside what was counted, evaluated and measured here, as HTML or as Markdown by the
-    path's end.
-
-    Latencies are those of `engine`, or of the one that tells most. What is missing names the command that
-    fills it. Raises InvalidInputError where the path can't be written, or ends in neither.
-    """
+def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
     from vertebra import engines
     from vertebra.reports.edition import edition
 
     if engine is not None:
         engines.find(engine)
-    source = given.table(table, create=False)
     chosen = system or choosing.this_system(source)
-    told = [row for row in source.latest() if choosing.is_of_imagenet(row)]
+    rows = [row for row in source.latest() if choosing.is_of_imagenet(row)]
     described = source.systems().get(chosen or "")
-    return edition(told, chosen, system=described, engine=engine, made_at=now()[:10]).write(path)
+    return edition(rows, chosen, system=described, engine=engine, made_at=now()[:10])
 
 
 def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]:

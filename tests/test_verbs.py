@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
+from colours import Colours, colours, encoded
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
@@ -97,3 +98,36 @@ def test_a_live_report_is_a_server(path: Path) -> None:
 def test_the_command_still_knows_live_by_its_former_name(path: Path) -> None:
     done = CliRunner().invoke(cli, ["report", "--serve", "--page", "--table", str(path)])
     assert "--live isn't of --page" in str(done.exception)
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Colours:
+    """What answers red, green or blue in place of any network."""
+    network = Colours()
+    monkeypatch.setattr("vertebra.loading.load", lambda model, **_: colours(session=network))
+    return network
+
+
+def test_predictions_come_in_a_list_or_each_when_its_batch_is_done(session: Colours) -> None:
+    pictures = [encoded("red"), encoded("blue")]
+    assert [one.top[0].name for one in vertebra.predict(*pictures, model="x")] == ["red", "blue"]
+    session.batches.clear()
+    stream = vertebra.predict(*pictures, model="x", stream=True)
+    assert session.batches == []
+    assert next(stream).top[0].name == "red"
+    assert len(session.batches) == 1
+
+
+def test_a_stream_that_is_closed_has_a_sheet_of_what_was_answered(session: Colours, tmp_path: Path) -> None:
+    sheet, vectors = tmp_path / "sheet.html", tmp_path / "vectors.npz"
+    stream = vertebra.predict(encoded("red"), encoded("blue"), model="x", stream=True, save=sheet)
+    assert next(stream).picture is None
+    assert not sheet.exists()
+    stream.close()
+    assert sheet.read_text().count("<figure>") == 1
+    [one] = vertebra.predict(encoded("red"), model="x", save=sheet, pictures=True)
+    assert one.picture is not None
+    with pytest.raises(InvalidInputError, match="sheet"):
+        vertebra.predict(encoded("red"), model="x", save=tmp_path / "sheet.bmp", stream=True)
+    with pytest.raises(InvalidInputError, match="vectors"):
+        vertebra.predict(encoded("red"), model="x", features=vectors.with_suffix(".txt"), stream=True)

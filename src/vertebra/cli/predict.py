@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vertebra
 from vertebra.cli.subject import given, weights_options
 
 if TYPE_CHECKING:
@@ -35,27 +36,25 @@ if TYPE_CHECKING:
     show_default=True,
     help="Turn pictures as their EXIF orientation says, or do what the weights' preprocessing says.",
 )
-@click.option("--save", "sheet", type=click.Path(path_type=Path), help="A contact sheet: .png, .jpg, .html.")
-@click.option("--features", "vectors", type=click.Path(path_type=Path), help="Embeddings: .npz or .parquet.")
+@click.option("--save", type=click.Path(path_type=Path), help="A contact sheet: .png, .jpg, .html.")
+@click.option("--features", type=click.Path(path_type=Path), help="Embeddings: .npz or .parquet.")
 @click.option("--csv", "style", flag_value="csv", help="Print CSV, a line for each class.")
 @click.option("--json", "style", flag_value="json", help="Print JSON, a line for each picture.")
 @click.option("--text", "style", flag_value="text", default="text", hidden=True)
 def command(
-    sources: tuple[str, ...], model: str, top: int, every: int, sheet: Path | None, vectors: Path | None,
+    sources: tuple[str, ...], model: str, top: int, every: int, save: Path | None, features: Path | None,
     style: str, **options: Any,
 ) -> None:  # fmt: skip
     """Name what is on SOURCES: pictures, folders, patterns, addresses, - (standard input), videos, camera:0.
 
     A picture that can't be read is named with its reason; the rest is answered, and the exit status is 1.
     """
-    from vertebra.verbs.predict import predictions
-
-    with _kept(sheet, vectors) as keep:
-        found = predictions(
-            *sources, model=model, top=top, every=every, features=vectors is not None,
-            pictures=sheet is not None, tell=_tell, **given(options),
-        )  # fmt: skip
-        failed = _print(found, style, keep)
+    found = vertebra.predict(
+        *sources, model=model, stream=True, top=top, every=every, save=save,
+        features=False if features is None else features, tell=_tell, **given(options),
+    )  # fmt: skip
+    with contextlib.closing(found):
+        failed = _print(found, style)
     if failed:
         raise SystemExit(1)
 
@@ -64,7 +63,7 @@ def _tell(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _print(found: Iterator[Prediction], style: str, keep: Callable[[Prediction], None]) -> int:
+def _print(found: Iterator[Prediction], style: str) -> int:
     """Print every prediction as it comes, and return how many pictures gave none."""
     failed = 0
     if style == "csv":
@@ -75,44 +74,7 @@ def _print(found: Iterator[Prediction], style: str, keep: Callable[[Prediction],
         if prediction.error is not None:
             failed += 1
             click.echo(f"error: {_plain(prediction.source)}: {_plain(prediction.error)}", err=True)
-        keep(prediction)
     return failed
-
-
-@contextlib.contextmanager
-def _kept(sheet_path: Path | None, vectors_path: Path | None) -> Iterator[Callable[[Prediction], None]]:
-    """A function that keeps what the files asked for need; written at the end, interrupted or not."""
-    from vertebra.prediction import features
-    from vertebra.reports import sheet
-    from vertebra.verbs.predict import tile
-
-    if sheet_path is not None:
-        sheet.format_of(sheet_path)
-    if vectors_path is not None:
-        features.check(vectors_path)
-    cells = sheet.Sheet()
-    sources: list[str] = []
-    vectors: list[Any] = []
-
-    def keep(prediction: Prediction) -> None:
-        if sheet_path is not None:
-            cells.add(tile(prediction))
-        if vectors_path is not None and prediction.features is not None:
-            sources.append(prediction.source)
-            vectors.append(prediction.features)
-
-    def write() -> None:
-        if sheet_path is not None:
-            cells.write(sheet_path)
-        if vectors_path is not None:
-            features.write(vectors_path, sources, vectors)
-
-    try:
-        yield keep
-    except KeyboardInterrupt:
-        write()  # a camera's pictures end no other way
-        raise
-    write()
 
 
 # ------------------------------------------------------------------ lines

@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from vertebra.prediction import Given, Prediction
     from vertebra.reports.sheet import Tile
 
+#: The answers, which can be closed before the last one.
+Stream = Generator["Prediction", None, None]
 
-def predict(*sources: Given, model: str | Path, **options: Any) -> list[Prediction]:
+
+@overload
+def predict(
+    *sources: Given,
+    model: str | Path,
+    stream: Literal[False] = False,
+    top: int = 5,
+    features: bool | str | Path = False,
+    pictures: bool = False,
+    save: str | Path | None = None,
+    every: int = 1,
+    upright: bool = True,
+    **loaded_by: Any,
+) -> list[Prediction]: ...
+@overload
+def predict(
+    *sources: Given,
+    model: str | Path,
+    stream: Literal[True],
+    top: int = 5,
+    features: bool | str | Path = False,
+    pictures: bool = False,
+    save: str | Path | None = None,
+    every: int = 1,
+    upright: bool = True,
+    **loaded_by: Any,
+) -> Stream: ...
+def predict(
+    *sources: Given,
+    model: str | Path,
+    stream: bool = False,
+    top: int = 5,
+    features: bool | str | Path = False,
+    pictures: bool = False,
+    save: str | Path | None = None,
+    every: int = 1,
+    upright: bool = True,
+    **loaded_by: Any,
+) -> list[Prediction] | Stream:
     """What `model`, a network's name or a Bundle's folder, says of the pictures in `sources`.
 
     A source is a picture's path, a folder, a pattern, an address, "-" for standard input, a video, bytes or
@@ -20,32 +61,85 @@ def predict(*sources: Given, model: str | Path, **options: Any) -> list[Predicti
 
         [cat] = vertebra.predict("cat.jpg", model="squeezenet1_1")
         print(cat.top[0].name, cat.top[0].probability)
+
+    With `stream`, an iterator gives each prediction when its batch is done: for endless sources, or more than
+    memory holds. `save` is the path of a contact sheet (.png, .jpg, .webp, .html), and `features` may be that
+    of a file for the embeddings (.npz, .parquet). Both are written at the end, also when the iterator is
+    closed or interrupted.
     """
-    return list(predictions(*sources, model=model, **options))
+    from vertebra.prediction import features as embeddings
+    from vertebra.reports import sheet
+
+    if save is not None:
+        sheet.format_of(Path(save))
+    vectors = None if isinstance(features, bool) else Path(features)
+    if vectors is not None:
+        embeddings.check(vectors)
+    found = _predictions(
+        *sources, model=model, top=top, features=features is not False,
+        pictures=pictures or save is not None, every=every, upright=upright, **loaded_by,
+    )  # fmt: skip
+    if save is not None:
+        found = _drawn(found, Path(save), pictures)
+    if vectors is not None:
+        found = _written(found, vectors)
+    return found if stream else list(found)
 
 
-def predictions(
-    *sources: Given,
-    model: str | Path,
-    top: int = 5,
-    features: bool = False,
-    pictures: bool = False,
-    every: int = 1,
-    upright: bool = True,
-    **loaded_by: Any,
-) -> Iterator[Prediction]:
-    """`predict`'s answers, each when its batch is done: for endless sources, or more than memory holds."""
+def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
     from vertebra import prediction
     from vertebra.inference import loading
 
+    asked = {name: options.pop(name) for name in ("top", "features", "pictures", "every", "upright")}
     absent = prediction.absent(sources)
     if absent:  # before weights are fetched and a network is loaded
         yield from absent
         return
-    with loading.load(model, **loaded_by) as loaded:
-        yield from prediction.predict(
-            sources, loaded, top=top, features=features, pictures=pictures, every=every, upright=upright
-        )
+    with loading.load(model, **options) as loaded:
+        yield from prediction.predict(sources, loaded, **asked)
+
+
+def _drawn(found: Stream, path: Path, keep: bool) -> Stream:
+    """What is `found`, with a contact sheet of it written at the end; pictures stay only where they are to be
+    kept."""
+    from vertebra.reports.sheet import Sheet
+
+    sheet = Sheet()
+
+    def add(prediction: Prediction) -> Prediction:
+        sheet.add(tile(prediction))
+        return prediction if keep else replace(prediction, picture=None)
+
+    yield from _until_the_end(found, add, lambda: sheet.write(path))
+
+
+def _written(found: Stream, path: Path) -> Stream:
+    """What is `found`, with a file of its embeddings written at the end."""
+    from vertebra.prediction import features
+
+    rows: list[tuple[str, Any]] = []
+
+    def add(prediction: Prediction) -> Prediction:
+        if prediction.features is not None:
+            rows.append((prediction.source, prediction.features))
+        return prediction
+
+    yield from _until_the_end(
+        found, add, lambda: features.write(path, [name for name, _ in rows], [vector for _, vector in rows])
+    )
+
+
+def _until_the_end(
+    found: Stream, add: Callable[[Prediction], Prediction], write: Callable[[], None]
+) -> Stream:
+    try:
+        for prediction in found:
+            yield add(prediction)
+    except (KeyboardInterrupt, GeneratorExit):
+        found.close()
+        write()  # a camera's pictures end no other way
+        raise
+    write()
 
 
 def tile(prediction: Prediction) -> Tile:

@@ -104,7 +104,7 @@ def test_the_command_still_knows_live_by_its_former_name(path: Path) -> None:
 def session(monkeypatch: pytest.MonkeyPatch) -> Colours:
     """What answers red, green or blue in place of any network."""
     network = Colours()
-    monkeypatch.setattr("vertebra.loading.load", lambda model, **_: colours(session=network))
+    monkeypatch.setattr("vertebra.inference.loading.load", lambda model, **_: colours(session=network))
     return network
 
 

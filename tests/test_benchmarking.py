@@ -635,7 +635,7 @@ FAILURES = {
     "exit": 'while loading: ended with exit code 3 and no result; its last line: "giving up"',
     "no memory": "while loading: out of memory",
     "no memory in words": "while loading: out of memory: DefaultCPUAllocator: can't allocate memory",
-    "nan": "before timing: Wrong outputs: they hold values that are not finite",
+    "nan": "before timing: Wrong outputs: they contain values that are not finite",
     "half the batch": "before timing: Wrong outputs: shape (1, 10), but (2, 10) was expected",
     "wrong": "before timing: Wrong outputs: they differ from the reference by",
     "a little wrong": "before timing: Wrong outputs: they differ from the reference by",

@@ -91,7 +91,7 @@ def test_an_impossible_size_or_thread_count_is_refused_before_anything_runs(run)
     fails(run("profile", "alexnet", "--input-size", "62"), 1, "smallest that works is 63")
     fails(run("bench", "alexnet", "--threads", "9999"), 1, "9999 threads")
     fails(run("bench", "alexnet", "--batch-size", "0"), 2, "batch-size")
-    fails(run("survey", "--budget", "soon"), 1, '"soon"', "units understood")
+    fails(run("survey", "--budget", "soon"), 1, '"soon"', "known units")
 
 
 def test_a_broken_or_foreign_table_is_refused_and_left_alone(run, tmp_path):
@@ -222,8 +222,10 @@ def test_pick_that_nothing_meets_names_the_nearest_miss_and_fails(run, cited):
 
 def test_units_mistyped_are_refused_with_those_understood(run, cited):
     fails(run("pick", "--latency", "10"), 1, '"10"', "the number is 10, but its unit is missing", "ms")
-    fails(run("pick", "--top1", "75"), 1, '"75"', "75 is more than the whole", "%")
-    fails(run("pick", "--memory", "10 parsecs"), 1, 'the number is 10, but "parsecs" is no unit of it', "mb")
+    fails(run("pick", "--top1", "75"), 1, '"75"', "75 is more than 100 %", "%")
+    fails(
+        run("pick", "--memory", "10 parsecs"), 1, 'the number is 10, but "parsecs" is not a known unit', "mb"
+    )
     fails(run("pick", "--family", "vggg"), 1, "vggg", '"vgg"')
 
 

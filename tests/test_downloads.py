@@ -164,7 +164,7 @@ def test_a_later_call_takes_up_what_an_earlier_one_left(server):
     server.script = [serve(upto=1_000_000), *[answer(503)] * 4]
     with pytest.raises(DownloadError, match="5 times in a row") as caught:
         fetch(server.url)
-    assert "what has come is kept" in str(caught.value.hint)
+    assert "what was downloaded is kept" in str(caught.value.hint)
     server.requests.clear()
     assert fetch(server.url).read_bytes() == CONTENT
     assert ranges(server) == ["bytes=1000000-"]
@@ -236,7 +236,7 @@ def test_a_stall_ends_after_its_time_and_is_resumed(server, monkeypatch):
 def test_a_server_that_only_stalls_is_given_up(server):
     hold = threading.Event()
     server.script = [lambda handler: (hold.wait(20), None)[1]] * 2
-    with pytest.raises(DownloadError, match=r"2 times in a row: nothing came for 0\.2 s"):
+    with pytest.raises(DownloadError, match=r"2 times in a row: no data arrived for 0\.2 s"):
         fetch(server.url, timeout_s=0.2, attempts=2)
     hold.set()
 
@@ -266,7 +266,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_file_that_is_not_the_one_expected_is_removed(server, lie):
-    with pytest.raises(DownloadError, match="not the file expected"):
+    with pytest.raises(DownloadError, match="is not the expected"):
         fetch(Wanted(url=server.url, **LIES[lie]))
     assert left_over(downloads.location(server.url)) == set()
 
@@ -293,7 +293,7 @@ def test_a_file_trusted_on_first_use_must_stay_the_same(server):
     assert downloads.known_sha256(server.url) == SHA256
     path.unlink()
     server.content = b"another"
-    with pytest.raises(DownloadError, match=f"{SHA256} was expected") as caught:
+    with pytest.raises(DownloadError, match=f"expected {SHA256}") as caught:
         fetch(server.url)
     assert str(path.parent) in str(caught.value.hint)
     other = hashlib.sha256(b"another").hexdigest()
@@ -307,7 +307,7 @@ def test_offline_only_the_cache_answers(server, monkeypatch):
     with pytest.raises(DownloadError, match="VERTEBRA_OFFLINE"):
         fetch(server.url + "2")
     path.write_bytes(b"damaged")
-    with pytest.raises(DownloadError, match="not the file expected"):
+    with pytest.raises(DownloadError, match="is not the expected"):
         fetch(server.url)
     assert len(server.requests) == 1
 

@@ -47,7 +47,7 @@ def measured(cases: list[Case], limits: Limits = BRIEF, **more: Any) -> list[Res
 FAULTS = {
     "segfault": "crashed with signal 11",
     "eats memory": "out of memory",
-    "nan": "they hold values that are not finite",
+    "nan": "they contain values that are not finite",
     "another network's": "Wrong outputs: they differ from the reference by",
     "wrong later": "while timing: Wrong outputs",
     "exit": 'ended with exit code 3 and no result; its last line: "giving up"',

@@ -1,4 +1,4 @@
-"""Zip archives from anyone, unpacked no further than their own list of files allows."""
+"""Zip archives from any source, of which only the files in their own list are unpacked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_RATIO = 100
 _SPARE_BYTES = 2**20
 _MOST_ENTRIES = 1000
 
-#: The folder that macOS puts into its archives, for what its file system knows of the files.
+#: The folder that macOS puts into its archives, for its file system's data on the files.
 _LITTER = "__MACOSX/"
 
-_HINT = "don't use it; ask its maker for another copy"
+_HINT = "don't use it; ask its author for another copy"
 
 
 def unpack(
@@ -32,8 +32,8 @@ def unpack(
 ) -> None:
     """Unpack the files of one folder, at the archive's top or right below, into the folder `to`.
 
-    `index` is the file that lists the others; `sizes` reads the bytes of each from its content. Beside those
-    there may be `more`, up to their bytes, and the `ignored`, which stay behind. Raises BundleError for
+    `index` is the file that lists the others; `sizes` reads the bytes of each from its content. Next to those
+    there may be `more`, up to their bytes, and the `ignored`, which are left out. Raises BundleError for
     anything else: other files, paths that lead elsewhere, links, secrets, and contents larger than listed.
     """
     try:
@@ -59,12 +59,14 @@ def _entries(path: Path, archive: zipfile.ZipFile, index: str) -> dict[str, zipf
     size = sum(entry.file_size for entry in found)
     if len(found) > _MOST_ENTRIES or size > _MOST_RATIO * path.stat().st_size + _SPARE_BYTES:
         raise BundleError(
-            f"{path} would unpack to {len(found):,} files of {size:,} bytes, which is no Bundle's content.",
+            f"{path} would unpack to {len(found):,} files of {size:,} bytes, too much for a Bundle.",
             _HINT,
         )
     tops = [PurePosixPath(entry.filename).parent for entry in found if entry.filename.split("/")[-1] == index]
     if len(tops) != 1 or len(tops[0].parts) > 1:
-        raise BundleError(f"{path} holds no Bundle: it has not one {index}.", "zip the Bundle's folder")
+        raise BundleError(
+            f"{path} is not a Bundle: it must contain exactly one {index}.", "zip the Bundle's folder"
+        )
     prefix = "".join(f"{part}/" for part in tops[0].parts)
     return {_name(path, entry.filename, prefix): entry for entry in found}
 

@@ -1,8 +1,8 @@
 """Files from the network, fetched once: resumed, checked, and complete in the cache or not there at all.
 
-`fetch(url)` gives the path of the file in the user's cache. Only https is spoken, and http to this very
-machine. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`); VERTEBRA_OFFLINE=1 forbids the
-network, and VERTEBRA_CACHE names another folder for the cache.
+`fetch(url)` gives the path of the file in the user's cache. Only https is allowed, and http to this
+machine. Proxies are read from the environment (`HTTPS_PROXY`, `NO_PROXY`); VERTEBRA_OFFLINE=1 forbids the
+network, and VERTEBRA_CACHE sets another folder for the cache.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from vertebra.errors import DownloadError, InvalidInputError
 from vertebra.progress import Listener, Progress, silent
 
 CHUNK_BYTES = 2**18
-ENOUGH_BYTES = 2**20  # a connection that brought this much was a good one: the count of failures starts anew
+ENOUGH_BYTES = 2**20  # after this much in one attempt, the count of failures starts again
 LONGEST_PAUSE_S = 60.0
 SPARE_BYTES = 2**24  # left free on the disk
 
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _DIGESTS = {"sha256": 64, "md5": 32}
-_BY_HAND = "or fetch the file by other means and give its path"
+_BY_HAND = "or download the file another way and pass its path"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A file at a URL, and what is known of it beforehand.
+    """A file at a URL, and what is known about it in advance.
 
     `sha256` may be the first digits only, eight or more; `md5` guards against accidents, not against malice.
     """
@@ -59,7 +59,8 @@ class Wanted:
             least = 8 if name == "sha256" else _DIGESTS[name]
             if not re.fullmatch(f"[0-9a-f]{{{least},{_DIGESTS[name]}}}", value):
                 raise DownloadError(
-                    f'"{value}" is no {name} digest.', f"give {least} to {_DIGESTS[name]} hexadecimal digits"
+                    f'"{value}" is not a {name} digest.',
+                    f"pass {least} to {_DIGESTS[name]} hexadecimal digits",
                 )
 
     @property
@@ -69,7 +70,7 @@ class Wanted:
 
 
 class _Broken(Exception):
-    """The transfer failed in a way that another attempt may mend."""
+    """The transfer failed in a way that another attempt may fix."""
 
     def __init__(self, reason: str, pause_s: float | None = None) -> None:
         super().__init__(reason)
@@ -92,7 +93,7 @@ def offline() -> bool:
 
 
 def location(url: str, folder: Path | None = None) -> Path:
-    """Where the file of `url` stands, or would stand, in the cache: URLs never share a place."""
+    """Where the file of `url` is, or would be, in the cache: two URLs never share a path."""
     base = urllib.parse.unquote(urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1])
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", base).lstrip(".")[-100:] or "file"
     key = hashlib.sha256(url.encode()).hexdigest()[:12]
@@ -100,7 +101,7 @@ def location(url: str, folder: Path | None = None) -> Path:
 
 
 def known_sha256(url: str, folder: Path | None = None) -> str | None:
-    """The digest that the file of `url` had when it was first fetched; None if it never was."""
+    """The digest that the file of `url` had when it was first downloaded; None if it never was."""
     try:
         digest = json.loads(_note(location(url, folder)).read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -120,9 +121,9 @@ def fetch(
     """The path of the wanted file in the cache, downloaded if it isn't there.
 
     A copy in the cache is checked each time: against the digest given, and against the one that it had when
-    it first came. A transfer that breaks or stalls for `timeout_s` is taken up where it stopped, also by a
-    later process; `attempts` in a row without a mebibyte of progress end it. Two processes that want one file
-    fetch it once.
+    first downloaded. A transfer that breaks or stalls for `timeout_s` is resumed where it stopped, also by a
+    later process; `attempts` in a row without a mebibyte of progress end it. Two processes that need the same
+    file download it once.
     Raises DownloadError.
     """
     wanted = Wanted(url=wanted) if isinstance(wanted, str) else wanted
@@ -133,7 +134,7 @@ def fetch(
         _make_folder(path.parent)
     elif not path.is_file():
         raise DownloadError(
-            f"{wanted.url} is not in the cache, and VERTEBRA_OFFLINE forbids fetching it.",
+            f"{wanted.url} is not in the cache, and VERTEBRA_OFFLINE forbids downloading it.",
             f"unset VERTEBRA_OFFLINE, {_BY_HAND}",
         )
     with _sole_use(path):
@@ -141,7 +142,7 @@ def fetch(
             return path
         if offline():
             raise DownloadError(
-                f"{path} is not the file expected, and VERTEBRA_OFFLINE forbids fetching it anew.",
+                f"{path} is not the expected file, and VERTEBRA_OFFLINE forbids downloading it again.",
                 f"unset VERTEBRA_OFFLINE, {_BY_HAND}",
             )
         _Transfer(wanted, path, progress, timeout_s, limit_bytes).complete(attempts)
@@ -158,13 +159,15 @@ def _check_address(url: str) -> None:
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise DownloadError(f"{url} is no address: {error}.", "give an https address, or a file") from error
+        raise DownloadError(
+            f"{url} is not an address: {error}.", "pass an https address or a file"
+        ) from error
     host = parts.hostname
     if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
         return
     raise DownloadError(
-        f"{url} is not fetched: only https is, and http from this machine.",
-        "give an https address, or a file",
+        f"Can't download {url}: only https is allowed, and http from this machine.",
+        "pass an https address or a file",
     )
 
 
@@ -187,11 +190,11 @@ def _make_folder(folder: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> DownloadError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DownloadError(
-            f"There is no space left for {path}.", "free some, or name another folder with VERTEBRA_CACHE"
+            f"There is no space left for {path}.", "free some, or set VERTEBRA_CACHE to another folder"
         )
     return DownloadError(
         f"Can't write to {path}: {error.strerror or error}.",
-        "name a folder that may be written with VERTEBRA_CACHE",
+        "set VERTEBRA_CACHE to a writable folder",
     )
 
 
@@ -201,7 +204,7 @@ def _sole_use(path: Path) -> Iterator[None]:
         try:
             held.enter_context(files.sole_use(path, hint="name another folder with VERTEBRA_CACHE"))
         except InvalidInputError as error:
-            if not path.is_file():  # a cache that may only be read is still a cache
+            if not path.is_file():  # a read-only cache can still be used
                 raise DownloadError(error.message, error.hint) from error
         yield
 
@@ -217,7 +220,7 @@ def _write_note(path: Path, content: dict[str, Any]) -> None:
 
 
 def _as_first_fetched(wanted: Wanted, folder: Path | None) -> Wanted:
-    """The file wanted, held to the digest that it had when it first came, unless another one is asked for."""
+    """The file wanted, with the digest that it had when first downloaded, unless another one is given."""
     known = known_sha256(wanted.url, folder)
     if known is None or not known.startswith((wanted.sha256 or "").lower()):
         return wanted
@@ -225,15 +228,15 @@ def _as_first_fetched(wanted: Wanted, folder: Path | None) -> Wanted:
 
 
 def _faults(path: Path, wanted: Wanted) -> list[str]:
-    """What is other than expected of the file, in words."""
+    """How the file differs from the one expected, in words."""
     faults = []
     size = path.stat().st_size
     if wanted.size_bytes is not None and size != wanted.size_bytes:
-        faults.append(f"it has {size} bytes, {wanted.size_bytes} were expected")
+        faults.append(f"it has {size} bytes, expected {wanted.size_bytes}")
     for algorithm, expected in wanted.hashes:
         found = digest(path, algorithm)
         if not found.startswith(expected):
-            faults.append(f"its {algorithm} is {found}, {expected} was expected")
+            faults.append(f"its {algorithm} is {found}, expected {expected}")
     return faults
 
 
@@ -246,7 +249,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Transfer:
-    """One file on its way: `path` appears when it is whole; until then the bytes stand beside it."""
+    """One file in transfer: `path` appears when it is complete; until then the bytes are in `part`."""
 
     def __init__(
         self, wanted: Wanted, path: Path, progress: Listener | None, timeout_s: float, limit_bytes: int | None
@@ -261,24 +264,24 @@ class _Transfer:
         self.resumed = False
 
     def complete(self, attempts: int) -> None:
-        """Bring the whole file, check it, and give it its name."""
+        """Download the whole file, check it, and give it its name."""
         try:
             self._persist(attempts)
             faults = _faults(self.part, self.wanted)
-            if faults and self.resumed:  # the old beginning may be another version's
+            if faults and self.resumed:  # the beginning kept from before may be of another version
                 self._forget()
                 self._persist(attempts)
                 faults = _faults(self.part, self.wanted)
             if faults:
                 self._forget()
                 raise DownloadError(
-                    f"What {self.wanted.url} gave is not the file expected: {'; '.join(faults)}. "
+                    f"The file from {self.wanted.url} is not the expected one: {'; '.join(faults)}. "
                     "It was removed.",
-                    "try later; if it stays so, the published file has changed: find out why before you use "
-                    f"it, then give its sha256 or delete {self.path.parent}",
+                    "try again later; if this persists, the published file has changed: find out why before "
+                    f"you use it, then pass its sha256 or delete {self.path.parent}",
                 )
             self._finish()
-        except OSError as error:  # the network's are caught where they arise: this is the disk
+        except OSError as error:  # network errors are caught where they arise: this is the disk
             raise _unwritable(self.part, error) from error
 
     def _persist(self, attempts: int) -> None:
@@ -292,8 +295,8 @@ class _Transfer:
                 failures = 1 if self._have() - before >= ENOUGH_BYTES else failures + 1
                 if failures >= attempts:
                     raise DownloadError(
-                        f"Fetching {self.wanted.url} failed {failures} times in a row: {error}.",
-                        "check the connection and HTTPS_PROXY and call again (what has come is kept), "
+                        f"Downloading {self.wanted.url} failed {failures} times in a row: {error}.",
+                        "check the connection and HTTPS_PROXY and try again (what was downloaded is kept), "
                         + _BY_HAND,
                     ) from error
                 time.sleep(min(error.pause_s or 0.5 * 2 ** (failures - 1), LONGEST_PAUSE_S))
@@ -314,7 +317,7 @@ class _Transfer:
 
     @contextmanager
     def _network(self) -> Iterator[None]:
-        """Tells what another attempt may mend from what it can't."""
+        """Turns network errors into `_Broken` where another attempt may help, else into DownloadError."""
         try:
             yield
         except urllib.error.HTTPError as error:
@@ -323,19 +326,19 @@ class _Transfer:
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise DownloadError(
-                    f"{self.wanted.url} could not be trusted: {error.reason.verify_message}.",
-                    "if a proxy of yours signs its own certificates, name them with SSL_CERT_FILE",
+                    f"The certificate of {self.wanted.url} can't be verified: {error.reason.verify_message}.",
+                    "if your proxy signs its own certificates, set SSL_CERT_FILE to them",
                 ) from error
             raise _Broken(f"there was no connection ({error.reason})") from error
         except TimeoutError as error:
-            raise _Broken(f"nothing came for {self.timeout_s:g} s") from error
+            raise _Broken(f"no data arrived for {self.timeout_s:g} s") from error
         except (http.client.HTTPException, OSError) as error:
             raise _Broken(f"the connection broke ({type(error).__name__})") from error
 
     def _request(self) -> urllib.request.Request:
         headers = {"User-Agent": f"vertebra/{__version__}", "Accept-Encoding": "identity"}
         have, validator = self._have(), self._validator()
-        # Without a validator and without a digest, nothing would tell that two versions were joined.
+        # Without a validator and a digest, it would go unnoticed that two versions were joined.
         if have and (validator or self.wanted.sha256 or self.wanted.md5):
             headers["Range"] = f"bytes={have}-"
             if validator:
@@ -343,7 +346,7 @@ class _Transfer:
         return urllib.request.Request(self.wanted.url, headers=headers)
 
     def _refused(self, error: urllib.error.HTTPError) -> None:
-        if error.code == 416:  # what has come is not a beginning of what is there
+        if error.code == 416:  # the part kept is not a beginning of the file there
             self._forget()
             raise _Broken("the server could not resume") from error
         if error.code in _TRANSIENT:
@@ -352,11 +355,11 @@ class _Transfer:
             raise _Broken(f"the server answered {error.code} ({error.reason})", pause_s) from error
         raise DownloadError(
             f"{self.wanted.url} answered {error.code} ({error.reason}).",
-            "the file has moved or is not public: look for it at its publisher's, and give the file's path",
+            "the file has moved or is not public: look for it on its publisher's site and pass its path",
         ) from error
 
     def _start(self, response: http.client.HTTPResponse) -> tuple[int, int | None]:
-        """Where the answer's first byte belongs, and the size of the whole."""
+        """The position of the answer's first byte, and the size of the whole."""
         length = response.headers.get("Content-Length", "")
         rest = int(length) if length.isdecimal() else None
         if response.status == 206:
@@ -364,7 +367,7 @@ class _Transfer:
             span = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             if span is None or int(span[1]) != have:
                 self._forget()
-                raise _Broken("the server resumed at another place than was asked")
+                raise _Broken("the server resumed at another position than asked")
             self.resumed = True
             return have, int(span[2]) if span[2] != "*" else None if rest is None else have + rest
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
@@ -400,8 +403,8 @@ class _Transfer:
         free = shutil.disk_usage(self.path.parent).free
         if free < size + SPARE_BYTES:
             raise DownloadError(
-                f"{self.wanted.url} needs {size:,} bytes in {self.path.parent}, where {free:,} are free.",
-                "free some, or name another folder with VERTEBRA_CACHE",
+                f"{self.wanted.url} needs {size:,} bytes in {self.path.parent}, but {free:,} are free.",
+                "free some, or set VERTEBRA_CACHE to another folder",
             )
 
     def _too_large(self, size: int) -> DownloadError:

@@ -1,18 +1,18 @@
 """The exceptions that vertebra raises.
 
-VertebraError                     anything a user can mend; printed without a traceback
+VertebraError                     anything a user can fix; printed without a traceback
 ├── UnknownNameError              a model, engine, metric, … that doesn't exist
 ├── InvalidInputError             a value that can't be used: a size, a limit, a flag
 ├── MissingRuntimeError           an optional library that isn't installed
 ├── TableError                    the table of measurements can't be read or written
 ├── BundleError                   a Bundle that is broken, tampered with or foreign
-├── ImageError                    a picture that can't be read: damaged, empty, too large, no picture at all
+├── ImageError                    a picture that can't be read: damaged, empty, too large, not a picture
 ├── WeightsError                  trained parameters that can't be read or don't fit
 ├── DownloadError                 a file that can't be fetched, or isn't the one expected
-└── MeasurementError              a case that gave no figure: crash, hang, memory, wrong outputs
-    └── UnsuitableNetworkError    untrained parameters that make its activations no ordinary numbers
+└── MeasurementError              a case without a result: crash, hang, memory, wrong outputs
+    └── UnsuitableNetworkError    untrained parameters that give infinite or extreme activations
 
-The text says what came and what was expected; `hint` says what to do.
+The message states what came and what was expected; `hint` states what to do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-#: Of a name that nobody knows, so many characters are shown.
+#: How many characters of an unknown name are shown.
 _LONGEST = 100
 
 
@@ -90,8 +90,8 @@ class DownloadError(VertebraError):
 
 
 class MeasurementError(VertebraError):
-    """A case that gave no figure."""
+    """A case without a result."""
 
 
 class UnsuitableNetworkError(MeasurementError):
-    """A network whose untrained parameters make its activations no ordinary numbers, on any engine."""
+    """A network whose untrained parameters give infinite or extreme activations, on any engine."""

@@ -1,7 +1,4 @@
-"""Files and folders in one piece: the whole content under the name asked for, or nothing of it.
-
-And one process at a time that writes them.
-"""
+"""Files and folders written as a whole, by one process at a time: all of the content, or none of it."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path`; what stood there before stays whole until the new content is complete.
+    """Write `content` to `path`; what was there before stays until the new content is complete.
 
     Raises InvalidInputError where the folder is missing, may not be written or is full.
     """
@@ -30,7 +27,7 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise InvalidInputError(
             f"Can't write {path}: {error.strerror or error}.",
-            "choose a folder that exists, may be written and has room",
+            "choose a writable folder with free space",
         ) from error
 
 
@@ -57,7 +54,7 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """A hidden folder beside `folder` that takes its name at the end, and vanishes where that fails.
+    """A hidden folder next to `folder` that takes its name at the end, and is removed where that fails.
 
     What is at `folder` is replaced if it is empty or `replaceable`. Raises FileExistsError if it isn't, and
     what else the disk raises as OSError.
@@ -65,7 +62,7 @@ def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[
     draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or replaceable(folder))):
-            raise FileExistsError(f"{folder} exists and is something else")
+            raise FileExistsError(f"{folder} already exists and would be overwritten")
         draft.mkdir(parents=True)
         yield draft
         _take_place(draft, folder)
@@ -74,7 +71,7 @@ def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[
 
 
 def _drop(draft: Path, folder: Path) -> None:
-    """Remove what is left of a draft; what it was to replace, and didn't, stands again."""
+    """Remove what is left of a draft, and restore what it failed to replace."""
     old = _old(draft)
     if old.exists() and not folder.exists():
         old.rename(folder)
@@ -83,7 +80,7 @@ def _drop(draft: Path, folder: Path) -> None:
 
 
 def _old(draft: Path) -> Path:
-    """Where what stood in the draft's place waits for its end."""
+    """Where the folder to be replaced is kept until the draft is in its place."""
     return draft.with_name(draft.name + ".old")
 
 

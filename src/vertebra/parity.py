@@ -1,4 +1,4 @@
-"""Whether an engine answers what the reference answers: asked before a timing is believed."""
+"""Whether an engine gives the reference's outputs: checked before a timing counts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 #: precision -> the largest output error that counts as the same network. Float32 engines reach 2e-5 at most
 #: on the classics (docs/engines.md), and logits cut to TF32's or bfloat16's bits lie above the limit. Those
-#: of float16 and bfloat16 are about three times what eager itself is off in them on the untrained classics;
-#: TF32 keeps as many bits as float16. Of eight bits noise only tells a wrong network from a coarse one, for
-#: it is far from the pictures that they are calibrated on: those have a guard (`exporting.quantisation`).
+#: of float16 and bfloat16 are about three times eager's own error in them on the untrained classics;
+#: TF32 keeps as many bits as float16. For int8, noise only shows whether the network is wrong, not how
+#: coarse: it is far from the pictures used to calibrate, which have a check (`exporting.quantisation`).
 LIMITS: dict[str, float] = {
     "float32": 3e-4, "tf32": 0.015, "float16": 0.015, "bfloat16": 0.2, "int8": 2.0, "int8-weights": 0.3,
 }  # fmt: skip
@@ -24,7 +24,8 @@ def output_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
     the reference.
 
     The spread is the standard deviation of the reference's logits after each image's mean over the classes
-    is taken off: a constant added to all classes changes no answer, so it must not hide an error either.
+    is taken off: a constant added to all classes doesn't change which is highest, so it must not hide an
+    error either.
     Raises MeasurementError, with the reason, where the shapes differ or `got` isn't finite.
     """
     import numpy as np
@@ -32,9 +33,9 @@ def output_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
     if got.shape != reference.shape:
         raise MeasurementError(f"Wrong outputs: shape {got.shape}, but {reference.shape} was expected.")
     if not np.isfinite(got).all():
-        raise MeasurementError("Wrong outputs: they hold values that are not finite.")
+        raise MeasurementError("Wrong outputs: they contain values that are not finite.")
     if not np.isfinite(reference).all():
-        raise MeasurementError("The reference's own logits hold values that are not finite.")
+        raise MeasurementError("The reference's own logits contain values that are not finite.")
     expected = reference.astype(np.float64)
     return float(np.abs(got.astype(np.float64) - expected).max() / _spread(expected))
 
@@ -43,8 +44,8 @@ def content_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
     """Root mean square of the difference of two sets of logits (N, num_classes) after each class's mean over
     the images is taken off, relative to the reference's.
 
-    What all images share, most of an untrained network's answer, is taken off: what is left is what the
-    network makes of their content. 0 where the reference has none.
+    What all images share, most of an untrained network's output, is taken off: the rest depends on the
+    images' content. 0 where the reference has none.
     """
     import numpy as np
 
@@ -61,7 +62,7 @@ def check_outputs(reference: npt.NDArray[Any], got: npt.NDArray[Any], precision:
     if precision not in LIMITS:
         raise InvalidInputError(
             f'No limit is known for the outputs in "{precision}".',
-            f"precisions that have one: {', '.join(LIMITS)}",
+            f"precisions with a limit: {', '.join(LIMITS)}",
         )
     error = output_error(reference, got)
     if error > LIMITS[precision]:
@@ -83,5 +84,5 @@ def _worst(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> str:
 
 def _spread(logits: npt.NDArray[Any]) -> float:
     centred = logits - logits.mean(axis=1, keepdims=True)
-    # A single class has no spread: its size stands in, and 1 for all zeros.
+    # A single class has no spread: its size is used instead, and 1 for all zeros.
     return float(centred.std()) or float(abs(logits).max()) or 1.0

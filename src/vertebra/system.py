@@ -1,4 +1,4 @@
-"""The machine that measures: what of it matters for a figure, and a name for it.
+"""The machine that measures: what affects its results, and a name for it.
 
 No host name, user name or serial number is read. What can't be known here is None.
 """
@@ -48,11 +48,11 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A machine as far as figures depend on it.
+    """The properties of a machine that results depend on.
 
     `usable_cores` is what this process may use: `logical_cores` less affinity and the container's
     quota (`core_quota`, in cores). `memory_bytes` is the machine's, or the container's where it
-    has less. `virtual` names what stands between this process and the hardware.
+    has less. `virtual` names what lies between this process and the hardware.
     """
 
     cpu: str | None
@@ -73,7 +73,7 @@ class System:
     def id(self) -> str:
         """A readable name and a hash of hardware, limits, OS release and drivers.
 
-        The same in every process here: affinity, kernel build, Python and libraries are no part of it.
+        The same in every process here: affinity, kernel build, Python and libraries are not part of it.
         """
         parts = [
             self.cpu or self.architecture,
@@ -151,7 +151,7 @@ def _slug(text: str) -> str:
 
 
 def _text(path: Path) -> str | None:
-    """What a file of the kernel says, or None where it doesn't exist or may not be read."""
+    """The text of one of the kernel's files, or None where it doesn't exist or may not be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\x00\n ")
     except OSError:
@@ -224,7 +224,7 @@ def _physical_cores() -> int | None:
 
 
 def _affinity() -> set[int] | None:
-    """The processors that this process may run on, or None where the system doesn't tell."""
+    """The processors that this process may run on, or None where the system doesn't report it."""
     if sys.platform == "linux":
         return os.sched_getaffinity(0)
     return None
@@ -238,7 +238,7 @@ def _usable_cores(root: Path = _ROOT) -> int:
 
 
 def _own_physical_cores(root: Path = _ROOT) -> int | None:
-    """Distinct cores among the processors of this process's affinity; None where Linux doesn't tell."""
+    """Distinct cores among the processors of this process's affinity; None where Linux doesn't report it."""
     allowed = _affinity()
     if not allowed:
         return None
@@ -278,7 +278,7 @@ def _quota(folder: Path) -> float | None:
         else [_text(folder / f"cpu.cfs_{part}_us") or "" for part in ("quota", "period")]
     )
     if len(parts) != 2 or not all(part.isdecimal() for part in parts) or int(parts[1]) == 0:
-        return None  # "max" in version 2 and -1 in version 1 say that there is no limit
+        return None  # "max" in version 2 and -1 in version 1 mean "no limit"
     return int(parts[0]) / int(parts[1])
 
 
@@ -297,7 +297,7 @@ def _memory_bytes(root: Path = _ROOT) -> int | None:
 
 
 def _virtual(root: Path = _ROOT) -> str | None:
-    """What is known to stand between this process and the hardware."""
+    """What is known to lie between this process and the hardware."""
     signs = {
         "wsl": "microsoft" in platform.release().lower(),
         "virtual machine": "hypervisor" in (_cpuinfo(root, "flags") or "").split(),
@@ -329,7 +329,7 @@ def cuda_cards() -> int:
 
 
 def query_nvidia(what: str, columns: Sequence[str]) -> list[list[str]]:
-    """A line of cells for each of `what` (gpu, compute-apps), as `nvidia-smi` tells it in its own units
+    """A line of cells for each of `what` (gpu, compute-apps), as `nvidia-smi` prints it in its own units
     without their names; no line where there is no such program, or it fails."""
     query = f"--query-{what}={','.join(columns)}"
     text = _output("nvidia-smi", query, "--format=csv,noheader,nounits", timeout_s=_NVIDIA_SMI_TIMEOUT_S)

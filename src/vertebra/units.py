@@ -60,7 +60,7 @@ _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9]*)\s*
 def parse(text: str, unit: str) -> float:
     """The value of `text` in the base unit `unit`, a key of `SUFFIXES`.
 
-    Raises InvalidInputError where the text is no number of this unit. A bare number is taken
+    Raises InvalidInputError where the text isn't a number in this unit. A bare number is taken
     only for counts, rates and fractions up to 1 (so `75` for an accuracy is refused).
     """
     suffixes = SUFFIXES[unit]
@@ -76,7 +76,7 @@ def parse(text: str, unit: str) -> float:
 
 
 def _exactly(digits: str, scale: float) -> float:
-    """The product as written: 56.7 % is 0.567 and not its neighbour, which 0.567 itself wouldn't meet."""
+    """The product in decimal: 56.7 % is 0.567, not the float next to it, which fails a limit of 56.7 %."""
     from decimal import Decimal
 
     return float(Decimal(digits) * Decimal(repr(scale)))
@@ -86,22 +86,22 @@ def _unreadable(text: str, unit: str) -> InvalidInputError:
     known = ", ".join(suffix for suffix in SUFFIXES[unit] if suffix) or "none"
     return InvalidInputError(
         f'Can\'t read "{text}" as a quantity in {unit}{_understood(text, unit)}.',
-        f"write it like {_EXAMPLES[unit]}; units understood: {known}",
+        f"write it like {_EXAMPLES[unit]}; known units: {known}",
     )
 
 
 def _understood(text: str, unit: str) -> str:
-    """What could be read of a text that is no quantity."""
+    """The part of the text that could be read."""
     match = _NUMBER.match(text)
     if match is None:
         return ""
     number, suffix = match.groups()
     if unit == "fraction" and suffix in ("", "%"):
-        return f": {number}{suffix} is more than the whole"
+        return f": {number}{suffix} is more than 100 %"
     if suffix.lower() in SUFFIXES[unit]:
         return ": it is too large"
     return f": the number is {number}, but " + (
-        f'"{suffix}" is no unit of it' if suffix else "its unit is missing"
+        f'"{suffix}" is not a known unit' if suffix else "its unit is missing"
     )
 
 

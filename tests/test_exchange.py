@@ -207,14 +207,14 @@ HEAD = "model,metric,value,origin"
         (f"{HEAD}\na,params,nan,published\n", InvalidInputError, "line 2.*value"),
         (f"{HEAD}\na,params,1,guessed\n", InvalidInputError, "line 2.*origin"),
         (f"{HEAD}\na,latency,1,benched\n", InvalidInputError, "line 2.*must state"),
-        (f"{HEAD}\na,params,,published\n", InvalidInputError, "line 2.*No value"),
+        (f"{HEAD}\na,params,,published\n", InvalidInputError, "line 2.*The row has no value"),
         (f"{HEAD}\na,params,1\n", TableError, "line 2 has 3 cells"),
         (f"{HEAD},versions\na,params,1,published,[1]\n", InvalidInputError, "line 2.*versions"),
         (f"{HEAD},grade_reasons\na,params,1,published,slow\n", InvalidInputError, "line 2.*grade_reasons"),
         (f"{HEAD},batchsize\na,params,1,published,1\n", UnknownNameError, 'Unknown column "batchsize"'),
-        (f"{HEAD},model\na,params,1,published,b\n", TableError, "named twice"),
-        ("name,age\nx,3\n", TableError, "lack model, metric, value, origin"),
-        ("", TableError, "lack model"),
+        (f"{HEAD},model\na,params,1,published,b\n", TableError, "names a column twice"),
+        ("name,age\nx,3\n", TableError, "lacks the columns model, metric, value, origin"),
+        ("", TableError, "lacks the columns model"),
         (f'{HEAD}\n"a,params', TableError, "not CSV"),
     ],
 )
@@ -260,7 +260,11 @@ def test_a_foreign_parquet_file_is_refused(tmp_path: Path) -> None:
     table = Table(tmp_path / "table.sqlite")
     (tmp_path / "text").write_text("PAR1 in name only")
     parquet.write_table(pyarrow.table({"song": ["x"]}), tmp_path / "songs")
-    for name, message in (("text", "not Parquet"), ("songs", "lack model"), ("absent", "No such file")):
+    for name, message in (
+        ("text", "not Parquet"),
+        ("songs", "lacks the columns model"),
+        ("absent", "No such file"),
+    ):
         with pytest.raises(TableError, match=message):
             table.read_parquet(tmp_path / name)
     assert len(table) == 0

@@ -201,12 +201,12 @@ def test_an_edited_row_cannot_slip_into_a_run(tmp_path: Path, table: Table) -> N
     path = tmp_path / "edited.csv"
     table.write_csv(path)
     path.write_text(path.read_text().replace("5.0", "6.0"))
-    with pytest.raises(TableError, match="doesn't hold it"):
+    with pytest.raises(TableError, match="doesn't contain it"):
         table.read_csv(path)
     other = Table(tmp_path / "other.sqlite")
     other.read_csv(path)  # nothing here tells that it was edited
     for into, came in ((table, other), (other, table)):
-        with pytest.raises(TableError, match="doesn't hold it"):
+        with pytest.raises(TableError, match="doesn't contain it"):
             into.merge(came)
     assert [row.value for row in table.rows()] == [5.0]
 
@@ -299,15 +299,15 @@ def _damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_foreign_database, "no table of measurements"),
-        (_foreign_write_ahead_database, "no table of measurements"),
+        (_foreign_database, "is not a table of measurements"),
+        (_foreign_write_ahead_database, "is not a table of measurements"),
         (
             lambda path: path.write_text("a letter to a friend, longer than a header"),
-            "no table of measurements",
+            "is not a table of measurements",
         ),
-        (lambda path: path.write_bytes(b"SQLite format 3\x00"), "Can't use|no table"),
+        (lambda path: path.write_bytes(b"SQLite format 3\x00"), "Can't use|not a table"),
         (_newer, "written by a newer vertebra"),
-        (_damaged, "damaged|no table"),
+        (_damaged, "damaged|not a table"),
     ],
     ids=["database", "write-ahead database", "text", "header alone", "newer", "damaged"],
 )
@@ -364,7 +364,7 @@ def test_a_table_that_may_only_be_read_is_read_and_not_written(
     if not os.access(path, os.R_OK, effective_ids=True):
         pytest.skip("this folder can't be shown to another user")
     assert len(Table(path, create=False)) == 1
-    with pytest.raises(TableError, match="may not be written"):
+    with pytest.raises(TableError, match="is not writable"):
         Table(path)
     with pytest.raises(TableError):
         Table(tmp_path / "new" / "table.sqlite")

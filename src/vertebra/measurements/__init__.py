@@ -1,6 +1,6 @@
 """The table of measurements: rows, views of them, and where they are kept.
 
-Every verb fills this table or reads it, and nothing passes between the two sides but rows.
+Every verb fills this table or reads it; rows are all that passes between the two sides.
 """
 
 from vertebra.measurements.measurement import COLUMNS, CONDITIONS, GRADES, ORIGINS, Measurement, now

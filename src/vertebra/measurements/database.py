@@ -1,8 +1,8 @@
-"""The file behind the table: opened, laid out, brought up to date, and refused where it isn't ours.
+"""The file that holds the table: opened, laid out, brought up to date, and refused where it isn't ours.
 
-Durable before fast, since rows come by the second and not by the thousand: rollback journal (the
+Durable rather than fast, since rows arrive one by one and not by the thousand: rollback journal (the
 write-ahead log of SQLite before 3.51.3 can lose commits), full synchronisation, one transaction a
-run. A killed process leaves a whole run or none. What is SQLite's own is in `_connected`, `select` and
+run. A killed process leaves a whole run or none. What depends on SQLite is in `_connected`, `select` and
 `_FAULTS`; the rest is portable SQL.
 """
 
@@ -33,12 +33,24 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
 #: start of SQLite's name of a fault -> what it means, what to do
 _FAULTS = {
     "SQLITE_FULL": ("there is no space left", "free some space; the rows already in the table are safe"),
-    "SQLITE_IOERR": ("the disk refused", "is it full or failing? The rows already in the table are safe"),
-    "SQLITE_READONLY": ("it may not be written", "allow writing to the file and its folder, or name another"),
-    "SQLITE_CANTOPEN": ("it can't be opened", "allow writing to the file and its folder, or name another"),
-    "SQLITE_PERM": ("access is denied", "allow writing to the file and its folder, or name another"),
-    "SQLITE_BUSY": ("another process holds it", "wait until that process has finished, then try again"),
-    "SQLITE_NOTADB": ("it is no table of measurements", "name another file with --table or VERTEBRA_TABLE"),
+    "SQLITE_IOERR": (
+        "the disk reported an error",
+        "check whether it is full or failing; the rows already in the table are safe",
+    ),
+    "SQLITE_READONLY": (
+        "it is not writable",
+        "make the file and its folder writable, or choose another file",
+    ),
+    "SQLITE_CANTOPEN": (
+        "it can't be opened",
+        "make the file and its folder writable, or choose another file",
+    ),
+    "SQLITE_PERM": ("access is denied", "make the file and its folder writable, or choose another file"),
+    "SQLITE_BUSY": ("another process is using it", "wait until that process has finished, then try again"),
+    "SQLITE_NOTADB": (
+        "it is not a table of measurements",
+        "choose another file with --table or VERTEBRA_TABLE",
+    ),
     "SQLITE_CORRUPT": ("it is damaged", "restore a copy, or start a new table; the file was left as it is"),
 }
 
@@ -66,7 +78,7 @@ def reading(path: Path) -> Iterator[Connection | None]:
 
 
 def select(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """What a query in SQL gives, without SQLAlchemy: importing it takes longer than most reads.
+    """The rows that a query in SQL returns, without SQLAlchemy: importing it takes longer than most reads.
 
     A file that isn't of today's layout is first looked at, or brought up to date, by `reading`.
     """
@@ -96,7 +108,7 @@ def _is_of_today(connection: sqlite3.Connection) -> bool:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Connection]:
-    """A transaction that no other process can write beside, on a table of today's layout."""
+    """A transaction that keeps other processes from writing, on a table of today's layout."""
     _make_folder(path)
     if _is_begun(path):  # a foreign file is refused before it is opened for writing
         mode = "ro" if _has_write_ahead_log(path) else "rw"
@@ -111,7 +123,7 @@ def prepare(path: Path) -> None:
     """Make the table where there is none, and find out now whether it may be written."""
     meta = layout().tables["meta"]
     with writing(path) as connection:
-        # SQLite begins even a writing transaction on a file that it may not write; a write tells
+        # SQLite begins even a writing transaction on a read-only file: only a write fails
         connection.execute(meta.update().where(meta.c.name == "product").values(value=PRODUCT))
 
 
@@ -123,20 +135,22 @@ def _is_begun(path: Path) -> bool:
     try:
         if not path.is_file() and path.exists():
             kind = "folder" if path.is_dir() else "device"
-            raise TableError(f"{path} is a {kind}, not a file.", "name a file, such as table.sqlite")
+            raise TableError(
+                f"{path} is a {kind}, not a file.", "pass the path of a file, such as table.sqlite"
+            )
         with path.open("rb") as file:
             header = file.read(len(_SQLITE_HEADER))
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _fault(path, str(error.strerror), "is the path right, and may you read it?") from error
+        raise _fault(path, str(error.strerror), "check the path and its permissions") from error
     if header and header != _SQLITE_HEADER:
         raise _foreign(path)
     return bool(header)
 
 
 def _has_write_ahead_log(path: Path) -> bool:
-    """Such a file isn't ours as we write it, and merely closing it could change it: look at it read-only."""
+    """We never write such a file, and merely closing it could change it: it is opened read-only."""
     with path.open("rb") as file:
         return file.read(20)[18:20] != b"\x01\x01"
 
@@ -145,14 +159,14 @@ def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        text = f"its folder can't be made ({error.strerror})"
-        raise _fault(path, text, "name a path that you may write to") from error
+        text = f"its folder can't be created ({error.strerror})"
+        raise _fault(path, text, "choose a path that you may write to") from error
 
 
 def _foreign(path: Path) -> TableError:
     return TableError(
-        f"{path} is no table of measurements; the file was left as it is.",
-        "name another file with --table or VERTEBRA_TABLE",
+        f"{path} is not a table of measurements; the file was left as it is.",
+        "choose another file with --table or VERTEBRA_TABLE",
     )
 
 
@@ -264,7 +278,7 @@ def _version(connection: Connection, path: Path) -> int:
         raise _foreign(path)
     if int(version) > schema_version():
         raise TableError(
-            f"{path} was written by a newer vertebra (layout {version}; this one knows {schema_version()}).",
+            f"{path} was written by a newer vertebra (layout {version}; this one reads {schema_version()}).",
             "upgrade with: pip install --upgrade vertebra",
         )
     return int(version)

@@ -2,7 +2,7 @@
 
 Every column goes with the row, `run` too, so that reading a file back into the table that it came
 from adds nothing. Raw samples and descriptions of systems stay in the table; `Table.merge` moves
-those. A file is written beside its place and then put there, so that nobody sees half of it.
+those. A file is written under another name and then renamed, so that it is never seen half written.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ FORMAT_VERSION = 1
 
 
 def _values(row: Measurement) -> dict[str, Any]:
-    """What `row` says, in canonical form, with its run."""
+    """The row's values in canonical form, with its run."""
     return record_of(row) | ({} if row.run is None else {"run": row.run})
 
 
 def _rows(
     numbered: Iterable[tuple[int, Mapping[str, Any]]], what: str, where: str | Path
 ) -> list[Measurement]:
-    """The rows told by (number of line or row, values); an error tells the number."""
+    """The rows with these values, each with the number of its line or row, which errors name."""
     rows = []
     for number, values in numbered:
         try:
@@ -57,7 +57,7 @@ def _rows(
 
 @contextlib.contextmanager
 def _replaced(path: Path | str) -> Iterator[Path]:
-    """A new file beside `path`, put in its place when the block ends well and removed when not."""
+    """A new file next to `path`, moved there when the block ends well and removed when not."""
     path = Path(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}"  # a plain name even where `path` has none
     try:
@@ -73,7 +73,9 @@ def _replaced(path: Path | str) -> Iterator[Path]:
 
 
 def _unwritable(path: Path, error: OSError) -> TableError:
-    return TableError(f"Can't write {path}: {error.strerror or error}.", "name a path that you may write to")
+    return TableError(
+        f"Can't write {path}: {error.strerror or error}.", "choose a path that you may write to"
+    )
 
 
 def _read_text(path: Path | str) -> str:
@@ -81,14 +83,16 @@ def _read_text(path: Path | str) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TableError(
-            f"Can't read {path}: {error.strerror or error}.", "name a file that exists"
+            f"Can't read {path}: {error.strerror or error}.", "pass the path of an existing file"
         ) from error
     except UnicodeDecodeError:
         _refuse(path, "it is not text in UTF-8")
 
 
 def _refuse(path: Path | str, why: str) -> NoReturn:
-    raise TableError(f"Can't read rows from {path}: {why}.", "nothing was appended; is it the right file?")
+    raise TableError(
+        f"Can't read rows from {path}: {why}.", "nothing was appended; check that it is the right file"
+    )
 
 
 # ------------------------------------------------------------------ CSV
@@ -132,11 +136,11 @@ def _csv_lines(text: str, path: Path | str) -> Iterator[tuple[int, dict[str, Any
 
 
 def _check_header(header: Sequence[str], path: Path | str) -> None:
-    """Columns that the table knows, each once, and the ones that every row needs among them."""
+    """Check that all are columns of the table, each is there once, and the required ones are among them."""
     if not set(REQUIRED) <= set(header):
-        _refuse(path, f"its columns lack {', '.join(name for name in REQUIRED if name not in header)}")
+        _refuse(path, f"it lacks the columns {', '.join(name for name in REQUIRED if name not in header)}")
     if len(set(header)) != len(header):
-        _refuse(path, "a column is named twice")
+        _refuse(path, "it names a column twice")
     try:
         check_columns(header)
     except UnknownNameError as error:
@@ -144,7 +148,7 @@ def _check_header(header: Sequence[str], path: Path | str) -> None:
 
 
 def _text_cell(text: str) -> str:
-    """Text as it is; as JSON where it could be taken for no text, or would break the line."""
+    """Text as it is; as JSON where it could be taken for something else, or would break the line."""
     plain = text and not text.startswith('"') and text.isprintable()
     return text if plain else json.dumps(text)
 
@@ -165,7 +169,7 @@ def _parsed(name: str, cell: str, line: int, path: Path | str) -> Any:
     except ValueError:
         raise InvalidInputError(
             f"{path}, line {line}: can't read {name} from {cell!r}.",
-            "numbers are written plainly, in base units; lists as JSON",
+            "write numbers plainly, in base units, and lists as JSON",
         ) from None
 
 
@@ -183,16 +187,18 @@ def write_json(rows: Iterable[Measurement], path: Path | str) -> None:
 def read_json(path: Path | str) -> list[Measurement]:
     """The rows of a file that `write_json` wrote.
 
-    Raises TableError, UnknownNameError or InvalidInputError; a bad row is told by its number, from 1.
+    Raises TableError, UnknownNameError or InvalidInputError; errors name a bad row by its number, from 1.
     """
     try:
         content = json.loads(_read_text(path))
     except (ValueError, RecursionError):
         _refuse(path, "it is not JSON")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        _refuse(path, f'it does not say "format": "{FORMAT}"')
+        _refuse(path, f'it lacks "format": "{FORMAT}"')
     if content.get("version") != FORMAT_VERSION:
-        _refuse(path, f"its format has version {content.get('version')}, and {FORMAT_VERSION} is known here")
+        _refuse(
+            path, f"its format has version {content.get('version')}, and only {FORMAT_VERSION} can be read"
+        )
     rows = content.get("rows")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         _refuse(path, 'its "rows" are not a list of objects')
@@ -225,7 +231,7 @@ def write_parquet(rows: Iterable[Measurement], path: Path | str) -> None:
 def read_parquet(path: Path | str) -> list[Measurement]:
     """The rows of a Parquet file whose columns are the table's.
 
-    Raises TableError, UnknownNameError or InvalidInputError; a bad row is told by its number, from
+    Raises TableError, UnknownNameError or InvalidInputError; errors name a bad row by its number, from
     1. Raises MissingRuntimeError without pyarrow.
     """
     pyarrow = _pyarrow()
@@ -243,7 +249,7 @@ def read_parquet(path: Path | str) -> list[Measurement]:
 
 
 def _unpacked(values: dict[str, Any]) -> dict[str, Any]:
-    """Arrow tells a mapping as a list of pairs."""
+    """Arrow returns a mapping as a list of pairs."""
     pairs = values.get("versions")
     return {**values, "versions": dict(pairs)} if pairs else {**values, "versions": None}
 
@@ -263,7 +269,7 @@ def to_dataframe(rows: Iterable[Measurement]) -> pandas.DataFrame:
 def from_dataframe(frame: pandas.DataFrame) -> list[Measurement]:
     """The rows of a DataFrame whose columns are the table's.
 
-    Raises UnknownNameError or InvalidInputError; a bad row is told by its number, from 1. Raises
+    Raises UnknownNameError or InvalidInputError; errors name a bad row by its number, from 1. Raises
     MissingRuntimeError without pandas.
     """
     pandas = _pandas()

@@ -1,7 +1,7 @@
-"""One row, one value: what a measurement says, and what it must say to be read alone.
+"""One row, one value: the columns of a measurement, and which it needs to be understood by itself.
 
-A row says whose figure it is (subject), what was measured and how surely (value), under which
-conditions, and where it comes from (provenance).
+A row states what was measured (subject), the value and how certain it is, under which conditions, and
+where it is from (provenance).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vertebra.errors import InvalidInputError
 ORIGINS = ("published", "estimated", "profiled", "benched", "evaluated")
 GRADES = ("A", "B", "C")
 
-#: The columns that tell one figure of a metric from another of the same subject.
+#: The columns that distinguish two values of a metric for the same subject.
 CONDITIONS = (
     "dataset", "split", "protocol", "input_size", "batch_size", "precision", "engine", "provider", "device",
     "layout", "threads", "streams", "scenario", "arrival_rate", "system",
@@ -32,15 +32,15 @@ def now(precision: Literal["seconds", "microseconds"] = "seconds") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One value of one metric for one subject, with all that is needed to read it alone.
+    """One value of one metric for one subject, with all that is needed to understand it by itself.
 
     Values are in the metric's base unit (seconds, bytes, counts, fractions of 1). `low` and `high`
     bound a 95 % interval. A condition is None where the metric does not depend on it or a
     published source does not state it. `versions` maps library names to versions. `measured_at`
-    is an ISO 8601 date or time in UTC. `convention` says how an imported count was counted, and
-    `disputed` why a published figure is doubted; both are kept as text beside the figure as printed.
+    is an ISO 8601 date or time in UTC. `convention` states how an imported count was counted, and
+    `disputed` why a published value is doubted; both are text, and the value stays as printed.
 
-    Raises InvalidInputError where the row could not be read alone.
+    Raises InvalidInputError where the row could not be understood by itself.
     """
 
     model: str
@@ -99,7 +99,7 @@ class Measurement:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> Measurement:
-        """The row that holds `values`, one for every column, without a check: for what was checked before.
+        """The row that holds `values`, one for every column, unchecked: for values that were checked before.
 
         Raises UnknownNameError for a metric that isn't known any more, or not yet.
         """

@@ -1,7 +1,7 @@
 """A row as plain data, in one canonical form: what is stored, hashed and exchanged.
 
-A record holds the columns that say something (None, empty tuples and empty mappings are left out)
-in types that JSON knows. `run` is not part of it: it tells where a row is kept, not what it says.
+A record holds the columns that have a value (None, empty tuples and empty mappings are left out)
+in JSON's types. `run` is not part of it: it is where a row is kept, not what was measured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def record_of(row: Measurement) -> Record:
 
 
 def row_of(values: Mapping[str, Any]) -> Measurement:
-    """The row that `values` (column -> value, of any source) tells.
+    """The row with `values` (column -> value, from any source).
 
     Raises UnknownNameError for a column that doesn't exist, and InvalidInputError where a needed
     one is missing or holds a value that can't be used.
@@ -57,21 +57,23 @@ def row_of(values: Mapping[str, Any]) -> Measurement:
     known = {name: canonical(name, value) for name, value in values.items() if value is not None}
     missing = [name for name in REQUIRED if name not in known]
     if missing:
-        raise InvalidInputError(f"No {' and no '.join(missing)}.", f"every row needs {', '.join(REQUIRED)}")
+        raise InvalidInputError(
+            f"The row has no {' and no '.join(missing)}.", f"every row needs {', '.join(REQUIRED)}"
+        )
     if "grade_reasons" in known:
         known["grade_reasons"] = tuple(known["grade_reasons"])
     return Measurement(**known)
 
 
 def check_columns(names: Iterable[str]) -> None:
-    """Raises UnknownNameError at the first of `names` that is no column."""
+    """Raises UnknownNameError at the first of `names` that isn't a column."""
     for name in names:
         if name not in KINDS:
             raise unknown_column(str(name), COLUMNS)
 
 
 def unknown_column(name: str, known: Iterable[str]) -> UnknownNameError:
-    """That `name` is none of the `known` columns."""
+    """The error that `name` is not one of the `known` columns."""
     known = list(known)
     return UnknownNameError.of("column", name, known, ", ".join(known))
 

@@ -1,6 +1,6 @@
 """A run: rows that were measured together, their raw samples, and the system that they ran on.
 
-A run's id is the hash of what it says. The same content has the same id on every machine, so
+A run's id is the hash of its content. The same content has the same id on every machine, so
 appending it twice, or merging tables in any order, adds nothing twice.
 """
 
@@ -18,7 +18,7 @@ from vertebra.measurements.record import Record, number, record_of, text_of
 
 @dataclass(frozen=True)
 class Run:
-    """`created_at` is when the run first came into a table (ISO 8601, UTC); no part of the id."""
+    """`created_at` is when the run was first put into a table (ISO 8601, UTC); it is not part of the id."""
 
     id: str
     records: tuple[Record, ...]
@@ -33,7 +33,7 @@ class Run:
         samples: Mapping[str, Sequence[float]] | None = None,
         system: str | None = None,
     ) -> Run:
-        """The run of these rows. Raises InvalidInputError where there are none, or a value is no number."""
+        """The run of these rows. Raises InvalidInputError where there are none, or a value isn't a number."""
         records = tuple(record_of(row) for row in rows)
         if not records:
             raise InvalidInputError("No rows to append.", "a run holds at least one row")
@@ -43,14 +43,14 @@ class Run:
     def is_whole(self) -> bool:
         """Whether these are the very rows and samples that were appended under this id.
 
-        A run that came from a file of chosen rows, or without its samples, is a part.
+        A run from a file of chosen rows, or without its samples, is a part.
         """
         return self.id == _digest(self.records, self.samples, self.system)
 
     def joined(self, other: Run) -> Run:
-        """What the two together tell of the run; the same whichever is asked.
+        """The run with what the two hold of it; the same in either order.
 
-        Raises TableError where one is whole and the other tells of it what it doesn't hold.
+        Raises TableError where one is whole and the other holds rows that it lacks.
         """
         earlier = min(self.created_at, other.created_at)
         for whole, part in ((self, other), (other, self)):
@@ -71,9 +71,9 @@ class Run:
         extra = self._beyond(whole)
         if extra:
             raise TableError(
-                f"A row says that it belongs to run {self.id}, which doesn't hold it: "
+                f"A row names run {self.id} as its own, but that run doesn't contain it: "
                 f"{extra[0]['metric']} {extra[0]['value']} of {extra[0]['model']}.",
-                "was it edited? Leave its `run` empty to append it as a row of its own",
+                "if you edited the row, leave its `run` empty to append it as a new one",
             )
 
     def _beyond(self, other: Run) -> list[Record]:
@@ -99,5 +99,5 @@ def _numbers(name: str, values: Sequence[float]) -> list[float]:
         return [number(value) for value in values]
     except (TypeError, ValueError):
         raise InvalidInputError(
-            f'The samples "{name}" hold a value that is no finite number.', "samples are lists of numbers"
+            f'The samples "{name}" contain a value that is not a finite number.', "pass lists of numbers"
         ) from None

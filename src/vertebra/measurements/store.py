@@ -34,7 +34,7 @@ _ROWS = (
     f"SELECT {_COLUMNS}, runs.created_at, measurements.ordinal "
     "FROM measurements JOIN runs ON runs.id = measurements.run"
 )
-#: Of what `_ROWS` gives: when the run was made, which it is, and the row's place in it.
+#: The sort key of a row of `_ROWS`: when the run was made, which it is, and the row's place in it.
 _AGE = itemgetter(len(COLUMNS), COLUMNS.index("run"), len(COLUMNS) + 1)
 
 _READERS: dict[str, Callable[[Path], list[Measurement]]] = {
@@ -61,7 +61,7 @@ class Table:
     folder, so that a path that can't be written fails before anything is measured. Without, a
     missing file is an empty table and nothing is written before the first append.
 
-    Raises TableError where the file is no table of measurements, is newer than this vertebra, or
+    Raises TableError where the file isn't a table of measurements, is newer than this vertebra, or
     can't be read or written; the file is then left as it was.
     """
 
@@ -92,14 +92,14 @@ class Table:
     def rows(self, **filters: Any) -> list[Measurement]:
         """The rows, oldest run first, whose columns equal the filters: `model="vgg16"`, `batch_size=(1, 8)`.
 
-        None is what a column holds that says nothing. Raises UnknownNameError for an unknown column.
+        None is the value of an empty column. Raises UnknownNameError for an unknown column.
         """
         _check_filters(filters)
         return self._select(_all_of(filters))
 
     def comparable(self, metrics: Collection[str] | None = None, **load: Any) -> list[Measurement]:
-        """The rows of metrics that need no machine, and of the others those whose columns equal `load`; only
-        of `metrics`, where they are given.
+        """The rows of metrics that don't depend on a machine, and of the others those with columns equal to
+        `load`; only those of `metrics`, where given.
 
         Oldest run first, as `rows` gives them. Raises UnknownNameError for an unknown column.
         """
@@ -195,17 +195,19 @@ class Table:
     def take_in(self, path: Path | str) -> int:
         """Append what a file holds, all or none; returns the number of rows added.
 
-        The ending tells what it is: .csv, .json, .parquet, or another table (.sqlite).
+        The ending decides what it is: .csv, .json, .parquet, or another table (.sqlite).
         """
         path = Path(path).expanduser()
         ending = path.suffix.lower()
         if ending == ".sqlite":
             if not path.is_file():
-                raise TableError(f"Can't read {path}: no such file.", "name a file that exists")
+                raise TableError(f"Can't read {path}: no such file.", "pass the path of an existing file")
             return self.merge(Table(path, create=False))
         if ending not in _READERS:
             known = ", ".join((*_READERS, ".sqlite"))
-            raise InvalidInputError(f'Can\'t tell what "{path.name}" holds.', f"endings understood: {known}")
+            raise InvalidInputError(
+                f'Can\'t detect the format of "{path.name}".', f"supported endings: {known}"
+            )
         return self._take(_READERS[ending](path))
 
     def __len__(self) -> int:
@@ -225,7 +227,7 @@ class Table:
         return self.rows() if rows is None else list(rows)
 
     def _take(self, rows: list[Measurement]) -> int:
-        """Add rows from elsewhere: under the run that each names, or together as a new one."""
+        """Add rows from a file: under the run that each names, or together as a new one."""
         named = sorted((row for row in rows if row.run is not None), key=lambda row: row.run or "")
         runs = [replace(Run.of(group), id=str(run)) for run, group in groupby(named, key=lambda row: row.run)]
         nameless = [row for row in rows if row.run is None]
@@ -282,7 +284,7 @@ def _insert(connection: Connection, run: Run) -> None:
 
 
 def _delete(connection: Connection, run_id: str) -> None:
-    """Make way for a fuller copy of the same run, in the same transaction."""
+    """Remove a run before a fuller copy of it is inserted, in the same transaction."""
     tables = layout().tables
     for name in ("samples", "measurements"):
         connection.execute(tables[name].delete().where(tables[name].c.run == run_id))
@@ -322,7 +324,7 @@ def _record(found: Row[Any]) -> Record:
 
 
 def _row(found: Sequence[Any]) -> Measurement:
-    """The row that `found`, which begins with all columns, tells. It was checked before it was stored."""
+    """The row in `found`, which begins with all columns. It was checked before it was stored."""
     values = dict(zip(COLUMNS, found, strict=False))
     values["grade_reasons"] = tuple(_unpacked(values["grade_reasons"])) if values["grade_reasons"] else ()
     values["versions"] = dict(_unpacked(values["versions"])) if values["versions"] else {}
@@ -331,7 +333,7 @@ def _row(found: Sequence[Any]) -> Measurement:
 
 @lru_cache(maxsize=4096)
 def _unpacked(text: str) -> Any:
-    """Lists and mappings as the database keeps them; few rows have ones of their own."""
+    """Lists and mappings as the database keeps them; few differ from row to row."""
     return json.loads(text)
 
 
@@ -358,7 +360,7 @@ def _all_of(filters: Mapping[str, Any]) -> _Where:
 
 
 def _equal(name: str, wanted: Any) -> _Where:
-    """Equal to `wanted`, or to one of them where it is a collection; None stands for an empty column."""
+    """Equal to `wanted`, or to one of them where it is a collection; None matches an empty column."""
     several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes | Mapping)
     values = [_wanted(name, value) for value in (wanted if several else (wanted,))]
     given = tuple(value for value in values if value is not None)

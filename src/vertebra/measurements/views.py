@@ -1,8 +1,8 @@
 """Views of rows: the newest of each figure, and one wide row per network and way of running it.
 
-Like stands only with like: a wide row holds the figures of one model under one set of runtime
-conditions, and beside them what does not depend on the machine (parameters, operations, accuracy).
-Nothing is averaged; where two sources disagree, the wide row says so in `conflicts`.
+Only what can be compared is joined: a wide row holds the figures of one model under one set of runtime
+conditions, and next to them what does not depend on the machine (parameters, operations, accuracy).
+Nothing is averaged; where two sources disagree, `conflicts` holds the other rows.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any
 from vertebra import metrics
 from vertebra.measurements.measurement import CONDITIONS, Measurement
 
-#: Conditions that make one way of running a network, in the order in which they are told.
+#: Conditions that make one way of running a network, in the order in which they are shown.
 FORM = (
     "system", "device", "engine", "provider", "precision", "batch_size", "input_size", "threads", "streams",
     "layout", "scenario", "arrival_rate",
 )  # fmt: skip
 
-#: Metrics whose figures mean nothing without the machine that they were taken on.
+#: Metrics whose values mean nothing without the machine that they were measured on.
 NEEDING_A_MACHINE = frozenset(
     name for name, metric in metrics.METRICS.items() if "system" in metric.conditions
 )
 
-#: Metrics that another kind of numbers changes, whatever machine they are on.
+#: Metrics that differ between floats and int8, on any machine.
 _OF_NUMBERS = frozenset(
     name
     for name, metric in metrics.METRICS.items()
     if name not in NEEDING_A_MACHINE and {"dataset", "precision"} & set(metric.conditions)
 )
 
-#: Which origin is believed where several tell one machine-independent figure of one network.
+#: Which origin is used first where several have the same machine-independent metric of a network.
 _TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "estimated": 2}
 
 
@@ -42,8 +42,8 @@ _TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "estimate
 class WideRow:
     """One network under one set of runtime conditions; `conditions` is empty where nothing was run.
 
-    `figures` maps a metric's name to the row that tells it, `conflicts` a metric's name to the
-    rows that tell it otherwise under the same conditions.
+    `figures` maps a metric's name to the row with its value, `conflicts` a metric's name to the
+    rows with other values under the same conditions.
     """
 
     model: str
@@ -52,7 +52,7 @@ class WideRow:
     conflicts: Mapping[str, tuple[Measurement, ...]] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
-        """The value of `metric` in its base unit, or None where no row tells it."""
+        """The value of `metric` in its base unit, or None where no row has it."""
         figure = self.figures.get(metric)
         return None if figure is None else figure.value
 
@@ -71,7 +71,7 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
     return list(newest.values())
 
 
-#: What tells one figure from another.
+#: What distinguishes two figures.
 _identity = attrgetter("model", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
 _form = attrgetter(*FORM)
 
@@ -79,7 +79,7 @@ _form = attrgetter(*FORM)
 def wide(rows: Iterable[Measurement]) -> list[WideRow]:
     """One wide row per model and form, models and forms in the order of their first row.
 
-    Figures of the machine itself are of no network, and left out.
+    Figures of the machine itself belong to no network and are left out.
     """
     static: dict[str, list[Measurement]] = defaultdict(list)
     forms: dict[tuple[str, tuple[Any, ...]], list[Measurement]] = {}
@@ -99,7 +99,7 @@ def wide(rows: Iterable[Measurement]) -> list[WideRow]:
 
 
 def depends_on_machine(row: Measurement) -> bool:
-    """Whether the row's metric means nothing without the machine it was taken on."""
+    """Whether the row's metric means nothing without the machine it was measured on."""
     return row.metric in NEEDING_A_MACHINE
 
 
@@ -109,14 +109,14 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
     figures: dict[str, Measurement] = {}
     conflicts: dict[str, tuple[Measurement, ...]] = {}
     groups = _by_metric([*own, *(row for row in static if _fits(row, asked))])
-    for metric, told in sorted(groups.items(), key=lambda item: item[0] == "top5"):
-        told.sort(key=lambda row: _TRUST[row.origin])
+    for metric, known in sorted(groups.items(), key=lambda item: item[0] == "top5"):
+        known.sort(key=lambda row: _TRUST[row.origin])
         if metric == "top5" and "top1" in figures:  # of the same weights, or of none
-            told = [row for row in told if _weighed(row) == _weighed(figures["top1"])]
-            if not told:
+            known = [row for row in known if _weighed(row) == _weighed(figures["top1"])]
+            if not known:
                 continue
-        figures[metric] = told[0]
-        others = tuple(row for row in told[1:] if _contradicts(row, told[0]))
+        figures[metric] = known[0]
+        others = tuple(row for row in known[1:] if _contradicts(row, known[0]))
         if others:
             conflicts[metric] = others
     figures.update(_derived(figures))
@@ -125,7 +125,7 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
 
 def _one_size(static: Iterable[Measurement]) -> dict[str, int]:
     """The one input size that a network is shown at where it never ran: that of our own count where an
-    accuracy is told at it, else that of the first accuracy; none where no accuracy states one."""
+    accuracy is known at it, else that of the first accuracy; none where no accuracy states one."""
     sizes = [row.input_size for row in static if row.metric == "top1" and row.input_size is not None]
     counted = [row.input_size for row in static if row.metric == "macs" and row.origin == "profiled"]
     shared = next((size for size in counted if size in sizes), None)
@@ -133,22 +133,22 @@ def _one_size(static: Iterable[Measurement]) -> dict[str, int]:
     return {} if size is None else {"input_size": size}
 
 
-#: Whose accuracy: the trained parameters, and the page or the run that tells it.
+#: Whose accuracy: the trained parameters, and the page or the run that it is from.
 _weighed = attrgetter("weights", "input_size", "protocol", "source", "engine", "precision")
 
 
 def _contradicts(row: Measurement, believed: Measurement) -> bool:
-    """Whether another figure of the same weights, as trusted, is another value."""
+    """Whether another figure of the same weights and the same trust has another value."""
     same = row.weights == believed.weights and _TRUST[row.origin] == _TRUST[believed.origin]
     return same and row.value != believed.value
 
 
 def _fits(row: Measurement, conditions: Mapping[str, Any]) -> bool:
-    """Whether a figure that needs no machine is of this form: of its input size; an evaluation, which is of
-    one engine in one precision, of these too. A float's accuracy or size never stands for eight bits, nor the
-    other way; one that states no precision is a float's."""
-    told = _OF_EVALUATION if row.origin == "evaluated" else _OF_SIZE
-    for name in told:
+    """Whether a figure that doesn't depend on the machine belongs to this form: it has its input size and, if
+    it was evaluated, its engine and precision. A float's accuracy or size is never used for int8, nor the
+    other way round; one that states no precision is a float's."""
+    names = _OF_EVALUATION if row.origin == "evaluated" else _OF_SIZE
+    for name in names:
         if name in conditions and getattr(row, name) not in (None, conditions[name]):
             return False
     precision = conditions.get("precision")

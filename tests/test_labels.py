@@ -109,20 +109,20 @@ def test_namesakes_are_allowed_where_indices_tell_them_apart(tmp_path):
 
 
 WRONG = {
-    "nothing": ("", "holds no labels"),
-    "only empty lines": ("\n\n", "holds no labels"),
+    "nothing": ("", "contains no labels"),
+    "only empty lines": ("\n\n", "contains no labels"),
     "an empty line within": ("cat\n\ndog", "no name for class 1"),
-    "a name twice": ("cat\ndog\ncat", 'classes 0 and 2 one name, "cat"'),
+    "a name twice": ("cat\ndog\ncat", 'classes 0 and 2 the same name, "cat"'),
     "an index twice": ("0 cat\n0 dog", 'class 0 twice: "cat" and "dog"'),
     "a gap": ("0 cat\n2 dog", "none for class 1"),
     "counted from one": ("1 cat\n2 dog", "none for class 0"),
     "broken JSON": ('["cat",', "not valid JSON"),
-    "JSON of numbers": ("[1, 2]", "not of labels"),
-    "JSON of a dict of dicts": ('{"0": {}}', "not of labels"),
-    "a JSON key twice": ('{"0": "cat", "0": "dog"}', '"0" comes twice'),
+    "JSON of numbers": ("[1, 2]", "not a list or a dict of labels"),
+    "JSON of a dict of dicts": ('{"0": {}}', "not a list or a dict of labels"),
+    "a JSON key twice": ('{"0": "cat", "0": "dog"}', '"0" occurs twice'),
     "JSON indices that are one": ('{"0": "cat", "00": "dog"}', "twice"),
     "JSON nested very deep": ("[" * 100_000, "not valid JSON"),
-    "a synset twice": ('{"0": ["n1", "cat"], "1": ["n1", "dog"]}', 'one name, "n1"'),
+    "a synset twice": ('{"0": ["n1", "cat"], "1": ["n1", "dog"]}', 'the same name, "n1"'),
 }
 
 

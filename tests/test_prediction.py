@@ -91,7 +91,7 @@ def test_standard_input_is_one_picture(monkeypatch):
 def test_what_is_no_source_is_refused():
     with pytest.raises(InvalidInputError, match="not float"):
         answers(3.5)
-    with pytest.raises(InvalidInputError, match="Pixels are"):
+    with pytest.raises(InvalidInputError, match="Pixels must be"):
         answers(np.zeros((4, 4), np.uint8))
 
 

@@ -1,7 +1,8 @@
-"""Labelled pictures, in the layouts that people have them in, read as they are used.
+"""Labelled pictures in the usual layouts, read as they are used.
 
-`open("path")` tells the layout by what is there: class folders, ImageNet's validation layouts and official
-archives, lists, WebDataset's shards, Parquet, the MNIST family's files. docs/datasets.md describes each.
+`open("path")` detects the layout from what is there: class folders, ImageNet's validation layouts and
+official archives, lists, WebDataset's shards, Parquet, the MNIST family's files. docs/datasets.md describes
+each.
 """
 
 from vertebra.data.dataset import Dataset, Sample

@@ -10,10 +10,10 @@ from pathlib import Path
 from vertebra.errors import InvalidInputError
 from vertebra.preprocess import Source
 
-#: What a picture's file name ends in, in lower case; its content decides what it is.
+#: Endings of pictures' file names, in lower case; the content decides the format.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-#: The split that is meant where none is named, in this order: what a network was not trained on.
+#: The split that is used where none is named, in this order: what a network was not trained on.
 DEFAULT_SPLITS = ("val", "valid", "validation", "test")
 
 #: Several spellings of one split.
@@ -23,7 +23,7 @@ SPELLINGS = {"valid": "val", "validation": "val", "dev": "val", "t10k": "test", 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One picture: its encoded bytes, its path, or its pixels (H, W, 3) of uint8; the index of its class; and
-    what to call it, unique in its set."""
+    its name, unique in its set."""
 
     source: Source
     label: int
@@ -34,8 +34,8 @@ class Sample:
 class Dataset:
     """Labelled pictures, opened one at a time while it is iterated, in the same order each time.
 
-    `classes` are the names that the labels stand for, or None where the set gives only numbers. `num_classes`
-    is their count, or the largest label and one. `largest_at` tells where the largest label stands.
+    `classes` are the names of the labels, or None where the set has only numbers. `num_classes` is their
+    count, or the largest label plus one. `largest_at` is where the largest label is.
     """
 
     name: str
@@ -68,8 +68,8 @@ def of(
     classes: tuple[str, ...] | None,
     at: Callable[[int], str],
 ) -> Dataset:
-    """A set whose names and labels are known and whose pictures are found by `locate`; `at` tells where
-    sample number so-and-so was declared. Raises InvalidInputError for an empty set."""
+    """A set whose names and labels are known and whose pictures are found by `locate`; `at` gives the
+    place of a sample's label by its number. Raises InvalidInputError for an empty set."""
     if not samples:
         raise empty(name, format)
 
@@ -82,10 +82,10 @@ def of(
 
 
 def empty(name: str | Path, format: str) -> InvalidInputError:
-    """That a set of this format holds no pictures."""
+    """The error that a set of this format contains no pictures."""
     return InvalidInputError(
-        f"{name} holds no pictures, read as {format}.",
-        f"pictures end in {', '.join(SUFFIXES)}; give --format where this is another layout",
+        f"{name}, read as {format}, contains no pictures.",
+        f"pictures end in {', '.join(SUFFIXES)}; if this is another layout, pass --format",
     )
 
 

@@ -15,8 +15,8 @@ FORMAT = "class folders"
 def open_class_folders(root: Path, *, name: str, split: str | None) -> Dataset:
     """Pictures in the folders of `root`, however deep; links to files are followed, links to folders aren't.
 
-    Folders called 0, 1, 2, … without a gap are those indices. Raises InvalidInputError where there is no
-    picture.
+    Folders called 0, 1, 2, … without a gap are those indices. Raises InvalidInputError where there are
+    no pictures.
     """
     folders = class_folders(root)
     found = {folder: _pictures(root / folder) for folder in folders}
@@ -26,7 +26,7 @@ def open_class_folders(root: Path, *, name: str, split: str | None) -> Dataset:
     if hollow:
         raise InvalidInputError(
             f"{root} has {len(hollow)} class folders without a picture, such as {hollow[0]}.",
-            "leave empty folders out, so that the classes are those that are meant",
+            "remove the empty folders: each would count as a class",
         )
 
     def read() -> Iterator[Sample]:

@@ -1,4 +1,4 @@
-"""Which layout a path holds: told by what is there, never guessed where two would do."""
+"""Which layout a path holds: detected from what is there, never guessed where two would fit."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from vertebra.data import folders, idx, imagenet, lists, shards, tables
 from vertebra.data.dataset import DEFAULT_SPLITS, SPELLINGS, Dataset, is_picture
 from vertebra.errors import InvalidInputError, UnknownNameError
 
-#: How a layout is asked for -> what it is.
+#: value of `format` -> the layout
 FORMATS = {
     "folders": "a folder for each class",
     "list": "a list of paths and labels (.csv, .txt), or a folder of pictures with one",
-    "tar": "WebDataset's tar shards, one or a folder of them",
-    "parquet": "Parquet with pictures' bytes, one file or a folder of them",
+    "tar": "WebDataset's tar shards: one, or a folder of them",
+    "parquet": "Parquet with the pictures' bytes: one file, or a folder of them",
     "idx": "the MNIST family's idx files",
     "imagenet": "ImageNet's official archives, or its validation photos with their ground truth",
 }
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 _SPLITS = {*DEFAULT_SPLITS, *SPELLINGS, "train", "test"}
-#: Lists that are looked for beside pictures, in a folder of no classes.
+#: Lists that are looked for next to pictures, in a folder without class folders.
 _KNOWN_LISTS = ("val_map.txt", "LOC_val_solution.csv", "val_list.txt", "val.txt", "labels.csv", "labels.txt")
 
 
@@ -37,17 +37,17 @@ def open(
 ) -> Dataset:
     """The labelled pictures at `path`: a folder, a list, an archive, a Parquet or an idx file.
 
-    `format` is one of FORMATS, and is told from what is there where it is None. Where there are several
-    splits, `split` says which; without it validation's, else test's. `truth` is the list or the ground truth
-    of a folder of pictures, `name` what to call the set, and `verify` checks an official archive's MD5.
-    Raises InvalidInputError for what is no data set, an ambiguous or a broken one: file and line are named.
+    `format` is one of FORMATS; where it is None, the layout is detected. Where there are several splits,
+    `split` selects one; without it validation's, else test's. `truth` is the list or the ground truth
+    of a folder of pictures, `name` the set's name, and `verify` checks an official archive's MD5.
+    Raises InvalidInputError, with file and line, where there is no data set, or an ambiguous or broken one.
     """
     place = Path(path).expanduser()
     if format is not None and format not in FORMATS:
         raise UnknownNameError.of("layout", format, FORMATS, ", ".join(FORMATS))
     if not place.exists():
         raise InvalidInputError(
-            f"There is nothing at {place}.", "give a folder, a list, an archive or a file"
+            f"There is nothing at {place}.", "pass a folder, a list, an archive or a file"
         )
     if split is not None:
         split = SPELLINGS.get(split.lower(), split.lower())
@@ -58,7 +58,7 @@ def open(
 
 
 def _name(place: Path) -> str:
-    """What the set is called: the folder's name, or the folder's above where that is a split's."""
+    """The set's name: the folder's, or that of the folder above where the folder is a split."""
     whole = place.resolve()
     base = whole if whole.is_dir() else whole.with_name(whole.name.partition(".")[0])
     if base.name.lower() in _SPLITS:
@@ -89,7 +89,7 @@ def _file_format(file: Path) -> str:
         if lower.endswith(suffixes):
             return format
     raise InvalidInputError(
-        f"Can't tell what {file} is.", f"data sets come as: {'; '.join(FORMATS.values())}"
+        f"Can't detect the layout of {file}.", f"supported layouts: {'; '.join(FORMATS.values())}"
     )
 
 
@@ -107,13 +107,13 @@ def _open_file(
         return _open_idx_file(file, name)
     if format == "list":
         return lists.open_list(file, name=name, split=split)
-    raise InvalidInputError(f"{file} is a file; class folders are in a folder.", "give the folder")
+    raise InvalidInputError(f"{file} is a file; class folders are in a folder.", "pass the folder")
 
 
 def _open_imagenet(file: Path, name: str, verify: bool) -> Dataset:
     if file.name not in imagenet.ARCHIVES:
         raise InvalidInputError(
-            f"{file} is none of the official archives.", f"they are called {', '.join(imagenet.ARCHIVES)}"
+            f"{file} is not one of the official archives.", f"their names are {', '.join(imagenet.ARCHIVES)}"
         )
     return imagenet.open_archive(file, name=name, verify=verify)
 
@@ -123,7 +123,9 @@ def _open_idx_file(file: Path, name: str) -> Dataset:
         if file.name in (images.name, targets.name):
             own = _name(file.parent) if name == _name(file) else name
             return idx.open_idx(images, targets, name=own, split=split)
-    raise InvalidInputError(f"{file} has no file of labels or of pictures beside it.", "put the two together")
+    raise InvalidInputError(
+        f"{file} lacks its file of labels or of pictures.", "put the two files into one folder"
+    )
 
 
 # ------------------------------------------------------------------ folders
@@ -138,15 +140,15 @@ def _open_folder(
     if format is not None:
         found = {key: opener for key, opener in found.items() if key == format}
     if not found:
-        wanted = f" read as {FORMATS[format]}" if format else ""
+        wanted = f' in the layout "{format}"' if format else ""
         raise InvalidInputError(
-            f"{folder} holds no data set{wanted}: {_seen(folder)}.",
-            "the layouts that are read: vertebra eval --help",
+            f"{folder} is not a data set{wanted}: it contains {_seen(folder)}.",
+            "to see the supported layouts: vertebra eval --help",
         )
     if len(found) > 1:
         raise InvalidInputError(
-            f"{folder} could be read in {len(found)} ways: {', '.join(found)}. There are {_seen(folder)}.",
-            f"say which: --format {' or --format '.join(found)}",
+            f"{folder} could be read in {len(found)} ways: {', '.join(found)}. It contains {_seen(folder)}.",
+            f"choose one: --format {' or --format '.join(found)}",
         )
     return next(iter(found.values()))()
 
@@ -177,19 +179,19 @@ def _candidates(folder: Path, name: str, split: str | None, verify: bool) -> dic
 def _foldered(
     folder: Path, files: list[Path], name: str, own: str | None, split: str | None, verify: bool
 ) -> dict[str, Callable[[], Dataset]]:
-    """Class folders; or a folder for each split, of which one is meant."""
+    """Class folders; or a folder for each split, of which one is chosen."""
     inner = folders.class_folders(folder)
     if {word.lower() for word in inner} <= _SPLITS:
         by_split = {SPELLINGS.get(word.lower(), word.lower()): word for word in inner}
         chosen = by_split[_chosen(str(folder), list(by_split), split)]
-        told = SPELLINGS.get(chosen.lower(), chosen.lower())
-        return _candidates(folder / chosen, name, told, verify)
+        inner_split = SPELLINGS.get(chosen.lower(), chosen.lower())
+        return _candidates(folder / chosen, name, inner_split, verify)
     known = _lists(folder, files)
     has_pictures = any(
         is_picture(path.name) for word in inner for path in (folder / word).rglob("*") if path.is_file()
     )
     if len(known) == 1 and has_pictures and not all(word.startswith("n0") for word in inner):
-        # `val_list.txt` beside a folder of pictures, as PaddleClas lays them out
+        # `val_list.txt` next to a folder of pictures, as PaddleClas lays them out
         if len(inner) == 1:
             return {"list": lambda: lists.open_list(known[0], name=name, split=own or _split_of(known[0]))}
         return {
@@ -202,19 +204,19 @@ def _foldered(
 
 
 def _flat(folder: Path, name: str, own: str | None) -> dict[str, Callable[[], Dataset]]:
-    """Pictures in one folder, and beside them or above what labels them."""
+    """Pictures in one folder, and the list of labels next to them or in the folder above."""
     for place in (folder, folder.parent):
         labelling = [place / file for file in (imagenet.TRUTH, *_KNOWN_LISTS) if (place / file).is_file()]
         if len(labelling) > 1:
             raise InvalidInputError(
-                f"{folder} holds pictures, and {', '.join(map(str, labelling))} label them.",
-                "say which: --truth FILE",
+                f"{folder} contains pictures with several lists of labels: {', '.join(map(str, labelling))}.",
+                "choose one: --truth FILE",
             )
         if labelling:
             key = "imagenet" if labelling[0].name == imagenet.TRUTH else "list"
             return {key: partial(_labelled, folder, labelling[0], name, own)}
     raise InvalidInputError(
-        f"{folder} holds pictures ({_seen(folder)}), and nothing that labels them.",
+        f"{folder} contains pictures ({_seen(folder)}), but no labels for them.",
         f"put them into a folder for each class, or add one of {', '.join((imagenet.TRUTH, *_KNOWN_LISTS))}",
     )
 
@@ -243,7 +245,7 @@ def _archive(folder: Path, archives: list[Path], split: str | None) -> Path:
 def _sharded(
     key: str, folder: Path, files: list[Path], name: str, split: str | None
 ) -> Callable[[], Dataset]:
-    """Files whose names tell their split (`train-00000.tar`), of which one split is meant; else all."""
+    """Files with their split in their names (`train-00000.tar`), of which one split is chosen; else all."""
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file) or "", []).append(file)
@@ -263,7 +265,8 @@ def _chosen(place: str, splits: list[str], split: str | None) -> str:
     if split is not None:
         if split not in splits:
             raise InvalidInputError(
-                f"{place} has no split {split}.", f"it has {', '.join(word or 'unnamed' for word in splits)}"
+                f"{place} has no split {split}.",
+                f"its splits: {', '.join(word or 'unnamed' for word in splits)}",
             )
         return split
     for word in DEFAULT_SPLITS:
@@ -271,14 +274,14 @@ def _chosen(place: str, splits: list[str], split: str | None) -> str:
             return SPELLINGS.get(word, word)
     if len(splits) == 1:
         return splits[0]
-    raise InvalidInputError(f"{place} has the splits {', '.join(splits)}.", "say which: --split NAME")
+    raise InvalidInputError(f"{place} has the splits {', '.join(splits)}.", "choose one: --split NAME")
 
 
 def _seen(folder: Path) -> str:
-    """What a folder holds, in a few words."""
+    """What a folder contains, in a few words."""
     counts: dict[str, int] = {}
     for path in folder.iterdir():
         kind = "folders" if path.is_dir() else f"{path.suffix.lower() or 'unnamed'} files"
         counts[kind] = counts.get(kind, 0) + 1
-    told = [f"{count} {kind}" for kind, count in sorted(counts.items())]
-    return ", ".join(told[:6]) if told else "nothing at all"
+    words = [f"{count} {kind}" for kind, count in sorted(counts.items())]
+    return ", ".join(words[:6]) if words else "nothing"

@@ -1,6 +1,6 @@
 """The MNIST family's idx files, plain or gzipped: grey pictures and their labels, as two files.
 
-Source of the form: http://yann.lecun.com/exdb/mnist/. Header: two zeros, the kind of number (8: uint8), how
+Source of the format: http://yann.lecun.com/exdb/mnist/. Header: two zeros, the kind of number (8: uint8), how
 many dimensions, then each dimension as 32 bits, the highest byte first.
 """
 
@@ -25,7 +25,7 @@ _MOST_PIXELS = 2**24
 
 
 def pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Split -> its file of pictures and its file of labels, of those that `folder` holds both of."""
+    """Split -> its file of pictures and its file of labels, where `folder` holds both."""
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
@@ -41,22 +41,24 @@ def pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def open_idx(images: Path, labels: Path, *, name: str, split: str | None) -> Dataset:
-    """Pictures as pixels (H, W, 3), the grey repeated, read as they are asked for.
+    """Pictures as pixels (H, W, 3), the grey repeated, read one by one.
 
-    Raises InvalidInputError where a file is no idx of this kind, is cut short, or the two don't have the same
-    count.
+    Raises InvalidInputError where a file isn't an idx file of this kind, is cut short, or the counts of the
+    two differ.
     """
     targets = _labels(labels)
     count, height, width = _shape(images, 3)
     if count != len(targets):
         raise InvalidInputError(
             f"{images} has {count} pictures; {labels} has {len(targets)} labels.",
-            "give the two files of one split",
+            "use two files of the same split",
         )
     if not count:
         raise empty(images, FORMAT)
     if not 0 < height * width <= _MOST_PIXELS:
-        raise InvalidInputError(f"{images} has pictures of {width} × {height} pixels.")
+        raise InvalidInputError(
+            f"{images} has pictures of {width} × {height} pixels; 1 to {_MOST_PIXELS:,} are allowed."
+        )
 
     def read() -> Iterator[Sample]:
         return _samples(images, targets, height, width)
@@ -74,7 +76,7 @@ def _samples(images: Path, targets: bytes, height: int, width: int) -> Iterator[
         for number, label in enumerate(targets):
             data = stream.read(height * width)
             if len(data) < height * width:
-                raise InvalidInputError(f"{images} is cut short at picture {number}.", "fetch it again")
+                raise InvalidInputError(f"{images} is cut short at picture {number}.", "download it again")
             grey = np.frombuffer(data, np.uint8).reshape(height, width, 1)
             yield Sample(np.repeat(grey, 3, axis=2), label, f"{images.name}[{number}]")
 
@@ -85,7 +87,9 @@ def _labels(path: Path) -> bytes:
         stream.read(8)
         data = stream.read(count)
     if len(data) < count:
-        raise InvalidInputError(f"{path} announces {count} labels and holds {len(data)}.", "fetch it again")
+        raise InvalidInputError(
+            f"{path} should contain {count} labels and has {len(data)}.", "download it again"
+        )
     return bytes(data)
 
 
@@ -94,9 +98,9 @@ def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
         header = stream.read(4 + 4 * dimensions)
     if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < 4 + 4 * dimensions:
         raise InvalidInputError(
-            f"{path} is no idx file of {dimensions} dimension{'s'[: dimensions > 1]} of uint8: "
+            f"{path} is not an idx file of {dimensions} dimension{'s'[: dimensions > 1]} of uint8: "
             f"it begins with {header[:4]!r}.",
-            "give the MNIST family's files as they are published",
+            "use the MNIST family's files as published",
         )
     return struct.unpack_from(f">{dimensions}I", header, 4)
 
@@ -108,4 +112,4 @@ def _opened(path: Path) -> Iterator[Any]:
             yield stream
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInputError(f"Can't read {path}: {reason}.", "fetch it again, and whole") from error
+        raise InvalidInputError(f"Can't read {path}: {reason}.", "download it again") from error

@@ -1,7 +1,7 @@
-"""ImageNet (ILSVRC 2012) as it is handed out: the official archives, and the validation photos in one folder.
+"""ImageNet (ILSVRC 2012) as distributed: the official archives, and the validation photos in one folder.
 
 The ground truth of the official development kit counts classes from 1 in an order of its own, which is not
-that of the networks' outputs: the kit's `meta.mat` (or its `map_clsloc.txt`) says which synset a number is.
+that of the networks' outputs: the kit's `meta.mat` (or its `map_clsloc.txt`) maps its numbers to synsets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
 
 
 def is_validation_name(name: str) -> bool:
-    """Whether a file is called as ImageNet's validation photos are.
+    """Whether a file is named like ImageNet's validation photos.
 
     >>> is_validation_name("val/ILSVRC2012_val_00000001.JPEG")
     True
@@ -53,10 +53,10 @@ def is_validation(data: Dataset) -> bool:
 
 
 def open_flat(folder: Path, truth: Path, *, name: str, split: str | None) -> Dataset:
-    """Photos of one folder, each labelled by the line of `truth` that its number names.
+    """Photos of one folder, each labelled by the line of `truth` with its number.
 
-    Raises InvalidInputError where photos and lines don't fit, and where nothing beside the ground truth says
-    which synset its numbers are.
+    Raises InvalidInputError where photos and lines don't match, and where no file next to the ground truth
+    maps its numbers to synsets.
     """
     pictures = sorted(path.name for path in folder.iterdir() if dataset.is_picture(path.name))
     if not pictures:
@@ -73,12 +73,12 @@ def _target(picture: str, targets: Sequence[int], truth: Path | str) -> int:
     match = _NUMBER.fullmatch(picture)
     if match is None:
         raise InvalidInputError(
-            f"{picture} has no number that {truth} could label.",
-            "the photos are called ILSVRC2012_val_00000001.JPEG and so on",
+            f"The name {picture} has no number to look up in {truth}.",
+            "the photos must be named ILSVRC2012_val_00000001.JPEG and so on",
         )
     number = int(match[1])
     if not 1 <= number <= len(targets):
-        raise InvalidInputError(f"{picture} is photo {number}; {truth} has {len(targets)} lines.")
+        raise InvalidInputError(f"{picture} is photo {number}, but {truth} has {len(targets)} lines.")
     return targets[number - 1]
 
 
@@ -106,7 +106,7 @@ def _targets(text: str, place: str, synsets: Callable[[], list[str]]) -> list[in
     for line, word in enumerate(words, 1):
         if not word.isdecimal() or not 1 <= int(word) <= len(order):
             raise InvalidInputError(
-                f'{place}:{line}: "{word[:40]}" is none of the kit\'s numbers, 1 to {len(order)}.',
+                f'{place}:{line}: "{word[:40]}" is not one of the kit\'s numbers, 1 to {len(order)}.',
                 "use the ground truth of the development kit, which counts from 1",
             )
         targets.append(index[order[int(word) - 1]])
@@ -114,14 +114,14 @@ def _targets(text: str, place: str, synsets: Callable[[], list[str]]) -> list[in
 
 
 def _synsets_beside(truth: Path) -> list[str]:
-    """Synsets in the kit's order, of the first map beside the ground truth or in a folder `data` there."""
+    """Synsets in the kit's order, of the first map next to the ground truth or in a folder `data` there."""
     for folder in (truth.parent, truth.parent / "data", truth.parent.parent):
         for name in _MAPS:
             if (folder / name).is_file():
                 return _synsets(name, (folder / name).read_bytes(), str(folder / name))
     raise InvalidInputError(
-        f"Nothing beside {truth} says which class each of its numbers is.",
-        "put meta.mat of the development kit beside it: its numbers are not the order of the outputs",
+        f"No file next to {truth} maps its numbers to classes.",
+        "put the development kit's meta.mat next to it: its numbers are not in the order of the outputs",
     )
 
 
@@ -149,7 +149,7 @@ def _from_mat(data: bytes, place: str) -> list[str]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MissingRuntimeError.of("reading the kit's meta.mat", "scipy", "probe") from error
+        raise MissingRuntimeError.of("Reading the kit's meta.mat", "scipy", "probe") from error
     try:
         table = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
         numbered = {int(row[0]): str(row[1]) for row in table}
@@ -164,7 +164,7 @@ def _from_mat(data: bytes, place: str) -> list[str]:
 def open_archive(path: Path, *, name: str, verify: bool = False) -> Dataset:
     """An official archive, read in place; with `verify`, its MD5 is checked first (minutes for training's).
 
-    The validation archive needs the development kit beside it, which holds the labels.
+    The validation archive needs the development kit next to it, which holds the labels.
     Raises InvalidInputError where the size or the digest isn't the official one.
     """
     split, size, digest = ARCHIVES[path.name]
@@ -176,14 +176,16 @@ def _check(path: Path, size: int, digest: str | None) -> None:
     found = path.stat().st_size
     if found != size:
         raise InvalidInputError(
-            f"{path} has {found:,} bytes; the official archive has {size:,}.", "fetch it again, and whole"
+            f"{path} has {found:,} bytes; the official archive has {size:,}.", "download it again"
         )
     if digest is None:
         return
     with path.open("rb") as stream:
-        told = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if told != digest:
-        raise InvalidInputError(f"{path} has the MD5 {told}; the official one is {digest}.", "fetch it again")
+        found_md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found_md5 != digest:
+        raise InvalidInputError(
+            f"{path} has the MD5 {found_md5}; the official one is {digest}.", "download it again"
+        )
 
 
 def _validation(path: Path, name: str) -> Dataset:
@@ -210,8 +212,8 @@ def _kit_targets(folder: Path) -> list[int]:
         if truth.is_file():
             return _targets(_truth_text(truth), str(truth), lambda: _synsets_beside(truth))
         raise InvalidInputError(
-            f"{folder} has neither {KIT} nor {TRUTH}: the photos' labels are there.",
-            "put one of them beside the archive",
+            f"{folder} has neither {KIT} nor {TRUTH}, which hold the photos' labels.",
+            "put one of them next to the archive",
         )
     wanted = {"meta.mat", TRUTH}
     held: dict[str, bytes] = {}
@@ -221,7 +223,7 @@ def _kit_targets(folder: Path) -> list[int]:
             if base in wanted:
                 held[base] = tars.content(archive, member, str(kit), 2**26)
     if set(held) != wanted:
-        raise InvalidInputError(f"{kit} lacks {', '.join(sorted(wanted - set(held)))}.", "fetch it again")
+        raise InvalidInputError(f"{kit} lacks {', '.join(sorted(wanted - set(held)))}.", "download it again")
     synsets = _synsets("meta.mat", held["meta.mat"], f"{kit}: meta.mat")
     return _targets(held[TRUTH].decode("ascii", "replace"), f"{kit}: {TRUTH}", lambda: synsets)
 
@@ -236,7 +238,9 @@ def _training(path: Path, name: str) -> Dataset:
                 synset = outer.name.rpartition("/")[2].removesuffix(".tar")
                 place = f"{path}: {outer.name}"
                 if synset not in index:
-                    raise InvalidInputError(f"{place} is no class of ILSVRC 2012.", "use the official one")
+                    raise InvalidInputError(
+                        f"{place} is not a class of ILSVRC 2012.", "use the official archive"
+                    )
                 with tars.opened(path, archive.extractfile(outer), place=place) as inner:
                     for member in tars.members(inner, place):
                         data = tars.content(inner, member, place) if pictures else b""

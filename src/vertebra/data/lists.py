@@ -19,12 +19,12 @@ from vertebra.errors import InvalidInputError
 FORMAT = "list"
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 
-#: What a header calls the two columns, in lower case. ImageId and PredictionString are Kaggle's for ImageNet.
+#: The two columns' names in a header, in lower case. ImageId and PredictionString are Kaggle's for ImageNet.
 _PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "imageid", "image_id", "img")
 _LABELS = ("label", "class", "target", "category", "synset", "wnid", "class_id", "predictionstring")
 
 _MAX_BYTES = 2**30
-#: Of so many first paths at least one must be there, or the list's folder is taken to be the wrong one.
+#: How many of the first paths are looked for: if none exists, the folder is taken to be the wrong one.
 _LOOKED_AT = 100
 
 
@@ -40,8 +40,8 @@ class Entry:
 def open_list(file: Path, *, name: str, split: str | None, images: Path | None = None) -> Dataset:
     """The pictures that `file` lists, in its order, in the folder `images` (the list's own, where None).
 
-    Raises InvalidInputError, with the place, for a line without a label, a negative one, a path that comes
-    twice, an empty list, and where none of the pictures is there.
+    Raises InvalidInputError, with the place, for a line without a label, a negative one, a path that occurs
+    twice, an empty list, and where none of the pictures exists.
     """
     entries = read_entries(file)
     root = file.parent if images is None else images
@@ -63,7 +63,7 @@ def read_entries(file: Path) -> list[Entry]:
         _check_label(file, entry)
         if entry.path in first:
             raise InvalidInputError(
-                f"{file}:{entry.line}: {entry.path} comes twice, first in line {first[entry.path]}.",
+                f"{file}:{entry.line}: {entry.path} occurs twice, first in line {first[entry.path]}.",
                 "list each picture once",
             )
         first[entry.path] = entry.line
@@ -100,14 +100,14 @@ def _entries(file: Path, text: str) -> Iterator[Entry]:
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise InvalidInputError(f"{file}:{reader.line_num}: no CSV: {error}.") from error
+        raise InvalidInputError(f"{file}:{reader.line_num}: not CSV: {error}.") from error
     columns = _columns(rows[0][1]) if rows else None
     for line, row in rows[1:] if columns else rows:
         yield _entry(file, line, row, columns or (0, 1))
 
 
 def _separator(text: str) -> str | None:
-    """What stands between the columns, by the first line that says anything; None for blanks."""
+    """The separator of the columns, from the first line that isn't empty; None for blanks."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     return next((mark for mark in ("\t", ",", ";") if mark in first), None)
 
@@ -126,7 +126,7 @@ def _entry(file: Path, line: int, row: Sequence[str], columns: tuple[int, int]) 
         raise _unreadable(file, line, ",".join(row))
     path, label = cells[columns[0]], cells[columns[1]]
     if path.startswith("ILSVRC2012_") and not Path(path).suffix:
-        # Kaggle's list leaves the ending out, and adds boxes to the class: "n03995372 85 1 499 272"
+        # Kaggle's list leaves out the ending, and adds boxes to the class: "n03995372 85 1 499 272"
         path, label = f"{path}.JPEG", label.split()[0]
     return Entry(path, label, line)
 
@@ -149,7 +149,7 @@ def _unreadable(file: Path, line: int, content: str) -> InvalidInputError:
 
 
 def _named(path: str, root: Path) -> str:
-    """The path as listed; only its last part where the list tells another folder and `root` holds it."""
+    """The path as listed; only its last part where the list names another folder and `root` holds it."""
     base = path.replace("\\", "/").rpartition("/")[2]
     return base if base != path and not (root / path).exists() and (root / base).exists() else path
 
@@ -157,6 +157,6 @@ def _named(path: str, root: Path) -> str:
 def _check_there(file: Path, root: Path, paths: Sequence[str]) -> None:
     if not any(os.path.exists(root / path) for path in paths[:_LOOKED_AT]):
         raise InvalidInputError(
-            f"{file} lists {paths[0]}, which isn't in {root}; nor are the pictures after it.",
-            "put the list beside the pictures, or give their folder, and the list with --truth",
+            f"The first pictures of {file}, such as {paths[0]}, are not in {root}.",
+            "put the list next to the pictures, or pass their folder and --truth LIST",
         )

@@ -22,7 +22,7 @@ _JSON_KEYS = ("label", "cls", "class", "class_id", "class_name")
 
 @dataclass(frozen=True)
 class _Found:
-    """What one pass over the shards tells: how many samples, the classes' texts, and the largest index."""
+    """The result of one pass over the shards: the count of samples, the classes' texts, the largest index."""
 
     count: int
     classes: tuple[str, ...] | None
@@ -34,7 +34,7 @@ def open_shards(files: Sequence[Path], *, name: str, split: str | None) -> Datas
     """The samples of all shards in order. One pass over the members counts and checks them first.
 
     A label is the text of `.cls`, or of `.json` under label, cls or class; whole numbers are indices.
-    Raises InvalidInputError, naming shard and key, for a sample without picture or label, a key that comes
+    Raises InvalidInputError, naming shard and key, for a sample without picture or label, a key that occurs
     twice in one shard, a member that points outside, and an archive that is cut short.
     """
     found = _scan(files)
@@ -62,7 +62,7 @@ def _scan(files: Sequence[Path]) -> _Found:
         keys: set[int] = set()
         for key, text, _ in _samples(file, pictures=False):
             if hash(key) in keys:
-                raise InvalidInputError(f"{file}: the key {key} comes twice.", "write each sample once")
+                raise InvalidInputError(f"{file}: the key {key} occurs twice.", "write each sample once")
             keys.add(hash(key))
             first.setdefault(text, f"{file}: {key}")
             count += 1
@@ -117,6 +117,8 @@ def _from_json(data: bytes) -> str | None:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    told = next((value[key] for key in _JSON_KEYS if key in value), None) if isinstance(value, dict) else None
-    is_label = isinstance(told, int | str) and not isinstance(told, bool)
-    return str(told).strip() if is_label else None
+    label = (
+        next((value[key] for key in _JSON_KEYS if key in value), None) if isinstance(value, dict) else None
+    )
+    is_label = isinstance(label, int | str) and not isinstance(label, bool)
+    return str(label).strip() if is_label else None

@@ -22,7 +22,7 @@ _BATCH = 32
 
 def open_parquet(files: Sequence[Path], *, name: str, split: str | None) -> Dataset:
     """Rows of all `files` in order. The picture is a column of bytes, or a struct with `bytes` and `path`;
-    the label an index, or text. Class names are those that the file's own features state, if any.
+    the label an index, or text. Class names are read from the file's own features, if any.
 
     A row without picture bytes is read as an empty picture: its path is not followed.
     Raises MissingRuntimeError without pyarrow, and InvalidInputError, with file and row, for what can't be
@@ -32,7 +32,7 @@ def open_parquet(files: Sequence[Path], *, name: str, split: str | None) -> Data
     image, label, names = columns[0]
     differing = next((file for file, one in zip(files, columns, strict=True) if one != columns[0]), None)
     if differing is not None:
-        raise InvalidInputError(f"{differing} has other columns or classes than {files[0]}.")
+        raise InvalidInputError(f"{differing} has different columns or classes from {files[0]}.")
     first: dict[str, str] = {}
     count = 0
     for file in files:
@@ -65,17 +65,15 @@ def _opened(file: Path) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingRuntimeError.of("reading Parquet", "pyarrow", "tables") from error
+        raise MissingRuntimeError.of("Reading Parquet", "pyarrow", "tables") from error
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise InvalidInputError(
-            f"Can't read {file} as Parquet: {error}.", "write it again, and whole"
-        ) from error
+        raise InvalidInputError(f"Can't read {file} as Parquet: {error}.", "write the file again") from error
 
 
 def _columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
-    """Names of the picture's and of the label's column, and the class names that the file states."""
+    """Names of the picture's and of the label's column, and the class names in the file."""
     with _opened(file) as parquet:
         schema = parquet.schema_arrow
     image = next((name for name in _IMAGES if name in schema.names), None)
@@ -83,7 +81,7 @@ def _columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
     if image is None or label is None:
         raise InvalidInputError(
             f"{file} has the columns {', '.join(schema.names)}; a picture and its label are needed.",
-            f"call them {_IMAGES[0]} and {_LABELS[0]}",
+            f"name them {_IMAGES[0]} and {_LABELS[0]}",
         )
     _check_kinds(file, schema, image, label)
     return image, label, _class_names(schema, label)
@@ -119,7 +117,7 @@ def _texts(file: Path, label: str) -> Iterator[str]:
                 if value is None or (isinstance(value, int) and value < 0):
                     raise InvalidInputError(
                         f"{file}, row {row}: the label is {value}; labels begin at 0.",
-                        "leave rows without a label out: a test split often has none",
+                        "leave out rows without a label: a test split often has none",
                     )
                 yield str(value)
                 row += 1
@@ -132,5 +130,5 @@ def _rows(file: Path, image: str, label: str) -> Iterator[tuple[bytes, str, str 
             labels = batch.column(batch.schema.get_field_index(label)).to_pylist()
             pictures = batch.column(batch.schema.get_field_index(image)).to_pylist()
             for picture, text in zip(pictures, labels, strict=True):
-                told = picture if isinstance(picture, dict) else {"bytes": picture}
-                yield told.get("bytes") or b"", str(text), told.get("path")
+                content = picture if isinstance(picture, dict) else {"bytes": picture}
+                yield content.get("bytes") or b"", str(text), content.get("path")

@@ -1,7 +1,7 @@
-"""Tar archives read in place, member after member; nothing is ever unpacked to disk.
+"""Tar archives read in place, member by member; nothing is ever unpacked to disk.
 
 A member that an extraction would put outside its folder (an absolute path, one with "..", a link, a device)
-is refused: such an archive was made to do harm, or by mistake.
+is refused: such an archive is malicious or broken.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_BYTES = 2**29
 def opened(
     path: Path, stream: IO[bytes] | None = None, *, place: str | None = None
 ) -> Iterator[tarfile.TarFile]:
-    """The archive at `path`, or in `stream`. Raises InvalidInputError where it is none, or is cut short."""
+    """The archive at `path`, or in `stream`. Raises InvalidInputError where it isn't one, or is cut short."""
     name = place or str(path)
     try:
         with tarfile.open(path if stream is None else None, "r:*", fileobj=stream) as archive:
@@ -30,7 +30,7 @@ def opened(
     except (tarfile.TarError, EOFError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InvalidInputError(
-            f"Can't read {name} as a tar archive: {reason}.", "fetch or write it again, and whole"
+            f"Can't read {name} as a tar archive: {reason}.", "download or write it again"
         ) from error
 
 
@@ -54,10 +54,10 @@ def check(member: tarfile.TarInfo, place: str) -> None:
     elif member.issym() or member.islnk():
         reason = "is a link"
     elif not (member.isfile() or member.isdir()):
-        reason = "is no file"
+        reason = "is not a regular file"
     if reason is not None:
         raise InvalidInputError(
-            f"{place}: the member {member.name!r} {reason}.", "don't use an archive that nobody vouches for"
+            f"{place}: the member {member.name!r} {reason}.", "use only archives that you trust"
         )
 
 
@@ -69,5 +69,5 @@ def content(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str, most:
     assert stream is not None, "only files are read"
     data = stream.read()
     if len(data) < member.size:
-        raise InvalidInputError(f"{place} is cut short in {member.name}.", "fetch it again, and whole")
+        raise InvalidInputError(f"{place} is cut short in {member.name}.", "download it again")
     return data

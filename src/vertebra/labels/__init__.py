@@ -1,7 +1,7 @@
-"""What the classes of a network are called: ImageNet's thousand, or those of a file of one's own.
+"""What the classes of a network are called: ImageNet's thousand, or those in a file of your own.
 
-`resolve("imagenet-1k")` gives the shipped set and `resolve("classes.txt")` reads a file: one name a line, or
-`index name` lines, or a JSON list or dict.
+`resolve("imagenet-1k")` returns the shipped set and `resolve("classes.txt")` reads a file: one name a line,
+or `index name` lines, or a JSON list or dict.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vertebra.errors import InvalidInputError, UnknownNameError
 
 IMAGENET_1K = "imagenet-1k"
 
-_MAX_BYTES = 64 * 2**20  # a list of names is never this long, weights given by mistake are
+_MAX_BYTES = 64 * 2**20  # a list of names is never this large; weights passed by mistake are
 _INDEXED = re.compile(r"(\d+)(?:\s*[,:;]\s*|\s+)(\S.*)")
 
 
@@ -51,7 +51,7 @@ class LabelSet:
         if not 0 <= index < len(self.names):
             raise InvalidInputError(
                 f"Class {index} doesn't exist: {self.name} has the classes 0 to {len(self.names) - 1}.",
-                "give the label set that the network was trained with",
+                "use the label set that the network was trained with",
             )
         return Label(index, self.names[index], self.ids[index] if self.ids else None)
 
@@ -64,7 +64,7 @@ class LabelSet:
         >>> find("imagenet-1k").index_of("n01440764"), find("imagenet-1k").index_of("Tinca tinca")
         (0, 0)
 
-        Raises UnknownNameError, and InvalidInputError where several classes bear it.
+        Raises UnknownNameError, and InvalidInputError where several classes have it.
         """
         if self.ids and text in self.ids:
             return self.ids.index(text)
@@ -73,11 +73,11 @@ class LabelSet:
         found = found or [index for index, words in enumerate(self._words()) if wanted in words]
         if not found:
             known = [*(self.ids or ()), *self.names]
-            raise UnknownNameError.of("class", text, known, f"the file or the page of {self.name}")
+            raise UnknownNameError.of("class", text, known, f"the labels of {self.name}")
         if len(found) > 1:
             raise InvalidInputError(
                 f'"{text}" is the name of {len(found)} classes of {self.name}: {", ".join(map(str, found))}.',
-                "name the class by its index" + (" or its identifier" if self.ids else ""),
+                "use the class's index" + (" or identifier" if self.ids else ""),
             )
         return found[0]
 
@@ -89,7 +89,7 @@ class LabelSet:
         if len(self.names) != num_classes:
             raise InvalidInputError(
                 f"{self.name} has {len(self.names)} labels; the network has {num_classes} classes.",
-                "give one label for each class, in the order of the network's outputs",
+                "pass one label for each class, in the order of the network's outputs",
             )
 
 
@@ -136,7 +136,7 @@ def read(path: str | Path, *, num_classes: int | None = None) -> LabelSet:
 
     Lines are either names or, all of them, `index name` as PaddleClas writes them. JSON is a list of names,
     or a dict of names by index (also `{"0": ["n01440764", "tench"], …}`), or of indices by name. A name may
-    come twice only where indices tell the classes apart.
+    occur twice only where the classes have indices.
     Raises InvalidInputError.
     """
     path = Path(path)
@@ -158,12 +158,12 @@ def from_names(names: Sequence[str], *, name: str = "labels") -> LabelSet:
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise InvalidInputError(f"{path} is too large for a list of labels.", "give a text or JSON file")
+            raise InvalidInputError(f"{path} is too large for a list of labels.", "pass a text or JSON file")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InvalidInputError(
-            f"Can't read the labels of {path}: {error.strerror or error}.",
-            f"give a file, or one of the sets {', '.join(_SETS)}",
+            f"Can't read labels from {path}: {error.strerror or error}.",
+            f"pass a file, or one of the label sets: {', '.join(_SETS)}",
         ) from error
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8 text.", "save it as UTF-8") from error
@@ -183,7 +183,7 @@ def _from_json(path: Path, text: str) -> LabelSet:
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{path} is not valid JSON: {error}.", "mend the file") from error
+        raise InvalidInputError(f"{path} is not valid JSON: {error}.", "correct the file") from error
     if isinstance(content, list) and all(isinstance(item, str) for item in content):
         return _plain(str(path), content)
     if isinstance(content, dict) and all(_is_index(key) for key in content):
@@ -197,7 +197,7 @@ def _from_json(path: Path, text: str) -> LabelSet:
     if isinstance(content, dict) and all(_is_index(value) for value in content.values()):
         return _indexed(str(path), [(int(value), key) for key, value in content.items()])
     raise InvalidInputError(
-        f"{path} is JSON, but not of labels.",
+        f"{path} is JSON, but not a list or a dict of labels.",
         'expected ["cat", "dog"], {"0": "cat", "1": "dog"}, or {"cat": 0, "dog": 1}',
     )
 
@@ -207,7 +207,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'the key "{repeated}" comes twice')
+        raise ValueError(f'the key "{repeated}" occurs twice')
     return content
 
 
@@ -226,8 +226,8 @@ def _indexed(source: str, pairs: list[tuple[int, str]]) -> LabelSet:
     for index, name in pairs:
         if index in names:
             raise InvalidInputError(
-                f'{source} gives class {index} twice: "{names[index]}" and "{name}".',
-                "give each class once",
+                f'{source} names class {index} twice: "{names[index]}" and "{name}".',
+                "name each class once",
             )
         names[index] = name
     missing = next((index for index in range(len(names)) if index not in names), None)
@@ -246,11 +246,11 @@ def _plain(source: str, names: list[str]) -> LabelSet:
 def _filled(source: str, names: Sequence[str]) -> tuple[str, ...]:
     stripped = tuple(name.strip() for name in names)
     if not stripped:
-        raise InvalidInputError(f"{source} holds no labels.", "give one name a line")
+        raise InvalidInputError(f"{source} contains no labels.", "write one name per line")
     if "" in stripped:
         raise InvalidInputError(
             f"{source} has no name for class {stripped.index('')}.",
-            "give one name a line, without empty lines",
+            "write one name per line, without empty lines",
         )
     return stripped
 
@@ -260,8 +260,8 @@ def _unique(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
     for index, name in enumerate(names):
         if name in first:
             raise InvalidInputError(
-                f'{source} gives the classes {first[name]} and {index} one name, "{name}".',
-                'tell them apart, or write "index name" lines if it is meant',
+                f'{source} gives the classes {first[name]} and {index} the same name, "{name}".',
+                'give them different names, or write "index name" lines if this is intended',
             )
         first[name] = index
     return names

@@ -1,7 +1,7 @@
-"""Encoded pictures to RGB pixels, by stated rules, for files that nobody vouches for.
+"""Encoded pictures to RGB pixels, by stated rules, also for untrusted files.
 
-The format is told by content, never by the file's name. JPEG goes through libjpeg-turbo (simplejpeg), and
-through Pillow where that refuses; the other formats through Pillow. The rules:
+The format is detected from the content, never from the file's name. JPEG goes through libjpeg-turbo
+(simplejpeg), and through Pillow where that refuses; the other formats through Pillow. The rules:
 
 grey             the three channels are equal
 palette          looked up
@@ -10,7 +10,7 @@ CMYK, YCCK       Pillow's plain conversion, no colour profile; Adobe's inverted 
 16 bits          the upper 8
 1 bit            0 and 255
 32 bits, float   refused: no range is agreed on
-animation        the first frame; of a file of several pictures, the first
+animation        the first frame; in a file of several pictures, the first one
 colour profiles  ignored
 orientation      of EXIF (JPEG, PNG, WebP) where asked; broken EXIF counts as none. TIFF is always upright.
 truncated        refused, however little is missing
@@ -111,7 +111,7 @@ class EncodedImage:
         return _turn(pixels, self.orientation) if apply_orientation else pixels
 
     def _turbo_pixels(self, apply_orientation: bool, at_least: tuple[int, int] | None) -> Pixels | None:
-        """None where libjpeg-turbo has anything to complain of: Pillow decides then."""
+        """None where libjpeg-turbo reports a problem: Pillow then decides."""
         if self.pillow is not None:
             return None
         import simplejpeg
@@ -135,7 +135,7 @@ class EncodedImage:
         return pixels
 
     def _divisor(self, at_least: tuple[int, int]) -> int:
-        """Of 8, 4, 2, 1 the first that makes the picture no smaller: the other eighths are slow."""
+        """The first of 8, 4, 2, 1 that leaves the picture large enough: the other eighths are slow."""
         for divisor in (8, 4, 2):
             if -(-self.height // divisor) >= at_least[0] and -(-self.width // divisor) >= at_least[1]:
                 return divisor
@@ -150,16 +150,16 @@ class EncodedImage:
                 grey = (np.asarray(image) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
             if image.mode in ("I", "F"):
-                reason = f"{self.format} of 32 bits a sample has no agreed range"
-                raise ImageError(f"{self.name}: {reason}.", "convert it to 8 bits a channel first")
+                reason = f"{self.format} with 32 bits per sample has no agreed range"
+                raise ImageError(f"{self.name}: {reason}.", "convert it to 8 bits per channel first")
             image.load()
             image.info.pop("transparency", None)  # alpha is dropped, and Pillow would warn of it
             return np.asarray(image.convert("RGB"))
 
 
 def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
-    """Read a picture's header. Raises ImageError where it is no picture that can be read, or has more than
-    `max_pixels`: that is known before a pixel is decoded."""
+    """Read a picture's header. Raises ImageError where it isn't a readable picture, or has more than
+    `max_pixels`: both are known before a pixel is decoded."""
     name, data = _read(source)
     kind = _format(name, data)
     pillow = None
@@ -191,7 +191,7 @@ def _read(source: Source) -> tuple[str, bytes]:
         return f"<{len(data):,} bytes>", data
     if not isinstance(source, str | os.PathLike):
         raise InvalidInputError(
-            f"A picture comes as bytes, a path or an array (H, W, 3) of uint8, not {type(source).__name__}."
+            f"A picture must be bytes, a path or an array (H, W, 3) of uint8, not {type(source).__name__}."
         )
     name = str(source)
     try:
@@ -199,7 +199,7 @@ def _read(source: Source) -> tuple[str, bytes]:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{name}: can't be read: {reason}.", "give the path of a picture") from error
+        raise ImageError(f"{name}: can't be read: {reason}.", "pass the path of a picture") from error
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name}: the file has more than {MAX_BYTES:,} bytes.")
     return name, data
@@ -214,8 +214,8 @@ def _format(name: str, data: bytes) -> str:
     if not data:
         raise ImageError(f"{name}: the file is empty.")
     raise ImageError(
-        f"{name}: no {_FORMATS}: it begins with {data[:8]!r}.",
-        f"the name's ending doesn't matter; the content must be {_FORMATS}",
+        f"{name}: not {_FORMATS}: it begins with {data[:8]!r}.",
+        f"convert it to {_FORMATS}; the ending of its name doesn't matter",
     )
 
 
@@ -231,7 +231,7 @@ def _turbo_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _open_pillow(data: bytes, kind: str) -> ImageFile:
-    """By the one plugin of the format: `Image.open` would guess, and has its own idea of too many pixels."""
+    """Open it with the format's own plugin: `Image.open` would guess, and has its own limit of pixels."""
     from PIL import Image
 
     importlib.import_module(f"PIL.{_PLUGINS[kind]}")
@@ -241,7 +241,7 @@ def _open_pillow(data: bytes, kind: str) -> ImageFile:
 
 @contextmanager
 def _refusing(name: str, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on a hostile file into an ImageError: its kinds have no common root."""
+    """Turn any exception of a decoder into an ImageError: they have no common base class."""
     try:
         yield
     except ImageError:
@@ -249,7 +249,7 @@ def _refusing(name: str, kind: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).rstrip(".") or type(error).__name__
         raise ImageError(
-            f"{name}: damaged {kind}: {reason}.", "look at it in a viewer; replace it or leave it out"
+            f"{name}: damaged {kind}: {reason}.", "open it in an image viewer; replace it or leave it out"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The record carried out: for one picture, and for many on all cores."""
+"""Carries out the record: for one picture, and for many on all cores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXELS) -> Input:
     """A network's input (3, H, W), float32, contiguous, of one picture. Raises ImageError.
 
-    `source` is the encoded picture, as bytes or a path; or RGB pixels (H, W, 3) of uint8, say a video's.
+    `source` is the encoded picture, as bytes or a path; or RGB pixels (H, W, 3) of uint8, as from a video.
     """
     pixels, shape = _pixels(source, record, max_pixels)
     resized = record.resized(*shape)
@@ -45,10 +45,10 @@ def preprocess_many(
 ) -> Generator[Input | ImageError]:
     """Inputs of many pictures, in the order of `sources`, made on `workers` threads ahead of the reader.
 
-    A picture that can't be read comes as its ImageError and doesn't end the run; an error among `sources`,
-    where there is no picture to read, comes back in its place. At most `prefetch` pictures
-    are under way or wait, so memory stays steady however slow the reader is; `sources` is read no further
-    ahead. By default one worker a core, and twice as many pictures ahead.
+    A picture that can't be read gives its ImageError and doesn't end the run; an error among `sources`, where
+    there is no picture to read, is given back in its place. At most `prefetch` pictures are in progress or
+    waiting, so memory stays steady however slow the reader is; `sources` is read no further ahead. By default
+    one worker per core, and twice as many pictures ahead.
     """
     workers = system.default_threads() if workers is None else workers
     prefetch = 2 * workers if prefetch is None else prefetch
@@ -85,12 +85,14 @@ def _attempt(source: Source | ImageError, record: Preprocess, max_pixels: int) -
 
 
 def _pixels(source: Source, record: Preprocess, max_pixels: int) -> tuple[Pixels, tuple[int, int]]:
-    """Pixels, perhaps scaled, and (height, width) of the picture that they stand for."""
+    """Pixels, perhaps scaled, and (height, width) of the picture that they show."""
     import numpy as np
 
     if isinstance(source, np.ndarray):
         if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or source.size == 0:
-            raise InvalidInputError(f"Pixels are (H, W, 3) of uint8, not {source.shape} of {source.dtype}.")
+            raise InvalidInputError(
+                f"Pixels must be (H, W, 3) of uint8, not {source.shape} of {source.dtype}."
+            )
         return source, source.shape[:2]
     image = open_image(source, max_pixels=max_pixels)
     shape = image.shape(apply_orientation=record.apply_orientation)

@@ -69,12 +69,11 @@ def timm(
 def bianco2018(
     input_size: int = 224, *, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
 ) -> Preprocess:
-    """Bianco et al. 2018: crop_pct 0.875 and antialiased bilinear for every network, whatever it was trained
-    with."""
+    """Bianco et al. 2018: crop_pct 0.875 and antialiased bilinear for every network."""
     return timm(input_size, 0.875, "bilinear", mean=mean, std=std)
 
 
-#: name -> record. Where a library's network departs from these, its own record stands beside its weights.
+#: name -> record. Where a library's network departs from these, its own record is kept with its weights.
 PROTOCOLS = {
     "paddleclas": paddleclas(256, 224),
     # DarkNet53 has three contradictory protocols: its page, its training configuration, the deployed default.

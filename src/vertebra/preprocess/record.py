@@ -12,14 +12,14 @@ from typing import Any
 
 from vertebra.errors import InvalidInputError
 
-#: Version of the record's form and meaning. A change of either raises it.
+#: Version of the record's fields and their meaning. A change of either raises it.
 VERSION = 1
 
 #: ImageNet's mean and deviation per channel, R G B, in units of full scale.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-#: field -> the words that it admits
+#: field -> its allowed values
 _WORDS = {
     "resize_rounding": ("floor", "nearest"),
     "crop_rounding": ("floor", "nearest"),
@@ -39,7 +39,7 @@ class Preprocess:
     interpolation      "bilinear", "bicubic", "lanczos": antialiased, as Pillow does them;
                        "opencv-bilinear": the four nearest pixels, never antialiased, as OpenCV does it
     mean, std          per channel R, G, B: output = (pixel / 255 - mean) / std
-    apply_orientation  whether EXIF orientation turns the picture upright first
+    apply_orientation  whether the picture is first turned upright by its EXIF orientation
     decode             "exact"; or "scaled": a JPEG is decoded at 1/2, 1/4 or 1/8 where that still is no
                        smaller than the resized picture, by quick transforms. Faster; other pixels.
     """
@@ -88,21 +88,21 @@ class Preprocess:
         return spare[0] // 2, spare[1] // 2
 
     def to_json(self) -> str:
-        """The record as JSON text; `from_json` gives it back equal."""
+        """The record as JSON text; `from_json` reads it back."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocess:
-        """The record of a JSON text. Raises InvalidInputError where it isn't one."""
+        """The record in a JSON text. Raises InvalidInputError where it isn't one."""
         try:
             value = json.loads(text)
         except ValueError as error:
-            raise InvalidInputError(f"The Preprocess record is no JSON: {error}.", _FORM) from error
+            raise InvalidInputError(f"The Preprocess record is not JSON: {error}.", _FORM) from error
         return cls.from_dict(value)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Preprocess:
-        """The record of a decoded JSON object. Every key must be there, and no other.
+        """The record in a decoded JSON object. Every key must be there, and no other.
 
         Raises InvalidInputError for an unknown or a missing key, an unusable value, or a newer version.
         """
@@ -111,7 +111,7 @@ class Preprocess:
                 f"A Preprocess record is a JSON object, not {type(value).__name__}.", _FORM
             )
         if "version" in value:
-            _check_newer(value["version"])  # before the keys: a newer record may well have others
+            _check_newer(value["version"])  # before the keys: a newer record may have others
         known = [field.name for field in dataclasses.fields(cls)]
         for key in value:
             if key not in known:
@@ -183,5 +183,5 @@ def _check_newer(version: object) -> None:
     if isinstance(version, int) and version > VERSION:
         raise InvalidInputError(
             f"The Preprocess record has version {version}; this vertebra reads version {VERSION}.",
-            "upgrade it: pip install --upgrade vertebra",
+            "upgrade with: pip install --upgrade vertebra",
         )

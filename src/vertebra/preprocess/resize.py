@@ -1,6 +1,6 @@
 """Resampling of only those pixels that the crop shows.
 
-Every function gives the rectangle (top, left, height, width) of the picture that `resized` (height, width)
+Every function returns the rectangle (top, left, height, width) of the picture that `resized` (height, width)
 would be, without making the rest of it.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Places: TypeAlias = npt.NDArray[np.intp]
     #: (top, left, height, width) in the resized picture
     Crop: TypeAlias = tuple[int, int, int, int]
-    #: first and last output, first and last pixel that they are made of, weights (pixels, outputs)
+    #: first and last output, first and last pixel that they are computed from, weights (pixels, outputs)
     Block: TypeAlias = tuple[int, int, int, int, Levels]
 
 
@@ -31,8 +31,8 @@ def resize(
 ) -> Pixels:
     """The crop (top, left, height, width) of the picture resized to `resized`; (H, W, 3), uint8.
 
-    To the bit what Pillow, or OpenCV for "opencv-bilinear", makes of the whole picture; `quick` lets a value
-    be a grey level off, rarely two.
+    Exactly what Pillow, or OpenCV for "opencv-bilinear", makes of the whole picture; with `quick` a value
+    may be off by one grey level, rarely two.
     """
     import numpy as np
 
@@ -43,7 +43,7 @@ def resize(
 def resample(
     pixels: Pixels, resized: tuple[int, int], crop: Crop, interpolation: str, *, quick: bool = False
 ) -> Levels:
-    """What `resize` gives, as grey levels (3, H, W), float32, contiguous; those of `quick` aren't rounded."""
+    """What `resize` returns, as grey levels (3, H, W), float32, contiguous; with `quick` not rounded."""
     import numpy as np
 
     if pixels.shape[:2] == resized:
@@ -62,9 +62,9 @@ def resample(
 #
 # Pillow sums uint8 by weights of 22 bits, rounds to uint8 after the horizontal pass and again after the
 # vertical one. Matrix products in float32 are off by less than a known tolerance; where a sum lies that close
-# to where rounding turns, it is done again in float64, which holds it exactly, in whatever order it is added.
+# to a rounding boundary, it is done again in float64, which holds it exactly, in whatever order it is added.
 # Pillow's own `box` would also leave out what the crop doesn't show, but holds the crop's edges as float32:
-# one value in some thousand comes out a level off, a rare one two.
+# about one value in a thousand is off by a level, rarely by two.
 
 #: half-width of Pillow's filters, in pixels of the coarser picture
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
@@ -78,7 +78,7 @@ _OUTPUTS = 8
 #: calls of several workers would wait for each other.
 _PRODUCTS = 2**17
 
-#: Sums that are done again at once: of a drawing every sum may lie where rounding turns.
+#: Sums that are done again at once: in a drawing every sum may lie on a rounding boundary.
 _REPAIRS = 2**14
 
 
@@ -178,7 +178,7 @@ def _exact_sums(values: Levels, axis: _Axis, outputs: Places, others: Places, *,
 
 @lru_cache(maxsize=64)
 def _axis(size: int, resized: int, start: int, length: int, interpolation: str) -> _Axis:
-    """Of outputs `start` to `start + length`."""
+    """The weights of outputs `start` to `start + length`."""
     import numpy as np
 
     taps = _two_taps if interpolation == "opencv-bilinear" else _pillow_taps

@@ -1,7 +1,7 @@
 """The scans of a progressive JPEG, of which a small decoding needs only the first.
 
-A progressive JPEG (ITU-T T.81, annex G) tells its coefficients in several scans: some hold a band of
-frequencies, others one more bit of coefficients that were told before. Most of its bytes, and of the time
+A progressive JPEG (ITU-T T.81, annex G) stores its coefficients in several scans: some hold a band of
+frequencies, others one more bit of coefficients that were stored before. Most of its bytes, and of the time
 that decoding takes, go into high frequencies and last bits, which a picture of an eighth or a quarter hardly
 shows.
 """
@@ -21,9 +21,9 @@ _SMOOTHED = 5
 
 def thinned(data: bytes, divisor: int) -> bytes:
     """A progressive JPEG without the scans that a decoding at 1/`divisor` hardly shows; anything else, and
-    whatever isn't complete, as it came.
+    any incomplete file, unchanged.
 
-    An eighth comes out the same to the bit, unless its colours are stored at half the height and width. For a
+    An eighth is the same to the bit, unless its colours are stored at half the height and width. For a
     quarter the last bits of all but the blocks' means are left out; for more than that every scan is kept.
     """
     if divisor < 4:
@@ -49,8 +49,8 @@ def thinned(data: bytes, divisor: int) -> bytes:
 
 
 def _is_wanted(header: bytes, divisor: int) -> bool:
-    """Of a scan, by the last three bytes of its header: first and last frequency, and bits told before (upper
-    half of the third)."""
+    """A scan's first and last frequency, and the bits stored before (upper half of the third byte), from the
+    last three bytes of its header."""
     if len(header) < 3:
         return True
     first, _, bits = header[-3:]

@@ -670,5 +670,5 @@ def test_a_file_that_is_no_network_is_refused_with_the_reason(tmp_path):
 
 
 def test_a_file_is_no_network_of_torch(onnx_file):
-    with pytest.raises(InvalidInputError, match="no network of torch"):
+    with pytest.raises(InvalidInputError, match="is not a torch module"):
         zoo.build(f"onnx:{onnx_file}")

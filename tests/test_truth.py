@@ -378,7 +378,7 @@ def test_weights_of_the_sibling_variant_are_refused(
 
 def test_integers_are_not_taken_for_weights(squeezenet_arrays: dict[str, golden_recipe.Array]) -> None:
     arrays = squeezenet_arrays | {"_conv.bias": np.zeros(64, np.int8)}
-    with pytest.raises(WeightsError, match=r"_conv\.bias holds int8"):
+    with pytest.raises(WeightsError, match=r"_conv\.bias contains int8"):
         convert("squeezenet1_1", arrays)
 
 

@@ -1,4 +1,4 @@
-"""The networks: `find` says what one is, `facts` what it needs with given weights, `build` makes it.
+"""The networks: `find` describes one, `facts` states what it needs with given weights, `build` builds it.
 
 Ours are called by their bare names; those of other libraries by `timm:resnet50.a1_in1k` and
 `torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx`, PaddlePaddle's
@@ -38,7 +38,7 @@ def find(name: str) -> Model:
 
 
 def canonical(name: str) -> str:
-    """The name under which rows of the network called `name` stand; another library's isn't looked up."""
+    """The name of the network called `name` in rows; names of other libraries aren't looked up."""
     return name if adapters.is_foreign(name) else names.find(name).name
 
 
@@ -57,8 +57,8 @@ def build(
     Without `weights` it is untrained: with `seed` the initial parameters are reproducible, and the global
     random state is left as it was. Under `with torch.device("meta")` nothing is allocated.
     `weights` is a source as `zoo.weights` reads it; for timm's and torchvision's networks a file, or
-    "pretrained" for what the library publishes under this name. `num_classes` is that of the weights, or
-    1000, where it isn't given; another count than the weights' is refused. `sha256` and `accept_unverified`
+    "pretrained" for what the library publishes under this name. `num_classes` is by default that of the
+    weights, or 1000; a count other than the weights' is refused. `sha256` and `accept_unverified`
     are those of `zoo.weights.state_dict`.
     Raises UnknownNameError, InvalidInputError (a count below 1), WeightsError, DownloadError and
     MissingRuntimeError (no torch, timm or torchvision).
@@ -100,7 +100,7 @@ def _ours(
 def facts(name: str, weights: str | Path | None = None) -> Facts:
     """What must be known to use the network called `name`, untrained or with `weights` as `build` takes them.
 
-    Nothing is fetched. Raises what `find` raises, and WeightsError.
+    Nothing is downloaded. Raises what `find` raises, and WeightsError.
     """
     model = find(name)
     if model.source != "vertebra":
@@ -112,7 +112,7 @@ def facts(name: str, weights: str | Path | None = None) -> Facts:
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:
-    """What the classifier of `network` sees of `images`: (N, D), of ours, timm's and torchvision's networks.
+    """The classifier's input (N, D) for `images`, in our, timm's and torchvision's networks.
 
     Where the classifier is a convolution, its input is averaged over the picture. Set the network to
     evaluation mode first. Raises InvalidInputError where it has no classifier.

@@ -51,7 +51,7 @@ class AsymmetricBlock(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
-        """The one biased convolution that gives what this block gives in evaluation mode (section 3.3)."""
+        """The one biased convolution with the same output as this block in evaluation mode (section 3.3)."""
         square, bias = _absorb_norm(self.square)
         vertical, vertical_bias = _absorb_norm(self.vertical)
         horizontal, horizontal_bias = _absorb_norm(self.horizontal)
@@ -186,7 +186,7 @@ class ACNet(Backbone):
             scale_output(block.branch[-1], len(blocks) ** -0.5)
 
     def reparameterize(self) -> ACNet:
-        """A deploy-form copy, in evaluation mode, that gives what this network gives in that mode."""
+        """A deploy-form copy, in evaluation mode, with the same outputs as this network in that mode."""
         fused = copy.deepcopy(self).eval()
         for parent in list(fused.modules()):
             for name, part in list(parent.named_children()):

@@ -9,7 +9,7 @@ Departures: an adaptive pool before the head lets any size from 63 up through, a
 native 224; He's initialisation, because the paper's (deviation 0.01 everywhere) was tuned together with the
 normalisation layers that are absent here, and lets the signal fade through the eight layers.
 
-`bn_alexnet` puts a batch norm behind every layer but the last, as Torch7's users did. `bvlc_alexnet` is the
+`bn_alexnet` puts a batch norm after every layer but the last, as Torch7's users did. `bvlc_alexnet` is the
 paper's network as Caffe's model of that name has it: two halves that meet in the third and the full layers,
 and local response normalisation. Both keep the departures above.
 """
@@ -67,7 +67,7 @@ class AlexNet(Backbone):
 
 
 class BNAlexNet(Backbone):
-    """The single-column form, a batch norm behind each convolution and the first two full layers."""
+    """The single-column form, a batch norm after each convolution and the first two full layers."""
 
     min_size = 63
 
@@ -133,7 +133,7 @@ def conv_bn_relu(
 
 
 def full_layers(num_classes: int, dropout: float, *, norms: bool) -> nn.Sequential:
-    """The head, as `AlexNet` has it, with batch norms where they are wanted."""
+    """The head, as `AlexNet` has it, optionally with batch norms."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(pool=nn.AdaptiveAvgPool2d(6), flatten=nn.Flatten())
     for number, width in ((6, 256 * 6 * 6), (7, 4096)):
         layers[f"dropout{number}"] = nn.Dropout(dropout)

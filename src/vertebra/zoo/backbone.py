@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         return cast("nn.Conv2d | nn.Linear", self.head.get_submodule("classifier"))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(B, num_classes)`. Raises InvalidInputError for a shape that can't go through."""
+        """Logits `(B, num_classes)`. Raises InvalidInputError for a shape that doesn't fit."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
         return cast(Tensor, self.stages(self.stem(images)))
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """Logits `(B, num_classes)` from what `forward_features` gave."""
+        """Logits `(B, num_classes)` from the output of `forward_features`."""
         return cast(Tensor, self.head(features))
 
     def forward_stages(self, images: Tensor) -> list[Tensor]:

@@ -54,11 +54,11 @@ STAGES = (
 
 
 class HalfPool(nn.Module):
-    """A maximum over 3x3 that gives as many pixels as a strided convolution: half, rounded up."""
+    """A maximum over 3x3 with the output size of a strided convolution: half, rounded up."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        # What comes in is never negative, so zeros beyond the edge change no maximum.
+        # The input is never negative, so zeros beyond the edge change no maximum.
         even = functional.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
         return functional.max_pool2d(even, 3, stride=2, ceil_mode=True)
 

@@ -1,4 +1,4 @@
-"""Our networks made from their builders, untrained."""
+"""Our networks built from their builders, untrained."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     theirs: str
     ours: str
     transpose: bool = False  # their linear layers are stored (in, out)
-    factor: float = 1.0  # theirs dropout scales at evaluation, ours at training
+    factor: float = 1.0  # their dropout scales at evaluation, ours at training
 
 
 def rename(
@@ -26,7 +26,7 @@ def rename(
 ) -> dict[str, Tensor]:
     """The state dict that `entries` make of `arrays`, of the names and shapes of `like`.
 
-    `like` may lie on the meta device. Every array must be used and every parameter be given: raises
+    `like` may lie on the meta device. Every array must be used and every parameter be found: raises
     WeightsError, naming what is missing, unexpected or of the wrong shape. `num_batches_tracked`, which other
     libraries may lack, is 0.
     """
@@ -49,19 +49,19 @@ def _check_names(expected: set[str], given: set[str]) -> None:
             listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
             raise WeightsError(
                 f"The weights don't fit: {len(names)} {what}: {listed}.",
-                "check that the file belongs to this very network and variant",
+                "check that the file belongs to exactly this network and variant",
             )
 
 
 def _tensor(entry: Entry, array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
     if array.dtype.kind != "f":
-        raise WeightsError(f"{entry.theirs} holds {array.dtype} values; floating point was expected.")
+        raise WeightsError(f"{entry.theirs} contains {array.dtype} values; floating point was expected.")
     expected = tuple(reversed(like.shape)) if entry.transpose else tuple(like.shape)
     if array.shape != expected:
         raise WeightsError(
             f"{entry.theirs} has the shape {array.shape}; {expected} was expected.",
-            "check that the file belongs to this very network and variant",
+            "check that the file belongs to exactly this network and variant",
         )
     array = array.T if entry.transpose else array
-    # Always a copy: the state dict owns its memory, whatever happens to the arrays.
+    # Always a copy: the state dict owns its memory and doesn't change with the arrays.
     return torch.from_numpy(np.array(array, dtype=np.float32, order="C")).mul_(entry.factor)

@@ -1,11 +1,11 @@
-"""ENet's encoder, with a layer that gives classes.
+"""ENet's encoder, with a classifier.
 
 ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation, Paszke 2016, arXiv 1606.02147,
 table 1, up to the end of stage 3.
 
 Departure: the paper's encoder feeds a decoder that labels every pixel; here an average over the picture and
 one full layer follow it. The classifier that Canziani compared was never published as a definition, and what
-can be read off that paper's figures (about 5.9 M parameters) tells that it was a larger one.
+can be read from that paper's figures (about 5.9 M parameters) shows that it was larger.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vertebra.zoo.layers import average_head, initialise, initialise_classifier,
 from vertebra.zoo.registry import register
 
 EPSILON = 1e-3
-STEM_CHANNELS = 13  # beside those of the picture
+STEM_CHANNELS = 13  # next to those of the picture
 ASYMMETRIC = 0
 STAGES = (  # channels, dropout, and of each block the dilation of its 3x3 convolution, or 1x5 and 5x1
     (64, 0.01, (1,) * 5),
@@ -55,7 +55,7 @@ def widen(width: int, channels: int) -> nn.Sequential:
 
 
 class InitialBlock(nn.Module):
-    """A strided convolution beside a max pool of the picture (figure 2 (a))."""
+    """A strided convolution next to a max pool of the picture (figure 2 (a))."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()

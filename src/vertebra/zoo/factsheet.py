@@ -15,7 +15,7 @@ class Facts:
     """A network with its weights. `weights`, `labels` (a label set's name), `licence`, `top1` and `top5`
     (fractions of ImageNet's validation set) are None where they aren't known or there are none.
 
-    `input_size` is the side of the square that `preprocess` gives. `source` says where the facts are from.
+    `input_size` is the side of the square that `preprocess` produces. `source` is where the facts are from.
     """
 
     model: str
@@ -33,8 +33,8 @@ class Facts:
 def of_ours(name: str, source: str | Path | None = None) -> Facts:
     """Facts of one of our networks, untrained or with the weights `source`.
 
-    Those of a published set come from its record and nothing is fetched; a file is read for its classes, and
-    is taken to want the preprocessing of the network's first published set.
+    Those of a published set are read from its record and nothing is downloaded; a file is read for its
+    classes, and is assumed to need the preprocessing of the network's first published set.
     Raises UnknownNameError, WeightsError and MissingRuntimeError.
     """
     model = names.find(name)
@@ -46,7 +46,7 @@ def of_ours(name: str, source: str | Path | None = None) -> Facts:
             num_classes=1000,
             input_size=model.input_size,
             preprocess=_preprocess(published, model),
-            source="untrained; preprocessing as the network's published weights have it",
+            source="untrained; preprocessing of the network's published weights",
         )
     record = weights.published(model.name, source)
     return _of_record(record) if record else _of_file(model, source, published)
@@ -89,10 +89,10 @@ def _of_file(model: names.Model, source: str | Path, published: tuple[weights.We
         input_size=preprocess.input_size[0],
         preprocess=preprocess,
         labels=labels_for(num_classes),
-        source="the file; preprocessing and labels as the network's published weights have them",
+        source="the file; preprocessing and labels of the network's published weights",
     )
 
 
 def labels_for(num_classes: int) -> str | None:
-    """The label set that a network of so many classes is taken to have: ImageNet's for a thousand."""
+    """The label set assumed for a network with this many classes: ImageNet's for a thousand."""
     return IMAGENET_1K if num_classes == 1000 else None

@@ -18,7 +18,7 @@ def conv_bn(
     bias: bool = False,
     relu: bool = True,
 ) -> nn.Sequential:
-    """`conv`, padded by half its kernel and without bias, then `bn`, then `relu`, unless told otherwise."""
+    """`conv`, padded by half its kernel and without bias, then `bn`, then `relu`, unless set otherwise."""
     height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     conv = nn.Conv2d(
         in_channels,
@@ -66,11 +66,11 @@ def initialise_classifier(classifier: nn.Conv2d | nn.Linear) -> None:
 
 @torch.no_grad()
 def scale_output(layer: nn.Module, factor: float) -> None:
-    """Multiply what `layer` gives by `factor`, through its batch norms or, where it has none, its weights.
+    """Multiply the output of `layer` by `factor`, through its batch norms or, where it has none, its weights.
 
     Residual networks start with it on the last layer of each branch. At 1 the outputs of an untrained
     network in evaluation mode double block after block, past 1e7 in fifty layers; at 0, the usual cure, the
-    branches would be switched off, and a comparison of two runtimes on an untrained network blind to them.
+    branches would be switched off, and a comparison of two runtimes on an untrained network would miss them.
     """
     norms: list[nn.Module] = [part for part in layer.modules() if isinstance(part, nn.BatchNorm2d)]
     for part in norms or [layer]:

@@ -2,7 +2,7 @@
 
 MobileNetV2: Inverted Residuals and Linear Bottlenecks, Sandler 2018, arXiv 1801.04381, table 2.
 
-The first row of that table expands by 1. The authors' own network leaves the convolution out that would do
+The first row of that table expands by 1. The authors' own network leaves out the convolution that would do
 so, as timm and torchvision do; the form built here keeps it, 32 channels to 32, as the networks that Bianco
 compared do. It has 1,088 parameters and 12.8 million multiplications more.
 """

@@ -7,7 +7,7 @@ from functools import partial
 
 from vertebra.errors import UnknownNameError
 
-#: Whose networks are files that engines open, and no torch modules.
+#: Sources with networks that are files, which engines open, and not torch modules.
 FILES = ("onnx", "paddle")
 
 
@@ -15,7 +15,7 @@ FILES = ("onnx", "paddle")
 class Family:
     """What the variants of one architecture share: the paper, its idea, and its place in history.
 
-    What another library doesn't tell of its networks is empty, or None.
+    What another library doesn't state about its networks is empty, or None.
     """
 
     family: str
@@ -24,7 +24,7 @@ class Family:
     year: int | None
     url: str
     arxiv_id: str | None
-    further: str | None  # a second paper that this form follows
+    further: str | None  # a second paper that this network follows
     idea: str
     place: str
 
@@ -41,14 +41,16 @@ class Model(Family):
     input_size: int  # what the published figures were taken at
     min_size: int  # the smallest that works, 1 where that isn't known
     fixed_size: bool = False  # whether `input_size` is the only one that works
-    source: str = "vertebra"  # whose it is: "vertebra", "timm", "torchvision"; "onnx", "paddle" for a file
+    source: str = (
+        "vertebra"  # where it is from: "vertebra", "timm", "torchvision"; "onnx", "paddle" for a file
+    )
     collection: str = (
         ""  # of ours, why it is here: as one of the "classics", or for the "papers" (`zoo.papers`)
     )
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file that engines open, and no torch module."""
+        """Whether it is a file that engines open, and not a torch module."""
         return self.source in FILES
 
 
@@ -65,7 +67,7 @@ ALEXNET = Family(
     "rectified linear units, dropout, heavy augmentation and graphics processors.",
     place="Its win at ILSVRC 2012, with 15.3 % top-5 error against the runner-up's 26.2 %, turned computer "
     "vision to deep learning. Nearly all its parameters sit in the fully connected layers, which later "
-    "networks did away with.",
+    "networks dropped.",
 )
 
 SQUEEZENET = Family(
@@ -78,10 +80,10 @@ SQUEEZENET = Family(
     further=None,
     idea="Fire modules: a 1x1 convolution squeezes the channels, then 1x1 and 3x3 convolutions side by side "
     "expand them. Pools come late, to keep feature maps large, and a convolution with a global average "
-    "takes the place of fully connected layers.",
+    "replaces fully connected layers.",
     place="It showed that AlexNet's accuracy needs only a fiftieth of AlexNet's parameters, and opened the "
     "line of networks made for small devices. Version 1.1, from the authors, moves the pools forward and "
-    "computes 2.4 times less at the same accuracy.",
+    "needs 2.4 times less computation at the same accuracy.",
 )
 
 VGG = Family(
@@ -94,7 +96,7 @@ VGG = Family(
     further=None,
     idea="Nothing but 3x3 convolutions, stacked deep: two see as far as one 5x5 and three as far as one 7x7, "
     "with fewer parameters and more nonlinearities.",
-    place="Second in classification and first in localisation at ILSVRC 2014. Its plainness made it the "
+    place="Second in classification and first in localisation at ILSVRC 2014. Its simplicity made it the "
     "feature extractor of early detection, segmentation and style transfer; its size and cost "
     "made it the yardstick that efficient networks are measured against.",
 )
@@ -141,7 +143,7 @@ ACNET = Family(
     "strengthens the middle row and column of the kernel. Convolution is linear, so "
     "the three fuse into one afterwards.",
     place="An early structural re-parameterisation: more branches to train, none to run. The same first "
-    "author's RepVGG (2021) carried the thought to whole networks.",
+    "author's RepVGG (2021) extended the idea to whole networks.",
 )
 
 ACNET_DEPLOY = replace(
@@ -160,9 +162,9 @@ NIN = Family(
     arxiv_id="1312.4400",
     further="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift, "
     "Ioffe 2015, arXiv 1502.03167: the norms of this form",
-    idea="Two 1x1 convolutions behind each larger one make a small network that slides over the picture, and "
-    "an average over each map takes the place of full layers.",
-    place="The 1x1 convolution and the global average pool stand in nearly every network since. The form "
+    idea="Two 1x1 convolutions after each larger one form a small network that slides over the picture, and "
+    "an average over each map replaces full layers.",
+    place="Nearly every network since uses the 1x1 convolution and the global average pool. The form "
     "with batch norms is one of the fourteen that Canziani compared in 2016.",
 )
 
@@ -189,9 +191,9 @@ BNINCEPTION = Family(
     arxiv_id="1502.03167",
     further="Going Deeper with Convolutions, Szegedy 2014, arXiv 1409.4842: the network underneath",
     idea="Each layer's outputs are brought to zero mean and unit variance over the batch, which allows high "
-    "learning rates; two 3x3 convolutions take the place of each 5x5.",
+    "learning rates; two 3x3 convolutions replace each 5x5.",
     place="It was the first network to train with batch normalisation, which nearly every convolutional "
-    "network took over. Still a common backbone of video and metric learning.",
+    "network adopted. Still a common backbone of video and metric learning.",
 )
 
 RESNET = Family(
@@ -202,7 +204,7 @@ RESNET = Family(
     url="https://arxiv.org/abs/1512.03385",
     arxiv_id="1512.03385",
     further=None,
-    idea="Each block adds what it computes to what came in, so that it need only learn a difference, and "
+    idea="Each block adds its output to its input, so that it only has to learn a difference, and "
     "a hundred layers and more train as easily as ten.",
     place="It won ILSVRC 2015 with 152 layers, and others are compared with it to this day.",
 )
@@ -217,7 +219,7 @@ ENET = Family(
     further=None,
     idea="Shrink the picture at once, then narrow bottlenecks whose 3x3 convolutions are plain, dilated, or "
     "split into a row and a column.",
-    place="One of the first segmentation networks made for embedded devices. Only its encoder stands here, "
+    place="One of the first segmentation networks made for embedded devices. Only its encoder is here, "
     "with a classifier; the larger one that Canziani compared was never published as a definition.",
 )
 
@@ -231,7 +233,7 @@ NASNET = Family(
     further=None,
     idea="Two cells, found by a search on small pictures, are stacked into a network of any size: one keeps "
     "the size, one halves it.",
-    place="A searched network ahead of every drawn one of its day on ImageNet, and the beginning of "
+    place="More accurate on ImageNet than every hand-designed network of its time, and the beginning of "
     "architecture search at this scale. Its cells are many small layers, which some processors run slowly.",
 )
 
@@ -244,9 +246,9 @@ SHUFFLENET = Family(
     arxiv_id="1707.01083",
     further=None,
     idea="1x1 convolutions are divided into groups, and the channels shuffled after them so that the groups "
-    "exchange what they know.",
-    place="Made for phones of 10 to 150 million multiplications a picture. Version 2 (2018) gave the groups "
-    "up, having found memory traffic to count as much as multiplications.",
+    "exchange information.",
+    place="Made for phones of 10 to 150 million multiplications a picture. Version 2 (2018) dropped groups, "
+    "because memory traffic was found to cost as much as multiplications.",
 )
 
 MOBILENETV2 = Family(
@@ -259,8 +261,8 @@ MOBILENETV2 = Family(
     further=None,
     idea="Blocks widen, filter each channel by itself and narrow again, and the shortcut joins the narrow "
     "ends, which have no activation.",
-    place="The block of MobileNetV3, EfficientNet and most mobile networks since. The form here keeps a 1x1 "
-    "convolution in the first block that most implementations leave out.",
+    place="The block of MobileNetV3, EfficientNet and most mobile networks since. The one here keeps a 1x1 "
+    "convolution in the first block that most implementations omit.",
 )
 
 
@@ -322,7 +324,7 @@ _MODELS = (
     _paper(MOBILENETV2, "mobilenet:mobilenetv2_expanded", "MobileNetV2-expanded"),
 )
 
-#: What `vertebra survey` measures where nothing else is asked for.
+#: What `vertebra survey` measures by default.
 CLASSICS = tuple(model.name for model in _MODELS if model.collection == "classics")
 
 _BY_SPELLING = {spelling.lower(): model for model in _MODELS for spelling in (model.name, *model.aliases)}

@@ -5,8 +5,8 @@ and appendix A.4, with the stem and the widths of the authors' release: 4 @ 1056
 
 TensorFlow pads an even picture by one pixel less at the top left than at the bottom right where a layer
 strides. As the ports to PyTorch do, a reduction cell here pads such a picture by one more row and column
-there, in all its branches, and drops the first row and column of what each branch's first half gives: the
-same outputs, counted with what is dropped. Departure: no auxiliary classifier, which serves training only.
+there, in all its branches, and drops the first row and column of the output of each branch's first half: the
+same outputs, counted with the dropped ones. Departure: no auxiliary classifier, which serves training only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vertebra.zoo.registry import register
 EPSILON = 1e-3
 
 Shift = tuple[int, int]  # rows and columns to pad at the top left, and to drop again
-Pair = tuple[Tensor, Tensor]  # what the cell before the last gave, and the last
+Pair = tuple[Tensor, Tensor]  # outputs of the cell before the last, and of the last
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Halve(nn.Module):
 
 
 class NormalCell(nn.Module):
-    """Five sums of what the previous cell gave, `p`, and of what the last one gave, `h`."""
+    """Five sums of the previous cell's output, `p`, and of the last one's, `h`."""
 
     def __init__(self, previous: nn.Module, in_channels: int, width: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class NormalCell(nn.Module):
 
 
 class ReductionCell(nn.Module):
-    """Five sums at half the size, of which four are given. `p` has `previous_width` channels, `h` `width`."""
+    """Five sums at half the size, of which four are used. `p` has `previous_width` channels, `h` `width`."""
 
     def __init__(self, previous: nn.Module, previous_width: int, in_channels: int, width: int) -> None:
         super().__init__()
@@ -169,8 +169,8 @@ class ReductionCell(nn.Module):
 class Stage(nn.Module):
     """A reduction cell and what follows it.
 
-    Each cell sees what the two before it gave. Where the network `skips`, the cell after the reduction sees
-    what that one's previous cell gave, not what its last one gave.
+    Each cell sees the outputs of the two before it. Where the network `skips`, the cell after the reduction
+    sees the output of that one's previous cell, not that of its last one.
     """
 
     def __init__(self, reduction: ReductionCell, cells: list[nn.Module], skips: bool) -> None:
@@ -201,7 +201,7 @@ class NASNet(Backbone):
         self.stem = nn.Sequential(OrderedDict(conv=conv, bn=norm(size.stem_channels)))  # (B, 32, 111, 111)
         stem_cell = ReductionCell(nn.Identity(), size.stem_channels, size.stem_channels, width // 4)
         self.stages = nn.Sequential(Stage(stem_cell, [], skips=False))  # (B, 44, 56, 56)
-        # The channels of what the two last cells gave, and whether the former of them is twice as large.
+        # The channels of the last two cells' outputs, and whether the former of them is twice as large.
         previous, last = size.stem_channels, width
         features = [Feature("stages.0", last, 4)]
         for index in range(3):  # 28, 14, 7 pixels
@@ -217,7 +217,7 @@ class NASNet(Backbone):
         self._initialise()
 
     def _stage(self, size: Size, index: int, previous: int, last: int) -> tuple[Stage, int, int]:
-        """Stage `index` + 1 behind cells of `previous` and `last` channels, and those of its own last two."""
+        """Stage `index` + 1 after cells of `previous` and `last` channels, and those of its own last two."""
         width = size.width << index
         if index == 0:  # the second stem cell, half as wide, whose previous picture is twice as large
             half = width // 2
@@ -250,7 +250,7 @@ class NASNet(Backbone):
         initialise_classifier(self.classifier)
         for part in self.modules():
             if isinstance(part, NormalCell | ReductionCell):
-                # A cell adds up what it is given again and again, and passes it on beside the sums.
+                # A cell adds up its inputs again and again, and passes them on next to the sums.
                 for source in (part.previous, part.last):
                     if not isinstance(source, nn.Identity):
                         scale_output(source, 0.6)

@@ -47,7 +47,7 @@ def convert(name: str, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
 def _num_classes(entries: tuple[Entry, ...], arrays: Mapping[str, Any]) -> int:
     theirs = next(entry.theirs for entry in entries if entry.ours == "head.classifier.bias")
     if theirs not in arrays:
-        return 1000  # `rename` says what is missing
+        return 1000  # `rename` names what is missing
     return max(1, int(np.size(arrays[theirs])))
 
 
@@ -83,7 +83,7 @@ def squeezenet_entries(variant: str) -> Entries:
     yield from conv("_conv", "stem.0")
     number = 0
     for index, fires in enumerate(squeezenet.VARIANTS[variant].stages):
-        for position in range(1, len(fires) + 1):  # a pool stands at 0
+        for position in range(1, len(fires) + 1):  # a pool is at 0
             number += 1
             ours = f"stages.{index}.{position}"
             yield from conv(f"_conv{number}._conv._conv", f"{ours}.squeeze")

@@ -1,7 +1,7 @@
-"""The networks that two comparisons measured, each by its name here: a literal table, read without torch.
+"""The networks measured by two comparisons, each by its name here: a literal table, read without torch.
 
-Where a library keeps the very network, its entry is taken; those that none keeps are ours, the collection
-`papers` of `zoo.names`.
+Where a library has exactly the network, its entry is used; the others are ours, the collection `papers` of
+`zoo.names`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from vertebra.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Entry:
-    """One network of a paper. `weights` names the trained parameters whose accuracy the paper gives, kept by
-    the library before the colon; None where it gives none, or nobody keeps them. `note` says how the network
-    here departs from the paper's.
+    """One network of a paper. `weights` names the trained parameters with the accuracy in the paper, from
+    the library before the colon; None where the paper has none, or no library has them. `note` states how
+    the network here differs from the paper's.
     """
 
-    network: str  # as the paper writes it
+    network: str  # the name in the paper
     model: str  # as `zoo.find` takes it
     weights: str | None = None
     note: str = ""
@@ -41,7 +41,7 @@ class Paper:
 
 
 def _torchvision(network: str, model: str) -> Entry:
-    """A network that the paper took from torchvision with the weights of the day, the first version."""
+    """A network that the paper took from torchvision with its weights at that time, the first version."""
     return Entry(network, f"torchvision:{model}", f"torchvision:{model}.IMAGENET1K_V1")
 
 
@@ -50,7 +50,7 @@ def _timm(network: str, model: str, tag: str) -> Entry:
     return Entry(network, f"timm:{model}", f"timm:{model}.{tag}")
 
 
-_OTHER_WEIGHTS = "of the weights that libraries keep none are those of the paper"
+_OTHER_WEIGHTS = "no library has the weights of the paper"
 
 BIANCO2018 = Paper(
     "bianco2018",
@@ -106,7 +106,7 @@ BIANCO2018 = Paper(
     ),
 )
 
-# Its accuracies are of Caffe's and Torch7's weights, which no library here keeps.
+# Its accuracies are of Caffe's and Torch7's weights, which no library here has.
 CANZIANI2016 = Paper(
     "canziani2016",
     "An Analysis of Deep Neural Network Models for Practical Applications",
@@ -114,7 +114,7 @@ CANZIANI2016 = Paper(
     2016,
     "https://arxiv.org/abs/1605.07678",
     (
-        Entry("AlexNet", "bvlc_alexnet", note="the paper's operations seem to leave the groups uncounted"),
+        Entry("AlexNet", "bvlc_alexnet", note="the paper's count of operations seems to ignore the groups"),
         Entry("BN-AlexNet", "bn_alexnet"),
         Entry("BN-NIN", "bn_nin"),
         Entry(

@@ -1,4 +1,4 @@
-"""What a network's classifier sees of a picture: pooled features, for whatever is built on top of them."""
+"""The input of a network's classifier: pooled features, to build on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def extract(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def classifier_of(network: nn.Module) -> nn.Linear | nn.Conv2d:
-    """The layer that gives the logits: ours tells it, in torchvision's networks it is the last one defined.
+    """The layer that gives the logits: known for ours, the last one defined in torchvision's networks.
 
     Raises InvalidInputError where there is none.
     """

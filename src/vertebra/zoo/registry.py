@@ -14,9 +14,9 @@ BUILDERS: dict[str, Callable[..., Backbone]] = {}
 
 
 def register(builder: Builder) -> Builder:
-    """Mark `builder` as the maker of the network that bears its function's name.
+    """Mark `builder` as the builder of the network with its function's name.
 
-    The name must also stand in `vertebra.zoo.names`, which is what `find` and `build` read.
+    The name must also be in `vertebra.zoo.names`, which is what `find` and `build` read.
     """
     name = builder.__name__
     taken = BUILDERS.get(name)

@@ -24,7 +24,7 @@ EXPANSION = 4
 
 
 @dataclass(frozen=True)
-class Form:
+class Variant:
     """Blocks of each stage; whether the first 1x1 convolution strides, or the 3x3; and what else differs."""
 
     depths: tuple[int, ...]
@@ -34,20 +34,20 @@ class Form:
     min_size: int
 
 
-FORMS = {
-    "cafferesnet101": Form((3, 4, 23, 3), strides_first=True, biased=False, pool_padding=0, min_size=3),
-    "fbresnet152": Form((3, 8, 36, 3), strides_first=False, biased=True, pool_padding=1, min_size=1),
+VARIANTS = {
+    "cafferesnet101": Variant((3, 4, 23, 3), strides_first=True, biased=False, pool_padding=0, min_size=3),
+    "fbresnet152": Variant((3, 8, 36, 3), strides_first=False, biased=True, pool_padding=1, min_size=1),
 }
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions, added to the shortcut."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, form: Form) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, variant: Variant) -> None:
         super().__init__()
         channels = EXPANSION * width
-        first, second = (stride, 1) if form.strides_first else (1, stride)
-        options: dict[str, Any] = {"bias": form.biased}
+        first, second = (stride, 1) if variant.strides_first else (1, stride)
+        options: dict[str, Any] = {"bias": variant.biased}
         self.conv1 = conv_bn(in_channels, width, 1, stride=first, **options)
         self.conv2 = conv_bn(width, width, 3, stride=second, **options)
         self.conv3 = conv_bn(width, channels, 1, relu=False, **options)
@@ -61,29 +61,29 @@ class Bottleneck(nn.Module):
         return y
 
 
-def stage(in_channels: int, width: int, depth: int, stride: int, form: Form) -> nn.Sequential:
+def stage(in_channels: int, width: int, depth: int, stride: int, variant: Variant) -> nn.Sequential:
     """`depth` blocks, the first of which widens and strides."""
-    first = Bottleneck(in_channels, width, stride, form)
-    return nn.Sequential(first, *(Bottleneck(EXPANSION * width, width, 1, form) for _ in range(depth - 1)))
+    first = Bottleneck(in_channels, width, stride, variant)
+    return nn.Sequential(first, *(Bottleneck(EXPANSION * width, width, 1, variant) for _ in range(depth - 1)))
 
 
 class ResNet(Backbone):
     """A 7x7 stem, four stages of bottlenecks, one full layer."""
 
-    def __init__(self, form: Form, *, num_classes: int = 1000, in_channels: int = 3) -> None:
+    def __init__(self, variant: Variant, *, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
-        self.min_size = form.min_size
-        padding = form.pool_padding
+        self.min_size = variant.min_size
+        padding = variant.pool_padding
         self.stem = nn.Sequential(
             OrderedDict(
-                conv=conv_bn(in_channels, WIDTHS[0], 7, stride=2, bias=form.biased),  # (B, 64, 112, 112)
+                conv=conv_bn(in_channels, WIDTHS[0], 7, stride=2, bias=variant.biased),  # (B, 64, 112, 112)
                 pool=nn.MaxPool2d(3, stride=2, padding=padding, ceil_mode=not padding),  # (B, 64, 56, 56)
             )
         )
         self.stages = nn.Sequential()  # (B, 2048, 7, 7)
         source = WIDTHS[0]
-        for index, (width, depth) in enumerate(zip(WIDTHS, form.depths, strict=True)):
-            self.stages.append(stage(source, width, depth, 1 if index == 0 else 2, form))
+        for index, (width, depth) in enumerate(zip(WIDTHS, variant.depths, strict=True)):
+            self.stages.append(stage(source, width, depth, 1 if index == 0 else 2, variant))
             source = EXPANSION * width
         self.head = average_head(source, num_classes)
         self.feature_info = tuple(
@@ -101,9 +101,9 @@ class ResNet(Backbone):
 
 @register
 def cafferesnet101(**options: Any) -> ResNet:
-    return ResNet(FORMS["cafferesnet101"], **options)
+    return ResNet(VARIANTS["cafferesnet101"], **options)
 
 
 @register
 def fbresnet152(**options: Any) -> ResNet:
-    return ResNet(FORMS["fbresnet152"], **options)
+    return ResNet(VARIANTS["fbresnet152"], **options)

@@ -4,7 +4,7 @@ Squeeze-and-Excitation Networks, Hu 2017, arXiv 1709.01507, with the stem and th
 of Bag of Tricks for Image Classification with Convolutional Neural Networks, He 2018, arXiv 1812.01187.
 
 As in PaddleClas, and unlike the SENet-154 that Hu's team released, the first 1x1 convolution of a block has
-the block's full width, and no dropout stands before the last layer.
+the block's full width, and there is no dropout before the last layer.
 """
 
 from __future__ import annotations

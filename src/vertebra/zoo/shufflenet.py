@@ -4,7 +4,7 @@ ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devic
 arXiv 1707.01083, table 1, column g = 8.
 
 As in the network that Bianco compared, every convolution has a bias, and the first has neither batch norm
-nor activation. Its last stage's output is what the head averages.
+nor activation. The head averages the output of the last stage.
 """
 
 from __future__ import annotations

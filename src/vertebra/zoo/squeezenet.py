@@ -4,7 +4,7 @@ SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model si
 arXiv 1602.07360, table 1 and the plain (bypass-free) column of figure 2; version 1.1 as its authors
 released it afterwards.
 
-Both follow the trained networks of PaddleClas where implementations part: every pool rounds down, and the
+Both follow the trained networks of PaddleClas where implementations differ: every pool rounds down, and the
 first convolution of 1.1 pads by 1, that of 1.0 by none. Departure: He's initialisation, because the variance
 of 1 / fan_in that the authors used halves the signal at each of the 18 ReLU layers.
 """
@@ -27,7 +27,7 @@ from vertebra.zoo.registry import register
 class Variant:
     """The stem's convolution, and for each stage its fire modules as (squeeze, expand) channels.
 
-    A max pool stands before every stage.
+    A max pool comes before every stage.
     """
 
     stem_channels: int
@@ -79,7 +79,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(Backbone):
-    """A convolution, eight fire modules in three stages, and a convolution that gives the classes."""
+    """A convolution, eight fire modules in three stages, and a convolution as classifier."""
 
     def __init__(
         self, variant: Variant, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5

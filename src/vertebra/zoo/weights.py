@@ -1,9 +1,9 @@
-"""Trained parameters: which are published for our networks, and how to load those or a file of one's own.
+"""Trained parameters: which are published for our networks, and how to load those or your own file.
 
 A source is the name of a record (`alexnet.paddle_in1k`, or only `paddle_in1k`), a file, an https address, or
-a file of a Hugging Face repository (`hf:owner/repo/model.safetensors`, `hf:owner/repo@revision/…`). Whatever
-it is, no code of it is executed, its names and shapes must be the network's to the last one, and weights of a
-network that only looks the same are refused with the reason.
+a file of a Hugging Face repository (`hf:owner/repo/model.safetensors`, `hf:owner/repo@revision/…`). In any
+case no code in it is executed, its names and shapes must all be the network's, and weights of a network that
+only looks the same are refused with the reason.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".pdparams", ".pkl", ".tar", ".pth", ".pt", ".safetensors")
 
-#: Seven times the largest network here; a server that gives more gives something else.
+#: Seven times the largest network here; a larger answer is something else.
 LIMIT_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A published set of trained parameters. What isn't known for certain is None.
+    """A published set of trained parameters. Whatever isn't known for certain is None.
 
-    `resize` is the shorter side before the crop of `crop` pixels, in the way that `preprocess` names; `top1`
-    and `top5` are fractions of ImageNet's validation set, as `accuracy_source` states them.
+    `resize` is the shorter side before the crop of `crop` pixels, by the protocol that `preprocess` names;
+    `top1` and `top5` are fractions of ImageNet's validation set, as `accuracy_source` states them.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Weights:
 
     @property
     def tag(self) -> str:
-        """The name without the model's."""
+        """The name without that of the model."""
         return self.name.partition(".")[2]
 
     @property
     def is_verifiable(self) -> bool:
-        """Whether a digest of the file is known beforehand."""
+        """Whether a digest of the file is known in advance."""
         return bool(self.sha256 or self.md5)
 
 
@@ -97,7 +97,7 @@ def _paddle(model: str, path: str, top1: float, top5: float, **facts: Any) -> We
 
 
 # The MD5 digests are those of paddle.vision.models, which loads the same addresses.
-# PaddleClas publishes no digests and no sizes; none is made up here.
+# PaddleClas publishes no digests and no sizes; none is invented here.
 _RECORDS = (
     _paddle(
         "alexnet", "dygraph/AlexNet_pretrained.pdparams", 0.567, 0.792, md5="7f0f9f737132e02732d75a1459d98a43"
@@ -177,7 +177,7 @@ _ROUNDED_POOLS = (
     "rounds its pools up where ours rounds down (and 1.1 does not pad its first convolution, where ours "
     "does): the shapes of all parameters are the same, the outputs are not"
 )
-_BIASED = "has a bias in every convolution, where ours has none"
+_BIASED = "has a bias in every convolution, and ours has none"
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ _LOOKALIKES = (
         "SENet",
         r"layer[01]\..*|conv1\.0\.weight",
         "timm's SENet-154",
-        "is another form: half as wide in the first convolution of a block, with strided shortcuts",
+        "is another variant: half as wide in the first convolution of a block, with strided shortcuts",
     ),
 )
 
@@ -239,9 +239,9 @@ def state_dict(
 ) -> dict[str, Tensor]:
     """The state dict of our network `model` (float32, on the CPU) from `source`.
 
-    `num_classes` is the count that is needed, if it matters; `dialect` says whose names the file bears where
-    they don't say it: `vertebra`, `paddle` or `torchvision`. `sha256`, whole or its first eight digits or
-    more, is what the file must have. A published set whose digest nobody states is fetched only with
+    `num_classes` is the count that is needed, if it matters; `dialect` states which library's names the file
+    uses where they don't show it: `vertebra`, `paddle` or `torchvision`. `sha256`, whole or its first eight
+    digits or more, is what the file must have. A published set without a known digest is downloaded only with
     `sha256` or `accept_unverified`; later it must stay the same.
     Raises UnknownNameError, WeightsError, DownloadError and MissingRuntimeError.
     """
@@ -269,7 +269,7 @@ def load(network: Backbone, model: str, source: str | Path, **options: Any) -> N
     """
     options = {"num_classes": network.num_classes, "in_channels": network.in_channels} | options
     state = state_dict(model, source, **options)
-    _check_fit(f"this network, which is no {find(model).name}", state, network.state_dict())
+    _check_fit(f"this network, which is not {find(model).name}", state, network.state_dict())
     network.load_state_dict(state)
 
 
@@ -281,7 +281,7 @@ def locate(
     accept_unverified: bool = False,
     progress: Listener | None = None,
 ) -> tuple[Path, Weights | None]:
-    """The file that `source` means, fetched if need be, and its record if it is a published one.
+    """The file that `source` names, downloaded if necessary, and its record if it is a published one.
 
     Raises UnknownNameError, WeightsError and DownloadError.
     """
@@ -300,7 +300,7 @@ def locate(
 
 
 def file_of(source: str | Path, *, sha256: str | None = None, progress: Listener | None = None) -> Path:
-    """The file that `source`, an address or a path, means, fetched if need be; for networks of others.
+    """The file of `source`, an address or a path, downloaded if necessary; for other libraries' networks.
 
     Raises WeightsError and DownloadError.
     """
@@ -309,7 +309,7 @@ def file_of(source: str | Path, *, sha256: str | None = None, progress: Listener
         return fetched
     path = Path(source).expanduser()
     if not path.exists():
-        raise WeightsError(f"There is no file {path}.", 'give a checkpoint\'s path, or "pretrained"')
+        raise WeightsError(f"There is no file {path}.", 'pass a checkpoint\'s path, or "pretrained"')
     _check_digest(path, sha256)
     return path
 
@@ -333,7 +333,8 @@ def published(model: str, source: str | Path) -> Weights | None:
     if known and not fitting:
         own = ", ".join(record.name for record in records(model)) or "none are published"
         raise WeightsError(
-            f"{known[0].name} are weights of {known[0].model}, not of {model}.", f"for {model}: {own}"
+            f"{known[0].name} are weights of {known[0].model}, not of {model}.",
+            f"published for {model}: {own}",
         )
     return fitting[0] if fitting else None
 
@@ -343,7 +344,7 @@ def _check_verifiable(published: Weights, sha256: str | None, accept_unverified:
     if not published.is_verifiable and not accepted:
         raise WeightsError(
             f"No digest of {published.name} is published, so {published.url} can't be checked.",
-            "give its sha256, or accept_unverified=True to trust this download and hold later ones to it",
+            "pass its sha256, or accept_unverified=True to trust this download and check later ones by it",
         )
 
 
@@ -355,7 +356,7 @@ def _address(source: str) -> str | None:
     parts = re.fullmatch(r"hf:([\w.-]+)/([\w.-]+?)(?:@([\w.-]+))?/([\w./-]+)", source)
     if parts is None or ".." in source.split("/"):
         raise WeightsError(
-            f"{source} names no file of a Hugging Face repository.",
+            f"{source} is not a file in a Hugging Face repository.",
             "write hf:owner/repository/file.safetensors, or hf:owner/repository@revision/file.safetensors",
         )
     owner, repository, revision, file = parts.groups()
@@ -378,19 +379,19 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
 
 def _check_digest(path: Path, sha256: str | None) -> None:
     if sha256:
-        downloads.Wanted(url=str(path), sha256=sha256)  # refuses what is no digest
+        downloads.Wanted(url=str(path), sha256=sha256)  # refuses anything but a digest
         found = downloads.digest(path)
         if not found.startswith(sha256.lower()):
             raise WeightsError(
                 f"{path} has the sha256 {found}; {sha256} was expected.",
-                "fetch it again from where you trust",
+                "download it again from a source that you trust",
             )
 
 
 def convert(
     model: str, arrays: Mapping[str, Any], *, dialect: str | None = None, in_channels: int = 3
 ) -> dict[str, Tensor]:
-    """The state dict of our network `model` from a checkpoint's `arrays`, whose names tell the dialect.
+    """The state dict of our network `model` from a checkpoint's `arrays`; their names decide the dialect.
 
     Raises WeightsError where they don't fit, belong to a network that only looks the same, or aren't finite.
     """
@@ -405,8 +406,8 @@ def convert(
     chosen = dialect or _detect(network, arrays)
     if chosen not in dialects:
         raise WeightsError(
-            f"{network.name} takes no weights of the dialect {chosen}.",
-            f"known for it: {', '.join(dialects)}",
+            f"{network.name} takes no weights in the dialect {chosen}.",
+            f"its dialects: {', '.join(dialects)}",
         )
     state = dialects[chosen](arrays)
     check_finite(state)
@@ -414,12 +415,12 @@ def convert(
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError where any value is infinite or no number."""
+    """Raise WeightsError where any value is infinite or not a number."""
     for name, values in state.items():
         if not bool(values.isfinite().all()):
             raise WeightsError(
-                f"{name} holds values that are not finite.",
-                "the training had diverged, or the file is damaged",
+                f"{name} contains values that are not finite.",
+                "use other weights: the training diverged, or the file is damaged",
             )
 
 
@@ -440,7 +441,7 @@ def _refuse_lookalikes(network: Model, arrays: Mapping[str, Any], dialect: str |
             fitting = ", ".join(record.name for record in records(network.name))
             raise WeightsError(
                 f"These are weights of {other.owner}, which {other.reason}.",
-                f"for {network.name} take {fitting or 'weights trained with it'}",
+                f"for {network.name} use {fitting or 'weights trained with it'}",
             )
 
 
@@ -461,7 +462,7 @@ def _dialects(network: Model, in_channels: int) -> dict[str, _Converter]:
 
 
 def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
-    """The dialect most of whose names are there."""
+    """The dialect with the most names found."""
     from vertebra.zoo import paddle, torchvision
 
     vocabulary: dict[str, set[str]] = {}
@@ -475,7 +476,7 @@ def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
     if not shared[best]:
         raise WeightsError(
             f"The weights don't fit: none of their names is known for {network.name}: {_listed(arrays)}.",
-            f"known are the names of {', '.join(vocabulary)}; check that the file belongs to this network",
+            f"known names are those of {', '.join(vocabulary)}; check that the file belongs to this network",
         )
     return best
 
@@ -515,8 +516,8 @@ def _check_classes(model: str, source: str, state: Mapping[str, Tensor], num_cla
     held = len(state["head.classifier.bias"])
     if num_classes is not None and held != num_classes:
         raise WeightsError(
-            f"{source} tells {held} classes apart; {num_classes} are asked of {model}.",
-            f"to train on from it, build with num_classes={held}, load, then reset_head({num_classes})",
+            f"{source} has {held} classes; {num_classes} were asked for {model}.",
+            f"to fine-tune it, build with num_classes={held}, load, then reset_head({num_classes})",
         )
 
 
@@ -529,5 +530,5 @@ def _check_fit(what: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor
     if different:
         raise WeightsError(
             f"The weights don't fit {what}: {len(different)} entries differ, {_listed(different)}.",
-            "name the model that the network was built as",
+            "pass the model that the network was built as",
         )

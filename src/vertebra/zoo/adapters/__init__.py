@@ -1,7 +1,7 @@
-"""Networks of other libraries, each by its name there behind the library's: `timm:resnet50.a1_in1k`.
+"""Networks of other libraries, each by the library and its name there: `timm:resnet50.a1_in1k`.
 
-One file a source, imported when a name asks for it. Which names there are is read from the libraries' files,
-since to import them takes seconds.
+One file per source, imported when a name needs it. The names are read from the libraries' files, since
+importing them takes seconds.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _REGISTERED = re.compile(r"^@register_model(?:\(.*?\))?[^\S\n]*\n(?:@.*\n)*def (
 
 
 class NetworkFile(NamedTuple):
-    """A network that is no torch module but a file: the ONNX that engines open, and the file that the weights
-    came in. Of one that was converted, `converted_from` tells the `files` that it was made of, each one's
-    sha256 and bytes, and the `parity`, how far its answers are from theirs; `versions` tell what made it."""
+    """A network that is a file instead of a torch module: the ONNX that engines open, and the file of the
+    weights. Where it was converted, `converted_from` holds its source `files`, each with sha256 and bytes,
+    and the `parity`, how far its outputs are from theirs; `versions` are those of the converter."""
 
     path: Path
     weights: Path
@@ -53,8 +53,8 @@ class Adapter(Protocol):
         ...
 
     def published(self, model: Model) -> tuple[str, str | None]:
-        """The address of the weights that the library itself would fetch, and the first digits of their
-        sha256 where it tells them. Raises WeightsError where it publishes none."""
+        """The address of the weights that the library itself would download, and the first digits of their
+        sha256 where known. Raises WeightsError where it publishes none."""
         ...
 
     def build(
@@ -76,12 +76,12 @@ def is_foreign(name: str) -> bool:
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` means a file that engines open."""
+    """Whether `name` is a file that engines open."""
     return name.partition(":")[0].lower() in FILES and is_foreign(name)
 
 
 def adapter_of(name: str) -> Adapter | None:
-    """The adapter that `name` asks for; None for a bare name. Raises MissingRuntimeError."""
+    """The adapter for `name`; None for a bare name. Raises MissingRuntimeError."""
     return load(name.partition(":")[0].lower()) if is_foreign(name) else None
 
 
@@ -93,7 +93,7 @@ def load(source: str) -> Adapter:
 
 
 def network_file(name: str) -> NetworkFile:
-    """The file that `onnx:path` or `paddle:folder` means. Raises InvalidInputError, MissingRuntimeError."""
+    """The file of `onnx:path` or `paddle:folder`. Raises InvalidInputError, MissingRuntimeError."""
     found: NetworkFile = cast(Any, adapter_of(name)).network_file(name)
     return found
 
@@ -119,7 +119,7 @@ def known(source: str) -> tuple[str, ...]:
 
 
 def others(name: str) -> tuple[str, ...]:
-    """The networks of the libraries here that bear the bare `name`: `timm:vgg16`, `torchvision:vgg16`."""
+    """The networks of installed libraries with the bare `name`: `timm:vgg16`, `torchvision:vgg16`."""
     bare = name.partition(".")[0].lower()
     return tuple(f"{source}:{name.lower()}" for source in LIBRARIES if bare in known(source))
 
@@ -129,5 +129,5 @@ def offering(error: UnknownNameError, name: str) -> UnknownNameError:
     offered = others(name)
     if offered:
         named = " or ".join(f'"{other}"' for other in offered)
-        return UnknownNameError(error.message, f"not one of ours; did you mean {named}?")
+        return UnknownNameError(error.message, f"not one of vertebra's own; did you mean {named}?")
     return error

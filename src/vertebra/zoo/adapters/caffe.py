@@ -1,8 +1,8 @@
 """SqueezeNet under Caffe's names, as ports of it to Keras keep it, into torchvision's network.
 
-Both round their pools up and neither pads the first convolution, so the two are the same network, but for
-what they see: Caffe's gets pixels of 0 to 255 in the order B, G, R less a mean. That is folded into the first
-convolution, so that the network takes what torchvision's own takes: exactly, since there is no padding.
+Both round their pools up and neither pads the first convolution, so the two are the same network, except
+for their inputs: Caffe's gets pixels of 0 to 255 in the order B, G, R less a mean. That is folded into the
+first convolution, so that the network takes what torchvision's own takes: exactly, since there is no padding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Networks in ONNX files, `onnx:path/to/network.onnx`: run as they are, without torch.
 
-The file tells its input's shape and how many classes there are; where it leaves the size open, 224 is taken.
-How pictures become its input it doesn't tell: that is for the caller to say.
+The file states its input's shape and the number of classes; where it leaves the size open, 224 is used. It
+doesn't state how pictures become its input: the caller must.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def network_file(name: str) -> NetworkFile:
 
 
 def signature(path: Path) -> Signature:
-    """What the network in `path` takes and gives. Raises InvalidInputError where it is no classification
+    """The input and output of the network in `path`. Raises InvalidInputError where it isn't a classification
     network of square colour pictures, float32, channels first, or can't be read."""
     session = open_session(path)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise _refusal(path, f"{len(inputs)} inputs and {len(outputs)} outputs")
-    (given,), (told,) = inputs, outputs
-    shape, answer = given.shape, told.shape
+    (given,), (output,) = inputs, outputs
+    shape, answer = given.shape, output.shape
     if (
         len(shape) != 4
         or given.type != "tensor(float)"
@@ -64,10 +64,10 @@ def signature(path: Path) -> Signature:
     ):
         raise _refusal(path, f"the input {given.name}, {given.type} of {shape}")
     # A network that ends in a pool gives (batch, classes, 1, 1).
-    if len(answer) < 2 or any(extent != 1 for extent in answer[2:]) or told.type != "tensor(float)":
-        raise _refusal(path, f"the output {told.name}, {told.type} of {answer}")
+    if len(answer) < 2 or any(extent != 1 for extent in answer[2:]) or output.type != "tensor(float)":
+        raise _refusal(path, f"the output {output.name}, {output.type} of {answer}")
     classes = _fixed(answer[1]) or _classes_of_a_run(session, given, shape)
-    return Signature(given.name, told.name, _fixed(shape[0]), _fixed(shape[2]), classes)
+    return Signature(given.name, output.name, _fixed(shape[0]), _fixed(shape[2]), classes)
 
 
 def open_session(path: Path) -> Any:
@@ -76,19 +76,19 @@ def open_session(path: Path) -> Any:
 
     onnxruntime.disable_telemetry_events()  # on Windows, where the package's variable is no opt-out
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is told by the exception
+    options.log_severity_level = 4  # the exception has the reason
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one.
         reason = str(error).strip().partition("\n")[0][:300]
         raise InvalidInputError(
-            f"{path} can't be read as a network: {reason}", "give an ONNX file that ONNX Runtime can run"
+            f"{path} can't be read as a network: {reason}", "use an ONNX file that ONNX Runtime can run"
         ) from error
 
 
 def _fixed(extent: object) -> int | None:
-    """The number, or None for a name or nothing, which both mean that any will do."""
+    """The number, or None for a name or nothing, which both mean any number."""
     return extent if isinstance(extent, int) and extent > 0 else None
 
 
@@ -104,8 +104,8 @@ def _classes_of_a_run(session: Any, given: Any, shape: list[object]) -> int:
 def _refusal(path: Path, found: str) -> InvalidInputError:
     return InvalidInputError(
         f"The network in {path} has {found}.",
-        "one input (batch, 3, size, size) and one output (batch, classes), perhaps with ones behind, are "
-        "expected, both float32",
+        "use a network with one input (batch, 3, size, size) and one output (batch, classes), also with "
+        "trailing dimensions of 1, both float32",
     )
 
 
@@ -134,10 +134,10 @@ def find(name: str) -> Model:
 
 
 def facts(model: Model, source: str | Path | None) -> Facts:
-    """See `zoo.facts`; the weights are in the file, so none are named. Labels and preprocessing are guesses
-    of the usual: ImageNet's for a thousand classes, and torchvision's resizing."""
+    """See `zoo.facts`; the weights are in the file, so none are named. Labels and preprocessing are assumed
+    to be the usual ones: ImageNet's for a thousand classes, and torchvision's resizing."""
     if source is not None:
-        raise InvalidInputError(f"{model.name} holds its weights.", "leave weights out")
+        raise InvalidInputError(f"{model.name} already contains its weights.", "leave weights out")
     path = path_of(model.name)
     seen = signature(path)
     return Facts(
@@ -147,13 +147,13 @@ def facts(model: Model, source: str | Path | None) -> Facts:
         input_size=model.input_size,
         preprocess=protocols.torchvision(round(model.input_size / 0.875), model.input_size),
         labels=labels_for(seen.num_classes),
-        source="the file; preprocessing (torchvision's) and labels are guesses, which it doesn't tell",
+        source="the file; preprocessing (torchvision's) and labels are guesses: the file states neither",
     )
 
 
 def published(model: Model) -> tuple[str, str | None]:
-    """Raise WeightsError: a file holds its weights."""
-    raise WeightsError(f"{model.name} holds its weights.", "leave weights out")
+    """Raise WeightsError: a file contains its weights."""
+    raise WeightsError(f"{model.name} already contains its weights.", "leave weights out")
 
 
 def build(
@@ -163,7 +163,7 @@ def build(
     source: str | Path | None,
     checks: dict[str, Any],
 ) -> nn.Module:
-    """Raise InvalidInputError: a file's network is no torch module."""
+    """Raise InvalidInputError: a file's network isn't a torch module."""
     raise InvalidInputError(
-        f"{model.name} is no network of torch.", "run it with an engine that reads files, such as onnxruntime"
+        f"{model.name} is not a torch module.", "run it with an engine that reads files, such as onnxruntime"
     )

@@ -1,8 +1,8 @@
-"""PaddlePaddle's inference models, `paddle:folder`: converted to ONNX once, then run as a file is.
+"""PaddlePaddle's inference models, `paddle:folder`: converted to ONNX once, then run like an ONNX file.
 
 The folder holds a graph, inference.json or inference.pdmodel, and its parameters, inference.pdiparams.
-paddle2onnx converts them in a process of an environment of its own, since PaddlePaddle holds other packages
-to versions of its own. What it makes is kept in the cache, named by the digests of both files.
+paddle2onnx converts them in a process with its own environment, since PaddlePaddle pins other packages'
+versions. The result is kept in the cache, named by the digests of both files.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 
 #: The environment variable that names the converter's Python.
 PYTHON = "VERTEBRA_PADDLE_PYTHON"
-#: Tried together: of other versions paddle2onnx may not be able to open what paddlepaddle wrote.
+#: Tried together: with other versions paddle2onnx may fail to open what paddlepaddle wrote.
 _NEEDED = ("paddlepaddle==3.3.1", "paddle2onnx==2.1.0")
 _HINT = (
-    f"make an environment for it: python -m venv paddle && paddle/bin/pip install {' '.join(_NEEDED)} "
+    f"create an environment for it: python -m venv paddle && paddle/bin/pip install {' '.join(_NEEDED)} "
     f'&& export {PYTHON}="$PWD/paddle/bin/python"'
 )
 _GRAPHS = ("inference.json", "inference.pdmodel")
 _PARAMETERS = "inference.pdiparams"
-#: In the cache: the network, and the versions that made it with the proof of it.
+#: In the cache: the network, and the versions that made it, with its comparison.
 _NETWORK, _NOTE = "model.onnx", "converted.json"
-#: What the script writes beside the network.
+#: What the script writes next to the network.
 _REFERENCE, _VERSIONS = "reference.npz", "versions.json"
 _SCRIPT = Path(__file__).with_name("paddle_conversion.py")
 TIMEOUT_S = 600.0
-#: What the converter may hold beside its own libraries, and write: the parameters several times over.
+#: What the converter may allocate besides its own libraries, and write: several times the parameters.
 _LIBRARY_BYTES, _COPIES = 8 * 2**30, 8
 
 
 def folder_of(name: str) -> Path:
-    """The folder that `paddle:folder` names. Raises InvalidInputError where it holds no inference model."""
+    """The folder that `paddle:folder` names. Raises InvalidInputError where it has no inference model."""
     folder = Path(name.partition(":")[2]).expanduser()
     absent = [part for part in (_graph(folder), folder / _PARAMETERS) if not part.is_file()]
     if absent:
         raise InvalidInputError(
             f"There is no file {absent[0]}.",
-            f"write paddle:folder, of a folder with {' or '.join(_GRAPHS)}, and {_PARAMETERS}",
+            f"write paddle:folder, with a folder that contains {' or '.join(_GRAPHS)}, and {_PARAMETERS}",
         )
     return folder
 
@@ -75,9 +75,9 @@ def network_file(name: str) -> NetworkFile:
     kept = downloads.cache_folder() / "paddle" / _key(sources)
     if not kept.is_dir():
         _convert(folder, kept)
-    told = json.loads((kept / _NOTE).read_text(encoding="utf-8"))
-    from_ = {"files": sources, "parity": told["parity"]}
-    return NetworkFile(kept / _NETWORK, folder / _PARAMETERS, from_, told["versions"])
+    note = json.loads((kept / _NOTE).read_text(encoding="utf-8"))
+    from_ = {"files": sources, "parity": note["parity"]}
+    return NetworkFile(kept / _NETWORK, folder / _PARAMETERS, from_, note["versions"])
 
 
 def _key(sources: dict[str, dict[str, Any]]) -> str:
@@ -105,27 +105,27 @@ def interpreter() -> str:
     if not named:
         raise MissingRuntimeError("A PaddlePaddle model needs paddle2onnx, which is not installed.", _HINT)
     if not Path(named).expanduser().is_file():
-        raise MissingRuntimeError(f"{PYTHON} names {named}, where no Python is.", _HINT)
+        raise MissingRuntimeError(f"{PYTHON} is {named}, but there is no Python.", _HINT)
     return str(Path(named).expanduser().absolute())  # and not what its link leads to: that has no packages
 
 
 def _convert(folder: Path, kept: Path) -> None:
-    """`kept` with the model in ONNX, which answers as PaddlePaddle itself does, and the note on that."""
+    """Put the model in ONNX into `kept`, checked against PaddlePaddle's own outputs, with a note on that."""
     python = interpreter()
     try:
         with files.whole_folder(kept, lambda _: True) as draft:
             versions = _run(python, folder, draft)
-            told = {"versions": versions, "parity": _compare(folder, draft)}
-            (draft / _NOTE).write_text(json.dumps(told), encoding="utf-8")
+            note = {"versions": versions, "parity": _compare(folder, draft)}
+            (draft / _NOTE).write_text(json.dumps(note), encoding="utf-8")
     except OSError as error:
         raise InvalidInputError(
             f"The cache {kept.parent} can't be written: {error.strerror or error}.",
-            "name another folder with VERTEBRA_CACHE",
+            "set VERTEBRA_CACHE to another folder",
         ) from error
 
 
 def _run(python: str, folder: Path, draft: Path) -> dict[str, str]:
-    """Convert in a process of its own, bounded in time, memory and disk: the model may be anyone's."""
+    """Convert in a process of its own, bounded in time, memory and disk: the model may be untrusted."""
     graph, parameters = _graph(folder), folder / _PARAMETERS
     size = graph.stat().st_size + parameters.stat().st_size
     limits = [_LIBRARY_BYTES + _COPIES * size, 2**26 + _COPIES * size]
@@ -137,9 +137,9 @@ def _run(python: str, folder: Path, draft: Path) -> dict[str, str]:
             check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise _refusal(folder, f"no answer within {TIMEOUT_S:g} s") from None
+        raise _refusal(folder, f"no result within {TIMEOUT_S:g} s") from None
     if done.returncode == _NOT_INSTALLED:
-        raise MissingRuntimeError(f"{python} has no paddlepaddle and paddle2onnx that can be used.", _HINT)
+        raise MissingRuntimeError(f"{python} has no usable paddlepaddle and paddle2onnx.", _HINT)
     if done.returncode or not (draft / _VERSIONS).is_file():
         raise _refusal(folder, _reason(done.stdout) or f"the converter ended with {done.returncode}")
     versions: dict[str, str] = json.loads((draft / _VERSIONS).read_text(encoding="utf-8"))
@@ -147,8 +147,8 @@ def _run(python: str, folder: Path, draft: Path) -> dict[str, str]:
 
 
 def _compare(folder: Path, draft: Path) -> dict[str, Any]:
-    """How far ONNX Runtime's answers are from those that PaddlePaddle gave. Raises InvalidInputError where it
-    is no network of pictures, or they are further than float32 allows."""
+    """How far ONNX Runtime's outputs are from PaddlePaddle's. Raises InvalidInputError where it isn't a
+    network of pictures, or they are further than float32 allows."""
     import numpy as np
 
     signature = onnx.signature(draft / _NETWORK)
@@ -156,34 +156,34 @@ def _compare(folder: Path, draft: Path) -> dict[str, Any]:
         with np.load(draft / _REFERENCE, allow_pickle=False) as archive:
             images, answers = archive["images"], archive["answers"]
     except (OSError, ValueError, KeyError) as unread:
-        raise _refusal(folder, f"PaddlePaddle gave no answers to compare with: {unread}") from unread
+        raise _refusal(folder, f"PaddlePaddle gave no outputs to compare with: {unread}") from unread
     (got,) = onnx.open_session(draft / _NETWORK).run([signature.output_name], {signature.input_name: images})
     try:
         apart = parity.check_outputs(answers.reshape(answers.shape[:2]), got.reshape(got.shape[:2]))
     except MeasurementError as wrong:
         raise _refusal(folder, wrong.message) from wrong
-    told = {"engine": "onnxruntime", "precision": "float32", "output_error": float(f"{apart:.2g}")}
-    return {**told, "limit": parity.LIMITS["float32"], "images": len(images)}
+    conditions = {"engine": "onnxruntime", "precision": "float32", "output_error": float(f"{apart:.2g}")}
+    return {**conditions, "limit": parity.LIMITS["float32"], "images": len(images)}
 
 
-#: How the script ends where its own imports fail.
+#: The script's exit status where its own imports fail.
 _NOT_INSTALLED = 3
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"\[ERROR\]|^[\w.]*Error\b")
 
 
 def _reason(talk: bytes) -> str:
-    """The line in which the converter tells what went wrong; empty where there is none, as after a crash."""
+    """The converter's line with the reason; empty where there is none, as after a crash."""
     lines = _ESCAPE.sub("", talk.decode(errors="replace")).splitlines()
-    told = [line.partition("[ERROR]")[2] or line for line in lines if _ERROR.search(line)]
-    return told[0].strip()[:300] if told else ""
+    reasons = [line.partition("[ERROR]")[2] or line for line in lines if _ERROR.search(line)]
+    return reasons[0].strip()[:300] if reasons else ""
 
 
 def _refusal(folder: Path, reason: str) -> InvalidInputError:
     return InvalidInputError(
         f"The PaddlePaddle model in {folder} can't be converted to ONNX: {reason}",
         "save it again with paddle.jit.save of the version that converts it, or convert it yourself and "
-        "give onnx:file",
+        "use onnx:file",
     )
 
 
@@ -198,15 +198,15 @@ def find(name: str) -> Model:
 
 
 def facts(model: Model, source: str | Path | None) -> Facts:
-    """See `zoo.facts`; the weights are in the folder, so none are named. Labels and preprocessing are guesses
-    of the usual: ImageNet's for a thousand classes, and PaddleClas's resizing."""
+    """See `zoo.facts`; the weights are in the folder, so none are named. Labels and preprocessing are assumed
+    to be the usual ones: ImageNet's for a thousand classes, and PaddleClas's resizing."""
     known = onnx.facts(onnx.find(f"onnx:{network_file(model.name).path}"), source)
     return replace(
         known,
         model=model.name,
         weights=folder_of(model.name).resolve().name,
         preprocess=protocols.paddleclas(round(model.input_size / 0.875), model.input_size),
-        source="the folder; preprocessing (PaddleClas's) and labels are guesses, which it doesn't tell",
+        source="the folder; preprocessing (PaddleClas's) and labels are guesses: the folder states neither",
     )
 
 

@@ -2,7 +2,7 @@
 
     python -I paddle_conversion.py GRAPH PARAMETERS FOLDER MEMORY_BYTES FILE_BYTES
 
-Writes into the folder model.onnx, versions.json, and reference.npz: what PaddlePaddle itself answers to
+Writes into the folder model.onnx, versions.json, and reference.npz: PaddlePaddle's own outputs for
 noise. Imports nothing of vertebra, which that Python doesn't have. Exit code 3: the converter isn't
 installed there.
 """
@@ -37,7 +37,7 @@ def main() -> int:
     Path(folder, "model.onnx").write_bytes(network)
     Path(folder, "versions.json").write_text(json.dumps(versions), encoding="utf-8")
     shape = _input_shape(network)
-    if len(shape) == 4:  # else no network of pictures: whoever reads the ONNX file says so
+    if len(shape) == 4:  # else not a network of pictures: reading the ONNX file reports that
         images, answers = _answers(inference, graph, parameters, shape)
         np = importlib.import_module("numpy")
         np.savez(Path(folder, "reference.npz"), images=images, answers=answers)
@@ -45,14 +45,14 @@ def main() -> int:
 
 
 def _input_shape(network: bytes) -> list[int]:
-    """Of the first input, of the usual size where the network takes any."""
+    """The shape of the first input, with the usual size where the network takes any."""
     inputs = importlib.import_module("onnx").load_model_from_string(network).graph.input
     extents = [extent.dim_value for extent in inputs[0].type.tensor_type.shape.dim] if inputs else []
     return [extent if extent > 0 else usual for extent, usual in zip(extents, _USUAL)]  # noqa: B905
 
 
 def _answers(inference: Any, graph: str, parameters: str, shape: list[int]) -> tuple[Any, Any]:
-    """Images of that shape, and PaddlePaddle's answers to them."""
+    """Images of that shape, and PaddlePaddle's outputs for them."""
     np = importlib.import_module("numpy")
     config = inference.Config(graph, parameters)
     config.disable_gpu()
@@ -63,8 +63,8 @@ def _answers(inference: Any, graph: str, parameters: str, shape: list[int]) -> t
     given.reshape(images.shape)
     given.copy_from_cpu(images)
     predictor.run()
-    told = predictor.get_output_handle(predictor.get_output_names()[0])
-    return images, told.copy_to_cpu()
+    output = predictor.get_output_handle(predictor.get_output_names()[0])
+    return images, output.copy_to_cpu()
 
 
 if __name__ == "__main__":

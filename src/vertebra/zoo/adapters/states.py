@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries' networks, fitted by name or, where the names are others, by order."""
+"""Checkpoints of other libraries' networks, fitted by name or, where the names differ, by order."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def read(source: str | Path, checks: Mapping[str, Any]) -> dict[str, Tensor]:
     """
     path = weights.file_of(source, sha256=checks.get("sha256"))
     arrays = weights.without_wrapping(checkpoints.read(path))
-    # Always a copy: the state owns its memory, whatever happens to the arrays.
+    # Always a copy: the state owns its memory and doesn't change with the arrays.
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     weights.check_finite(state)
     return state
 
 
 def held_classes(state: Mapping[str, Tensor], classifiers: Iterable[str], otherwise: int) -> int:
-    """How many classes the checkpoint tells apart: by its classifier, or `otherwise` where none is there."""
+    """The checkpoint's number of classes: by its classifier, or `otherwise` where none is there."""
     for name in classifiers:
         for part in (f"{name}.bias", f"{name}.weight"):
             if part in state:
@@ -43,13 +43,13 @@ def check_classes(model: str, source: str | Path, held: int, asked: int | None) 
     """Raise WeightsError unless the count of classes that is asked for, if any, is the one held."""
     if asked is not None and asked != held:
         raise WeightsError(
-            f"{source} tells {held} classes apart; {asked} are asked of {model}.",
+            f"{source} has {held} classes; {asked} were asked for {model}.",
             f"build it with num_classes={held}, or leave num_classes out",
         )
 
 
 def by_name(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """`state` as a state dict of the names and shapes of `like`, or None where it has others.
+    """`state` as a state dict of the names and shapes of `like`, or None where its names or shapes differ.
 
     Counters of batches may be missing, and are then 0.
     """
@@ -62,15 +62,15 @@ def by_order(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[st
     """`state`, which has other names, with those of `like`; None unless every shape agrees in order."""
     ours, theirs = _without_counters(like), _without_counters(state)
     if list(ours.values()) != list(theirs.values()) or set(ours) & set(theirs):
-        return None  # names in common say that the rest was meant to be in common too
+        return None  # common names mean that the other names should match too
     renamed = {mine: state[other] for mine, other in zip(ours, theirs, strict=True)}
     return {name: renamed.get(name, torch.zeros_like(like[name])) for name in like}
 
 
 def refusal(model: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> WeightsError:
-    """The error that says where `state` and `like` differ first."""
+    """The error that names the first difference between `state` and `like`."""
     ours, theirs = _without_counters(like), _without_counters(state)
-    hint = "check that the file belongs to this very network and variant"
+    hint = "check that the file belongs to exactly this network and variant"
     shared = ours.keys() & theirs.keys()
     for name in ours:
         if name in shared and ours[name] != theirs[name]:
@@ -85,7 +85,7 @@ def refusal(model: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor])
 
 def _first_difference(ours: Mapping[str, object], theirs: Mapping[str, object]) -> str:
     if len(ours) != len(theirs):
-        return f"none of their names is known, and they are {len(theirs)} where {len(ours)} are needed"
+        return f"none of their names is known, and there are {len(theirs)} where {len(ours)} are needed"
     pairs = zip(ours.items(), theirs.items(), strict=True)
     place, (mine, other) = next((place, pair) for place, pair in enumerate(pairs) if pair[0][1] != pair[1][1])
     return (

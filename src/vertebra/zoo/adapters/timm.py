@@ -23,21 +23,21 @@ from vertebra.zoo.names import Model
 
 PRETRAINED = "pretrained"
 
-#: What the libraries' own functions that rename a checkpoint raise where it is none of theirs.
+#: What the libraries' own functions that rename a checkpoint raise where it isn't theirs.
 _NOT_THEIRS = (RuntimeError, KeyError, ValueError, AttributeError, IndexError, TypeError, AssertionError)
 
 
 def find(name: str) -> Model:
     """The network `timm:architecture` or `timm:architecture.tag`.
 
-    Raises UnknownNameError, and InvalidInputError for the few networks that take no square pictures.
+    Raises UnknownNameError, and InvalidInputError for the few networks that don't take square pictures.
     """
     bare = name.partition(":")[2].lower()
     config = _config(bare)
     _, height, width = config.input_size
     if height != width:
         raise InvalidInputError(
-            f"timm:{bare} takes pictures of {height}x{width} pixels; only squares can be used here.",
+            f"timm:{bare} takes pictures of {height}x{width} pixels; only square pictures are supported.",
             "to see others: vertebra list models --source timm",
         )
     smallest = config.min_input_size
@@ -90,7 +90,7 @@ def _arxiv_id(config: PretrainedCfg) -> str | None:
 
 
 def facts(model: Model, source: str | Path | None) -> Facts:
-    """See `zoo.facts`. Raises InvalidInputError for weights whose preprocessing no record can state."""
+    """See `zoo.facts`. Raises InvalidInputError where no record can express the preprocessing."""
     config = _config(_bare(model))
     where = f"timm {importlib.metadata.version('timm')}, its configuration of {_bare(model)}"
     if source is None:
@@ -104,8 +104,8 @@ def facts(model: Model, source: str | Path | None) -> Facts:
         )
     if not _can_be_stated(config):
         raise InvalidInputError(
-            f"The preprocessing of {model.name} pads pictures, which no Preprocess record can state yet.",
-            "its network can still be built, counted and benchmarked",
+            f"The preprocessing of {model.name} pads pictures, which a Preprocess record can't express yet.",
+            "the network can still be built, counted and benchmarked",
         )
     pretrained = source == PRETRAINED
     if pretrained:
@@ -159,7 +159,7 @@ def _channels(values: tuple[float, ...]) -> tuple[float, float, float]:
 
 def _check_published(model: Model, config: PretrainedCfg) -> None:
     if not config.has_weights:
-        raise WeightsError(f"timm publishes no weights of {model.name}.", "give a checkpoint's file")
+        raise WeightsError(f"timm publishes no weights of {model.name}.", "pass a checkpoint file")
 
 
 def build(
@@ -204,14 +204,14 @@ def _create(bare: str, num_classes: int, in_channels: int, **more: Any) -> nn.Mo
 
 
 def published(model: Model) -> tuple[str, str | None]:
-    """See `Adapter.published`: its page of the hub where there is one, else as timm says; of those the digits
+    """See `Adapter.published`: its file on the hub where there is one, else timm's address with the digits
     that torch's convention puts at the end of a file's name."""
     config = _config(_bare(model))
     _check_published(model, config)
     if config.hf_hub_id:
         return f"hf:{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}", None
-    told = re.search(r"-([0-9a-f]{8,})\.\w+$", str(config.url))
-    return str(config.url), told[1] if told else None
+    digits = re.search(r"-([0-9a-f]{8,})\.\w+$", str(config.url))
+    return str(config.url), digits[1] if digits else None
 
 
 def _translated(bare: str, state: Mapping[str, Tensor], held: int, in_channels: int) -> nn.Module | None:
@@ -220,7 +220,7 @@ def _translated(bare: str, state: Mapping[str, Tensor], held: int, in_channels: 
     more = {
         "pretrained": True,
         "pretrained_cfg_overlay": {"state_dict": dict(state), "num_classes": held},
-        "pretrained_strict": True,  # some networks would stay as they were drawn, without a word
+        "pretrained_strict": True,  # some networks would silently stay untrained
     }
     try:
         return _create(bare, held, in_channels, **more)

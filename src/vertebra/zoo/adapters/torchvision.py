@@ -135,12 +135,12 @@ def build(
     source: str | Path | None,
     checks: dict[str, Any],
 ) -> nn.Module:
-    """See `zoo.build`. Raises InvalidInputError for other pictures than of three channels."""
+    """See `zoo.build`. Raises InvalidInputError for pictures without three channels."""
     if in_channels != 3 or (num_classes is not None and num_classes < 1):
         raise InvalidInputError(
-            f"{model.name} takes 3 channels and tells at least 1 class apart; "
+            f"{model.name} takes 3 channels and at least 1 class; "
             f"{in_channels} and {num_classes} were asked for.",
-            "timm's networks take other numbers of channels",
+            "use timm's networks for other numbers of channels",
         )
     if source is None:
         return _create(model, 1000 if num_classes is None else num_classes, trained=False)
@@ -191,5 +191,5 @@ def _held(model: Model, state: dict[str, Any]) -> int:
 def published(model: Model) -> tuple[str, str | None]:
     """See `Adapter.published`: torch's convention puts the digits at the end of a file's name."""
     url = _record(model.name)[2].url
-    told = re.search(r"-([0-9a-f]{8,})\.\w+$", url)
-    return url, told[1] if told else None
+    digits = re.search(r"-([0-9a-f]{8,})\.\w+$", url)
+    return url, digits[1] if digits else None

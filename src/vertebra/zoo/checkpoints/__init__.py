@@ -1,7 +1,7 @@
-"""Files of trained parameters, read as named arrays, none of their code executed.
+"""Files of trained parameters, read as named arrays without executing code in them.
 
 `read(path)` takes Paddle's pickles (`.pdparams`, `.pkl`), the archives of its static graphs (`.tar`), torch's
-`.pth` and `.pt`, and `.safetensors`. What a file is, its first bytes say, not its name.
+`.pth` and `.pt`, and `.safetensors`. The first bytes decide the format, not the name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["read"]
 
 Array = np.ndarray[Any, Any]
 
-#: where training programs keep the parameters beside their own state
+#: where training programs keep the parameters next to their own state
 _WRAPPINGS = ("state_dict", "model")
 _PADDLE_NAMES = "StructuredToParameterName@@"
 _PADDLE_SPLIT = "UnpackBigParamInfor@@"
@@ -33,7 +33,7 @@ _TORCH_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # begins the pickles of to
 def read(path: str | Path) -> dict[str, Array]:
     """The arrays of a checkpoint by their names there, in its order. They may share memory and be read-only.
 
-    Parameters kept under `state_dict` or `model` are found; a list of arrays under one name gives `name.0`,
+    Parameters kept under `state_dict` or `model` are found; a list of arrays under one name becomes `name.0`,
     `name.1`, …
     Raises WeightsError for a file that is broken, of another kind, or would execute code, and
     MissingRuntimeError where torch or safetensors is needed and absent.
@@ -45,11 +45,11 @@ def read(path: str | Path) -> dict[str, Array]:
         content = _content(path, head)
     except OSError as error:
         raise WeightsError(
-            f"Can't read {path}: {error.strerror or error}.", "give the path of a checkpoint"
+            f"Can't read {path}: {error.strerror or error}.", "pass the path of a checkpoint"
         ) from error
     arrays = dict(_named_arrays(path, content))
     if not arrays:
-        raise WeightsError(f"{path} holds no arrays.", "give a checkpoint of a network's parameters")
+        raise WeightsError(f"{path} contains no arrays.", "use a checkpoint of a network's parameters")
     return arrays
 
 
@@ -63,22 +63,22 @@ def _content(path: Path, head: bytes) -> object:
     if head[8:9] == b"{":
         return _safetensors(path)
     raise WeightsError(
-        f"{path} is no checkpoint of a known kind.",
-        "expected a .pdparams or another pickle of arrays, Paddle's .tar, torch's .pth, or .safetensors",
+        f"{path} is not a checkpoint of a known kind.",
+        "use a .pdparams or another pickle of arrays, Paddle's .tar, torch's .pth, or .safetensors",
     )
 
 
 def _named_arrays(path: Path, content: object) -> Iterator[tuple[str, Array]]:
     if not isinstance(content, Mapping):
         raise WeightsError(
-            f"{path} holds a {type(content).__name__}; named arrays were expected.",
+            f"{path} contains a {type(content).__name__}; named arrays were expected.",
             "save the network's state dict",
         )
     named: Mapping[Any, Any] = content
     inner = next((named[key] for key in _WRAPPINGS if isinstance(named.get(key), Mapping)), named)
     if _PADDLE_SPLIT in inner:
         raise WeightsError(
-            f"{path} holds arrays in pieces, as Paddle splits those above 1 GiB.",
+            f"{path} contains arrays in pieces, as Paddle splits those above 1 GiB.",
             "save it again with Paddle's pickle protocol 4",
         )
     for name, value in inner.items():
@@ -93,8 +93,8 @@ def _flat(path: Path, name: object, value: object) -> Iterator[tuple[str, Array]
         yield from ((f"{name}.{index}", item) for index, item in enumerate(value))
     else:
         raise WeightsError(
-            f"{path} holds a {type(value).__name__} under {name!r}; an array was expected.",
-            "save the network's state dict alone",
+            f"{path} contains a {type(value).__name__} under {name!r}; an array was expected.",
+            "save only the network's state dict",
         )
 
 
@@ -110,11 +110,11 @@ def _torch(path: Path) -> object:
     archives.refuse_swollen_zip(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    # torch says by many types, errors of C++ among them, that a file is broken or asks for code.
+    # torch raises many types, C++ errors among them, where a file is broken or asks for code.
     except Exception as error:
         raise WeightsError(
-            f"{path} can't be loaded as weights alone: {_told(error)}.",
-            "save the network's state dict alone: torch.save(network.state_dict(), path)",
+            f"{path} can't be loaded as plain weights: {_reason(error)}.",
+            "save only the network's state dict: torch.save(network.state_dict(), path)",
         ) from error
     return _from_tensors(path, content)
 
@@ -128,11 +128,11 @@ def _safetensors(path: Path) -> object:
     try:
         return _from_tensors(path, load_file(path))
     except SafetensorError as error:
-        raise WeightsError(f"{path} is broken: {_told(error)}.", "fetch it again") from error
+        raise WeightsError(f"{path} is broken: {_reason(error)}.", "download it again") from error
 
 
-def _told(error: Exception) -> str:
-    """The part of a library's message that says what is wrong."""
+def _reason(error: Exception) -> str:
+    """The part of a library's message with the reason."""
     text = str(error).strip()
     asked = re.search(r"GLOBAL +([\w.]+)", text) or re.search(r"Unsupported \w+:? +([\w.]+)", text)
     if asked:
@@ -159,11 +159,11 @@ def _array(path: Path, name: object, tensor: torch.Tensor) -> Array:
 
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise WeightsError(
-            f"{path} holds {name} as a sparse, quantised or empty tensor.", "save plain tensors of numbers"
+            f"{path} contains {name} as a sparse, quantised or empty tensor.", "save plain tensors of numbers"
         )
     if tensor.numel() * tensor.element_size() > max(1, tensor.untyped_storage().nbytes()):
         raise WeightsError(
-            f"{path} holds less of {name} than its shape {tuple(tensor.shape)} says.", "fetch it again"
+            f"{path} contains less of {name} than its shape {tuple(tensor.shape)} needs.", "download it again"
         )
     tensor = tensor.detach()
     if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):

@@ -31,14 +31,14 @@ Array = np.ndarray[Any, Any]
 #: VarType of framework.proto
 DTYPES = {0: "|b1", 1: "<i2", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "|u1", 21: "|i1"}
 MAX_DIMENSIONS = 16
-#: what the optimizer leaves beside the parameters
+#: what the optimizer leaves next to the parameters
 _OPTIMIZER = ("_velocity_0", "_moment_0", "@LR_DECAY_COUNTER@", "learning_rate_0")
 
 
 def read(path: Path) -> dict[str, Array]:
     """The arrays of a tar of tensors, by the names of its files; the folders around them don't matter.
 
-    Raises WeightsError for links, devices and paths that lead out, for names that come twice, and for broken
+    Raises WeightsError for links, devices and paths that lead out, for names that occur twice, and for broken
     files; OSError.
     """
     arrays: dict[str, Array] = {}
@@ -46,18 +46,18 @@ def read(path: Path) -> dict[str, Array]:
         for member, content in _files(path):
             name = PurePosixPath(member).name
             if name in arrays:
-                raise WeightsError(f"{path} holds {name} twice.", "keep one of them")
+                raise WeightsError(f"{path} contains {name} twice.", "keep one of them")
             arrays[name] = tensor(f"{path}: {member}", content)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise WeightsError(
-            f"{path} is no whole tar archive: {error}.",
-            "fetch it again; a compressed one must be expanded first",
+            f"{path} is not a complete tar archive: {error}.",
+            "download it again; if it is compressed, expand it first",
         ) from error
     return arrays
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    # A mapped file gives what it has, where an ordinary one first sets aside whatever a header claims.
+    # A mapped file returns what it has; an ordinary one would first allocate any size that a header claims.
     with (
         path.open("rb") as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
@@ -74,13 +74,13 @@ def _is_parameter(path: Path, member: tarfile.TarInfo) -> bool:
     parts = PurePosixPath(member.name).parts
     if member.name.startswith("/") or "\\" in member.name or ".." in parts:
         raise WeightsError(
-            f"{path} holds {member.name!r}, a path that leads out of it.", "don't trust this file"
+            f"{path} contains {member.name!r}, a path that leads out of it.", "don't trust this file"
         )
     if member.isdir():
         return False
     if not member.isreg() or member.issparse():
         raise WeightsError(
-            f"{path} holds {member.name!r}, a link, a device or a file with holes.",
+            f"{path} contains {member.name!r}, a link, a device or a file with holes.",
             "don't trust this file",
         )
     return not parts[-1].startswith(".") and not parts[-1].endswith(_OPTIMIZER)
@@ -92,7 +92,8 @@ def tensor(where: str, content: bytes) -> Array:
         return _tensor(content)
     except (struct.error, ValueError, IndexError) as error:
         raise WeightsError(
-            f"{where} is no tensor of Paddle's: {error or 'it is cut short'}.", "fetch the archive again"
+            f"{where} is not a tensor of Paddle's: {error or 'it is cut short'}.",
+            "download the archive again",
         ) from error
 
 
@@ -163,14 +164,14 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def refuse_swollen_zip(path: Path) -> None:
-    """Raise WeightsError for a zip that holds more than its own size: torch stores, and never compresses."""
+    """Raise WeightsError for a zip with more content than its own size: torch never compresses."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             swollen = sum(member.file_size for member in archive.infolist()) > path.stat().st_size
     except (zipfile.BadZipFile, ValueError, OverflowError) as error:
-        raise WeightsError(f"{path} is a broken zip: {error}.", "fetch it again") from error
+        raise WeightsError(f"{path} is a broken zip: {error}.", "download it again") from error
     if swollen:
         raise WeightsError(
             f"{path} is compressed, or claims more than it holds; torch's files are neither.",

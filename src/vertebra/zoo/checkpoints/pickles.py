@@ -1,11 +1,11 @@
 """Pickles of named arrays, read by an interpreter that can do nothing else.
 
-Python's own unpickler calls whatever a file names, and NumPy's arrays restore themselves from states that
-they trust. Here neither runs: the opcodes that `paddle.save` writes (protocols 2 to 4, from Python 2 and 3,
-NumPy 1 and 2) are followed one by one, the callables that they name are functions of ours, and every other
-opcode or callable is refused by its name. Nothing is allocated that the file doesn't hold: an array's bytes
-must be there, and as many as its shape needs. Nothing of an unknown type is printed or compared, since texts
-that hold each other can grow without bound.
+Python's own unpickler calls any function that a file names, and NumPy's arrays restore themselves from
+states that they trust. Here neither runs: the opcodes that `paddle.save` writes (protocols 2 to 4, from
+Python 2 and 3, NumPy 1 and 2) are followed one by one, the callables that they name are functions of ours,
+and every other opcode or callable is refused by its name. Nothing is allocated that the file doesn't hold: an
+array's bytes must be there, and as many as its shape needs. Nothing of an unknown type is printed or
+compared, since texts that hold each other can grow without bound.
 
 Facts: the opcodes are documented in Python's `pickletools`, the array's and dtype's states in NumPy's
 `numpy.ndarray.__reduce__` and `numpy.dtype.__reduce__`.
@@ -41,13 +41,13 @@ def read(path: Path) -> object:
     """
     size = path.stat().st_size
     if size == 0:
-        raise WeightsError(f"{path} is empty.", "fetch it again")
+        raise WeightsError(f"{path} is empty.", "download it again")
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return _Machine(str(path), size).run(cast(BinaryIO, content))
 
 
 class _Callable(NamedTuple):
-    """A function of ours that stands for one that the file names."""
+    """A function of ours in place of one that the file names."""
 
     name: str
     function: Callable[..., object]
@@ -141,7 +141,7 @@ class _Machine:
             return _finished(self.stack.pop(), set())
         except (ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError) as error:
             raise WeightsError(
-                f"{self.path} can't be read as a pickle of arrays: at {opcode} stood {_reason(error)}.", _HINT
+                f"{self.path} can't be read as a pickle of arrays: at {opcode}, {_reason(error)}.", _HINT
             ) from error
 
     def _step(self, opcode: str, argument: Any) -> None:
@@ -236,7 +236,7 @@ class _Machine:
     def call(self, _: object) -> None:
         function, arguments = self._take(2)
         if not isinstance(function, _Callable) or not isinstance(arguments, tuple):
-            raise ValueError("a call of something else than a function")
+            raise ValueError("a call of something other than a function")
         self.stack.append(function.function(*arguments))
 
     def restore(self, _: object) -> None:
@@ -268,11 +268,11 @@ def _no_bytes() -> bytes:
 
 def _dict(pairs: object = ()) -> dict[str, Any]:
     if not isinstance(pairs, list | tuple):
-        raise ValueError("a dict of something else than pairs")
+        raise ValueError("a dict of something other than pairs")
     result = {}
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError("a dict of something else than pairs")
+            raise ValueError("a dict of something other than pairs")
         result[pair[0]] = pair[1]
     return result
 
@@ -284,7 +284,7 @@ def _reason(error: Exception) -> str:
 
 
 def _finished(value: Any, seen: set[int]) -> Any:
-    """`value` with the arrays themselves in place of what restored them."""
+    """`value` with the arrays in place of the objects that restored them."""
     if isinstance(value, _Array):
         if value.array is None:
             raise ValueError("an array without data")

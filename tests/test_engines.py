@@ -540,7 +540,7 @@ def test_an_engine_that_compiles_needs_a_compiler(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_bundle_of_another_engine_is_refused_with_those_that_open_it(small: Bundle) -> None:
-    with pytest.raises(InvalidInputError, match='format "onnx", and "mnn" opens mnn') as caught:
+    with pytest.raises(InvalidInputError, match='format "onnx", but "mnn" opens mnn') as caught:
         engines.load("mnn", Subject("small", bundle=str(small.folder)), settings())
     assert "onnxruntime or openvino" in str(caught.value.hint)
 
@@ -550,7 +550,7 @@ def test_a_bundle_of_one_batch_size_refuses_others(tmp_path: Path) -> None:
     subject = Subject("small", bundle=str(kept.folder))
     images, logits = kept.reference_pair(3)
     parity.check_outputs(logits, engines.load("onnxruntime", subject, settings(batch_size=3)).run(images))
-    with pytest.raises(InvalidInputError, match="batches of 3 only, not of 2"):
+    with pytest.raises(InvalidInputError, match="only batches of 3, not of 2"):
         engines.load("onnxruntime", subject, settings(batch_size=2))
 
 

@@ -71,7 +71,7 @@ def test_it_tells_what_it_uses_and_its_version() -> None:
 
 
 def test_batches_of_another_size_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="batches of 1 only, not of 2"):
+    with pytest.raises(InvalidInputError, match="only batches of 1, not of 2"):
         load(batch_size=2)
 
 

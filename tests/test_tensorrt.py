@@ -212,7 +212,7 @@ def test_a_tensorrt_that_cannot_be_told_the_precision_is_told(
         "BuilderFlag",
         type("BuilderFlag", (), {"TF32": flags.TF32}),
     )
-    with pytest.raises(MissingRuntimeError, match="can't be told to compute in float16") as caught:
+    with pytest.raises(MissingRuntimeError, match="can't be set to compute in float16") as caught:
         load(small, precision="float16")
     assert 'pip install "vertebra[tensorrt]"' in str(caught.value.hint)
 

@@ -1,6 +1,6 @@
-"""What executes a network: the protocol, and the table of the runtimes that vertebra knows.
+"""What runs a network: the protocol, and the table of the runtimes that vertebra supports.
 
-Importing this room loads nothing beyond the standard library. A runtime is imported by its own file, and
+Importing this package loads nothing beyond the standard library. A runtime is imported by its own file, and
 only when `load` is called. Adding an engine is one file here and one entry in the table.
 """
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EngineInfo:
     """One engine. `imports` must be importable for it to run; the first installed one of `distributions`
-    gives its version. `reads` says what its Subject must hold, and `formats` which kinds of Bundle it opens.
+    gives its version. `reads` is what its Subject must hold, and `formats` which formats of Bundle it opens.
     `converters` are the distributions that, beside its own, make and check the Bundles it opens.
 
     `needs_compiler`: it builds machine code, where it runs or where a Bundle for it is made. `usual` engines
-    are those that are measured where none is named. `many_streams`: it can serve several calls at a time.
+    are measured by default. `many_streams`: it can serve several calls at a time.
     """
 
     name: str
@@ -57,17 +57,17 @@ _CHECKED_ONNX = (*_ONNX, "onnxruntime", "onnxruntime-gpu")
 
 _ENTRIES = (
     EngineInfo("null", "vertebra.engines.null", ("numpy",), ("numpy",), None, "any", ("float32",), ("cpu",),
-               "Answers a constant at once: what is left is the harness's own time."),
+               "Returns a constant at once, which leaves only the harness's own time."),
     EngineInfo("eager", "vertebra.engines.eager", ("torch",), ("torch",), "torch", "builder",
                ("float32", "bfloat16", "float16", "tf32"), ("cpu", "cuda"),
                "PyTorch, operator by operator: the reference that the others are compared with.",
                layouts=("NCHW", "NHWC"), providers=("cuda-graph",)),
     EngineInfo("compile", "vertebra.engines.compile", ("torch",), ("torch",), "torch", "builder",
                ("float32", "bfloat16", "float16", "tf32"), ("cpu", "cuda"),
-               "PyTorch's compiler, when the network is loaded.",
+               "PyTorch's compiler, run when the network is loaded.",
                layouts=("NCHW", "NHWC"), needs_compiler=True, usual=False),
     EngineInfo("aotinductor", "vertebra.engines.aotinductor", ("torch",), ("torch",), "torch", "bundle",
-               ("float32",), ("cpu",), "PyTorch's compiler, when the Bundle is made.",
+               ("float32",), ("cpu",), "PyTorch's compiler, run when the Bundle is made.",
                formats=("aotinductor",), needs_compiler=True, usual=False),
     EngineInfo("onnxruntime", "vertebra.engines.onnxruntime", ("onnxruntime",),
                ("onnxruntime", "onnxruntime-gpu"), None, "bundle",
@@ -77,7 +77,7 @@ _ENTRIES = (
                providers=("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")),
     EngineInfo("openvino", "vertebra.engines.openvino", ("openvino",), ("openvino",), "openvino", "bundle",
                ("float32", "bfloat16", "float16", "int8", "int8-weights"), ("cpu",),
-               "OpenVINO's CPU plug-in, its precision pinned.",
+               "OpenVINO's CPU plug-in, with a fixed precision.",
                formats=("openvino", "onnx"), many_streams=True, converters=_CHECKED_ONNX),
     EngineInfo("ncnn", "vertebra.engines.ncnn", ("ncnn",), ("ncnn",), "ncnn", "bundle",
                ("float32",), ("cpu",), "Tencent's runtime for phones: one image at a time.",
@@ -94,7 +94,7 @@ _ENTRIES = (
     EngineInfo("tensorrt", "vertebra.engines.tensorrt", ("tensorrt", "cuda.bindings"),
                ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt", "bundle",
                ("float32", "tf32", "float16", "bfloat16"), ("cuda",),
-               "NVIDIA's compiler for its cards, when the Bundle is loaded.", formats=("onnx",), usual=False,
+               "NVIDIA's compiler for its cards, run when the Bundle is loaded.", formats=("onnx",), usual=False,
                converters=_CHECKED_ONNX),
 )  # fmt: skip
 
@@ -118,8 +118,8 @@ class Subject:
     def __post_init__(self) -> None:
         if (self.bundle is None) == (self.builder is None):
             raise InvalidInputError(
-                f'The subject "{self.model}" must hold either a bundle or a builder, and not both.',
-                'give bundle="path/of/folder" or builder="module:function"',
+                f'The subject "{self.model}" must hold either a bundle or a builder, not both.',
+                'pass bundle="path/of/folder" or builder="module:function"',
             )
 
     def to_json(self) -> str:
@@ -153,7 +153,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("batch_size", "input_size", "in_channels", "num_classes", "threads", "streams"):
             if getattr(self, name) < 1:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+                raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -175,13 +175,13 @@ class Settings:
 class Session(Protocol):
     """A network that is loaded and ready. `infer` alone is timed.
 
-    `compile_s` is the part of loading in which the engine compiled the network, where it tells that apart.
+    `compile_s` is the part of loading in which the engine compiled the network, where it reports that.
     """
 
     compile_s: float | None = None
 
     def prepare(self, images: npt.NDArray[np.float32]) -> Any:
-        """`images` (N, C, H, W) where and as the engine wants them. Raises InvalidInputError where the shape
+        """`images` (N, C, H, W) where and as the engine needs them. Raises InvalidInputError where the shape
         or type isn't that of the settings."""
         ...
 
@@ -194,9 +194,9 @@ class Session(Protocol):
         ...
 
     def effective(self) -> dict[str, Any]:
-        """precision, threads, streams, provider, device, layout and version as the runtime itself tells
-        them; None where the thing doesn't exist in this engine or the runtime doesn't tell it. An engine that
-        has more switches that change a figure tells them too."""
+        """precision, threads, streams, provider, device, layout and version as the runtime itself reports
+        them; None where the engine has no such setting or the runtime doesn't report it. An engine with more
+        settings that change results adds them."""
         ...
 
     def device_latency_s(self) -> float | None:
@@ -246,7 +246,7 @@ def missing(name: str) -> str | None:
 
 
 def require(name: str) -> str:
-    """The engine's own spelling of `name`. Raises UnknownNameError, and MissingRuntimeError where the engine
+    """`name` as the engine spells it. Raises UnknownNameError, and MissingRuntimeError where the engine
     can't run here."""
     info = find(name)
     package = _absent(info)
@@ -284,8 +284,8 @@ def load(name: str, subject: Subject, settings: Settings) -> Session:
 
 
 def check_effective(name: str, settings: Settings, effective: Mapping[str, Any]) -> None:
-    """Raises MeasurementError where the runtime tells another precision, device, number of threads, ... than
-    was asked: a figure under the wrong conditions is worse than none."""
+    """Raises MeasurementError where the runtime reports another precision, device, number of threads, ...
+    than asked for: a result under the wrong conditions is worse than none."""
     for condition in ("precision", "device", "threads", "layout", "provider", "streams"):
         asked, got = getattr(settings, condition), effective.get(condition)
         if None not in (asked, got) and got != asked:
@@ -329,8 +329,8 @@ def _missing_error(info: EngineInfo, package: str) -> MissingRuntimeError:
     what = f'The engine "{info.name}"'
     if package == "a C++ compiler":
         return MissingRuntimeError(
-            f"{what} needs {package}, and none was found.",
-            "install it with: apt install g++ (macOS: xcode-select --install), or name it in CXX",
+            f"{what} needs {package}, but none was found.",
+            "install it with: apt install g++ (macOS: xcode-select --install), or set CXX to it",
         )
     if info.extra is not None:
         return MissingRuntimeError.of(what, package, info.extra)
@@ -342,10 +342,10 @@ def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> No
     held = "bundle" if subject.bundle is not None else "builder"
     if info.reads not in ("any", held):
         raise InvalidInputError(
-            f'The engine "{info.name}" reads a {info.reads}, but "{subject.model}" came as a {held}.',
+            f'The engine "{info.name}" reads a {info.reads}, but "{subject.model}" is a {held}.',
             "export the network first: vertebra export"
             if info.reads == "bundle"
-            else "name the network and not its Bundle, or an engine that reads Bundles",
+            else "pass the network instead of its Bundle, or choose an engine that reads Bundles",
         )
     for condition, offered in (
         ("precision", info.precisions),
@@ -371,14 +371,14 @@ def _check_bundle(info: EngineInfo, folder: str, settings: Settings) -> None:
     if kept.format not in info.formats:
         others = [other.name for other in known() if kept.format in other.formats]
         raise InvalidInputError(
-            f'{folder} is a Bundle of the format "{kept.format}", and "{info.name}" opens '
+            f'{folder} is a Bundle of the format "{kept.format}", but "{info.name}" opens '
             f"{', '.join(info.formats)}.",
             f"run it with {' or '.join(others)}, or export the network for {info.name}: vertebra export",
         )
     if kept.batch_size not in (None, settings.batch_size):
         raise InvalidInputError(
-            f"{folder} takes batches of {kept.batch_size} only, not of {settings.batch_size}.",
-            f"ask for that batch size, or export again: vertebra export --batch-size {settings.batch_size}",
+            f"{folder} takes only batches of {kept.batch_size}, not of {settings.batch_size}.",
+            f"use that batch size, or export again: vertebra export --batch-size {settings.batch_size}",
         )
 
 
@@ -386,7 +386,7 @@ def _check_offered(name: str, condition: str, asked: str | None, offered: Iterab
     if asked is not None and asked not in offered:
         raise InvalidInputError(
             f'The engine "{name}" has no {condition} "{asked}".',
-            f"what it offers: {', '.join(offered) or 'no choice of it'}",
+            f"supported: {', '.join(offered) or 'none, so leave it out'}",
         )
 
 
@@ -395,10 +395,10 @@ def _object(text: str, kind: type[Any]) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InvalidInputError(f"A {kind.__name__} is expected as JSON: {error}.") from error
+        raise InvalidInputError(f"Expected a {kind.__name__} as JSON: {error}.") from error
     names = {entry.name for entry in fields(kind)}
     if not isinstance(value, dict) or set(value) != names:
         raise InvalidInputError(
-            f"A {kind.__name__} is expected as a JSON object with the keys {', '.join(sorted(names))}."
+            f"Expected a {kind.__name__} as a JSON object with the keys {', '.join(sorted(names))}."
         )
     return value

@@ -39,19 +39,19 @@ class AotinductorSession(Session):
         return logits
 
     def effective(self) -> dict[str, Any]:
-        """Without precision: the package doesn't tell the type that it computes in."""
+        """Without precision: the package doesn't report the type that it computes in."""
         import torch
 
-        told = self._package.get_metadata()
+        metadata = self._package.get_metadata()
         return {
             "precision": None,
             "threads": torch.get_num_threads(),
             "streams": None,
             "provider": None,
-            "device": told.get("AOTI_DEVICE_KEY"),
+            "device": metadata.get("AOTI_DEVICE_KEY"),
             "layout": None,
             "version": str(torch.__version__),
-            "instructions": told.get("AOTI_CPU_ISA"),
+            "instructions": metadata.get("AOTI_CPU_ISA"),
         }
 
     def close(self) -> None:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class CompileSession(EagerSession):
-    """`network` remains the module as it was built; `compiled` answers."""
+    """`network` remains the module as it was built; `compiled` runs it."""
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
         import torch
 
         super().__init__(network, settings)
         self._marks_steps = settings.device == "cuda"
-        # A CUDA graph writes each answer where the last one was.
+        # A CUDA graph overwrites the last answer with the next.
         mode = "reduce-overhead" if self._marks_steps else None
         self.compiled: Any = torch.compile(network, fullgraph=True, dynamic=False, mode=mode)
 
@@ -55,7 +55,7 @@ class CompileSession(EagerSession):
 
 
 def load(subject: Subject, settings: Settings) -> CompileSession:
-    """Compiled before it returns: `compile_s` tells how long that took."""
+    """Compiled before it returns: `compile_s` is how long that took."""
     import numpy as np
 
     session = CompileSession(placed(subject, settings), settings)
@@ -64,7 +64,7 @@ def load(subject: Subject, settings: Settings) -> CompileSession:
     started = time.perf_counter()
     try:
         session.infer(prepared)
-    except Exception as error:  # torch's compiler raises what its many parts raise.
+    except Exception as error:  # torch's compiler raises exceptions of many types.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise MeasurementError(f"torch can't compile {subject.model}: {lines[0]}") from error
     session.compile_s = time.perf_counter() - started

@@ -27,7 +27,7 @@ _WARM_UPS = 3
 
 
 class EagerSession(Session):
-    """`network` is the torch module itself, for those who want more of it than its answers."""
+    """`network` is the torch module itself, for more than its outputs."""
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
         import torch
@@ -118,7 +118,7 @@ class EagerSession(Session):
 
 @dataclass(frozen=True)
 class Captured:
-    """One call as a CUDA graph, with the images that it reads and the place that it writes its answer to."""
+    """One call as a CUDA graph, with the images that it reads and the place for its answer."""
 
     graph: torch.cuda.CUDAGraph
     images: Tensor
@@ -137,18 +137,16 @@ def placed(subject: Subject, settings: Settings) -> nn.Module:
     """The subject's network in the settings' precision and layout on their device, torch's switches set.
 
     Raises what `build` raises, MissingRuntimeError where torch finds no such device, and InvalidInputError
-    where the provider is of another one.
+    where the provider runs on another one.
     """
     import torch
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise MissingRuntimeError(
-            "torch finds no CUDA device here.", "check the driver with nvidia-smi, or run on device cpu"
+            "torch finds no CUDA device here.", "check the driver with nvidia-smi, or use device cpu"
         )
     if settings.provider == CUDA_GRAPH and settings.device != "cuda":
-        raise InvalidInputError(
-            f"A {CUDA_GRAPH} runs on cuda, not on {settings.device}.", "ask for device cuda"
-        )
+        raise InvalidInputError(f"A {CUDA_GRAPH} runs on cuda, not on {settings.device}.", "use device cuda")
     torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("highest")
     if settings.device == "cuda":
@@ -173,12 +171,12 @@ def build(subject: Subject) -> nn.Module:
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidInputError(
             f'The builder "{subject.builder}" of "{subject.model}" can\'t be found: {error}.',
-            'a builder is written as "package.module:function"',
+            'write a builder as "package.module:function"',
         ) from error
     network = builder(**subject.arguments)
     if not isinstance(network, nn.Module):
         raise InvalidInputError(
-            f'The builder "{subject.builder}" gave {type(network).__name__}, not a torch module.'
+            f'The builder "{subject.builder}" returned {type(network).__name__}, not a torch module.'
         )
     return network.eval().requires_grad_(False)
 
@@ -217,7 +215,7 @@ def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:
     return first, last
 
 
-# ------------------------------------------------------------------ what is, as torch tells it
+# ------------------------------------------------------------------ what torch reports
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
@@ -241,15 +239,15 @@ def _precision(network: nn.Module, *, on_card: bool) -> str:
 def _uses_tf32() -> bool:
     import torch
 
-    told = (
+    precisions = (
         torch.backends.cuda.matmul.fp32_precision,
         torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
     )
-    return "tf32" in told
+    return "tf32" in precisions
 
 
 def _layout(network: nn.Module) -> str:
-    """`NHWC` where every convolution's weights lie so; those of one input channel lie both ways at once."""
+    """`NHWC` where every convolution's weights are in that layout; those of one input channel are in both."""
     import torch
 
     weights = [weight for weight in network.parameters() if weight.ndim == 4]

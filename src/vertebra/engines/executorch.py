@@ -44,8 +44,8 @@ class ExecutorchSession(Session):
     def effective(self) -> dict[str, Any]:
         from executorch.extension.pybindings import portable_lib
 
-        told = self._method.metadata
-        kinds = {told.input_tensor_meta(0).dtype(), told.output_tensor_meta(0).dtype()}
+        metadata = self._method.metadata
+        kinds = {metadata.input_tensor_meta(0).dtype(), metadata.output_tensor_meta(0).dtype()}
         return {
             "precision": ", ".join(sorted(_KINDS.get(kind, f"type {kind}") for kind in kinds)),
             "threads": portable_lib._threadpool_get_thread_count(),
@@ -61,7 +61,7 @@ class ExecutorchSession(Session):
 
 
 def load(subject: Subject, settings: Settings) -> ExecutorchSession:
-    with warnings.catch_warnings():  # its notices of its own deprecations concern nobody here
+    with warnings.catch_warnings():  # its own deprecation warnings don't concern the user
         warnings.simplefilter("ignore", DeprecationWarning)
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime

@@ -35,7 +35,7 @@ class LitertSession(Session):
         return logits
 
     def effective(self) -> dict[str, Any]:
-        """Without threads: the interpreter takes their number, and doesn't tell it."""
+        """Without threads: the interpreter takes their number, but doesn't report it."""
         kinds = {detail["dtype"].__name__ for detail in (self._input, self._output)}
         return {
             "precision": ", ".join(sorted(kinds)),

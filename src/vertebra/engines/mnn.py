@@ -52,7 +52,7 @@ class MnnSession(Session):
         return np.array(logits.getNumpyData(), dtype=np.float32).reshape(shape)
 
     def effective(self) -> dict[str, Any]:
-        """Without precision: MNN doesn't tell which one it uses."""
+        """Without precision: MNN doesn't report which one it uses."""
         bits = struct.pack("f", self._interpreter.getSessionInfo(self._session, _THREADS))
         return {
             "precision": None,
@@ -81,7 +81,7 @@ def open_network(path: Path, shape: tuple[int, ...], threads: int) -> tuple[Any,
 
     try:
         interpreter = MNN.Interpreter(str(path))
-    except Exception as error:  # MNN's has no class of its own.
+    except Exception as error:  # MNN's exceptions have no class of their own.
         raise BundleError(f"MNN can't load {path}: {error}") from error
     interpreter.setSessionHint(_WINOGRAD, _SMALL_TILES)
     session = interpreter.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})

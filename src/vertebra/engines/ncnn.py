@@ -1,6 +1,6 @@
 """ncnn on the processor, in float32. It has no batches: the images of one run one after the other.
 
-Left alone it would keep weights and activations in float16 or bfloat16 where the processor can.
+By default it would keep weights and activations in float16 or bfloat16 where the processor can.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: ncnn's switches that would let something else than float32 in
+#: ncnn's switches that would allow other types than float32
 _SHORTER = {
     "use_fp16_packed": "float16",
     "use_fp16_storage": "float16",
@@ -36,7 +36,7 @@ class NcnnSession(Session):
         (self._output,) = network.output_names()
 
     def prepare(self, images: npt.NDArray[np.float32]) -> Any:
-        """A matrix of ncnn's for each image, and what it looks into but doesn't hold: a copy of the image."""
+        """A matrix of ncnn's for each image, and the copy of the image that it refers to but doesn't own."""
         import ncnn
 
         check_images(images, self._settings)

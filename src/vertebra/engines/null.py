@@ -1,5 +1,5 @@
-"""The engine that does nothing: every call answers the same constant, so that what a measurement shows is
-the harness's own time."""
+"""The engine that does nothing: every call returns the same constant, so that a measurement shows the
+harness's own time."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: provider -> the device that it runs on; the first of a device's is its usual one
+#: provider -> the device that it runs on; the first one for a device is its default
 _DEVICES = {
     "CPUExecutionProvider": "cpu",
     "CUDAExecutionProvider": "cuda",
@@ -26,7 +26,7 @@ _DEVICES = {
 }
 #: the fastest of cuDNN's kernels
 _FASTEST = {"cudnn_conv_algo_search": "EXHAUSTIVE"}
-#: provider -> precision -> the options that make it so
+#: provider -> precision -> the options that select it
 _OPTIONS: dict[str, dict[str, dict[str, str]]] = {
     "CPUExecutionProvider": {"float32": {}, "int8": {}},
     "CUDAExecutionProvider": {
@@ -53,7 +53,7 @@ class OnnxruntimeSession(Session):
 
     def prepare(self, images: npt.NDArray[np.float32]) -> Any:
         """A binding that holds the images and the place for the logits, on the device: a call then copies and
-        allocates nothing (9 µs beside the network itself, where a plain run takes 16)."""
+        allocates nothing (9 µs on top of the network itself, where a plain run takes 16)."""
         import numpy as np
         import onnxruntime
 
@@ -123,13 +123,13 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
 
 
 def _is_quantised(network: Path) -> bool:
-    """Whether the graph holds operators that round to integers: ONNX Runtime tells types of the ends only."""
+    """Whether the graph has operators that round to integers, which ONNX Runtime's types don't show."""
     with network.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(b"\x22\x0eQuantizeLinear") >= 0  # a node's field op_type, and the word's length
 
 
 def _provider(settings: Settings) -> str:
-    """The provider asked for, or the device's usual one. Raises InvalidInputError where it is of another
+    """The provider asked for, or the device's default. Raises InvalidInputError where it runs on another
     device or lacks the precision, and MissingRuntimeError where this ONNX Runtime was built without it."""
     import onnxruntime
 
@@ -137,17 +137,17 @@ def _provider(settings: Settings) -> str:
     provider = settings.provider or usual
     if _DEVICES[provider] != settings.device:
         raise InvalidInputError(
-            f"{provider} runs on {_DEVICES[provider]}, and device {settings.device} was asked for.",
-            f"ask for device {_DEVICES[provider]}, or leave the provider out",
+            f"{provider} runs on {_DEVICES[provider]}, but device {settings.device} was asked for.",
+            f"use device {_DEVICES[provider]}, or leave the provider out",
         )
     if settings.precision not in _OPTIONS[provider]:
         raise InvalidInputError(
             f'{provider} has no precision "{settings.precision}".',
-            f"what it offers: {', '.join(_OPTIONS[provider])}",
+            f"supported: {', '.join(_OPTIONS[provider])}",
         )
     if provider not in onnxruntime.get_available_providers():
         raise MissingRuntimeError(
-            f"This ONNX Runtime has no {provider}: it was built without.",
+            f"This ONNX Runtime was built without {provider}.",
             "install it with: pip uninstall onnxruntime && pip install onnxruntime-gpu",
         )
     if provider == "TensorrtExecutionProvider":

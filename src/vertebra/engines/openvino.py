@@ -1,6 +1,6 @@
 """OpenVINO's CPU plug-in, tuned for latency: a fixed shape, one stream unless more are asked for.
 
-Left alone it would compute in bfloat16 wherever the processor can.
+By default it would compute in bfloat16 wherever the processor can.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OpenvinoSession(Session):
         return request
 
     def infer(self, prepared: Any) -> Any:
-        # Measured: 26 µs beside the network itself, where start_async() and wait() take 48.
+        # Measured: 26 µs on top of the network itself, where start_async() and wait() take 48.
         return prepared.infer(share_outputs=True)
 
     def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
@@ -88,15 +88,15 @@ def load(subject: Subject, settings: Settings) -> OpenvinoSession:
 
 
 def _properties(settings: Settings) -> dict[str, Any]:
-    told = {
+    properties = {
         "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": str(settings.streams),
         "INFERENCE_NUM_THREADS": str(settings.threads),
     }
-    if settings.precision == "int8-weights":  # left alone it may round what flows between layers as well
-        told["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"
-    return told
+    if settings.precision == "int8-weights":  # by default it may round what flows between layers as well
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"
+    return properties
 
 
 def _is_rounded(model: Any) -> bool:
@@ -112,14 +112,14 @@ def _kind(node: Any, precision: str) -> str:
 
 
 def _precision(compiled: Any, rounded: bool) -> str:
-    """What the compiled layers that hold parameters really compute in: `float32` for OpenVINO's f32."""
+    """The precision in which the compiled layers with parameters compute: `float32` for OpenVINO's f32."""
     kinds = set()
     for node in compiled.get_runtime_model().get_ops():
-        told = node.get_rt_info()
-        if str(told["layerType"].value) in _LAYERS:
-            kinds.add(_kind(node, str(told["runtimePrecision"].value).lower()))
+        info = node.get_rt_info()
+        if str(info["layerType"].value) in _LAYERS:
+            kinds.add(_kind(node, str(info["runtimePrecision"].value).lower()))
     kinds = kinds or {compiled.get_property("INFERENCE_PRECISION_HINT").to_string()}
-    told = {_PRECISIONS.get(kind, kind) for kind in kinds}
-    if told == {"int8", "float32"}:  # a quantised network keeps some layers in float32
+    precisions = {_PRECISIONS.get(kind, kind) for kind in kinds}
+    if precisions == {"int8", "float32"}:  # a quantised network keeps some layers in float32
         return "int8"
-    return "int8-weights" if rounded and told == {"float32"} else ", ".join(sorted(told))
+    return "int8-weights" if rounded and precisions == {"float32"} else ", ".join(sorted(precisions))

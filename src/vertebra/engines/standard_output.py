@@ -1,4 +1,4 @@
-"""Standard output kept for answers, where a native library prints on it."""
+"""Keeps standard output for answers where a native library prints on it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """TensorRT on an NVIDIA card: an engine built from the Bundle's ONNX when it is loaded, for the one shape of
 the settings, and replayed as a CUDA graph where it can be captured.
 
-The precision is demanded of every layer that multiplies, and read back from the engine built. A built engine
-fits one card and one version of TensorRT alone, so what ships is the ONNX; what building measures is kept
-in the cache, so that the next load is shorter. No torch: memory and streams are CUDA's own.
+The precision is required of every layer that multiplies, and read back from the engine built. A built engine
+fits one card and one version of TensorRT alone, so what ships is the ONNX; the measurements made while
+building are kept in the cache, so that the next load is shorter. No torch: memory and streams are CUDA's own.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: precision -> TensorRT's flag that allows it, and its type. TF32 is allowed unless it is taken back.
+#: precision -> TensorRT's flag that allows it, and its type. TF32 is allowed unless it is turned off.
 _FLAGS = {"tf32": ("TF32", "FLOAT"), "float16": ("FP16", "HALF"), "bfloat16": ("BF16", "BF16")}
-#: The layers whose precision makes the network's: they hold nearly all of the work.
+#: The layers that decide the network's precision: they do nearly all of the work.
 _MULTIPLYING = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-#: The same in the words of the inspector, which has several for each.
+#: The same in the inspector's words, of which it has several for each.
 _WORDS = ("conv", "gemm", "matmul", "matrixmultiply")
 #: What the inspector calls the types of tensors; the first that occurs in a type's description counts.
 _TYPES = {
@@ -43,7 +43,7 @@ _TYPES = {
 
 
 class TensorrtSession(Session):
-    """`engine` is TensorRT's own, for those who want more of it than its answers."""
+    """`engine` is TensorRT's own, for more than its outputs."""
 
     def __init__(self, engine: Any, settings: Settings) -> None:
         self.engine = engine
@@ -64,7 +64,7 @@ class TensorrtSession(Session):
         self._places.extend(places)
         whole = images.copy(order="C")
         _cuda("cudaMemcpy", places[0], whole.ctypes.data, whole.nbytes, _kind("HostToDevice"))
-        self._enqueue(places)  # what TensorRT does at the first call alone is not for the graph
+        self._enqueue(places)  # what TensorRT does only at the first call must stay out of the graph
         _cuda("cudaStreamSynchronize", self._stream)
         return places, self._captured(places)
 
@@ -119,7 +119,7 @@ class TensorrtSession(Session):
         for name, place in zip((self._input, self._output), places, strict=True):
             self._context.set_tensor_address(name, int(place))
         if not self._context.execute_async_v3(int(self._stream)):
-            raise MeasurementError("TensorRT can't run the network: it tells no reason.")
+            raise MeasurementError("TensorRT can't run the network and gives no reason.")
 
     def _captured(self, places: tuple[Any, Any]) -> Any:
         """The call on these places as a CUDA graph; None where CUDA can't capture it."""
@@ -129,7 +129,7 @@ class TensorrtSession(Session):
         queued = self._context.execute_async_v3(int(self._stream))
         status, captured = runtime.cudaStreamEndCapture(self._stream)
         if not queued or int(status) != 0:
-            runtime.cudaGetLastError()  # forgets the failure, which would come up in the next call
+            runtime.cudaGetLastError()  # clears the failure, which would appear in the next call
             return None
         graph = _cuda("cudaGraphInstantiate", captured, 0)
         _cuda("cudaGraphDestroy", captured)
@@ -138,7 +138,7 @@ class TensorrtSession(Session):
 
 
 def load(subject: Subject, settings: Settings) -> TensorrtSession:
-    """Built before it returns: `compile_s` tells how long that took."""
+    """Built before it returns: `compile_s` is how long that took."""
     assert subject.bundle is not None
     _check_card()
     path = bundles.read(subject.bundle, verify=False).network
@@ -183,7 +183,7 @@ def _built(path: Path, settings: Settings) -> Any:
     if not parser.parse_from_file(str(path)):
         raise _refused(path, parser)
     config = builder.create_builder_config()
-    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # or nobody could read it back
+    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # or it couldn't be read back
     _demand(settings.precision, network, config)
     images = network.get_input(0)
     if -1 in tuple(images.shape):
@@ -194,15 +194,15 @@ def _built(path: Path, settings: Settings) -> Any:
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise MeasurementError(
-            f"TensorRT can't build {path} in {settings.precision}: its own words stand above.",
-            "another precision, or onnxruntime on the card, may do",
+            f"TensorRT can't build {path} in {settings.precision}: see its own messages above.",
+            "try another precision, or onnxruntime on the card",
         )
     _keep(cache, config)
     return tensorrt.Runtime(logger).deserialize_cuda_engine(plan)
 
 
 def _demand(precision: str, network: Any, config: Any) -> None:
-    """Allow the precision and no other, and demand it of all layers that multiply."""
+    """Allow the precision and no other, and require it of all layers that multiply."""
     import tensorrt
 
     flags, types = tensorrt.BuilderFlag, tensorrt.DataType
@@ -212,12 +212,12 @@ def _demand(precision: str, network: Any, config: Any) -> None:
     flag, kind = _FLAGS[precision]
     if not hasattr(flags, flag):
         raise MissingRuntimeError(
-            f"TensorRT {tensorrt.__version__} can't be told to compute in {precision}.",
+            f"TensorRT {tensorrt.__version__} can't be set to compute in {precision}.",
             'install one that can: pip install "vertebra[tensorrt]"',
         )
     config.set_flag(getattr(flags, flag))
     if precision == "tf32":
-        return  # a way to multiply float32, not a type of its own
+        return  # a way to multiply float32, not a separate type
     config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
     multiplying = {getattr(tensorrt.LayerType, name) for name in _MULTIPLYING}
     for number in range(network.num_layers):
@@ -227,8 +227,8 @@ def _demand(precision: str, network: Any, config: Any) -> None:
 
 
 def _timing_cache(config: Any) -> Path:
-    """Give the builder what earlier builds measured; where that is kept. It is of one version, and TensorRT
-    itself refuses what is of another card."""
+    """Give the builder what earlier builds measured; returns where that is kept. It fits one version, and
+    TensorRT itself refuses what was measured on another card."""
     import tensorrt
 
     path = downloads.cache_folder() / "tensorrt" / f"{tensorrt.__version__}.timing"
@@ -245,28 +245,28 @@ def _keep(path: Path, config: Any) -> None:
 
 
 def _refused(path: Path, parser: Any) -> Exception:
-    """What the parser tells: the operator and its layer where it knows them."""
+    """The parser's error: the operator and its layer where it knows them."""
     error = parser.get_error(0)
     operator, layer = error.node_operator(), error.node_name()
     if not operator:
         return BundleError(f"TensorRT can't load {path}: {error.desc()}", "export the network again")
     return MeasurementError(
         f"TensorRT can't take the operator {operator} of the layer {layer}: {error.desc()}",
-        "onnxruntime opens the same Bundle and has the most operators",
+        "use onnxruntime: it opens the same Bundle and supports the most operators",
     )
 
 
-# ------------------------------------------------------------------ what is, as TensorRT tells it
+# ------------------------------------------------------------------ what TensorRT reports
 
 
 def _precision(engine: Any) -> str:
-    """What the built layers that multiply take in, from TensorRT's own description of them."""
+    """The input type of the built layers that multiply, from TensorRT's own description of them."""
     import tensorrt
 
     inspector = engine.create_engine_inspector()
-    told = json.loads(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
-    layers = [layer for layer in told["Layers"] if layer.get("LayerType") != "Reformat"]
-    # What is fused into one kernel has no such name: then all kernels are asked.
+    described = json.loads(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
+    layers = [layer for layer in described["Layers"] if layer.get("LayerType") != "Reformat"]
+    # A fused kernel has no such name: then all kernels are looked at.
     multiplying = [layer for layer in layers if _multiplies(layer)] or layers
     kinds = {_type(layer["Inputs"][0]["Format/Datatype"]) for layer in multiplying if layer["Inputs"]}
     if "float32" in kinds and any(
@@ -277,14 +277,14 @@ def _precision(engine: Any) -> str:
 
 
 def _multiplies(layer: dict[str, Any]) -> bool:
-    said = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
-    return any(word in said for word in _WORDS)
+    words = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
+    return any(word in words for word in _WORDS)
 
 
 def _type(described: str) -> str:
     """`float16` for "Half" or "Channel major FP16 format where channel % 8 == 0"."""
-    said = described.lower()
-    return next((kind for word, kind in _TYPES.items() if word in said), described)
+    lowered = described.lower()
+    return next((kind for word, kind in _TYPES.items() if word in lowered), described)
 
 
 # ------------------------------------------------------------------ CUDA

@@ -97,7 +97,7 @@ def test_copies_of_an_image_do_not_count():
 
 
 def test_one_image_in_two_classes_is_refused():
-    with pytest.raises(InvalidInputError, match="image 0 and image 80 are one image in two classes"):
+    with pytest.raises(InvalidInputError, match="image 0 and image 80 are the same image in two classes"):
         probe(dataset([*APART, (0, 1)]))
 
 

@@ -76,7 +76,7 @@ def require() -> None:
     import importlib.util
 
     if importlib.util.find_spec("sklearn") is None:
-        raise MissingRuntimeError.of("a probe", "scikit-learn", "probe")
+        raise MissingRuntimeError.of("A probe", "scikit-learn", "probe")
 
 
 def look(data: Dataset) -> Images:
@@ -94,7 +94,8 @@ def look(data: Dataset) -> Images:
             places.append(place)
         elif earlier.label != sample.label:
             raise InvalidInputError(
-                f"{earlier.name} and {sample.name} are one image in two classes.", "leave one of them out"
+                f"{earlier.name} and {sample.name} are the same image in two classes.",
+                "leave one of them out",
             )
     told = sorted(f"{digest} {_class(data, sample.label)}" for digest, sample in first.items())
     whole = hashlib.sha256("\n".join(told).encode()).hexdigest()
@@ -202,12 +203,12 @@ def _smallest_class(data: Dataset, labels: Sequence[int]) -> int:
     if len(counts) < 2:
         raise InvalidInputError(
             f"All {len(labels)} images of {data.name} are of one class, {_class(data, rarest)}.",
-            "a probe tells classes apart: give at least two folders",
+            "a probe separates classes: use at least two folders",
         )
     if count < 2:
         raise InvalidInputError(
             f"The class {_class(data, rarest)} of {data.name} has a single image.",
-            "each class needs two at least, one to fit and one to test; better 20",
+            "each class needs at least 2, one to fit and one to test; 20 are better",
         )
     return count
 

@@ -1,7 +1,7 @@
-"""FILL: a network's accuracy over a data set, through any engine, in memory that doesn't grow with the set.
+"""A network's accuracy over a data set, through any engine, in memory that doesn't grow with the set.
 
-A data set's images become inputs on all cores, a callable answers them in batches, and what is kept of each
-is a few counts. docs/eval.md tells how the figures are meant.
+A data set's images become inputs on all cores, a callable answers them in batches, and only a
+few counts are kept of each. docs/eval.md explains the results.
 """
 
 from vertebra.evaluation.matching import match

@@ -1,4 +1,4 @@
-"""Which output of the network stands for which class of the data set: by name, or by place, or not at all."""
+"""Which output of the network is which class of the data set: matched by name or by index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def match(
 
     Where both sides have names, each class must be one of the network's labels (by identifier or name; a data
     set may have fewer). Where one side has none, or `by_index`, class n is output n, and the counts must be
-    equal, unless the data set has only numbers, of which all must be among the outputs.
+    equal, unless the data set has only numbers, which must all be among the outputs.
     Raises InvalidInputError with the reason where the two can't be matched.
     """
     if data.classes is None:
@@ -24,7 +24,7 @@ def match(
     if labels is not None and not by_index:
         return _names(data.classes, labels, data.name)
     if len(data.classes) != num_classes:
-        reason = "by index" if by_index else "and its outputs have no names to go by"
+        reason = "matched by index" if by_index else "and its outputs have no names to match by"
         raise InvalidInputError(
             f"{data.name} has {len(data.classes)} classes; the network has {num_classes}, {reason}.",
             "name the network's outputs: --labels FILE, or --labels imagenet-1k",
@@ -37,7 +37,7 @@ def _numbers(data: Dataset, num_classes: int) -> tuple[int, ...]:
         raise InvalidInputError(
             f"{data.largest_at}: the label is {data.num_classes - 1}; the network has the classes 0 to "
             f"{num_classes - 1}.",
-            "count classes from 0, and take a network that was trained on these classes",
+            "count classes from 0, and use a network that was trained on these classes",
         )
     return tuple(range(data.num_classes))
 
@@ -49,9 +49,9 @@ def _names(classes: Sequence[str], labels: LabelSet, name: str) -> tuple[int, ..
     if strange:
         shown = ", ".join(f'"{word}"' for word in strange[:3])
         raise InvalidInputError(
-            f"{len(strange)} of the {len(classes)} classes of {name} are none of the network's "
+            f"{len(strange)} of the {len(classes)} classes of {name} are not among the network's "
             f"{len(labels)} ({labels.name}): {shown}{', …' if len(strange) > 3 else ''}.",
-            "call the classes as the network does; or, where their order is the outputs': --labels index",
+            "name the classes as the network does; or, if their order is the outputs', pass --labels index",
         )
     found = [output for output in outputs if output is not None]
     _check_apart(classes, found, labels)
@@ -72,6 +72,6 @@ def _check_apart(classes: Sequence[str], outputs: Sequence[int], labels: LabelSe
             raise InvalidInputError(
                 f'"{first[output]}" and "{word}" are both the network\'s class {output}, '
                 f"{labels[output].name}.",
-                "make them one class",
+                "merge them into one class",
             )
         first[output] = word

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation, and the rows that it gives the table."""
+"""The result of an evaluation, and its rows for the table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Share:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of the data set: how many of its images there were, and how the network did on them.
+    """One class of the data set: how many of its images there were, and how well the network did on them.
 
     `recall` is the share of its images that were found, `precision` the share of the answers with this class
     that were right (None without such an answer). `confused_with` is the commonest wrong answer.
@@ -82,7 +82,7 @@ class Evaluation:
     seconds: float
 
     def name_of(self, output: int) -> str:
-        """What an output is called: its name, or its number."""
+        """An output's name, or its number."""
         return self.names.get(output, str(output))
 
     def interval_of(self, one: ClassResult) -> tuple[float, float]:
@@ -114,7 +114,7 @@ class Evaluation:
 
 
 def of_tally(tally: Tally, **facts: Any) -> Evaluation:
-    """The evaluation that a tally with images comes to; of five classes or fewer there is no top-5."""
+    """The evaluation from a tally with images; with five classes or fewer there is no top-5."""
     assert tally.total, "an evaluation has images"
     return Evaluation(
         total=tally.total,
@@ -131,7 +131,7 @@ def of_tally(tally: Tally, **facts: Any) -> Evaluation:
 def names_of(
     labels: LabelSet | None, classes: tuple[str, ...] | None, outputs: tuple[int, ...]
 ) -> dict[int, str]:
-    """Outputs by index and what they are called: as the network says, else as the data set does."""
+    """Outputs by index and their names: the network's, else the data set's."""
     if labels is not None:
         return {label.index: label.name for label in labels}
     return dict(zip(outputs, classes, strict=True)) if classes is not None else {}
@@ -149,12 +149,12 @@ def rows(evaluation: Evaluation, conditions: Mapping[str, Any]) -> list[Measurem
         "samples": evaluation.total,
         **conditions,
     }
-    told = [_accuracy("top1", evaluation.top1, common)]
+    found = [_accuracy("top1", evaluation.top1, common)]
     if evaluation.top5 is not None:
-        told.append(_accuracy("top5", evaluation.top5, common))
-    told.append(Measurement(metric="calibration_error", value=evaluation.calibration_error, **common))
-    told.append(Measurement(metric="unreadable", value=float(evaluation.num_unreadable), **common))
-    return told
+        found.append(_accuracy("top5", evaluation.top5, common))
+    found.append(Measurement(metric="calibration_error", value=evaluation.calibration_error, **common))
+    found.append(Measurement(metric="unreadable", value=float(evaluation.num_unreadable), **common))
+    return found
 
 
 def _accuracy(metric: str, share: Share, common: Mapping[str, Any]) -> Measurement:
@@ -163,8 +163,8 @@ def _accuracy(metric: str, share: Share, common: Mapping[str, Any]) -> Measureme
 
 
 def protocol(record: Preprocess) -> str:
-    """The preprocessing in words, as the table's column `protocol` holds it: what makes two accuracies of
-    one network differ.
+    """The preprocessing in words, for the table's column `protocol`: what makes two accuracies of one
+    network differ.
 
     >>> from vertebra.preprocess import protocols
     >>> protocol(protocols.find("torchvision"))

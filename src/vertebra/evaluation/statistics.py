@@ -1,4 +1,4 @@
-"""What is computed from counts: Wilson's interval, and the calibration error of binned confidences."""
+"""Statistics of counts: Wilson's interval, and the calibration error of binned confidences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BINS = 15
 
 def wilson(right: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share of `right` among `total` (Wilson 1927, score interval): sound for small
-    counts and shares near 0 and 1, where the usual one isn't.
+    counts and shares near 0 and 1, where the normal approximation isn't.
 
     >>> tuple(round(end, 4) for end in wilson(9, 10))
     (0.5958, 0.9821)

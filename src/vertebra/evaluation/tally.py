@@ -1,4 +1,4 @@
-"""What an evaluation counts, image by image, so that none has to be kept.
+"""What an evaluation counts, image by image, so that no image has to be kept.
 
 Everything is a whole number (confidences in steps of 2^-40), so the order of images changes no digit.
 """

@@ -2,7 +2,7 @@
 
 Untrained parameters are as fast as trained ones only while the numbers in between are ordinary: arithmetic on
 subnormal numbers (below 1.2e-38 in float32) takes many processors ten times as long or more, and infinities
-tell nothing of the outputs. So a network is looked through once before it is measured.
+say nothing about the outputs. So a network is checked once before it is measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from vertebra.errors import UnsuitableNetworkError
 
-#: The share of subnormal numbers that a layer may give: a few among thousands cost nothing.
+#: The allowed share of subnormal numbers in a layer: a few among thousands cost nothing.
 _MOST_SUBNORMAL = 1e-3
 #: The range in which a layer's largest number is ordinary: far inside float16's and float32's in all engines.
 _LEAST, _MOST = 1e-20, 1e20
@@ -25,8 +25,8 @@ _LEAST, _MOST = 1e-20, 1e20
 
 @dataclass(frozen=True)
 class Range:
-    """What one layer gave. `smallest` and `largest` are of the magnitudes of its finite numbers other than 0,
-    and 0.0 where it gave none; `subnormal` is the share of such numbers among all, `nonfinite` that of
+    """One layer's output. `smallest` and `largest` are of the magnitudes of its finite numbers other than 0,
+    and 0.0 where there are none; `subnormal` is the share of such numbers among all, `nonfinite` that of
     infinities and NaN."""
 
     layer: str
@@ -38,49 +38,49 @@ class Range:
 
 
 def run(network: nn.Module, images: Tensor) -> tuple[Tensor, list[Range]]:
-    """What `network` answers to `images` (N, C, H, W), and the range of every layer in call order.
+    """The output of `network` for `images` (N, C, H, W), and the range of every layer in call order.
 
     A layer is a module that calls no other. The network is run as it is: set it to evaluation mode first.
     """
-    told: list[Range] = []
+    ranges: list[Range] = []
     with torch.inference_mode(), ExitStack() as hooks:
         for name, module in network.named_modules():
             if next(module.children(), None) is None:
-                hooks.callback(module.register_forward_hook(_Watch(name, told)).remove)
+                hooks.callback(module.register_forward_hook(_Watch(name, ranges)).remove)
         outputs = network(images)
-        told.append(_range("(outputs)", type(network).__name__, _floats(outputs)))
-    return outputs, told
+        ranges.append(_range("(outputs)", type(network).__name__, _floats(outputs)))
+    return outputs, ranges
 
 
-def defects(told: Iterable[Range]) -> list[str]:
-    """What is out of the ordinary, the first layer of each kind of defect, in words."""
+def defects(ranges: Iterable[Range]) -> list[str]:
+    """What isn't ordinary: the first layer of each kind of defect, in words."""
     found: dict[str, str] = {}
-    for one in told:
+    for one in ranges:
         for kind, text in _defects(one):
             found.setdefault(kind, text)
     return list(found.values())
 
 
-def check(told: Iterable[Range]) -> None:
-    """Raises UnsuitableNetworkError, naming the first layer, where activations are no ordinary numbers."""
-    found = defects(told)
+def check(ranges: Iterable[Range]) -> None:
+    """Raises UnsuitableNetworkError, naming the first layer, where activations are infinite or extreme."""
+    found = defects(ranges)
     if found:
         raise UnsuitableNetworkError(
-            f"untrained parameters don't suit this network: {'; '.join(found)}",
-            "measure it with trained weights, or give its layers another start",
+            f"The untrained parameters don't suit this network: {'; '.join(found)}.",
+            "measure it with trained weights, or initialise its layers differently",
         )
 
 
 class _Watch:
-    """A forward hook that notes what a module gives, before an operation in place can change it."""
+    """A forward hook that records a module's output before an operation in place can change it."""
 
-    def __init__(self, name: str, told: list[Range]) -> None:
-        self._name, self._told = name, told
+    def __init__(self, name: str, ranges: list[Range]) -> None:
+        self._name, self._ranges = name, ranges
 
     def __call__(self, module: nn.Module, _inputs: object, outputs: object) -> None:
         tensors = _floats(outputs)
         if tensors:
-            self._told.append(_range(self._name, type(module).__name__, tensors))
+            self._ranges.append(_range(self._name, type(module).__name__, tensors))
 
 
 def _floats(outputs: object) -> list[Tensor]:

@@ -28,7 +28,7 @@ _SIZELESS = ("params", "buffers", "weight_bytes")
 @dataclass(frozen=True, kw_only=True)
 class Profile(Count):
     """The counts of one network, layer by layer too. `model_stat` is None for networks that are not on the
-    page printed in 2020."""
+    page of 2020."""
 
     layers: tuple[Layer, ...]
     stages: tuple[Stage, ...]
@@ -40,9 +40,9 @@ def profile(
 ) -> Profile:
     """Count `network`, or what a builder returns, for one square image in evaluation mode.
 
-    Nothing is run and no weights are made: a builder is called under torch's meta device, and of a built
-    network a copy without contents is taken (it stays as it is). Not counted is what torch has no formula
-    for: dot products of two vectors, bilinear layers, custom operators.
+    Nothing is run and no weights are made: a builder is called under torch's meta device, and a built
+    network is copied without its contents (it stays as it is). Operations without a formula in torch aren't
+    counted: dot products of two vectors, bilinear layers, custom operators.
 
     Raises InvalidInputError for an impossible size, and MeasurementError where the network can't be built
     or followed so.
@@ -50,7 +50,7 @@ def profile(
     if input_size < 1 or in_channels < 1:
         raise InvalidInputError(
             f"Can't profile {model} for an input of {in_channels}x{input_size}x{input_size}.",
-            "give a size and a number of channels from 1 up",
+            "use a size and a number of channels of at least 1",
         )
     emptied = _without_contents(network, model)
     size = (1, in_channels, input_size, input_size)
@@ -62,7 +62,7 @@ def profile(
     except Exception as error:
         raise MeasurementError(
             f"Can't follow an input of shape {size} through {model}: {_first_line(error)}",
-            "try another size or number of channels; a network whose path depends on the values in it "
+            "try another size or number of channels; a network with operations that depend on values "
             "can't be counted without running it",
         ) from error
     return _count(emptied, record, model, input_size)
@@ -102,8 +102,8 @@ def _without_contents(network: nn.Module | Callable[[], nn.Module], model: str) 
         raise
     except Exception as error:
         raise MeasurementError(
-            f"Can't make {model} without its weights: {_first_line(error)}",
-            "where its builder looks into tensors, build it first and profile the built network",
+            f"Can't build {model} without its weights: {_first_line(error)}",
+            "if its builder reads values of tensors, build it first and profile the built network",
         ) from error
 
 
@@ -113,7 +113,7 @@ def _built(builder: Callable[[], nn.Module]) -> nn.Module:
             return builder()
     except VertebraError:
         raise
-    except Exception:  # it looks into tensors of its own: leave only its parameters without contents
+    except Exception:  # it reads values of its tensors: leave only its parameters without contents
         hook = register_module_parameter_registration_hook(_emptied_parameter)  # type: ignore[arg-type]
         try:
             with Unfilled():
@@ -205,7 +205,7 @@ def _stored_bytes(tensor: Tensor) -> int:
 
 
 def _layers(record: Trace, homes: dict[int, int], params: list[nn.Parameter]) -> Iterator[Layer]:
-    """The calls that did something, in order: leaves, and other modules where they hold or multiply."""
+    """The calls with parameters or operations, in order: leaves, and other modules that have any."""
     own: list[dict[str, int]] = [{"params": 0, "macs": 0, "activations": 0} for _ in record.calls]
     for param in params:
         own[homes[id(param)]]["params"] += param.numel()

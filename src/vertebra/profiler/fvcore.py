@@ -1,6 +1,6 @@
-"""The counting rule behind the GMACs that timm publishes: that of fvcore's `FlopCountAnalysis` (0.1.5).
+"""The counting rule of the GMACs that timm publishes: that of fvcore's `FlopCountAnalysis` (0.1.5).
 
-One for each multiply-accumulate, as here, and beside these: 2 for each normalised element of a batch norm (5
+One for each multiply-accumulate, as here, and in addition: 2 for each normalised element of a batch norm (5
 where it takes the batch's own statistics), 5 of a layer or group norm, 1 for each element that an adaptive
 average pool reads or a nearest-neighbour resize writes, 4 for one that a bilinear resize writes. So published
 counts can be held against ours in their own convention.
@@ -43,7 +43,7 @@ def _adaptive_pool(operation: Operation) -> int:
 
 
 def _mean(operation: Operation) -> int:
-    """Torch's form of an adaptive pool to one element; a mean over named axes is none."""
+    """Torch's form of an adaptive pool to one element; a mean over named axes isn't one."""
     return prod(operation.arguments[0]) if list(operation.arguments[1:2]) == [[-1, -2]] else 0
 
 

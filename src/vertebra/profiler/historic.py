@@ -1,4 +1,4 @@
-"""The counting rule behind the parameters and FLOPs that PaddleClas printed for these networks in 2020.
+"""The counting rule of the parameters and FLOPs that PaddleClas printed for these networks in 2020.
 
 They are neither the true parameters nor MACs nor twice the MACs, but what
 `paddle.fluid.contrib.model_stat.summary` of paddlepaddle 1.8.5 printed under Python 2.7. Here is what

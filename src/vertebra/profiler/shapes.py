@@ -1,8 +1,8 @@
-"""What common operations give on the meta device, told at once instead of worked out by torch.
+"""The outputs of common operations on the meta device, known at once instead of derived by torch.
 
-On that device torch finds the shape of many an output by a decomposition in Python, which takes milliseconds
+On that device torch finds the shape of many outputs by a decomposition in Python, which takes milliseconds
 a call. Where the output has the shape and the type of an input, or where a product's shape is plain, there is
-nothing to work out. Each entry of `KNOWN` gives what torch would give, or None where it is for torch to say.
+nothing to derive. Each entry of `KNOWN` returns what torch would return, or None to leave it to torch.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Known = Callable[..., Any]
 
 
 def _empty_like(tensor: Tensor) -> Tensor:
-    """`torch.empty_like`, which on this device works a plain layout out in Python too."""
+    """`torch.empty_like`, which on this device derives even a plain layout in Python."""
     return tensor.new_empty(tensor.shape) if tensor.is_contiguous() else torch.empty_like(tensor)
 
 
 def _alike(first: object, *_: object, **__: object) -> Tensor | None:
-    """One value for one, of one floating-point type."""
+    """Elementwise, with one floating-point type."""
     if isinstance(first, Tensor) and first.is_floating_point():
         return _empty_like(first)
     return None
@@ -37,7 +37,7 @@ def _itself(first: Tensor, *_: object, **__: object) -> Tensor:
 
 
 def _pairwise(first: object, second: object, *_: object, **__: object) -> Tensor | None:
-    """Of two inputs, where one is already of the output's shape."""
+    """For two inputs, where one already has the output's shape."""
     if not isinstance(first, Tensor) or not first.is_floating_point():
         return None
     if not isinstance(second, Tensor):
@@ -158,7 +158,7 @@ _FILLS = frozenset(
 
 
 class Unfilled(TorchFunctionMode):
-    """Leaves tensors of the meta device without initial values, which they can't hold anyway."""
+    """Skips the initial values of tensors on the meta device, which can't hold any."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -27,7 +27,7 @@ from vertebra.profiler.shapes import KNOWN
 class Operation:
     """One operation of torch: its aten name, arguments (tensors as shapes) and first output's shape.
 
-    `macs` is 0 for whatever is no convolution or matrix product. `call` is an index into the calls.
+    `macs` is 0 for anything but a convolution or matrix product. `call` is an index into the calls.
     """
 
     name: str
@@ -68,7 +68,7 @@ def trace(network: nn.Module, images: Tensor) -> Trace:
 
 @contextmanager
 def _followed(network: nn.Module, record: Trace, stack: list[int]) -> Iterator[None]:
-    """Note every call of the network's modules; `stack` holds those under way."""
+    """Record every call of the network's modules; `stack` holds those in progress."""
     names = {id(module): name for name, module in network.named_modules()}
 
     def enter(module: nn.Module, _inputs: object) -> None:
@@ -82,7 +82,7 @@ def _followed(network: nn.Module, record: Trace, stack: list[int]) -> Iterator[N
         if id(module) in names:
             record.calls[stack.pop()].output_shape = _first_shape(output)
 
-    # two hooks for all modules: to give each its own takes longer than to follow the network
+    # two hooks for all modules: hooks on each would take longer than following the network
     hooks = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave))
     try:
         yield
@@ -132,7 +132,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shapes, given = tuple(self._noted(argument, call) for argument in args), _first_shape(output)
         if formula is None:
             macs = 0
-        elif bare := getattr(formula, "__wrapped__", None):  # what takes shapes, which are known here
+        elif bare := getattr(
+            formula, "__wrapped__", None
+        ):  # the form that takes shapes, which are known here
             macs = bare(*shapes, **kwargs, out_shape=given) // 2
         else:
             macs = formula(*args, **kwargs, out_val=output) // 2
@@ -151,7 +153,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @cache
 def _has_parts(operation: Any) -> bool:
-    """Whether torch can tell the operation by others. To ask for the parts of one that has none is slow."""
+    """Whether torch can express the operation by others. Asking where it can't is slow."""
     composite = DispatchKey.CompositeImplicitAutograd
     return operation is not torch.ops.prim.device.default and (
         composite in operation.py_kernels

@@ -94,8 +94,8 @@ _ENTRIES = (
     EngineInfo("tensorrt", "vertebra.engines.tensorrt", ("tensorrt", "cuda.bindings"),
                ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "tensorrt", "bundle",
                ("float32", "tf32", "float16", "bfloat16"), ("cuda",),
-               "NVIDIA's compiler for its cards, run when the Bundle is loaded.", formats=("onnx",), usual=False,
-               converters=_CHECKED_ONNX),
+               "NVIDIA's compiler for its cards, run when the Bundle is loaded.",
+               formats=("onnx",), usual=False, converters=_CHECKED_ONNX),
 )  # fmt: skip
 
 ENGINES: dict[str, EngineInfo] = {entry.name: entry for entry in _ENTRIES}

@@ -194,7 +194,7 @@ def _answer(
         seen.add((row.model, row.conditions["engine"]))
         return []
 
-    found = verification.verify(
+    found = verification.settle(
         candidates, look_up, question.limits, question.objective, least_grade="C"
     ).pick
     everything = wide([*known, *(row for told in complete.values() for row in told)])

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import vertebra
 from vertebra import choosing, estimation, rows, system
 from vertebra.campaigns import campaign, cases
+from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
-from vertebra.verbs import pick, picking
-from vertebra.verification import Verified
+from vertebra.recommendation import Pick
+from vertebra.verbs import picking
 
 ENGINES = ("eager", "onnxruntime")
 
@@ -171,27 +173,25 @@ class Machine:
         return []
 
 
-def verified(table: Table, **asked: Any) -> Verified:
-    return pick.verified(
-        "10m", table=table, **({"objective": "top1", "trust": "B", "latency": "5ms"} | asked)
-    )
+def settled(table: Table, **asked: Any) -> Pick:
+    return vertebra.pick(budget="10m", table=table, **({"latency": "5ms"} | asked))
 
 
 def test_networks_are_verified_together_with_their_engine(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch)
-    found = verified(table, family="mobilenetv2", latency="20ms")
-    choice = found.pick.choice
+    found = settled(table, family="mobilenetv2", latency="20ms")
+    choice = found.choice
     assert found.ended == "settled"
     assert choice is not None
     assert choice.conditions["engine"] == "onnxruntime"
     assert choice.figures["latency"].origin == "benched"
     assert {engine for _, engine in machine.measured[: 2 * estimation.ANCHORS]} == set(ENGINES)
     assert len(machine.measured) == len(set(machine.measured))
-    only = verified(table, family="mobilenetv2", latency="20ms", filters={"engine": "eager"})
-    assert only.pick.choice is not None
-    assert only.pick.choice.conditions["engine"] == "eager"
+    only = settled(table, family="mobilenetv2", latency="20ms", filters={"engine": "eager"})
+    assert only.choice is not None
+    assert only.choice.conditions["engine"] == "eager"
 
 
 @pytest.mark.parametrize("breaks", [0, 12, 2 * estimation.ANCHORS + 1])
@@ -201,9 +201,9 @@ def test_an_interruption_keeps_what_was_measured_and_answers_from_it(
     Machine(monkeypatch, breaks)
     if breaks == 0:  # nothing was measured and nothing can be priced: one line
         with pytest.raises(InvalidInputError, match="latency"):
-            verified(table, objective="latency", top1="70%")
+            settled(table, objective="latency", top1="70%")
         return
-    found = verified(table)
+    found = settled(table)
     assert found.ended == "interrupted"
     assert len(table.rows(metric="latency")) == breaks
 
@@ -213,10 +213,10 @@ def test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on
 ) -> None:
     machine = Machine(monkeypatch)
     monkeypatch.setattr(choosing, "_is_installed", lambda library: library != "timm")
-    found = verified(table, family="mobilenetv2", latency="20ms")
-    assert found.pick.choice is not None
+    found = settled(table, family="mobilenetv2", latency="20ms")
+    assert found.choice is not None
     assert not any(model.startswith("timm:") for model, _ in machine.measured)
-    assert any("timm" in note and "left out" in note for note in found.pick.notes)
+    assert any("timm" in note and "left out" in note for note in found.notes)
 
 
 def test_an_eight_bit_form_is_no_candidate_by_an_estimate(table: Table) -> None:
@@ -248,3 +248,49 @@ def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: py
     assert "timm:resnet18" in asked
     assert any(name.startswith("timm:test_") for name in rows.counts())
     assert not any(name.startswith("timm:test_") for name in asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"among": "table"}, "--budget measures networks of the catalogue"),
+        ({"batch_size": 8}, "--batch-size can't be"),
+        ({"system": "elsewhere"}, "--system can't be"),
+        ({"filters": {"probed": "pets"}}, "--probed can't be"),
+    ],
+)
+def test_what_can_not_be_measured_for_a_pick_is_refused(
+    table: Table, asked: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        settled(table, **asked)
+
+
+def test_the_command_measures_for_a_budget_also_by_its_former_name(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for option in ("--budget", "--verify"):
+        machine = Machine(monkeypatch)
+        asked = [
+            "pick",
+            "--family",
+            "mobilenetv2",
+            "--latency",
+            "20ms",
+            option,
+            "10m",
+            "--table",
+            str(table.path),
+        ]
+        done = CliRunner().invoke(cli, asked)
+        assert done.exit_code == 0, done.exception
+        assert "less than a 5 % chance" in done.stdout
+        assert bool(machine.measured) == (option == "--budget")
+
+
+def test_conditions_stand_beside_the_limits_or_in_filters(table: Table) -> None:
+    table.append([top1("vgg16", 0.7), latency("vgg16", 0.1), latency("vgg16", 0.2, "eager")])
+    for asked in ({"engine": "eager"}, {"filters": {"engine": "eager"}}):
+        picked = vertebra.pick(table=table, latency="1s", **asked)
+        assert picked.choice is not None
+        assert picked.choice.value("latency") == 0.2

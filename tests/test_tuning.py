@@ -516,7 +516,8 @@ def test_the_command_tells_the_fastest_form_and_exports_it(
     ("arguments", "told"),
     [
         (["alexnet"], "MODEL goes with --fastest only"),
-        (["--budget", "9s"], "--budget goes with --fastest only"),
+        (["--seed", "9"], "--seed goes with --fastest only"),
+        (["alexnet", "--fastest", "--verify", "9s"], "--verify is for a choice among networks"),
         (["--fastest"], "--fastest needs a network"),
         (["alexnet", "--fastest", "--latency", "9ms"], "--latency is for a choice among networks"),
         (["alexnet", "--fastest", "--by", "top1"], "--by is for a choice among networks"),

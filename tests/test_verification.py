@@ -93,7 +93,7 @@ def test_an_estimated_objective_counts_with_its_favourable_end() -> None:
 
 def test_a_network_that_fails_is_asked_for_once() -> None:
     told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.001, 0.1)]
-    found = verification.verify(lambda: wide(told), lambda row: [], LIMIT)
+    found = verification.settle(lambda: wide(told), lambda row: [], LIMIT)
     assert found.measured == ("large on e",)
     assert found.ended == "settled"
     assert found.pick.choice is not None
@@ -102,7 +102,7 @@ def test_a_network_that_fails_is_asked_for_once() -> None:
 
 def test_without_time_the_answer_says_that_it_is_not_the_last_word() -> None:
     told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.0099, 0.1)]
-    found = verification.verify(lambda: wide(told), lambda row: [], LIMIT, has_time=lambda: False)
+    found = verification.settle(lambda: wide(told), lambda row: [], LIMIT, has_time=lambda: False)
     assert (found.measured, found.ended) == ((), "budget")
 
 
@@ -171,7 +171,7 @@ def test_few_measurements_give_the_answer_of_measuring_everything(seed: int) -> 
         known.add(row.model)
         return []
 
-    found = verification.verify(candidates, measure, limits)
+    found = verification.settle(candidates, measure, limits)
     everything = wide([*published_rows, *(latency(name, value) for name, value in truth.items())])
     right = recommendation.pick(everything, limits).choice
     assert right is not None

@@ -167,7 +167,11 @@ class Relaxation:
 class Pick:
     """The answer: networks that meet every limit, best first, each in its best form. `relaxations` holds for
     each limit that keeps a better one out the smallest step that helps, and the one that helps most; `notes`
-    what else must be said with the answer."""
+    what else must be said with the answer.
+
+    Where networks were measured for the answer, `measured` names them ("vgg16 on openvino"), and `ended` says
+    why no more were: "settled" where each estimate that is left has less than one chance in twenty to change
+    it, "budget", or "interrupted"."""
 
     objective: str
     limits: tuple[Limit, ...]
@@ -176,6 +180,8 @@ class Pick:
     demands: tuple[Demand, ...] = ()
     relaxations: tuple[Relaxation, ...] = ()
     notes: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
+    ended: Literal["settled", "budget", "interrupted"] | None = None
 
     @property
     def choice(self) -> WideRow | None:

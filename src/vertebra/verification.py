@@ -101,7 +101,7 @@ def _expected(row: WideRow, objective: str, limits: Sequence[Limit]) -> tuple[fl
     return sign * value, max((limit.miss(row) for limit in limits), default=0.0)
 
 
-def verify(
+def settle(
     candidates: Callable[[], list[WideRow]],
     measure: Callable[[WideRow], list[Measurement]],
     limits: Sequence[Limit] = (),
@@ -111,7 +111,7 @@ def verify(
     least_grade: str = "B",
     has_time: Callable[[], bool] = lambda: True,
 ) -> Verified:
-    """Measure what the answer hangs on, best promise first, until no estimate is likely to change it or
+    """Measure what the answer depends on, best promise first, until no estimate is likely to change it or
     time is up.
 
     `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and where that

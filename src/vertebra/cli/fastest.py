@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_USUAL_BUDGET = "60s"
 _WEIGHTS = ("weights", "untrained", "labels", "preprocess", "sha256", "accept_unverified")
 #: Parameters that only this part of `pick` has, and those that it shares with the rest.
-_OWN = ("model", "budget", "threads", "seed", "export", *_WEIGHTS)
-_SHARED = ("engine", "precision", "batch_size", "input_size", "table", "style")
+_OWN = ("model", "threads", "seed", "export", *_WEIGHTS)
+_SHARED = ("budget", "engine", "precision", "batch_size", "input_size", "table", "style")
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("model", required=False),
     click.option("--fastest", is_flag=True, help="Search the fastest form of MODEL on this machine."),
-    click.option("--budget", metavar="TIME", default="60s", show_default=True, help="Of that search."),
     click.option("--threads", type=click.IntRange(min=1), multiple=True,
                  help="With --fastest, only so many. Repeatable. [default: from 1 to all cores]"),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the blocks."),
@@ -75,12 +75,13 @@ def _refuse(named: list[str], why: str, hint: str) -> None:
 
 def _run(
     model: str | None, engine: tuple[str, ...], precision: tuple[str, ...], batch_size: tuple[int, ...],
-    input_size: tuple[int, ...], budget: str, threads: tuple[int, ...], seed: int, export: str | None,
+    input_size: tuple[int, ...], budget: str | None, threads: tuple[int, ...], seed: int, export: str | None,
     table: str | None, style: str, **weights: Any,
 ) -> None:  # fmt: skip
 
     if model is None:
         raise InvalidInputError("--fastest needs a network.", "name it: vertebra pick alexnet --fastest")
+    budget = _USUAL_BUDGET if budget is None else budget
     if len(input_size) > 1:
         raise InvalidInputError("Forms are compared at one input size.", "give one --input-size")
     asked = {name: value for name, value in weights.items() if value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from vertebra.recommendation import Demand, told
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
     from vertebra.recommendation import Limit, Pick, Relaxation
-    from vertebra.verification import Verified
 
 #: limit -> (example, what it bounds), in the order of the help.
 _LIMITS = {
@@ -88,13 +88,16 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--among",
     type=click.Choice(("table", "catalogue")),
-    default="table",
-    show_default=True,
-    help="What the table tells, or every network with a published accuracy, priced where it never ran.",
+    help="The networks of the table, or every one with a published accuracy, priced where it never ran. "
+    "[default: table; with --budget catalogue]",
 )
 @click.option(
-    "--verify", metavar="TIME", help="Measure for so long what a pick among the catalogue hangs on."
+    "--budget",
+    metavar="TIME",
+    help="Measure for this long what a pick among the catalogue depends on; or search with --fastest. "
+    "[default: nothing is measured; with --fastest 60s]",
 )
+@click.option("--verify", metavar="TIME", hidden=True)  # what --budget was called
 @table_option
 @format_options
 @fastest.offered
@@ -102,8 +105,8 @@ def command(
     objective: str, top: int, licence: tuple[str, ...], family: tuple[str, ...], input_size: tuple[int, ...],
     dataset: str | None, origin: str | None, engine: tuple[str, ...], precision: tuple[str, ...],
     device: str | None, scenario: str | None, streams: int | None, batch_size: tuple[int, ...],
-    system: str | None, probed: str | None, trust: str, among: str, verify: str | None, table: str | None,
-    style: str, **limits: str | None,
+    system: str | None, probed: str | None, trust: str, among: str | None, budget: str | None,
+    verify: str | None, table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that surely meets every limit, on this machine's measurements.
 
@@ -111,14 +114,12 @@ def command(
     Prints the choice, the runner-up, the front, what kept the better ones out, and what relaxing each limit
     would buy. For example:
       vertebra pick --latency 50ms --memory 700MB --top 5
-      vertebra pick --latency 20ms --among catalogue --verify 5m
+      vertebra pick --latency 20ms --budget 5m
 
     \b
     With --fastest: of one network the fastest form here, and what became of the others. For example:
       vertebra pick alexnet --fastest --precision float32,bfloat16 --export fast
     """
-    from vertebra.verbs.pick import verified
-
     if len(batch_size) > 1:
         raise InvalidInputError("Networks are compared at one batch size.", "give one --batch-size")
     filters: dict[str, Any] = {
@@ -131,48 +132,27 @@ def command(
     asked: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
     asked |= {"objective": objective, "trust": trust, "filters": filters}
     asked |= {"licence": licence, "family": family, "input_size": input_size}
-    if verify is None:
-        picked, note = vertebra.pick(table=table, among=among, **asked), ""
-    else:
-        _refuse_contradictions(among, filters)
-        with watching() as watcher:
-            found = verified(verify, table=table, watcher=watcher, **asked)
-        picked, note = found.pick, _ending(found)
-    emit(records(picked, top), style, lambda: text(picked, top) + note)
-    if verify is not None and found.ended == "interrupted":
+    budget = verify if budget is None else budget
+    with nullcontext() if budget is None else watching() as watcher:
+        picked = vertebra.pick(table=table, among=among, budget=budget, watcher=watcher, **asked)
+    emit(records(picked, top), style, lambda: text(picked, top) + _ending(picked))
+    if picked.ended == "interrupted":
         raise KeyboardInterrupt
     if picked.choice is None:
         raise SystemExit(1)
 
 
-#: Conditions under which --verify measures, so that they can't be chosen.
-_VERIFIED_UNDER = {"batch_size": 1, "device": "cpu", "scenario": "single-stream", "streams": 1}
-
-
-def _refuse_contradictions(among: str, filters: dict[str, Any]) -> None:
-    """Networks are measured here, one image at a time, and priced for that."""
-    if among != "catalogue":
-        raise InvalidInputError(
-            "--verify measures networks of the catalogue, and the candidates are those of the table.",
-            "add --among catalogue",
-        )
-    for name in (*_VERIFIED_UNDER, "system", "probed"):
-        if filters.get(name) not in (None, _VERIFIED_UNDER.get(name)):
-            option = name.replace("_", "-")
-            raise InvalidInputError(
-                f"--verify measures on this machine at batch size 1, so --{option} can't be."
-            )
-
-
-def _ending(found: Verified) -> str:
+def _ending(picked: Pick) -> str:
     """What was measured for the answer, and whether it is the last word."""
-    many = f"Measured for it: {', '.join(found.measured) or 'nothing'}."
+    if picked.ended is None:
+        return ""
+    many = f"Measured for it: {', '.join(picked.measured) or 'nothing'}."
     last = {
         "settled": "Each estimate that is left has less than a 5 % chance to change the answer.",
         "interrupted": "It was interrupted: this is the answer so far; what was measured is in the table.",
         "budget": "The time was up before every estimate that may change the answer was measured.",
     }
-    return f"\n{many} {last[found.ended]}"
+    return f"\n{many} {last[picked.ended]}"
 
 
 def records(picked: Pick, top: int) -> list[dict[str, Any]]:

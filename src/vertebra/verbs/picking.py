@@ -33,7 +33,7 @@ def verified(
     engines: Sequence[str] = (),
     watcher: Watcher | None = None,
 ) -> Verified:
-    """The choice among the catalogue after what it depends on was measured; see `verification.verify`.
+    """The choice among the catalogue after what it depends on was measured; see `verification.settle`.
 
     Networks are measured on the engines given (all the usual ones that are here), so that a candidate is a
     network together with its engine and precision. Where too few are measured on them to price the others
@@ -50,7 +50,7 @@ def verified(
         bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
     except KeyboardInterrupt:
         interrupted = True
-    found = verification.verify(
+    found = verification.settle(
         lambda: [row for row in candidates(source, question) if is_here(row.model) and _can_be_made(row)],
         lambda row: bench(_case_of(row), start + budget_s),
         question.limits,

@@ -256,7 +256,7 @@ READERS = {
     "report": "vertebra.report(path.with_name('report.html'), table=path)",
     "compare": "import contextlib\nfrom vertebra.errors import InvalidInputError\n"
     "with contextlib.suppress(InvalidInputError): vertebra.compare('alexnet', 'vgg16', table=path)",
-    "list engines": "from vertebra.cli.list import _engines; _engines()",
+    "list engines": "vertebra.list('engines')",
 }
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import vertebra
 from colours import Colours, colours, encoded
 from vertebra.cli import cli
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.measurements import Measurement
 from vertebra.verbs.bench import Benched
 
@@ -131,3 +131,26 @@ def test_a_stream_that_is_closed_has_a_sheet_of_what_was_answered(session: Colou
         vertebra.predict(encoded("red"), model="x", save=tmp_path / "sheet.bmp", stream=True)
     with pytest.raises(InvalidInputError, match="vectors"):
         vertebra.predict(encoded("red"), model="x", features=vectors.with_suffix(".txt"), stream=True)
+
+
+def test_what_there_is_is_listed_as_data() -> None:
+    assert vertebra.list()[0].name == "alexnet"
+    assert {engine.info.name: engine.missing for engine in vertebra.list("engines")}["null"] is None
+    assert {metric.name for metric in vertebra.list("metrics")} >= {"top1", "latency"}
+    assert {entry.network for entry in vertebra.list(paper="bianco2018")} >= {"AlexNet"}
+    assert {view.name for view in vertebra.list("charts")} >= {"grid"}
+    assert {source.name for source in vertebra.list("sources")} >= {"paddleclas"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"what": "engines", "paper": "bianco2018"}, "--paper lists models, not engines"),
+        ({"what": "charts", "source": "timm"}, "--source lists models, not charts"),
+        ({"source": "tim"}, 'Unknown source "tim"'),
+        ({"what": "modles"}, 'Unknown list "modles"'),
+    ],
+)
+def test_what_can_not_be_listed_is_refused(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(VertebraError, match=told):
+        vertebra.list(**asked)

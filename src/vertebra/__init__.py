@@ -20,6 +20,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from vertebra.measurements import Measurement, Table
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.evaluate import evaluate, probe
     from vertebra.verbs.export import export
     from vertebra.verbs.fastest import fastest
+    from vertebra.verbs.list import list
     from vertebra.verbs.pick import pick
     from vertebra.verbs.predict import predict
     from vertebra.verbs.profile import profile
@@ -53,6 +55,7 @@ _PUBLIC = {
     "evaluate": "vertebra.verbs.evaluate",
     "export": "vertebra.verbs.export",
     "fastest": "vertebra.verbs.fastest",
+    "list": "vertebra.verbs.list",
     "pick": "vertebra.verbs.pick",
     "predict": "vertebra.verbs.predict",
     "probe": "vertebra.verbs.evaluate",
@@ -65,7 +68,7 @@ _PUBLIC = {
 
 __all__ = [
     "Measurement", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate", "export",
-    "fastest", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
+    "fastest", "list", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 
@@ -77,5 +80,5 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_PUBLIC[name]), name)
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Sequence[str]:
     return sorted([*globals(), *_PUBLIC])

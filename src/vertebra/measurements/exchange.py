@@ -298,3 +298,15 @@ def _pandas() -> Any:
     except ImportError:
         raise MissingRuntimeError.of("A DataFrame", "pandas", "tables") from None
     return pandas
+
+
+class Rows(list[Measurement]):
+    """Rows of the table."""
+
+    def write(self, path: str | Path) -> None:
+        """Write the rows to a .csv, .json or .parquet file that `cite` takes in again, on any machine."""
+        file = Path(path)
+        writers = {".csv": write_csv, ".json": write_json, ".parquet": write_parquet}
+        if file.suffix not in writers:
+            raise InvalidInputError(f'Can\'t tell the format of "{file}".', f"formats: {', '.join(writers)}")
+        writers[file.suffix](self, file)

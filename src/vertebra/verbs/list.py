@@ -1,0 +1,113 @@
+"""`vertebra.list`: what there is to choose from."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from vertebra.errors import InvalidInputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from vertebra.charts import View
+    from vertebra.citations import Source
+    from vertebra.engines import EngineInfo
+    from vertebra.metrics import Metric
+    from vertebra.zoo import Model
+    from vertebra.zoo.papers import Entry
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, the version of its runtime, and why it can't run here; None where it can."""
+
+    info: EngineInfo
+    version: str | None
+    missing: str | None
+
+
+@overload
+def list(what: Literal["models"] = "models", *, source: Literal["ours"] = "ours") -> builtins.list[Model]: ...
+@overload
+def list(
+    what: Literal["models"] = "models", *, source: Literal["timm", "torchvision"]
+) -> builtins.list[str]: ...
+@overload
+def list(what: Literal["models"] = "models", *, paper: str) -> builtins.list[Entry]: ...
+@overload
+def list(what: Literal["engines"]) -> builtins.list[Engine]: ...
+@overload
+def list(what: Literal["metrics"]) -> builtins.list[Metric]: ...
+@overload
+def list(what: Literal["sources"]) -> builtins.list[Source]: ...
+@overload
+def list(what: Literal["charts"]) -> builtins.list[View]: ...
+@overload
+def list(what: str, *, source: str | None = None, paper: str | None = None) -> builtins.list[Any]: ...
+def list(what: str = "models", *, source: str | None = None, paper: str | None = None) -> builtins.list[Any]:
+    """Models, engines, metrics, sources of published figures, or charts.
+
+    Models are ours; with `source` the names of timm's or torchvision's, with `paper` ("bianco2018",
+    "canziani2016") the networks that it compared. Raises InvalidInputError where either is given for
+    something else, and MissingRuntimeError where the library isn't installed.
+    """
+    if what not in _LISTS:
+        raise UnknownNameError.of("list", what, _LISTS, "vertebra list --help")
+    for name, value in (("source", source), ("paper", paper)):
+        if what != "models" and value is not None:
+            raise InvalidInputError(f"--{name} lists models, not {what}.", "leave it out")
+    if paper is not None:
+        return _compared(paper)
+    return _LISTS[what]() if source in (None, "ours") else _others(source)
+
+
+def _compared(paper: str) -> builtins.list[Entry]:
+    from vertebra.zoo import papers
+
+    return [*papers.find(paper).entries]
+
+
+def _others(source: str) -> builtins.list[str]:
+    """Another library's networks, by name alone: to know more of one takes its import."""
+    from vertebra.zoo import adapters
+
+    if source not in adapters.LIBRARIES:
+        raise UnknownNameError.of("source", source, ("ours", *adapters.LIBRARIES), "vertebra list --help")
+    adapters.require(source)
+    return [f"{source}:{name}" for name in adapters.known(source)]
+
+
+def _models() -> builtins.list[Model]:
+    from vertebra.zoo import names
+
+    return [*names.models()]
+
+
+def _engines() -> builtins.list[Engine]:
+    from vertebra import engines
+
+    return [Engine(info, engines.version(info.name), engines.missing(info.name)) for info in engines.known()]
+
+
+def _metrics() -> builtins.list[Metric]:
+    from vertebra.metrics import METRICS
+
+    return [*METRICS.values()]
+
+
+def _sources() -> builtins.list[Source]:
+    from vertebra.citations import SOURCES
+
+    return [*SOURCES.values()]
+
+
+def _charts() -> builtins.list[View]:
+    from vertebra.charts import VIEWS
+
+    return [*VIEWS.values()]
+
+
+_LISTS: dict[str, Callable[[], builtins.list[Any]]] = {
+    "models": _models, "engines": _engines, "metrics": _metrics, "sources": _sources, "charts": _charts,
+}  # fmt: skip

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import vertebra
 from colours import Colours, colours, encoded
-from vertebra.cli import cli
+from vertebra import loading
+from vertebra.cli import VERBS, cli
 from vertebra.errors import InvalidInputError, VertebraError
-from vertebra.measurements import Measurement
+from vertebra.measurements import COLUMNS, Measurement
+from vertebra.measurements.views import FORM
+from vertebra.recommendation import LIMITS
 from vertebra.verbs.bench import Benched
 
 
@@ -154,3 +159,73 @@ def test_what_there_is_is_listed_as_data() -> None:
 def test_what_can_not_be_listed_is_refused(asked: dict[str, Any], told: str) -> None:
     with pytest.raises(VertebraError, match=told):
         vertebra.list(**asked)
+
+
+# ------------------------------------------------------------------ the command beside Python
+
+#: The functions that a verb of the command calls, where it isn't the one of the same name alone.
+FUNCTIONS = {"eval": ("evaluate", "probe"), "pick": ("pick", "fastest")}
+
+#: What a function's further keywords may be.
+FURTHER: dict[str, set[str]] = {
+    "cite": set(COLUMNS),
+    "table": set(COLUMNS),
+    "compare": set(COLUMNS),
+    "chart": set(FORM),
+    "pick": {*LIMITS, *FORM, "dataset", "probed", "origin"},
+    "evaluate": set(inspect.signature(loading.load).parameters),
+    "predict": set(inspect.signature(loading.load).parameters),
+    "fastest": set(inspect.signature(loading.resolve).parameters),
+    "export": set(inspect.signature(loading.resolve).parameters),
+}
+
+#: Options that only say how an answer is printed.
+PRINTED = {"style", "layers", "top"}
+
+#: Parameter of the command -> where Python has it.
+ELSEWHERE = {
+    ("bench", "batch_sizes"): "batch_size takes several",
+    ("chart", "all_views"): "a loop over vertebra.list('charts')",
+    ("chart", "output"): "Chart.save",
+    ("compare", "sides"): "the arguments first and second",
+    ("compare", "tolerance"): "Comparison.is_regression",
+    ("eval", "arguments"): "the arguments model and dataset",
+    ("eval", "probed"): "vertebra.probe",
+    ("eval", "save"): "Evaluated.save",
+    ("eval", "report"): "Evaluated.report",
+    ("pick", "fastest"): "vertebra.fastest",
+    ("report", "output"): "the argument path",
+    ("table", "file"): "Rows.write",
+    ("table", "table"): "path: the verb itself is called table",
+}
+
+
+def commands() -> dict[str, click.Command]:
+    context = click.Context(cli)
+    names = [name for group in VERBS.values() for name in group]
+    return {name: cli.get_command(context, name) or click.Command(None) for name in names}
+
+
+def functions(verb: str) -> tuple[str, ...]:
+    return FUNCTIONS.get(verb, (verb,))
+
+
+@pytest.mark.parametrize("verb", commands())
+def test_every_verb_of_the_command_is_a_function_with_its_options(verb: str) -> None:
+    taken: set[str] = set()
+    for name in functions(verb):
+        assert name in vertebra.__all__
+        parameters = inspect.signature(getattr(vertebra, name)).parameters.values()
+        taken |= {one.name for one in parameters}
+        if any(one.kind is one.VAR_KEYWORD for one in parameters):
+            taken |= FURTHER.get(name, set())
+    missing = {
+        one.name for one in commands()[verb].params
+        if not getattr(one, "hidden", False) and not taken & {one.name, *map(spelled, one.opts)}
+    }  # fmt: skip
+    elsewhere = {name for named, name in ELSEWHERE if named == verb}
+    assert missing - PRINTED == elsewhere
+
+
+def spelled(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")

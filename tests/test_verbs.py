@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 import vertebra
 from colours import Colours, colours, encoded
-from vertebra import loading
 from vertebra.cli import VERBS, cli
 from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.inference import loading, resolving
 from vertebra.measurements import COLUMNS, Measurement
 from vertebra.measurements.views import FORM
 from vertebra.recommendation import LIMITS
@@ -175,8 +175,8 @@ FURTHER: dict[str, set[str]] = {
     "pick": {*LIMITS, *FORM, "dataset", "probed", "origin"},
     "evaluate": set(inspect.signature(loading.load).parameters),
     "predict": set(inspect.signature(loading.load).parameters),
-    "fastest": set(inspect.signature(loading.resolve).parameters),
-    "export": set(inspect.signature(loading.resolve).parameters),
+    "fastest": set(inspect.signature(resolving.resolve).parameters),
+    "export": set(inspect.signature(resolving.resolve).parameters),
 }
 
 #: Options that only say how an answer is printed.

@@ -35,6 +35,7 @@ from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameErro
 from vertebra.measurements import blocks
 from vertebra.measurements.blocks import Block
 from vertebra.preprocess import protocols
+from vertebra.progress import Listener, Progress, silent
 
 HERE = Path(__file__).parent
 MILLISECOND = 1_000_000
@@ -239,13 +240,13 @@ class Laboratory:
 
     def measure(
         self, limits: Limits, *, seed: int = 0, deadline: float | None = None, room_bytes: float = 1e12,
-        watcher: Callable[[str, float], None] = lambda text, behind: None, race: runner.Race | None = None,
+        progress: Listener = silent, race: runner.Race | None = None,
     ) -> list[Result]:  # fmt: skip
         bench = runner._Bench(
             limits, system="this-machine", seed=seed, room_bytes=room_bytes, deadline=deadline, race=race,
             start=lambda: HereWorker(self.clock), clock=self._seconds, canary=self._canary,
             cpu_clock=lambda: self.harness_share * self._seconds(),
-            look=lambda pids: Reading(at_s=self._seconds()), watcher=watcher,
+            look=lambda pids: Reading(at_s=self._seconds()), progress=progress,
         )  # fmt: skip
         records = [Record(case, engines.find(case.engine)) for case in self.cases]
         return list(bench.run(records))
@@ -279,36 +280,38 @@ def test_a_fake_clock_gives_the_figures_worked_out_by_hand(monkeypatch: pytest.M
     assert all(row.grade for row in result.rows)
 
 
-def test_what_is_behind_of_a_group_grows_round_by_round_and_block_by_block(
+def test_progress_in_a_group_grows_round_by_round_and_block_by_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    heard: list[tuple[str, float]] = []
+    seen: list[Progress] = []
     laboratory = Laboratory(monkeypatch, {"one": [PROCESS], "two": [PROCESS]})
-    laboratory.measure(Limits(seconds=3.0), watcher=lambda text, behind: heard.append((text, behind)))
-    texts = list(dict.fromkeys(text for text, _ in heard))
+    laboratory.measure(Limits(seconds=3.0), progress=seen.append)
+    assert {(event.total, event.unit) for event in seen} == {(2, "cases")}
+    texts = list(dict.fromkeys(event.text for event in seen))
     assert texts[:3] == [
         "m on one, process 1 of 3", "m on two, process 1 of 3", "2 side by side, process 1 of 3",
     ]  # fmt: skip
     assert texts[-1] == "2 side by side, process 3 of 3"
-    shares = [behind for _, behind in heard]
+    shares = [event.done for event in seen]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     # Of 1 s each, 34 calls of 10 ms were the warm-up, which may take a third.
-    assert heard[2] == ("2 side by side, process 1 of 3", pytest.approx(2 * 0.34 / 3))
-    third = [behind for text, behind in heard if "process 3 of 3" in text]
-    assert third[0] == pytest.approx(2 * 2 / 3)  # two rounds of both are behind
+    assert seen[2].text == "2 side by side, process 1 of 3"
+    assert seen[2].done == pytest.approx(2 * 0.34 / 3)
+    third = [event.done for event in seen if "process 3 of 3" in event.text]
+    assert third[0] == pytest.approx(2 * 2 / 3)  # two rounds of both are finished
     assert 2 * 2 / 3 < third[-1] <= 2.0
 
 
-def test_a_case_that_failed_is_behind_and_one_to_be_measured_again_is_not() -> None:
+def test_a_case_that_failed_is_done_and_one_to_be_measured_again_is_not() -> None:
     record = Record(case_with("none"), engines.find("null"), granted_s=10.0)
-    assert record.behind(3) == 0.0
+    assert record.done(3) == 0.0
     record.spent_s, record.finished = [9.0, 5.0], 1
-    assert record.behind(3) == pytest.approx(1.5 / 3)
+    assert record.done(3) == pytest.approx(1.5 / 3)
     record.failure = "out of memory"
-    assert record.behind(3) == 1.0
+    assert record.done(3) == 1.0
     record.is_crowded_out = True
-    assert record.behind(3) == 0.0
+    assert record.done(3) == 0.0
 
 
 class OnlyOne:

@@ -15,6 +15,7 @@ from vertebra.campaigns import campaign, cases
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
+from vertebra.progress import Listener, Progress, silent
 from vertebra.recommendation import Pick
 from vertebra.verbs import picking
 
@@ -162,8 +163,9 @@ class Machine:
         monkeypatch.setattr(campaign, "measure", self.measure)
         monkeypatch.setattr(cases, "found_here", lambda: list(ENGINES))
 
-    def measure(self, cases: Any, table: Table, **_: Any) -> list[Measurement]:
+    def measure(self, cases: Any, table: Table, *, progress: Listener | None, **_: Any) -> list[Measurement]:
         for case in cases:
+            (progress or silent)(Progress(f"{case.model} on {case.engine}", 0, len(cases), "cases"))
             if self.left == 0:
                 raise KeyboardInterrupt
             self.left -= 1

@@ -24,6 +24,7 @@ from vertebra.measurements import Measurement, blocks, statistics, wide
 from vertebra.measurements.blocks import Block, Surroundings
 from vertebra.measurements.statistics import Difference
 from vertebra.metrics import MACHINE, METRICS
+from vertebra.progress import Listener, Progress
 from vertebra.zoo import names
 
 QUIET = Surroundings(wall_s=1.0, others_cpu=0.0, steal=0.0, pressure=0.0, clock_hz=3e9)
@@ -45,7 +46,9 @@ class Bench:
         self.latencies, self.failures = latencies, failures or {}
         self.asked: list[tuple[list[Case], Limits]] = []
 
-    def __call__(self, cases: Any, limits: Limits, **_: Any) -> list[Result]:
+    def __call__(self, cases: Any, limits: Limits, *, progress: Listener, **_: Any) -> list[Result]:
+        for done in (0.0, 0.1):
+            progress(Progress(f"{len(cases)} side by side", done, len(cases), "cases"))
         self.asked.append((list(cases), limits))
         return [self._result(case, place, len(cases)) for place, case in enumerate(cases)]
 
@@ -320,6 +323,18 @@ def test_the_verb_appends_what_it_measured(machine: Bench, tmp_path: Path):
         (row.metric, row.engine, row.value) for row in told.rows
     }
     assert set(vertebra.Table(table).systems()) == {system.describe().id}
+
+
+def test_the_verb_gives_each_new_text(machine: Bench, tmp_path: Path):
+    seen: list[Progress] = []
+    vertebra.doctor(table=tmp_path / "table.sqlite", progress=seen.append)
+    assert seen == [
+        Progress(text)
+        for text in (
+            "looking around", "arithmetic and memory with NumPy", "exporting a network of matrix products",
+            "arithmetic with the engines", "2 side by side", "onnxruntime against itself", "2 side by side",
+        )
+    ]  # fmt: skip
 
 
 def test_the_machine_stands_in_no_comparison_of_networks(machine: Bench, tmp_path: Path):

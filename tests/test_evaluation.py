@@ -28,6 +28,7 @@ from vertebra.evaluation import evaluate, match, protocol, rows, wilson
 from vertebra.evaluation.statistics import bin_of
 from vertebra.measurements import Measurement, wide
 from vertebra.preprocess import Preprocess, protocols
+from vertebra.progress import Progress
 from vertebra.reports.evaluated import Evaluated, classes_csv
 from vertebra.verbs.chart import compared
 
@@ -193,13 +194,16 @@ def test_a_limited_run_says_so_in_its_split_and_reads_no_further():
     assert whole.split == "test"
 
 
-def test_the_watcher_hears_of_every_batch():
-    heard = []
+def test_progress_has_an_event_for_every_batch():
+    seen: list[Progress] = []
     evaluate(
         dataset([0, 1, -1, 2, 3], [0] * 5), answering(TABLE), TINY, num_classes=6, batch_size=2,
-        watcher=lambda done, total: heard.append((done, total)),
+        progress=seen.append,
     )  # fmt: skip
-    assert heard == [(0, 5), (2, 5), (5, 5)]
+    assert [(event.done, event.total, event.unit) for event in seen] == [
+        (0, 5, "images"), (2, 5, "images"), (5, 5, "images")
+    ]  # fmt: skip
+    assert {event.text for event in seen} == {"evaluating on tiny"}
 
 
 # ------------------------------------------------------------------ classes and outputs

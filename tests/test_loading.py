@@ -31,6 +31,7 @@ from vertebra.exporting.process import Exporter
 from vertebra.inference import loading, resolving
 from vertebra.prediction import probabilities
 from vertebra.preprocess import Preprocess, protocols
+from vertebra.progress import Progress
 
 WEIGHTS = golden_bundle.WEIGHTS
 SIZE = (224, 224)
@@ -143,11 +144,11 @@ def test_a_network_without_published_weights_is_not_loaded_untrained():
 
 
 def test_an_untrained_network_says_so():
-    told: list[str] = []
-    with loading.load("squeezenet1_1", untrained=True, tell=told.append) as loaded:
+    seen: list[Progress] = []
+    with loading.load("squeezenet1_1", untrained=True, progress=seen.append) as loaded:
         assert loaded.weights is None
         assert loaded.num_classes == 1000
-    assert told == ["squeezenet1_1 is untrained: its answers mean nothing"]
+    assert [event.text for event in seen] == ["squeezenet1_1 is untrained: its answers mean nothing"]
 
 
 def test_an_untrained_network_is_the_same_each_time(images):
@@ -244,14 +245,14 @@ def test_a_bundle_with_another_file_of_the_same_size_is_refused(tmp_path):
 
 
 def test_an_engine_that_reads_bundles_gets_one_and_the_next_load_finds_it(cache, images, eager):
-    told: list[str] = []
+    seen: list[Progress] = []
     options = {"weights": WEIGHTS, "engine": "onnxruntime", "batch_size": 3}
-    with loading.load("squeezenet1_1", tell=told.append, **options) as loaded:
+    with loading.load("squeezenet1_1", progress=seen.append, **options) as loaded:
         np.testing.assert_allclose(loaded.logits(images), eager.logits(images), atol=1e-5)
-    with loading.load("squeezenet1_1", tell=told.append, **options):
+    with loading.load("squeezenet1_1", progress=seen.append, **options):
         pass
-    assert len(told) == 1
-    assert told[0].startswith("exporting squeezenet1_1 into")
+    [event] = seen
+    assert event.text.startswith("exporting squeezenet1_1 into")
     [folder] = (path for path in (cache / "bundles").iterdir() if path.is_dir())
     assert bundles.read(folder).weights == WEIGHTS.name
 

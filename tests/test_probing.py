@@ -19,6 +19,7 @@ from vertebra.errors import ImageError, InvalidInputError
 from vertebra.evaluation import wilson
 from vertebra.measurements import Measurement
 from vertebra.preprocess import Preprocess
+from vertebra.progress import Progress
 
 pytest.importorskip("sklearn")
 
@@ -188,6 +189,16 @@ def test_the_command_probes_networks_and_appends_a_row_each(pictures, tmp_path):
     assert row["engine"] is None
     assert row["value"] > 0.9
     assert [one.value for one in vertebra.Table(table).rows()] == [row["value"]]
+
+
+def test_a_probe_s_progress_names_the_network(pictures, tmp_path):
+    pytest.importorskip("torch")
+    seen: list[Progress] = []
+    table = tmp_path / "table.sqlite"
+    vertebra.probe(pictures, "squeezenet1_1", untrained=True, table=table, progress=seen.append)
+    notice, *counts = seen
+    assert notice == Progress("squeezenet1_1 is untrained: its answers mean nothing")
+    assert counts == [Progress("features of squeezenet1_1", done, 24, "images") for done in (0, 24)]
 
 
 def test_the_command_refuses_what_a_probe_has_no_use_for(pictures):

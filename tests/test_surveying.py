@@ -16,11 +16,11 @@ import vertebra
 from vertebra import cli, engines, system
 from vertebra.benchmarking import Limits
 from vertebra.campaigns import campaign, cases, exports, load
-from vertebra.cli import progress
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
-from vertebra.exporting.conversion import FORMS
+from vertebra.exporting.orders import FORMATS
 from vertebra.measurements import Measurement, Table
+from vertebra.progress import Progress
 from vertebra.zoo import CLASSICS
 
 LIGHT = ["squeezenet1_1", "alexnet"]
@@ -200,9 +200,9 @@ def test_groups_are_smaller_where_the_scratch_folder_has_little_room(monkeypatch
 
 def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):
     wanted = cases.cases(["squeezenet1_1"], input_size=64)
-    seen: list[campaign.Progress] = []
+    seen: list[Progress] = []
     table = Table(tmp_path / "table.sqlite")
-    rows = campaign.measure(wanted, table, limits=BRIEF, watcher=seen.append)
+    rows = campaign.measure(wanted, table, limits=BRIEF, progress=seen.append)
     assert [row.grade_reasons for row in rows if row.metric == "failure"] == []
     errors = {row.engine: row.value for row in rows if row.metric == "output_error"}
     assert set(errors) == {"eager", "onnxruntime", "openvino"}
@@ -312,7 +312,7 @@ def test_a_failed_case_is_tried_again_with_another_converter(tmp_path):
 def test_the_table_of_engines_names_all_that_converts_for_each():
     made = importlib.metadata.packages_distributions()
     for info in engines.known():
-        form = FORMS[info.formats[0]] if info.formats else None
+        form = FORMATS[info.formats[0]] if info.formats else None
         for package in form.packages if form else ():
             names = {name.lower() for name in made.get(package, [package.replace("_", "-")])}
             assert names & {name.lower() for name in (*info.converters, *info.distributions)}, info.name
@@ -411,10 +411,15 @@ def test_the_best_offline_load_is_the_smallest_of_those_that_serve_as_well():
 
 
 def test_a_survey_cites_profiles_measures_and_reports(tmp_path):
+    seen: list[Progress] = []
     done = vertebra.survey(
         models=["SqueezeNet1_1"], engines=["onnxruntime"], budget="5s", output=tmp_path / "out",
-        table=tmp_path / "table.sqlite",
+        table=tmp_path / "table.sqlite", progress=seen.append,
     )  # fmt: skip
+    assert list(dict.fromkeys(event.text for event in seen)) == [
+        "counting parameters and operations", "exporting squeezenet1_1", "squeezenet1_1 on onnxruntime",
+    ]  # fmt: skip
+    assert {(event.total, event.unit) for event in seen} == {(1, "cases")}
     assert (done.measured, done.known, done.failed) == (1, 0, 0)
     rows = Table(tmp_path / "table.sqlite").rows(model="squeezenet1_1")
     assert {row.origin for row in rows} == {"published", "profiled", "benched"}
@@ -450,19 +455,6 @@ def test_too_little_room_for_an_export_is_refused_before_anything_is_measured(mo
 class Usage:
     def __init__(self, free: int) -> None:
         self.free = free
-
-
-def test_progress_tells_tenths_of_cases_and_no_line_twice_in_a_moment(capsys):
-    with progress.watching() as show:
-        for done in (0.0, 0.29, 0.3):
-            show(campaign.Progress(done, 3, "a on b, process 1 of 3", 61.0))
-        show(campaign.Progress(1 / 3, 3, "a on b, process 2 of 3"))
-        show(campaign.Progress(2.99, 3, "a on b, process 3 of 3"))
-    assert capsys.readouterr().err.splitlines() == [
-        "[0/3] a on b, process 1 of 3 about 1:01 left",
-        "[0.3/3] a on b, process 2 of 3",
-        "[2.9/3] a on b, process 3 of 3",
-    ]
 
 
 def test_without_a_card_a_benchmark_on_one_is_refused_before_anything_runs(

@@ -26,6 +26,7 @@ from vertebra.exporting import conversion
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table
 from vertebra.measurements.blocks import Block, pack
+from vertebra.progress import Listener, Progress
 from vertebra.tuning import heats, race
 from vertebra.tuning.forms import Form, parent
 from vertebra.tuning.search import NO_TIME, Finish, Trial, search
@@ -342,9 +343,12 @@ class Machine:
         monkeypatch.setattr(heats, "Exporter", FakeExporter)
         monkeypatch.setattr(heats.benchmarking, "measure_all", self.measure_all)
 
-    def measure_all(self, cases: Sequence[Case], limits: object, **_: Any) -> Iterator[Result]:
+    def measure_all(
+        self, cases: Sequence[Case], limits: object, *, progress: Listener, **_: Any
+    ) -> Iterator[Result]:
         self.measured += cases
-        for case in cases:
+        for done, case in enumerate(cases):
+            progress(Progress(case.engine, done, len(cases), "cases"))
             told = self.seconds[case.engine]
             conditions: dict[str, Any] = {
                 "model": case.model, "origin": "benched", "engine": case.engine, "threads": case.threads,
@@ -358,10 +362,13 @@ class Machine:
                 yield Result(case, [row], pack(blocks(told, told)))
 
 
-def fastest(tmp_path: Path, forms: Sequence[Form], budget_s: float = 60.0) -> tuning.Found:
+def fastest(
+    tmp_path: Path, forms: Sequence[Form], budget_s: float = 60.0, progress: Listener | None = None
+) -> tuning.Found:
     return tuning.fastest(
-        [case_of(form) for form in forms], Table(tmp_path / "table.sqlite"), budget_s=budget_s
-    )
+        [case_of(form) for form in forms], Table(tmp_path / "table.sqlite"), budget_s=budget_s,
+        progress=progress,
+    )  # fmt: skip
 
 
 def test_the_winner_leads_and_what_was_measured_is_in_the_table(
@@ -377,6 +384,15 @@ def test_the_winner_leads_and_what_was_measured_is_in_the_table(
     assert {(row.engine, row.metric) for row in told} == {
         ("onnxruntime", "latency"), ("eager", "latency"), ("mnn", "failure"),
     }  # fmt: skip
+
+
+def test_progress_counts_all_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, {"eager": 4.0, "onnxruntime": 2.0, "mnn": "Wrong outputs"})
+    seen: list[Progress] = []
+    fastest(tmp_path, [EAGER, ONNX, Form("mnn", threads=4)], progress=seen.append)
+    assert {(event.total, event.unit) for event in seen} == {(3, "cases")}
+    assert seen[0].text.startswith("exporting ")
+    assert [event.done for event in seen[:4]] == [0, 0, 1, 2]
 
 
 def test_every_form_has_a_reference_to_be_compared_with(

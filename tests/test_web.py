@@ -28,6 +28,7 @@ from vertebra.errors import BundleError, DownloadError, InvalidInputError, Missi
 from vertebra.exporting import web
 from vertebra.preprocess import Preprocess, preprocess
 from vertebra.preprocess.resize import resize
+from vertebra.progress import Progress
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -396,11 +397,11 @@ def test_what_npm_says_is_passed_on(tmp_path, monkeypatch):
 def test_the_archive_is_fetched_once(tmp_path, monkeypatch):
     npm(tmp_path / "bin", monkeypatch, "echo right > a.tgz")
     monkeypatch.setattr(web, "SHA256", hashlib.sha256(b"right\n").hexdigest())
-    talk: list[str] = []
+    talk: list[Progress] = []
     first, second = web._fetched(talk.append), web._fetched(talk.append)
     assert first == second
     assert first.read_bytes() == b"right\n"
-    assert len(talk) == 1
+    assert [event.text for event in talk] == [f"downloading {web.PACKAGE} {web.VERSION} with npm"]
 
 
 def test_without_npm_or_network_the_way_out_is_told(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from vertebra.measurements import Measurement, Table
+    from vertebra.progress import Progress
     from vertebra.verbs.bench import bench
     from vertebra.verbs.chart import chart
     from vertebra.verbs.cite import cite
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 #: public name -> the module that holds it; resolved when first asked for.
 _PUBLIC = {
     "Measurement": "vertebra.measurements",
+    "Progress": "vertebra.progress",
     "Table": "vertebra.measurements",
     "bench": "vertebra.verbs.bench",
     "build": "vertebra.zoo",
@@ -67,8 +69,8 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Measurement", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate", "export",
-    "fastest", "list", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
+    "Measurement", "Progress", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate",
+    "export", "fastest", "list", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

@@ -17,16 +17,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.data import Dataset, Sample
 from vertebra.data.batches import in_batches
 from vertebra.errors import InvalidInputError, MissingRuntimeError
-from vertebra.evaluation import Watcher, protocol, unreadable_in, wilson
+from vertebra.evaluation import protocol, unreadable_in, wilson
 from vertebra.measurements import Measurement
 from vertebra.preprocess import Preprocess
+from vertebra.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,7 +128,7 @@ def probe(
     folds: int = 5,
     batch_size: int = 32,
     strict: bool = False,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
 ) -> Probe:
     """Cross-validate a logistic regression on the features that `extract` gives of `data`, looked at as
     `images`.
@@ -139,7 +140,9 @@ def probe(
     require()
     if folds < 2:
         raise InvalidInputError(f"A probe with {folds} folds was asked for; it needs at least 2.")
-    features, labels, unreadable = _features(data, images, extract, record, batch_size, strict, watcher)
+    features, labels, unreadable = _features(
+        data, images, extract, record, batch_size, strict, progress or silent
+    )
     folds = min(folds, _smallest_class(data, labels))
     right, by_fold = _cross_validated(features, labels, folds)
     low, high = _interval(right, len(labels), by_fold)
@@ -167,7 +170,7 @@ def _features(
     record: Preprocess,
     batch_size: int,
     strict: bool,
-    watcher: Watcher | None,
+    progress: Listener,
 ) -> tuple[npt.NDArray[np.float32], list[int], list[tuple[str, str]]]:
     """Features (N, D) and labels of the distinct images, and those that can't be read."""
     import numpy as np
@@ -175,8 +178,8 @@ def _features(
     vectors: list[Any] = []
     labels: list[int] = []
     unreadable: list[tuple[str, str]] = []
-    if watcher is not None:
-        watcher(0, len(images.places))
+    event = Progress(f"computing features on {data.name}", 0, len(images.places), "images")
+    progress(event)
     ready = in_batches(_distinct(data, images), lambda sample: sample.source, record, batch_size, reuse=True)
     with closing(ready):
         for batch in ready:
@@ -185,8 +188,7 @@ def _features(
             if samples:
                 vectors.append(np.array(extract(batch.images)))
                 labels += [sample.label for sample in samples]
-            if watcher is not None:
-                watcher(len(labels) + len(unreadable), len(images.places))
+            progress(replace(event, done=len(labels) + len(unreadable)))
     if not labels:
         raise InvalidInputError(f"None of the images of {data.name} can be read: {unreadable[0][1]}")
     return np.concatenate(vectors), labels, unreadable

@@ -37,8 +37,8 @@ class Record:
         """How many samples they hold."""
         return sum(len(block.latencies) for block in self.blocks())
 
-    def behind(self, processes: int) -> float:
-        """The part of the work that is behind, of so many processes: those beyond them add nothing."""
+    def done(self, processes: int) -> float:
+        """The part of the case that is finished, where it is to run in `processes`: more add nothing."""
         if self.failure is not None:
             return 0.0 if self.is_crowded_out else 1.0
         under_way = len(self.spent_s) > self.finished

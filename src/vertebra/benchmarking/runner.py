@@ -32,6 +32,7 @@ from vertebra.benchmarking.surroundings import Reading
 from vertebra.engines import EngineInfo
 from vertebra.errors import MeasurementError
 from vertebra.measurements.blocks import Block
+from vertebra.progress import Listener, Progress, silent
 
 #: A block of a fast network holds so many samples at most: more of them tell nothing more.
 _MOST_IN_BLOCK = 2000
@@ -39,8 +40,8 @@ _MOST_IN_BLOCK = 2000
 _ROOM, _UNSEEN_BYTES = 0.8, 1_000_000_000
 #: Seconds for which the machine's power at rest is looked at, where there is a counter.
 _IDLE_S = 1.0
-#: Seconds between two words about the same round: each takes a moment from what is being measured.
-_TELL_EVERY_S = 1.0
+#: Seconds between two events with the same text: each takes a moment from what is being measured.
+_EVENT_EVERY_S = 1.0
 #: Signs in a reason that more memory would have helped.
 _MEMORY_SIGNS = ("out of memory", "SIGKILL")
 #: Where these are the same, a larger batch needs more memory.
@@ -76,7 +77,7 @@ def measure_all(
     expected_bytes: Callable[[Case], float] | None = None,
     deadline: float | None = None,
     engine: EngineInfo | None = None,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
     race: Race | None = None,
 ) -> Iterator[Result]:
     """Measure `cases` on the machine whose id is `system`; a cohort's results come together, when it is done.
@@ -84,9 +85,8 @@ def measure_all(
     `seed` makes the order of the blocks repeatable. A cohort takes `room_bytes` of memory at most (of what is
     available, where it isn't given); `expected_bytes` tells what a case's process is likely to take. Until
     `deadline` (of `time.monotonic`) the cases share the time, and what one leaves goes to the others; each
-    still gets its fewest samples after it. `watcher` hears what is being done, and how much is behind of the
-    cases whose results haven't come yet, in cases. A `race` ends early what can't win; a case that it never
-    lets start gives no result.
+    still gets its fewest samples after it. `progress` counts cases, those under way in part. A `race` ends
+    early what can't win; a case that it never lets start gives no result.
 
     Raises UnknownNameError where there is no engine by a case's name, before a process is started;
     everything that happens in a child is a result. KeyboardInterrupt ends the children before it goes on.
@@ -101,15 +101,11 @@ def measure_all(
         expected_bytes=expected_bytes,
         deadline=deadline,
         request_engine=engine,
-        watcher=watcher or _say_nothing,
+        progress=progress or silent,
         race=race,
         device=next((case.device for case in cases), "cpu"),
     )
     return bench.run(records)
-
-
-def _say_nothing(text: str, behind: float) -> None:
-    """Nobody listens."""
 
 
 def _available_bytes() -> int:
@@ -121,10 +117,6 @@ def _available_bytes() -> int:
 
 
 # ------------------------------------------------------------------ cohorts and rounds
-
-
-#: Hears what is being done, and how much is behind of the cases whose results haven't come yet, in cases.
-Watcher = Callable[[str, float], None]
 
 
 class Race(Protocol):
@@ -152,7 +144,7 @@ class _Bench:
         expected_bytes: Callable[[Case], float] | None = None,
         deadline: float | None = None,
         request_engine: EngineInfo | None = None,
-        watcher: Watcher = _say_nothing,
+        progress: Listener = silent,
         race: Race | None = None,
         start: Callable[[], Worker] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -163,7 +155,7 @@ class _Bench:
     ) -> None:
         self._limits, self._system, self._seed = limits, system, seed
         self._room_bytes, self._expected_bytes = room_bytes, expected_bytes
-        self._engine, self._watcher, self._clock, self._canary = request_engine, watcher, clock, canary
+        self._engine, self._progress, self._clock, self._canary = request_engine, progress, clock, canary
         self._start, self._cpu_clock, self._race = start or WorkerProcess, cpu_clock, race
         self._look = look or partial(surroundings.snapshot, device=device)
         self._random = random.Random(seed)
@@ -172,10 +164,11 @@ class _Bench:
         self._budget = Budget(limits, deadline, clock)
         self._cohort: list[Record] = []
         self._too_large: list[Record] = []
-        self._told: tuple[str, float] = ("", 0.0)
+        self._total = self._settled = 0
+        self._last_event: tuple[str, float] = ("", 0.0)
 
     def run(self, records: list[Record]) -> Iterator[Result]:
-        waiting = deque(records)
+        waiting, self._total = deque(records), len(records)
         with contextlib.ExitStack() as stack:
             if self._canary is None:
                 canary = stack.enter_context(Canary(system.describe().usable_cores))
@@ -187,6 +180,7 @@ class _Bench:
                 for record in cohort:
                     if not record.is_crowded_out:
                         record.figures.idle_power = idle_power
+                        self._settled += 1
                         yield self._result(record)
 
     def _measure_cohort(self, waiting: deque[Record]) -> list[Record]:
@@ -204,6 +198,7 @@ class _Bench:
             while waiting and self._has_room(waiting[0], cohort):
                 record = waiting.popleft()
                 if self._race is not None and not self._race.may_start(record.case, len(cohort)):
+                    self._settled += 1
                     continue
                 cohort.append(record)
                 live += self._load(cohort[-1], stack, len(waiting))
@@ -247,7 +242,7 @@ class _Bench:
         began = self._clock()
         share = record.granted_s = self._budget.share_s(waiting)
         record.spent_s.append(0.0)
-        self._tell(f"{record.name}{self._told_process(record)}")
+        self._show(f"{record.name}{self._process_shown(record)}")
         request = {
             "command": "load",
             "case": record.case.to_json(),
@@ -275,23 +270,23 @@ class _Bench:
                 return f"not tried: batches of {other.case.batch_size} failed by themselves, {other.failure}"
         return None
 
-    def _told_process(self, record: Record) -> str:
+    def _process_shown(self, record: Record) -> str:
         number, asked = len(record.spent_s), self._limits.processes
         if self._limits.is_quick:
             return ""
         return f", process {number} of {asked}" if number <= asked else f", process {number}, to make sure"
 
-    def _tell(self, text: str) -> None:
-        """Unless the same was told a moment ago."""
-        before, told_s = self._told
-        if text != before or self._clock() - told_s >= _TELL_EVERY_S:
-            self._told = text, self._clock()
-            processes = self._limits.processes
-            self._watcher(text, sum(record.behind(processes) for record in self._cohort))
+    def _show(self, text: str) -> None:
+        """Give the listener an event, unless it had one with the same text a moment ago."""
+        before, shown_s = self._last_event
+        if text != before or self._clock() - shown_s >= _EVENT_EVERY_S:
+            self._last_event = text, self._clock()
+            under_way = sum(record.done(self._limits.processes) for record in self._cohort)
+            self._progress(Progress(text, self._settled + under_way, self._total, "cases"))
 
-    def _tell_round(self, sampled: Sequence[Record]) -> None:
+    def _show_round(self, sampled: Sequence[Record]) -> None:
         name = sampled[0].name if len(sampled) == 1 else f"{len(sampled)} side by side"
-        self._tell(f"{name}{self._told_process(sampled[0])}")
+        self._show(f"{name}{self._process_shown(sampled[0])}")
 
     def _fail(self, record: Record, error: MeasurementError) -> None:
         number = len(record.spent_s)
@@ -306,7 +301,7 @@ class _Bench:
             for pair in self._random.sample(live, len(live)):
                 record, worker = pair
                 with watch.aside():
-                    self._tell_round(sampled)
+                    self._show_round(sampled)
                 try:
                     self._block(record, worker, [one.pid for _, one in live], watch)
                     if self._budget.is_done(record, end):

@@ -8,9 +8,8 @@ at a time, so the disk holds a few networks and not eleven.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import groupby
 
 from vertebra import benchmarking, engines, files, system, units
@@ -22,6 +21,7 @@ from vertebra.campaigns.exports import has_room, prepared, scratch_folder
 from vertebra.errors import InvalidInputError
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table
+from vertebra.progress import Listener, Progress, silent
 
 #: Seconds that a case costs beside its samples (start, import, load, its part of the export), for the time
 #: that is told to be left until some were seen.
@@ -32,20 +32,6 @@ _GROUP, _QUICK_GROUP = 12, 6
 _SECONDS, _QUICK_S, _MOST_S = 30.0, 10.0, 60.0
 #: Seconds between two looks at whether somebody else still measures.
 LOOK_S = 0.5
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is being done, `done` of `total` cases being behind, those under way in part; `left_s` is the time
-    left, where it can be told."""
-
-    done: float
-    total: int
-    text: str
-    left_s: float | None = None
-
-
-Watcher = Callable[[Progress], None]
 
 
 def limits(
@@ -91,7 +77,7 @@ def measure(
     deadline: float | None = None,
     seed: int = 0,
     anew: bool = True,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
 ) -> list[Measurement]:
     """Measure `wanted`, light networks first, and append what a cohort gives to `table` at once; returns the
     rows.
@@ -102,18 +88,18 @@ def measure(
     """
     ordered = sorted(wanted, key=lambda case: (multiply_accumulates(case), case.model))
     limits = limits or Limits()
-    pace = _Pace(len(ordered), limits, deadline)
+    pace, listener = _Pace(len(ordered), limits, deadline), progress or silent
     measured: list[Measurement] = []
     with Exporter() as exporter:
         for group in _groups(ordered, _QUICK_GROUP if limits.is_quick else _GROUP):
             with files.sole_use(
                 table.path,
-                wait=lambda: _tell(watcher, pace, "waiting for another process to measure"),
+                wait=lambda: listener(pace.event("waiting for another process to measure")),
                 poll_s=LOOK_S,
             ):
                 todo = group if anew else remaining(group, table.rows())
                 pace.skip(len(group) - len(todo))
-                with closing(_results(todo, exporter, limits, pace, seed, watcher)) as results:
+                with closing(_results(todo, exporter, limits, pace, seed, listener)) as results:
                     for result in results:
                         told = plausibility.against_other_batches(result.rows, measured)
                         table.append(told, samples=result.samples, system=system.describe())
@@ -128,18 +114,15 @@ def _results(
     limits: Limits,
     pace: _Pace,
     seed: int,
-    watcher: Watcher | None,
+    progress: Listener,
 ) -> Generator[Result, None, None]:
     """What the cases give, after the networks that they need as Bundles were exported."""
-
-    def tell(text: str, under_way: float = 0.0) -> None:
-        pace.under_way = under_way
-        _tell(watcher, pace, text)
-
     here, deadline = system.describe().id, pace.deadline_of(len(cases_))
     with scratch_folder() as scratch:
         ready: list[Case] = []
-        for case, obstacle in prepared(cases_, exporter, scratch, tell):
+        for case, obstacle in prepared(
+            cases_, exporter, scratch, lambda event: progress(pace.event(event.text))
+        ):
             if obstacle is None:
                 ready.append(case)
             else:
@@ -152,7 +135,7 @@ def _results(
             seed=seed,
             expected_bytes=expected_bytes,
             deadline=deadline,
-            watcher=tell,
+            progress=pace.counted_on(progress),
         )
 
 
@@ -173,28 +156,36 @@ def _groups(ordered: Sequence[Case], most: int) -> Iterator[list[Case]]:
         yield group
 
 
-def _tell(watcher: Watcher | None, pace: _Pace, text: str) -> None:
-    if watcher is not None:
-        watcher(Progress(pace.done + pace.under_way, pace.total, text, pace.left_s()))
-
-
 class _Pace:
-    """How far the work has come, and how long the rest may take; `under_way` is what is behind of the cases
-    whose results haven't come yet, in cases."""
+    """How far the work has come, and how long the rest may take."""
 
     def __init__(self, total: int, limits: Limits, deadline: float | None) -> None:
-        self.done, self.total, self.under_way = 0, total, 0.0
+        self.done, self.total, self._under_way = 0, total, 0.0
         self._limits, self._deadline = limits, deadline
         self._began = time.monotonic()
         self._measured = 0
         self._case_s = limits.seconds + limits.processes * _OVERHEAD_S
+
+    def event(self, text: str) -> Progress:
+        return Progress(text, self.done + self._under_way, self.total, "cases", self.left_s())
+
+    def counted_on(self, progress: Listener) -> Listener:
+        """A listener for events that count the next cases from 0: `progress` gets them counted from the start
+        of all the work."""
+        first = self.done
+
+        def count(event: Progress) -> None:
+            self._under_way = first + event.done - self.done
+            progress(self.event(event.text))
+
+        return count
 
     def skip(self, cases_: int) -> None:
         """So many were measured by somebody else."""
         self.done += cases_
 
     def finish_one(self) -> None:
-        self.done, self._measured, self.under_way = self.done + 1, self._measured + 1, 0.0
+        self.done, self._measured, self._under_way = self.done + 1, self._measured + 1, 0.0
         self._case_s = (time.monotonic() - self._began) / self._measured
 
     def deadline_of(self, cases_: int) -> float | None:
@@ -210,7 +201,7 @@ class _Pace:
     def left_s(self) -> float:
         """Seconds until all is done: those until the deadline, or by what the cases so far took each (by what
         they may take, until one is done)."""
-        left = self.total - self.done - self.under_way
+        left = self.total - self.done - self._under_way
         if self._deadline is None:
             return left * self._case_s
         least = self._limits.processes * (LEAST_S + _OVERHEAD_S)

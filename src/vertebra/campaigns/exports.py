@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -17,6 +17,7 @@ from vertebra.campaigns.cases import totals
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
+from vertebra.progress import Listener, Progress
 
 
 class NeededBundle(NamedTuple):
@@ -53,7 +54,7 @@ def _bundles_bytes(cases_: Iterable[Case]) -> float:
 
 
 def prepared(
-    cases_: Iterable[Case], exporter: Exporter, scratch: Path, tell: Callable[[str], None]
+    cases_: Iterable[Case], exporter: Exporter, scratch: Path, progress: Listener
 ) -> Iterator[tuple[Case, MeasurementError | None]]:
     """Each case, ready to run, with what stands in its way or None.
 
@@ -70,7 +71,7 @@ def prepared(
             obstacle = _unsuitable(exporter, same)
             yield from ((case, obstacle) for case in same)
             continue
-        tell(f"exporting {same[0].model}")
+        progress(Progress(f"exporting {same[0].model}"))
         needed = dict.fromkeys(needed_bundle(case) for case in same if reads(case) == "bundle")
         made = {one: scratch / f"bundle-{number}-{index}" for index, one in enumerate(needed)}
         met = {one: obstacle_of(exporter, same[0], folder, one) for one, folder in made.items()}

@@ -18,7 +18,7 @@ from vertebra.cli.output import (
     span,
     table_option,
 )  # fmt: skip
-from vertebra.cli.progress import watching
+from vertebra.cli.progress import showing
 from vertebra.errors import InvalidInputError
 from vertebra.metrics import METRICS
 
@@ -78,10 +78,10 @@ def command(
     if one_by_one and batch_sizes:
         raise InvalidInputError("--batch-size and --batch-sizes exclude each other.", "use one of them")
     batches = _between(batch_sizes) if batch_sizes else one_by_one or None
-    with watching() as watcher:
+    with showing() as progress:
         rows = vertebra.bench(
             *models, engines=engines, precision=precisions or None, batch_size=batches,
-            streams=streams or None, watcher=watcher, **options,
+            streams=streams or None, progress=progress, **options,
         )  # fmt: skip
     emit(
         [record(row, style) for row in rows],

@@ -10,6 +10,7 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, record, table_option
+from vertebra.cli.progress import showing
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -29,15 +30,12 @@ def command(quick: bool, table: str | None, style: str) -> None:
     that it can show today: one case against itself. The figures go into the table, under the model `machine`.
     """
 
-    told = vertebra.doctor(quick=quick, table=table, watcher=_say)
+    with showing() as progress:
+        told = vertebra.doctor(quick=quick, table=table, progress=progress)
     if style == "csv":
         emit([record(row, style) for row in told.rows], style)
     else:
         emit([told.to_dict()], style, lambda: _text(told))
-
-
-def _say(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
 
 
 def _text(told: Diagnosis) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 import vertebra
 from vertebra.cli.output import columns, emit, format_options, record, span, table_option
-from vertebra.cli.progress import counting
+from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, weights_options
 
 if TYPE_CHECKING:
@@ -83,8 +82,8 @@ def _evaluate(
         from vertebra import charts
 
         charts.require()
-    with counting(f"{model} on {Path(data).name}") as watcher:
-        done = vertebra.evaluate(model, data, watcher=watcher, tell=_tell, **options)
+    with showing() as progress:
+        done = vertebra.evaluate(model, data, progress=progress, **options)
     emit([record(row, style) for row in done.rows], style, lambda: _text(done))
     _tell_unreadable(done)
     if save is not None:
@@ -152,25 +151,9 @@ def _tell_unreadable(done: Evaluated) -> None:
 
 def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> None:
 
-    rows = vertebra.probe(data, *models, watcher=_watcher(), **options)
+    with showing() as progress:
+        rows = vertebra.probe(data, *models, progress=progress, **options)
     emit([record(row, style) for row in rows], style, lambda: _probe_text(rows))
-
-
-def _watcher() -> Callable[[str], Callable[[int, int], None]]:
-    """Makes, for each network, what shows its progress until all its images are done."""
-
-    def watch(model: str) -> Callable[[int, int], None]:
-        context = counting(f"features of {model}")
-        show = context.__enter__()
-
-        def told(done: int, total: int) -> None:
-            show(done, total)
-            if done == total:
-                context.__exit__(None, None, None)
-
-        return told
-
-    return watch
 
 
 def _probe_text(rows: list[Measurement]) -> str:

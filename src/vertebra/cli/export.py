@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import vertebra
+from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, weights_options
 
 
@@ -46,7 +47,8 @@ def command(model: str, folder: str, **options: Any) -> None:
     """
     from vertebra import units
 
-    written = vertebra.export(model, folder, tell=lambda text: click.echo(text, err=True), **given(options))
+    with showing() as progress:
+        written = vertebra.export(model, folder, progress=progress, **given(options))
     told = written.weights or f"untrained, seed {written.seed}"
     size = "" if written.batch_size is None else f", batches of {written.batch_size} only"
     form = f"{written.format}, {written.precision}{size}"

@@ -12,8 +12,8 @@ from click.core import ParameterSource
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, span
-from vertebra.cli.progress import watching
-from vertebra.cli.subject import given, weights_options
+from vertebra.cli.progress import showing
+from vertebra.cli.subject import weights_options
 from vertebra.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def _run(
     asked = {name: value for name, value in weights.items() if value}
     if asked and export is None:
         _refuse([next(iter(asked))], "goes with --export only", "add --export FOLDER")
-    with watching() as watcher:
+    with showing() as progress:
         found = vertebra.fastest(
             model, engines=_listed(engine), precision=_listed(precision) or "float32",
             batch_size=batch_size or 1, threads=threads, input_size=next(iter(input_size), None),
-            budget=budget, seed=seed, export=export, table=table, watcher=watcher,
-            **(given(asked) if export is not None else {}),
+            budget=budget, seed=seed, export=export, table=table, progress=progress,
+            **asked,
         )  # fmt: skip
     pairs = list(zip(found.trials, found.shares, strict=True))
     emit([_record(trial, found, share) for trial, share in pairs], style, lambda: _text(found, budget))

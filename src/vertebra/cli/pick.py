@@ -13,7 +13,7 @@ import vertebra
 from vertebra import units
 from vertebra.cli import fastest
 from vertebra.cli.output import GLANCE, columns, emit, format_options, glance, quantity, table_option
-from vertebra.cli.progress import watching
+from vertebra.cli.progress import showing
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
@@ -133,8 +133,8 @@ def command(
     asked |= {"objective": objective, "trust": trust, "filters": filters}
     asked |= {"licence": licence, "family": family, "input_size": input_size}
     budget = verify if budget is None else budget
-    with nullcontext() if budget is None else watching() as watcher:
-        picked = vertebra.pick(table=table, among=among, budget=budget, watcher=watcher, **asked)
+    with nullcontext() if budget is None else showing() as progress:
+        picked = vertebra.pick(table=table, among=among, budget=budget, progress=progress, **asked)
     emit(records(picked, top), style, lambda: text(picked, top) + _ending(picked))
     if picked.ended == "interrupted":
         raise KeyboardInterrupt

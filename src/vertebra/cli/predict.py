@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import vertebra
+from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, weights_options
 
 if TYPE_CHECKING:
@@ -49,18 +51,17 @@ def command(
 
     A picture that can't be read is named with its reason; the rest is answered, and the exit status is 1.
     """
-    found = vertebra.predict(
-        *sources, model=model, stream=True, top=top, every=every, save=save,
-        features=False if features is None else features, tell=_tell, **given(options),
-    )  # fmt: skip
-    with contextlib.closing(found):
-        failed = _print(found, style)
+    with contextlib.ExitStack() as stack:
+        with showing() as progress:
+            found = vertebra.predict(
+                *sources, model=model, stream=True, top=top, every=every, save=save,
+                features=False if features is None else features, progress=progress, **given(options),
+            )  # fmt: skip
+            stack.enter_context(contextlib.closing(found))
+            first = list(itertools.islice(found, 1))  # the network is loaded: the bar ends before any answer
+        failed = _print(itertools.chain(first, found), style)
     if failed:
         raise SystemExit(1)
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def _print(found: Iterator[Prediction], style: str) -> int:

@@ -1,125 +1,159 @@
-"""A progress bar on standard error: what is being measured, and how long it will take."""
+"""Progress on standard error: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from vertebra.campaigns.campaign import Progress
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from vertebra.progress import Listener, Progress
+
+#: Seconds between two lines with the same text, and between two drawings of the bar.
+_LINE_EVERY_S, _DRAW_EVERY_S = 10.0, 0.1
+#: Units whose rate is steady enough to compute the time left from it.
+_WITH_RATE = ("images", "B")
 
 
 @contextmanager
-def watching() -> Iterator[Callable[[Progress], None]]:
-    """A function that shows each Progress: a bar on a terminal, elsewhere a line for whatever is new, and
-    now and then one for the same."""
-    import sys
-
+def showing() -> Iterator[Listener]:
+    """A listener that shows each event. On a terminal the bar is erased at the end; what has no count is a
+    line that stays."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _Lines()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
+    terminal = _Terminal()
+    try:
+        yield terminal
+    finally:
+        terminal.clear()
 
-    with Bar(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"),
+
+class _Lines:
+    """A line for each new text, and now and then one for the same."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._rate = clock, _Rate(clock)
+        self._shown: Progress | None = None
+        self._shown_s = 0.0
+
+    def __call__(self, event: Progress) -> None:
+        rate = self._rate.of(event)
+        if self._is_due(event):
+            self._shown, self._shown_s = event, self._clock()
+            click.echo(_line(event, rate), err=True)
+
+    def _is_due(self, event: Progress) -> bool:
+        shown = self._shown
+        if shown is None or event.text != shown.text or self._clock() - self._shown_s >= _LINE_EVERY_S:
+            return True
+        return event.unit == "images" and event.done == event.total != shown.done
+
+
+class _Terminal:
+    """A bar, drawn only when there is an event: a thread that draws would disturb what is being measured."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._rate = clock, _Rate(clock)
+        self._text = ""
+        self._drawn_s = 0.0
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, event: Progress) -> None:
+        is_new, self._text = event.text != self._text, event.text
+        rate = self._rate.of(event)
+        if event.total is None and not event.unit:
+            self.clear()
+            if is_new:
+                click.echo(event.text, err=True)
+        elif is_new or event.done == event.total or self._clock() - self._drawn_s >= _DRAW_EVERY_S:
+            self._drawn_s = self._clock()
+            self._draw(event, rate)
+
+    def _draw(self, event: Progress, rate: float | None) -> None:
+        if self._bar is None:
+            self._bar = _bar()
+            self._bar.start()
+        if self._task is not None:
+            self._bar.remove_task(self._task)  # an update can't take a total away
+        self._task = self._bar.add_task(
+            event.text, total=event.total, completed=event.done,  # type: ignore[arg-type]
+            count=_count(event, rate), left=_left(event, rate),
+        )  # fmt: skip
+
+    def clear(self) -> None:
+        """Erase the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True), transient=True,
-        auto_refresh=False,  # drawing ten times a second would disturb what is being measured
-    ) as bar:  # fmt: skip
-        task = bar.add_task("starting", total=None, count="", left="")
-
-        def show(progress: Progress) -> None:
-            bar.update(
-                task,
-                description=progress.text,
-                completed=progress.done,
-                total=progress.total,
-                count=_count(progress),
-                left=_left(progress),
-                refresh=True,
-            )
-
-        yield show
+        console=Console(stderr=True), transient=True, auto_refresh=False, redirect_stdout=False,
+    )  # fmt: skip
 
 
-#: Seconds between two lines where there is no terminal.
-_LINE_EVERY_S = 10.0
+class _Rate:
+    """How much is done in a second, since the text began: what came before, such as loading a network, isn't
+    a part of it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._text, self._began_s, self._first, self._last = "", 0.0, 0.0, 0.0
+
+    def of(self, event: Progress) -> float | None:
+        """None while nothing is done yet, and for units that have no rate."""
+        now = self._clock()
+        if event.text != self._text or event.done < self._last:
+            self._text, self._began_s, self._first = event.text, now, event.done
+        self._last = event.done
+        done, seconds = event.done - self._first, now - self._began_s
+        return done / seconds if event.unit in _WITH_RATE and done > 0 and seconds > 0 else None
 
 
-@contextmanager
-def counting(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that shows how many images are done, of how many, at which rate, and the time left.
-
-    The clock starts when it hears that none is done yet: loading a network isn't part of the rate.
-    """
-    import sys
-    import time
-
-    clock = {"start": time.monotonic(), "told": time.monotonic()}
-
-    def pace(done: int, total: int) -> str:
-        if done == 0:
-            clock["start"] = time.monotonic()
-        return _pace(done, total, time.monotonic() - clock["start"])
-
-    def line(done: int, total: int) -> None:
-        shown, now = pace(done, total), time.monotonic()
-        if done and (now - clock["told"] >= _LINE_EVERY_S or done == total):
-            clock["told"] = now
-            click.echo(f"{text}: {done:,} of {total:,}, {shown}", err=True)
-
-    if not sys.stderr.isatty():
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    with Bar(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        console=Console(stderr=True), transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task(text, total=None, pace="")
-        yield lambda done, total: bar.update(task, completed=done, total=total, pace=pace(done, total))
+def _line(event: Progress, rate: float | None) -> str:
+    count, left = _count(event, rate), _left(event, rate)
+    if count and event.unit not in _WITH_RATE:
+        return f"[{count}] {event.text} {left}".rstrip()
+    return ": ".join(filter(None, [event.text, ", ".join(filter(None, [count, left]))]))
 
 
-def _pace(done: int, total: int, seconds: float) -> str:
-    """Images per second, and the time left at that rate."""
-    if not done or seconds <= 0:
+def _count(event: Progress, rate: float | None) -> str:
+    if event.total is None:
         return ""
-    rate = done / seconds
-    minutes, rest = divmod(round((total - done) / rate), 60)
-    return f"{rate:.3g} images/s" + (f", about {minutes}:{rest:02d} left" if done < total else "")
+    if event.unit == "B":
+        return _bytes(event.done, event.total)
+    if event.unit == "images":
+        pace = "" if rate is None else f", {rate:,.0f} images/s" if rate >= 100 else f", {rate:.3g} images/s"
+        return f"{event.done:,.0f}/{event.total:,.0f} images{pace}"
+    tenths = int(10 * event.done + 1e-6) / 10  # rounded down: a case counts as done when it is
+    return f"{tenths:g}/{event.total:g}"
 
 
-def _lines() -> Callable[[Progress], None]:
-    import time
-
-    told: dict[str, Any] = {"text": "", "at_s": 0.0}
-
-    def line(progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.text != told["text"] or now - told["at_s"] >= _LINE_EVERY_S:
-            told.update(text=progress.text, at_s=now)
-            click.echo(f"[{_count(progress)}] {progress.text} {_left(progress)}".rstrip(), err=True)
-
-    return line
+def _bytes(done: float, total: float) -> str:
+    scale, prefix = next((pair for pair in ((1e9, "G"), (1e6, "M")) if total >= pair[0]), (1e3, "k"))
+    return f"{done / scale:.1f} of {total / scale:.1f} {prefix}B"
 
 
-def _count(progress: Progress) -> str:
-    """Rounded down to tenths: a case counts as done when it is."""
-    tenths = int(10 * progress.done + 1e-6) / 10
-    return f"{tenths:g}/{progress.total}"
-
-
-def _left(progress: Progress) -> str:
-    if progress.left_s is None:
+def _left(event: Progress, rate: float | None) -> str:
+    seconds = event.left_s
+    if seconds is None and rate is not None and event.total is not None and event.done < event.total:
+        seconds = (event.total - event.done) / rate
+    if seconds is None:
         return ""
-    minutes, seconds = divmod(round(progress.left_s), 60)
-    return f"about {minutes}:{seconds:02d} left"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"about {minutes}:{rest:02d} left"

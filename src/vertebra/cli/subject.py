@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -32,23 +31,5 @@ def weights_options(function: Function) -> Function:
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, and a bar for what is downloaded."""
-    return {**{name: value for name, value in options.items() if value}, "progress": _Bar()}
-
-
-class _Bar:
-    """Downloads on standard error: a bar on a terminal, one line elsewhere."""
-
-    def __init__(self) -> None:
-        self._told = -1
-
-    def __call__(self, done: int, total: int | None) -> None:
-        percent = 100 * done // total if total else 0
-        terminal = sys.stderr.isatty()
-        if terminal and percent != self._told:
-            click.echo(
-                f"\rdownloading: {percent} % of {(total or 0) / 1e6:.0f} MB", err=True, nl=done == total
-            )
-        elif not terminal and self._told < 0:
-            click.echo("downloading the weights", err=True)
-        self._told = percent
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value}

@@ -6,7 +6,7 @@ import click
 
 import vertebra
 from vertebra.cli.output import columns, glance, table_option
-from vertebra.cli.progress import watching
+from vertebra.cli.progress import showing
 
 
 @click.command("survey")
@@ -34,10 +34,10 @@ def command(
     """
 
     try:
-        with watching() as watcher:
+        with showing() as progress:
             done = vertebra.survey(
                 budget=budget, engines=engines, models=models, output=output, again=again, seed=seed,
-                table=table, watcher=watcher,
+                table=table, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         click.echo("What was measured is in the table; the same command goes on from there.", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,13 @@ from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, blocks, now, statistics
 from vertebra.metrics import MACHINE
+from vertebra.progress import Listener, Progress, silent
 
 #: `network.dense`, whose module takes torch to import.
 _BUILDER, _CHANNELS, _SIDE, _OPERATIONS = "vertebra.diagnosis.network:dense", 512, 16, 2 * 8 * 16**2 * 512**2
 _SEED = 0
 #: Images at a time: enough rows for every core of a processor, and for a card.
 _BATCH, _CARD_BATCH = 8, 256
-
-Tell = Callable[[str], None]
 
 
 @dataclass
@@ -49,31 +48,31 @@ class Diagnosis:
         return {**asdict(self.state), "rows": [asdict(row) for row in self.rows], "notes": list(self.notes)}
 
 
-def examine(*, quick: bool = False, tell: Tell | None = None) -> Diagnosis:
+def examine(*, quick: bool = False, progress: Listener | None = None) -> Diagnosis:
     """Look around, measure the peak rates of arithmetic and memory, and one small case against itself.
 
     `quick` takes less time, and one process for the last, which shows less. What can't be measured here is
     told in the notes, never guessed.
     """
-    say = tell or (lambda text: None)
-    say("looking around")
+    listener = progress or silent
+    listener(Progress("looking around"))
     told = Diagnosis(state.look(0.5 if quick else 1.0))
     threads = told.state.default_threads
-    say("arithmetic and memory with NumPy")
+    listener(Progress("arithmetic and memory with NumPy"))
     _with_numpy(told, threads, 0.5 if quick else 1.0)
     if not _has_torch():
         told.notes.append("Engines' rates and the smallest difference shown need torch, for the network.")
         return told
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, Exporter() as exporter:
-        say("exporting a network of matrix products")
+        listener(Progress("exporting a network of matrix products"))
         folder = Path(scratch) / "bundle"
         try:
             exporter.export(_subject(), folder, input_size=_SIDE, in_channels=_CHANNELS)
         except MeasurementError as error:
             told.notes.append(error.message)
             return told
-        _with_engines(told, folder, threads, quick, say)
-        _against_itself(told, folder, threads, quick, say)
+        _with_engines(told, folder, threads, quick, listener)
+        _against_itself(told, folder, threads, quick, listener)
     return told
 
 
@@ -114,29 +113,29 @@ def _row(metric: str, value: float, samples: int, **conditions: Any) -> Measurem
     )  # fmt: skip
 
 
-def _with_engines(told: Diagnosis, folder: Path, threads: int, quick: bool, say: Tell) -> None:
+def _with_engines(told: Diagnosis, folder: Path, threads: int, quick: bool, progress: Listener) -> None:
     """The best rate of every engine on every device here, in one quick process each."""
-    say("arithmetic with the engines")
+    progress(Progress("arithmetic with the engines"))
     cases = [_case(info, folder, threads, device) for info in _runners() for device in _devices(info)]
     seconds = 1.5 if quick else 2.0
     limits = Limits.quick(seconds=seconds * len(cases), samples=16, warm_up_least_s=0.3)
     here = system.describe().id
-    for result in benchmarking.measure_all(cases, limits, system=here, watcher=_new_only(say)):
+    for result in benchmarking.measure_all(cases, limits, system=here, progress=_new_only(progress)):
         if result.failure is None:
             told.rows.append(_peak(result))
         else:
             told.notes.append(f"{result.case.engine} on {result.case.device}: {result.failure}")
 
 
-def _new_only(say: Tell) -> Callable[[str, float], None]:
-    """What is being done, without how far it has come."""
+def _new_only(progress: Listener) -> Listener:
+    """A listener that passes on each new text, without its count, which is of one part of the examination."""
     last = ""
 
-    def hear(text: str, _: float) -> None:
+    def hear(event: Progress) -> None:
         nonlocal last
-        if text != last:
-            last = text
-            say(text)
+        if event.text != last:
+            last = event.text
+            progress(Progress(event.text))
 
     return hear
 
@@ -183,13 +182,13 @@ def _peak(result: Result) -> Measurement:
 # ------------------------------------------------------------------ the smallest difference
 
 
-def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, say: Tell) -> None:
+def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, progress: Listener) -> None:
     """One case twice, interleaved: whatever differs is the machine's doing."""
     runner = next((info for info in _runners() if info.reads == "bundle"), None)
     if runner is None:
         told.notes.append("The smallest difference shown needs an engine that reads Bundles.")
         return
-    say(f"{runner.name} against itself")
+    progress(Progress(f"{runner.name} against itself"))
     same = [_case(runner, folder, threads, batch_size=1)] * 2
     processes = 1 if quick else 3
     limits = Limits(
@@ -197,7 +196,7 @@ def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, sa
         warm_up_least_s=0.3,
     )  # fmt: skip
     here = system.describe().id
-    results = list(benchmarking.measure_all(same, limits, system=here, watcher=_new_only(say)))
+    results = list(benchmarking.measure_all(same, limits, system=here, progress=_new_only(progress)))
     failure = next((result.failure for result in results if result.failure), None)
     if failure is not None:
         told.notes.append(f"{runner.name} against itself: {failure}")

@@ -6,7 +6,7 @@ few counts are kept of each. docs/eval.md explains the results.
 
 from vertebra.evaluation.matching import match
 from vertebra.evaluation.results import ClassResult, Evaluation, Share, protocol, rows
-from vertebra.evaluation.running import Answer, Watcher, evaluate, split_told, unreadable_in
+from vertebra.evaluation.running import Answer, evaluate, split_told, unreadable_in
 from vertebra.evaluation.statistics import wilson
 from vertebra.evaluation.tally import Mistake
 
@@ -16,7 +16,6 @@ __all__ = [
     "Evaluation",
     "Mistake",
     "Share",
-    "Watcher",
     "evaluate",
     "match",
     "protocol",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vertebra import system
@@ -16,6 +17,7 @@ from vertebra.evaluation.results import Evaluation, names_of, of_tally
 from vertebra.evaluation.tally import Tally
 from vertebra.labels import IMAGENET_1K, LabelSet
 from vertebra.preprocess import Preprocess
+from vertebra.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Images (N, 3, H, W), float32, to logits (N, num_classes); N is at most the batch size.
 Answer = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
-#: Hears how many images are done, and of how many.
-Watcher = Callable[[int, int], None]
 
 #: How many unreadable images are named; all are counted.
 NAMED = 1000
@@ -44,7 +44,7 @@ def evaluate(
     workers: int | None = None,
     prefetch: int | None = None,
     mistakes: int = 24,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
 ) -> Evaluation:
     """Count what `answer` makes of the first `limit` images of `data` (all, where None).
 
@@ -58,8 +58,9 @@ def evaluate(
     total = len(data) if limit is None else min(limit, len(data))
     tally, unreadable, missed = Tally(mistakes), list[tuple[str, str]](), 0
     start = time.monotonic()
-    if watcher is not None:
-        watcher(0, total)
+    listener = progress or silent
+    event = Progress(f"evaluating on {data.name}", 0, total, "images")
+    listener(event)
     # Two batches ahead: while one is answered, the next becomes ready, be it on other silicon or these cores.
     ahead = 2 * max(batch_size, system.default_threads()) if prefetch is None else prefetch
     ready = in_batches(
@@ -74,8 +75,7 @@ def evaluate(
             samples = batch.readable
             if samples:
                 tally.add(samples, [outputs[sample.label] for sample in samples], answer(batch.images))
-            if watcher is not None:
-                watcher(tally.total + missed, total)
+            listener(replace(event, done=tally.total + missed))
     if not tally.total:
         raise InvalidInputError(f"None of the {missed} images of {data.name} can be read: {unreadable[0][1]}")
     return of_tally(

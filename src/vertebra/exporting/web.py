@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -24,6 +24,7 @@ from vertebra import bundles, downloads
 from vertebra.bundles import Bundle
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
 from vertebra.files import whole_folder
+from vertebra.progress import Listener, Progress, silent
 
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
@@ -37,8 +38,6 @@ _NPM_TIMEOUT_S = 600.0
 _MANIFEST = "page.json"
 #: the Bundle's folder inside the page's
 INNER = "bundle"
-
-Tell = Callable[[str], None]
 
 
 def check(kept: Bundle) -> None:
@@ -61,7 +60,7 @@ def check(kept: Bundle) -> None:
 
 
 def publish(
-    folder: Path | str, kept: Bundle, *, runtime: Path | str | None = None, tell: Tell | None = None
+    folder: Path | str, kept: Bundle, *, runtime: Path | str | None = None, progress: Listener | None = None
 ) -> Bundle:
     """Write a page that runs the network of `kept` into `folder`; the Bundle inside it.
 
@@ -72,7 +71,7 @@ def publish(
     """
     folder = Path(folder)
     check(kept)
-    archive = _fetched(tell) if runtime is None else Path(runtime)
+    archive = _fetched(progress) if runtime is None else Path(runtime)
     with draft(folder) as draft_, _unpacked(archive) as package:
         version = _copy_runtime(package, draft_ / "runtime")
         _copy_page(draft_)
@@ -154,7 +153,7 @@ def _command() -> str:
     return f'"npm pack {PACKAGE}@{VERSION}"'
 
 
-def _fetched(tell: Tell | None) -> Path:
+def _fetched(progress: Listener | None) -> Path:
     """The archive in the user's cache, fetched by npm, which knows registry, proxy and login."""
     kept = downloads.cache_folder() / "runtimes" / f"{PACKAGE}-{VERSION}.tgz"
     if kept.is_file() and downloads.digest(kept) == SHA256:
@@ -171,8 +170,7 @@ def _fetched(tell: Tell | None) -> Path:
             f"The page needs {PACKAGE}, which npm fetches, and npm is not installed.",
             f"install Node.js with npm, {by_hand}",
         )
-    if tell is not None:
-        tell(f"fetching {PACKAGE} {VERSION} with npm")
+    (progress or silent)(Progress(f"downloading {PACKAGE} {VERSION} with npm"))
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:

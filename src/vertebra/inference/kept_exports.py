@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from vertebra.bundles import manifest
 from vertebra.engines import Subject
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.inference.resolving import Resolved
+from vertebra.progress import Listener, Progress, silent
 
 #: What goes into an exported file beside the network: another version of one of these, another export.
 _MAKERS = ("vertebra", "torch", "onnx", "onnxscript", "timm", "torchvision")
 
-Tell = Callable[[str], None]
 
-
-def as_bundle(resolved: Resolved, engine: str, batch_size: int, tell: Tell | None) -> Resolved:
+def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listener | None) -> Resolved:
     """The same network as a Bundle in the user's cache: the one that is there, or exported now."""
     from vertebra import downloads
 
@@ -33,7 +31,7 @@ def as_bundle(resolved: Resolved, engine: str, batch_size: int, tell: Tell | Non
     if not _is_whole(folder):
         with files.sole_use(folder, hint="name another folder with VERTEBRA_CACHE"):
             if not _is_whole(folder):  # another process may have made it meanwhile
-                _export_into_cache(resolved, folder, own, tell)
+                _export_into_cache(resolved, folder, own, progress or silent)
     return replace(resolved, subject=Subject(resolved.subject.model, bundle=str(folder)))
 
 
@@ -62,12 +60,11 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _export_into_cache(
-    resolved: Resolved, folder: Path, own: tuple[str, int] | None, tell: Tell | None
+    resolved: Resolved, folder: Path, own: tuple[str, int] | None, progress: Listener
 ) -> None:
     from vertebra.exporting.process import Exporter
 
-    if tell is not None:
-        tell(f"exporting {resolved.subject.model} into {folder}")
+    progress(Progress(f"exporting {resolved.subject.model} into {folder}"))
     shutil.rmtree(folder, ignore_errors=True)
     engine, batch_size = own or ("onnxruntime", None)
     if resolved.file is not None:

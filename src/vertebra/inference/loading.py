@@ -15,16 +15,14 @@ from vertebra import bundles, engines
 from vertebra.engines import Session, Settings
 from vertebra.errors import InvalidInputError
 from vertebra.inference import kept_exports, resolving
-from vertebra.inference.kept_exports import Tell
 from vertebra.inference.resolving import Resolved
 from vertebra.labels import LabelSet
 from vertebra.preprocess import Preprocess
+from vertebra.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from vertebra.progress import Listener
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,6 @@ def load(
     sha256: str | None = None,
     accept_unverified: bool = False,
     progress: Listener | None = None,
-    tell: Tell | None = None,
 ) -> Loaded:
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
 
@@ -117,7 +114,8 @@ def load(
     source as `zoo.build` takes it; without one the network's published set is meant, and an untrained network
     is only loaded where `untrained` says so. `labels` (a set's name or a file) and `preprocess` (a record, a
     protocol's name or a JSON file) stand in for what the weights or the Bundle tell. `sha256` and
-    `accept_unverified` are those of `zoo.weights`; `progress` hears of downloads, `tell` of what takes long.
+    `accept_unverified` are those of `zoo.weights`. `progress` gets downloads and exports, and that a network
+    is untrained.
     Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.
     Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
     and MeasurementError where the network can't be exported.
@@ -132,8 +130,8 @@ def load(
             str(subject), weights=weights, untrained=untrained, labels=labels, preprocess=preprocess,
             sha256=sha256, accept_unverified=accept_unverified, progress=progress,
         )  # fmt: skip
-    if tell is not None and resolved.card.weights is None:
-        tell(f"{resolved.subject.model} is untrained: its answers mean nothing")
+    if resolved.card.weights is None:
+        (progress or silent)(Progress(f"{resolved.subject.model} is untrained: its answers mean nothing"))
     batch_size = batch_size or resolved.batch_size or usual_batch_size
     if resolved.batch_size not in (None, batch_size):
         raise InvalidInputError(
@@ -143,7 +141,7 @@ def load(
     runs_in_torch = resolved.subject.bundle is None and resolved.file is None
     chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
     if engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None:
-        resolved = kept_exports.as_bundle(resolved, chosen, batch_size, tell)
+        resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress)
     return _start(resolved, chosen, batch_size, threads, device)
 
 

@@ -9,13 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vertebra import benchmarking, engines, files, system, units
 from vertebra.benchmarking import Case, Limits, Result
 from vertebra.campaigns import campaign, exports
-from vertebra.campaigns.campaign import Progress, Watcher
 from vertebra.campaigns.cases import expected_bytes
 from vertebra.campaigns.exports import NeededBundle, needed_bundle
 from vertebra.errors import InvalidInputError, MeasurementError
@@ -23,6 +22,7 @@ from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table, latest
 from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.views import FORM
+from vertebra.progress import Listener, Progress, silent
 from vertebra.tuning import race
 from vertebra.tuning.forms import Form, form_of
 from vertebra.tuning.search import NO_TIME, Finish, Trial, search
@@ -92,7 +92,12 @@ class Found:
 
 
 def fastest(
-    cases: Sequence[Case], table: Table, *, budget_s: float, seed: int = 0, watcher: Watcher | None = None
+    cases: Sequence[Case],
+    table: Table,
+    *,
+    budget_s: float,
+    seed: int = 0,
+    progress: Listener | None = None,
 ) -> Found:
     """The fastest form of one network among `cases`, searched for `budget_s`; what is measured is appended to
     `table`. Every form's outputs are compared with eager float32's before it is timed.
@@ -105,19 +110,19 @@ def fastest(
             f"{units.show(budget_s, 's')} is too little for a search.", f"the least is {LEAST_S:g}s"
         )
     exports.check_room(cases)
-    tell = _teller(watcher, len(cases))
+    listener, start = progress or silent, Progress("", 0, len(cases), "cases")
     with (
         files.sole_use(
             table.path,
-            wait=lambda: tell(0, "waiting for another process to measure"),
+            wait=lambda: listener(replace(start, text="waiting for another process to measure")),
             poll_s=campaign.LOOK_S,
         ),
         exports.scratch_folder() as scratch,
     ):
         began = time.monotonic()
-        tell(0, f"exporting {cases[0].model}")
+        listener(replace(start, text=f"exporting {cases[0].model}"))
         made = _made(cases, scratch, began + _EXPORTS * budget_s, began + _LAST_EXPORTS * budget_s)
-        track = _Track(cases, made, table, began + _MEASURING * budget_s, budget_s, seed, tell)
+        track = _Track(cases, made, table, began + _MEASURING * budget_s, budget_s, seed, listener)
         trials = search(track.entered(), track.heat)
         seconds = time.monotonic() - began
     trials += track.without_bundle()
@@ -128,17 +133,6 @@ def fastest(
             "give it more time: --budget 2m",
         )
     return Found(cases[0].model, trials, track.rows, seconds)
-
-
-_Tell = Callable[[float, str], None]
-
-
-def _teller(watcher: Watcher | None, total: int) -> _Tell:
-    def tell(done: float, text: str) -> None:
-        if watcher is not None:
-            watcher(Progress(done, total, text))
-
-    return tell
 
 
 # ------------------------------------------------------------------ Bundles
@@ -224,18 +218,18 @@ class _Track:
 
     def __init__(
         self,
-        cases: Iterable[Case],
+        cases: Sequence[Case],
         made: Mapping[NeededBundle, _Made],
         table: Table,
         deadline: float,
         budget_s: float,
         seed: int,
-        tell: _Tell,
+        progress: Listener,
     ) -> None:
-        self._table, self._deadline, self._seed, self._tell = table, deadline, seed, tell
+        self._table, self._deadline, self._seed, self._progress = table, deadline, seed, progress
         self._part_s = min(max(_PART * budget_s, _LEAST_PART_S), _MOST_PART_S)
         self._starts = _Starts()
-        self._heats, self._judged = 0, set[Form]()
+        self._heats, self._judged, self._total = 0, set[Form](), len(cases)
         self.rows: list[Measurement] = []
         self._cases: dict[Form, Case] = {}
         self._obstacles: dict[Form, str] = {}
@@ -292,9 +286,13 @@ class _Track:
             system=system.describe().id,
             seed=self._seed + self._heats,
             expected_bytes=expected_bytes,
-            watcher=lambda text, behind: self._tell(len(self._judged) + behind, text),
+            progress=self._count,
             race=_Race(self._deadline, self._starts),
         )
+
+    def _count(self, event: Progress) -> None:
+        """Pass an event of a heat on, counted among all forms."""
+        self._progress(replace(event, done=len(self._judged) + event.done, total=self._total))
 
     def _finish(self, result: Result) -> Finish | None:
         """What the result tells, its rows appended; None where it failed when the time was up."""

@@ -14,7 +14,7 @@ from vertebra.verbs.given import TableLike
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
-    from vertebra.campaigns.campaign import Watcher
+    from vertebra.progress import Listener
 
 
 class Benched(Rows):
@@ -52,7 +52,7 @@ def bench(
     budget: str | float | None = None,
     seed: int = 0,
     table: TableLike = None,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
 ) -> Benched:
     """Measure `models` (the classics, where none is named) on `engines` (all that are here), each with every
     one of the precisions, batch sizes and streams, and append the rows.
@@ -105,5 +105,5 @@ def bench(
     )  # fmt: skip
     deadline = None if budget_s is None else start + budget_s
     into = given.table(table)
-    rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, watcher=watcher)
+    rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, progress=progress)
     return Benched(rows, into.latest(model=metrics.MACHINE))

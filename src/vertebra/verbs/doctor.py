@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vertebra.verbs import given
@@ -10,11 +9,10 @@ from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
     from vertebra.diagnosis import Diagnosis
+    from vertebra.progress import Listener
 
 
-def doctor(
-    *, quick: bool = False, table: TableLike = None, watcher: Callable[[str], None] | None = None
-) -> Diagnosis:
+def doctor(*, quick: bool = False, table: TableLike = None, progress: Listener | None = None) -> Diagnosis:
     """Examine this machine: what it is, what disturbs it now and what is missing; its peak arithmetic rate
     and memory bandwidth; and the smallest difference between two latencies that it can show.
 
@@ -24,7 +22,7 @@ def doctor(
     from vertebra import diagnosis, system
 
     into = given.table(table)
-    told = diagnosis.examine(quick=quick, tell=watcher)
+    told = diagnosis.examine(quick=quick, progress=progress)
     if told.rows:
         into.append(told.rows, samples=told.samples, system=system.describe())
     return told

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
     from vertebra.data import Dataset
-    from vertebra.evaluation import Watcher
     from vertebra.inference.loading import Loaded
+    from vertebra.progress import Listener, Progress
     from vertebra.reports.evaluated import Evaluated
 
 #: The word that stands for "class n is output n" where a label set is named.
@@ -37,7 +38,7 @@ def evaluate(
     limit: int | None = None,
     strict: bool = False,
     table: TableLike = None,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Evaluated:
     """Evaluate `model`, a network's name or a Bundle's folder, over the labelled pictures at `dataset`, and
@@ -51,7 +52,7 @@ def evaluate(
 
     pictures = data.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
     found = _evaluated(
-        model, pictures, batch_size=batch_size, limit=limit, strict=strict, watcher=watcher, **loaded_by
+        model, pictures, batch_size=batch_size, limit=limit, strict=strict, progress=progress, **loaded_by
     )
     given.table(table).append(found.rows)
     return found
@@ -66,7 +67,7 @@ def probe(
     name: str | None = None,
     folds: int = 5,
     table: TableLike = None,
-    watcher: Callable[[str], Watcher] | None = None,
+    progress: Listener | None = None,
     **options: Any,
 ) -> list[Measurement]:
     """Accuracy of `models` on the labelled pictures at `dataset` without training: logistic regression on
@@ -81,7 +82,7 @@ def probe(
     into = given.table(table)
     pictures = data.open(dataset, format=format, split=split, truth=truth, name=name)
     told: list[Measurement] = []
-    for rows in _probed(models, pictures, folds=folds, watcher=watcher, **options):
+    for rows in _probed(models, pictures, folds=folds, progress=progress, **options):
         into.append(rows)
         told += rows
     return told
@@ -94,7 +95,7 @@ def _evaluated(
     batch_size: int | None = None,
     limit: int | None = None,
     strict: bool = False,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Evaluated:
     from vertebra import evaluation
@@ -104,11 +105,13 @@ def _evaluated(
     by_index = loaded_by.get("labels") == BY_INDEX
     if by_index:
         del loaded_by["labels"]
-    with loading.load(model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by) as loaded:
+    with loading.load(
+        model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, progress=progress, **loaded_by
+    ) as loaded:
         found = evaluation.evaluate(
             pictures, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
             by_index=by_index, batch_size=loaded.settings.batch_size, limit=limit, strict=strict,
-            watcher=watcher,
+            progress=progress,
         )  # fmt: skip
         conditions = _conditions(loaded)
     rows = evaluation.rows(found, conditions)
@@ -122,10 +125,10 @@ def _probed(
     folds: int = 5,
     batch_size: int | None = None,
     strict: bool = False,
-    watcher: Callable[[str], Watcher] | None = None,
+    progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Iterator[list[Measurement]]:
-    """The row of each network's probe. `watcher` makes what hears of a network's progress."""
+    """The row of each network's probe."""
     from vertebra import probing
     from vertebra.inference import loading
 
@@ -133,17 +136,27 @@ def _probed(
     images = probing.look(pictures)
     for model in models:
         with loading.load(
-            model, engine="eager", batch_size=batch_size, usual_batch_size=BATCH_SIZE, **loaded_by
-        ) as loaded:
+            model, engine="eager", batch_size=batch_size, usual_batch_size=BATCH_SIZE, progress=progress,
+            **loaded_by,
+        ) as loaded:  # fmt: skip
             found = probing.probe(
                 pictures, images, loaded.features, loaded.preprocess, folds=folds,
                 batch_size=loaded.settings.batch_size, strict=strict,
-                watcher=None if watcher is None else watcher(str(model)),
+                progress=None if progress is None else _named(progress, f"features of {model}"),
             )  # fmt: skip
             conditions = _conditions(loaded, "scikit-learn")
             # Features are the network's, whatever runs it: the row holds for every engine.
             del conditions["engine"], conditions["device"]
         yield probing.rows(found, conditions)
+
+
+def _named(progress: Listener, text: str) -> Listener:
+    """A listener that passes events on with `text` in place of their own."""
+
+    def hear(event: Progress) -> None:
+        progress(replace(event, text=text))
+
+    return hear
 
 
 def _conditions(loaded: Loaded, *libraries: str) -> dict[str, Any]:

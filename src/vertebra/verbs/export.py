@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from vertebra.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from vertebra.bundles import Bundle
+    from vertebra.progress import Listener
 
 
 def export(
@@ -20,7 +20,6 @@ def export(
     embed_preprocess: bool = False,
     web: bool = False,
     runtime: str | Path | None = None,
-    tell: Callable[[str], None] | None = None,
     engine: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
@@ -31,6 +30,7 @@ def export(
     format: str | None = None,
     split: str | None = None,
     most_lost: str | float | None = None,
+    progress: Listener | None = None,
     **options: Any,
 ) -> Bundle:
     """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
@@ -59,15 +59,15 @@ def export(
     )  # fmt: skip
     options |= {name: value for name, value in made.items() if value is not None}
     if not web:
-        return _packed(model, Path(output), embed_preprocess, options)
+        return _packed(model, Path(output), embed_preprocess, progress, options)
     import tempfile
 
     from vertebra import bundles
     from vertebra.exporting import web as page
 
     with page.draft(Path(output)) as draft, tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-        kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, options)
-        page.publish(draft, kept, runtime=runtime, tell=tell)
+        kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, progress, options)
+        page.publish(draft, kept, runtime=runtime, progress=progress)
     return bundles.read(Path(output) / page.INNER, verify=False)
 
 
@@ -95,14 +95,16 @@ def _check_holds_onnx(engine: str | None) -> None:
 _MADE = ("engine", "precision", "batch_size", "calibration")
 
 
-def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any]) -> Bundle:
+def _packed(
+    model: str | Path, folder: Path, embed: bool, progress: Listener | None, options: dict[str, Any]
+) -> Bundle:
     """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
     from vertebra import bundles
     from vertebra.exporting import conversion, picture
     from vertebra.inference import kept_exports, resolving
 
     if resolving.is_bundle(model):
-        given = sorted(name for name, value in options.items() if value and name != "progress")
+        given = sorted(name for name, value in options.items() if value)
         if given:
             raise InvalidInputError(f"{model} is a Bundle and has its {', '.join(given)}.", "leave them out")
         kept = bundles.read(model)
@@ -116,7 +118,7 @@ def _packed(model: str | Path, folder: Path, embed: bool, options: dict[str, Any
     if not zoo.find(str(model)).is_file:
         conversion.check_order(**made)
     with bundles.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
-        resolved = resolving.resolve(str(model), **options)
+        resolved = resolving.resolve(str(model), progress=progress, **options)
         if embed:
             picture.check(resolved.card.preprocess)
         kept = kept_exports.export(resolved, draft, **made)

@@ -16,7 +16,7 @@ from vertebra.verbs.export import export
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.campaigns.campaign import Watcher
+    from vertebra.progress import Listener
     from vertebra.tuning import Found
 
 
@@ -32,7 +32,7 @@ def fastest(
     seed: int = 0,
     export: str | Path | None = None,
     table: TableLike = None,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
     **options: Any,
 ) -> Found:
     """The fastest form of one network on this machine: engine, precision, threads, layout and batch size.
@@ -61,15 +61,18 @@ def fastest(
         batch_sizes=given.several(batch_size), threads=given.several(threads), input_size=input_size,
     )  # fmt: skip
     if export is not None:
-        resolving.resolve(model, **options)  # whatever is wrong with the weights is told before the search
+        # Whatever is wrong with the weights is an error before the search.
+        resolving.resolve(model, progress=progress, **options)
         if not any(tuning.form_of(case).has_bundle for case in cases):
             raise InvalidInputError(
                 "None of these engines opens Bundles, so nothing can be exported.",
                 "name one that does: vertebra list engines",
             )
     into = given.table(table)
-    search = partial(tuning.fastest, cases, into, budget_s=given.seconds(budget), seed=seed, watcher=watcher)
-    found = search() if export is None else _shipped(search, Path(export), options)
+    search = partial(
+        tuning.fastest, cases, into, budget_s=given.seconds(budget), seed=seed, progress=progress
+    )
+    found = search() if export is None else _shipped(search, Path(export), options | {"progress": progress})
     notes = () if engines or zoo.find(model).is_file else tuple(tuning.left_out())
     return replace(found, notes=notes, shares=_shares(found, into))
 

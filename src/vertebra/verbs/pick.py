@@ -15,8 +15,8 @@ from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.campaigns.campaign import Watcher
     from vertebra.choosing import Question
+    from vertebra.progress import Listener
 
 #: What says which rows count; the other keywords are limits.
 _CONDITIONS = (*FORM, "dataset", "probed", "origin")
@@ -33,7 +33,7 @@ def pick(
     licence: str | Sequence[str] = (),
     family: str | Sequence[str] = (),
     input_size: int | Sequence[int] = (),
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
     **limits: Any,
 ) -> Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
@@ -60,7 +60,7 @@ def pick(
     if budget is None:
         return choosing.pick(given.table(table, create=False), question)
     _refuse_contradictions(question)
-    return _settled(question, given.table(table), given.seconds(budget), watcher)
+    return _settled(question, given.table(table), given.seconds(budget), progress)
 
 
 #: Conditions under which networks are measured for a pick, so that they can't be chosen.
@@ -82,12 +82,12 @@ def _refuse_contradictions(question: Question) -> None:
             )
 
 
-def _settled(question: Question, table: Table, budget_s: float, watcher: Watcher | None) -> Pick:
+def _settled(question: Question, table: Table, budget_s: float, progress: Listener | None) -> Pick:
     conditions = dict(question.filters)
     engine = conditions.pop("engine", None)
     engines = () if engine is None else given.several(engine)
     question = replace(question, filters=conditions)
     from vertebra.verbs import picking
 
-    found = picking.verified(table, question, budget_s, engines=engines, watcher=watcher)
+    found = picking.verified(table, question, budget_s, engines=engines, progress=progress)
     return replace(found.pick, measured=found.measured, ended=found.ended)

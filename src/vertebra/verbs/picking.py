@@ -10,9 +10,9 @@ from typing import Any
 from vertebra import estimation, rows, verification
 from vertebra.benchmarking import Case
 from vertebra.campaigns import campaign, cases
-from vertebra.campaigns.campaign import Watcher
 from vertebra.choosing import Question, absences, candidates, comparable, is_here
 from vertebra.measurements import Measurement, Table, WideRow
+from vertebra.progress import Listener
 from vertebra.verification import Verified
 
 #: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
@@ -31,7 +31,7 @@ def verified(
     budget_s: float,
     *,
     engines: Sequence[str] = (),
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
 ) -> Verified:
     """The choice among the catalogue after what it depends on was measured; see `verification.settle`.
 
@@ -44,7 +44,7 @@ def verified(
     runners = list(engines) or cases.found_here()
     filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
     question = replace(question, among="catalogue", filters=filters)
-    bench = _bench(source, watcher)
+    bench = _bench(source, progress)
     interrupted = False
     try:
         bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
@@ -65,14 +65,14 @@ def verified(
     )
 
 
-def _bench(source: Table, watcher: Watcher | None) -> Callable[[Sequence[Case], float], list[Measurement]]:
+def _bench(source: Table, progress: Listener | None) -> Callable[[Sequence[Case], float], list[Measurement]]:
     """A function that measures cases quickly inside what is left until a deadline."""
 
     def bench(wanted: Sequence[Case], deadline: float) -> list[Measurement]:
         if not wanted or time.monotonic() >= deadline:
             return []
         least = campaign.limits(len(wanted), quick=True)
-        return campaign.measure(wanted, source, limits=least, deadline=deadline, watcher=watcher)
+        return campaign.measure(wanted, source, limits=least, deadline=deadline, progress=progress)
 
     return bench
 

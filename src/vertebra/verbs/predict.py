@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from vertebra.prediction import Given, Prediction
+    from vertebra.progress import Listener
     from vertebra.reports.sheet import Tile
 
 #: The answers, which can be closed before the last one.
@@ -26,6 +27,7 @@ def predict(
     save: str | Path | None = None,
     every: int = 1,
     upright: bool = True,
+    progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction]: ...
 @overload
@@ -39,6 +41,7 @@ def predict(
     save: str | Path | None = None,
     every: int = 1,
     upright: bool = True,
+    progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Stream: ...
 def predict(
@@ -51,6 +54,7 @@ def predict(
     save: str | Path | None = None,
     every: int = 1,
     upright: bool = True,
+    progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction] | Stream:
     """What `model`, a network's name or a Bundle's folder, says of the pictures in `sources`.
@@ -77,7 +81,8 @@ def predict(
         embeddings.check(vectors)
     found = _predictions(
         *sources, model=model, top=top, features=features is not False,
-        pictures=pictures or save is not None, every=every, upright=upright, **loaded_by,
+        pictures=pictures or save is not None, every=every, upright=upright,
+        progress=progress, **loaded_by,
     )  # fmt: skip
     if save is not None:
         found = _drawn(found, Path(save), pictures)

@@ -12,6 +12,7 @@ from vertebra import zoo
 from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, WideRow
+from vertebra.progress import Listener, Progress, silent
 from vertebra.verbs import given
 from vertebra.verbs.chart import chart, compared
 from vertebra.verbs.cite import cite
@@ -22,7 +23,6 @@ from vertebra.zoo import names
 
 if TYPE_CHECKING:
     from vertebra.benchmarking import Case
-    from vertebra.campaigns.campaign import Watcher
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def survey(
     again: bool = False,
     seed: int = 0,
     table: TableLike = None,
-    watcher: Watcher | None = None,
+    progress: Listener | None = None,
 ) -> Survey:
     """Cite, profile and bench the classics on the engines found here, and write a report into `output`.
 
@@ -69,11 +69,10 @@ def survey(
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
-        if watcher is not None:
-            watcher(campaign.Progress(0, len(todo), "counting parameters and operations"))
+        (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
         _profile_missing(chosen, told, into)
         measured = campaign.measure(
-            todo, into, limits=limits, deadline=start + budget_s, seed=seed, anew=again, watcher=watcher
+            todo, into, limits=limits, deadline=start + budget_s, seed=seed, anew=again, progress=progress
         )
         _draw(folder, into)
     failed = len(cases.remaining(wanted, into.rows(metric="latency")))

@@ -289,7 +289,7 @@ def test_progress_in_a_group_grows_round_by_round_and_block_by_block(
     assert {(event.total, event.unit) for event in seen} == {(2, "cases")}
     texts = list(dict.fromkeys(event.text for event in seen))
     assert texts[:3] == [
-        "m on one, process 1 of 3", "m on two, process 1 of 3", "2 side by side, process 1 of 3",
+        "m on one, process 1 of 3", "m on two, process 1 of 3", "2 cases side by side, process 1 of 3",
     ]  # fmt: skip
     assert texts[-1] == "2 side by side, process 3 of 3"
     shares = [event.done for event in seen]
@@ -338,7 +338,7 @@ def test_what_a_race_leaves_behind_keeps_its_figure_and_gets_no_more_blocks(
     assert race.seen == [{"first": 1, "second": 1}, {"first": 2, "second": 2}, {"first": 3}]
     latency = next(row for row in second.rows if row.metric == "latency")
     assert latency.value == 0.01
-    assert "46 samples of 64: left behind" in latency.grade_reasons
+    assert "46 samples of 64: too slow to win" in latency.grade_reasons
 
 
 def test_a_case_that_a_race_never_lets_start_gives_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -610,7 +610,7 @@ def test_a_server_tells_late_answers_and_the_greatest_rate(reference: str) -> No
 def test_a_server_that_cannot_keep_up_is_a_failure_with_its_reason() -> None:
     case = replace(case_with("slow"), scenario="server", latency_bound_s=0.001, arrival_rate=2000.0)
     (result,) = runner.measure_all([case], QUICK, system="here", engine=faulty_engine.INFO)
-    assert "while timing: 2000 images/s can't hold p99 within 1 ms" in str(result.failure)
+    assert "while timing: 2000 images/s can't keep p99 within 1 ms" in str(result.failure)
 
 
 def test_from_the_encoded_picture_the_whole_way_is_timed_beside_the_inference() -> None:

@@ -82,9 +82,7 @@ def test_batches_larger_than_one_that_lacked_memory_by_itself_are_not_tried(tmp_
     told = measured([small, large, larger, other], **one_by_one)
     assert told[0].failure == "while loading: out of memory"
     for result in told[1:3]:
-        assert result.failure == (
-            "not tried: batches of 4 failed by themselves, while loading: out of memory"
-        )
+        assert result.failure == ("not tried: batch size 4 failed, even alone, while loading: out of memory")
         assert [row.metric for row in result.rows] == ["failure"]
     assert not tried.exists()
     assert told[3].failure is None
@@ -107,18 +105,18 @@ def test_what_fails_for_want_of_memory_beside_others_is_measured_again_by_itself
     assert (
         second.rows[0]
         .grade_reasons[-1]
-        .startswith("measured again by itself: beside others while loading: out of memory")
+        .startswith("measured again alone; together with others it failed while loading: out of memory")
     )
 
 
 def test_a_process_that_does_not_rest_is_told_and_graded_down() -> None:
     limits = Limits.quick(seconds=5.0, warm_up_least_s=0.02, least_s=1.0)
     restless, quiet = measured([case_with("spins"), case_with("slow")], limits)
-    told = [text for text in restless.rows[0].grade_reasons if "with nothing to do, used" in text]
+    told = [text for text in restless.rows[0].grade_reasons if "while idle, used" in text]
     assert len(told) == 1
     assert restless.rows[0].grade in ("B", "C")
     assert restless.samples["idle.cpu"][0] > 0.05 > quiet.samples["idle.cpu"][0]
-    assert not any("with nothing to do" in text for text in quiet.rows[0].grade_reasons)
+    assert not any("while idle" in text for text in quiet.rows[0].grade_reasons)
 
 
 def test_a_failure_in_a_later_process_fails_the_case(reference: str) -> None:

@@ -40,7 +40,7 @@ def test_ordinary_figures_pass():
     [
         ({"memory_total": 360_508e6}, ["361 GB", "8.00 GB"]),  # a figure that a harness has published
         ({"latency": 0.003, "latency_p90": 0.004, "throughput": 333.3}, ["3.00 ms", "4.00 G", "4.00 ms"]),
-        ({"throughput": 64 * 50.0}, ["3200/s", "64 images under way, not 1"]),
+        ({"throughput": 64 * 50.0}, ["3200/s", "64 images in progress, not 1"]),
         ({"latency_p99": 0.021}, ["latency_p99 of 21.0 ms below latency_p90 of 22.0 ms"]),
         ({"memory_total": -1.0}, ["memory_total is -1"]),
         ({"latency": math.nan}, ["latency is nan"]),
@@ -122,7 +122,7 @@ def interval(median: float, half: float = 0.0) -> Interval:
 def test_a_larger_batch_that_is_done_sooner_is_told_with_both_times():
     (told,) = plausibility.batch_times({4: interval(0.04), 1: interval(0.01), 8: interval(0.03)})
     assert "batch of 8 took 30.0 ms" in told
-    assert "4 with 40.0 ms" in told
+    assert "4, which took 40.0 ms" in told
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_photographs_of_a_folder_are_its_jpegs_by_name(tmp_path: Path):
     assert scenarios.photographs(tmp_path, number=1) == [made[0]]
 
 
-@pytest.mark.parametrize(("name", "said"), [("empty", "holds no JPEG"), ("absent", "There is no folder")])
+@pytest.mark.parametrize(("name", "said"), [("empty", "has no JPEG"), ("absent", "There is no folder")])
 def test_a_folder_without_photographs_is_refused(tmp_path: Path, name: str, said: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInputError, match=said):

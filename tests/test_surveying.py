@@ -209,7 +209,7 @@ def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):
     assert max(errors.values()) < 3e-4
     assert list(dict.fromkeys(step.text for step in seen)) == [
         "exporting squeezenet1_1", "squeezenet1_1 on eager", "squeezenet1_1 on onnxruntime",
-        "squeezenet1_1 on openvino", "3 side by side",
+        "squeezenet1_1 on openvino", "3 cases side by side",
     ]  # fmt: skip
     assert {row.system for row in table.rows()} == {system.describe().id}
     assert all(table.samples(row.run)["latency"] for row in table.rows(metric="latency"))

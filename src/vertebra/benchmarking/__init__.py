@@ -1,8 +1,8 @@
-"""Times networks on engines, in fresh processes and interleaved blocks, and says how far the figures can be
+"""Times networks on engines, in fresh processes and interleaved blocks, and grades how far the figures can be
 trusted.
 
-A case names an engine and a subject: a Bundle's folder, or the address of a builder. Which networks exist
-is not known here.
+A case names an engine and a subject: a Bundle's folder, or the address of a builder. This package doesn't
+know which networks exist.
 """
 
 from vertebra.benchmarking.plan import SCENARIOS, Case, Limits

@@ -1,4 +1,4 @@
-"""How the time is shared: what a process, a round and an answer may take, and when a case has had enough."""
+"""How the time is shared: how long a process, a round and an answer may take, and when a case is done."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vertebra.benchmarking.timing import Stopped, is_enough
 from vertebra.measurements import statistics
 from vertebra.measurements.blocks import by_process, latencies
 
-#: Seconds that a process gets however late it is.
+#: Seconds that a process gets even after the deadline.
 LEAST_S = 1.0
-#: Seconds that a process costs beside its warm-up and its blocks, until one was seen.
+#: Seconds that a process is assumed to cost in addition to its warm-up and blocks, until one has run.
 _OVERHEAD_S = 5.0
-#: A server's queries, and how far below the engine's own rate one is looked for at most.
+#: A server's queries, and the lowest rate that is tried, as a part of the engine's own.
 _QUERIES, _SLOWEST = 662, 32
 
 
 class Budget:
-    """The time that `limits` give each case, or what is left until `deadline` (of `clock`) shared by all."""
+    """The time that `limits` give each case, or that is left for all until `deadline` (of `clock`)."""
 
     def __init__(
         self, limits: Limits, deadline: float | None = None, clock: Callable[[], float] = time.monotonic
@@ -29,12 +29,12 @@ class Budget:
         self._overheads: list[float] = []
 
     def started(self, overhead_s: float) -> None:
-        """A process has cost `overhead_s` beside its warm-up: the next ones are expected to."""
+        """A process took `overhead_s` in addition to its warm-up; the same is expected of the next ones."""
         self._overheads.append(max(0.0, overhead_s))
 
     def silence_s(self, record: Record) -> float:
-        """How long a block may take: as many calls as it has at least, each as long as the very first; or as
-        long as a server's queries take to arrive."""
+        """How long a block may take: its least number of calls, each as long as the very first; or as long as
+        a server's queries take to arrive."""
         limits, case = self._limits, record.case
         first_s: float = record.figures.loads[-1]["first_ns"] / 1e9
         if case.scenario == "server":
@@ -65,7 +65,7 @@ class Budget:
         return sum(self._overheads) / len(self._overheads) if self._overheads else _OVERHEAD_S
 
     def is_done(self, record: Record, end: float) -> bool:
-        """Whether the process under way has told what it can, or had its time."""
+        """Whether the running process has enough samples, or has used its time."""
         limits, taken = self._limits, record.taken()
         if record.case.scenario == "server":
             return True  # a block is a whole run
@@ -75,7 +75,7 @@ class Budget:
         return spent and taken >= limits.least_samples
 
     def wants_more(self, record: Record, waiting: int) -> bool:
-        """Whether another process is to be measured: one of those asked for, or one that makes sure."""
+        """Whether to measure another process: one of those asked for, or an extra one to be sure."""
         done = len(record.spent_s)
         if record.failure is not None:
             return False
@@ -84,7 +84,7 @@ class Budget:
         if self._limits.is_quick or done >= 2 * self._limits.processes or self._is_sure(record):
             return False
         if record.case.scenario == "server":
-            return False  # what one is sure of there is the share of late answers
+            return False  # there only the share of late answers must be certain
         mean_s = sum(record.spent_s) / done
         if self._deadline is not None:
             cost = mean_s + self._overhead_s()
@@ -92,7 +92,7 @@ class Budget:
         return sum(record.spent_s) + mean_s <= self._limits.seconds
 
     def _is_sure(self, record: Record) -> bool:
-        """Whether the interval over processes is narrow enough, of as many samples of each as were asked."""
+        """Whether the interval over processes is narrow enough, and each has the samples asked for."""
         taken = [latencies(blocks) for blocks in by_process(record.figures.blocks)]
         if min(map(len, taken)) < self._limits.samples:
             return False
@@ -102,6 +102,6 @@ class Budget:
         if self._is_sure(record):
             return "sure"
         if record.is_behind:
-            return "left behind"
+            return "too slow to win"
         full = self._limits.most_samples // self._limits.processes
-        return "samples full" if record.taken() >= full else "budget spent"
+        return "sample limit reached" if record.taken() >= full else "budget spent"

@@ -1,7 +1,7 @@
-"""A fixed piece of work that is timed between blocks: when it takes longer, the machine has become slower.
+"""A fixed piece of work, timed between blocks: if it takes longer, the machine has become slower.
 
-It needs no privilege and no counter, so it sees clock changes, heat and neighbours where nothing else tells
-them: in virtual machines, in containers, on systems without /proc.
+It needs no privilege and no counter, so it shows clock changes, heat and other users where nothing else does:
+in virtual machines, in containers, on systems without /proc.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: A few milliseconds of arithmetic in registers and caches, and of traffic that no cache below 8 MB holds.
+#: A few milliseconds of arithmetic in registers and caches, and of memory traffic beyond caches below 8 MB.
 _HASHED_BYTES, _COPIED_BYTES = 3_000_000, 8_000_000
 
 
 class Canary:
-    """The same work on `threads` cores at once; as slow as the slowest of them.
+    """The same work on `threads` cores at once; it takes as long as the slowest of them.
 
-    Both halves of the work run without Python's lock. Between runs the threads sleep in a queue, so that
-    they take nothing from what is measured. A context manager, whose end ends the threads.
+    Both halves of the work run without Python's lock. Between runs the threads sleep in a queue, so
+    that they don't disturb what is measured. A context manager: leaving it ends the threads.
     """
 
     def __init__(self, threads: int, clock: Callable[[], int] = time.perf_counter_ns) -> None:

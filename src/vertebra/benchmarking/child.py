@@ -1,4 +1,4 @@
-"""The process that one case is measured in, as its parent sees it; `worker` is what runs there."""
+"""The parent's side of the process that measures one case; `worker` runs in it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vertebra.processes import Child, JunkError, LostError
 
 _COMMAND = (sys.executable, "-P", "-m", "vertebra.benchmarking.worker")
 
-#: Last event heard -> what the child does then.
+#: Last event received -> what the child does next.
 _STAGES = {"loaded": "before timing", "ready": "while timing"}
-#: Events on the way to an answer.
+#: Events before an answer.
 _ON_THE_WAY = ("loaded", "alive")
 
 
 class Worker(Protocol):
-    """A process that serves one case. `ask` raises MeasurementError, with the stage, where no answer came."""
+    """A process that serves one case. `ask` raises MeasurementError, with the stage, if no answer arrives."""
 
     pid: int
 
@@ -29,7 +29,7 @@ class Worker(Protocol):
 
 
 class WorkerProcess:
-    """The real one. Raises MeasurementError where none can be started."""
+    """A real process. Raises MeasurementError if it can't be started."""
 
     def __init__(self) -> None:
         try:
@@ -40,7 +40,7 @@ class WorkerProcess:
         self._stage = "while loading"
 
     def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]:
-        """The answer to `request`. Raises MeasurementError with the reason where none came."""
+        """The answer to `request`. Raises MeasurementError with the reason if none arrives."""
         self._child.send(request)
         while True:
             event = self._event(silence_s)

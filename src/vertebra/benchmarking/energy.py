@@ -1,6 +1,6 @@
 """Energy by the machine's own counters: RAPL for processors, NVML for NVIDIA's cards. No counter, no figure.
 
-A counter tells what the whole package or card took, whoever used it; the idle power, read just before, is
+A counter measures the whole package or card, for all users together; the idle power, measured just before, is
 subtracted. Nothing is estimated from a load or a nominal power.
 """
 
@@ -17,14 +17,14 @@ from vertebra.benchmarking import nvml
 
 _ROOT = Path("/")
 _POWERCAP = "sys/class/powercap"
-#: Whole packages. Their parts (core, uncore) are in them, and `psys` and the `-mmio` twins hold them again.
+#: Whole packages. They include their parts (core, uncore); `psys` and the `-mmio` twins count them again.
 _PACKAGE = re.compile(r"intel-rapl:\d+")
-#: Memory is beside the package, not in it.
+#: Memory isn't part of the package.
 _MEMORY = re.compile(r"intel-rapl:\d+:\d+")
 
 
 class Counter(Protocol):
-    """`modulus_j` is what is added where a reading is smaller than the one before; None: it never is."""
+    """`modulus_j` is added if a reading is smaller than the one before; None if that never happens."""
 
     @property
     def name(self) -> str: ...
@@ -33,13 +33,13 @@ class Counter(Protocol):
     def modulus_j(self) -> float | None: ...
 
     def read(self) -> float | None:
-        """Joules since some moment, or None where it can't be read any more."""
+        """Joules since some moment, or None if it can no longer be read."""
         ...
 
 
 @dataclass(frozen=True)
 class RaplZone:
-    """One zone of the kernel's powercap tree, which counts microjoules and starts again at its limit."""
+    """One zone of the kernel's powercap tree, which counts microjoules and restarts at its limit."""
 
     name: str
     modulus_j: float | None
@@ -52,7 +52,7 @@ class RaplZone:
 
 @dataclass(frozen=True)
 class NvmlCard:
-    """One card of NVIDIA's, by CUDA's name; its driver counts millijoules since it was loaded. Cards before
+    """One NVIDIA card, by CUDA's name; its driver counts millijoules since it was loaded. Cards before
     Volta don't count."""
 
     name: str
@@ -76,7 +76,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Energy:
-    """What was taken over `seconds`, of which idle power isn't subtracted."""
+    """Energy used over `seconds`; idle power isn't subtracted."""
 
     joules: float
     seconds: float
@@ -87,13 +87,13 @@ class Energy:
 
 
 class Meter:
-    """The counters that can be read for `device`; none on most virtual machines and in most containers.
+    """The readable counters of `device`; none on most virtual machines and in most containers.
 
     meter = Meter()
     idle = meter.over(1.0)                # the machine at rest
     before = meter.read()
-    ...                                   # so many images
-    told = figures(meter.between(before, meter.read()), idle, images=640)
+    ...                                   # process 640 images
+    found = figures(meter.between(before, meter.read()), idle, images=640)
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Meter:
         return Reading(self._clock(), tuple(counter.read() for counter in self.counters))
 
     def over(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> Energy | None:
-        """What is taken while this process sleeps. None, at once, where there is no counter."""
+        """Energy used while this process sleeps. None, at once, if there is no counter."""
         if not self.counters:
             return None
         before = self.read()
@@ -115,10 +115,10 @@ class Meter:
         return self.between(before, self.read())
 
     def between(self, first: Reading, second: Reading) -> Energy | None:
-        """What all counters together took from `first` to `second`; None where one can't tell.
+        """Energy of all counters together from `first` to `second`; None if one of them is unknown.
 
-        A counter that started again in between is followed once: read at least as often as it may
-        (minutes, at full power).
+        Only one restart of a counter in between is corrected: read more often than it can restart (every few
+        minutes, at full power).
         """
         seconds = second.moment_s - first.moment_s
         taken = [
@@ -134,7 +134,7 @@ class Meter:
 
 
 def figures(busy: Energy | None, idle: Energy | None, *, images: int) -> dict[str, float]:
-    """`power` and `energy_per_image` beyond idle; empty where a part is unknown or the load doesn't show."""
+    """`power` and `energy_per_image` beyond idle; empty if either is unknown or the load doesn't show."""
     if busy is None or idle is None or images < 1:
         return {}
     watts = busy.watts - idle.watts
@@ -144,7 +144,7 @@ def figures(busy: Energy | None, idle: Energy | None, *, images: int) -> dict[st
 
 
 def rapl_zones(root: Path = _ROOT) -> list[RaplZone]:
-    """The packages, and the memory beside them, that the kernel counts under `root`/sys/class/powercap."""
+    """The packages and the memory that the kernel counts under `root`/sys/class/powercap."""
     folder = root / _POWERCAP
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return list(_zones(paths))
@@ -176,5 +176,5 @@ def _number(file: Path) -> float | None:
 def _text(file: Path) -> str | None:
     try:
         return file.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:  # Not there; or for root only, as kernels since 2020 keep it.
+    except OSError:  # Missing, or readable by root only, as in kernels since 2020.
         return None

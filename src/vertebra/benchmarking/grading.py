@@ -1,12 +1,12 @@
 """How far a latency can be trusted, with the reasons in words.
 
-A   three processes or more that agree, and no sign of anything that could have moved the number
-B   one process, or a sign that is worth knowing and is too mild to make the number wrong
-C   a defect, which is named, for which the number can't be believed
+A   three processes or more that agree, and no sign of anything that could have changed the number
+B   one process, or a sign that is too mild to make the number wrong
+C   a defect, which is named, because of which the number can't be trusted
 
-A sign counts by what it does to the number. Others on the machine are no defect by themselves: the blocks
-that they disturbed are compared with the quiet ones, and only where the number would be another without
-them, or where there was no quiet to compare with, is it one. Nothing is ever left out of a number.
+A sign counts by its effect on the number. Other processes on the machine are not a defect in themselves: the
+blocks that they disturbed are compared with the quiet ones. It is a defect only if the number would differ
+without the disturbed blocks, or if no block was quiet. Nothing is ever left out of a number.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from vertebra.benchmarking.timing import Stopped, WarmUp
 from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block, Surroundings, by_process, latencies
 
-#: Processes that an A takes: fewer can't show that one of them was odd.
+#: Processes that grade A needs: fewer can't show that one of them was unusual.
 GOOD_PROCESSES = 3
-#: An interval, or processes, so far apart order the networks of one family no longer.
+#: With a wider interval, or processes further apart, networks of one family can't be ordered any more.
 _WIDE, _DISAGREEING = 0.10, 0.10
-#: Processes agree where their medians lie within what the interval of one may have as its whole width.
+#: Processes agree if their medians differ by no more than the whole width that one's interval may have.
 _AGREEING = 2 * GOOD_HALF_WIDTH
-#: A change during the measurement beyond this makes the median a matter of when one looked.
+#: With a larger change during the measurement, the median depends on when it was taken.
 _DRIFTING = 0.05
-#: Modes so far apart, with so much in the smaller, leave the median to chance.
+#: With modes further apart than this, and more than this share in the smaller, the median is chance.
 _SPLIT, _SPLIT_SHARE = 0.10, 0.25
-#: Disturbed blocks are few up to this share: a median doesn't see them.
+#: Up to this share, disturbed blocks are few: they don't move a median.
 _FEW = 0.10
-#: With fewer quiet blocks than this share there is nothing to compare the disturbed ones with.
+#: With a smaller share of quiet blocks, there is nothing to compare the disturbed ones with.
 _ENOUGH_QUIET = 0.20
-#: The number may differ from that of the quiet blocks by this much, as much as an A's interval allows.
+#: How much the number may differ from that of the quiet blocks: as much as the interval of an A allows.
 _MOVED = GOOD_HALF_WIDTH
-#: A block in which the canary takes so much longer than in the quiet quarter of them ran on a slower machine;
-#: one whose clock is this far below the upper quarter's, too. Timing the canary varies by a few percent.
+#: A block ran on a slower machine if the canary took this much longer than in the quiet quarter of the
+#: blocks, or if the clock was this far below the upper quarter's. The canary's time varies by a few percent.
 _SLOW_CANARY, _HEAVY_CANARY = 0.10, 0.50
 _SLOW_CLOCK, _HEAVY_CLOCK = 0.05, 0.20
-#: Shares of a block's time above which others disturb it, and above which they can't but have changed the
-#: number. The kernel counts in hundredths of a second, a few percent of a block of 0.25 s. Pressure counts
-#: our own threads too where they wait for each other, so it takes half of the time, and is never heavy.
+#: Shares of a block's time above which others disturb it, and above which they must have changed the number.
+#: The kernel counts in hundredths of a second, a few percent of a block of 0.25 s. Pressure also counts our
+#: own threads waiting for each other, so its limit is half of the time, and it is never heavy.
 _OTHERS, _HEAVY_OTHERS = 0.10, 0.30
 _STEAL, _HEAVY_STEAL = 0.03, 0.10
 _THROTTLED, _HEAVY_THROTTLED = 0.01, 0.10
 _PRESSURE = 0.50
-#: Tasks per core over a minute; told only where nothing better is known, for it looks back and counts ours.
+#: Tasks per core over a minute; used only if nothing better is known: it covers the past, and includes ours.
 _LOAD = 2.0
 
 Letter = Literal["A", "B", "C"]
@@ -64,7 +64,7 @@ class Grade:
 
 @dataclass(frozen=True)
 class _Sign:
-    """One thing seen: the best grade that it leaves, and what it is, in words."""
+    """One observation: the best grade that it allows, and its description."""
 
     leaves: Letter
     text: str
@@ -72,8 +72,8 @@ class _Sign:
 
 @dataclass(frozen=True)
 class _Disturbance:
-    """One way in which a block can be disturbed. `size` tells how much, 0 or None is not; what exceeds
-    `mild` is disturbed, what exceeds `heavy` can't be believed without quiet blocks beside it."""
+    """One way in which a block can be disturbed. `size` is how much; 0 or None is not at all. Above `mild` a
+    block is disturbed; above `heavy` it can't be trusted without quiet blocks to compare it with."""
 
     text: str
     size: Callable[[Block], float | None]
@@ -91,8 +91,8 @@ def grade(
 ) -> Grade:
     """The grade of a case's blocks, with the warm-up of each process and why sampling ended.
 
-    `compared` says whether the outputs were held against a reference's; `quick` is the mode that is never
-    above B. The caller's limits don't soften it.
+    `compared`: the outputs were compared with a reference's; `quick` is the mode that is never above B. The
+    caller's limits don't change the rules.
     """
     signs = [
         *_of_interval(blocks, stopped),
@@ -110,29 +110,29 @@ def grade(
 
 
 def grade_looks(values: Sequence[float], notes: Sequence[str] = ()) -> Grade:
-    """The grade of what each process does once, or holds: by how many processes there are, and how far apart
-    their values. `notes` are worth knowing and change nothing."""
+    """The grade of a value that each process has once, by the number of processes and how far apart their
+    values are. `notes` are added to the reasons and don't change the grade."""
     middle = statistics.median(values)
     apart = (max(values) - min(values)) / middle if middle > 0 else 0.0
-    told = f"{len(values)} processes {100 * apart:.1f} % apart"
+    text = f"{len(values)} processes {100 * apart:.1f} % apart"
     if len(values) == 1:
         return Grade("B", ("one process", *notes))
     if apart > _DISAGREEING:
-        return Grade("C", (told, *notes))
+        return Grade("C", (text, *notes))
     good = len(values) >= GOOD_PROCESSES and apart <= _AGREEING
-    return Grade("A" if good else "B", (told, *notes))
+    return Grade("A" if good else "B", (text, *notes))
 
 
 def _of_interval(blocks: Sequence[Block], stopped: Stopped) -> Iterator[_Sign]:
     count = len(latencies(blocks))
     found = statistics.interval(blocks)
     if found.low is None:
-        yield _Sign("C", f"no interval: {count} samples, it takes {statistics.FEWEST_FOR_INTERVAL}")
+        yield _Sign("C", f"no interval: {count} samples, at least {statistics.FEWEST_FOR_INTERVAL} needed")
         return
     if found.half_width > GOOD_HALF_WIDTH:
         leaves: Letter = "C" if found.half_width > _WIDE else "B"
         yield _Sign(
-            leaves, f"interval ±{100 * found.half_width:.1f} %, wanted ±{100 * GOOD_HALF_WIDTH:.0f} %"
+            leaves, f"interval ±{100 * found.half_width:.1f} %, wider than ±{100 * GOOD_HALF_WIDTH:.0f} %"
         )
     if count < GOOD_SAMPLES:
         why = f": {stopped}" if stopped != "sure" else ""
@@ -151,16 +151,16 @@ def _of_processes(blocks: Sequence[Block], quick: bool) -> Iterator[_Sign]:
     apart = steadiness.disagreement(processes)
     spread = steadiness.spread(processes)
     assert spread.between is not None
-    told = (
+    text = (
         f"{len(processes)} processes {100 * apart:.1f} % apart "
         f"(σ {100 * spread.between:.1f} % between them, {100 * spread.within:.1f} % within)"
     )
     leaves: Letter = "A" if apart <= _AGREEING else "B" if apart <= _DISAGREEING else "C"
-    yield _Sign(leaves, told)
+    yield _Sign(leaves, text)
 
 
 def _of_warm_up(blocks: Sequence[Block], warm_ups: Sequence[WarmUp]) -> Iterator[_Sign]:
-    """A warm-up that didn't settle is a defect where the samples go on changing, and else a mild sign."""
+    """A warm-up that didn't settle is a defect if the samples go on drifting, otherwise a mild sign."""
     restless = [warm_up for warm_up in warm_ups if not warm_up.settled]
     if restless:
         longest = max(restless, key=lambda warm_up: warm_up.seconds)
@@ -178,15 +178,15 @@ def _of_drift(blocks: Sequence[Block]) -> Iterator[_Sign]:
 
 
 def _of_modes(blocks: Sequence[Block]) -> Iterator[_Sign]:
-    """Two heaps inside processes; processes that differ are `_of_processes`' affair."""
+    """Two modes inside processes; processes that differ from each other are left to `_of_processes`."""
     found = [steadiness.modes(latencies(process)) for process in by_process(blocks)]
     seen = [modes for modes in found if modes is not None]
     if 2 * len(seen) > len(found):
         worst = max(seen, key=lambda modes: modes.ratio)
         least = min(worst.share, 1 - worst.share)
         leaves: Letter = "C" if worst.ratio - 1 > _SPLIT and least > _SPLIT_SHARE else "B"
-        text = f"two modes {100 * (worst.ratio - 1):.0f} % apart, {100 * worst.share:.0f} % in the slower"
-        yield _Sign(leaves, text)
+        text = f"two modes {100 * (worst.ratio - 1):.0f} % apart"
+        yield _Sign(leaves, f"{text}, {100 * worst.share:.0f} % of the samples in the slower one")
 
 
 def _of_outliers(blocks: Sequence[Block]) -> Iterator[_Sign]:
@@ -195,11 +195,11 @@ def _of_outliers(blocks: Sequence[Block]) -> Iterator[_Sign]:
         yield _Sign("A", f"outliers kept: {found.mild} mild, {found.severe} severe")
 
 
-# ------------------------------------------------------------------ what went on around
+# ------------------------------------------------------------------ surroundings
 
 
 def _of_disturbances(blocks: Sequence[Block]) -> Iterator[_Sign]:
-    """What disturbed the blocks, and what that did to the number."""
+    """What disturbed the blocks, and its effect on the number."""
     kinds = _disturbances(blocks)
     disturbed = {id(block) for block in blocks for kind in kinds if (kind.size(block) or 0) > kind.mild}
     quiet = [block for block in blocks if id(block) not in disturbed]
@@ -215,17 +215,19 @@ def _of_disturbances(blocks: Sequence[Block]) -> Iterator[_Sign]:
         is_defect = (abs(moved) > _MOVED and not few) or (not has_quiet and heavy)
         leaves: Letter = "C" if is_defect else "A" if few else "B"
         size = f"{100 * statistics.median(above):.0f} %"
-        yield _Sign(leaves, f"{kind.text.format(size)} in {len(above)} of {len(blocks)} blocks{_told(moved)}")
+        yield _Sign(
+            leaves, f"{kind.text.format(size)} in {len(above)} of {len(blocks)} blocks{_shift(moved)}"
+        )
 
 
-def _told(moved: float) -> str:
+def _shift(moved: float) -> str:
     if abs(moved) <= _MOVED:
         return ""
-    return f"; the quiet ones are {100 * abs(moved):.1f} % {'slower' if moved > 0 else 'faster'}"
+    return f"; the undisturbed blocks are {100 * abs(moved):.1f} % {'slower' if moved > 0 else 'faster'}"
 
 
 def _moved(blocks: Sequence[Block], quiet: Sequence[Block]) -> float:
-    """By how much the number of the quiet blocks exceeds that of all."""
+    """By how much the median of the quiet blocks exceeds that of all."""
     every = statistics.interval(blocks).median
     return statistics.interval(quiet).median / every - 1 if every else 0.0
 
@@ -237,25 +239,25 @@ def _disturbances(blocks: Sequence[Block]) -> list[_Disturbance]:
     clock, card_clock = _upper([one.clock_hz for one in seen]), _upper([one.card_clock_hz for one in seen])
     never = float("inf")
     return [
-        _Disturbance("others took {} of the processors", _of(lambda seen: seen.others_cpu), _OTHERS,
-                     _HEAVY_OTHERS),
-        _Disturbance("the hypervisor gave {} of the time to others", _of(lambda seen: seen.steal), _STEAL,
-                     _HEAVY_STEAL),
-        _Disturbance("the container's quota held it back for {} of the time", _of(_throttled), _THROTTLED,
-                     _HEAVY_THROTTLED),
+        _Disturbance("other processes used {} of the processors", _of(lambda seen: seen.others_cpu),
+                     _OTHERS, _HEAVY_OTHERS),
+        _Disturbance("the hypervisor gave {} of the time to other machines", _of(lambda seen: seen.steal),
+                     _STEAL, _HEAVY_STEAL),
+        _Disturbance("the container's CPU quota stopped the process for {} of the time", _of(_throttled),
+                     _THROTTLED, _HEAVY_THROTTLED),
         _Disturbance("tasks waited for a processor for {} of the time", _of(lambda seen: seen.pressure),
                      _PRESSURE, never),
-        _Disturbance("the clock was {} lower", _of(lambda seen: _below(seen.clock_hz, clock)), _SLOW_CLOCK,
-                     _HEAVY_CLOCK),
-        _Disturbance("the processor was slowed down for heat", _of(lambda seen: seen.throttle_events), 0.0,
+        _Disturbance("the processor's clock was {} lower", _of(lambda seen: _below(seen.clock_hz, clock)),
+                     _SLOW_CLOCK, _HEAVY_CLOCK),
+        _Disturbance("the processor was slowed down by heat", _of(lambda seen: seen.throttle_events), 0.0,
                      0.0),
         _Disturbance("the card's clock was {} lower",
                      _of(lambda seen: _below(seen.card_clock_hz, card_clock)), _SLOW_CLOCK, _HEAVY_CLOCK),
-        _Disturbance("the card was slowed down for heat or power", _of(lambda seen: seen.card_slowed), 0.0,
+        _Disturbance("the card was slowed down by heat or power", _of(lambda seen: seen.card_slowed), 0.0,
                      0.0),
-        _Disturbance("the canary took {} longer", lambda block: _above(block.canary_s, canary), _SLOW_CANARY,
-                     _HEAVY_CANARY),
-        _Disturbance("the load was {} of the cores", _of(_load_alone), _LOAD, never),
+        _Disturbance("the canary (a fixed piece of work) took {} longer",
+                     lambda block: _above(block.canary_s, canary), _SLOW_CANARY, _HEAVY_CANARY),
+        _Disturbance("the system load was {} of the cores", _of(_load_alone), _LOAD, never),
     ]  # fmt: skip
 
 
@@ -280,19 +282,19 @@ def _above(canary_s: float | None, quiet: float | None) -> float | None:
 
 
 def _quiet_canary(blocks: Sequence[Block]) -> float | None:
-    """What the canary takes when nothing is in its way: its lower quartile."""
+    """The canary's time when nothing slows it down: its lower quartile."""
     seen = sorted(block.canary_s for block in blocks if block.canary_s is not None)
     return seen[len(seen) // 4] if seen else None
 
 
 def _upper(clocks: Sequence[float | None]) -> float | None:
-    """What a clock is at when nothing holds it back: its upper quartile, for single readings jitter."""
+    """A clock when nothing slows it down: its upper quartile, because single readings vary."""
     seen = sorted(clock for clock in clocks if clock is not None)
     return seen[-1 - len(seen) // 4] if seen else None
 
 
 def _of_canary(blocks: Sequence[Block]) -> Iterator[_Sign]:
-    """A machine that became slower or faster as a whole while the blocks were taken."""
+    """A machine that became slower or faster during the measurement."""
     ordered = sorted(blocks, key=lambda block: block.order)
     seen = [block.canary_s for block in ordered if block.canary_s is not None]
     drift = steadiness.drift(seen, least=GOOD_HALF_WIDTH)

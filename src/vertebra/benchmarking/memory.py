@@ -1,10 +1,10 @@
-"""This process's memory in parts, as the kernel and the driver keep it.
+"""This process's memory in parts, as the kernel and the driver count it.
 
-A peak that the kernel records can't fall between two polls. The parts are differences between moments of one
-fresh process, so that they add up:
+The kernel records peaks, so none is missed between two polls. The parts are differences between moments of
+one fresh process, so that they add up:
 
 baseline      runtime imported and initialised, nothing loaded
-weights       what loading the network added for good
+weights       what loading the network added permanently
 activations   what running it added at the peak; baseline + weights + activations = total
 workspace     the part of the activations that the engine keeps between inferences
 """
@@ -25,12 +25,12 @@ _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def resident_bytes() -> int:
-    """What the process holds in memory now; where the system doesn't tell (not Linux), its peak so far."""
+    """The memory that the process holds now; where that is unknown (not Linux), its peak so far."""
     return _status_bytes("VmRSS") or _peak_so_far()
 
 
 def reset_peak() -> bool:
-    """Let the peak start again from what is held now. False where the system can't."""
+    """Reset the peak to what is held now. False if the system can't."""
     if _status_bytes("VmHWM") is None:
         return False
     try:
@@ -41,7 +41,7 @@ def reset_peak() -> bool:
 
 
 def peak_bytes() -> int:
-    """The most that the process held since `reset_peak`, or since its start where that gave False."""
+    """The most that the process held since `reset_peak`, or since its start if that returned False."""
     return _status_bytes("VmHWM") or _peak_so_far()
 
 
@@ -65,10 +65,10 @@ def _peak_so_far() -> int:
 
 
 def device_bytes() -> int | None:
-    """What NVIDIA's driver tells that this process holds on all cards together; None where it tells nothing.
+    """The memory that this process holds on all cards together, as NVIDIA's driver reports it, or None.
 
-    Needs the package nvidia-ml-py, else the program nvidia-smi. In a container the driver may know this
-    process by another number, and then nothing is told rather than somebody else's figure.
+    Needs the package nvidia-ml-py or the program nvidia-smi. In a container the driver may know this process
+    by another number; then the result is None rather than another process's memory.
     """
     held = nvml.ask(_by_library)
     return _by_program() if held is None else held
@@ -95,10 +95,10 @@ def _own_bytes(processes: list[tuple[int, int | None]]) -> int | None:
 
 @dataclass(frozen=True)
 class Parts:
-    """Bytes. `was_reset` is False where the peak of loading can't be told from that of running.
+    """Bytes. `was_reset` is False if the peak of loading couldn't be separated from that of running.
 
     `device_*` are the driver's figures of a graphics card, None elsewhere; `allocator` holds what the
-    engine's own allocator tells as peaks, by name (`allocated`, `reserved`).
+    engine's own allocator reports as peaks, by name (`allocated`, `reserved`).
     """
 
     baseline: int
@@ -129,9 +129,9 @@ class Parts:
         return cls(**values)
 
     def figures(self, device: str = "cpu") -> dict[str, float]:
-        """Metric -> value, of what is known. On a device other than the processor, `memory_total` and
-        `memory_net` are the card's, and missing where the driver doesn't tell them."""
-        told: dict[str, int | None] = {
+        """Metric -> value, of those known. On a device other than the processor, `memory_total` and
+        `memory_net` are the card's, and missing if the driver doesn't report them."""
+        known: dict[str, int | None] = {
             "memory_baseline": self.baseline,
             "memory_weights": self.weights,
             "memory_activations": self.activations,
@@ -140,13 +140,13 @@ class Parts:
             "memory_net": self.net,
         }
         if device != "cpu":
-            told = {"memory_total": self.device_total, "memory_net": self._device_net()}
-            told.update({f"memory_{name}": self.allocator.get(name) for name in ("allocated", "reserved")})
-        return {metric: float(held) for metric, held in told.items() if held is not None}
+            known = {"memory_total": self.device_total, "memory_net": self._device_net()}
+            known.update({f"memory_{name}": self.allocator.get(name) for name in ("allocated", "reserved")})
+        return {metric: float(held) for metric, held in known.items() if held is not None}
 
     def reasons(self) -> tuple[str, ...]:
-        """What a reader must know of the figures, in words."""
-        return () if self.was_reset else ("the peak of loading is in it: this system can't reset it",)
+        """What a reader must know about the figures."""
+        return () if self.was_reset else ("includes the peak of loading: this system can't reset the peak",)
 
     def _device_net(self) -> int | None:
         if self.device_total is None:
@@ -185,7 +185,7 @@ class Meter:
         self._held["ready"] = resident_bytes()
 
     def ran(self, allocator: Mapping[str, int] | None = None) -> Parts:
-        """The parts up to now; may be asked again after more inferences."""
+        """The parts up to now; may be called again after more inferences."""
         return parts(
             self._held["runtime"],
             self._held["loaded"],
@@ -214,8 +214,8 @@ def parts(
 ) -> Parts:
     """The parts of a peak from what was held at each moment, in bytes.
 
-    An engine that gives back after loading what it held in between makes a later moment smaller than an
-    earlier one; no part is negative, and they add up to the peak all the same.
+    If an engine frees memory after loading, a later moment can hold less than an earlier one; still no part
+    is negative, and they add up to the peak.
     """
     peak = max(peak, kept, runtime)
     loaded = min(max(loaded, runtime), peak)

@@ -1,6 +1,6 @@
-"""NVIDIA's cards as their driver knows them, through the package nvidia-ml-py.
+"""NVIDIA's cards as their driver sees them, through the package nvidia-ml-py.
 
-CUDA's numbers of cards are not the driver's: CUDA counts the fastest first unless CUDA_DEVICE_ORDER says
+CUDA's card numbers differ from the driver's: CUDA counts the fastest first unless CUDA_DEVICE_ORDER says
 PCI_BUS_ID, and only those that CUDA_VISIBLE_DEVICES names, by number or by (the beginning of) a UUID.
 https://docs.nvidia.com/cuda/cuda-c-programming-guide/#env-vars
 """
@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 def ask(question: Callable[[Any], T]) -> T | None:
-    """What `question` makes of the library, open for it; None without package or driver, or where the driver
-    refuses."""
+    """The result of `question`, called with the opened library; None without package or driver, or if the
+    driver refuses."""
     try:
         library: Any = importlib.import_module("pynvml")
         library.nvmlInit()
@@ -32,8 +32,8 @@ def ask(question: Callable[[Any], T]) -> T | None:
 
 
 def ask_card(device: str, question: Callable[[Any, Any], T]) -> T | None:
-    """What `question` makes of the library and of CUDA's `device`, such as "cuda:1"; None as `ask`, and where
-    it can't be told which card that is: nothing is better than another card's figure."""
+    """The result of `question`, called with the library and CUDA's `device`, such as "cuda:1"; None as in
+    `ask`, and if it is unclear which card that is: no figure is better than another card's."""
 
     def of_card(library: Any) -> T | None:
         card = _card(library, device)

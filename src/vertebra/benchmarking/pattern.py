@@ -1,8 +1,8 @@
-"""One block of a case's load pattern: what a loaded network is asked for in one go.
+"""One block of a case's load pattern: the calls of a loaded network that are timed together.
 
-A block of a single stream is a fraction of a second of single calls, and with a Preprocess as much again of
+A block of a single stream is a fraction of a second of single calls, and with a Preprocess as long again for
 photographs. A block of an offline load lets every stream run for that long. A block of a server is a whole
-run of queries, because their percentile takes hundreds of them.
+run of queries, because their percentile needs hundreds of them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from vertebra.engines import Session
 
-#: How often the rate of a server is halved at most in the search for the greatest that holds.
+#: How often a server's rate is halved at most in the search for the greatest that keeps its latency bound.
 _HALVINGS = 4
 
 
 class Pattern:
-    """Asks `session` as the case's scenario says. `calls` are the streams' prepared forward passes, and
-    `alive` is called where a block lasts long."""
+    """Runs `session` as the case's scenario says. `calls` are the streams' prepared forward passes, and
+    `alive` is called during long blocks."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Pattern:
         self._pictures = [] if case.preprocess is None else scenarios.photographs()
 
     def block(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`latencies_ns`, and `runs`, all calls; what else the scenario tells."""
+        """`latencies_ns`, `runs` (all calls), and further values of the scenario."""
         kinds = {"single-stream": self._single, "offline": self._offline, "server": self._server}
         return kinds[self._case.scenario](request)
 
@@ -52,9 +52,9 @@ class Pattern:
         on_device: list[float] = []
 
         def ask_device() -> None:
-            told = self._session.device_latency_s()
-            if told is not None:
-                on_device.append(told)
+            latency_s = self._session.device_latency_s()
+            if latency_s is not None:
+                on_device.append(latency_s)
 
         run_in, taken = take_block(
             self._calls[0],
@@ -81,16 +81,16 @@ class Pattern:
             scenarios.end_to_end, self._pictures, partial(preprocess, record=record), infer, clock=self._clock
         )
         ask(seconds=self._limits.run_in_s)
-        told = ask(seconds=request["seconds"], samples=request["least"])
-        return {"end_to_end_ns": told.latencies_ns, "preprocess_ns": told.preprocess_ns}
+        timed = ask(seconds=request["seconds"], samples=request["least"])
+        return {"end_to_end_ns": timed.latencies_ns, "preprocess_ns": timed.preprocess_ns}
 
     def _offline(self, request: dict[str, Any]) -> dict[str, Any]:
         ask = partial(scenarios.offline, self._calls, batch_size=self._case.batch_size, clock=self._clock)
         before = ask(seconds=self._limits.run_in_s)
-        told = ask(seconds=request["seconds"])
-        flat = [latency for stream in told.latencies_ns for latency in stream]
-        runs = (before.images + told.images) // self._case.batch_size
-        return {"latencies_ns": flat[: request["most"]], "runs": runs, "throughput": told.throughput}
+        timed = ask(seconds=request["seconds"])
+        flat = [latency for stream in timed.latencies_ns for latency in stream]
+        runs = (before.images + timed.images) // self._case.batch_size
+        return {"latencies_ns": flat[: request["most"]], "runs": runs, "throughput": timed.throughput}
 
     def _server(self, request: dict[str, Any]) -> dict[str, Any]:
         case = self._case
@@ -111,21 +111,21 @@ class Pattern:
         found = scenarios.greatest_rate(ask, ceiling=offline.throughput, halvings=_HALVINGS)
         if found.best is None:
             raise MeasurementError(
-                f"no rate of arrivals down to {found.trials[-1].rate:.3g} images/s held {bound.protocol}"
+                f"no arrival rate down to {found.trials[-1].rate:.3g} images/s kept {bound.protocol}"
             )
-        told = _served(found.best)
-        del told["missed"]  # of a rate that nobody asked for
-        return {**told, "sustained_rate": found.best.rate}
+        answer = _served(found.best)
+        del answer["missed"]  # the rate was found, not asked for
+        return {**answer, "sustained_rate": found.best.rate}
 
 
-def _served(told: scenarios.Served) -> dict[str, Any]:
-    if len(told.latencies_ns) < told.planned:
+def _served(trial: scenarios.Served) -> dict[str, Any]:
+    if len(trial.latencies_ns) < trial.planned:
         raise MeasurementError(
-            f"{told.rate:g} images/s can't hold {told.bound.protocol}: {told.missed} of the first "
-            f"{len(told.latencies_ns)} queries were late"
+            f"{trial.rate:g} images/s can't keep {trial.bound.protocol}: {trial.missed} of the first "
+            f"{len(trial.latencies_ns)} queries were late"
         )
     return {
-        "latencies_ns": list(told.latencies_ns),
-        "runs": len(told.latencies_ns),
-        "missed": told.missed,
+        "latencies_ns": list(trial.latencies_ns),
+        "runs": len(trial.latencies_ns),
+        "missed": trial.missed,
     }

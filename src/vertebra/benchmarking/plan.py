@@ -20,14 +20,14 @@ SCENARIOS = ("single-stream", "offline", "server")
 class Case:
     """One network on one engine under one set of conditions: what one child process measures.
 
-    `reference` is the folder of a Bundle of the same network, whose logits the outputs are compared with
-    before a timing is believed. A subject that is a Bundle is its own reference; a builder without one is
-    timed, and its figures say that nothing was compared.
+    `reference` is the folder of a Bundle of the same network; the outputs are compared with its logits before
+    a timing is trusted. A subject that is a Bundle is its own reference; a builder without one is timed, and
+    its figures say that nothing was compared.
 
-    `scenario` is one of SCENARIOS: `streams` serve an offline load at once, queries of a server come at
-    `arrival_rate` per second and should be answered within `latency_bound_s`. With `preprocess`, the record
-    of a Preprocess as plain data, the way from a JPEG's bytes to the logits is timed too. `operations` are
-    those of one image, where they are known: no latency can be shorter than the machine takes for them.
+    `scenario` is one of SCENARIOS: `streams` serve an offline load at once; queries of a server arrive
+    at `arrival_rate` per second and should be answered within `latency_bound_s`. With `preprocess`, the
+    record of a Preprocess as plain data, the time from a JPEG's bytes to the logits is measured too.
+    `operations` are those of one image, if known: no latency can be shorter than the machine needs for them.
     """
 
     model: str
@@ -58,8 +58,8 @@ class Case:
 
     @property
     def settings(self) -> Settings:
-        """What the engine is asked for. Where it can't serve several streams by itself, several calls share
-        it, and each gets its part of the threads."""
+        """What the engine is asked for. If it can't serve several streams by itself, several calls share it,
+        and each gets its part of the threads."""
         info = ENGINES.get(self.engine.lower())
         inside = self.streams == 1 or (info is not None and info.many_streams)
         return Settings(
@@ -85,20 +85,20 @@ class Case:
         return cls(**{**values, "subject": Subject(**values["subject"])})
 
 
-#: What a good figure has: so many samples, and a 95 % interval of the median within so much of it.
+#: What a good figure has: this many samples, and a 95 % interval of the median within this share of it.
 GOOD_SAMPLES, GOOD_HALF_WIDTH = 64, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a case may take and what is asked of its samples. Times are in seconds.
+    """How long a case may take and what its samples must reach. Times are in seconds.
 
     `seconds` bounds warm-ups and blocks of all the case's processes together; loading and the first inference
-    come on top. `processes` fresh ones are measured, and further ones where the interval over processes is
-    still too wide and there is time. Each gives blocks of about `block_s` until it has `samples` over
-    `least_s` and an interval of the median within `half_width`, or its part of the time is spent; then it
-    has at least `least_samples`. Warm-up gets at most `warm_up_most_s` and a third of the process's time. A
-    child that says nothing for `timeout_s` beyond what it was given counts as hung.
+    come on top. `processes` fresh ones are measured, and further ones if the interval over processes is
+    still too wide and there is time. Each runs blocks of about `block_s` until it has `samples` over
+    `least_s` and an interval of the median within `half_width`, or its part of the time is spent; then it has
+    at least `least_samples`. Warm-up gets at most `warm_up_most_s` and a third of the process's time. A child
+    that sends nothing for `timeout_s` beyond the time it was given counts as hung.
     """
 
     seconds: float = 60.0
@@ -123,14 +123,14 @@ class Limits:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}, but must be greater than 0.")
         if self.samples > self.most_samples or self.least_samples > self.most_samples:
             raise InvalidInputError(
-                f"{max(self.samples, self.least_samples)} samples are asked for, "
+                f"{max(self.samples, self.least_samples)} samples were asked for, "
                 f"but at most {self.most_samples} are taken.",
                 "raise most_samples, or ask for fewer",
             )
 
     @classmethod
     def quick(cls, **more: Any) -> Limits:
-        """One process, and half a second of samples at least: a look, never graded above B."""
+        """One process and at least half a second of samples, never graded above B."""
         return cls(**{"processes": 1, "least_s": 0.5, **more})
 
     @property

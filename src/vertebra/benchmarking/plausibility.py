@@ -1,7 +1,7 @@
-"""Gates before a figure is stored: what can't be true on this machine is no measurement.
+"""Checks before a figure is stored: a value that can't be true on this machine is not a measurement.
 
-A gate tells in words what came and what the most or least is that can be. `refuse` is for figures that
-contradict the machine or each other, which make the case a failure; `batch_times` is a defect of a series.
+A check names the value and the most or least that is possible. `refuse` is for figures that contradict the
+machine or each other, which makes the case a failure; `batch_times` is for defects of a series.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from vertebra.system import System
 
 #: Convolutions by Winograd's method take up to four times fewer multiplications than are counted.
 _FEWER = 4.0
-#: No processor is clocked higher.
+#: No processor has a higher clock.
 _MOST_HZ = 6e9
 #: Instruction set -> float32 operations of a core in a cycle, generously: two units, multiply and add.
 _PER_CYCLE = {"avx512f": 64, "sve": 64, "avx2": 32, "avx": 32, "neon": 32}
 _PER_CYCLE_ELSE = 32
-#: How much faster than in float32 arithmetic units may be.
+#: How much faster arithmetic units may be than in float32.
 _NARROWER = {"float64": 0.5, "float32": 1.0, "tf32": 16.0, "float16": 32.0, "bfloat16": 32.0, "int8": 64.0}
-#: The metrics that are the latency in another form, and stand and fall with it.
+#: The metrics that are the latency in another form: if it is doubtful, so are they.
 _OF_LATENCY = ("latency", "latency_p90", "latency_p99", "throughput")
-#: How far throughput times latency may be from what is under way: both are of the same samples when one
-#: stream runs; of several, medians and means differ.
+#: How far throughput times latency may be from the number of images in progress: with one stream both come
+#: from the same samples; with several, medians and means differ.
 _SAME, _ABOUT = 0.01, 0.5
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the machine can't exceed; None where that isn't known."""
+    """What the machine can't exceed; None if unknown."""
 
     memory_bytes: int | None = None
     operations_rate: float | None = None
@@ -44,10 +44,10 @@ class Ceiling:
 def ceiling(
     machine: System, *, device: str = "cpu", precision: str = "float32", measured_rate: float | None = None
 ) -> Ceiling:
-    """The most that `machine` can hold, and compute in a second.
+    """The most that `machine` can hold in memory, and compute in a second.
 
-    `measured_rate` is the best of its peak_operations_rate in float32, where `doctor` has told one. Without,
-    a processor's rate is that of all its units at a clock that none has; a card's isn't known.
+    `measured_rate` is the best of its peak_operations_rate in float32, if `doctor` has measured one. Without
+    it, a processor's rate is that of all its units at a clock that no processor has; a card's is unknown.
     """
     faster = _NARROWER.get(precision, max(_NARROWER.values())) * _FEWER
     if device != "cpu":
@@ -55,7 +55,7 @@ def ceiling(
         rate = None if measured_rate is None else measured_rate * faster
         return Ceiling(max(cards, default=None), rate)
     if measured_rate is not None:
-        # Twice: the best that was reached isn't the best that there is.
+        # Twice: the best rate measured needn't be the best possible.
         return Ceiling(machine.memory_bytes, 2 * measured_rate * faster)
     cores = machine.logical_cores or machine.usable_cores
     widths = [_PER_CYCLE[name] for name in machine.features if name in _PER_CYCLE]
@@ -70,25 +70,25 @@ def refuse(
     streams: int = 1,
     operations: float | None = None,
 ) -> None:
-    """Raises MeasurementError, with the numbers, where `figures` (metric -> value) can't be true.
+    """Raises MeasurementError, with the numbers, if `figures` (metric -> value) can't be true.
 
-    `operations` are those of one image, None where they aren't known or, as in the null engine, aren't done.
+    `operations` are those of one image, None if they are unknown or, as in the null engine, not done.
     """
-    # What isn't even a number can't be held against anything else.
-    told = _of_signs(figures) or [
+    # What isn't a number can't be compared with anything.
+    problems = _of_signs(figures) or [
         *_of_memory(figures, limits),
         *_of_latency(figures, limits, batch_size, operations),
         *_of_rate(figures, batch_size, streams),
         *_of_percentiles(figures),
     ]
-    if told:
-        raise MeasurementError(f"implausible: {'; '.join(told)}")
+    if problems:
+        raise MeasurementError(f"implausible: {'; '.join(problems)}")
 
 
 def batch_times(times: Mapping[int, Interval], *, within: float = 0.02) -> list[str]:
-    """What is odd in the time of a batch by its size: a larger batch is never done sooner.
+    """Contradictions between the times of batches of different sizes: a larger batch never takes less time.
 
-    Intervals that overlap, or nearly, contradict nothing.
+    Intervals that overlap, or nearly, are not a contradiction.
     """
     ordered = sorted(times.items())
     found = []
@@ -98,14 +98,14 @@ def batch_times(times: Mapping[int, Interval], *, within: float = 0.02) -> list[
         if most < (1 - within) * least:
             found.append(
                 f"implausible: a batch of {large} took {units.show(late.median, 's')}, "
-                f"less than one of {small} with {units.show(early.median, 's')}"
+                f"less than a batch of {small}, which took {units.show(early.median, 's')}"
             )
     return found
 
 
 def against_other_batches(rows: Sequence[Measurement], others: Iterable[Measurement]) -> list[Measurement]:
-    """`rows` of one case, graded C with the reason where their latency contradicts that of another batch size
-    among `others`, measured under the same conditions otherwise."""
+    """`rows` of one case, graded C with the reason if their latency contradicts that of another batch size
+    among `others`, measured under otherwise equal conditions."""
     latency = next((row for row in rows if row.metric == "latency"), None)
     if latency is None:
         return list(rows)
@@ -178,7 +178,7 @@ def _of_rate(figures: Mapping[str, float], batch_size: int, streams: int) -> lis
         return []
     return [
         f"throughput of {units.show(throughput, '1/s')} times latency of {units.show(latency, 's')} is "
-        f"{under_way:.3g} images under way, not {most}"
+        f"{under_way:.3g} images in progress, not {most}"
     ]
 
 

@@ -30,11 +30,11 @@ class Record:
         return f"{self.case.model} on {self.case.engine}"
 
     def blocks(self) -> list[Block]:
-        """Those of the process under way."""
+        """Those of the running process."""
         return [block for block in self.figures.blocks if block.process == len(self.spent_s) - 1]
 
     def taken(self) -> int:
-        """How many samples they hold."""
+        """How many samples the running process's blocks hold."""
         return sum(len(block.latencies) for block in self.blocks())
 
     def done(self, processes: int) -> float:

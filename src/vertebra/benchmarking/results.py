@@ -1,4 +1,4 @@
-"""What measuring a case gave: rows that can be read alone, raw samples, or the reason why there are none."""
+"""The result of measuring a case: self-contained rows and raw samples, or why there are none."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vertebra.measurements import blocks as packing
 from vertebra.measurements.blocks import Block
 from vertebra.system import library_versions
 
-#: Conditions that the runtime tells about itself.
-_TOLD = ("precision", "threads", "streams", "provider", "device", "layout")
-#: Shares of a core above which a process that should be asleep may have disturbed the measurement, and must
-#: have; and the seconds for which it must have been watched.
+#: Conditions that the runtime reports about itself.
+_REPORTED = ("precision", "threads", "streams", "provider", "device", "layout")
+#: Shares of a core above which a process that should be asleep may have disturbed the measurement, and above
+#: which it must have; and the fewest seconds of observation.
 _RESTLESS, _BUSY, _WATCHED_S = 0.05, 0.25, 0.5
-#: What reading a command takes of a processor: not the runtime's doing, and much beside a canary.
+#: Processor time for reading a command: not used by the runtime, and not small compared with a canary.
 _WAKING_S = 0.001
 
 _Row = Callable[..., Measurement]
@@ -37,9 +37,9 @@ _Row = Callable[..., Measurement]
 
 @dataclass(frozen=True)
 class Result:
-    """What measuring a case gave. `samples` holds raw seconds, in order, by metric, and their blocks as
-    `blocks.unpack` reads them. `failure` says in words why there is no figure, and then `rows` is the one
-    row that records it."""
+    """The result of measuring a case. `samples` holds raw seconds, in order, by metric, and their blocks as
+    `blocks.unpack` reads them. `failure` is the reason if there is no figure; then `rows` is the one row that
+    records it."""
 
     case: Case
     rows: list[Measurement]
@@ -49,18 +49,18 @@ class Result:
 
 @dataclass
 class Figures:
-    """What a case's processes told so far: answers to `load`, `block` and `check`, as the worker sent them.
+    """The answers of a case's processes so far: to `load`, `block` and `check`, as the worker sent them.
 
-    `told` holds by metric and process what the scenario gives beside latencies. `idle` holds, by process,
-    seconds of processor and of time while it had nothing to do; `harness_cpu` the measuring process's own
-    share of a core, by round.
+    `further` holds by metric and process what the scenario gives in addition to latencies. `idle` holds, by
+    process, processor seconds and seconds while it had nothing to do; `harness_cpu` the measuring process's
+    own share of a core, by round.
     """
 
     blocks: list[Block] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     idle: list[list[float]] = field(default_factory=list)
-    told: dict[str, list[list[float]]] = field(default_factory=dict)
+    further: dict[str, list[list[float]]] = field(default_factory=dict)
     harness_cpu: list[float] = field(default_factory=list)
     energies: list[Energy] = field(default_factory=list)
     idle_power: Energy | None = None
@@ -76,8 +76,8 @@ class Figures:
     def add_block(self, block: Block, answer: dict[str, Any], taken: Energy | None) -> None:
         self.blocks.append(block)
         self.runs += answer["runs"]
-        for metric, values in _beside(answer).items():
-            processes = self.told.setdefault(metric, [])
+        for metric, values in _further(answer).items():
+            processes = self.further.setdefault(metric, [])
             while len(processes) < len(self.loads):
                 processes.append([])
             processes[-1] += values
@@ -96,27 +96,27 @@ class Figures:
 
     @property
     def resident_bytes(self) -> int:
-        """What the first process held when it was ready."""
+        """The memory of the first process when it was ready."""
         held: int = self.loads[0]["resident_bytes"] if self.loads else 0
         return held
 
 
-def _beside(answer: dict[str, Any]) -> dict[str, list[float]]:
-    """Metric -> what a block tells of it."""
-    told = {
+def _further(answer: dict[str, Any]) -> dict[str, list[float]]:
+    """Metric -> values of a block, in addition to latencies."""
+    values_of = {
         "device_latency": answer.get("device_s", []),
         "end_to_end_latency": [taken / 1e9 for taken in answer.get("end_to_end_ns", ())],
         "preprocess_latency": [taken / 1e9 for taken in answer.get("preprocess_ns", ())],
     }
     for metric in ("throughput", "sustained_rate"):
-        told[metric] = [answer[metric]] if metric in answer else []
+        values_of[metric] = [answer[metric]] if metric in answer else []
     if "missed" in answer:
-        told["missed_deadlines"] = [answer["missed"] / len(answer["latencies_ns"])]
-    return {metric: values for metric, values in told.items() if values}
+        values_of["missed_deadlines"] = [answer["missed"] / len(answer["latencies_ns"])]
+    return {metric: values for metric, values in values_of.items() if values}
 
 
 def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, quick: bool) -> Result:
-    """The rows that the figures give; those of a failure where they can't be true."""
+    """The rows of the figures; the row of a failure if they can't be true."""
     row = partial(_row, case, info, system, figures.checks[-1]["effective"])
     rows = [
         *_of_time(row, case, figures, quick),
@@ -133,8 +133,8 @@ def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, qui
 
 
 def failed(case: Case, info: EngineInfo, reason: str, *, system: str, hint: str | None = None) -> Result:
-    """The row that says that the case gave no figure, why, and with a `hint` what to do about it. Its
-    versions include the libraries that convert for the engine: with others the case may do."""
+    """The row that records that the case gave no figure, why, and with a `hint` what to do about it. Its
+    versions include the libraries that convert for the engine: with other versions the case may work."""
     reasons = (reason,) if hint is None else (reason.removesuffix("."), hint)
     row = _row(case, info, system, {}, "failure", 1.0, grade_reasons=reasons)
     versions = {**row.versions, **library_versions(info.converters)}
@@ -142,11 +142,11 @@ def failed(case: Case, info: EngineInfo, reason: str, *, system: str, hint: str 
 
 
 def _check_plausible(case: Case, rows: Sequence[Measurement]) -> None:
-    told = {row.metric: row.value for row in rows}
+    values = {row.metric: row.value for row in rows}
     if case.scenario != "single-stream" and case.streams == 1:
-        told.pop("throughput", None)  # a mean over each block, which the median latency needn't fit
+        values.pop("throughput", None)  # a mean over each block, which the median latency needn't fit
     plausibility.refuse(
-        told,
+        values,
         plausibility.ceiling(system.describe(), device=case.device, precision=case.precision),
         batch_size=case.batch_size,
         streams=case.streams,
@@ -155,15 +155,15 @@ def _check_plausible(case: Case, rows: Sequence[Measurement]) -> None:
 
 
 def _samples(figures: Figures) -> dict[str, list[float]]:
-    """The blocks, and what the harness itself was seen to take."""
+    """The blocks, and the processor time that the harness itself used."""
     quiet = {
         "idle.cpu": [_share(cpu, wall) for cpu, wall in figures.idle],
         "harness.cpu": figures.harness_cpu,
         "seed": [float(figures.seed)],
     }
-    beside = {metric: [one for process in processes for one in process]
-              for metric, processes in figures.told.items()}  # fmt: skip
-    return {**packing.pack(figures.blocks), **beside, **quiet}
+    further = {metric: [one for process in processes for one in process]
+               for metric, processes in figures.further.items()}  # fmt: skip
+    return {**packing.pack(figures.blocks), **further, **quiet}
 
 
 def _row(
@@ -175,8 +175,8 @@ def _row(
     value: float,
     **more: Any,
 ) -> Measurement:
-    """A row with the conditions that the runtime told, or else those that were asked for."""
-    told = {name: found for name, found in effective.items() if name in _TOLD and found is not None}
+    """A row with the conditions that the runtime reported, or else those that were asked for."""
+    reported = {name: found for name, found in effective.items() if name in _REPORTED and found is not None}
     return Measurement(
         model=case.model,
         weights=case.weights,
@@ -186,14 +186,14 @@ def _row(
         system=system,
         versions=_versions(info),
         measured_at=now(),
-        **{**conditions(case), **told, **_load(case)},
+        **{**conditions(case), **reported, **_load(case)},
         **more,
     )
 
 
 def conditions(case: Case) -> dict[str, Any]:
     """The conditions under which a case asks to be measured, as its rows hold them; a layout or provider of
-    None is the engine's own choice."""
+    None lets the engine choose."""
     return {
         "engine": case.engine,
         "scenario": case.scenario,
@@ -209,7 +209,7 @@ def conditions(case: Case) -> dict[str, Any]:
 
 
 def _load(case: Case) -> dict[str, Any]:
-    """The conditions of a load of several streams: its threads are those of all of them together."""
+    """The conditions of a load of several streams: `threads` counts those of all streams together."""
     if case.scenario == "single-stream":
         return {}
     conditions: dict[str, Any] = {"streams": case.streams, "threads": case.threads}
@@ -220,7 +220,7 @@ def _load(case: Case) -> dict[str, Any]:
 
 
 def _versions(info: EngineInfo) -> dict[str, str]:
-    """Of everything between the figure and the hardware that can be upgraded."""
+    """The versions of all software between the figure and the hardware."""
     installed = library_versions(("numpy", *info.distributions))
     return {"vertebra": __version__, "python": platform.python_version(), **installed}
 
@@ -229,13 +229,13 @@ def _versions(info: EngineInfo) -> dict[str, str]:
 
 
 def _of_time(row: _Row, case: Case, figures: Figures, quick: bool) -> list[Measurement]:
-    """Latency, its percentiles where the samples allow, and throughput: all with the latency's grade."""
+    """Latency, its percentiles if there are enough samples, and throughput: all with the latency's grade."""
     latencies = packing.latencies(figures.blocks)
     interval = statistics.interval(figures.blocks)
     graded = _grade(figures, quick)
     more = {"samples": len(latencies), "grade": graded.letter, "grade_reasons": graded.reasons}
-    rows = [_row_of_processes(row, metric, told, graded) for metric, told in figures.told.items()]
-    if "sustained_rate" in figures.told:  # of the latencies each process found at a rate of its own
+    rows = [_row_of_processes(row, metric, values, graded) for metric, values in figures.further.items()]
+    if "sustained_rate" in figures.further:  # each process took its latencies at another rate
         return rows
     rows.insert(0, row("latency", interval.median, low=interval.low, high=interval.high, **more))
     for percent in (90, 99):
@@ -260,7 +260,7 @@ def _rate(batch_size: int, latency_s: float | None) -> float | None:
 
 
 def _grade(figures: Figures, quick: bool) -> Grade:
-    """The grade of the samples; a harness that disturbed them is a defect of its own."""
+    """The grade of the samples; a harness that disturbed them is an additional defect."""
     graded = grade(
         figures.blocks,
         [WarmUp(**load["warm_up"]) for load in figures.loads],
@@ -277,30 +277,30 @@ def _grade(figures: Figures, quick: bool) -> Grade:
 
 
 def _of_harness(figures: Figures) -> list[tuple[float, str]]:
-    """Shares of a core that were used by what should have been asleep."""
+    """Shares of a core used by processes that should have been asleep."""
     watched = [_share(cpu, wall) for cpu, wall in figures.idle if wall >= _WATCHED_S]
-    told = [
-        (max(watched, default=0.0), "its own process, with nothing to do,"),
+    found = [
+        (max(watched, default=0.0), "its own process, while idle,"),
         (max(figures.harness_cpu, default=0.0), "the measuring process"),
     ]
-    return [(share, text) for share, text in told if share > _RESTLESS]
+    return [(share, text) for share, text in found if share > _RESTLESS]
 
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 0.0
 
 
-# ------------------------------------------------------------------ what a process does once, or holds
+# ------------------------------------------------------------------ once per process
 
 
 def _of_cold(row: _Row, figures: Figures) -> list[Measurement]:
-    """Loading, compiling and the first inference: the median of the processes, each of which does it once."""
-    told = {
+    """Loading, compiling and the first inference: the median over processes, each of which does it once."""
+    times = {
         "load_time": [load["load_ns"] / 1e9 for load in figures.loads],
         "compile_time": [load["compile_s"] for load in figures.loads if load["compile_s"] is not None],
         "first_inference": [load["first_ns"] / 1e9 for load in figures.loads],
     }
-    return [_cold_row(row, metric, seconds) for metric, seconds in told.items() if seconds]
+    return [_cold_row(row, metric, seconds) for metric, seconds in times.items() if seconds]
 
 
 def _cold_row(row: _Row, metric: str, seconds: Sequence[float]) -> Measurement:
@@ -313,32 +313,32 @@ def _graded(graded: Grade) -> dict[str, Any]:
 
 def _of_output(row: _Row, figures: Figures) -> list[Measurement]:
     errors = [check["output_error"] for check in figures.checks if check["output_error"] is not None]
-    exact = _graded(Grade("A", ()))  # the same numbers come each time
+    exact = _graded(Grade("A", ()))  # the same in each process
     rows = [row("output_error", float(max(errors)), **exact)] if errors else []
     file_bytes = figures.loads[-1]["file_bytes"]
     return rows if file_bytes is None else [*rows, row("file_bytes", float(file_bytes), **exact)]
 
 
 def _of_memory(row: _Row, case: Case, figures: Figures) -> list[Measurement]:
-    """The median of the processes, part by part."""
+    """The median over processes, part by part."""
     parts = [Parts.from_dict(check["memory"]) for check in figures.checks]
-    told = [one.figures(case.device) for one in parts]
+    held = [one.figures(case.device) for one in parts]
     rows = []
-    for metric in told[-1]:
-        values = [one[metric] for one in told if metric in one]
+    for metric in held[-1]:
+        values = [one[metric] for one in held if metric in one]
         graded = grade_looks(values, parts[-1].reasons())
         rows.append(row(metric, statistics.median(values), samples=len(values), **_graded(graded)))
     return rows
 
 
 def _of_energy(row: _Row, case: Case, figures: Figures, quick: bool) -> list[Measurement]:
-    """Over all blocks together, with the latency's grade; nothing where a counter is missing."""
+    """Over all blocks together, with the latency's grade; nothing if a counter is missing."""
     if not figures.energies:
         return []
     joules, seconds = (
         sum(one.joules for one in figures.energies),
         sum(one.seconds for one in figures.energies),
     )
-    told = energy.figures(Energy(joules, seconds), figures.idle_power, images=figures.runs * case.batch_size)
+    found = energy.figures(Energy(joules, seconds), figures.idle_power, images=figures.runs * case.batch_size)
     graded = _graded(_grade(figures, quick))
-    return [row(metric, value, **graded) for metric, value in told.items()]
+    return [row(metric, value, **graded) for metric, value in found.items()]

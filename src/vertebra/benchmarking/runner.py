@@ -1,12 +1,12 @@
 """Measures cases in fresh child processes, in blocks that are randomly interleaved across the cases.
 
-Cases whose processes fit the memory together are a cohort. A round starts a fresh process for each of them,
-one after the other, and then takes one block of each in random order, over and over, with a canary before
-each; while one is measured the others sleep, and so does this process. Every round has new processes.
+Cases with processes that fit the memory together are a cohort. A round starts a fresh process for each of
+them, one after the other, and then takes one block of each in random order, again and again, with a canary
+before each; while one is measured the others sleep, and so does this process. Every round has new processes.
 
-Whatever happens to a child (crash, hang, out of memory, an exception, wrong outputs) is its case's result: a
-row of the metric `failure`. The children are gone when a call returns or raises: each lives in a session
-of its own, so Ctrl-C meets the parent only, and ends by itself when the parent dies.
+If a child fails (crash, hang, out of memory, an exception, wrong outputs), that is its case's result: a row
+of the metric `failure`. The children are gone when a call returns or raises: each lives in its own session,
+so Ctrl-C reaches the parent only, and each ends by itself when the parent dies.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from vertebra.errors import MeasurementError
 from vertebra.measurements.blocks import Block
 from vertebra.progress import Listener, Progress, silent
 
-#: A block of a fast network holds so many samples at most: more of them tell nothing more.
+#: The most samples in a block of a fast network: more add no information.
 _MOST_IN_BLOCK = 2000
-#: The part of the memory that a cohort may take, and what a process is expected to take before one was seen.
+#: The part of the memory that a cohort may take, and what a process is assumed to take before one has run.
 _ROOM, _UNSEEN_BYTES = 0.8, 1_000_000_000
-#: Seconds for which the machine's power at rest is looked at, where there is a counter.
+#: Seconds for which the machine's idle power is measured, if there is a counter.
 _IDLE_S = 1.0
 #: Seconds between two events with the same text: each takes a moment from what is being measured.
 _EVENT_EVERY_S = 1.0
 #: Signs in a reason that more memory would have helped.
 _MEMORY_SIGNS = ("out of memory", "SIGKILL")
-#: Where these are the same, a larger batch needs more memory.
+#: If these are equal, a larger batch needs more memory.
 _SAME_BUT_BATCH = (
     "model", "engine", "precision", "device", "threads", "input_size", "layout", "provider", "scenario",
     "streams",
@@ -88,8 +88,8 @@ def measure_all(
     still gets its fewest samples after it. `progress` counts cases, those under way in part. A `race` ends
     early what can't win; a case that it never lets start gives no result.
 
-    Raises UnknownNameError where there is no engine by a case's name, before a process is started;
-    everything that happens in a child is a result. KeyboardInterrupt ends the children before it goes on.
+    Raises UnknownNameError if no engine has the name that a case gives, before a process is started;
+    everything that happens in a child is a result. KeyboardInterrupt ends the children before it is raised.
     """
     infos = [engine or engines.find(case.engine) for case in cases]
     records = [Record(case, info) for case, info in zip(cases, infos, strict=True)]
@@ -120,7 +120,7 @@ def _available_bytes() -> int:
 
 
 class Race(Protocol):
-    """Says which cases of a quick cohort are worth their time: before one's process is started, beside
+    """Decides which cases of a quick cohort are worth their time: before a case's process is started, with
     `running` others, and after each turn of blocks, given those of each case that is still in it."""
 
     def may_start(self, case: Case, running: int) -> bool: ...
@@ -214,7 +214,7 @@ class _Bench:
         self._crowded(records)
 
     def _crowded(self, records: list[Record]) -> list[Record]:
-        """Mark those that failed for want of memory beside others: alone they may do."""
+        """Mark those that ran out of memory together with others: alone they may work."""
         lacking = [one for one in records if any(sign in (one.failure or "") for sign in _MEMORY_SIGNS)]
         for record in lacking:
             record.is_crowded_out = len(records) > 1
@@ -223,7 +223,7 @@ class _Bench:
         return records
 
     def _has_room(self, record: Record, cohort: list[Record]) -> bool:
-        """Whether another process may be started, by what the others hold and this one is likely to."""
+        """Whether there is memory for another process, by what the others hold and this one is likely to."""
         if not cohort:
             return True
         if record.is_alone or cohort[-1].is_alone:
@@ -235,7 +235,7 @@ class _Bench:
         return sum(held) + expected <= _ROOM * self._room_bytes
 
     def _load(self, record: Record, stack: contextlib.ExitStack, waiting: int) -> _Live:
-        """The case's process, warmed up; nothing where it failed, which is then noted, or must."""
+        """The case's process, warmed up; nothing if it failed or is certain to, which is recorded."""
         record.failure = self._hopeless(record.case)
         if record.failure is not None:
             return []
@@ -263,18 +263,18 @@ class _Bench:
         return [(record, worker)]
 
     def _hopeless(self, case: Case) -> str | None:
-        """Why the case needn't be tried: it is like one that lacked memory by itself, in larger batches."""
+        """Why the case needn't be tried: a smaller batch of it ran out of memory when measured alone."""
         for other in self._too_large:
             same = all(getattr(case, name) == getattr(other.case, name) for name in _SAME_BUT_BATCH)
             if same and case.batch_size > other.case.batch_size:
-                return f"not tried: batches of {other.case.batch_size} failed by themselves, {other.failure}"
+                return f"not tried: batch size {other.case.batch_size} failed, even alone, {other.failure}"
         return None
 
     def _process_shown(self, record: Record) -> str:
         number, asked = len(record.spent_s), self._limits.processes
         if self._limits.is_quick:
             return ""
-        return f", process {number} of {asked}" if number <= asked else f", process {number}, to make sure"
+        return f", process {number} of {asked}" if number <= asked else f", extra process {number}"
 
     def _show(self, text: str) -> None:
         """Give the listener an event, unless it had one with the same text a moment ago."""
@@ -293,7 +293,7 @@ class _Bench:
         record.failure = error.message + (f" (process {number})" if number > 1 else "")
 
     def _sample(self, live: _Live, waiting: int) -> None:
-        """Blocks of all in random order, until each has enough, or its time is spent, or it failed."""
+        """Blocks of all in random order, until each has enough samples, or no time left, or failed."""
         end = self._budget.round_end([record for record, _ in live], waiting)
         watch = _Watch(self._clock, self._cpu_clock)
         sampled = [record for record, _ in live]
@@ -322,12 +322,12 @@ class _Bench:
         worker.end()
 
     def _still_in(self, live: _Live, sampled: Sequence[Record]) -> _Live:
-        """Those of `live` that the race doesn't leave behind, whose processes end here."""
+        """Those of `live` that stay in the race; the processes of the others end here."""
         if self._race is None:
             return live
         rivals = [record for record in sampled if record.failure is None and not record.is_behind]
-        told = self._race.stay([(record.case, record.blocks()) for record in rivals])
-        for record, stays in zip(rivals, told, strict=True):
+        staying = self._race.stay([(record.case, record.blocks()) for record in rivals])
+        for record, stays in zip(rivals, staying, strict=True):
             record.is_behind = not stays
         for pair in live:
             if pair[0].is_behind:
@@ -377,14 +377,14 @@ class _Bench:
 
 
 def _alone(record: Record) -> Record:
-    """The case once more, in a cohort of its own, with what happened to it beside others."""
+    """The case once more, in a cohort of its own, with a note why."""
     again = Record(record.case, record.info, is_alone=True)
-    again.figures.notes = (f"measured again by itself: beside others {record.failure}",)
+    again.figures.notes = (f"measured again alone; together with others it failed {record.failure}",)
     return again
 
 
 class _Watch:
-    """This process's own use of processors while others are measured, but for what is set aside."""
+    """This process's own use of processors while others are measured, except for what is set aside."""
 
     def __init__(self, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
         self._clock, self._cpu_clock = clock, cpu_clock
@@ -399,6 +399,6 @@ class _Watch:
         self._cpu_s -= self._cpu_clock()
 
     def share(self) -> float:
-        """Of one core, over the time that wasn't set aside."""
+        """The share of one core used, over the time that wasn't set aside."""
         wall_s, cpu_s = self._wall_s + self._clock(), self._cpu_s + self._cpu_clock()
         return cpu_s / wall_s if wall_s > 0 else 0.0

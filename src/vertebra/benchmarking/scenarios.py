@@ -2,13 +2,13 @@
 
 Single-stream, one query after the other, is the loop of `timing`. Here are the others:
 
-offline      all pictures are there: batches, from several streams at once; what counts is images per second
-server       queries arrive at random (Poisson) at a rate and wait in one queue; what counts is how late
-             the answers are, from arrival on, whatever the queue did
+offline      all pictures are available: batches, from several streams at once; images per second count
+server       queries arrive at random (Poisson) at a rate and wait in one queue; the time from arrival to
+             answer counts, including the wait
 end to end   one photograph at a time from its JPEG's bytes to the logits
 
 The clock (nanoseconds), the sleep and what runs side by side are arguments, so that fakes give figures that
-can be worked out by hand. A stream is a callable that runs one query and returns when it is answered; its
+can be computed by hand. A stream is a callable that runs one query and returns when it is answered; its
 engine must let several run at once.
 """
 
@@ -33,18 +33,18 @@ T = TypeVar("T")
 Clock = Callable[[], int]
 Sleep = Callable[[float], None]
 Infer = Callable[[], object]
-#: Runs calls at the same time, each as if alone, and gives their results in order.
+#: Runs calls at the same time, each as if alone, and returns their results in order.
 Together = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 #: The batch sizes that are measured, smallest first.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-#: How sure a percentile must be before it is believed, as in MLPerf LoadGen.
+#: The confidence that a percentile needs, as in MLPerf LoadGen.
 CONFIDENCE = 0.99
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Run each of `calls` in a thread of its own, started together. What one raises is raised at the end."""
+    """Run each of `calls` in a thread of its own, started together. An exception is raised at the end."""
     if len(calls) == 1:
         return [calls[0]()]
     gate = threading.Barrier(len(calls))
@@ -58,7 +58,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def threads_per_stream(threads: int, streams: int) -> int:
-    """How many threads each of `streams` gets. Raises InvalidInputError where one would get none."""
+    """How many threads each of `streams` gets. Raises InvalidInputError if one would get none."""
     if not 1 <= streams <= threads:
         raise InvalidInputError(
             f"{streams} streams were asked for on {threads} threads.", "each stream needs at least one thread"
@@ -81,8 +81,8 @@ def stream_counts(threads: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Offline:
-    """What one window gave. `latencies_ns` are those of each stream's batches, `spans_ns` how long each
-    stream was at it."""
+    """The result of one window. `latencies_ns` are those of each stream's batches, `spans_ns` how long each
+    stream ran."""
 
     batch_size: int
     latencies_ns: tuple[tuple[int, ...], ...]
@@ -105,7 +105,7 @@ class Offline:
         )
 
     def conditions(self) -> dict[str, Any]:
-        """The columns of the table that these figures hold under."""
+        """The conditions of these figures, as columns of the table."""
         return {"scenario": "offline", "batch_size": self.batch_size, "streams": self.streams}
 
     def figures(self) -> dict[str, float]:
@@ -122,7 +122,7 @@ def offline(
     clock: Clock = time.perf_counter_ns,
     together: Together = side_by_side,
 ) -> Offline:
-    """Let every stream run batch after batch for `seconds`, at least one each; none is cut short."""
+    """Let every stream run batch after batch for `seconds`, at least one each; no batch is cut short."""
     runs: list[list[int]] = together([partial(_busy, stream, seconds, clock) for stream in streams])
     latencies = tuple(tuple(late - early for early, late in pairwise(run)) for run in runs)
     return Offline(batch_size, latencies, tuple(run[-1] - run[0] for run in runs))
@@ -143,7 +143,7 @@ def _busy(infer: Infer, seconds: float, clock: Clock) -> list[int]:
 
 @dataclass(frozen=True)
 class Bound:
-    """What is promised: `percent` of the queries are answered within `seconds` of their arrival."""
+    """The bound: `percent` of the queries are answered within `seconds` of their arrival."""
 
     seconds: float
     percent: int = 99
@@ -151,13 +151,13 @@ class Bound:
     def __post_init__(self) -> None:
         if self.seconds <= 0 or not 0 < self.percent < 100:
             raise InvalidInputError(
-                f"A bound of {self.seconds} s for {self.percent} % of the queries can't be held.",
+                f"A bound of {self.seconds} s for {self.percent} % of the queries is not possible.",
                 "the time must be greater than 0 and the percentage between 0 and 100",
             )
 
     @property
     def protocol(self) -> str:
-        """How rows state it.
+        """The bound as rows state it.
 
         >>> Bound(0.015).protocol
         'p99 within 15 ms'
@@ -165,10 +165,10 @@ class Bound:
         return f"p{self.percent} within {1e3 * self.seconds:g} ms"
 
     def accepts(self, queries: int, missed: int) -> bool:
-        """Whether `missed` of `queries` are so few that the share is held with 99 % confidence.
+        """Whether `missed` of `queries` are few enough to show the share with 99 % confidence.
 
-        The test of MLPerf LoadGen's early stopping: were the share of late answers what the bound
-        just allows or more, so few would be seen with a chance below 1 %.
+        The test of MLPerf LoadGen's early stopping: if the share of late answers were as large as the bound
+        allows, or larger, the chance of seeing this few would be below 1 %.
         """
         return _binomial_tail(queries, missed, 1 - self.percent / 100) <= 1 - CONFIDENCE
 
@@ -187,7 +187,7 @@ class Bound:
         return low
 
     def allowance(self, queries: int) -> int:
-        """How many of `queries` may be late; -1 where they are too few to show anything."""
+        """How many of `queries` may be late; -1 if they are too few to show anything."""
         missed = -1
         while missed + 1 < queries and self.accepts(queries, missed + 1):
             missed += 1
@@ -213,8 +213,8 @@ def _binomial_tail(number: int, most: int, chance: float) -> float:
 
 @dataclass(frozen=True)
 class Served:
-    """What a rate of arrivals gave. `latencies_ns` are in order of arrival, from arrival to answer; fewer
-    than `planned` where the bound was past saving and the run was ended."""
+    """The result of one arrival rate. `latencies_ns` are in order of arrival, from arrival to answer; fewer
+    than `planned` if the bound could no longer be kept and the run was ended."""
 
     rate: float
     batch_size: int
@@ -230,12 +230,12 @@ class Served:
 
     @property
     def holds(self) -> bool:
-        """Whether the bound was shown to hold at this rate."""
+        """Whether the bound was shown to be kept at this rate."""
         whole = len(self.latencies_ns) == self.planned
         return whole and self.bound.accepts(self.planned, self.missed)
 
     def conditions(self) -> dict[str, Any]:
-        """The columns of the table that these figures hold under."""
+        """The conditions of these figures, as columns of the table."""
         return {
             "scenario": "server",
             "batch_size": self.batch_size,
@@ -245,7 +245,7 @@ class Served:
         }
 
     def figures(self) -> dict[str, float]:
-        """Metric -> value; nothing of a run that was ended early."""
+        """Metric -> value; empty for a run that was ended early."""
         if len(self.latencies_ns) < self.planned:
             return {}
         flat = [latency / 1e9 for latency in self.latencies_ns]
@@ -274,16 +274,16 @@ def serve(
     """Let queries of `batch_size` images arrive, `rate` images a second, and be answered first come, first
     served, by whichever stream is free.
 
-    Arrivals are planned before and don't wait for answers, so that a queue that builds up is seen in the
-    latencies. `queries` is at least what the bound's percentile takes (`bound.queries()`, the default). The
+    Arrivals are planned beforehand and don't wait for answers, so that a growing queue shows in the
+    latencies. `queries` is at least what the bound's percentile needs (`bound.queries()`, the default). The
     run ends early once more are late than the bound allows.
     """
     queries = bound.queries() if queries is None else queries
     allowance = bound.allowance(queries)
     if rate <= 0 or allowance < 0:
         raise InvalidInputError(
-            f"{queries} queries at {rate:g} images/s can't show a 99 % confidence for p{bound.percent}.",
-            f"ask for at least {bound.queries(0)} queries and a rate above 0",
+            f"{queries} queries at {rate:g} images/s can't give 99 % confidence in p{bound.percent}.",
+            f"use at least {bound.queries(0)} queries and a rate above 0",
         )
     queue = _Queue(arrivals(rate / batch_size, queries, seed=seed), bound, allowance, clock, sleep)
     together([partial(queue.work, stream) for stream in streams])
@@ -304,7 +304,7 @@ class _Queue:
         self._next, self._missed, self._lock = count(), 0, threading.Lock()
 
     def work(self, infer: Infer) -> None:
-        """Answer queries until none is left or too many came late."""
+        """Answer queries until none is left or too many were late."""
         while (index := self._take()) is not None:
             arrival = self._arrivals[index]
             early = arrival - self._clock()
@@ -329,27 +329,27 @@ class _Queue:
 
 @dataclass(frozen=True)
 class RateSearch:
-    """Every rate that was tried, in order, and the greatest that was shown to hold the bound, or None."""
+    """Every rate that was tried, in order, and the greatest that was shown to keep the bound, or None."""
 
     best: Served | None
     trials: tuple[Served, ...]
 
     def conditions(self) -> dict[str, Any]:
-        """The columns of the table that `figures` hold under: those of the best, without its rate."""
-        told = {} if self.best is None else self.best.conditions()
-        return {name: value for name, value in told.items() if name != "arrival_rate"}
+        """The conditions of `figures`, as columns of the table: those of the best, without its rate."""
+        found = {} if self.best is None else self.best.conditions()
+        return {name: value for name, value in found.items() if name != "arrival_rate"}
 
     def figures(self) -> dict[str, float]:
-        """Metric -> value; nothing where no rate held."""
+        """Metric -> value; empty if no rate kept the bound."""
         return {} if self.best is None else {"sustained_rate": self.best.rate}
 
 
 def greatest_rate(
     trial: Callable[[float], Served], *, ceiling: float, within: float = 0.05, halvings: int = 6
 ) -> RateSearch:
-    """Search the greatest rate whose `trial` holds its bound, to `within` of it.
+    """Search for the greatest rate that keeps the bound of its `trial`, to `within` of it.
 
-    `ceiling` is a rate that can't be held: the throughput, since a queue that is fed faster than it is
+    `ceiling` is a rate that can't be kept: the throughput, since a queue that is fed faster than it is
     served grows without end. Rates below `ceiling / 2**halvings` aren't tried.
     """
     trials: list[Served] = []
@@ -376,7 +376,7 @@ class EndToEnd:
     preprocess_ns: tuple[int, ...]
 
     def conditions(self) -> dict[str, Any]:
-        """The columns of the table that these figures hold under."""
+        """The conditions of these figures, as columns of the table."""
         return {"scenario": "single-stream", "batch_size": 1, "streams": 1}
 
     def figures(self) -> dict[str, float]:
@@ -396,7 +396,7 @@ def end_to_end(
     samples: int = 1,
     clock: Clock = time.perf_counter_ns,
 ) -> EndToEnd:
-    """Answer `pictures` in turn, over and over, for `seconds` and at least `samples` of them.
+    """Answer `pictures` in turn, again and again, for `seconds` and at least `samples` of them.
 
     `prepare` decodes and preprocesses, `infer` copies the input to the engine and runs it.
     """
@@ -422,11 +422,11 @@ _ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 def photographs(folder: str | Path | None = None, *, number: int = 8) -> list[bytes]:
-    """JPEG files as bytes: the first `number` in `folder` by name, or as many synthetic ones.
+    """JPEG files as bytes: the first `number` in `folder` by name, or `number` synthetic ones.
 
     The synthetic ones have the size of ImageNet's typical photographs, 500x375, and like photographs a
-    spectrum that falls with the frequency, so that a decoder has about as much to do. They are the same in
-    every process. Raises InvalidInputError where the folder holds no JPEG.
+    spectrum that falls with the frequency, so that decoding them is about as much work. They are the same in
+    every process. Raises InvalidInputError if the folder holds no JPEG.
     """
     if folder is None:
         return [_photograph(seed) for seed in range(number)]
@@ -434,14 +434,14 @@ def photographs(folder: str | Path | None = None, *, number: int = 8) -> list[by
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if not files:
         raise InvalidInputError(
-            f"The folder {root} holds no JPEG picture." if root.is_dir() else f"There is no folder {root}.",
-            f"name a folder with files that end in {', '.join(_ENDINGS)}",
+            f"The folder {root} has no JPEG pictures." if root.is_dir() else f"There is no folder {root}.",
+            f"pass a folder with files that end in {', '.join(_ENDINGS)}",
         )
     return [path.read_bytes() for path in files[:number]]
 
 
 def _photograph(seed: int) -> bytes:
-    """Random phases over amplitudes that fall as 1/f; light and colour apart, as in natural pictures."""
+    """Random phases over amplitudes that fall as 1/f; light and colour separate, as in natural pictures."""
     import numpy as np
     import simplejpeg
 
@@ -461,6 +461,6 @@ def _photograph(seed: int) -> bytes:
 
 
 def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
-    """Those that the samples allow."""
-    told = {f"latency_p{percent}": statistics.percentile(latencies, percent) for percent in (90, 99)}
-    return {metric: value for metric, value in told.items() if value is not None}
+    """The percentiles for which there are enough samples."""
+    found = {f"latency_p{percent}": statistics.percentile(latencies, percent) for percent in (90, 99)}
+    return {metric: value for metric, value in found.items() if value is not None}

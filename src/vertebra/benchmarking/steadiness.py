@@ -1,6 +1,6 @@
 """Whether samples are steady: drift, outliers, several modes, processes that differ from each other.
 
-A figure of samples that aren't is still shown, with a worse grade and the reason. As in
+A figure from unsteady samples is still shown, with a worse grade and the reason. As in
 `measurements.statistics`, nothing assumes a shape of the distribution.
 """
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 #: Tukey's fences, in interquartile ranges beyond the quartiles.
 _MILD, _SEVERE = 1.5, 3.0
 
-#: A distribution has more than one mode where its distance from every unimodal one, times the root of the
-#: number of samples, exceeds this. Of 100 sets of uniform samples, the unimodal ones that are hardest to
-#: recognise, 1 does.
+#: A distribution has more than one mode if its distance from every unimodal one, times the root of the
+#: number of samples, exceeds this. Of 100 sets of uniform samples (the unimodal ones that are hardest to
+#: recognise), 1 does.
 _ONE_MODE = 0.53
 #: The distance is found on at most this many quantiles, for at most this many samples.
 _QUANTILES, _MOST_FOR_MODES = 256, 4096
-#: Two modes are reported where they are at least this far apart and the smaller holds at least this share.
+#: Two modes are reported if they are at least this far apart and the smaller holds at least this share.
 _APART, _LEAST_SHARE = 0.02, 0.1
 
 
 @dataclass(frozen=True)
 class Outliers:
-    """How many samples lie beyond Tukey's fences; they are told and stay among the samples."""
+    """How many samples lie beyond Tukey's fences; they are reported and stay among the samples."""
 
     mild: int
     severe: int
@@ -45,8 +45,8 @@ class Outliers:
 class Spread:
     """Standard deviations relative to the median: of processes' medians, and of a process's samples.
 
-    `between` is None for one process. `within` is taken from the median absolute deviation, so that the
-    long tail doesn't make it.
+    `between` is None for one process. `within` is computed from the median absolute deviation, so that
+    the long tail doesn't determine it.
     """
 
     between: float | None
@@ -55,18 +55,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Modes:
-    """Two heaps of samples: the slower one's median is `ratio` times the other's, and it holds `share`."""
+    """Two modes of the samples: the slower has `ratio` times the other's median, and holds `share`."""
 
     ratio: float
     share: float
 
 
 def drift(samples: Sequence[float], *, least: float = 0.01) -> float:
-    """By how much the second half's median exceeds the first's, or 0.0 where that may be chance or is small.
+    """By how much the second half's median exceeds the first's, or 0.0 if that may be chance or is small.
 
     Chance is judged with the Cox-Stuart sign test at 1 %: sample i of the first half is paired with
-    sample i of the second. A change below `least` is no drift however sure it is, for with thousands
-    of samples every machine drifts by something.
+    sample i of the second. A change below `least` doesn't count, however certain it is: with
+    thousands of samples every machine drifts a little.
     """
     half = len(samples) // 2
     if half == 0:
@@ -81,7 +81,7 @@ def drift(samples: Sequence[float], *, least: float = 0.01) -> float:
 
 def drift_of_blocks(blocks: Sequence[Block]) -> float:
     """`drift` inside the processes: the median over processes of the change from the first half of a
-    process's samples to the second, or 0.0 where most processes show none."""
+    process's samples to the second, or 0.0 if most processes show none."""
     changes = [drift(latencies(process)) for process in by_process(blocks)]
     return median(changes)
 
@@ -127,11 +127,11 @@ def spread(processes: Sequence[Sequence[float]]) -> Spread:
 
 
 def modes(samples: Sequence[float]) -> Modes | None:
-    """The two heaps that the samples form, or None where they form one, as far as can be told.
+    """The two modes of the samples, or None if only one is found.
 
-    The test is in the manner of Hartigan's dip: how far is the empirical distribution from the nearest that
-    is convex up to some point and concave after it? Outliers don't make a mode, for they are few. Modes less
-    than 2 % apart, or with a tenth of the samples in the smaller, aren't told.
+    The test is like Hartigan's dip: how far is the empirical distribution from the nearest that is convex up
+    to some point and concave after it? Outliers don't make a mode, because they are few. Modes less than 2 %
+    apart, or with less than a tenth of the samples in the smaller, aren't reported.
     """
     import numpy as np
 
@@ -141,7 +141,7 @@ def modes(samples: Sequence[float]) -> Modes | None:
     root = math.sqrt(min(len(samples), _MOST_FOR_MODES))
     if ordered[-1] <= ordered[0] or _distance_from_one_mode(ordered) * root <= _ONE_MODE:
         return None
-    return _heaps(ordered)
+    return _two_modes(ordered)
 
 
 def _distance_from_one_mode(ordered: Numbers) -> float:
@@ -156,7 +156,7 @@ def _distance_from_one_mode(ordered: Numbers) -> float:
     lower = upper - counts / len(ordered)
 
     def left(turn: int) -> float:
-        steps = np.append(upper[:turn], lower[turn])  # a mode may hold a step of its own
+        steps = np.append(upper[:turn], lower[turn])  # a mode may contain its own step
         return _above_convex(values[: turn + 1], lower[: turn + 1], steps)
 
     def right(turn: int) -> float:
@@ -188,7 +188,7 @@ def _is_above(at: Numbers, values: Numbers, left: int, middle: int, right: int) 
     return bool((values[middle] - values[left]) * (at[right] - at[left]) >= rise)
 
 
-def _heaps(ordered: Numbers) -> Modes | None:
+def _two_modes(ordered: Numbers) -> Modes | None:
     """Cut the samples where the two parts vary least inside themselves; outliers don't move the cut."""
     import numpy as np
 

@@ -1,8 +1,8 @@
 """What else goes on while a block runs, read from the kernel's counters without any privilege.
 
-Two readings bound a stretch of time, and their difference is what happened in it. A counter that this
-system doesn't have, or doesn't let us read, gives None and never zero: virtual machines often have no
-frequency, and only Linux has /proc.
+The difference between two readings is what happened in between. A counter that this system doesn't have, or
+doesn't let us read, gives None, never zero: virtual machines often have no frequency, and only Linux has
+/proc.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SLOWED = 0x08 | 0x20 | 0x40 | 0x80
 
 @dataclass(frozen=True)
 class Reading:
-    """The counters at one moment, in seconds where they are times; None is: not known here."""
+    """The counters at one moment, in seconds if they are times; None if unknown here."""
 
     at_s: float
     busy_s: float | None = None
@@ -47,14 +47,13 @@ class Reading:
 
 
 def snapshot(pids: Iterable[int] = (), root: Path = _ROOT, *, device: str = "cpu") -> Reading:
-    """The counters now. `pids` are the harness's workers, whose time isn't others'; this process's never is.
+    """The counters now. This process and `pids`, the harness's workers, don't count as others.
 
-    `root` is where /proc and /sys are found. Of a `device` that is no processor, such as "cuda:0", the
-    driver is asked too.
+    `root` is where /proc and /sys are found. For a card, such as "cuda:0", the driver is asked too.
     """
     busy, stolen, total = _processors(root)
-    told = None if device == "cpu" else nvml.ask_card(device, _card)
-    card_clock_hz, card_slowed = told or (None, None)
+    state = None if device == "cpu" else nvml.ask_card(device, _card)
+    card_clock_hz, card_slowed = state or (None, None)
     return Reading(
         at_s=time.monotonic(),
         busy_s=busy,
@@ -98,7 +97,7 @@ def _others(before: Reading, after: Reading) -> float | None:
 
 
 def _gone(before: float | None, after: float | None) -> float | None:
-    """What a counter grew by. One that was set back, as by a reset, tells nothing."""
+    """How much a counter grew; None if it was reset in between."""
     return None if before is None or after is None or after < before else after - before
 
 
@@ -107,7 +106,7 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 
 def _lines(file: Path) -> list[str]:
-    """The file's lines; none where it doesn't exist or may not be read."""
+    """The file's lines; none if it doesn't exist or can't be read."""
     try:
         return file.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -136,7 +135,7 @@ def _processors(root: Path) -> tuple[float | None, float | None, float | None]:
 
 
 def _own(root: Path, pids: Iterable[int]) -> float | None:
-    """Processor seconds of this process and of `pids`; a worker that has ended can't be told from others."""
+    """Processor seconds of this process and of `pids`; None if a worker has ended."""
     times = [_processor_time(root, pid) for pid in {os.getpid(), *pids}]
     known = [spent for spent in times if spent is not None]
     return sum(known) if len(known) == len(times) else None
@@ -163,7 +162,7 @@ def _pressure(root: Path) -> float | None:
 
 
 def _throttled(root: Path) -> float | None:
-    """Seconds for which the quota of a container around this process held it back."""
+    """Seconds for which the quota of this process's container stopped it."""
     units = {"throttled_usec": 1e6, "throttled_time": 1e9}  # of cgroups version 2 and 1
     for folder in cgroups(root, "cpu"):
         for line in _lines(folder / "cpu.stat"):
@@ -186,7 +185,7 @@ def _throttle_events(root: Path) -> float | None:
 
 
 def _clock(root: Path) -> float | None:
-    """The frequency of the fastest usable core: idle ones tell nothing about a block."""
+    """The frequency of the fastest usable core: idle cores say nothing about a block."""
     frequencies = [_number(core / "cpufreq/scaling_cur_freq") for core in _cores(root)]
     return max((1000 * kilohertz for kilohertz in frequencies if kilohertz is not None), default=None)
 
@@ -203,7 +202,7 @@ def _load_without_proc(root: Path) -> float | None:
 
 
 def _card(library: Any, card: Any) -> tuple[float, float]:
-    """Clock in Hz, and 1 where the card is slowed down."""
+    """Clock in Hz, and 1 if the card is slowed down."""
     megahertz = library.nvmlDeviceGetClockInfo(card, library.NVML_CLOCK_SM)
     reasons = library.nvmlDeviceGetCurrentClocksThrottleReasons(card)
     return 1e6 * megahertz, float(bool(reasons & _SLOWED))

@@ -1,6 +1,6 @@
-"""The timed loop: warm up until it is steady, then blocks of samples until it is sure.
+"""The timed loop: warm up until latencies are steady, then take blocks of samples until there are enough.
 
-The clock and the thing that is timed are arguments, so a fake pair gives figures that can be worked out by
+The clock and the thing that is timed are arguments, so a fake pair gives figures that can be computed by
 hand. A clock is a function that returns nanoseconds, as `time.perf_counter_ns` does.
 """
 
@@ -18,17 +18,17 @@ from vertebra.measurements.blocks import Block, latencies
 
 Clock = Callable[[], int]
 Infer = Callable[[], object]
-Stopped = Literal["sure", "budget spent", "samples full", "left behind"]
+Stopped = Literal["sure", "budget spent", "sample limit reached", "too slow to win"]
 
-#: Warm-up is judged by windows of at least this many runs and seconds, or of very many runs.
+#: Warm-up is judged by windows of at least this many runs and seconds, or of this many runs.
 _WINDOW_RUNS, _WINDOW_S, _WINDOW_MOST_RUNS = 5, 0.1, 1000
-#: A slide too slow to show between two neighbouring windows shows over this many.
+#: A drift too slow to show between two neighbouring windows shows over this many.
 _WINDOWS_FOR_TREND = 4
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What came before the samples. `settled` tells a steady state from a bound that ran out."""
+    """The warm-up before the samples. `settled`: latencies became steady before the time was up."""
 
     runs: int
     seconds: float
@@ -36,10 +36,10 @@ class WarmUp:
 
 
 def warm_up(infer: Infer, limits: Limits, clock: Clock, *, most_s: float | None = None) -> WarmUp:
-    """Call `infer` until two successive windows agree within 1 % and nothing slides, or a bound ends it.
+    """Call `infer` until two successive windows agree within 1 % and nothing drifts, or the time is up.
 
-    At least `warm_up_runs` and `warm_up_least_s` are spent, unless the bound comes first: `warm_up_most_s`,
-    or `most_s` where that is less.
+    At least `warm_up_runs` and `warm_up_least_s` are spent, unless the upper bound is reached first:
+    `warm_up_most_s`, or `most_s` if that is less.
     """
     bound_ns = nanoseconds(min(limits.warm_up_most_s, limits.warm_up_most_s if most_s is None else most_s))
     least_ns = min(nanoseconds(limits.warm_up_least_s), bound_ns)
@@ -56,7 +56,7 @@ def warm_up(infer: Infer, limits: Limits, clock: Clock, *, most_s: float | None 
 
 
 def _window(infer: Infer, clock: Clock, end_ns: int) -> list[int]:
-    """Latencies of a window's runs, cut short where the warm-up's bound passes."""
+    """Latencies of a window's runs, cut short when the warm-up's time is up."""
     start = clock()
     taken: list[int] = []
     long_enough = False
@@ -89,9 +89,9 @@ def take_block(
 ) -> tuple[int, list[int]]:
     """Nanoseconds of single calls of `infer`, over `seconds`: never fewer than `least`, nor more than `most`.
 
-    Calls that aren't timed come first, at least one and for `run_in_s`: others ran meanwhile, and the caches
-    hold what was theirs. Their number is told first. `afterwards` is called after each timed call, outside
-    its time.
+    Untimed calls run first, at least one and for `run_in_s`: other processes ran before, and filled the
+    caches with their data. Returns the number of untimed calls, then the timed ones. `afterwards` is called
+    after each timed call, and isn't timed.
     """
     run_in = _run_in(infer, clock, run_in_s)
     buffer = [0] * most
@@ -117,7 +117,7 @@ def _run_in(infer: Infer, clock: Clock, seconds: float) -> int:
 
 
 def is_enough(blocks: Sequence[Block], limits: Limits) -> bool:
-    """Whether a process has told what it can: `samples` of them over `least_s` in all, with a 95 % interval
+    """Whether a process has enough samples: `samples` of them over `least_s` in all, with a 95 % interval
     within `half_width` of the median."""
     taken = latencies(blocks)
     if len(taken) < limits.samples or sum(taken) < limits.least_s:

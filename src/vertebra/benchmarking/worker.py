@@ -1,7 +1,7 @@
-"""One case in a process of its own: `python -m vertebra.benchmarking.worker`, started by `child`.
+"""One case in its own process: `python -m vertebra.benchmarking.worker`, started by `child`.
 
-It serves commands, one line of JSON each on stdin: `load` once, then `block` as often as it is asked, and
-`check`. Between two of them it sleeps in a read. Answers go as lines of JSON through what was stdout.
+It serves commands, one line of JSON each on stdin: `load` once, then `block` as often as needed, and
+`check`. Between commands it sleeps in a read. Answers are lines of JSON, written to the original stdout.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 Send = Callable[..., None]
 
-#: Whoever else runs on the machine should outlive a benchmark that eats all memory.
+#: If a benchmark uses all memory, it should be killed before other programs.
 _OOM_SCORE = "800"
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation")
-#: A process is quiet when it used less than this share of a core over so many seconds, so often in a row.
+#: A process is quiet if it used less than this share of a core over this many seconds, this often in a row.
 _QUIET_SHARE, _QUIET_S, _QUIET_LOOKS, _MOST_LOOKS = 0.05, 0.005, 3, 100
-#: Forward passes that the peak of memory is of, at least.
+#: The fewest forward passes before the peak of memory is read.
 _RUNS_FOR_MEMORY = 3
 
 
 def main() -> NoReturn:
-    """Serve until stdin ends. Nothing is torn down: the figures are sent, and runtimes may crash in it."""
+    """Serve until stdin ends. Nothing is cleaned up: the figures are sent, and runtimes may crash on exit."""
     channel = processes.answers()
     _be_expendable()
 
@@ -54,7 +54,7 @@ def main() -> NoReturn:
         server = Server(send)
         for line in sys.stdin:
             server.obey(json.loads(line))
-    except BaseException as error:  # Whatever the runtime or the network raised is this case's result.
+    except BaseException as error:  # Anything that the runtime or the network raised is this case's result.
         send("failed", reason=_reason(error))
     os._exit(0)
 
@@ -62,15 +62,15 @@ def main() -> NoReturn:
 def _be_expendable() -> None:
     """First in line when memory runs out, and no core file in the user's folder."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError):  # Not Linux, or not allowed: then the kernel chooses by itself.
+    with contextlib.suppress(OSError):  # Not Linux, or not allowed: then the kernel chooses.
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
 
 
 def be_quiet() -> None:
     """Wait until the runtime's threads have stopped spinning, half a second at most.
 
-    A pool of threads spins for a while after its last work, so as to be ready for the next. That is the
-    engine's own default and makes its latency; it must only be over before somebody else is measured.
+    A pool of threads spins for a while after its last work, to be ready for the next. That is the engine's
+    own default and part of its latency, but it must be over before another process is measured.
     """
     quiet = 0
     for _ in range(_MOST_LOOKS):
@@ -82,10 +82,10 @@ def be_quiet() -> None:
 
 
 class Server:
-    """Obeys one command after the other for the case that `load` brings; `send` takes the answers.
+    """Runs one command after the other for the case given to `load`; `send` takes the answers.
 
-    `clock` returns nanoseconds, `cpu_clock` those that this process spent on processors. Raises whatever the
-    engine raises, and MeasurementError where outputs are wrong or the runtime doesn't do what was asked.
+    `clock` returns nanoseconds, `cpu_clock` those that this process spent on processors. Raises what the
+    engine raises, and MeasurementError if outputs are wrong or the runtime doesn't do what was asked.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Server:
         self._marks = clock(), cpu_clock()
 
     def obey(self, request: dict[str, Any]) -> None:
-        """Do what `request` asks. The answer tells what this process used while it had nothing to do, and
-        what the command took."""
+        """Do what `request` asks. The answer includes what this process used while it was idle, and what the
+        command took."""
         commands = {"load": self._load, "block": self._block, "check": self._check}
         woken = self._clock(), self._cpu_clock()
         idle = [now - mark for now, mark in zip(woken, self._marks, strict=True)]
@@ -111,7 +111,7 @@ class Server:
         self._marks = self._clock(), self._cpu_clock()
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load, compare, warm up. Answers `loaded` on the way, then `ready`."""
+        """Load, compare, warm up. Sends `loaded` after loading, and returns `ready`."""
         if request["engine"] is not None:
             info = _engine(request["engine"])
             engines.ENGINES[info.name] = info
@@ -151,11 +151,11 @@ class Server:
         }
 
     def _block(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What one block of the case's load pattern gives."""
+        """The results of one block of the case's load pattern."""
         return {"event": "block", "started_s": time.time(), **self._pattern.block(request)}
 
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Memory's parts, and once more the outputs and what the runtime really does."""
+        """Memory's parts, and a second check of the outputs and of what the runtime really does."""
         parts = self._meter.ran(self._session.memory())
         self._errors.append(self._compare(self._infer()))
         effective = self._session.effective()
@@ -179,7 +179,7 @@ class Server:
 
 
 def _engine(values: dict[str, Any]) -> engines.EngineInfo:
-    """The entry of the engines' table that JSON has turned into a dictionary of lists."""
+    """The entry of the engines' table, from JSON, which has no tuples."""
     kept: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
@@ -193,7 +193,7 @@ def _timed(call: Callable[[], Any], clock: Clock) -> tuple[Any, int]:
 
 
 def _import_runtime(engine: str) -> None:
-    """Import what the engine and the harness are made of, so that their memory is known apart from the
+    """Import the engine's and the harness's libraries, so that their memory is known separately from the
     network's."""
     info = engines.find(engine)
     if engines.missing(engine) is None:
@@ -202,7 +202,7 @@ def _import_runtime(engine: str) -> None:
 
 
 def _reference(case: Case) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Images (N, C, H, W), and the logits (N, num_classes) that are right for them where that is known."""
+    """Images (N, C, H, W), and the right logits (N, num_classes) for them, if known."""
     folder = case.reference or case.subject.bundle
     if folder is None:
         images = bundles.reference_images(

@@ -155,14 +155,14 @@ def test_a_case_that_fails_against_itself_leaves_the_floor_unknown(machine: Benc
     machine.failures = {"onnxruntime": "hung for 120 s"}
     told = diagnosis.examine()
     assert told.value("aa_floor") is None
-    assert "onnxruntime against itself: hung for 120 s" in told.notes
+    assert "onnxruntime compared with itself: hung for 120 s" in told.notes
 
 
 def test_without_torch_the_rest_is_told(machine: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(examination, "_has_torch", lambda: False)
     told = diagnosis.examine()
     assert set(figures(told)) == {("peak_operations_rate", "numpy"), ("memory_bandwidth", None)}
-    assert "need torch" in told.notes[0]
+    assert "needs torch" in told.notes[0]
     assert machine.asked == []
 
 
@@ -269,8 +269,8 @@ def test_a_machine_without_any_counter_is_described_all_the_same(tmp_path: Path)
     assert told.governor is None
     assert told.counters == ()
     assert told.around.others_cpu is told.around.clock_hz is told.around.pressure is None
-    assert any("tells no clock" in text for text in told.advice)
-    assert any("No energy counter" in text for text in told.advice)
+    assert any("reports no clock" in text for text in told.advice)
+    assert any("no energy counter" in text for text in told.advice)
 
 
 def test_the_governor_is_read_and_advised_on(tmp_path: Path):
@@ -288,7 +288,7 @@ def test_the_governor_is_read_and_advised_on(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"others_cpu": 0.37}, "Others use 37.0 %"),
+        ({"others_cpu": 0.37}, "Other processes use 37.0 %"),
         ({"pressure": 0.4}, "wait for a processor 40.0 %"),
         ({"steal": 0.05}, "hypervisor gives 5.00 %"),
         ({"throttled_s": 0.2}, "quota"),

@@ -87,16 +87,16 @@ def test_an_unknown_scenario_is_refused():
 def test_limits_that_contradict_each_other_or_measure_nothing_are_refused():
     with pytest.raises(InvalidInputError, match="quick mode has one process, not 3"):
         campaign.limits(2, processes=3, quick=True)
-    with pytest.raises(InvalidInputError, match="Both the time of each case"):
+    with pytest.raises(InvalidInputError, match="Both a time for each case"):
         campaign.limits(2, seconds=10.0, budget_s=60.0)
     with pytest.raises(InvalidInputError) as refusal:
         campaign.limits(11, budget_s=20.0)
     assert (refusal.value.message, refusal.value.hint) == (
-        "20.0 s is too little for 11 cases in 3 processes each.",
-        "the least is 33s, and good figures take more",
+        "20.0 s is too short for 11 cases in 3 processes each.",
+        "give at least 33s; good figures need more",
     )
     campaign.limits(11, budget_s=33.0)
-    with pytest.raises(InvalidInputError, match=r"100 ms is too little for a case in 3 processes each."):
+    with pytest.raises(InvalidInputError, match=r"100 ms is too short for a case in 3 processes each."):
         campaign.limits(1, seconds=0.1)
 
 
@@ -461,7 +461,7 @@ def test_without_a_card_a_benchmark_on_one_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(system, "cuda_cards", lambda: 0)
-    with pytest.raises(InvalidInputError, match="No card that runs CUDA"):
+    with pytest.raises(InvalidInputError, match="No CUDA card"):
         cases.cases(["squeezenet1_1"], ["eager"], device="cuda")
     monkeypatch.setattr(system, "cuda_cards", lambda: 1)
     assert cases.cases(["squeezenet1_1"], ["eager"], device="cuda")[0].device == "cuda"

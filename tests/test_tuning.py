@@ -245,7 +245,7 @@ def test_a_reduced_precision_is_tried_only_where_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("asked", "error", "told"),
     [
-        ({"precisions": ["int8"]}, InvalidInputError, "calibrated"),
+        ({"precisions": ["int8"]}, InvalidInputError, "needs calibration"),
         ({"precisions": ["float33"]}, UnknownNameError, "float33"),
         ({"chosen": ["eager"], "threads": [10**6]}, InvalidInputError, "1000000 threads"),
         ({"chosen": ["onnxruntime"], "precisions": ["bfloat16"]}, InvalidInputError, "can't run in bfloat16"),
@@ -426,7 +426,7 @@ def test_a_network_that_an_engine_cannot_take_fails_there_and_an_export_that_las
     told = {one.form.engine: (one.verdict, one.reason) for one in found.trials}
     assert told["onnxruntime"] == ("fastest", "")
     assert told["ncnn"] == ("failed", "export: ncnn can't take Foo")
-    assert told["aotinductor"] == ("untried", "no time left: its export wasn't done")
+    assert told["aotinductor"] == ("untried", "no time left: its export wasn't finished")
 
 
 def test_an_export_that_has_begun_may_end_and_none_begins_after_half_of_the_budget(
@@ -443,7 +443,7 @@ def test_an_export_that_has_begun_may_end_and_none_begins_after_half_of_the_budg
 
 def test_a_budget_too_short_for_anything_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, {})
-    with pytest.raises(InvalidInputError, match="too little for a search"):
+    with pytest.raises(InvalidInputError, match="too short for a search"):
         fastest(tmp_path, [ONNX], budget_s=4.0)
     assert machine.measured == []
 

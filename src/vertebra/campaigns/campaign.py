@@ -1,8 +1,8 @@
-"""Many cases measured inside a budget, each result appended to the table at once.
+"""Many cases measured within a budget, each result appended to the table at once.
 
 Cases are measured side by side in groups, and a group is appended as soon as it is measured: an interruption
-loses at most the group under way, and the same call goes on from there. Only a group's networks are exported
-at a time, so the disk holds a few networks and not eleven.
+loses at most the current group, and the same call continues from there. Only one group's networks are
+exported at a time, so the disk holds a few networks and not eleven.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vertebra.exporting.process import Exporter
 from vertebra.measurements import Measurement, Table
 from vertebra.progress import Listener, Progress, silent
 
-#: Seconds that a case costs beside its samples (start, import, load, its part of the export), for the time
-#: that is told to be left until some were seen.
+#: Seconds that a case costs in addition to its samples (start, import, load, its part of the export); used to
+#: estimate the time left until some cases are finished.
 _OVERHEAD_S = 5.0
-#: How many cases are measured side by side: an interruption loses those that are under way.
+#: How many cases are measured side by side: an interruption loses the current ones.
 _GROUP, _QUICK_GROUP = 12, 6
-#: Seconds of a case where none are given, and the most where all cases share a budget.
+#: Seconds of a case if none are given, and the most if all cases share a budget.
 _SECONDS, _QUICK_S, _MOST_S = 30.0, 10.0, 60.0
-#: Seconds between two looks at whether somebody else still measures.
+#: Seconds between two checks whether another process is still measuring.
 LOOK_S = 0.5
 
 
@@ -44,14 +44,16 @@ def limits(
 ) -> Limits:
     """The limits of `number` cases that get `seconds` each, or share `budget_s`.
 
-    Raises InvalidInputError where these contradict each other or are too little to measure anything.
+    Raises InvalidInputError if these contradict each other or are too small to measure anything.
     """
     if quick and processes not in (None, 1):
-        raise InvalidInputError(f"The quick mode has one process, not {processes}.", "leave one of them out")
+        raise InvalidInputError(
+            f"The quick mode has one process, not {processes}.", "leave out --quick or --processes"
+        )
     if seconds is not None and budget_s is not None:
         raise InvalidInputError(
-            "Both the time of each case and that of all together were given.",
-            "give --seconds for each case, or --budget for all",
+            "Both a time for each case and a time for all cases were given.",
+            "pass --seconds for each case, or --budget for all",
         )
     chosen = Limits.quick if quick or processes == 1 else Limits
     count = 1 if quick else (processes or Limits.processes)
@@ -62,8 +64,8 @@ def limits(
     if given is not None and given < least:
         what = "a case" if budget_s is None else f"{number} cases"
         raise InvalidInputError(
-            f"{units.show(given, 's')} is too little for {what} in {count} processes each.",
-            f"the least is {least:g}s, and good figures take more",
+            f"{units.show(given, 's')} is too short for {what} in {count} processes each.",
+            f"give at least {least:g}s; good figures need more",
         )
     usual = _QUICK_S if count == 1 else _SECONDS
     return chosen(processes=count, seconds=seconds or (usual if budget_s is None else _MOST_S))
@@ -79,12 +81,12 @@ def measure(
     anew: bool = True,
     progress: Listener | None = None,
 ) -> list[Measurement]:
-    """Measure `wanted`, light networks first, and append what a cohort gives to `table` at once; returns the
+    """Measure `wanted`, light networks first, and append each cohort's rows to `table` at once; returns the
     rows.
 
-    Where there is a `deadline` (of `time.monotonic`) the cases share the time until then. Unless `anew`, what
-    somebody else has appended meanwhile isn't measured again. Only one process measures into a table at a
-    time: two would disturb each other.
+    With a `deadline` (of `time.monotonic`) the cases share the time until then. Unless `anew`, cases that
+    another process has measured meanwhile are left out. Only one process measures into a table at a time: two
+    would disturb each other.
     """
     ordered = sorted(wanted, key=lambda case: (multiply_accumulates(case), case.model))
     limits = limits or Limits()
@@ -101,9 +103,9 @@ def measure(
                 pace.skip(len(group) - len(todo))
                 with closing(_results(todo, exporter, limits, pace, seed, listener)) as results:
                     for result in results:
-                        told = plausibility.against_other_batches(result.rows, measured)
-                        table.append(told, samples=result.samples, system=system.describe())
-                        measured += told
+                        rows = plausibility.against_other_batches(result.rows, measured)
+                        table.append(rows, samples=result.samples, system=system.describe())
+                        measured += rows
                         pace.finish_one()
     return measured
 
@@ -140,8 +142,8 @@ def _results(
 
 
 def _groups(ordered: Sequence[Case], most: int) -> Iterator[list[Case]]:
-    """Cases that are measured side by side: at most so many, and those of one network together where it fits,
-    as far as the scratch folder has room for their Bundles."""
+    """Cases that are measured side by side: at most `most`, those of one network together if possible, and
+    only as many as the scratch folder has room for."""
     group: list[Case] = []
     for _, found in groupby(ordered, key=lambda case: (case.model, case.input_size)):
         same = list(found)
@@ -181,7 +183,7 @@ class _Pace:
         return count
 
     def skip(self, cases_: int) -> None:
-        """So many were measured by somebody else."""
+        """Count `cases_` that another process has measured."""
         self.done += cases_
 
     def finish_one(self) -> None:
@@ -189,9 +191,9 @@ class _Pace:
         self._case_s = (time.monotonic() - self._began) / self._measured
 
     def deadline_of(self, cases_: int) -> float | None:
-        """When a group of so many of the cases left must be done: they get an equal part of the time.
+        """When a group of `cases_` of the remaining cases must be finished, each with an equal share of time.
 
-        Cases come lightest first, so what the light ones leave goes to the heavy ones.
+        The lightest cases come first, so time that they don't use goes to the heavy ones.
         """
         if self._deadline is None:
             return None

@@ -1,4 +1,4 @@
-"""Which cases there are to measure, which of them the table lacks, and what each costs."""
+"""The cases to measure, which of them are missing in the table, and what each costs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vertebra.zoo import names
 
 #: Untrained parameters are as fast as trained ones; the seed makes them the same in every process.
 SEED = 0
-#: For a guess at a process's memory: what a runtime holds, and bytes of activations by the work.
+#: To estimate a process's memory: what a runtime holds, and bytes of activations per MAC.
 _RUNTIME_BYTES, _BYTES_PER_MAC = 600_000_000, 0.05
-#: Counts of a network that isn't ours: those of a ResNet-50, rounded.
+#: Counts assumed for a network without shipped ones: those of a ResNet-50, rounded.
 _ORDINARY = {"macs": 4_000_000_000, "params": 25_000_000, "input_size": 224}
 
 #: Every case that was measured has a row of one of these metrics.
@@ -39,8 +39,8 @@ def cases(
     device: str = "cpu",
     load: Load | None = None,
 ) -> list[Case]:
-    """One case for each of `models` on each of the engines `chosen` (all that can run here, where none is),
-    in each precision, at each batch size and number of streams.
+    """One case for each of `models` on each of the engines `chosen` (all that can run here, if none is
+    named), in each precision, at each batch size and number of streams.
 
     Raises UnknownNameError, MissingRuntimeError (a named engine that isn't installed) and
     InvalidInputError (an impossible size, batch, number of threads or load), before anything runs.
@@ -49,7 +49,7 @@ def cases(
     threads, load = checked_threads(threads), load or Load()
     if "int8" in precisions:
         raise InvalidInputError(
-            "A network is rounded to int8 with pictures, of which none are given here.",
+            "int8 needs calibration pictures, and none are given here.",
             "measure a Bundle: vertebra export MODEL -o FOLDER --precision int8 --calibrate PICTURES, then "
             "vertebra bench FOLDER",
         )
@@ -59,8 +59,8 @@ def cases(
         _check_batches(model, batch_sizes)
     if load.end_to_end and (input_size is not None or tuple(batch_sizes) != (1,)):
         raise InvalidInputError(
-            "From a JPEG's bytes, one picture at a time of the network's own size is timed.",
-            "leave the batch size and the input size out, or --end-to-end",
+            "--end-to-end times one picture at a time, at the network's own input size.",
+            "leave out the batch size and the input size, or --end-to-end",
         )
     return [
         replace(_case(model, input_size, threads, load), engine=engine, batch_size=batch_size, device=device,
@@ -83,9 +83,9 @@ def bundle_cases(
     device: str = "cpu",
     load: Load | None = None,
 ) -> list[Case]:
-    """Cases as `cases` makes them, of the network in a Bundle as it is: on the engines `chosen` (all here
-    that open it, where none is), in its own precision and at its own batch size where it has one and no other
-    is asked for. Raises InvalidInputError for what it can't be asked for."""
+    """Cases as `cases` makes them, for the network in a Bundle as it is: on the engines `chosen` (all here
+    that open it, if none is named), in its own precision and at its own batch size if it has one and no other
+    is asked for. Raises InvalidInputError for conditions that it doesn't support."""
     opening = [name for name in engines.available() if kept.format in engines.find(name).formats]
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or opening
     threads, load = checked_threads(threads), load or Load()
@@ -95,8 +95,8 @@ def bundle_cases(
     record = None if kept.preprocess is None else asdict(kept.preprocess)
     if load.end_to_end and (record is None or batches != (1,)):
         raise InvalidInputError(
-            f"From a JPEG's bytes one picture at a time is timed, whose way in {kept.folder} must tell.",
-            "leave the batch size out, or --end-to-end",
+            f"--end-to-end needs a batch size of 1 and a Preprocess in the Bundle {kept.folder}.",
+            "leave out the batch size, or --end-to-end",
         )
     return [
         Case(model=kept.model, engine=engine, subject=Subject(kept.model, bundle=str(kept.folder)),
@@ -117,12 +117,12 @@ def _check_bundle(
     batch_sizes: Sequence[int],
     input_size: int | None,
 ) -> None:
-    """Raise InvalidInputError where a Bundle is asked for what its files don't hold."""
+    """Raise InvalidInputError if a Bundle is asked for what its files don't support."""
     strange = [name for name in runners if kept.format not in engines.find(name).formats]
     if strange:
         raise InvalidInputError(
-            f'{kept.folder} is a Bundle of the format "{kept.format}", no file of {strange[0]}.',
-            f"engines that do: {', '.join(kept.engines)}",
+            f'{kept.folder} is a Bundle of the format "{kept.format}", which {strange[0]} can\'t open.',
+            f"engines that can: {', '.join(kept.engines)}",
         )
     rounded = kept.precision if kept.precision.startswith("int8") else None
     for name, own, asked in (
@@ -139,7 +139,7 @@ def _check_bundle(
 
 
 def _case(model: names.Model, input_size: int | None, threads: int, load: Load) -> Case:
-    """The network at batch size 1 on no engine yet."""
+    """The network at batch size 1, with the null engine for now."""
     size = native_or(model, input_size)
     return Case(
         model=model.name,
@@ -158,7 +158,7 @@ def _case(model: names.Model, input_size: int | None, threads: int, load: Load) 
 
 
 def _operations(model: str, size: int) -> float | None:
-    """Those of one image, scaled from the shipped count; None for a network that isn't ours."""
+    """Those of one image, scaled from the shipped count; None for another library's network."""
     if ":" in model:
         return None
     totals = rows.totals(model)
@@ -168,8 +168,8 @@ def _operations(model: str, size: int) -> float | None:
 def _ways(
     runners: Sequence[str], precisions: Iterable[str], device: str, load: Load, *, named: bool
 ) -> list[tuple[str, str, int]]:
-    """Engine, precision and number of streams of each way to run. An engine that can't is refused where it
-    was named, and left out where it wasn't."""
+    """Engine, precision and number of streams of each way to run. An engine that doesn't support one is an
+    error if it was named, and left out if not."""
     ways = []
     for engine, precision, streams in product(runners, precisions, load.streams):
         info = engines.find(engine)
@@ -181,12 +181,12 @@ def _ways(
     if not ways:
         raise InvalidInputError(
             f"No engine here runs in {', '.join(precisions)} on {device}.",
-            "what each offers: vertebra list engines",
+            "to see what each engine offers: vertebra list engines",
         )
     if device == "cuda" and not system.cuda_cards():
         raise InvalidInputError(
-            "No card that runs CUDA was found here: NVIDIA's driver is missing, or tells of none.",
-            "leave the device out to measure on the processor",
+            "No CUDA card was found here: NVIDIA's driver is missing or reports none.",
+            "leave out the device to measure on the processor",
         )
     return ways
 
@@ -199,13 +199,13 @@ def _lacks(info: engines.EngineInfo, precision: str, device: str) -> InvalidInpu
         if asked not in offered:
             return InvalidInputError(
                 f'The engine "{info.name}" has no {condition} "{asked}".',
-                f"what it offers: {', '.join(offered)}",
+                f"it offers: {', '.join(offered)}",
             )
     return None
 
 
 def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
-    """Raise InvalidInputError where the network's file takes one batch size only and another is asked for."""
+    """Raise InvalidInputError if the network's file takes only one batch size and another is asked for."""
     if not model.is_file:
         return
     from vertebra.zoo import adapters
@@ -216,12 +216,12 @@ def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
     if wrong:
         raise InvalidInputError(
             f"The network in {model.name} takes batches of {fixed}; {wrong[0]} was asked for.",
-            f"ask for --batch-size {fixed}, or export the network with a free batch size",
+            f"use --batch-size {fixed}, or export the network with a free batch size",
         )
 
 
 def native_or(model: names.Model, input_size: int | None) -> int:
-    """`input_size`, or the model's own. Raises InvalidInputError where the network can't take it."""
+    """`input_size`, or the model's own. Raises InvalidInputError if the network can't take it."""
     if input_size is not None and model.fixed_size and input_size != model.input_size:
         raise InvalidInputError(
             f"{model.name} can't take images of {input_size}x{input_size} pixels.",
@@ -236,13 +236,13 @@ def native_or(model: names.Model, input_size: int | None) -> int:
 
 
 def found_here() -> list[str]:
-    """The engines that can run here and are measured where none is named."""
+    """The engines that can run here and are measured if none is named."""
     return [name for name in engines.available() if name != "null" and engines.find(name).usual]
 
 
 def remaining(wanted: Iterable[Case], rows_: Iterable[Measurement]) -> list[Case]:
-    """The cases that no row answers for this machine and the runtime's version that is installed now. A
-    failure answers a case only while the libraries that convert for its engine are the same as well."""
+    """The cases without a row for this machine and the runtime's installed version. A failure counts as a row
+    only while the libraries that convert for its engine have the same versions too."""
     wanted, here = list(wanted), system.describe().id
     installed = {name: _installed(name) for name in {case.engine for case in wanted}}
     answers: dict[tuple[str, str | None], list[Measurement]] = defaultdict(list)
@@ -259,7 +259,7 @@ def _installed(engine: str) -> tuple[str | None, Mapping[str, str]]:
 
 
 def _is_current(row: Measurement, runtime: str | None, converters: Mapping[str, str]) -> bool:
-    """Whether the row was measured with the versions given. A failure of before converters' versions were
+    """Whether the row was measured with the versions given. A failure from before converters' versions were
     recorded counts as one without converters."""
     info = engines.find(str(row.engine))
     if next((row.versions[name] for name in info.distributions if name in row.versions), None) != runtime:
@@ -269,8 +269,8 @@ def _is_current(row: Measurement, runtime: str | None, converters: Mapping[str, 
 
 
 def _fits(row: Measurement, case: Case) -> bool:
-    """Whether the row's conditions are those of the case. A failure has them as they were asked for; a figure
-    has the layout and provider that the engine chose, and is as good for other weights."""
+    """Whether the row's conditions are those of the case. A failure has them as asked for; a figure has the
+    layout and provider that the engine chose, and is valid for other weights too."""
     asked = conditions(case)
     if row.metric == "failure":
         asked["weights"] = case.weights
@@ -287,8 +287,7 @@ def multiply_accumulates(case: Case) -> float:
 
 
 def totals(model: str) -> Mapping[str, int]:
-    """The shipped counts, or an ordinary network's where none ship, as of a file: only guesses of the room
-    that is needed hang on them."""
+    """The shipped counts, or an ordinary network's if none ship, as for a file: used only for estimates."""
     shipped = model in rows.models() or rows.catalogue.find(model) is not None
     return rows.totals(model) if shipped else _ORDINARY
 

@@ -1,4 +1,4 @@
-"""The Bundles that cases need: which they are, room for them, and their exports."""
+"""The Bundles that cases need: which ones, space for them, and their exports."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from vertebra.progress import Listener, Progress
 
 
 class NeededBundle(NamedTuple):
-    """What a Bundle must be: the engine that it is made for, its precision, and the only batch size that it
-    takes; None for any."""
+    """What a Bundle must be: its engine, its precision, and its only batch size, or None for any."""
 
     engine: str
     precision: str
@@ -31,13 +30,13 @@ class NeededBundle(NamedTuple):
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for Bundles, gone at the end. Raises InvalidInputError where there is no room for one."""
+    """A folder for Bundles, deleted at the end. Raises InvalidInputError if it can't be made."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="vertebra-")
     except OSError as error:
         raise InvalidInputError(
-            f"No scratch folder can be made in {tempfile.gettempdir()}: {error.strerror}.",
-            "free some space, or name another folder with TMPDIR",
+            f"Can't make a scratch folder in {tempfile.gettempdir()}: {error.strerror}.",
+            "free some space, or set TMPDIR to another folder",
         ) from error
     with folder as path:
         yield Path(path)
@@ -56,9 +55,9 @@ def _bundles_bytes(cases_: Iterable[Case]) -> float:
 def prepared(
     cases_: Iterable[Case], exporter: Exporter, scratch: Path, progress: Listener
 ) -> Iterator[tuple[Case, MeasurementError | None]]:
-    """Each case, ready to run, with what stands in its way or None.
+    """Each case, ready to run, with the error that prevents it or None.
 
-    Where one of a network's engines reads Bundles, the network is exported, and all its engines are
+    If one of a network's engines reads Bundles, the network is exported, and all its engines are
     compared with that Bundle's reference.
     """
     for number, (_, group) in enumerate(groupby(cases_, key=lambda case: (case.model, case.input_size))):
@@ -81,13 +80,13 @@ def prepared(
 
 
 def needed_bundle(case: Case) -> NeededBundle:
-    """The Bundle that the case's engine opens: the one in ONNX, which several share, where it can."""
+    """The Bundle that the case's engine opens: if possible the one in ONNX, which several engines share."""
     return bundle_for(case.engine, case.precision, case.batch_size)
 
 
 def bundle_for(engine: str, precision: str, batch_size: int) -> NeededBundle:
-    """The Bundle that an engine opens for these conditions. One whose own format is ONNX shortens the types
-    of the float32 network itself."""
+    """The Bundle that an engine opens for these conditions. An engine whose own format is ONNX converts
+    the float32 network to lower precisions itself."""
     formats = engines.find(engine).formats
     shared = precision == "float32" or (formats[:1] == ("onnx",) and not precision.startswith("int"))
     if "onnx" in formats and shared:
@@ -104,7 +103,7 @@ def reads(case: Case) -> str:
 
 
 def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> MeasurementError | None:
-    """Why no engine should run the network that the cases share with these parameters; None where all may."""
+    """Why no engine should run the cases' network with these parameters; None if all may."""
     case = next((case for case in same if reads(case) == "builder"), None)
     if case is None:
         return None
@@ -113,14 +112,14 @@ def _unsuitable(exporter: Exporter, same: Sequence[Case]) -> MeasurementError | 
     except UnsuitableNetworkError as error:
         return error
     except MeasurementError:
-        return None  # whatever else is wrong with the network, its own process will tell
+        return None  # anything else that is wrong with the network shows in its own process
     return None
 
 
 def obstacle_of(
     exporter: Exporter, case: Case, folder: Path, needed: NeededBundle
 ) -> MeasurementError | None:
-    """Why the case's network can't be exported into `folder`; None once it is there."""
+    """Why the case's network can't be exported into `folder`; None once it is exported."""
     try:
         exporter.export(
             case.subject, folder, input_size=case.input_size, in_channels=case.in_channels,
@@ -134,8 +133,8 @@ def obstacle_of(
 def with_bundle(
     case: Case, folder: Path, obstacle: MeasurementError | None
 ) -> tuple[Case, MeasurementError | None]:
-    """The case, whose network's export met `obstacle`: only one that lies in the network itself stands in the
-    way of engines that need no Bundle."""
+    """The case after its network's export, which failed with `obstacle` or not: engines that need no Bundle
+    are affected only if the fault is in the network itself."""
     if reads(case) == "bundle":
         return replace(case, subject=Subject(model=case.model, bundle=str(folder))), obstacle
     if obstacle is None:
@@ -144,12 +143,12 @@ def with_bundle(
 
 
 def check_room(wanted: Iterable[Case]) -> None:
-    """Raise InvalidInputError where the scratch folder can't hold the largest Bundle that is needed."""
+    """Raise InvalidInputError if the scratch folder can't hold the largest Bundle that is needed."""
     needed = max((_bundles_bytes([case]) for case in wanted), default=0)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:
-        told = units.show(free, "B"), units.show(needed, "B")
+        shown = units.show(free, "B"), units.show(needed, "B")
         raise InvalidInputError(
-            f"The folder {tempfile.gettempdir()} has room for {told[0]}; an export needs {told[1]}.",
-            "free some space, or name another folder with TMPDIR",
+            f"The folder {tempfile.gettempdir()} has room for {shown[0]}; an export needs {shown[1]}.",
+            "free some space, or set TMPDIR to another folder",
         )

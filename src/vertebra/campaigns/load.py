@@ -1,4 +1,4 @@
-"""How pictures come to a network, and which load serves best."""
+"""The load: how pictures reach a network, and which load is best."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vertebra.benchmarking import scenarios
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement
 
-#: Loads that serve as well as the best to this share are told apart by what they need.
+#: Loads within this share of the best count as equally good; then the one that needs less is chosen.
 _AS_GOOD = 0.02
 
 
 @dataclass(frozen=True)
 class Load:
-    """How pictures come: `scenario` is one of `benchmarking.SCENARIOS`. A server's queries come at
-    `arrival_rate` (the greatest that holds is searched, where it is None) and are to be answered within
-    `latency_bound_s`; `streams` are the numbers of calls that may be under way at once. With `end_to_end`
-    the way from a JPEG's bytes is timed too.
+    """How pictures arrive: `scenario` is one of `benchmarking.SCENARIOS`. A server's queries arrive at
+    `arrival_rate` (None searches for the greatest rate that keeps the bound) and are to be answered within
+    `latency_bound_s`; `streams` are the numbers of calls that may run at once. With `end_to_end` the time
+    from a JPEG's bytes is measured too.
 
-    Raises InvalidInputError where these contradict each other.
+    Raises InvalidInputError if these contradict each other.
     """
 
     scenario: str = "single-stream"
@@ -39,39 +39,39 @@ class Load:
         is_server = self.scenario == "server"
         if is_server != (self.latency_bound_s is not None):
             raise InvalidInputError(
-                "A server needs a bound for its latency." if is_server else _not_for(self, "a latency bound"),
-                "for a server say, for example: --scenario server --latency-bound 50ms",
+                "A server needs a latency bound." if is_server else _not_for(self, "a latency bound"),
+                "for a server, for example: --scenario server --latency-bound 50ms",
             )
         for what, value in (("arrival rate", self.arrival_rate), ("latency bound", self.latency_bound_s)):
             if value is not None and not (0 < value < math.inf):
-                raise InvalidInputError(f"The {what} is {value:g}; it must be more than 0, and finite.")
+                raise InvalidInputError(f"The {what} is {value:g}; it must be greater than 0 and finite.")
         if not is_server and self.arrival_rate is not None:
-            raise InvalidInputError(_not_for(self, "an arrival rate"), "say --scenario server")
+            raise InvalidInputError(_not_for(self, "an arrival rate"), "use: --scenario server")
         if self.scenario == "single-stream" and self.streams != (1,):
-            raise InvalidInputError(_not_for(self, "several streams"), "say --scenario offline, or server")
+            raise InvalidInputError(_not_for(self, "several streams"), "use: --scenario offline, or server")
         if self.end_to_end and self.scenario != "single-stream":
             raise InvalidInputError(_not_for(self, "--end-to-end"), "leave one of them out")
 
 
 def _not_for(load: Load, what: str) -> str:
-    return f"The scenario {load.scenario} doesn't go with {what}."
+    return f"The scenario {load.scenario} can't be combined with {what}."
 
 
 def batches_of(scenario: str) -> tuple[int, ...]:
-    """The batch sizes that are measured where none are named."""
+    """The batch sizes that are measured if none are named."""
     return scenarios.BATCH_SIZES if scenario == "offline" else (1,)
 
 
 def streams_of(scenario: str, threads: int | None) -> tuple[int, ...]:
-    """The numbers of streams that are measured where none are named."""
+    """The numbers of streams that are measured if none are named."""
     return scenarios.stream_counts(checked_threads(threads)) if scenario == "offline" else (1,)
 
 
-def best_loads(told: Iterable[Measurement]) -> list[Measurement]:
-    """Of offline rows, the throughput of each network on each engine at the load that serves best: of those
-    within 2 % of the most, the one with the fewest pictures under way."""
+def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
+    """From offline rows, the throughput of each network on each engine at the best load: of those within 2 %
+    of the greatest throughput, the one with the fewest pictures at once."""
     groups: dict[tuple[object, ...], list[Measurement]] = {}
-    for row in told:
+    for row in rows:
         if (row.metric, row.scenario) == ("throughput", "offline"):
             groups.setdefault((row.model, row.engine, row.precision, row.device), []).append(row)
     return [_best_load(group) for group in groups.values()]
@@ -88,6 +88,6 @@ def checked_threads(threads: int | None) -> int:
     if threads is not None and not 1 <= threads <= most:
         raise InvalidInputError(
             f"{threads} threads were asked for; this process may use 1 to {most}.",
-            "leave the number of threads out to use every physical core",
+            "leave out the number of threads to use every physical core",
         )
     return system.default_threads() if threads is None else threads

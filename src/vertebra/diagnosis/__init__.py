@@ -1,6 +1,6 @@
-"""The machine as the harness sees it: what it is, what goes on, what is missing, and what it can show.
+"""A diagnosis of the machine: its hardware, its load, what is missing, and what it can measure.
 
-`examine` tells all of it; what it measures are rows of the model `machine`, which readers of networks leave
+`examine` returns all of it; its measurements are rows of the model `machine`, which readers of networks leave
 out.
 """
 

@@ -1,6 +1,6 @@
 """NumPy's best rates here: `python -m vertebra.diagnosis.arithmetic THREADS SECONDS` prints them as JSON.
 
-A process of its own, because a BLAS takes its number of threads from the environment when it is loaded.
+It needs its own process, because a BLAS takes its number of threads from the environment when it is loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Numbers: TypeAlias = npt.NDArray[np.float64]
 
-#: Side of the square matrices: 6.6 MB each, far more work than traffic.
+#: Side of the square matrices: 6.6 MB each, far more arithmetic than memory traffic.
 _SIDE = 1280
 #: Larger than any processor's caches; at most this part of the memory.
 _ARRAY_BYTES, _MEMORY_SHARE = 512 * 2**20, 1 / 16
@@ -38,7 +38,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 
 @dataclass(frozen=True)
 class Rates:
-    """The best that was reached, and of how many runs: float32 operations and bytes a second."""
+    """The best rates, and the number of runs: float32 operations and bytes per second."""
 
     operations_rate: float
     operations_runs: int
@@ -48,7 +48,7 @@ class Rates:
 
 def measure(threads: int, seconds: float) -> Rates:
     """NumPy's rates with `threads` threads, about `seconds` for each. Raises MeasurementError with the reason
-    where the process fails."""
+    if the process fails."""
     command = [sys.executable, "-P", "-m", "vertebra.diagnosis.arithmetic", str(threads), str(seconds)]
     environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)),
                    "PYTHONPATH": processes.import_path()}  # fmt: skip
@@ -77,8 +77,8 @@ def rates(
 
 
 def fastest(call: Callable[[], Any], seconds: float, clock: Callable[[], float]) -> tuple[float, int]:
-    """The shortest time of one `call` among those that fit `seconds`, at least three after one that doesn't
-    count, and how many those were."""
+    """The shortest time of one `call` among those that fit `seconds`, at least three after one that isn't
+    counted, and their number."""
     call()
     start = now = clock()
     best, runs = float("inf"), 0
@@ -99,7 +99,7 @@ def _product(side: int) -> Callable[[], Any]:
 
 
 def _copy(source: Numbers, target: Numbers, threads: int, pool: ThreadPoolExecutor) -> None:
-    """Copy in as many parts as there are threads; NumPy lets go of the interpreter's lock meanwhile."""
+    """Copy in as many parts as there are threads; NumPy releases the interpreter's lock meanwhile."""
     import numpy as np
 
     parts = zip(np.array_split(target, threads), np.array_split(source, threads), strict=True)
@@ -109,10 +109,10 @@ def _copy(source: Numbers, target: Numbers, threads: int, pool: ThreadPoolExecut
 def main() -> None:
     from vertebra import system
 
-    told = processes.answers()
+    channel = processes.answers()
     threads, seconds = int(sys.argv[1]), float(sys.argv[2])
     room = int((system.describe().memory_bytes or 2**33) * _MEMORY_SHARE)
-    print(json.dumps(asdict(rates(threads, seconds, room, time.perf_counter))), file=told, flush=True)
+    print(json.dumps(asdict(rates(threads, seconds, room, time.perf_counter))), file=channel, flush=True)
 
 
 if __name__ == "__main__":

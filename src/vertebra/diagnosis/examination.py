@@ -1,4 +1,4 @@
-"""The examination: the machine's state, then its peak rates and the smallest difference that it can show."""
+"""The diagnosis: the machine's state, then its peak rates and the smallest difference that it can detect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vertebra.measurements import Measurement, blocks, now, statistics
 from vertebra.metrics import MACHINE
 from vertebra.progress import Listener, Progress, silent
 
-#: `network.dense`, whose module takes torch to import.
+#: `network.dense`; importing its module needs torch.
 _BUILDER, _CHANNELS, _SIDE, _OPERATIONS = "vertebra.diagnosis.network:dense", 512, 16, 2 * 8 * 16**2 * 512**2
 _SEED = 0
 #: Images at a time: enough rows for every core of a processor, and for a card.
@@ -31,7 +31,7 @@ _BATCH, _CARD_BATCH = 8, 256
 
 @dataclass
 class Diagnosis:
-    """`rows` are of the model `machine`, `samples` raw latencies behind them; `notes` tell what couldn't be
+    """`rows` are of the model `machine`, `samples` their raw latencies; `notes` say what couldn't be
     measured, and why."""
 
     state: State
@@ -51,8 +51,8 @@ class Diagnosis:
 def examine(*, quick: bool = False, progress: Listener | None = None) -> Diagnosis:
     """Look around, measure the peak rates of arithmetic and memory, and one small case against itself.
 
-    `quick` takes less time, and one process for the last, which shows less. What can't be measured here is
-    told in the notes, never guessed.
+    `quick` takes less time, and only one process for the comparison, which then detects less. What can't be
+    measured here is named in the notes, never guessed.
     """
     listener = progress or silent
     listener(Progress("looking around"))
@@ -61,8 +61,8 @@ def examine(*, quick: bool = False, progress: Listener | None = None) -> Diagnos
     listener(Progress("arithmetic and memory with NumPy"))
     _with_numpy(told, threads, 0.5 if quick else 1.0)
     if not _has_torch():
-        told.notes.append("Engines' rates and the smallest difference shown need torch, for the network.")
-        return told
+        found.notes.append("Measuring the engines' rates and the smallest detectable difference needs torch.")
+        return found
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, Exporter() as exporter:
         listener(Progress("exporting a network of matrix products"))
         folder = Path(scratch) / "bundle"
@@ -87,13 +87,13 @@ def _subject() -> Subject:
 # ------------------------------------------------------------------ peak rates
 
 
-def _with_numpy(told: Diagnosis, threads: int, seconds: float) -> None:
+def _with_numpy(found: Diagnosis, threads: int, seconds: float) -> None:
     try:
         rates = arithmetic.measure(threads, seconds)
     except MeasurementError as error:
-        told.notes.append(error.message)
+        found.notes.append(error.message)
         return
-    told.rows += [
+    found.rows += [
         _row("peak_operations_rate", rates.operations_rate, rates.operations_runs, threads=threads,
              engine="numpy", precision="float32"),
         _row("memory_bandwidth", rates.bandwidth, rates.bandwidth_runs, threads=threads),
@@ -122,9 +122,9 @@ def _with_engines(told: Diagnosis, folder: Path, threads: int, quick: bool, prog
     here = system.describe().id
     for result in benchmarking.measure_all(cases, limits, system=here, progress=_new_only(progress)):
         if result.failure is None:
-            told.rows.append(_peak(result))
+            found.rows.append(_peak(result))
         else:
-            told.notes.append(f"{result.case.engine} on {result.case.device}: {result.failure}")
+            found.notes.append(f"{result.case.engine} on {result.case.device}: {result.failure}")
 
 
 def _new_only(progress: Listener) -> Listener:
@@ -141,13 +141,13 @@ def _new_only(progress: Listener) -> Listener:
 
 
 def _runners() -> list[EngineInfo]:
-    """The engines that are measured where none is named, and can run here."""
+    """The engines that can run here and are measured if none is named."""
     found = [engines.find(name) for name in engines.available()]
     return [info for info in found if info.usual and info.name != "null"]
 
 
 def _devices(info: EngineInfo) -> list[str]:
-    """The processor, and a card where the machine has one that the engine can use."""
+    """The processor, and a card if the machine has one that the engine can use."""
     return [device for device in info.devices if device == "cpu" or system.describe().gpus]
 
 
@@ -169,7 +169,7 @@ def _case(info: EngineInfo, folder: Path, threads: int, device: str = "cpu", bat
 
 
 def _peak(result: Result) -> Measurement:
-    """The row of the rate that the shortest latency reached."""
+    """The row of the rate of the shortest latency."""
     latency = next(row for row in result.rows if row.metric == "latency")
     samples = result.samples["latency"]
     rate = result.case.batch_size * _OPERATIONS / min(samples)
@@ -186,7 +186,7 @@ def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, pr
     """One case twice, interleaved: whatever differs is the machine's doing."""
     runner = next((info for info in _runners() if info.reads == "bundle"), None)
     if runner is None:
-        told.notes.append("The smallest difference shown needs an engine that reads Bundles.")
+        found.notes.append("Measuring the smallest detectable difference needs an engine that reads Bundles.")
         return
     progress(Progress(f"{runner.name} against itself"))
     same = [_case(runner, folder, threads, batch_size=1)] * 2
@@ -199,15 +199,15 @@ def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, pr
     results = list(benchmarking.measure_all(same, limits, system=here, progress=_new_only(progress)))
     failure = next((result.failure for result in results if result.failure), None)
     if failure is not None:
-        told.notes.append(f"{runner.name} against itself: {failure}")
+        found.notes.append(f"{runner.name} compared with itself: {failure}")
         return
-    told.rows.append(_floor(results))
+    found.rows.append(_floor(results))
     for name, result in zip(("first", "second"), results, strict=True):
-        told.samples[f"aa.{name}"] = result.samples["latency"]
+        found.samples[f"aa.{name}"] = result.samples["latency"]
 
 
 def _floor(results: Sequence[Result]) -> Measurement:
-    """The row of how far from 1 the ratio of two equal cases may lie, as its interval tells."""
+    """The row of how far from 1 the ratio of two equal cases may lie, by its interval."""
     first, second = (blocks.unpack(result.samples) for result in results)
     difference = statistics.compare(first, second)
     reach = max(abs(difference.low - 1), abs(difference.high - 1))

@@ -13,7 +13,7 @@ OPERATIONS = 2 * LAYERS * SIDE**2 * CHANNELS**2
 def dense(*, seed: int = 0) -> nn.Module:
     """Pointwise convolutions with ReLU, then a mean over the pixels: (B, 512, 16, 16) -> (B, 512).
 
-    Pointwise, because no method does these with fewer multiplications than are counted.
+    Pointwise, because no method computes these with fewer multiplications than are counted.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What can be said of the machine without measuring its speed: what it is, what goes on, what is missing."""
+"""The machine without measuring its speed: its hardware, its load, and what is missing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vertebra.benchmarking import energy, surroundings
 from vertebra.measurements.blocks import Surroundings
 
 _ROOT = Path("/")
-#: From when on others disturb: shares of the processors' time.
+#: Shares of the processors' time above which others disturb.
 _OTHERS, _STEAL, _PRESSURE = 0.05, 0.01, 0.10
 _LIBRARIES = {
     "torch": "profiles, exports, and every measurement of the networks",
     "vl_convert": "charts and reports",
-    "sklearn": "probing on pictures of your own",
+    "sklearn": "probing on your own pictures",
     "timm": "timm's networks",
     "torchvision": "torchvision's networks",
 }
@@ -29,8 +29,8 @@ _EXTRAS = {"torch": "torch", "vl_convert": "charts", "sklearn": "probe", "timm":
 
 @dataclass(frozen=True)
 class EngineState:
-    """One engine that vertebra knows; `missing` is None where it runs here, else why not and what installs
-    what it lacks."""
+    """One engine that vertebra knows; `missing` is None if it runs here, else why not and how to install what
+    is missing."""
 
     name: str
     version: str | None
@@ -41,8 +41,8 @@ class EngineState:
 
 @dataclass(frozen=True)
 class State:
-    """`machine` is `System.to_dict`'s; `around` is what went on while nothing was measured; `governor` is the
-    clock's, and `counters` those of energy. None is: not known here."""
+    """`machine` is `System.to_dict`'s; `around` is what happened while nothing was measured; `governor` is
+    the clock's, and `counters` those of energy. None means unknown."""
 
     machine: dict[str, Any]
     default_threads: int
@@ -54,7 +54,7 @@ class State:
 
 
 def look(seconds: float = 1.0, *, sleep: Callable[[float], None] = time.sleep, root: Path = _ROOT) -> State:
-    """Look around for `seconds`, in which this process sleeps."""
+    """Observe the machine for `seconds`, while this process sleeps."""
     described = system.describe()
     before = surroundings.snapshot(root=root)
     sleep(seconds)
@@ -94,21 +94,21 @@ def _of_others(around: Surroundings) -> Iterable[str]:
 
     if much(around.others_cpu, _OTHERS):
         yield (
-            f"Others use {units.show(around.others_cpu or 0, 'fraction')} of the processors now: figures "
-            "will be noisy until they are done."
+            f"Other processes use {units.show(around.others_cpu or 0, 'fraction')} of the processors now: "
+            "figures will be noisy until they finish."
         )
     elif much(around.pressure, _PRESSURE):
         yield (
             f"Tasks wait for a processor {units.show(around.pressure or 0, 'fraction')} of the time, though "
-            "little runs in sight: others outside this container may be at work."
+            "little is running here: processes outside this container may use it."
         )
     if much(around.steal, _STEAL):
         yield (
             f"The hypervisor gives {units.show(around.steal or 0, 'fraction')} of this machine's time to "
-            "others; nothing here can change that."
+            "other machines; nothing here can change that."
         )
     if around.throttled_s:
-        yield "This container's quota holds its processes back: give it more, or ask for fewer threads."
+        yield "This container's CPU quota stops its processes: raise the quota, or use fewer threads."
 
 
 def _of_clock(around: Surroundings, governor: str | None) -> Iterable[str]:
@@ -118,7 +118,7 @@ def _of_clock(around: Surroundings, governor: str | None) -> Iterable[str]:
             "sudo cpupower frequency-set -g performance"
         )
     if around.clock_hz is None:
-        yield "This machine tells no clock; the canary between blocks takes its place."
+        yield "This machine reports no clock frequency; the time of a fixed piece of work is used instead."
 
 
 def _of_energy(counters: Iterable[str], root: Path) -> Iterable[str]:
@@ -126,16 +126,16 @@ def _of_energy(counters: Iterable[str], root: Path) -> Iterable[str]:
         return
     if energy.rapl_zones(root):
         yield (
-            "Energy counters are there, but only root may read them: "
+            "This machine has energy counters, but only root may read them. To allow it: "
             "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
         )
     else:
-        yield "No energy counter here: power and energy stay blank."
+        yield "This machine has no energy counter: power and energy can't be measured."
 
 
 def _of_cards(described: system.System) -> Iterable[str]:
     if described.gpus and importlib.util.find_spec("pynvml") is None:
-        yield "Memory and energy of NVIDIA's cards are told with: pip install nvidia-ml-py"
+        yield "To measure the memory and energy of NVIDIA's cards: pip install nvidia-ml-py"
 
 
 def _of_libraries() -> Iterable[str]:

@@ -1,7 +1,7 @@
 """The fastest form of one network on this machine: engine, precision, threads, layout and batch.
 
-`forms` tells which there are, `race` which may still win, `search` in which order they are tried, and `heats`
-runs it all inside a budget.
+`forms` lists them, `race` decides which may still win, `search` the order in which they are tried, and
+`heats` runs the search within a budget.
 """
 
 from vertebra.tuning.forms import Form, cases, form_of, left_out, needed_bundle

@@ -1,4 +1,4 @@
-"""Forms of one network: on which engine, in which precision, layout and batch, with how many threads."""
+"""Forms of one network: its engine, precision, number of threads, layout and batch size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vertebra.campaigns import exports
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.exporting import conversion
 
-#: An engine -> the one that makes the same machine code beforehand, and is quicker to try.
+#: An engine -> the one that compiles the same machine code beforehand, and is quicker to try.
 _TWINS = {"compile": "aotinductor"}
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a network is run. `layout` is None where the engine has no choice of it."""
+    """How a network is run. `layout` is None if the engine has only one."""
 
     engine: str
     precision: str = "float32"
@@ -27,24 +27,24 @@ class Form:
     batch_size: int = 1
 
     def __str__(self) -> str:
-        told = [self.engine, self.precision, f"{self.threads} thread{'s' * (self.threads > 1)}"]
-        told += [self.layout] if self.layout else []
-        return ", ".join(told + ([f"batches of {self.batch_size}"] if self.batch_size > 1 else []))
+        parts = [self.engine, self.precision, f"{self.threads} thread{'s' * (self.threads > 1)}"]
+        parts += [self.layout] if self.layout else []
+        return ", ".join(parts + ([f"batches of {self.batch_size}"] if self.batch_size > 1 else []))
 
     @property
     def is_costly(self) -> bool:
-        """Whether loading it takes a compiler's time."""
+        """Whether loading it runs a compiler."""
         info = engines.find(self.engine)
         return info.needs_compiler and info.reads == "builder"
 
     @property
     def has_bundle(self) -> bool:
-        """Whether it can be shipped: whether its engine opens Bundles."""
+        """Whether it can be shipped, because its engine opens Bundles."""
         return engines.find(self.engine).reads == "bundle"
 
 
 def needed_bundle(form: Form) -> exports.NeededBundle:
-    """What to export so that `form` can be run: whose Bundle, its precision, and its only batch size."""
+    """What to export so that `form` can be run: the Bundle's engine, precision and only batch size."""
     return exports.bundle_for(form.engine, form.precision, form.batch_size)
 
 
@@ -63,10 +63,10 @@ def cases(
     input_size: int | None = None,
 ) -> list[Case]:
     """One case for each form of `model` that can run on this machine's processor, on the engines `chosen` (on
-    all that are here, where none is). `precisions` may be ("all",); without `threads`, numbers of them from
-    one to all cores.
+    all that are installed, if none is named). `precisions` may be ("all",); without `threads`, their number
+    goes from one to all cores.
 
-    Raises what `campaigns.cases.cases` raises, and InvalidInputError where no form is left.
+    Raises what `campaigns.cases.cases` raises, and InvalidInputError if no form is left.
     """
     found = zoo.find(model)
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or [
@@ -95,15 +95,15 @@ def cases(
     if not planned:
         raise InvalidInputError(
             f"{', '.join(runners)} can't run in {', '.join(asked)}.",
-            "what each engine offers: vertebra list engines",
+            "to see what each engine offers: vertebra list engines",
         )
     return planned
 
 
 def left_out() -> list[str]:
-    """A sentence for each engine whose runtime is here and whose converter isn't, with what installs it."""
-    told = {name: conversion.missing(name) for name in engines.available()}
-    return [f"{name} was left out: {why}" for name, why in told.items() if why is not None]
+    """A sentence for each engine whose runtime is here but not its converter, with how to install that."""
+    missing = {name: conversion.missing(name) for name in engines.available()}
+    return [f"{name} was left out: {why}" for name, why in missing.items() if why is not None]
 
 
 def _precisions(runners: Iterable[str], asked: Sequence[str]) -> list[str]:
@@ -111,13 +111,13 @@ def _precisions(runners: Iterable[str], asked: Sequence[str]) -> list[str]:
     known = {one for info in engines.known() for one in info.precisions}
     if "int8" in asked:
         raise InvalidInputError(
-            "Eight bits have to be calibrated on pictures before they can be timed.",
+            "int8 needs calibration pictures before it can be timed.",
             "make a Bundle: vertebra export MODEL --precision int8 --calibrate FOLDER",
         )
     for one in asked:
         if one not in (*known, "all"):
             raise UnknownNameError.of("precision", one, known, "vertebra list engines")
-    every = [one for one in offered if one not in ("int8", "tf32")]  # TF32 is a card's
+    every = [one for one in offered if one not in ("int8", "tf32")]  # TF32 exists on cards only
     return every if "all" in asked else list(dict.fromkeys(asked))
 
 
@@ -133,8 +133,8 @@ def _layouts(engine: str) -> tuple[str | None, ...]:
 
 
 def parent(form: Form, forms: Sequence[Form]) -> Form | None:
-    """The form among `forms` by which `form` is judged before it is tried: the same on most threads in its
-    engine's first layout, and for that one a twin. None where there is none."""
+    """The form among `forms` by which `form` is judged before it is tried: the same with the most threads in
+    its engine's first layout; for that one, a twin. None if there is none."""
     family = [other for other in forms if _family(other) == _family(form)]
     leader = max(family, key=lambda other: other.threads, default=form)
     if leader != form:

@@ -1,6 +1,6 @@
-"""The search run on this machine: the Bundles that the forms need are made, then heats are measured.
+"""The search on this machine: the Bundles that the forms need are made, then heats are measured.
 
-All of it shares one budget of seconds. What is measured goes into the table as quick rows.
+Both share one budget of seconds. The measurements are stored in the table as quick rows.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from vertebra.tuning import race
 from vertebra.tuning.forms import Form, form_of
 from vertebra.tuning.search import NO_TIME, Finish, Trial, search
 
-#: The least budget in which anything could be told.
+#: The least budget.
 LEAST_S = 5.0
-#: The part of the budget after which no export begins and compilers are given up; that after which all are.
+#: The part of the budget after which no export begins and exports with a compiler are stopped; and the part
+#: after which all are stopped.
 _EXPORTS, _LAST_EXPORTS = 0.5, 0.75
-#: The part of the budget after which nothing is measured: the rest is for ending what runs.
+#: The part of the budget after which nothing is measured: the rest is for ending the processes.
 _MEASURING = 0.96
 #: Exports at a time: most of one runs on a single core.
 _EXPORTERS = 2
-#: Seconds that a form takes until its first block, until one was seen: cheap ones, and costly ones.
+#: Seconds that a form is assumed to take until its first block, before one has run: cheap and costly forms.
 _START_S, _COSTLY_S = 3.0, 20.0
-#: Seconds of a form's part of a turn; until the first look every form that starts must be able to run.
+#: Seconds of a form's part of a turn; every form that starts must have time to run until the first look.
 _TURN_S = 0.4
-#: Seconds of warm-up and blocks for one form: this part of the budget, within bounds.
+#: Seconds of warm-up and blocks for one form: this part of the budget, within these bounds.
 _PART, _LEAST_PART_S, _MOST_PART_S = 1 / 20, 1.0, 5.0
 
 #: The Bundle with the logits that every form's outputs are compared with.
@@ -48,10 +49,10 @@ _REFERENCE = NeededBundle("onnxruntime", "float32", None)
 
 @dataclass(frozen=True)
 class Found:
-    """The answer: a Trial for each form, the fastest first; what was measured, and the seconds it took.
-    `bundle` is the folder of the best form that could be exported, where that was asked for. `notes` tell of
-    engines that were left out. `shares` has for each trial which part of its latency the machine's roofline
-    explains, where that is known."""
+    """The answer: a Trial for each form, the fastest first; the measurements, and the seconds it took.
+    `bundle` is the folder of the best form that could be exported, if that was asked for. `notes` name
+    engines that were left out. `shares` has for each trial the part of its latency that the machine's
+    roofline explains, if known."""
 
     model: str
     trials: list[Trial]
@@ -66,8 +67,8 @@ class Found:
         return self.trials[0]
 
     def to_eager(self, trial: Trial) -> float | None:
-        """How many times the time of PyTorch's eager mode in float32, on all cores and the same batch, the
-        form takes; None where either has no figure."""
+        """The form's time divided by that of PyTorch's eager mode in float32, on all cores and with the same
+        batch size; None if either has no figure."""
         eager = [
             other for other in self.trials
             if (other.form.engine, other.form.precision) == ("eager", "float32")
@@ -80,10 +81,10 @@ class Found:
 
     def rows_of(self, trial: Trial) -> list[Measurement]:
         """The latest figures of the trial's form."""
-        told = trial.latency
+        latency = trial.latency
         return [
             row for row in latest(self.rows)
-            if told is not None and all(getattr(row, name) == getattr(told, name) for name in FORM)
+            if latency is not None and all(getattr(row, name) == getattr(latency, name) for name in FORM)
         ]  # fmt: skip
 
     def to_ship(self) -> Trial | None:
@@ -102,12 +103,12 @@ def fastest(
     """The fastest form of one network among `cases`, searched for `budget_s`; what is measured is appended to
     `table`. Every form's outputs are compared with eager float32's before it is timed.
 
-    Raises InvalidInputError where the budget is too short for anything, and MeasurementError, with what
-    became of each form, where none gave a figure.
+    Raises InvalidInputError if the budget is too short for a search, and MeasurementError, with the outcome
+    of each form, if none gave a figure.
     """
     if budget_s < LEAST_S:
         raise InvalidInputError(
-            f"{units.show(budget_s, 's')} is too little for a search.", f"the least is {LEAST_S:g}s"
+            f"{units.show(budget_s, 's')} is too short for a search.", f"give at least {LEAST_S:g}s"
         )
     exports.check_room(cases)
     listener, start = progress or silent, Progress("", 0, len(cases), "cases")
@@ -127,10 +128,10 @@ def fastest(
         seconds = time.monotonic() - began
     trials += track.without_bundle()
     if trials[0].seconds is None:
-        told = "; ".join(f"{trial.form}: {trial.reason}" for trial in trials)
+        reasons = "; ".join(f"{trial.form}: {trial.reason}" for trial in trials)
         raise MeasurementError(
-            f"No form of {cases[0].model} gave a figure in {units.show(budget_s, 's')}: {told}.",
-            "give it more time: --budget 2m",
+            f"No form of {cases[0].model} gave a figure in {units.show(budget_s, 's')}: {reasons}.",
+            "give it more time, for example: --budget 2m",
         )
     return Found(cases[0].model, trials, track.rows, seconds)
 
@@ -140,7 +141,7 @@ def fastest(
 
 @dataclass(frozen=True)
 class _Made:
-    """A Bundle that is there, or what stood in its way: `is_late` where that was only the time."""
+    """A Bundle, or why it couldn't be made: `is_late` if only the time was missing."""
 
     folder: Path
     obstacle: MeasurementError | None = None
@@ -150,8 +151,8 @@ class _Made:
 def _made(
     cases: Sequence[Case], scratch: Path, deadline: float, last_deadline: float
 ) -> dict[NeededBundle, _Made]:
-    """The Bundles that `cases` need, the one that holds the reference first and what takes a compiler's time
-    last. After the `deadline` none is begun, and only what takes no compiler goes on to `last_deadline`."""
+    """The Bundles that `cases` need, the one with the reference first and those that need a compiler last.
+    After the `deadline` none is begun, and only those without a compiler continue until `last_deadline`."""
     asked = dict.fromkeys(needed_bundle(case) for case in cases if exports.reads(case) == "bundle")
     needed = list({_REFERENCE: None, **asked})
     workers = _exporters(cases[0], len(needed))
@@ -168,13 +169,13 @@ def _made(
             while busy and not met.keys() >= set(begun) and time.monotonic() < last_deadline:
                 _, busy = wait(busy, timeout=0.1)
             done = dict(met)
-        finally:  # Ctrl-C comes here too
+        finally:  # after Ctrl-C too
             queue.clear()
             for exporter in exporters:
                 exporter.cancel()
     for job in jobs:
         job.result()
-    late = MeasurementError(f"{NO_TIME}: its export wasn't done")
+    late = MeasurementError(f"{NO_TIME}: its export wasn't finished")
     return {
         one: _Made(folder, done[one]) if one in done else _Made(folder, late, is_late=True)
         for one, folder in folders.items()
@@ -186,7 +187,7 @@ def _is_costly(one: NeededBundle) -> bool:
 
 
 def _exporters(case: Case, number: int) -> int:
-    """How many are made at a time: as many as the cores, and half of the memory, serve."""
+    """How many are made at a time: as many as the cores and half of the memory allow."""
     memory = system.describe().memory_bytes
     fitting = _EXPORTERS if memory is None else int(memory / 2 / expected_bytes(case))
     return max(1, min(_EXPORTERS, system.default_threads(), fitting, number))
@@ -200,12 +201,12 @@ def _export(
     met: dict[NeededBundle, MeasurementError | None],
     deadline: float,
 ) -> None:
-    """Make one Bundle of the queue after the other, and enter in `met` what stood in the way of each."""
+    """Make one Bundle of the queue after the other, and record in `met` each one's error or None."""
     with exporter:
         while time.monotonic() < deadline:
             try:
                 one = queue.popleft()
-            except IndexError:  # the other one took the last
+            except IndexError:  # the other exporter took the last one
                 return
             met[one] = exports.obstacle_of(exporter, case, folders[one], one)
 
@@ -214,7 +215,7 @@ def _export(
 
 
 class _Track:
-    """Where heats are run. It knows the case behind each form, and how long a form takes to start."""
+    """Runs heats. It knows the case of each form, and how long a form takes to start."""
 
     def __init__(
         self,
@@ -295,27 +296,27 @@ class _Track:
         self._progress(replace(event, done=len(self._judged) + event.done, total=self._total))
 
     def _finish(self, result: Result) -> Finish | None:
-        """What the result tells, its rows appended; None where it failed when the time was up."""
+        """The result as a Finish, its rows appended; None if it failed after the time was up."""
         if result.failure is not None and time.monotonic() >= self._deadline:
             return None
         self._table.append(result.rows, samples=result.samples, system=system.describe())
         self.rows += result.rows
         if result.failure is not None:
             return Finish(failure=result.failure)
-        told = race.pace(unpack(result.samples), result.case.batch_size)
+        pace = race.pace(unpack(result.samples), result.case.batch_size)
         row = next(row for row in result.rows if row.metric == "latency")
-        return Finish(told.seconds, told.low, told.high, row=row)
+        return Finish(pace.seconds, pace.low, pace.high, row=row)
 
 
 def _is_reference(case: Case) -> bool:
-    """Whether a case needs no reference: a Bundle has one of its own, and eager's float32 is what the others
-    are compared with."""
+    """Whether a case needs no reference: a Bundle contains one, and eager's float32 is what the others are
+    compared with."""
     return case.subject.bundle is not None or (case.engine, case.precision) == ("eager", "float32")
 
 
 @dataclass
 class _Starts:
-    """How many seconds forms took until they ran, by whether they are costly."""
+    """How many seconds forms took to start, by whether they are costly."""
 
     seen: dict[bool, list[float]] = field(default_factory=lambda: {False: [_START_S], True: [_COSTLY_S]})
 
@@ -323,13 +324,13 @@ class _Starts:
         self.seen[is_costly].append(seconds)
 
     def expected_s(self, is_costly: bool) -> float:
-        """The mean of those seen; of none, a guess."""
+        """The mean of those measured, or a guess."""
         seen = self.seen[is_costly]
         return sum(seen[1:]) / len(seen[1:]) if len(seen) > 1 else seen[0]
 
 
 class _Race:
-    """A `runner.Race` that ends with the deadline. Nothing starts that couldn't run before it."""
+    """A `runner.Race` that ends with the deadline. No form starts that couldn't run before it."""
 
     def __init__(self, deadline: float, starts: _Starts, clock: Callable[[], float] = time.monotonic) -> None:
         self._deadline, self._starts, self._clock = deadline, starts, clock
@@ -351,7 +352,7 @@ class _Race:
         return race.stay([(blocks, case.batch_size) for case, blocks in rivals])
 
     def _note(self, turn_s: float = 0.0) -> None:
-        """How long the start before this moment took, and a turn after it."""
+        """Record how long the last start took, less a turn of `turn_s` after it."""
         if self._last is not None:
             is_costly, began = self._last
             self._starts.add(is_costly, max(0.0, self._clock() - began - turn_s))

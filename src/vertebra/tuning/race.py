@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block
 
-#: So many turns come before the first look, and twice as many before each next one.
+#: The number of turns before the first look; it doubles before each next one.
 FIRST_LOOK = 3
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a form's blocks say, in seconds an image: the median, its 95 % interval, and its best block's
-    median, which a neighbour's burst during the others can't have made."""
+    """A form's speed from its blocks, in seconds per image: the median, its 95 % interval, and its best
+    block's median, which a disturbance during the other blocks doesn't change."""
 
     seconds: float
     low: float
@@ -25,7 +25,7 @@ class Pace:
 
 
 def pace(blocks: Sequence[Block], batch_size: int = 1) -> Pace:
-    """Of at least one block. Without an interval, its bounds are those of the blocks' medians."""
+    """The pace from at least one block. Without an interval, its ends are those of the blocks' medians."""
     found = statistics.interval(blocks)
     medians = [statistics.median(block.latencies) for block in blocks]
     low = min(medians) if found.low is None else found.low
@@ -35,7 +35,7 @@ def pace(blocks: Sequence[Block], batch_size: int = 1) -> Pace:
 
 
 def stay(rivals: Sequence[tuple[Sequence[Block], int]]) -> list[bool]:
-    """For each rival, blocks and batch size, whether it stays in.
+    """For each rival (blocks and batch size), whether it stays in.
 
     At a look, the faster half stays, and of the slower half every form whose interval, or whose best block,
     reaches into the interval of the fastest.
@@ -50,7 +50,7 @@ def stay(rivals: Sequence[tuple[Sequence[Block], int]]) -> list[bool]:
 
 
 def is_look(turns: int) -> bool:
-    """Whether slower forms are looked at after so many turns.
+    """Whether slower forms may be dropped after this number of turns.
 
     >>> [turns for turns in range(1, 30) if is_look(turns)]
     [3, 6, 12, 24]

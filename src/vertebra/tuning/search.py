@@ -1,9 +1,9 @@
-"""Which form is the fastest: heat after heat, what is cheap to try and promising first.
+"""Search for the fastest form, heat by heat: what is cheap to try and promising comes first.
 
 A heat measures forms side by side. The first has every engine's leading form; the next have those forms that
-differ from a promising one in threads or layout. What is level then meets once more in a final, and those
-that take a compiler's time come after it, one by one. The fastest so far runs in each heat again, so that all
-heats are on one scale, whatever the machine did between.
+differ from a promising one in threads or layout. Those that are level with the fastest then meet again in a
+final, and those that need a compiler come after it, one by one. The fastest so far runs again in each heat,
+so that all heats are on one scale, even if the machine changed in between.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from vertebra.tuning.forms import Form, parent
 
 Verdict = Literal["fastest", "level", "slower", "failed", "untried"]
 
-#: A form isn't tried where the one that leads its family takes more than so many times the fastest's time.
+#: A form isn't tried if the one that leads its family takes more than this many times the fastest's time.
 PROMISING = 2.0
 NO_TIME = "no time left"
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What one heat told of a form: seconds an image with their 95 % interval, or why there are none. `row`
-    is its latency as the table has it."""
+    """The result of a form in one heat: seconds per image with their 95 % interval, or why there are none.
+    `row` is its latency as stored in the table."""
 
     seconds: float = float("inf")
     low: float = float("inf")
@@ -40,8 +40,8 @@ class Finish:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of a form. `seconds` an image are on the first heat's scale, and None where it has no
-    figure. `latency` is the row of the heat that they come from."""
+    """The outcome of a form. `seconds` per image are on the first heat's scale, None if it has no figure.
+    `latency` is the row of the heat that they come from."""
 
     form: Form
     verdict: Verdict
@@ -50,7 +50,7 @@ class Trial:
     latency: Measurement | None = None
 
 
-#: Measures forms side by side; those that it says nothing of had no time.
+#: Measures forms side by side; those missing in its answer had no time.
 Heat = Callable[[Sequence[Form]], Mapping[Form, Finish]]
 
 
@@ -65,7 +65,7 @@ def search(forms: Sequence[Form], heat: Heat) -> list[Trial]:
 
 @dataclass
 class _Standing:
-    """The forms that wait, and what is known of the others."""
+    """The forms that wait, and what is known about the others."""
 
     waiting: list[Form]
     finishes: dict[Form, Finish] = field(default_factory=dict)
@@ -78,9 +78,9 @@ class _Standing:
         return min(ran, key=lambda form: ran[form].seconds, default=None)
 
     def next_up(self) -> list[Form]:
-        """Those that the champion meets in the next heat: all cheap newcomers that are worth it, or else,
-        once, those that are level with it, or else a costly newcomer; first those that promise most, and
-        among equals those that start sooner."""
+        """Those that the champion meets in the next heat: all cheap new forms that are worth it, or else,
+        once, those that are level with it, or else a costly new form; the most promising first, and among
+        equals those that start sooner."""
         worth = [form for form in self.waiting if self._objection(form) is None]
         worth.sort(key=lambda form: (self._promise(form), not form.has_bundle))
         return [form for form in worth if not form.is_costly] or self._finalists() or worth[:1]
@@ -107,7 +107,7 @@ class _Standing:
         leader = self._leader(form)
         if leader is None:
             return None
-        if leader not in self.finishes:  # it comes first, or never came
+        if leader not in self.finishes:  # it is tried first, or was never measured
             return (self._objection(leader) if leader in self.waiting else None) or NO_TIME
         finish, champion = self.finishes[leader], self.champion()
         if finish.failure is not None:
@@ -119,8 +119,8 @@ class _Standing:
         return None
 
     def take(self, finishes: Mapping[Form, Finish], put_forward: Sequence[Form]) -> None:
-        """Enter a heat, brought to the first one's scale by what the champion took in both. In a final those
-        that had no time keep what they have; a champion that fails is none."""
+        """Add a heat's results, brought to the first heat's scale by the champion's times in both. In a
+        final, forms that had no time keep their results; a champion that fails is no longer champion."""
         champion = self.champion()
         again = None if champion is None else finishes.get(champion)
         factor = 1.0

@@ -1,12 +1,13 @@
-"""FILL: how well a network's frozen features tell the classes of one's own images apart, without training.
+"""How well a network's frozen features separate the classes of your own images, without training.
 
-Features of every image are taken once; a logistic regression on them is cross-validated, stratified by class,
-so that each image is answered once, by a fit that hasn't seen it. The pooled answers give the accuracy.
+The features of every image are computed once; a logistic regression on them is cross-validated, stratified by
+class, so that each image is answered once, by a fit that hasn't seen it. The pooled answers give the
+accuracy.
 
-Its interval is the wider of two, for each leaves something out. Wilson's, over all pooled answers, covers the
-choice of images to test and takes the fits as given. Nadeau and Bengio's corrected interval (2003, Machine
-Learning 52) over the folds' accuracies covers the choice of images to fit, of which folds share most; with
-few folds it is coarse. No unbiased estimate of a cross-validation's variance exists (Bengio and
+Its interval is the wider of two, because each leaves something out. Wilson's, over all pooled answers, covers
+the choice of images to test and takes the fits as given. Nadeau and Bengio's corrected interval (2003,
+Machine Learning 52) over the folds' accuracies covers the choice of images to fit, most of which folds share;
+with few folds it is coarse. No unbiased estimate of a cross-validation's variance exists (Bengio and
 Grandvalet 2004).
 """
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 Extract = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
 
 #: Inverse strength of the regression's L2 penalty on standardised features: one value for all networks, not
-#: tuned to the images, so that networks are compared and none is flattered.
+#: tuned to the images, so that the comparison favours no network.
 PENALTY = 0.01
 MAX_ITERATIONS = 1000
 SEED = 0
@@ -45,8 +46,8 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Images:
-    """A data set's distinct images: the places of the samples that count, the classes that those have, and
-    what identifies the whole content. `repeats` are copies, to the byte, of an earlier image."""
+    """A data set's distinct images: the places of the samples that count, and the identity of the whole
+    content. `repeats` is the number of exact copies of an earlier image."""
 
     identity: str
     places: tuple[int, ...]
@@ -56,7 +57,7 @@ class Images:
 @dataclass(frozen=True)
 class Probe:
     """What a probe found: `low` to `high` is a 95 % interval, `by_fold` the share right in each fold, and
-    `majority` the share of the largest class, which a guess would reach."""
+    `majority` the share of the largest class, which a constant answer would reach."""
 
     dataset: str
     preprocess: Preprocess
@@ -73,7 +74,7 @@ class Probe:
 
 
 def require() -> None:
-    """Raise MissingRuntimeError where scikit-learn isn't installed; imports nothing."""
+    """Raise MissingRuntimeError if scikit-learn isn't installed; imports nothing."""
     import importlib.util
 
     if importlib.util.find_spec("sklearn") is None:
@@ -81,10 +82,10 @@ def require() -> None:
 
 
 def look(data: Dataset) -> Images:
-    """Read all images once: which are distinct, and the identity of the whole (names don't enter it).
+    """Read all images once: which are distinct, and the identity of the whole (without file names).
 
-    An image that comes twice would be among those to fit and among those to test, so copies don't count.
-    Raises InvalidInputError where one image has two classes.
+    An image that appears twice could be both fitted and tested, so copies don't count.
+    Raises InvalidInputError if one image has two classes.
     """
     first: dict[str, Sample] = {}
     places = []
@@ -98,8 +99,8 @@ def look(data: Dataset) -> Images:
                 f"{earlier.name} and {sample.name} are the same image in two classes.",
                 "leave one of them out",
             )
-    told = sorted(f"{digest} {_class(data, sample.label)}" for digest, sample in first.items())
-    whole = hashlib.sha256("\n".join(told).encode()).hexdigest()
+    lines = sorted(f"{digest} {_class(data, sample.label)}" for digest, sample in first.items())
+    whole = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places))
 
 
@@ -113,7 +114,7 @@ def _digest(sample: Sample) -> str:
         try:
             with open(source, "rb") as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError:  # it is named as unreadable when it is to be decoded
+        except OSError:  # it is reported as unreadable when it is decoded
             return f"unreadable {sample.name}"
     content = source if isinstance(source, bytes | bytearray | memoryview) else source.tobytes()
     return hashlib.sha256(content).hexdigest()
@@ -130,12 +131,12 @@ def probe(
     strict: bool = False,
     progress: Listener | None = None,
 ) -> Probe:
-    """Cross-validate a logistic regression on the features that `extract` gives of `data`, looked at as
+    """Cross-validate a logistic regression on the features that `extract` computes of `data`'s distinct
     `images`.
 
-    There are as many folds as the smallest class has images, where that is fewer than `folds`.
+    If the smallest class has fewer images than `folds`, there are as many folds as it has images.
     Raises InvalidInputError for fewer than two classes or a class with a single image, MissingRuntimeError
-    without scikit-learn, and ImageError at an unreadable image where `strict`.
+    without scikit-learn, and ImageError at an unreadable image with `strict`.
     """
     require()
     if folds < 2:

@@ -1,7 +1,7 @@
 """A network's accuracy over a data set, through any engine, in memory that doesn't grow with the set.
 
-A data set's images become inputs on all cores, a callable answers them in batches, and only a
-few counts are kept of each. docs/eval.md explains the results.
+A data set's images become inputs on all cores, a callable answers them in batches, and only a few
+counts are kept of each. docs/eval.md explains the results.
 """
 
 from vertebra.evaluation.matching import match

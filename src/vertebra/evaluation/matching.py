@@ -14,10 +14,10 @@ def match(
 ) -> tuple[int, ...]:
     """The network's output for each class of `data`.
 
-    Where both sides have names, each class must be one of the network's labels (by identifier or name; a data
-    set may have fewer). Where one side has none, or `by_index`, class n is output n, and the counts must be
+    If both sides have names, each class must be one of the network's labels (by identifier or name; a data
+    set may have fewer). If one side has none, or with `by_index`, class n is output n, and the counts must be
     equal, unless the data set has only numbers, which must all be among the outputs.
-    Raises InvalidInputError with the reason where the two can't be matched.
+    Raises InvalidInputError with the reason if the two can't be matched.
     """
     if data.classes is None:
         return _numbers(data, num_classes)

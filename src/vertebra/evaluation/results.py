@@ -60,9 +60,9 @@ class ClassResult:
 class Evaluation:
     """What a network scored on a data set.
 
-    `confusion` counts (true output, answered output) pairs, `names` are the outputs' names by index, where
-    known. `unreadable` are the names of images that couldn't be read and the reasons, of which at most
-    a thousand are kept; `num_unreadable` counts all. `seconds` is the time of the run.
+    `confusion` counts (true output, answered output) pairs, `names` are the outputs' names by index, if
+    known. `unreadable` are the names of images that couldn't be read and the reasons, at most a thousand of
+    them; `num_unreadable` counts all. `seconds` is the time of the run.
     """
 
     dataset: str
@@ -184,5 +184,5 @@ def protocol(record: Preprocess) -> str:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    """One number where the three channels have the same."""
+    """One number if the three channels have the same."""
     return " ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))

@@ -1,4 +1,4 @@
-"""The run itself: pictures in, logits out, counted and forgotten."""
+"""The run of an evaluation: pictures in, logits out, and only counts are kept."""
 
 from __future__ import annotations
 
@@ -46,13 +46,12 @@ def evaluate(
     mistakes: int = 24,
     progress: Listener | None = None,
 ) -> Evaluation:
-    """Count what `answer` makes of the first `limit` images of `data` (all, where None).
+    """Count the answers of `answer` to the first `limit` images of `data` (None: to all).
 
     An image that can't be read is named in the result and left out of the shares; with `strict` it ends the
-    run. At most a batch and `prefetch` images (two batches, where None) are held at
-    once.
-    Raises InvalidInputError where classes and outputs can't be matched or no image could be read, ImageError
-    where `strict`, and MeasurementError where the network answers with what is no number.
+    run. At most a batch and `prefetch` images (None: two batches) are held at once.
+    Raises InvalidInputError if classes and outputs can't be matched or no image could be read, ImageError
+    with `strict`, and MeasurementError if the network answers with a value that isn't a number.
     """
     outputs = match(data, labels, num_classes, by_index=by_index)
     total = len(data) if limit is None else min(limit, len(data))
@@ -92,9 +91,9 @@ def evaluate(
 
 
 def split_told(data: Dataset, total: int) -> str:
-    """The split as rows tell it: a part of one isn't comparable with the whole, so it says so.
+    """The split as rows record it: a part of one isn't comparable with the whole, so it is marked.
 
-    "val", "test", "all" where the set has no splits, "val[:500]" of its first 500 images.
+    "val", "test", "all" if the set has no splits, "val[:500]" for its first 500 images.
     """
     split = data.split or "all"
     return split if total == len(data) else f"{split}[:{total}]"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-#: The standard normal's quantile of 97.5 %: intervals here are of 95 %.
+#: The standard normal's quantile of 97.5 %: intervals here are 95 % intervals.
 Z = 1.959963984540054
 
-#: How many equal bins of confidence the calibration error has, as in Guo et al. 2017 (arXiv 1706.04599).
+#: The number of equal bins of confidence for the calibration error, as in Guo et al. 2017 (arXiv 1706.04599).
 BINS = 15
 
 
@@ -32,7 +32,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
 def paired_difference(only_first: int, only_second: int, total: int) -> tuple[float, float]:
     """The 95 % interval of the difference between two shares of the same `total` things, of which
     `only_first` count in the first share alone and `only_second` in the second alone (Tango 1998, score
-    interval): sound where few or none differ.
+    interval): sound if few or none differ.
 
     >>> tuple(round(end, 3) for end in paired_difference(1, 7, 21))
     (-0.517, -0.026)
@@ -54,9 +54,9 @@ def paired_difference(only_first: int, only_second: int, total: int) -> tuple[fl
         gap, variance = score(difference)
         return gap * gap - Z * Z * variance
 
-    middle, beside = found / total, 1e-9  # where nothing differs the variance is 0 in the middle itself
-    low = -1.0 if found == -total else float(brentq(beyond, -1.0, middle - beside))
-    high = 1.0 if found == total else float(brentq(beyond, middle + beside, 1.0))
+    middle, step = found / total, 1e-9  # if nothing differs, the variance is 0 exactly in the middle
+    low = -1.0 if found == -total else float(brentq(beyond, -1.0, middle - step))
+    high = 1.0 if found == total else float(brentq(beyond, middle + step, 1.0))
     return low, high
 
 

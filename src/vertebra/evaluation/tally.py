@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: One confidence of 1, in the steps that are summed.
+#: A confidence of 1, in the steps that are summed.
 ONE = 2**40
 
 
@@ -55,8 +55,8 @@ class Tally:
     def add(self, samples: Sequence[Sample], truths: Sequence[int], logits: npt.NDArray[np.float32]) -> None:
         """Count a batch: the samples, the output that each should have, and the logits (N, num_classes).
 
-        Where outputs tie, the one of the lower index is the answer. Raises MeasurementError for logits that
-        aren't numbers.
+        If outputs tie, the one with the lower index is the answer. Raises MeasurementError for logits that
+        aren't finite numbers.
         """
         import numpy as np
 
@@ -113,7 +113,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Later:
-    """A name that comes first in a heap where it comes last in the alphabet."""
+    """A name that sorts first if it is last in the alphabet."""
 
     name: str
 

@@ -1,7 +1,9 @@
-"""How long it takes to count every network of the catalogue, and how many there are.
+"""Time how long counting every network of the catalogue takes.
 
-`python benchmarks/catalogue_time.py [--jobs N] [--sample N]`: seconds by the clock and of processor
-time. With a sample, of that many networks, drawn at random with a fixed seed, and what the whole would take.
+    python benchmarks/catalogue_time.py [--jobs N] [--sample N]
+
+Prints the number of networks, and the seconds of wall-clock and processor time. With --sample, counts only N
+networks, drawn at random with a fixed seed, and estimates the time for all of them.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = used.ru_utime + used.ru_stime
     print(f"{len(chosen)} of {len(every)} networks, {failed} without a count, {arguments.jobs} processes")
-    print(f"{seconds:.1f} s by the clock, {processor:.1f} s of processor time")
+    print(f"{seconds:.1f} s of wall-clock time, {processor:.1f} s of processor time")
     if arguments.sample:
         whole = processor * len(every) / len(chosen)
-        print(f"the whole at this rate: {whole:.0f} s of processor time")
+        print(f"all networks at this rate: {whole:.0f} s of processor time")
 
 
 if __name__ == "__main__":

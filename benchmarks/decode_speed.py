@@ -1,14 +1,14 @@
-"""JPEG bytes to a network's input, one core, beside torchvision's, timm's and PaddleClas's pipelines.
+"""Compare the time from JPEG bytes to a network's input with torchvision, timm and PaddleClas, on one core.
 
     python benchmarks/decode_speed.py [--rounds 5] [--photos 20] [FOLDER ...]
 
 Needs torch, torchvision, Pillow and opencv-python-headless, and photographs of 2 megapixels or more: those in
-FOLDER, or where Debian's mate-backgrounds and plasma-workspace-wallpapers put theirs. The 500×375 ones are
-made of them.
+FOLDER, or those of Debian's packages mate-backgrounds and plasma-workspace-wallpapers. The 500×375 ones are
+made from them.
 
-All paths take turns on the same photograph, in an order that rotates. A figure is the median over photographs
-of the ratio of CPU times, each the median of its rounds; beside it the ratio of the sums. Exit status 1 only
-where an output is wrong: exact output must equal the library's own.
+All pipelines take turns on the same photograph, in a rotating order. A figure is the median over photographs
+of the ratio of CPU times, each the median of its rounds; next to it is the ratio of the sums. Exits with
+status 1 only if an output is wrong: exact output must equal the library's own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> int:
     large = list(_photographs(arguments.folders or FOLDERS, arguments.photos))
     if not large:
         sys.exit(
-            "No photographs of 2 megapixels or more: apt-get install mate-backgrounds, or name a folder."
+            "No photographs of 2 megapixels or more: apt-get install mate-backgrounds, or pass a folder."
         )
     baseline = [data for data, progressive in large if not progressive]
     sets = {
@@ -188,7 +188,7 @@ def _compare(photographs: list[bytes], rounds: int) -> int:
 
 
 def _check(paths: dict[str, Path_], data: bytes) -> int:
-    """How many outputs are wrong. Scaled ones are other pixels by intent (docs/preprocess.md)."""
+    """How many outputs are wrong. Scaled decoding gives other pixels on purpose (docs/preprocess.md)."""
     import numpy as np
 
     tolerance = {"torchvision": 0.0, "timm": 0.0, "paddleclas": 1e-6, "opencv": 1e-6}

@@ -1,11 +1,11 @@
-"""Peak memory of an evaluation of a thousand images and of a hundred thousand.
+"""Compare the peak memory of evaluating a thousand, ten thousand and a hundred thousand images.
 
     python benchmarks/eval_memory.py [IMAGES ...]
 
-Images are JPEGs of 64 × 64 pixels in tar shards of ten thousand, evaluated by the null engine, so that what
-is measured is reading, decoding, batching and counting. Each count runs in a process of its own, which tells
-the most memory that it ever held. Asked: the most and the least differ by less than 16 MB. Exits with status
-1 where they differ by more, or a result is wrong.
+Images are JPEGs of 64 × 64 pixels in tar shards of ten thousand, evaluated by the null engine, so that
+only reading, decoding, batching and counting are measured. Each count runs in its own process, which reports
+its peak memory. Goal: the largest and the smallest peak differ by less than 16 MB. Exits with status 1 if
+they differ by more, or a result is wrong.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def main() -> int:
         peaks.append(int(peak))
         print(f"{count:>9,} images   peak {peaks[-1] / 1e6:7.1f} MB   {float(seconds):7.1f} s", flush=True)
     apart = max(peaks) - min(peaks)
-    print(f"apart     {apart / 1e6:.1f} MB (asked: under {ASKED_BYTES / 1e6:.0f})")
+    print(f"apart     {apart / 1e6:.1f} MB (goal: under {ASKED_BYTES / 1e6:.0f})")
     return int(apart >= ASKED_BYTES)
 
 
 def made(folder: Path, count: int) -> None:
-    """A few different pictures over and over: image and class of a sample share its name."""
+    """Write shards that repeat a few pictures: image and class of a sample share its name."""
     random = np.random.default_rng(0)
     pictures = []
     for _ in range(CLASSES):

@@ -1,10 +1,10 @@
-"""Images per second of an evaluation against what its parts allow, side by side in one run on a CPU.
+"""Compare the images per second of an evaluation with what its parts allow, in one run on a CPU.
 
     python benchmarks/eval_throughput.py [FOLDER]
 
-Decoding and the engine share the cores, so the parts allow 1 / (1/decode + 1/engine) images/s; at least 90 %
-of that is asked. Without FOLDER, JPEGs of 500 × 375 pixels are made. Rounds of the three alternate, so that a
-neighbour's load falls on all alike; medians are compared. Only a wrong result makes the exit status non-zero.
+Decoding and the engine share the cores, so the parts allow 1 / (1/decode + 1/engine) images/s. The goal is at
+least 90 % of that. Without FOLDER, JPEGs of 500 × 375 pixels are made. Rounds of the three alternate, so that
+other load affects all alike; medians are compared. Exits with status 1 only if a result is wrong.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def made(folder: Path) -> Path:
-    """Smooth noise, which compresses about as photographs do, in ten class folders."""
+    """Write smooth noise, which compresses about as photographs do, into ten class folders."""
     random = np.random.default_rng(0)
     for number in range(IMAGES):
         coarse = random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -75,7 +75,7 @@ def compare(model: str, pictures: data.Dataset) -> int:
     print(f"\n{model}: {len(pictures)} images, batches of {BATCH_SIZE}, {ROUNDS} rounds")
     print(f"decode    {decode:8.1f} images/s\nengine    {engine:8.1f} images/s")
     print(f"allowed   {allowed:8.1f} images/s\neval      {whole:8.1f} images/s")
-    print(f"ratio     {whole / allowed:8.3f} of what the parts allow (asked: {ASKED})")
+    print(f"ratio     {whole / allowed:8.3f} of what the parts allow (goal: {ASKED})")
     if len(right) != 1:
         print(f"failed    rounds counted differently: {sorted(right)}", file=sys.stderr)
         return 1

@@ -1,8 +1,10 @@
-"""How large the report with the explorer is, and how soon a browser shows it.
+"""Measure the size of the report with the explorer, and how soon a browser shows it.
 
-`python benchmarks/explorer_paint.py [--networks N] [--runs N]`: writes a report of N made-up networks, opens
-it in headless Chromium with an empty profile, and prints the file's size, the medians of the first paint and
-of the first paint with content, the time until the explorer is drawn, and that of a move of a slider.
+    python benchmarks/explorer_paint.py [--networks N] [--runs N]
+
+Writes a report of N made-up networks, opens it in headless Chromium with an empty profile, and prints the
+file's size, and the medians of the time to the first paint, to the first paint with content, until the
+explorer is drawn, and of moving a slider.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def main() -> None:
 
 
 def seen(address: str) -> dict[str, float]:
-    """Milliseconds of one opening, and the median of a slider's moves."""
+    """Milliseconds of opening the report once, and the median of moving a slider."""
     from playwright.sync_api import sync_playwright
 
     browsers: Any = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
@@ -70,10 +72,10 @@ def seen(address: str) -> dict[str, float]:
         page.goto(address)
         page.wait_for_selector("#explorer-choice")
         page.wait_for_timeout(500)
-        told = {str(name): float(at) for name, at in page.evaluate(OPENED)}
-        told["a move of a slider"] = statistics.median(page.evaluate(MOVES))
+        times = {str(name): float(at) for name, at in page.evaluate(OPENED)}
+        times["moving a slider"] = statistics.median(page.evaluate(MOVES))
         browser.close()
-    return told
+    return times
 
 
 if __name__ == "__main__":

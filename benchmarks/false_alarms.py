@@ -1,13 +1,13 @@
-"""How often the comparison claims a difference that isn't there, and how often it finds one of 3 %.
+"""Count how often the comparison reports a difference that isn't there, and how often it finds one of 3 %.
 
     python benchmarks/false_alarms.py [COMPARISONS]
 
 Each comparison is of two cases whose blocks are interleaved at random over three rounds. One machine is
-drawn with a seed: its speed drifts and jumps between rounds, every process has an offset of its own, samples
+simulated with a seed: its speed drifts and jumps between rounds, every process has its own offset, samples
 have a heavy tail, and bursts hit whole blocks. The other is real: an engine that sleeps, timed by the
-harness's own loop. For each it is printed how many of 200 comparisons claim a difference between equals,
-how many find a true 3 %, and how often the 95 % interval holds the truth. Exits with status 1 where more than
-18 of 200 equals are told apart, or fewer than 160 of 200 differences are found.
+harness's own loop. For each, prints how many of 200 comparisons report a difference between equal cases, how
+many find a true 3 %, and how often the 95 % interval holds the truth. Exits with status 1 if more than 18 of
+200 equal cases are reported as different, or fewer than 160 of 200 differences are found.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Pair = tuple[list[Block], list[Block]]
 
 
 def orders(generator: np.random.Generator, rounds: int = ROUNDS, blocks: int = BLOCKS) -> Iterator[list[int]]:
-    """For each round, which of the two cases each block is of: one of each in random order, over and over."""
+    """For each round, the case of each block: one block of each case in random order, again and again."""
     for _ in range(rounds):
         yield [int(case) for _ in range(blocks) for case in generator.permutation(2)]
 
@@ -42,10 +42,10 @@ def orders(generator: np.random.Generator, rounds: int = ROUNDS, blocks: int = B
 def drawn(
     seed: int, effect: float, *, process_spread: float = 0.005, drift: float = 0.01, rounds: int = ROUNDS
 ) -> Pair:
-    """A comparison on the machine that is drawn; the second case takes `1 + effect` times as long.
+    """A comparison on the simulated machine; the second case takes `1 + effect` times as long.
 
     `process_spread` is the standard deviation of the processes' offsets, `drift` that of the machine's speed,
-    which wanders over some ten blocks, jumps between rounds and slides by as much over the whole.
+    which varies over about ten blocks, jumps between rounds and drifts by as much over the whole.
     """
     generator = np.random.default_rng(seed)
     cases: Pair = ([], [])
@@ -63,7 +63,7 @@ def drawn(
 
 
 def _drawn_block(generator: np.random.Generator, process: int, order: int, level: float) -> Block:
-    """25 samples of about 10 ms: noise inside the block with a heavy tail, and sometimes a burst over it."""
+    """25 samples of about 10 ms: noise with a heavy tail, and sometimes a burst over the whole block."""
     burst = generator.uniform(0.05, 0.3) if generator.random() < 0.06 else 0.0
     noise = 0.003 * generator.normal() + 0.01 * generator.standard_t(3, 25) + burst
     noise += np.where(generator.random(25) < 0.02, generator.uniform(0.3, 2.0, 25), 0.0)
@@ -92,14 +92,14 @@ def slept(
 
 
 def counts(pair: Callable[[int, float], Pair], effect: float, comparisons: int) -> tuple[int, int]:
-    """How many comparisons tell the two cases apart in the right direction (any, of equals), and in how many
-    the interval holds the true ratio."""
-    told = held = 0
+    """How many comparisons report a difference in the right direction (in any, for equal cases), and in how
+    many the interval holds the true ratio."""
+    reported = held = 0
     for seed in range(comparisons):
         found = statistics.compare(*pair(seed, effect))
-        told += found.tells_apart and (effect == 0 or found.ratio > 1)
+        reported += found.tells_apart and (effect == 0 or found.ratio > 1)
         held += found.low <= 1 + effect <= found.high
-    return told, held
+    return reported, held
 
 
 def main() -> int:
@@ -109,7 +109,7 @@ def main() -> int:
     for spread in (0.003, 0.005, 0.007, 0.01):
         machines[f"drawn, processes σ {100 * spread:.1f} %"] = partial(drawn, process_spread=spread)
     machines["drawn, processes σ 1.0 %, 6 rounds"] = partial(drawn, process_spread=0.01, rounds=6)
-    print("| machine | equal, told apart | 3 % apart, found | interval holds equal | holds 3 % |")
+    print("| machine | equal, reported as different | 3 % apart, found | interval holds equal | holds 3 % |")
     print("| --- | --- | --- | --- | --- |")
     wrong = False
     for name, pair in machines.items():

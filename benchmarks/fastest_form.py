@@ -1,12 +1,12 @@
-"""Is the form that the search finds as fast as the fastest of all, and is it found in time?
+"""Check that the form that the search finds is as fast as the fastest of all, and is found in time.
 
     python benchmarks/fastest_form.py [--budget 60s] [--engine NAME ...] [--threads N ...] [NETWORK ...]
 
-For each network `vertebra.fastest` runs as users run it. Right after it every form that can run here is
-measured, and the four fastest of them once more beside the chosen one, in interleaved blocks of three fresh
-processes each: the exhaustive answer. Asked for on 2 cores: at most 60 s, and a chosen form whose median is
-within 3 % of the best one's. Prints both; exits with status 1 only where a result is wrong: outputs that
-differ from the reference's.
+For each network `vertebra.fastest` runs as users run it. Then every form that can run here is measured, and
+the four fastest of them again together with the chosen one, in interleaved blocks of three fresh processes
+each: the exhaustive answer. Goal on 2 cores: at most 60 s, and a chosen form with a median within 3 % of the
+best one's. Prints both. Exits with status 1 only if a result is wrong: outputs that differ from the
+reference's.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from vertebra.tuning import Form, Found, form_of
 
 NETWORKS = ("squeezenet1_1", "alexnet", "resnet18_acnet_deploy")
 ASKED_S, ASKED_RATIO = 60.0, 1.03
-#: Seconds of each form in the first look at all of them, and how many of the fastest are looked at again.
+#: Seconds of each form in the first measurement of all forms, and how many of the fastest are measured again.
 LOOK_S, NEAREST = 4.0, 4
 
 
 def exhaustive(model: str, asked: argparse.Namespace, table: Table) -> tuple[dict[Form, float], list[str]]:
-    """The median of each form that runs, and why the others don't."""
+    """The median of each form that runs, and the failures of the others."""
     cases = tuning.cases(model, asked.engine, threads=asked.threads)
     rows = campaign.measure(cases, table, limits=Limits.quick(seconds=LOOK_S))
     failures = [f"{row.engine}: {row.grade_reasons[0]}" for row in rows if row.metric == "failure"]
@@ -53,35 +53,35 @@ def medians_of(cases: Sequence[Case], rows: Sequence[Measurement]) -> dict[Form,
 
 def is_of(row: Measurement, form: Form) -> bool:
     layouts = (None, row.layout) if form.layout is None else (row.layout,)
-    told = (row.engine, row.precision, row.threads, row.batch_size)
+    conditions = (row.engine, row.precision, row.threads, row.batch_size)
     return (
         row.metric == "latency"
-        and told == (form.engine, form.precision, form.threads, form.batch_size)
+        and conditions == (form.engine, form.precision, form.threads, form.batch_size)
         and form.layout in layouts
     )
 
 
-def told(model: str, found: Found, medians: dict[Form, float]) -> str:
+def report(model: str, found: Found, medians: dict[Form, float]) -> str:
     chosen = found.fastest.form
     best = min(medians, key=lambda form: medians[form])
     if chosen not in medians:
-        return f"{model}: the search chose {chosen}, which the exhaustive measurement has no figure of"
+        return f"{model}: the search chose {chosen}, which has no figure in the exhaustive measurement"
     ratio = medians[chosen] / medians[best]
     ran = sum(trial.seconds is not None for trial in found.trials)
     return (
-        f"{model}: {found.seconds:.1f} s ({found.seconds / ASKED_S:.2f} of the {ASKED_S:g} s asked for), "
+        f"{model}: {found.seconds:.1f} s ({found.seconds / ASKED_S:.2f} of the goal of {ASKED_S:g} s), "
         f"{ran} of {len(found.trials)} forms measured\n"
         f"  chosen:     {chosen}, {units.show(medians[chosen], 's')}\n"
         f"  exhaustive: {best}, {units.show(medians[best], 's')}\n"
-        f"  ratio {ratio:.3f}, {'within' if ratio <= ASKED_RATIO else 'NOT within'} {ASKED_RATIO:g}, as asked"
+        f"  ratio {ratio:.3f}, {'within' if ratio <= ASKED_RATIO else 'NOT within'} the goal, {ASKED_RATIO:g}"
     )
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS))
-    parser.add_argument("--budget", default=f"{ASKED_S:g}s", help="of the search")
-    parser.add_argument("--seconds", default="12s", help="of each form in the last measurement")
+    parser.add_argument("--budget", default=f"{ASKED_S:g}s", help="time of the search")
+    parser.add_argument("--seconds", default="12s", help="time of each form in the last measurement")
     parser.add_argument("--engine", action="append", default=[])
     parser.add_argument("--threads", action="append", type=int, default=[])
     return parser.parse_args(arguments)
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"  {units.show(median, 's'):>9} {form}")
             near = sorted(medians, key=lambda form: medians[form])[:NEAREST]
             again = rematch(model, [found.fastest.form, *near], asked, table)
-            print(told(model, found, again), flush=True)
+            print(report(model, found, again), flush=True)
             failures += [trial.reason for trial in found.trials if trial.verdict == "failed"]
             wrong += [f"{model}: {reason}" for reason in failures if "Wrong outputs" in reason]
     for problem in wrong:

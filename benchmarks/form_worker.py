@@ -1,4 +1,4 @@
-"""One peer or one form of ours in a process of its own: `python form_worker.py JSON`, for forms.py."""
+"""Run one peer or one of our forms in its own process: `python form_worker.py JSON`, for forms.py."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def plain_onnxruntime(job, images):
     options.intra_op_num_threads = job["threads"]
     session = onnxruntime.InferenceSession(job["onnx"], options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: images}
-    told = {"version": onnxruntime.__version__, "threads": job["threads"]}
-    return lambda: session.run(None, feed), lambda: session.run(None, feed)[0], told
+    about = {"version": onnxruntime.__version__, "threads": job["threads"]}
+    return lambda: session.run(None, feed), lambda: session.run(None, feed)[0], about
 
 
 def plain_openvino(job, images):
@@ -66,8 +66,8 @@ def plain_openvino(job, images):
     network.reshape(list(images.shape))
     pinned = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": job["threads"]}
     compiled = core.compile_model(network, "CPU", pinned)
-    told = {"version": openvino.__version__, "threads": compiled.get_property("INFERENCE_NUM_THREADS")}
-    return lambda: compiled(images), lambda: compiled(images)[0], told
+    about = {"version": openvino.__version__, "threads": compiled.get_property("INFERENCE_NUM_THREADS")}
+    return lambda: compiled(images), lambda: compiled(images)[0], about
 
 
 if __name__ == "__main__":

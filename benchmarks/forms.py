@@ -1,23 +1,24 @@
-"""Each network's fastest form here beside what its peers reach as their users run them.
+"""Compare each network's fastest form on this machine with other tools (peers), run as their users run them.
 
     python benchmarks/forms.py --folder DIR [--prepare] [--networks a,b] [--batch 1,4] [--seconds 40]
                                [--processes 1] [--forms openvino,ncnn,...] [--paddle PYTHON] [--csv FILE]
-    python benchmarks/forms.py --table FILE      what such a file says, as the tables of docs/fastest.md
+    python benchmarks/forms.py --table FILE      print the tables of docs/fastest.md from such a file
 
 Peers: PyTorch eager and torch.compile, a plain loop around ONNX Runtime and one around OpenVINO (its shape
 fixed, f32), and PaddleClas's own network on Paddle Inference with oneDNN, in the environment of the Python
-named (pip install paddlepaddle==3.3.1 paddleclas==2.6.0). Forms: our engines, engine[:precision][@layout],
-int8 with --calibrate PICTURES. All have the same parameters, inputs and threads, each a process of its own.
+given with --paddle (pip install paddlepaddle==3.3.1 paddleclas==2.6.0). Forms: our engines,
+engine[:precision][@layout]; int8 needs --calibrate PICTURES. All have the same parameters, inputs and
+threads, and each runs in its own process.
 
-Each network's cases are asked for short blocks of calls in turn, every round in a new order; after three
-rounds those that can't win any more are left out. With --processes, fresh ones go on where the last ended.
-A latency is the median of the blocks' medians, a ratio that of the rounds' ratios, each with a 95 % interval
-from drawing rounds again; of one process it doesn't know what another of the same case would show. The form
+Each network's cases run short blocks of calls in turn, every round in a new order; after three rounds those
+that can no longer win are left out. With --processes, fresh processes continue where the last ones ended.
+A latency is the median of the blocks' medians, a ratio the median of the rounds' ratios, each with a 95 %
+interval from resampling rounds; with one process it doesn't cover differences between processes. The form
 chosen is the fastest in float32. --prepare makes the Bundles in DIR, compiles and checks the answers, and
-measures nothing; both keep what is in DIR.
+measures nothing; both keep the files in DIR.
 
-Asked for in float32: no ratio to the best peer above 1, geometric mean at most 0.65 of PaddleClas at batch 1.
-Exits with status 1 only where an answer is wrong.
+Goals in float32: no ratio to the best peer above 1, geometric mean at most 0.65 of PaddleClas at batch 1.
+Exits with status 1 only if an answer is wrong.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ WORKER, PADDLE_WORKER = (Path(__file__).with_name(f"{name}_worker.py") for name 
 
 @dataclass
 class Case:
-    """A peer or a form of ours, its process, and the seconds of each round's block."""
+    """A peer or one of our forms, its process, and the seconds of each round's block."""
 
     name: str
     ours: bool
     command: list[str]
     precision: str = "float32"
     child: subprocess.Popen | None = None
-    told: dict = field(default_factory=dict)
+    about: dict = field(default_factory=dict)
     blocks: dict[int, list[float]] = field(default_factory=dict)
 
     @property
@@ -83,8 +84,8 @@ class Case:
                 self.command, stdin=pipe, stdout=pipe, stderr=talk, text=True, bufsize=1, env=environment
             )
 
-    def hear(self, timeout_s: float) -> object:
-        """The next line. Raises EOFError where the process ends, or says nothing for so long."""
+    def receive(self, timeout_s: float) -> object:
+        """The next line. Raises EOFError if the process ends, or sends nothing for `timeout_s`."""
         timer = threading.Timer(timeout_s, self.child.kill)
         timer.start()
         line = self.child.stdout.readline()
@@ -95,7 +96,7 @@ class Case:
 
     def ask(self, request: str, timeout_s: float = CALL_S) -> object:
         print(request, file=self.child.stdin, flush=True)
-        return self.hear(timeout_s)
+        return self.receive(timeout_s)
 
     def end(self) -> None:
         if self.child is not None:
@@ -115,7 +116,7 @@ def form_of(text: str) -> tuple[str, str, str | None]:
 
 
 def bundle_of(network: str, form: str, options: argparse.Namespace) -> Path:
-    """The Bundle that the form opens, made if it isn't there. Raises VertebraError."""
+    """The Bundle that the form opens, made if it is missing. Raises VertebraError."""
     engine, precision, _ = form_of(form)
     if precision == "float32" and "onnx" in engines.find(engine).formats:
         engine = "onnxruntime"
@@ -134,7 +135,7 @@ def bundle_of(network: str, form: str, options: argparse.Namespace) -> Path:
 
 
 def paddle_model(network: str, options: argparse.Namespace) -> Path | None:
-    """The folder of PaddleClas's network with our parameters; None where that package has none."""
+    """The folder of PaddleClas's network with our parameters; None if that package doesn't have it."""
     from vertebra.zoo import paddle
 
     folder = options.folder / network / "paddle"
@@ -159,12 +160,12 @@ def paddle_model(network: str, options: argparse.Namespace) -> Path | None:
         done = subprocess.run([*command, str(folder)], stdout=log, stderr=log)
     weights.unlink()
     if done.returncode not in (0, NO_SUCH):
-        print(f"  no {PADDLE}: it can't be made, see {folder / 'make.log'}")
+        print(f"  no {PADDLE}: making its network failed, see {folder / 'make.log'}")
     return None if done.returncode else folder
 
 
 def cases_of(network: str, batch: int, options: argparse.Namespace) -> tuple[list[Case], np.ndarray]:
-    """The cases that can be had, with a line for each that can't; and what all must answer."""
+    """The cases that can run, and the right answers. Prints a line for each case that can't run."""
     kept = bundles.read(bundle_of(network, "onnxruntime", options), verify=False)
     images, logits = kept.reference_pair(batch)
     file = options.folder / network / f"images-{batch}.npy"
@@ -201,7 +202,7 @@ def cases_of(network: str, batch: int, options: argparse.Namespace) -> tuple[lis
 
 
 class Bench:
-    """The cases of one network at one batch size, all loaded where memory allows."""
+    """The cases of one network at one batch size, all loaded if memory allows."""
 
     def __init__(self, network: str, batch: int, options: argparse.Namespace) -> None:
         self.network, self.batch, self.options, self.wrong = network, batch, options, []
@@ -211,7 +212,7 @@ class Bench:
                              "TORCHINDUCTOR_CACHE_DIR": str(options.folder / "inductor")}  # fmt: skip
 
     def load(self) -> None:
-        """Start as many as fit, all at once; then check each one's answers."""
+        """Start as many as fit in memory, all at once; then check each one's answers."""
         room = psutil.virtual_memory().available
         cases = self._rivals() if any(case.blocks for case in self.cases) else list(self.cases)
         for number, case in enumerate(cases, start=1):
@@ -221,7 +222,7 @@ class Bench:
             self._try(case, lambda case=case: self._check(case))
 
     def _try(self, case: Case, act: Callable[[], None]) -> None:
-        """Act, and leave the case out where its process ends or answers wrongly."""
+        """Call `act`, and drop the case if its process ends or answers wrongly."""
         try:
             act()
         except (EOFError, BrokenPipeError) as error:
@@ -233,14 +234,14 @@ class Bench:
         case.start(self._environment, self.options.folder / self.network / "workers.log")
 
     def _check(self, case: Case) -> None:
-        """The case loaded and its answers compared; the slowest others make room where memory is short."""
+        """Load the case and compare its answers; if memory is short, the slowest other cases are ended."""
         if case.child is None:
             others = [other for other in self.cases if other.child is not None]
             for other in sorted(others, key=lambda one: one.latency_s if one.blocks else 0.0, reverse=True):
                 if psutil.virtual_memory().available < self._need:
                     other.end()
             self._start(case)
-        case.told = case.hear(LOAD_S)
+        case.about = case.receive(LOAD_S)
         file = self.options.folder / self.network / "answers.npy"
         case.ask(f"answers {file}", LOAD_S)  # the first call may compile
         try:
@@ -259,9 +260,9 @@ class Bench:
             for case in draw.sample(cases, len(cases)):
                 self._try(case, lambda case=case, number=number: self._block(case, number))
             number += 1
-        told = surroundings.between(before, surroundings.snapshot(self._pids()))
+        around = surroundings.between(before, surroundings.snapshot(self._pids()))
         rounds = f"{number - first} rounds"
-        print(f"  {rounds}; others' CPU {told.others_cpu or 0:.1%}, steal {told.steal or 0:.1%}")
+        print(f"  {rounds}; other processes {around.others_cpu or 0:.1%}, steal {around.steal or 0:.1%}")
 
     def _pids(self) -> list[int]:
         return [case.child.pid for case in self.cases if case.child]
@@ -272,7 +273,7 @@ class Bench:
         case.blocks[number] = case.ask(f"block {BLOCK_S}")
 
     def _rivals(self) -> list[Case]:
-        """Those that may yet be the fastest of their side, the one that all are compared with, and reduced
+        """Those that may still be the fastest of their side, the one that all are compared with, and reduced
         precisions."""
         full = [case for case in self.cases if case.precision == "float32"]
         lost = []
@@ -287,7 +288,7 @@ class Bench:
             case.end()
 
 
-# ------------------------------------------------------------------ what it says
+# ------------------------------------------------------------------ results
 
 
 def best_of(cases: list[Case]) -> tuple[list[Case], list[Case]]:
@@ -297,7 +298,7 @@ def best_of(cases: list[Case]) -> tuple[list[Case], list[Case]]:
 
 
 def drawn(values: list[float]) -> np.ndarray:
-    """Medians of the values drawn again and again."""
+    """Medians of the resampled values."""
     numbers, generator = np.asarray(values), np.random.default_rng(0)
     return np.median(numbers[generator.integers(len(numbers), size=(RESAMPLES, len(numbers)))], axis=1)
 
@@ -308,13 +309,13 @@ def interval(draws: np.ndarray) -> str:
 
 
 def ratio(first: Case, second: Case) -> tuple[float, np.ndarray]:
-    """Logarithm of the first's latency by the second's, over rounds that both were in; and its draws."""
+    """Logarithm of the first's latency divided by the second's, over the rounds of both; and its draws."""
     both = sorted(first.blocks.keys() & second.blocks.keys())
     logs = [float(np.log(median(first.blocks[one]) / median(second.blocks[one]))) for one in both]
     return median(logs), drawn(logs)
 
 
-def tell(bench: Bench, roof: roofline.Roof, ratios: dict[str, list[tuple[float, np.ndarray]]]) -> None:
+def show(bench: Bench, roof: roofline.Roof, ratios: dict[str, list[tuple[float, np.ndarray]]]) -> None:
     """Print one network's cases and ratios, and keep the ratios."""
     for case in sorted(bench.cases, key=lambda one: one.latency_s):
         levels = interval(drawn([1e3 * median(times) for times in case.blocks.values()]))
@@ -329,9 +330,9 @@ def tell(bench: Bench, roof: roofline.Roof, ratios: dict[str, list[tuple[float, 
             same = [one for one in ours if one.name == form_of(case.name)[0] and case.precision != "int8"]
             compared.append((f"{case.name} to float32", case, (same or ours)[0]))
     for key, first, second in compared:
-        told = ratio(first, second)
-        ratios.setdefault(f"batch {bench.batch}, {key}", []).append(told)
-        print(f"  {first.label} / {second.label}: {np.exp(told[0]):.3f} {interval(np.exp(told[1]))}")
+        found = ratio(first, second)
+        ratios.setdefault(f"batch {bench.batch}, {key}", []).append(found)
+        print(f"  {first.label} / {second.label}: {np.exp(found[0]):.3f} {interval(np.exp(found[1]))}")
     totals = rows.totals(bench.network)
     work = roofline.Work(2 * totals["macs"], totals["params"], totals["activations"])
     share = roof.least_s(work, bench.batch) / ours[0].latency_s
@@ -348,7 +349,7 @@ def write(bench: Bench, file: Path) -> None:
                 ("model", "batch_size", "side", "name", "version", "round", "latency_s", "samples")
             )
         for case in bench.cases:
-            side, version = case.label.partition(" ")[0], case.told.get("version")
+            side, version = case.label.partition(" ")[0], case.about.get("version")
             for number, times in case.blocks.items():
                 about = (bench.network, bench.batch, side, case.name, version)
                 lines.writerow((*about, number, f"{median(times):.6g}", len(times)))
@@ -380,8 +381,8 @@ def tables(file: Path) -> str:
         ours, peers = best_of(cases)
         to_peer = ratio(ours[0], peers[0])
         to_paddle = [ratio(ours[0], case) for case in peers if case.name == PADDLE]
-        for key, told in [("the best peer", [to_peer]), (PADDLE, to_paddle)]:
-            for one in told:
+        for key, several in [("the best peer", [to_peer]), (PADDLE, to_paddle)]:
+            for one in several:
                 ratios.setdefault(f"batch {batch}, {key}", []).append(one)
         cells = [cell for case in (ours[0], peers[0]) for cell in (case.name, f"{1e3 * case.latency_s:.2f}")]
         cells = [network, *cells, shown(to_peer), *map(shown, to_paddle or [None])]
@@ -393,17 +394,17 @@ def order(network: str) -> int:
     return CLASSICS.index(network) if network in CLASSICS else len(CLASSICS)
 
 
-def shown(told: tuple[float, np.ndarray] | None) -> str:
-    return "" if told is None else f"{np.exp(told[0]):.3f} {interval(np.exp(told[1]))}"
+def shown(found: tuple[float, np.ndarray] | None) -> str:
+    return "" if found is None else f"{np.exp(found[0]):.3f} {interval(np.exp(found[1]))}"
 
 
 def means(ratios: dict[str, list[tuple[float, np.ndarray]]]) -> list[str]:
     """A line for each geometric mean over networks."""
     lines = []
-    for key, told in ratios.items():
-        draws = np.exp(np.mean([draw for _, draw in told], axis=0))
-        mean = np.exp(np.mean([log for log, _ in told]))
-        lines.append(f"geometric mean, {key}: {mean:.3f} {interval(draws)} over {len(told)} networks")
+    for key, several in ratios.items():
+        draws = np.exp(np.mean([draw for _, draw in several], axis=0))
+        mean = np.exp(np.mean([log for log, _ in several]))
+        lines.append(f"geometric mean, {key}: {mean:.3f} {interval(draws)} over {len(several)} networks")
     return lines
 
 
@@ -449,11 +450,11 @@ def main() -> int:
                         bench.measure()
                     bench.end()
                 if not options.prepare:
-                    tell(bench, roof, ratios)
+                    show(bench, roof, ratios)
             finally:
                 bench.end()
             wrong += [f"{network}: {label}" for label in bench.wrong]
-            versions |= {case.label: case.told.get("version") for case in bench.cases}
+            versions |= {case.label: case.about.get("version") for case in bench.cases}
             if options.csv and not options.prepare:
                 write(bench, options.csv)
     print("versions:", ", ".join(f"{label} {version}" for label, version in versions.items()))

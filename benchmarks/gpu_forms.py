@@ -1,14 +1,14 @@
-"""The forms of a network on an NVIDIA card, against PyTorch's eager mode in float32.
+"""Compare the forms of a network on an NVIDIA card with PyTorch's eager mode in float32.
 
     python benchmarks/gpu_forms.py FILE [network ...] [--batch-size N ...] [--seconds S]
 
-Measures the networks (resnet50_acnet_deploy and mobilenetv2_expanded where none is named) in eager, eager as
-a CUDA graph, torch.compile, ONNX Runtime's two providers for cards and TensorRT, whichever are here: each in
-its precisions, eager and compile in both layouts, at batch 1, 4, 8 and 256. Every answer is compared with
-eager's in float32 on the processor before it is timed. Prints each form's latency and its ratio to eager's at
-the same batch, and keeps the rows in FILE (.csv, .json or .parquet; `vertebra cite` takes them in).
+Measures the networks (resnet50_acnet_deploy and mobilenetv2_expanded if none is named) in eager, eager as a
+CUDA graph, torch.compile, ONNX Runtime's two providers for cards and TensorRT, as far as they are installed:
+each in its precisions, eager and compile in both layouts, at batch 1, 4, 8 and 256. Every answer is compared
+with eager's in float32 on the processor before it is timed. Prints each form's latency and its ratio to
+eager's at the same batch, and writes the rows to FILE (.csv, .json or .parquet; `vertebra cite` imports it).
 
-Without a card it says so and measures nothing. Exits with status 1 only where a form's answers were wrong.
+Without a card it says so and measures nothing. Exits with status 1 only if a form's answers are wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vertebra.measurements import Measurement, Rows
 NETWORKS = ("resnet50_acnet_deploy", "mobilenetv2_expanded")
 BATCH_SIZES = (1, 4, 8, 256)
 FORMATS = (".csv", ".json", ".parquet")
-#: A provider has precisions of its own; where it isn't named here, it has all of its engine's.
+#: The precisions of a provider; one that isn't named here has all of its engine's.
 PRECISIONS = {
     "CUDAExecutionProvider": ("float32", "tf32"),
     "TensorrtExecutionProvider": ("float32", "float16"),
@@ -43,7 +43,7 @@ REFERENCE: Form = ("eager", None, "NCHW", "float32")
 
 
 def why_not() -> str | None:
-    """Why nothing can be measured here; None where it can."""
+    """Why nothing can be measured here, or None."""
     if engines.missing("eager") is not None:
         return "PyTorch is not installed"
     import torch
@@ -66,7 +66,7 @@ def forms(infos: Iterable[EngineInfo]) -> list[Form]:
 
 
 def _providers(info: EngineInfo) -> list[str | None]:
-    """The engine's own way to run, where it has one on a card without a name, and those by name."""
+    """The engine's providers on a card; None is its default one."""
     named = [provider for provider in info.providers if not provider.startswith("CPU")]
     return named if info.name == "onnxruntime" else [None, *named]
 
@@ -82,16 +82,16 @@ def cases(networks: Sequence[str], chosen: Sequence[Form], batch_sizes: Sequence
 
 
 def lines(rows: Sequence[Measurement]) -> list[str]:
-    """One line a form: its latency, the ratio to eager's in float32 at the same batch, and its grade."""
-    told = []
+    """One line per form: its latency, the ratio to eager's in float32 at the same batch, and its grade."""
+    printed = []
     latencies = {(row.model, row.batch_size, _form(row)): row for row in rows if row.metric == "latency"}
     for (model, batch_size, form), row in latencies.items():
         base = latencies.get((model, batch_size, REFERENCE))
         ratio = "     -" if base is None else f"{row.value / base.value:6.3f}"
         name = " ".join(part for part in form if part is not None)
-        told.append(f"{model:24}{batch_size:4}  {name:50}{1e3 * row.value:10.3f} ms {ratio} {row.grade}")
+        printed.append(f"{model:24}{batch_size:4}  {name:50}{1e3 * row.value:10.3f} ms {ratio} {row.grade}")
     failed = [row for row in rows if row.metric == "failure"]
-    return told + [f"{row.model:24}{row.batch_size:4}  {_name(row)}: {_reason(row)}" for row in failed]
+    return printed + [f"{row.model:24}{row.batch_size:4}  {_name(row)}: {_reason(row)}" for row in failed]
 
 
 def _form(row: Measurement) -> Form:
@@ -114,10 +114,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     asked = parser.parse_args()
     if asked.file.suffix not in FORMATS:
-        parser.error(f"{asked.file} ends in none of {', '.join(FORMATS)}")
+        parser.error(f"{asked.file} must end in one of {', '.join(FORMATS)}")
     reason = why_not()
     if reason is not None:
-        print(f"{reason}: nothing was measured, and nothing is claimed of any card")
+        print(f"{reason}: nothing was measured")
         return 0
     here = [engines.find(name) for name in engines.available()]
     wanted = cases(asked.networks, forms(here), asked.batch_size)

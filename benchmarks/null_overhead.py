@@ -1,9 +1,9 @@
-"""What the harness itself costs: the null engine's time per call, through the real process and the real loop.
+"""Measure what the harness itself adds to a call: the null engine's time in a real process and loop.
 
     python benchmarks/null_overhead.py
 
-The null engine answers a constant, so all that its latency holds is the clock and the call. The figure
-to reach is at most 20 µs per call; it is printed, and only a wrong result makes the exit status non-zero.
+The null engine answers a constant, so its latency contains only the clock and the call. The goal is at most
+20 µs per call. Exits with status 1 only if a result is wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
         return 1
     shown = [units.show(value, "s") for value in (latency.value, latency.low, latency.high)]
     print(f"overhead  {shown[0]} per call (95 %: {shown[1]} to {shown[2]}, {latency.samples} samples)")
-    print(f"ratio     {latency.value / ASKED_S:.3f} of the {units.show(ASKED_S, 's')} asked for")
+    print(f"ratio     {latency.value / ASKED_S:.3f} of the goal of {units.show(ASKED_S, 's')}")
     return 0
 
 

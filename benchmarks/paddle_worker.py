@@ -1,11 +1,11 @@
-"""One network in a process of its own, which `forms.py` asks for its answers and for blocks of calls.
+"""Run one network in its own process; `forms.py` asks it for its answers and for blocks of calls.
 
     python paddle_worker.py make PADDLECLAS_NAME WEIGHTS.npz SIZE FOLDER
     python paddle_worker.py run FOLDER IMAGES.npy THREADS
 
 This file runs in an environment of PaddleClas, and `serve` in forms.py's own too: it needs neither vertebra
 nor torch. `make` builds PaddleClas's network with the parameters given and saves its inference model; exit
-code 4 says that the package has no such network. `run` serves it on Paddle Inference with oneDNN.
+code 4 means that the package has no such network. `run` serves it on Paddle Inference with oneDNN.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FEWEST_CALLS = 3
 _ABSENT = 4
 
 
-def serve(infer, answers, told):
-    """Say what is `told`, then obey lines on stdin: `answers PATH` saves what `answers` gives, and `block
-    SECONDS` calls `infer` that long, after one call that isn't counted, and tells the calls' seconds."""
+def serve(infer, answers, about):
+    """Print `about`, then obey lines on stdin: `answers PATH` saves the result of `answers`, and `block
+    SECONDS` calls `infer` that long, after one call that isn't counted, and prints the calls' seconds."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps(told), file=channel, flush=True)
+    print(json.dumps(about), file=channel, flush=True)
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
         if command == "answers":
@@ -84,7 +84,7 @@ def run(folder, images, threads):
     config.disable_gpu()
     config.disable_glog_info()
     config.enable_onednn()
-    config.enable_new_ir(True)  # without these two the memory isn't optimised of models saved today
+    config.enable_new_ir(True)  # needed with the next line to optimise the memory of models in the new format
     config.enable_new_executor(True)
     config.switch_ir_optim(True)
     config.enable_memory_optim()
@@ -94,11 +94,11 @@ def run(folder, images, threads):
     given = predictor.get_input_handle(predictor.get_input_names()[0])
     given.reshape(batch.shape)
     given.copy_from_cpu(batch)
-    told = predictor.get_output_handle(predictor.get_output_names()[0])
+    output = predictor.get_output_handle(predictor.get_output_names()[0])
 
     def answers():
         predictor.run()
-        return told.copy_to_cpu()
+        return output.copy_to_cpu()
 
     state = {"version": paddle.__version__, "threads": config.cpu_math_library_num_threads(),
              "onednn": config.onednn_enabled()}  # fmt: skip

@@ -1,12 +1,12 @@
-"""Do our medians agree with those of the runtimes' own tools? Five networks, ONNX Runtime and OpenVINO.
+"""Compare our medians with those of the runtimes' own tools: five networks, ONNX Runtime and OpenVINO.
 
     python benchmarks/peers.py [seconds]
 
-Each network is exported once. Then, on the same file and with the same threads, come OpenVINO's own
-`benchmark_app` and a plain loop around ONNX Runtime's `run`, each in a fresh process; our bench, three
-fresh processes of each engine in interleaved blocks; and the two again. A peer's figure is the middle of
-its runs' medians. Asked for: within 3 % whenever our grade is A. Exits with status 1 only where an A is
-farther off than that, or a case failed.
+Each network is exported once. Then, on the same file and with the same threads, these run: OpenVINO's own
+`benchmark_app` and a plain loop around ONNX Runtime's `run`, each in a fresh process; our bench, three fresh
+processes of each engine in interleaved blocks; and the two peers again. A peer's figure is the median of its
+runs' medians. Goal: within 3 % if our grade is A. Exits with status 1 only if an A differs by more, or a case
+failed.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def compared(name: str, folder: Path, threads: int, seconds: float) -> list[tupl
 
 
 def agrees(result: Result, theirs: float) -> bool:
-    """Print the two, and say whether they agree as far as the grade promises."""
+    """Print the two; whether they agree as the grade promises."""
     label = f"{result.case.model:24}{result.case.engine:12}"
     if result.failure is not None:
         print(f"{label}failed: {result.failure}")

@@ -1,12 +1,14 @@
-"""Whether a pick that measures little answers as one that measured everything.
+"""Check that a pick that measures little gives the same answer as one that measured everything.
 
-`python benchmarks/pick_proof.py TABLE --measure 60 [--budget 30m] [--engine onnxruntime --engine openvino]`
-measures so many light networks of the catalogue, of every library and family in turn, into TABLE; what is
-there already isn't measured again. `--csv FILE` (.csv.gz) writes what was measured.
+    python benchmarks/pick_proof.py TABLE --measure 60 [--budget 30m] [--engine onnxruntime --engine openvino]
+    python benchmarks/pick_proof.py TABLE
 
-`python benchmarks/pick_proof.py TABLE` (a table, or such a file) then asks 20 random questions twice: of the
-whole table, and by anchors, estimates and measurements that the table answers. It prints both answers and the
-share of candidates that was measured beyond the anchors, and ends with status 1 on a wrong answer.
+The first measures 60 light networks of the catalogue into TABLE, taking every library and family in turn;
+networks in the table aren't measured again. `--csv FILE` (.csv.gz) writes the measurements to a file.
+
+The second (with a table, or such a file) asks 20 random questions twice: from the whole table, and from
+anchors, estimates and a few measurements, which are looked up in the table. Prints both answers and the share
+of candidates that was measured beyond the anchors. Exits with status 1 on a wrong answer.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ from vertebra.choosing import is_here
 from vertebra.measurements import Measurement, Table, WideRow, exchange, wide
 from vertebra.recommendation import Limit, Pick
 
-#: What is asked: of the networks' MACs, and of the share that is measured beyond the anchors.
+#: The networks' most MACs, and the goal for the share that is measured beyond the anchors.
 MOST_MACS, MOST_MEASURED = 1.5e9, 0.15
 QUESTIONS, ANCHORS = 20, estimation.ANCHORS
 MEASURED = ("latency", "memory_total")
-#: So many cases are measured at a time; an interruption loses no more.
+#: How many cases are measured at a time; an interruption loses no more.
 _GROUP = 6
 
 
@@ -49,7 +51,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """`share` is that of the candidates that were measured beyond the anchors."""
+    """`share` is the share of the candidates that were measured beyond the anchors."""
 
     question: Question
     found: WideRow | None
@@ -59,7 +61,7 @@ class Answer:
 
     @property
     def is_right(self) -> bool:
-        """The same network, or one whose objective can't be told from the right one's."""
+        """The same network, or one with an objective that overlaps the right one's."""
         if self.found is None or self.right is None:
             return self.found is self.right
         if self.found.model == self.right.model:
@@ -109,7 +111,7 @@ def shipped() -> list[Measurement]:
 
 
 def measure(table: Table, count: int, engines: Sequence[str], budget_s: float, seed: int) -> None:
-    """Measure what `table` lacks of so many networks, until the budget is spent."""
+    """Measure what is missing in `table` of `count` networks, until the budget is spent."""
     deadline = time.monotonic() + budget_s
     wanted = cases.cases(networks(count, seed), engines)
     todo = cases.remaining(wanted, table.rows(metric=("latency", "failure")))
@@ -118,23 +120,23 @@ def measure(table: Table, count: int, engines: Sequence[str], budget_s: float, s
             print(f"the time is up: {len(todo) - first} of {len(wanted)} cases are left")
             return
         group = todo[first : first + _GROUP]
-        told = campaign.measure(group, table, limits=campaign.limits(len(group), quick=True, seconds=4))
-        for row in told:
+        rows_ = campaign.measure(group, table, limits=campaign.limits(len(group), quick=True, seconds=4))
+        for row in rows_:
             if row.metric in ("latency", "failure"):
                 value = units.show(row.value, "s") if row.metric == "latency" else row.grade_reasons[0]
                 print(f"{row.model} on {row.engine}: {value}", flush=True)
 
 
-def write(told: Sequence[Measurement], file: Path) -> None:
-    """`told` as CSV, compressed."""
+def write(found: Sequence[Measurement], file: Path) -> None:
+    """`found` as CSV, compressed."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "rows.csv"
-        exchange.write_csv(sorted(told, key=lambda row: (row.model, str(row.engine), row.metric)), plain)
+        exchange.write_csv(sorted(found, key=lambda row: (row.model, str(row.engine), row.metric)), plain)
         file.write_bytes(gzip.compress(plain.read_bytes(), 9, mtime=0))
 
 
 def read(file: Path) -> list[Measurement]:
-    """What was measured: the rows of a table, or of a file that `write` wrote."""
+    """The measurements: the rows of a table, or of a file that `write` wrote."""
     if file.suffix != ".gz":
         return [row for row in Table(file, create=False).latest(metric=MEASURED) if row.origin == "benched"]
     with tempfile.TemporaryDirectory() as folder:
@@ -143,12 +145,12 @@ def read(file: Path) -> list[Measurement]:
         return exchange.read_csv(plain)
 
 
-# ------------------------------------------------------------------ the same questions, answered from little
+# ------------------------------------------------------------------ the same questions, answered with few
 
 
-def replay(told: Sequence[Measurement], seed: int = 0, questions: int = QUESTIONS) -> list[Answer]:
-    """Random questions, each answered from all of `told`, and from anchors, estimates and a few of it."""
-    complete = _complete(told)
+def replay(found: Sequence[Measurement], seed: int = 0, questions: int = QUESTIONS) -> list[Answer]:
+    """Random questions, each answered from all of `found`, and from anchors, estimates and a few rows."""
+    complete = _complete(found)
     known = [row for row in shipped() if row.model in complete]
     anchors = set(estimation.anchors(min(ANCHORS, max(len(complete) // 3, 5)), among=sorted(complete)))
     draw = random.Random(seed)
@@ -156,10 +158,10 @@ def replay(told: Sequence[Measurement], seed: int = 0, questions: int = QUESTION
     return [_answer(_question(everything, draw), known, complete, anchors) for _ in range(questions)]
 
 
-def _complete(told: Sequence[Measurement]) -> dict[str, list[Measurement]]:
+def _complete(found: Sequence[Measurement]) -> dict[str, list[Measurement]]:
     """The rows of each network whose every metric was measured on every engine."""
     by_model: dict[str, list[Measurement]] = defaultdict(list)
-    for row in told:
+    for row in found:
         by_model[row.model].append(row)
     most = max(map(len, by_model.values()), default=0)
     return {model: found for model, found in by_model.items() if len(found) == most}
@@ -179,14 +181,14 @@ def _question(everything: Sequence[WideRow], draw: random.Random) -> Question:
 def _answer(
     question: Question, known: list[Measurement], complete: dict[str, list[Measurement]], anchors: set[str]
 ) -> Answer:
-    ways = {(row.model, row.engine) for told in complete.values() for row in told}
+    ways = {(row.model, row.engine) for rows_ in complete.values() for row in rows_}
     seen = {(model, engine) for model, engine in ways if model in anchors}
     beyond = 0
 
     def candidates() -> list[WideRow]:
-        told = [row for rows_ in complete.values() for row in rows_ if (row.model, row.engine) in seen]
-        priced = [row for row in estimation.price_forms(told) if (row.model, row.engine) in ways - seen]
-        return wide([*known, *told, *priced])
+        measured = [row for rows_ in complete.values() for row in rows_ if (row.model, row.engine) in seen]
+        priced = [row for row in estimation.price_forms(measured) if (row.model, row.engine) in ways - seen]
+        return wide([*known, *measured, *priced])
 
     def look_up(row: WideRow) -> list[Measurement]:
         nonlocal beyond
@@ -197,7 +199,7 @@ def _answer(
     found = verification.settle(
         candidates, look_up, question.limits, question.objective, least_grade="C"
     ).pick
-    everything = wide([*known, *(row for told in complete.values() for row in told)])
+    everything = wide([*known, *(row for rows_ in complete.values() for row in rows_)])
     right: Pick = recommendation.pick(everything, question.limits, question.objective, least_grade="C")
     return Answer(question, found.choice, right.choice, beyond, beyond / len(ways))
 
@@ -208,7 +210,9 @@ def main() -> None:
     )
     parser.add_argument("table", type=Path, metavar="TABLE")
     parser.add_argument("--measure", type=int, default=0, metavar="N")
-    parser.add_argument("--engine", action="append", help="onnxruntime, where none is named")
+    parser.add_argument(
+        "--engine", action="append", help="engine to measure with; may be repeated [default: onnxruntime]"
+    )
     parser.add_argument("--budget", default="30m")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--csv", type=Path, metavar="FILE")
@@ -218,14 +222,14 @@ def main() -> None:
         measure(
             Table(options.table), options.measure, engines, units.parse(options.budget, "s"), options.seed
         )
-    told = read(options.table)
+    found = read(options.table)
     if options.csv:
-        write(told, options.csv)
-    sys.exit(_report(replay(told, options.seed), told))
+        write(found, options.csv)
+    sys.exit(_report(replay(found, options.seed), found))
 
 
-def _report(answers: Sequence[Answer], told: Sequence[Measurement]) -> int:
-    print(f"vertebra {vertebra.__version__}: {len(_complete(told))} networks measured")
+def _report(answers: Sequence[Answer], found: Sequence[Measurement]) -> int:
+    print(f"vertebra {vertebra.__version__}: {len(_complete(found))} networks measured")
     for answer in answers:
         names = [row.model if row else "none" for row in (answer.found, answer.right)]
         verdict = "right" if answer.is_right else "WRONG"
@@ -234,7 +238,7 @@ def _report(answers: Sequence[Answer], told: Sequence[Measurement]) -> int:
     shares = sorted(answer.share for answer in answers)
     print(f"measured beyond the anchors: {shares[len(shares) // 2]:.1%} (median), {shares[-1]:.1%} (most)")
     more = sum(share > MOST_MEASURED for share in shares)
-    print(f"asked: {MOST_MEASURED:.0%} at most, which {more} of {len(shares)} questions took more than")
+    print(f"goal: at most {MOST_MEASURED:.0%}; {more} of {len(shares)} questions needed more")
     return int(not all(answer.is_right for answer in answers))
 
 

@@ -1,8 +1,10 @@
-"""How long a pick over the whole catalogue takes, from a table that holds everything published.
+"""Time a pick over the whole catalogue, from a table with all published figures.
 
-`python benchmarks/pick_time.py [--runs N]`: fills a table with all that `vertebra cite all` gives, and a
-latency and a memory of this machine for every network that has a count, which are made up. Prints the best of
-N runs of the call, of the command, and of `python -c pass`, in seconds.
+    python benchmarks/pick_time.py [--runs N]
+
+Fills a table with the rows of `vertebra cite all`, and with a made-up latency and memory on this machine for
+every network that has a count. Prints the best of N runs of the call, of the command, and of
+`python -c pass`, in seconds.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def made_up() -> list[Measurement]:
-    """A latency and a memory for every network, in proportion to what it counts."""
+    """A made-up latency and memory for every network, in proportion to its counts."""
     form = {"system": system.describe().id, "engine": "onnxruntime", "device": "cpu", "precision": "float32",
             "batch_size": 1, "threads": 2, "origin": "estimated"}  # fmt: skip
     return [

@@ -1,11 +1,11 @@
-"""How long `vertebra predict` of one photograph takes from a Bundle, cold, beside the bare runtime.
+"""Time `vertebra predict` of one photograph from a Bundle, from a cold start, against the bare runtime.
 
     python benchmarks/predict_cold.py BUNDLE PHOTOGRAPH [runs]
 
-Either is a process of its own: `vertebra predict` (decode, preprocess, run, name, print), and a script that
+Each runs in its own process: `vertebra predict` (decode, preprocess, run, name, print), and a script that
 only imports ONNX Runtime and numpy, opens the Bundle's network with as many threads and runs it once, on
-zeros. They take turns, bytecode compiled, files cached. Asked for: under 4 times. Exits with status 1 only
-where there is no answer.
+zeros. They take turns, with compiled bytecode and cached files. Goal: under 4 times. Exits with status 1 only
+if there is no answer.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
     )
     print(f"{'bare import, load, run':>24}  {1e3 * median(base for base, _ in times):6.1f} ms")
     print(f"{'vertebra predict':>24}  {1e3 * median(taken for _, taken in times):6.1f} ms")
-    print(f"{'ratio':>24}  {ratio:6.2f}     (asked: under {ASKED:g})")
+    print(f"{'ratio':>24}  {ratio:6.2f}     (goal: under {ASKED:g})")
     return 0
 
 

@@ -1,14 +1,14 @@
-"""What shorter numbers buy: an engine's bfloat16, int8 and int8-weights beside its own float32.
+"""Compare an engine's bfloat16, int8 and int8-weights with its own float32.
 
     python benchmarks/reduced_forms.py [NETWORK ...] [--engine openvino] [--batch-size 1 4 8]
 
-Each network (the eleven classics, where none is named) is exported in every precision, untrained, int8
-calibrated on photographs: those in --pictures, or those that foolbox and Debian's mate-backgrounds bring.
-Then its forms are measured in interleaved blocks, and the ratio of each one's latency to float32's is
-printed, with the ratios of the intervals' far ends; beside it the guard's value (int8: dB of signal to noise;
-the others: output error), the bytes of the files, and the share of the machine's roofline, where `vertebra
-doctor` has measured it. At the end the geometric mean over the networks. A form that this processor hasn't,
-or that its guard refuses, is told with the reason. Exits with status 1 only where a form's answers are wrong.
+Each network (the eleven classics, if none is named) is exported in every precision, untrained, int8
+calibrated on photographs: those in --pictures, or those in foolbox and Debian's mate-backgrounds. Then its
+forms are measured in interleaved blocks. Prints the ratio of each one's latency to float32's, with the ratios
+of the intervals' far ends, the guard's value (int8: dB of signal to noise; the others: output error), the
+size of the files, and the share of the machine's roofline, if `vertebra doctor` has measured it; at the end
+the geometric mean over the networks. A form that this processor doesn't support, or that its guard refuses,
+is listed with the reason. Exits with status 1 only if a form's answers are wrong.
 """
 
 from __future__ import annotations
@@ -60,13 +60,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--engine", default="openvino")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1])
     parser.add_argument("--pictures", type=Path, metavar="FOLDER")
-    parser.add_argument("--seconds", type=float, default=24.0, help="of each form, its processes together")
+    parser.add_argument(
+        "--seconds", type=float, default=24.0, help="time of each form, for all its processes together"
+    )
     parser.add_argument("--processes", type=int, default=3)
     return parser.parse_args()
 
 
 def _photographs(given: Path | None, folder: Path) -> Path:
-    """The folder given, or one with the photographs that packages bring, which are only read as files."""
+    """The folder given, or one with the photographs in installed packages."""
     if given is not None:
         return given
     foolbox = importlib.util.find_spec("foolbox")
@@ -74,7 +76,7 @@ def _photographs(given: Path | None, folder: Path) -> Path:
     found = [] if not places else sorted(Path(places[0]).glob("data/imagenet_*.jpg"))
     found += sorted(BACKGROUNDS.rglob("*.jpg"))
     if not found:
-        sys.exit("No photographs: pip install --no-deps foolbox, or name a folder with --pictures.")
+        sys.exit("No photographs: pip install --no-deps foolbox, or pass a folder with --pictures.")
     folder.mkdir()
     for path in found:
         shutil.copy(path, folder)
@@ -82,7 +84,7 @@ def _photographs(given: Path | None, folder: Path) -> Path:
 
 
 def _forms(name: str, engine: str, photographs: Path, scratch: Path) -> Iterator[Bundle]:
-    """The network's Bundle in each precision; why there is none, where there isn't, is printed."""
+    """The network's Bundle in each precision; if there is none, the reason is printed."""
     for precision in PRECISIONS:
         folder = scratch / f"{name}-{precision}"
         command = [sys.executable, "-m", "vertebra", "export", name, "--untrained", "--output", str(folder)]
@@ -92,8 +94,8 @@ def _forms(name: str, engine: str, photographs: Path, scratch: Path) -> Iterator
         if done.returncode == 0:
             yield bundles.read(folder)
             continue
-        told = done.stderr.strip().splitlines() or ["no reason told"]
-        reason = next((line for line in told if line.startswith("error: ")), told[-1])
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
         print(f"{name:24}{precision:14}{reason.removeprefix('error: ')}", flush=True)
 
 
@@ -103,7 +105,7 @@ def _compare(
     arguments: argparse.Namespace,
     ratios: dict[tuple[int, str], list[float]],
 ) -> bool:
-    """Print a network's forms beside its float32, and add their ratios; whether a form answered wrong."""
+    """Print a network's forms against its float32, and add their ratios; whether a form answered wrongly."""
     cases = [
         case
         for form in forms
@@ -120,7 +122,7 @@ def _compare(
         if latency is None or plain is None:
             print(f"{label}{result.failure or 'nothing to compare with'}", flush=True)
             continue
-        print(f"{label}{_told(form, latency, plain)}", flush=True)
+        print(f"{label}{_compared(form, latency, plain)}", flush=True)
         ratios[batch_size, form.precision].append(latency.value / plain.value)
     return any((result.failure or "").startswith("Wrong outputs") for result in results)
 
@@ -130,7 +132,7 @@ def _latency(result: Result | None) -> Measurement | None:
     return rows[0] if rows else None
 
 
-def _told(form: Bundle, latency: Measurement, plain: Measurement) -> str:
+def _compared(form: Bundle, latency: Measurement, plain: Measurement) -> str:
     least = (latency.low or latency.value) / (plain.high or plain.value)
     most = (latency.high or latency.value) / (plain.low or plain.value)
     [share] = roofline.shares_of([latency], vertebra.Table(create=False).latest(model=metrics.MACHINE))
@@ -142,10 +144,10 @@ def _told(form: Bundle, latency: Measurement, plain: Measurement) -> str:
 
 
 def _guard(form: Bundle) -> str:
-    told = form.quantisation or {}
-    if told.get("value") is not None:
-        kept = len(told["float32_layers"])
-        return f"{told['value']:.1f} dB, {kept} of {told['layers']} layers in float32, by {told['by']}"
+    record = form.quantisation or {}
+    if record.get("value") is not None:
+        kept = len(record["float32_layers"])
+        return f"{record['value']:.1f} dB, {kept} of {record['layers']} layers in float32, by {record['by']}"
     return f"error {form.parity['output_error']:g}" if form.parity else "not compared"
 
 

@@ -1,10 +1,10 @@
-"""What decoding a JPEG at a fraction of its size changes in a network's answers.
+"""Measure how decoding a JPEG at a fraction of its size changes a network's answers.
 
     python benchmarks/scaled_effect.py [--progressive] MODEL WEIGHTS PHOTOGRAPHS...
 
 Prints, for each interpolation, how far the logits of scaled decoding lie from those of exact decoding, and
-for how many photographs the first answer is the same. With --progressive each photograph is written as a
-progressive JPEG first. Exits with status 1 only where a logit isn't finite.
+for how many photographs the first answer is the same. With --progressive each photograph is first converted
+to a progressive JPEG. Exits with status 1 only if a logit isn't finite.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/start_up.py [--runs N] [--against SOURCE]
 
 Runs the commands in turn, bytecode compiled, and prints the median time of each and the median of its ratio
-to the bare interpreter's start, over neighbouring runs. Asked for: at most 10. With --against, the folder
+to the bare interpreter's start, over neighbouring runs. Goal: at most 10. With --against, the folder
 `src` of another checkout, each command is also run from there in the same turn, and the ratio of this one to
 that one is printed, with the number of modules that `import vertebra` loads in each. Exits with status 1 only
-where a command prints the wrong thing.
+if a command prints the wrong text.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
             arguments, expected = COMMANDS[name]
             taken, printed = run(arguments, source)
             if expected not in printed:
-                print(f"{name} printed something else: {printed[:200]!r}")
+                print(f"{name} printed the wrong text: {printed[:200]!r}")
                 return 1
             times[name, source].append(taken)
     print(f"vertebra {vertebra.__version__}, Python {platform.python_version()}, {asked.runs} runs in turn")
@@ -74,7 +74,7 @@ def main() -> int:
     for name in COMMANDS:
         here = times[name, HERE]
         line = f"{name:>16}  {1e3 * median(here):6.1f} ms   {ratio(here, bare):4.1f}x"
-        line += f"  (asked: at most {ASKED:g}x)"
+        line += f"  (goal: at most {ASKED:g}x)"
         if asked.against is not None:
             line += f"   {ratio(here, times[name, sources[1]]):.3f} of {asked.against}'s"
         print(line)

@@ -1,10 +1,10 @@
-"""How long the newcomer's first survey takes, and how long the second, which has nothing left to do.
+"""Time the first `vertebra survey` on a new table, and a second one, which has nothing left to do.
 
     python benchmarks/survey_time.py [budget [folder]]
 
-Runs `vertebra survey` twice on a table of its own, in `folder`, which is kept, or in a scratch folder. Asked
-for on 2 cores: the first, exports included, within 8 minutes, and the second within 1 second. Exits with
-status 1 only where a result is wrong: a case that failed, a missing report, or a second run that measured.
+Runs `vertebra survey` twice on a new table, in `folder`, which is kept, or in a scratch folder. Goal on 2
+cores: the first, with its exports, within 8 minutes, and the second within 1 second. Exits with status 1 only
+if a result is wrong: a case that failed, a missing report, or a second run that measured something.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> int:
         print(printed)
         print(f"{system.describe().id}, vertebra {vertebra.__version__}, engines {', '.join(found)}")
         for name, taken, asked in (("first", first_s, ASKED_FIRST_S), ("second", second_s, ASKED_SECOND_S)):
-            print(f"{name} survey: {taken:.2f} s, {taken / asked:.2f} of the {asked:g} s asked for")
+            print(f"{name} survey: {taken:.2f} s, {taken / asked:.2f} of the goal of {asked:g} s")
         problem = wrong(folder, second, len(CLASSICS) * len(found))
     if problem:
         print(f"wrong: {problem}")

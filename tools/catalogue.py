@@ -1,7 +1,7 @@
-"""Rewrite the counts of every network that ship with the package, and say how they stand to published ones.
+"""Count every network again, update the counts in the package, and compare them with published ones.
 
-`python tools/catalogue.py`, in a checkout with timm and torchvision, after either was updated. It takes
-minutes: every network is built and followed on torch's meta device, where nothing is allocated or computed.
+Run `python tools/catalogue.py` in a checkout with timm and torchvision, after either was updated. It takes
+minutes: every network is built and traced on torch's meta device, where nothing is allocated or computed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from vertebra.zoo import adapters
 if TYPE_CHECKING:
     from vertebra.profiler import Profile
 
-#: Counts of one network in the forms of which figures are published, where these aren't ours.
+#: Counts of networks in the variants that figures are published for, if those differ from ours.
 AS_PUBLISHED = Path(__file__).resolve().parents[1] / "tests" / "catalogue_as_published.csv"
 
 
 class Form(NamedTuple):
-    """A network as its library published counts of it: its own number of classes, at that size."""
+    """A network as its library published its counts: with that number of classes, at that size."""
 
     model: str
     input_size: int
@@ -43,7 +43,7 @@ class Form(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one network; `failure` is the reason why something is missing."""
+    """The result for one network; `failure` is the reason if something is missing."""
 
     model: str
     count: Count | None = None
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     failure: str | None = None
 
 
-#: Where ours and the published counts differ, by how a network's name begins, and why.
+#: Why our counts and the published ones differ, by the beginning of a network's name.
 REASONS = {
     "timm:ecaresnext50t_32x4d": "timm has since deepened it from 2, 2, 2, 2 blocks to 3, 4, 6, 3",
     "timm:sequencer2d": "fvcore doesn't see its LSTMs",
@@ -70,7 +70,7 @@ TOLERANCE = 0.02
 
 
 class Difference(NamedTuple):
-    """A network whose published counts aren't ours: parameters in M, MACs in G by the publisher's rule."""
+    """A published count that differs from ours: parameters in M, MACs in G by the publisher's rule."""
 
     model: str
     what: str
@@ -80,15 +80,17 @@ class Difference(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("only", nargs="*", help="count these anew, and keep the rest [default: all]")
+    parser.add_argument("only", nargs="*", help="count these again, and keep the rest [default: all]")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at once")
-    parser.add_argument("--check", action="store_true", help="compare what ships, count nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the counts in the package, count nothing"
+    )
     arguments = parser.parse_args()
     if not arguments.check:
         outcomes = list(count(arguments.only or names(), arguments.jobs))
         write(outcomes, keep=bool(arguments.only))
         failures = [outcome for outcome in outcomes if outcome.failure]
-        print(f"{len(outcomes)} networks, {len(failures)} of which aren't counted, or not as published:")
+        print(f"{len(outcomes)} networks, {len(failures)} not counted, or not as published:")
         print("\n".join(f"  {outcome.model}: {outcome.failure}" for outcome in failures))
         shipped.counts.cache_clear()
     compared, found = compare()
@@ -97,18 +99,19 @@ def main() -> None:
 
 
 def compare() -> tuple[int, list[Difference]]:
-    """How many networks have published counts, and where these aren't ours.
+    """How many networks have published counts, and which of those differ from ours.
 
-    Parameters must agree to the last digit published, MACs by the publisher's rule within 2 % beside it.
+    Parameters must agree to the last digit published, MACs by the publisher's rule within 2 % and
+    half of the last digit.
     """
     forms = {form.model: form for form in _forms()}
     differences, compared = [], set()
     for line in published.printed("complexity.csv.gz"):
-        told = _ours(line["model"], int(line["input_size"]), forms)
-        if told is None or (line["model"] in compared and not line["weights"]):
+        ours = _ours(line["model"], int(line["input_size"]), forms)
+        if ours is None or (line["model"] in compared and not line["weights"]):
             continue
         compared.add(line["model"])
-        differences += _differences(line, *told)
+        differences += _differences(line, *ours)
     return len(compared), list(dict.fromkeys(differences))
 
 
@@ -119,7 +122,7 @@ def _forms() -> Iterator[Form]:
 
 
 def _ours(model: str, input_size: int, forms: dict[str, Form]) -> tuple[list[int], list[int]] | None:
-    """Our parameters and MACs of the published form, in each way to read them; None where not counted."""
+    """Our parameters and MACs of the published variant, by each way of counting; None if not counted."""
     form, count = forms.get(model), rows.counts().get(model)
     if form is not None:
         return ([form.params], [form.macs_fvcore, form.macs]) if form.input_size == input_size else None
@@ -150,12 +153,12 @@ def table(found: Iterable[Difference]) -> str:
 
 
 def reason(model: str) -> str:
-    """Why the counts of a network differ; empty where nobody has found out."""
+    """Why the counts of a network differ; empty if unknown."""
     return next((why for start, why in REASONS.items() if model.startswith(start)), "")
 
 
 def write(outcomes: Iterable[Outcome], *, keep: bool = False) -> None:
-    """The counts that ship, and those that are held against published ones; with `keep`, others stay."""
+    """Write the counts in the package, and those compared with published ones; with `keep`, others stay."""
     counts = dict(rows.counts()) if keep else {}
     forms = {form.model: form for form in _forms()} if keep else {}
     for outcome in outcomes:
@@ -194,17 +197,17 @@ def _prepare() -> None:
 
 
 def count_one(name: str) -> Outcome:
-    """The counts of one network at its native size, and in the form that figures are published of."""
+    """The counts of one network at its native size, and in the variant that figures are published for."""
     try:
         model = zoo.find(name)
         one = profiler_of(partial(zoo.build, name), name, model.input_size)
     except VertebraError as error:
         return Outcome(name, failure=error.message)
-    told = Count(**{field.name: getattr(one, field.name) for field in fields(Count)})
+    counted = Count(**{field.name: getattr(one, field.name) for field in fields(Count)})
     try:
-        return Outcome(name, told, _as_published(model))
+        return Outcome(name, counted, _as_published(model))
     except VertebraError as error:
-        return Outcome(name, told, failure=error.message)
+        return Outcome(name, counted, failure=error.message)
 
 
 def profiler_of(builder: Callable[[], Any], name: str, input_size: int) -> Profile:
@@ -214,7 +217,7 @@ def profiler_of(builder: Callable[[], Any], name: str, input_size: int) -> Profi
 
 
 def _as_published(model: zoo.Model) -> Form | None:
-    """The published form, where it isn't that of a thousand classes at native size; None where it is."""
+    """The published variant, or None if it has a thousand classes and the native size."""
     sizes = _published_sizes().get(model.name, (model.input_size,))
     size = model.input_size if model.input_size in sizes else sizes[0]
     classes = 1000

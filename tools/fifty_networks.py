@@ -1,9 +1,11 @@
-"""Export networks of timm drawn at random, and say which of them answer like eager afterwards, and why not.
+"""Export networks of timm drawn at random, and report which of them don't answer like eager, and why.
 
-`python tools/fifty_networks.py --seed S [--count 50] [--engine onnxruntime --engine openvino]`, in a checkout
-with timm. Drawn from every network of timm whose counts ship and keep to the bounds below; its parameters are
-untrained. Each has a process of its own. What came of it is a line of JSON in `--out`, so that a run that was
-ended goes on where it stood. Ends with status 1 where less than nine tenths pass in every engine.
+    python tools/fifty_networks.py --seed S [--count 50] [--engine onnxruntime --engine openvino]
+
+Run it in a checkout with timm. The networks are drawn from those of timm that have counts in the package and
+stay within the bounds below; they are untrained. Each is exported in its own process. Each result is a line
+of JSON in `--out`, so that an interrupted run continues where it ended. Exits with status 1 if fewer than
+nine tenths pass in every engine.
 """
 
 from __future__ import annotations
@@ -49,35 +51,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in outcomes(pool[name], wanted, given.minutes * 60) if wanted else ():
                 seen[name, line["engine"]] = line
                 print(json.dumps(line), file=kept, flush=True)
-                print(told(line), file=sys.stderr)
-    print(f"{len(pool)} of timm's networks keep to {MAX_MACS / 1e9:g} G MACs and a need of ", end="")
+                print(outcome(line), file=sys.stderr)
+    print(f"{len(pool)} of timm's networks need at most {MAX_MACS / 1e9:g} G MACs and ", end="")
     print(f"{MAX_NEED_BYTES / 1e9:g} GB; {len(drawn)} of them were {how}.")
     return summary([seen[name, engine] for name in drawn for engine in given.engine or ENGINES])
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("network", nargs="*", help="these instead of a draw, as timm:NAME")
+    parser.add_argument("network", nargs="*", help="export these (timm:NAME) instead of drawing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument(
         "--engine", action="append", choices=engines.available(), help=f"[{' and '.join(ENGINES)}]"
     )
-    parser.add_argument("--minutes", type=float, default=10, help="that one export may take")
-    parser.add_argument("--memory-gb", type=float, default=6, help="data of one process; 0 for no limit")
-    parser.add_argument("--out", type=Path, help="lines of JSON [fifty_networks-SEED.jsonl]")
+    parser.add_argument("--minutes", type=float, default=10, help="the most that one export may take")
+    parser.add_argument(
+        "--memory-gb", type=float, default=6, help="the most memory of one process; 0 for no limit"
+    )
+    parser.add_argument("--out", type=Path, help="file for the results [fifty_networks-SEED.jsonl]")
     return parser.parse_args(arguments)
 
 
 def candidates() -> dict[str, Count]:
-    """timm's networks that keep to the bounds."""
+    """timm's networks within the bounds."""
     counts = (count for name, count in rows.counts().items() if name.startswith("timm:"))
     return {one.model: one for one in counts if one.macs <= MAX_MACS and need_bytes(one) <= MAX_NEED_BYTES}
 
 
 def need_bytes(count: Count) -> int:
-    """What exporting takes beside the libraries: the parameters four times (network, graph, file, engine) and
-    the activations of two images twice."""
+    """The memory that exporting needs in addition to the libraries: the parameters four times (network,
+    graph, file, engine) and the activations of two images twice."""
     return 4 * count.weight_bytes + 2 * 2 * 4 * count.activations
 
 
@@ -86,7 +90,7 @@ def draw(pool: Iterable[str], count: int, seed: int) -> list[str]:
 
 
 def outcomes(count: Count, wanted: Iterable[str], timeout_s: float) -> Iterator[dict[str, Any]]:
-    """What comes of each export, in a process of the network's own: the error found, or a reason."""
+    """The result of each export, in the network's own process: the output error, or why it failed."""
     subject = Subject(count.model, builder="vertebra.zoo:build", arguments={"name": count.model, "seed": 0})
     with tempfile.TemporaryDirectory() as scratch, Exporter(timeout_s) as exporter:
         for engine in wanted:
@@ -106,18 +110,20 @@ def outcomes(count: Count, wanted: Iterable[str], timeout_s: float) -> Iterator[
             yield line | {"input_size": count.input_size, "seconds": round(time.monotonic() - start, 1)}
 
 
-def told(line: dict[str, Any]) -> str:
-    outcome = line.get("failure") or f"error {line['output_error']:.1e}, limit {line['limit']:.0e}"
-    return f"{line['model']} {line['engine']}: {outcome}"
+def outcome(line: dict[str, Any]) -> str:
+    result = line.get("failure") or f"error {line['output_error']:.1e}, limit {line['limit']:.0e}"
+    return f"{line['model']} {line['engine']}: {result}"
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> int:
-    """Prints the failures and how many networks pass everywhere; the status to end with."""
+    """Print the failures and how many networks pass in every engine; returns the exit status."""
     every = {line["model"] for line in lines}
     failed = [line for line in lines if "failure" in line]
     passed = len(every) - len({line["model"] for line in failed})
     print(
-        "\n".join([f"failed: {told(line)}" for line in failed] + [f"{passed} of {len(every)} networks pass."])
+        "\n".join(
+            [f"failed: {outcome(line)}" for line in failed] + [f"{passed} of {len(every)} networks pass."]
+        )
     )
     return 0 if passed >= PASS_SHARE * len(every) else 1
 

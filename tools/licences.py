@@ -1,7 +1,7 @@
 """Write `src/vertebra/rows/licences.csv.gz`: the licence of each set of weights with a published accuracy.
 
-`python tools/licences.py` reads what the installed timm and torchvision state of their own weights. Those of
-which they state none aren't in the file: unknown stays unknown.
+`python tools/licences.py` reads what the installed timm and torchvision state about their own weights.
+Weights without a stated licence aren't in the file: unknown stays unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from vertebra.rows import published
 
 FILE = Path(__file__).parents[1] / "src" / "vertebra" / "rows" / "licences.csv.gz"
-#: A licence that is stated by its address.
+#: Licences that are stated by an address.
 _AT = {"https://github.com/facebookresearch/swag/blob/main/license": "cc-by-nc-4.0"}
 
 
@@ -45,7 +45,7 @@ def of_timm(weights: str) -> str | None:
 
 
 def of_torchvision(weights: str) -> str | None:
-    """What the weights' own metadata say, else torchvision's, as `zoo.facts` has it."""
+    """The licence in the weights' own metadata, else torchvision's, as in `zoo.facts`."""
     import torchvision
 
     name, _, tag = weights.partition(".")

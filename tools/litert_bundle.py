@@ -1,7 +1,7 @@
-"""Rewrite the small Bundle for LiteRT that the tests open, where its converter isn't.
+"""Make the small Bundle for LiteRT again that the tests open where its converter isn't installed.
 
-`python tools/litert_bundle.py`, in an environment with `vertebra[litert-export]`. The network is a small one,
-untrained, with its answers in eager beside it.
+Run `python tools/litert_bundle.py` in an environment with `vertebra[litert-export]`. The network is small and
+untrained; its answers in eager are stored with it.
 """
 
 from __future__ import annotations

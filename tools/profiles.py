@@ -1,6 +1,6 @@
-"""Rewrite the profiles that ship with the package, and print the table of docs/profile.md.
+"""Make the profiles in the package again, and print the table of docs/profile.md.
 
-`python tools/profiles.py`, in a checkout, after a network of the zoo was added or changed.
+Run `python tools/profiles.py` in a checkout, after a network of the zoo was added or changed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def profile_native(entry: zoo.Model) -> Profile:
 
 
 def document(profiles: Iterable[Profile]) -> str:
-    """The text of the file that ships."""
+    """The text of the file in the package."""
     return shipped.encode(
         {one.model: {"totals": one.totals(), "stages": one.stages, "layers": one.layers} for one in profiles}
     )
 
 
 def table(profiles: Iterable[Profile]) -> str:
-    """True counts beside the 2020 rule's and the printed ones, for the networks of that page."""
+    """True counts, the 2020 rule's and the printed ones, for the networks of that page."""
     printed = {(row.model, row.metric): row.value for row in citations.paddleclas()}
     lines = [_line(one, printed) for one in profiles if one.model_stat is not None]
     return "\n".join([_HEAD, *lines])

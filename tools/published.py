@@ -1,9 +1,9 @@
-"""Rewrite the published figures that ship with the package, from a folder with the tables they come from.
+"""Make the published figures in the package again, from a folder with their original tables.
 
-`python tools/published.py FOLDER`, in a checkout with timm. The folder holds published_imagenet.csv,
+Run `python tools/published.py FOLDER` in a checkout with timm. The folder holds published_imagenet.csv,
 published_complexity.csv, timm_benchmarks.csv, bianco2018.csv and canziani2016.csv. Nothing is rounded or
-filled in: columns that no row needs are left out, names that timm has given up are replaced by its new ones,
-and what is large is compressed. `--check` compares instead of writing.
+filled in: columns that no row needs are left out, names that timm no longer uses are replaced by its new
+ones, and large files are compressed. `--check` compares instead of writing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vertebra.zoo import adapters
 Table = list[dict[str, str]]
 HERE = Path(rows.__file__).parent
 
-#: column of timm_benchmarks.csv that names the table a row is of
+#: The column of timm_benchmarks.csv that names a row's table.
 _FILE = "source"
 _BIANCO = (
     "model", "repo_name", "input_size", "top1_readme", "top5_readme", "accuracy_version", "ref_top1",
@@ -38,13 +38,17 @@ _CANZIANI = ("model", "top1_moons", "gops_moons", "params_m_moons", "top1_auto",
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where the tables are")
-    parser.add_argument("--check", action="store_true", help="compare what ships, write nothing")
+    parser.add_argument("folder", type=Path, help="the folder with the tables")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the files in the package, write nothing"
+    )
     arguments = parser.parse_args()
     made = files(arguments.folder)
     if arguments.check:
         stale = [name for name, content in made.items() if _read(HERE / name) != content]
-        print("\n".join(f"{name} differs" for name in stale) or "what ships is what the tables tell")
+        print(
+            "\n".join(f"{name} differs" for name in stale) or "the files in the package agree with the tables"
+        )
         sys.exit(bool(stale))
     for name, content in made.items():
         (HERE / name).write_bytes(_packed(name, content))
@@ -70,7 +74,7 @@ def _table(folder: Path, name: str) -> Table:
 
 
 def _accuracies(table: Table) -> str:
-    """timm's and torchvision's; PaddleClas's ship as its page prints them."""
+    """timm's and torchvision's; PaddleClas's are in the package as its page prints them."""
     kept = [row for row in table if row["library"] != "paddleclas"]
     head = ("model", "weights", "input_size", "crop_pct", "top1", "top5")
     return _text(
@@ -89,7 +93,7 @@ def _counted(row: dict[str, str]) -> Iterable[str]:
 
 
 def _benchmarks(table: Table) -> str:
-    """One line a network and size, one column a table of timm's; a cell is the batch size and images/s."""
+    """One line per network and size, one column per table of timm's; a cell is batch size and images/s."""
     tables = sorted({row[_FILE] for row in table})
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in table:
@@ -116,7 +120,7 @@ def _named(row: dict[str, str]) -> tuple[str, str]:
 
 
 def _renamed(model: str) -> tuple[str, str]:
-    """timm's name of today for a network of its tables, and the weights that an old name meant."""
+    """timm's present name for a network of its tables, and the weights that an old name meant."""
     from timm.models import _registry
 
     today = "" if _is_known(model) else _RENAMED.get(model) or _registry._deprecated_models.get(model) or ""
@@ -142,7 +146,7 @@ def _text(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def _packed(name: str, content: str) -> bytes:
-    # no time of packing, so that the same figures are the same file
+    # without a timestamp, so that the same figures give the same file
     return gzip.compress(content.encode(), 9, mtime=0) if name.endswith(".gz") else content.encode()
 
 

@@ -33,7 +33,7 @@ def ask(question: Callable[[Any], T]) -> T | None:
 
 def ask_card(device: str, question: Callable[[Any, Any], T]) -> T | None:
     """The result of `question`, called with the library and CUDA's `device`, such as "cuda:1"; None as in
-    `ask`, and if it is unclear which card that is: no figure is better than another card's."""
+    `ask`, and if it is unclear which card that is: None is better than another card's figure."""
 
     def of_card(library: Any) -> T | None:
         card = _card(library, device)

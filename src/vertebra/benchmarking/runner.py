@@ -82,11 +82,11 @@ def measure_all(
 ) -> Iterator[Result]:
     """Measure `cases` on the machine whose id is `system`; a cohort's results come together, when it is done.
 
-    `seed` makes the order of the blocks repeatable. A cohort takes `room_bytes` of memory at most (of what is
-    available, where it isn't given); `expected_bytes` tells what a case's process is likely to take. Until
-    `deadline` (of `time.monotonic`) the cases share the time, and what one leaves goes to the others; each
-    still gets its fewest samples after it. `progress` counts cases, those under way in part. A `race` ends
-    early what can't win; a case that it never lets start gives no result.
+    `seed` makes the order of the blocks repeatable. A cohort takes at most `room_bytes` of memory (what is
+    available, if not given); `expected_bytes` gives what a case's process is likely to take. Until `deadline`
+    (of `time.monotonic`) the cases share the time, and what one leaves goes to the others; each still gets
+    its fewest samples after it. `progress` counts cases, those under way in part. A `race` ends cases early
+    that can't win; a case that it doesn't let start gives no result.
 
     Raises UnknownNameError if no engine has the name that a case gives, before a process is started;
     everything that happens in a child is a result. KeyboardInterrupt ends the children before it is raised.

@@ -49,17 +49,17 @@ class Diagnosis:
 
 
 def examine(*, quick: bool = False, progress: Listener | None = None) -> Diagnosis:
-    """Look around, measure the peak rates of arithmetic and memory, and one small case against itself.
+    """Check the machine, measure the peak rates of arithmetic and memory, and one small case against itself.
 
     `quick` takes less time, and only one process for the comparison, which then detects less. What can't be
     measured here is named in the notes, never guessed.
     """
     listener = progress or silent
-    listener(Progress("looking around"))
-    told = Diagnosis(state.look(0.5 if quick else 1.0))
-    threads = told.state.default_threads
-    listener(Progress("arithmetic and memory with NumPy"))
-    _with_numpy(told, threads, 0.5 if quick else 1.0)
+    listener(Progress("checking the machine"))
+    found = Diagnosis(state.look(0.5 if quick else 1.0))
+    threads = found.state.default_threads
+    listener(Progress("measuring arithmetic and memory with NumPy"))
+    _with_numpy(found, threads, 0.5 if quick else 1.0)
     if not _has_torch():
         found.notes.append("Measuring the engines' rates and the smallest detectable difference needs torch.")
         return found
@@ -69,11 +69,11 @@ def examine(*, quick: bool = False, progress: Listener | None = None) -> Diagnos
         try:
             exporter.export(_subject(), folder, input_size=_SIDE, in_channels=_CHANNELS)
         except MeasurementError as error:
-            told.notes.append(error.message)
-            return told
-        _with_engines(told, folder, threads, quick, listener)
-        _against_itself(told, folder, threads, quick, listener)
-    return told
+            found.notes.append(error.message)
+            return found
+        _with_engines(found, folder, threads, quick, listener)
+        _against_itself(found, folder, threads, quick, listener)
+    return found
 
 
 def _has_torch() -> bool:
@@ -113,9 +113,9 @@ def _row(metric: str, value: float, samples: int, **conditions: Any) -> Measurem
     )  # fmt: skip
 
 
-def _with_engines(told: Diagnosis, folder: Path, threads: int, quick: bool, progress: Listener) -> None:
+def _with_engines(found: Diagnosis, folder: Path, threads: int, quick: bool, progress: Listener) -> None:
     """The best rate of every engine on every device here, in one quick process each."""
-    progress(Progress("arithmetic with the engines"))
+    progress(Progress("measuring arithmetic with the engines"))
     cases = [_case(info, folder, threads, device) for info in _runners() for device in _devices(info)]
     seconds = 1.5 if quick else 2.0
     limits = Limits.quick(seconds=seconds * len(cases), samples=16, warm_up_least_s=0.3)
@@ -182,13 +182,13 @@ def _peak(result: Result) -> Measurement:
 # ------------------------------------------------------------------ the smallest difference
 
 
-def _against_itself(told: Diagnosis, folder: Path, threads: int, quick: bool, progress: Listener) -> None:
+def _against_itself(found: Diagnosis, folder: Path, threads: int, quick: bool, progress: Listener) -> None:
     """One case twice, interleaved: whatever differs is the machine's doing."""
     runner = next((info for info in _runners() if info.reads == "bundle"), None)
     if runner is None:
         found.notes.append("Measuring the smallest detectable difference needs an engine that reads Bundles.")
         return
-    progress(Progress(f"{runner.name} against itself"))
+    progress(Progress(f"comparing {runner.name} with itself"))
     same = [_case(runner, folder, threads, batch_size=1)] * 2
     processes = 1 if quick else 3
     limits = Limits(

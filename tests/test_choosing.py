@@ -224,7 +224,7 @@ def test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on
 def test_an_eight_bit_form_is_no_candidate_by_an_estimate(table: Table) -> None:
     light = sorted(rows.counts().values(), key=lambda count: count.macs)[200:1000:100]
     table.append([latency(count.model, count.macs / 1e10 + 1e-4, precision="int8") for count in light])
-    with pytest.raises(InvalidInputError, match="No row tells the top-1 accuracy"):
+    with pytest.raises(InvalidInputError, match="No network has a figure of top-1 accuracy"):
         vertebra.pick(table=table, among="catalogue", latency="1s")
 
 

@@ -1,4 +1,4 @@
-"""Two sides of a table: what is compared with what, when a difference is told, how the command ends."""
+"""Two sides of a table: what is compared with what, when a difference is reported, how the command ends."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def table(tmp_path: Path) -> Table:
     return Table(tmp_path / "table.sqlite")
 
 
-def verdicts(told: list[Comparison]) -> dict[str, str]:
-    return {one.metric: one.verdict for one in told}
+def verdicts(compared: list[Comparison]) -> dict[str, str]:
+    return {one.metric: one.verdict for one in compared}
 
 
-def only(told: list[Comparison]) -> Comparison:
-    (one,) = told
+def only(compared: list[Comparison]) -> Comparison:
+    (one,) = compared
     return one
 
 
@@ -98,7 +98,7 @@ def test_blocks_of_two_days_say_that_they_are_not_paired(table: Table) -> None:
     table.append([sure(0.010)], samples=pack(blocks(0.010)))
     table.append([sure(0.01035, engine="openvino")], samples=pack(blocks(0.01035, day=3)))
     found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
-    assert (found.paired, found.verdict) == (False, "same")
+    assert (found.paired, found.verdict) == (False, "no detectable difference")
     assert "measured at separate times" in found.notes
 
 
@@ -107,26 +107,33 @@ def test_the_machines_own_floor_is_minded(table: Table) -> None:
         **HERE, "engine": "eager"})])  # fmt: skip
     table.append([sure(0.010)], samples=pack(blocks(0.010)))
     table.append([sure(0.0104, engine="openvino")], samples=pack(blocks(0.0104, second=True)))
-    assert only(vertebra.compare("@onnxruntime", "@openvino", table=table)).verdict == "same"
+    assert (
+        only(vertebra.compare("@onnxruntime", "@openvino", table=table)).verdict == "no detectable difference"
+    )
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(0.0102, "same"), (0.0125, "worse"), (0.0080, "better")])
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0.0102, "no detectable difference"), (0.0125, "worse"), (0.0080, "better")]
+)
 def test_without_blocks_intervals_decide(table: Table, value: float, verdict: str) -> None:
     assert both(table, sure(0.010), sure(value)).verdict == verdict
 
 
-def test_a_wide_interval_can_not_be_told_apart(table: Table) -> None:
-    assert both(table, sure(0.010), sure(0.0125, within=0.3)).verdict == "same"
+def test_a_wide_interval_shows_no_difference(table: Table) -> None:
+    assert both(table, sure(0.010), sure(0.0125, within=0.3)).verdict == "no detectable difference"
 
 
 def test_a_time_that_was_taken_once_is_not_judged(table: Table) -> None:
     found = both(table, row(1.0, metric="load_time"), row(9.0, metric="load_time"))
     assert found.verdict == "not judged"
-    assert "no interval" in found.notes
+    assert "measured once, no interval" in found.notes
 
 
 def test_memory_repeats_closely_enough_to_be_judged(table: Table) -> None:
-    assert both(table, row(1e8, metric="memory_total"), row(1.02e8, metric="memory_total")).verdict == "same"
+    assert (
+        both(table, row(1e8, metric="memory_total"), row(1.02e8, metric="memory_total")).verdict
+        == "no detectable difference"
+    )
 
 
 def test_more_memory_is_worse(table: Table) -> None:
@@ -150,7 +157,7 @@ def test_a_case_that_fails_now_is_a_regression_and_one_that_failed_before_is_not
     assert (now.verdict, now.is_regression(1.0)) == ("failed", True)
     assert now.notes == ("crashed with signal 11",)
     before = only(vertebra.compare("@openvino", "@onnxruntime", table=table))
-    assert (before.verdict, before.is_regression()) == ("mended", False)
+    assert (before.verdict, before.is_regression()) == ("fixed", False)
 
 
 # Like with like.
@@ -240,8 +247,8 @@ def test_a_side_may_be_a_network_on_an_engine_by_any_of_its_names(table: Table) 
 def test_two_networks_are_compared_engine_by_engine(table: Table) -> None:
     table.append([sure(0.010), sure(0.020, engine="openvino")])
     table.append([sure(0.040, model="vgg16"), sure(0.060, model="vgg16", engine="openvino")])
-    told = vertebra.compare("alexnet", "vgg16", table=table)
-    assert [one.ratio for one in told] == [pytest.approx(4.0), pytest.approx(3.0)]
+    compared = vertebra.compare("alexnet", "vgg16", table=table)
+    assert [one.ratio for one in compared] == [pytest.approx(4.0), pytest.approx(3.0)]
 
 
 def _sqlite(path: Path, rows: list[Measurement]) -> None:
@@ -271,7 +278,7 @@ def test_what_names_no_side_is_refused(table: Table, side: str) -> None:
         vertebra.compare(side, "@onnxruntime", table=table)
 
 
-def test_an_unknown_network_is_told_what_a_side_may_be(table: Table) -> None:
+def test_the_error_for_an_unknown_network_says_what_a_side_may_be(table: Table) -> None:
     table.append([sure(0.010)])
     with pytest.raises(UnknownNameError) as error:
         vertebra.compare("alexnett", "@onnxruntime", table=table)
@@ -301,20 +308,20 @@ def test_a_regression_ends_with_1_and_one_within_the_tolerance_with_0(slower: Ta
     assert command(slower, "@openvino", "@onnxruntime")[0] == 0
 
 
-def test_people_are_told_what_can_not_be_told_apart(table: Table) -> None:
+def test_the_text_says_what_has_no_detectable_difference(table: Table) -> None:
     table.append([sure(0.010)])
     table.append([sure(0.0101, engine="openvino")])
     code, text = command(table, "@onnxruntime", "@openvino")
     assert code == 0
-    assert "can't be told apart" in text
+    assert "no detectable difference" in text
     assert "1 figures, 0 worse beyond 0 %, 0 not judged." in text
 
 
 def test_json_and_csv_hold_base_units(slower: Table) -> None:
     code, text = command(slower, "@onnxruntime", "@openvino", "--json")
-    (told,) = json.loads(text)
+    (record,) = json.loads(text)
     assert code == 1
-    assert (told["first"], told["second"], told["verdict"], told["regression"]) == (
+    assert (record["first"], record["second"], record["verdict"], record["regression"]) == (
         0.01,
         0.0115,
         "worse",

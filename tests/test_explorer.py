@@ -23,7 +23,7 @@ from vertebra import charts, downloads, metrics, recommendation, reports, units
 from vertebra.charts.grid import grid, grid_chart
 from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
-from vertebra.recommendation import Limit, told
+from vertebra.recommendation import Limit, described
 from vertebra.reports import explorer
 from vertebra.verbs.report import _reported
 from vertebra.zoo import names
@@ -171,11 +171,13 @@ def test_the_pick_on_the_page_is_that_of_the_command(page, limits, by, trust):
     assert page.text_content("#explorer-choice") == sentence
     assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(picked.ranked)}."
     assert words(page, "#explorer-excluded li") == [
-        f"{told(one.row)}: {one.why}" for one in picked.excluded[:12]
+        f"{described(one.row)}: {one.why}" for one in picked.excluded[:12]
     ]
     if picked.runner_up is not None:
         asked = (by, "latency", *(limit.metric for limit in picked.limits))
-        assert page.text_content("#explorer-runner-up") == f"Runner-up: {told(picked.runner_up, *asked)}."
+        assert (
+            page.text_content("#explorer-runner-up") == f"Runner-up: {described(picked.runner_up, *asked)}."
+        )
     shown = words(page, "#explorer-table tbody button")
     assert shown[: len(picked.ranked)] == [row.model for row in picked.ranked][: len(shown)]
     typed = page.text_content("#explorer-command")

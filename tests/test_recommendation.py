@@ -51,9 +51,9 @@ def test_a_limit_keeps_out_what_is_better_and_says_why():
     assert not excluded.borderline
 
 
-def test_an_interval_that_straddles_the_limit_is_borderline_and_not_chosen():
-    straddling = network("large", 0.80, 49, spread_ms=2)
-    picked = pick(candidates(SMALL, straddling), [Limit("latency", 0.05)])
+def test_a_network_is_borderline_and_not_chosen_if_the_limit_lies_within_its_interval():
+    borderline = network("large", 0.80, 49, spread_ms=2)
+    picked = pick(candidates(SMALL, borderline), [Limit("latency", 0.05)])
     assert picked.choice.model == "small"
     assert [item.borderline for item in picked.excluded] == [True]
 
@@ -109,7 +109,7 @@ def test_rows_of_different_loads_are_refused_by_name(condition, value):
 def test_an_objective_without_direction_or_rows_is_refused():
     with pytest.raises(InvalidInputError, match="no better direction"):
         pick(candidates(SMALL), objective="model_stat_params")
-    with pytest.raises(InvalidInputError, match="No row tells"):
+    with pytest.raises(InvalidInputError, match="No network has a figure of top-5"):
         pick(candidates(SMALL), objective="top5")
     with pytest.raises(UnknownNameError, match="top9"):
         pick(candidates(SMALL), objective="top9")
@@ -120,7 +120,7 @@ def doubted(rows: list[Measurement], reason: str = "no interval") -> list[Measur
             for row in rows]  # fmt: skip
 
 
-def test_a_network_for_which_a_figure_of_grade_c_speaks_is_not_chosen_and_the_defect_is_told():
+def test_a_network_is_not_chosen_by_a_figure_of_grade_c_and_the_defect_is_named():
     rows = candidates(SMALL, doubted(LARGE, "two modes 20 % apart"))
     picked = pick(rows, [Limit("latency", 1.0)])
     assert picked.choice.model == "small"
@@ -134,7 +134,7 @@ def test_grade_c_is_taken_where_that_is_asked_for():
     assert pick(rows, [Limit("latency", 1.0)], least_grade="C").choice.model == "large"
 
 
-def test_a_figure_that_nobody_asked_for_may_have_any_grade():
+def test_a_figure_that_was_not_asked_for_may_have_any_grade():
     assert pick(candidates(SMALL, doubted(LARGE))).choice.model == "large"
 
 
@@ -150,10 +150,10 @@ def test_what_breaks_a_limit_anyway_needs_no_second_reason():
     assert excluded.reasons == ("latency 100 ms, limit 50.0 ms",)
 
 
-def test_relaxing_a_limit_tells_the_smallest_step_that_helps_and_the_one_that_helps_most():
+def test_relaxing_a_limit_shows_the_smallest_step_that_helps_and_the_one_that_helps_most():
     picked = pick(candidates(SMALL, MIDDLE, LARGE), [Limit("latency", 0.010)])
-    told = [(one.to, one.row.model, round(one.gain, 6)) for one in picked.relaxations]
-    assert told == [(0.020, "middle", 0.1), (0.100, "large", 0.2)]
+    steps = [(one.to, one.row.model, round(one.gain, 6)) for one in picked.relaxations]
+    assert steps == [(0.020, "middle", 0.1), (0.100, "large", 0.2)]
 
 
 def test_what_relaxing_would_buy_must_meet_the_other_limits():
@@ -222,7 +222,7 @@ def test_a_limit_that_can_not_be_read_is_named_with_what_was_understood():
         bounds({"speed": "1"})
 
 
-def test_a_float_s_accuracy_and_size_never_stand_for_eight_bits():
+def test_a_float_network_s_accuracy_and_size_are_never_used_for_int8():
     static = [
         Measurement(model="a", metric="top1", value=0.7, origin="published", dataset="imagenet-1k"),
         Measurement(model="a", metric="weight_bytes", value=4e6, origin="profiled", precision="float32"),
@@ -235,14 +235,14 @@ def test_a_float_s_accuracy_and_size_never_stand_for_eight_bits():
         for engine, precision in [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("openvino", "int8"),
                                   ("openvino", "bfloat16")]
     ]  # fmt: skip
-    told = {
+    found = {
         (row.conditions["engine"], row.conditions["precision"]): (
             row.value("top1"),
             row.value("weight_bytes"),
         )
         for row in wide([*static, *run])
     }
-    assert told == {
+    assert found == {
         ("onnxruntime", "float32"): (0.7, 4e6),
         ("onnxruntime", "int8"): (0.68, None),
         ("openvino", "int8"): (None, None),

@@ -252,7 +252,7 @@ def test_the_page_is_used_by_keyboard_and_read_aloud(page):
     page.keyboard.press("Tab")
     assert label.evaluate("element => element === document.activeElement")
     assert page.get_by_role("status").text_content().endswith("%")
-    assert page.get_by_role("table", name="The likeliest classes").count() == 1
+    assert page.get_by_role("table", name="Most likely classes").count() == 1
     assert page.get_by_role("img", name="The picture chosen: picture.jpg").count() == 1
 
 

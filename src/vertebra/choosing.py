@@ -240,7 +240,7 @@ def _with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand])
 def _check_demands(rows: Sequence[WideRow], demands: Iterable[Demand]) -> None:
     """Raise UnknownNameError for what no candidate is: a slip of the pen, mostly."""
     for demand in demands:
-        known = {told for told in map(demand.told, rows) if told is not None}
+        known = {value for value in map(demand.value_of, rows) if value is not None}
         for wanted in demand.wanted:
             if wanted not in known:
                 all_ = ", ".join(sorted(known)) if len(known) <= _FEW else "vertebra list models"

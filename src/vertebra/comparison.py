@@ -1,11 +1,11 @@
-"""READ: two sides of a table, figure by figure: by how much they differ, and whether that can be told.
+"""READ: two sides of a table, figure by figure: by how much they differ, and whether they really differ.
 
-A side is a choice of rows: of one machine, one engine, one version, one day, one file. Like is compared with
-like: two rows make a pair where they differ in nothing but what the sides choose, and in what follows from
-it (another machine has another number of cores). What else differs between them is named.
+A side is a selection of rows: of one machine, one engine, one version, one day, one file. Like is compared
+with like: two rows make a pair if they differ in nothing but what the sides select, and in what follows from
+that (another machine has another number of cores). Everything that differs between them is named.
 
-Latencies are compared by their blocks where the table keeps them, in pairs where they were measured
-interleaved. Other figures are compared by their intervals. What has neither is one look, and isn't judged.
+Latencies are compared by their blocks if the table has them, in pairs if they were measured interleaved.
+Other figures are compared by their intervals. A figure with neither was measured once, and isn't judged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS
 
-Verdict = Literal["same", "better", "worse", "different", "not judged", "failed", "mended"]
+Verdict = Literal["no detectable difference", "better", "worse", "different", "not judged", "failed", "fixed"]
 Samples = Callable[[str], Mapping[str, Sequence[float]]]
 
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d(T[\d:.+-]*)?)?$")
@@ -35,7 +35,7 @@ _FILES: dict[str, Callable[[Path], list[Measurement]]] = {
 }  # fmt: skip
 _FORMS = "MODEL, MODEL@ENGINE, @ENGINE, column=value, library=version, a date, a run, a system, or a file"
 
-#: What differs by itself where the sides choose another of this.
+#: What else may differ if the sides select different values of this.
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "model": ("weights", "input_size"),
     "engine": ("provider", "layout", "streams", "device"),
@@ -48,9 +48,9 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "run": ("system", "threads", "streams", "device", "provider"),
 }
 _SUBJECT = ("model", "weights", "metric", "origin")
-#: The reserved subject of a machine's own figures.
+#: The reserved model of a machine's own figures.
 _MACHINE = "machine"
-#: Memory that a process held is one look too, but one that repeats within this.
+#: Memory is measured once too, but repeats within this.
 _LEAST_BYTES = 0.05
 #: Half of a 95 % interval in standard errors.
 _Z = 1.96
@@ -58,7 +58,7 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class Side:
-    """Rows that were chosen, and how: the columns that the choice fixes. `samples` gives a run's, by name."""
+    """Selected rows, and the columns that the selection fixes. `samples` gives a run's samples, by name."""
 
     name: str
     rows: Sequence[Measurement]
@@ -68,8 +68,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure on both sides. `ratio` is how many times the first the second is, with a 95 % interval where
-    there is one; `differing` are the conditions and versions that differ, in words."""
+    """One figure on both sides. `ratio` is the second divided by the first, with a 95 % interval if there is
+    one; `differing` are the conditions and versions that differ, in words."""
 
     metric: str
     first: Measurement
@@ -84,7 +84,8 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def is_regression(self, tolerance: float = 0.0) -> bool:
-        """Whether the second is surely worse, by more than `tolerance` (a share). A new failure always is."""
+        """Whether the second is certainly worse, by more than `tolerance` (a share). A new failure always
+        is."""
         if self.verdict == "failed":
             return True
         if self.verdict != "worse" or self.ratio is None:
@@ -98,19 +99,20 @@ class Comparison:
 def compare(
     first: Side, second: Side, *, floor: float = statistics.LEAST_DIFFERENCE, trust: str = "B"
 ) -> list[Comparison]:
-    """The figures that both sides tell, in the order of the first's rows, then what failed on one alone.
+    """The figures that both sides have, in the order of the first's rows, then cases that failed on one side
+    only.
 
-    `floor` is the smallest difference that the machine can show. A figure whose grade is worse than `trust`
-    on either side isn't judged.
+    `floor` is the smallest difference that can be detected on the machine. A figure with a grade worse than
+    `trust` on either side isn't judged.
     """
     varied = _varied(first, second)
     pairs = list(_pairs(first.rows, second.rows, varied))
-    told = [_judged(left, right, first, second, floor, trust) for left, right in pairs]
-    return [*told, *_failures(first.rows, second.rows, varied)]
+    judged = [_judged(left, right, first, second, floor, trust) for left, right in pairs]
+    return [*judged, *_failures(first.rows, second.rows, varied)]
 
 
 def _varied(first: Side, second: Side) -> set[str]:
-    """Columns that may differ: those that the sides choose differently, and what follows from them."""
+    """Columns that may differ: those in which the sides' selections differ, and what follows from them."""
     names = {*first.chosen, *second.chosen}
     varied = {name for name in names if first.chosen.get(name) != second.chosen.get(name)}
     return varied | {follower for name in varied for follower in FOLLOWS.get(name, ())}
@@ -124,7 +126,7 @@ def _key(row: Measurement, varied: set[str], metric: str | None = None) -> tuple
 def _pairs(
     first: Iterable[Measurement], second: Iterable[Measurement], varied: set[str]
 ) -> Iterator[tuple[Measurement, Measurement]]:
-    """Rows of the same key; where the second has several, that which differs least."""
+    """Rows of the same key; if the second has several, the one that differs least."""
     others: dict[tuple[Any, ...], list[Measurement]] = {}
     for row in filter(_is_compared, second):
         others.setdefault(_key(row, varied), []).append(row)
@@ -142,18 +144,18 @@ def _is_compared(row: Measurement) -> bool:
 def _failures(
     first: Sequence[Measurement], second: Sequence[Measurement], varied: set[str]
 ) -> Iterator[Comparison]:
-    """Cases that gave a latency on one side and failed on the other, as the newest row there tells."""
+    """Cases that have a latency on one side and failed on the other, by the newest row of each side."""
     sides = [_outcomes(rows, varied) for rows in (first, second)]
     for key, before in sides[0].items():
         after = sides[1].get(key)
         if after is not None and (before.metric == "failure") != (after.metric == "failure"):
-            verdict: Verdict = "failed" if after.metric == "failure" else "mended"
+            verdict: Verdict = "failed" if after.metric == "failure" else "fixed"
             reasons = (after if verdict == "failed" else before).grade_reasons
             yield Comparison("failure", before, after, verdict, notes=reasons)
 
 
 def _outcomes(rows: Iterable[Measurement], varied: set[str]) -> dict[tuple[Any, ...], Measurement]:
-    """What came of each case at last: its latency, or its failure, which knows of no provider or layout."""
+    """The newest outcome of each case: its latency, or its failure, which has no provider or layout."""
     outcomes: dict[tuple[Any, ...], Measurement] = {}
     for row in rows:
         if row.metric in ("latency", "failure"):
@@ -168,11 +170,11 @@ def _outcomes(rows: Iterable[Measurement], varied: set[str]) -> dict[tuple[Any, 
 
 
 def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
-    """The newest rows of each figure that `choice` leaves of `table`, or those of a file.
+    """The newest row of each figure that `choice` selects from `table`, or those of a file.
 
     A choice in text is MODEL, MODEL@ENGINE, @ENGINE, `column=value` and `library=version` (several with
     commas between), a date, the beginning of a run's id, a system's name, or a file: rows or a table.
-    Versions and dates match by their beginning. Raises InvalidInputError where it is none of these or leaves
+    Versions and dates match by their beginning. Raises InvalidInputError if it is none of these or selects
     no row.
     """
     if not isinstance(choice, Mapping):
@@ -184,13 +186,15 @@ def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
     rows = [row for row in every if all(_has(row, name, value) for name, value in chosen.items())]
     name = _named(chosen) if isinstance(choice, Mapping) else str(choice)
     if not rows:
-        raise InvalidInputError(f'No row of the table is of "{name}".', "see them all with: vertebra table")
+        raise InvalidInputError(
+            f'No row of the table matches "{name}".', "list the rows with: vertebra table"
+        )
     return Side(name, latest(rows), cache(table.samples), chosen)
 
 
 def narrowed(side: Side, filters: Mapping[str, Any]) -> Side:
-    """The side's rows that match `filters` (column=value, or several values); None as a value is no filter.
-    Columns that a row's metric doesn't depend on don't keep it out.
+    """The side's rows that match `filters` (column=value, or several values); None as a value means no
+    filter. A row is kept if it has no value in a column that its metric doesn't depend on.
     """
     wanted = {name: value for name, value in filters.items() if value is not None}
     rows = [row for row in side.rows if all(_matches(row, name, value) for name, value in wanted.items())]
@@ -206,7 +210,7 @@ def _matches(row: Measurement, name: str, wanted: Any) -> bool:
 def _side_of_file(file: Path) -> Side:
     if not file.is_file():
         raise InvalidInputError(
-            f"There is no file {file}.", "name a table, or rows written by vertebra table"
+            f"There is no file {file}.", "name a table (.sqlite), or rows written by vertebra table --write"
         )
     if file.suffix in _FILES:
         return Side(str(file), latest(_FILES[file.suffix](file)), lambda _: {}, {"file": file})
@@ -215,28 +219,28 @@ def _side_of_file(file: Path) -> Side:
 
 
 def _parse(text: str, rows: Iterable[Measurement]) -> dict[str, Any]:
-    """What columns, and libraries' versions, a choice in text fixes."""
+    """The columns, and libraries' versions, that a choice in text fixes."""
     if "=" in text:
         parts = [part.partition("=") for part in text.split(",")]
         return {name.strip(): _resolved(name.strip(), value.strip()) for name, _, value in parts}
     if _DATE.match(text):
         return {"measured_at": text}
-    told = list(rows)
-    if any(row.system == text for row in told):
+    known = list(rows)
+    if any(row.system == text for row in known):
         return {"system": text}
-    if _RUN.match(text) and any((row.run or "").startswith(text) for row in told):
+    if _RUN.match(text) and any((row.run or "").startswith(text) for row in known):
         return {"run": text}
     model, at, engine = text.rpartition("@") if "@" in text else (text, "", "")
     if not model and not engine:
-        raise InvalidInputError(f'"{text}" names no side.', f"a side is {_FORMS}")
-    is_told = any(row.model == model for row in told)
-    named = {"model": model if is_told else _model(model)} if model else {}
+        raise InvalidInputError(f'"{text}" is not a side.', f"a side is {_FORMS}")
+    is_known = any(row.model == model for row in known)
+    named = {"model": model if is_known else _model(model)} if model else {}
     return {**named, **({"engine": engine} if at else {})}
 
 
 def _resolved(name: str, value: str) -> str:
     if not name or not value:
-        raise InvalidInputError(f'"{name}={value}" chooses nothing.', f"a side is {_FORMS}")
+        raise InvalidInputError(f'"{name}={value}" selects nothing.', f"a side is {_FORMS}")
     return _model(value) if name == "model" else value
 
 
@@ -248,7 +252,7 @@ def _model(name: str) -> str:
 
 
 def _has(row: Measurement, name: str, value: Any) -> bool:
-    """Whether `row` is of a choice: equal in a column, or its version or date or run begins with it."""
+    """Whether `row` matches a choice: equal in a column, or its version, date or run begins with it."""
     if name in ("run", "measured_at"):
         return str(getattr(row, name) or "").startswith(str(value))
     if name in FILTERS:
@@ -299,9 +303,9 @@ def _by_blocks(
 
 
 def _by_figures(left: Measurement, right: Measurement, floor: float) -> Comparison:
-    """From the two values and their intervals, as if these were normal."""
+    """By the two values and their intervals, as if the errors were normal."""
     if left.value <= 0 or right.value <= 0:
-        verdict: Verdict = "same" if left.value == right.value else "not judged"
+        verdict: Verdict = "no detectable difference" if left.value == right.value else "not judged"
         return Comparison(left.metric, left, right, verdict)
     middle = math.log(right.value / left.value)
     errors = [_error(left), _error(right)]
@@ -323,11 +327,11 @@ def _error(row: Measurement) -> float | None:
 
 
 def _without_interval(left: Measurement, right: Measurement, middle: float) -> Comparison:
-    """A count is what it is; what a process held repeats closely; a time that was taken once tells little."""
+    """Counts are exact; memory repeats closely; a time that was measured once can't be judged."""
     unit = metrics.find(left.metric).unit
     if left.origin == "benched" and unit != "B":
         return Comparison(
-            left.metric, left, right, "not judged", math.exp(middle), notes=("no interval",)
+            left.metric, left, right, "not judged", math.exp(middle), notes=("measured once, no interval",)
         )  # fmt: skip
     margin = _LEAST_BYTES if left.origin == "benched" else 0.0
     verdict = _verdict(left.metric, math.exp(middle), abs(middle) > math.log1p(margin))
@@ -337,7 +341,7 @@ def _without_interval(left: Measurement, right: Measurement, middle: float) -> C
 def _verdict(metric: str, ratio: float, apart: bool) -> Verdict:
     better = metrics.find(metric).better
     if not apart:
-        return "same"
+        return "no detectable difference"
     if better == "neither":
         return "different"
     return "better" if (ratio < 1) == (better == "lower") else "worse"
@@ -347,7 +351,7 @@ def _doubts(left: Measurement, right: Measurement, trust: str) -> tuple[str, ...
     """Why one of the two can't be believed."""
     graded = {"first": left, "second": right}
     return tuple(
-        f"the {name} is graded {row.grade}: {'; '.join(row.grade_reasons[:1]) or 'no reason told'}"
+        f"the {name} is graded {row.grade}: {'; '.join(row.grade_reasons[:1]) or 'no reason recorded'}"
         for name, row in graded.items()
         if row.grade is not None and row.grade > trust
     )

@@ -1,8 +1,8 @@
 """The dictionary of metrics: what each number in the table means.
 
 Axis labels, limits, validation and the documentation all read it, so adding a metric is one
-entry here. A metric's `conditions` are the columns that must be known for a value of our own to mean
-anything: such a row that lacks one is refused. A published figure may lack some, and says less.
+entry here. A metric's `conditions` are the columns without which a value of our own means nothing: a row
+that lacks one is refused. A published figure may lack some.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vertebra.errors import UnknownNameError
 
 _RUNTIME = ("system", "engine", "device", "precision", "batch_size", "input_size")
 _ACCURACY = ("dataset", "split")
-#: Of load patterns in MLPerf's words, `scenario` says which one a figure is of.
+#: `scenario` is the load pattern, as MLPerf calls it.
 _SERVED = (*_RUNTIME, "scenario")
 
 
@@ -32,52 +32,53 @@ class Metric:
 
 _ENTRIES = (
     Metric("top1", "top-1 accuracy", "fraction", "higher",
-           "Share of images whose true class is the network's first answer, single central crop.", _ACCURACY),
+           "Share of images for which the network's first answer is the true class, with a single central "
+           "crop.", _ACCURACY),
     Metric("top5", "top-5 accuracy", "fraction", "higher",
-           "Share of images whose true class is among the network's first five answers, single central crop.",
-           _ACCURACY),
+           "Share of images for which the true class is among the network's first five answers, with a "
+           "single central crop.", _ACCURACY),
     Metric("reference_top1", "reference top-1 accuracy", "fraction", "higher",
-           "Top-1 accuracy that a publisher quotes for the original weights, beside its own.",
-           _ACCURACY),
+           "Top-1 accuracy that a publisher quotes for the original weights, next to its own.", _ACCURACY),
     Metric("reference_top5", "reference top-5 accuracy", "fraction", "higher",
-           "Top-5 accuracy that a publisher quotes for the original weights, beside its own.",
-           _ACCURACY),
+           "Top-5 accuracy that a publisher quotes for the original weights, next to its own.", _ACCURACY),
     Metric("calibration_error", "calibration error", "fraction", "lower",
-           "Expected calibration error: the mean distance between the confidence of the first answer and the "
-           "share that is right, over 15 equal bins of confidence, each bin by its images.", _ACCURACY),
+           "Expected calibration error: the mean difference between the confidence of the first answer and "
+           "the share of right answers, over 15 equal bins of confidence, each weighted by its number of "
+           "images.", _ACCURACY),
     Metric("unreadable", "unreadable images", "count", "lower",
-           "Images of an evaluation that couldn't be read; the accuracies are of the others.", _ACCURACY),
+           "Images of an evaluation that couldn't be read; the accuracies don't count them.", _ACCURACY),
     Metric("probe_top1", "top-1 accuracy of a probe", "fraction", "higher",
-           "Top-1 accuracy on one's own images, without training the network: logistic regression on its "
-           "frozen features, cross-validated, each image answered by a fit that hasn't seen it.",
-           _ACCURACY),
+           "Top-1 accuracy on your own images, without training the network: logistic regression on its "
+           "frozen features, cross-validated, so that each image is predicted by a fit that hasn't seen "
+           "it.", _ACCURACY),
     Metric("params", "parameters", "count", "lower",
-           "Number of elements of all trainable parameters of the network that answers."),
+           "Number of elements of all trainable parameters that the network's answer depends on."),
     Metric("buffers", "buffers", "count", "lower",
-           "Number of elements of what is stored but not trained, such as running means and variances."),
+           "Number of stored elements that are not trained, such as running means and variances."),
     Metric("weight_bytes", "size of the weights", "B", "lower",
-           "Bytes of parameters and buffers in the stored precision.", ("precision",)),
+           "Bytes of parameters and buffers, in the precision in which they are stored.", ("precision",)),
     Metric("macs", "multiply-accumulates", "count", "lower",
-           "Multiply-accumulates of one image's forward pass: convolutions, fully connected layers "
-           "and matrix products; biases, normalisations, activations and pools are not counted.",
+           "Multiply-accumulates of one image's forward pass: convolutions, fully connected layers and "
+           "matrix products; biases, normalisations, activations and pools are not counted.",
            ("input_size",)),
     Metric("operations", "operations", "count", "lower",
            "Floating-point operations (FLOPs) of one image's forward pass: exactly twice `macs`. Derived, "
-           "never stored, but for published figures whose `convention` says how they were counted.",
+           "not stored, except for published figures, whose `convention` says how they were counted.",
            ("input_size",)),
     Metric("activations", "activations", "count", "lower",
-           "Number of elements written by convolutions, fully connected layers and matrix products "
-           "in one image's forward pass.", ("input_size",)),
+           "Number of elements written by convolutions, fully connected layers and matrix products in one "
+           "image's forward pass.", ("input_size",)),
     Metric("model_stat_params", "parameters by the 2020 rule", "count", "neither",
            "Parameters as `paddle.fluid.contrib.model_stat` counted them: convolutions without bias, one "
            "bias element per fully connected layer, two elements per normalised channel.", ("input_size",)),
     Metric("model_stat_operations", "FLOPs by the 2020 rule", "count", "neither",
            "FLOPs as `paddle.fluid.contrib.model_stat` counted them: two per multiply-accumulate of a "
-           "convolution, one per multiply-accumulate of a fully connected layer, grouped convolutions not at "
-           "all, plus pools and normalisations, minus activations.", ("input_size",)),
+           "convolution, one per multiply-accumulate of a fully connected layer, grouped convolutions not "
+           "at all, plus pools and normalisations, minus activations.", ("input_size",)),
     Metric("latency", "latency", "s", "lower",
-           "Time of one forward pass of a batch, input already on the device, no preprocessing. Measured: "
-           "the median of the samples. Published: as its source prints it.", _RUNTIME),
+           "Time of one forward pass of a batch, with the input already on the device and no "
+           "preprocessing. Measured: the median of the samples. Published: as its source prints it.",
+           _RUNTIME),
     Metric("latency_p90", "latency, 90th percentile", "s", "lower",
            "Ninetieth percentile of the latency's samples; blank below 64 samples.", _RUNTIME),
     Metric("latency_p99", "latency, 99th percentile", "s", "lower",
@@ -91,53 +92,54 @@ _ENTRIES = (
            "never stored.", _RUNTIME),
     Metric("memory_total", "peak memory", "B", "lower",
            "Peak memory of the fresh process that ran the network: runtime, weights, activations and "
-           "workspaces. On a graphics card, what its driver tells of the process.", _RUNTIME),
+           "workspaces. On a graphics card, what its driver reports for the process.", _RUNTIME),
     Metric("memory_net", "peak memory beyond the runtime", "B", "lower",
-           "Peak memory less what the same process held after importing the runtime, before the network was "
-           "loaded.", _RUNTIME),
+           "Peak memory minus what the same process held after importing the runtime, before the network "
+           "was loaded.", _RUNTIME),
     Metric("memory_baseline", "memory of the runtime", "B", "lower",
-           "What the fresh process held after importing and initialising the runtime, before the network was "
-           "loaded.", _RUNTIME),
+           "Memory of the fresh process after importing and initialising the runtime, before the network "
+           "was loaded.", _RUNTIME),
     Metric("memory_weights", "memory of the weights", "B", "lower",
-           "What loading the network added for good: held after loading, less the runtime's. Pages of a file "
-           "that is mapped count when they are first touched.", _RUNTIME),
+           "Memory that loading the network added and that stays: held after loading, minus the runtime's. "
+           "Pages of a memory-mapped file count when they are first touched.", _RUNTIME),
     Metric("memory_activations", "peak memory of activations", "B", "lower",
-           "What running the network added at its peak: peak memory less what was held after loading. "
-           "Runtime, weights and this make `memory_total`.", _RUNTIME),
+           "Memory that running the network added at its peak: peak memory minus what was held after "
+           "loading. `memory_total` is the sum of this, the runtime's memory and the weights'.", _RUNTIME),
     Metric("memory_workspace", "memory kept after inference", "B", "lower",
-           "The part of `memory_activations` that the engine keeps between inferences: held after them, less "
-           "held before the first.", _RUNTIME),
+           "The part of `memory_activations` that the engine keeps between inferences: held after them, "
+           "minus held before the first.", _RUNTIME),
     Metric("memory_allocated", "peak memory allocated on the device", "B", "lower",
            "Peak bytes that the runtime's allocator had handed out on the device.", _RUNTIME),
     Metric("memory_reserved", "peak memory reserved on the device", "B", "lower",
-           "Peak bytes that the runtime's allocator had taken from the device, handed out or not.", _RUNTIME),
-    Metric("load_time", "load time", "s", "lower",
-           "Time from the stored or built network to one that is ready to run: read, compile, allocate.",
+           "Peak bytes that the runtime's allocator had taken from the device, whether handed out or not.",
            _RUNTIME),
+    Metric("load_time", "load time", "s", "lower",
+           "Time to turn the stored or built network into one that is ready to run: read, compile, "
+           "allocate.", _RUNTIME),
     Metric("compile_time", "compile time", "s", "lower",
            "The part of `load_time` in which the engine compiled the network for this machine.", _RUNTIME),
     Metric("device_latency", "latency on the device", "s", "lower",
            "Time of one forward pass of a batch between two events on the device itself, the median of the "
-           "samples: `latency` without what the processor does to start it.", _RUNTIME),
+           "samples: `latency` without the processor's work to start it.", _RUNTIME),
     Metric("end_to_end_latency", "latency from the encoded picture", "s", "lower",
            "Time from a JPEG's bytes to the logits, one photograph at a time: decode, preprocess, copy, "
            "inference; the median of the samples.", _RUNTIME),
     Metric("preprocess_latency", "latency of preprocessing", "s", "lower",
            "The part of `end_to_end_latency` from a JPEG's bytes to the network's input; the median of the "
            "samples.", _RUNTIME),
-    Metric("sustained_rate", "greatest arrival rate served", "1/s", "higher",
-           "The greatest rate of Poisson arrivals, in images per second, at which the share of answers "
-           "within the bound that `protocol` states was shown with 99 % confidence.", (*_SERVED, "protocol")),
+    Metric("sustained_rate", "highest arrival rate served", "1/s", "higher",
+           "The highest rate of Poisson arrivals, in images per second, at which the required share of "
+           "answers within the time limit, both stated in `protocol`, was shown with 99 % confidence.",
+           (*_SERVED, "protocol")),
     Metric("missed_deadlines", "missed deadlines", "fraction", "lower",
-           "Share of queries answered later than the bound that `protocol` states, counted from their "
-           "arrival.",
-           (*_SERVED, "protocol", "arrival_rate")),
+           "Share of queries answered later than the time limit stated in `protocol`, counted from their "
+           "arrival.", (*_SERVED, "protocol", "arrival_rate")),
     Metric("energy_per_image", "energy per image", "J", "lower",
-           "Energy that the machine's counters tell for the measured window, less the idle power over it, "
-           "divided by the images; nothing where there is no counter.", _RUNTIME),
+           "Energy by the machine's counters over the measured window, minus the idle power over it, "
+           "divided by the number of images; blank if there is no counter.", _RUNTIME),
     Metric("power", "power", "W", "lower",
-           "Mean power while inferring, less idle power, by the machine's own counters; nothing where "
-           "there is none.", _RUNTIME),
+           "Mean power while inferring, minus idle power, by the machine's own counters; blank if there "
+           "are none.", _RUNTIME),
     Metric("first_inference", "first inference", "s", "lower",
            "Time of the very first forward pass after loading.", _RUNTIME),
     Metric("output_error", "output error", "fraction", "lower",
@@ -146,18 +148,18 @@ _ENTRIES = (
     Metric("file_bytes", "size of the engine's file", "B", "lower",
            "Bytes of the files that an engine loads.", ("precision",)),
     Metric("failure", "failure", "count", "lower",
-           "1 where a case gave no figure: `grade_reasons` tells why (crash, hang, out of memory, wrong "
+           "1 if a case gave no figure; `grade_reasons` says why (crash, hang, out of memory, wrong "
            "outputs).", ("system", "engine", "batch_size", "input_size")),
     Metric("peak_operations_rate", "peak arithmetic rate", "op/s", "higher",
            "Best rate of floating-point operations (2 per multiply-accumulate) that a large matrix product "
-           "or convolution reached on this machine: a row of the model `machine`, of an engine or of NumPy.",
+           "or convolution reached on this machine, with an engine or NumPy. A row of the model `machine`.",
            ("system", "engine", "device", "precision", "threads")),
     Metric("memory_bandwidth", "memory bandwidth", "B/s", "higher",
-           "Bytes read and written per second while arrays larger than the caches were copied: a row of the "
+           "Bytes read and written per second while copying arrays larger than the caches. A row of the "
            "model `machine`.", ("system", "device", "threads")),
-    Metric("aa_floor", "smallest difference shown", "fraction", "lower",
-           "The smallest difference between two latencies that this machine could show when it was asked: "
-           "one case measured against itself, interleaved. A row of the model `machine`.",
+    Metric("aa_floor", "smallest detectable difference", "fraction", "lower",
+           "The smallest difference between two latencies that could be detected on this machine at that "
+           "time: one case measured against itself, interleaved. A row of the model `machine`.",
            ("system", "engine", "device")),
     Metric("accuracy_density", "accuracy density", "fraction", "higher",
            "Top-1 accuracy per million parameters. Derived, never stored.", _ACCURACY),
@@ -165,8 +167,7 @@ _ENTRIES = (
 
 METRICS: dict[str, Metric] = {entry.name: entry for entry in _ENTRIES}
 
-#: The model under which figures of the machine itself stand: no network, and left out where networks are
-#: compared.
+#: The model of rows with figures of the machine itself: not a network, so comparisons leave it out.
 MACHINE = "machine"
 
 #: Metrics that readers compute from stored ones, so that the two can't disagree.

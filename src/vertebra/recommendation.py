@@ -1,10 +1,10 @@
-"""READ: which network, under these limits? The choice, the runner-up, and why the better ones fell out.
+"""READ: which network, under these limits? The choice, the runner-up, and why the better ones are excluded.
 
 Candidates are wide rows: a network together with one way of running it. They are compared only
 where the load is the same (machine, batch size, scenario); engine, precision and threads are part
-of the choice. A limit is met when the slow end of the interval meets it; a candidate whose interval
-straddles a limit is borderline, and is named but not chosen. Neither is one that a figure of grade C speaks
-for: such a figure can't be believed, unless the caller says that it may.
+of the choice. A limit is met when the slow end of the interval meets it; a candidate is borderline if a
+limit lies within its interval, and is named but not chosen. Nor is a candidate chosen by a figure of grade C,
+which can't be believed, unless the caller allows it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vertebra.measurements import Measurement, WideRow
 #: What must be equal before two candidates may be compared.
 LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate")
 
-#: How a limit is called -> the metric that it bounds.
+#: Name of a limit -> the metric that it bounds.
 LIMITS = {
     "latency": "latency",
     "fps": "fps",
@@ -55,7 +55,7 @@ class Limit:
         return f"{metric.label} {'≤' if self.is_ceiling else '≥'} {units.show(self.bound, metric.unit)}"
 
     def verdict(self, row: WideRow) -> Verdict:
-        """How `row` stands to this limit, by the whole of its interval."""
+        """Whether `row` meets this limit, by the whole of its interval."""
         figure = row.figures.get(self.metric)
         if figure is None:
             return "unknown"
@@ -70,7 +70,7 @@ class Limit:
         return value <= self.bound if self.is_ceiling else value >= self.bound
 
     def miss(self, row: WideRow) -> float:
-        """How many times over the limit `row` is; 1 or less where it holds, infinite where unknown."""
+        """How many times over the limit `row` is; 1 or less if it meets it, infinite if unknown."""
         value = row.value(self.metric)
         if value is None:
             return float("inf")
@@ -78,7 +78,7 @@ class Limit:
         return over / under if under > 0 else float("inf")
 
     def reason(self, row: WideRow) -> str:
-        """Why `row` does not surely meet this limit, in words."""
+        """Why `row` doesn't certainly meet this limit, in words."""
         metric = metrics.find(self.metric)
         figure = row.figures.get(self.metric)
         if figure is None:
@@ -89,8 +89,8 @@ class Limit:
         return f"{metric.label} {shown}, limit {units.show(self.bound, metric.unit)}"
 
     def needed(self, row: WideRow) -> float | None:
-        """The bound that `row` would surely meet, rounded away from it to three digits; None where nothing
-        tells its figure."""
+        """The bound that `row` would certainly meet, rounded away from it to three digits; None if its figure
+        isn't known."""
         figure = row.figures.get(self.metric)
         if figure is None:
             return None
@@ -99,7 +99,7 @@ class Limit:
 
 
 def _rounded(value: float, *, upwards: bool) -> float:
-    """`value` in three digits, so that what is printed can be typed and is met by `value`."""
+    """`value` in three digits, so that the bound as printed can be typed and is met by `value`."""
     if value <= 0:
         return value
     exponent = math.floor(math.log10(value)) - 2
@@ -112,34 +112,34 @@ def _rounded(value: float, *, upwards: bool) -> float:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a network must be, whatever it can do: its `name` (licence, family, input size), as `told` tells
-    it, is one of `wanted`."""
+    """A property that a network must have: its `name` (licence, family, input size), as `value_of` gives it,
+    is one of `wanted`."""
 
     name: str
     wanted: tuple[str, ...]
-    told: Callable[[WideRow], str | None]
+    value_of: Callable[[WideRow], str | None]
 
     def __str__(self) -> str:
         return f"{self.name} {' or '.join(self.wanted)}"
 
     def holds(self, row: WideRow) -> bool:
-        """Whether `row` is what is wanted; what isn't known isn't."""
-        return self.told(row) in self.wanted
+        """Whether `row` has one of the wanted values; an unknown value is not wanted."""
+        return self.value_of(row) in self.wanted
 
     def reason(self, row: WideRow) -> str:
-        """Why `row` isn't what is wanted, in words."""
-        told = self.told(row)
+        """Why `row` isn't wanted, in words."""
+        value = self.value_of(row)
         return (
             f"{self.name} is not known"
-            if told is None
-            else f"{self.name} {told}, wanted: {' or '.join(self.wanted)}"
+            if value is None
+            else f"{self.name} {value}, wanted: {' or '.join(self.wanted)}"
         )
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A network that would have been better, and what kept it out (of its nearest form). `unwanted` are the
-    demands among that."""
+    """A network that would have been better, and why it is excluded (its nearest form). `unwanted` are the
+    demands that it doesn't meet."""
 
     row: WideRow
     reasons: tuple[str, ...]
@@ -154,8 +154,8 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """What giving way in one limit alone would buy: with its bound at `to`, or with `to` wanted too, `row`
-    would be the choice. Its objective less that of the choice now is `gain`, None where there is none."""
+    """What relaxing one limit alone would buy: with its bound at `to`, or with `to` wanted too, `row` would
+    be the choice. `gain` is its objective minus that of the current choice, None if there is no choice."""
 
     limit: Limit | Demand
     to: float | str
@@ -193,13 +193,13 @@ class Pick:
 
     @cached_property
     def against(self) -> str:
-        """What the front weighs the objective against: what the first ceiling bounds, else the latency."""
+        """The other metric of the front: the one with the first upper limit, else the latency."""
         ceilings = [limit.metric for limit in self.limits if limit.is_ceiling]
         return next((metric for metric in ceilings if metric != self.objective), "latency")
 
     @cached_property
     def front(self) -> tuple[WideRow, ...]:
-        """Those of `ranked` that no other beats both in the objective and in `against`, the best first."""
+        """The rows of `ranked` that no other beats both in the objective and in `against`, the best first."""
         kept: list[WideRow] = []
         for row in self.ranked:
             value = row.value(self.against)
@@ -209,7 +209,7 @@ class Pick:
 
 
 def bounds(limits: Mapping[str, str | float]) -> list[Limit]:
-    """Limits by how they are called (`LIMITS`): text is read with its unit, a number is in base units."""
+    """Limits by name (`LIMITS`): text is read with its unit, a number is in base units."""
     found = []
     for name, bound in limits.items():
         if name not in LIMITS:
@@ -233,19 +233,19 @@ def pick(
 ) -> Pick:
     """The networks among `rows` that meet `limits` and `demands`, by `objective`, then latency, then name.
 
-    Where a figure that this asks for has a grade worse than `least_grade`, the network isn't chosen.
+    A network isn't chosen if a figure that this depends on has a grade worse than `least_grade`.
 
-    `excluded` holds the networks that rank above the choice but don't surely meet the limits, or,
-    where none meets them, all networks, the nearest miss first. Raises InvalidInputError where the
-    rows were made under different loads, or none tells the objective.
+    `excluded` holds the networks that rank above the choice but don't certainly meet the limits, or,
+    if none meets them, all networks, the nearest miss first. Raises InvalidInputError if the rows were
+    measured under different loads, or none has the objective.
     """
     if metrics.find(objective).better == "neither":
-        raise InvalidInputError(f'"{objective}" has no better direction, so nothing can be picked by it.')
+        raise InvalidInputError(f'"{objective}" has no better direction, so networks can\'t be picked by it.')
     candidates = [row for row in rows if row.value(objective) is not None]
     if not candidates:
         raise InvalidInputError(
-            f"No row tells the {metrics.find(objective).label} of a network.",
-            "fill the table with: vertebra survey (published accuracies alone: vertebra cite)",
+            f"No network has a figure of {metrics.find(objective).label}.",
+            "fill the table with: vertebra survey (only published accuracies: vertebra cite)",
         )
     refuse_mixed_loads(candidates)
     asked = _Asked(objective, tuple(limits), tuple(demands), least_grade)
@@ -269,18 +269,18 @@ def pick(
 
 
 def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
-    """Raise InvalidInputError, naming the condition that differs, where `rows` aren't of one load."""
+    """Raise InvalidInputError, naming the condition that differs, if `rows` aren't of one load."""
     for name in LOAD:
         values = {row.conditions[name] for row in rows if name in row.conditions}
         if len(values) > 1:
-            told = ", ".join(sorted(map(str, values)))
+            found = ", ".join(sorted(map(str, values)))
             raise InvalidInputError(
-                f"The rows were measured under different conditions: {name} is {told}.",
+                f"The rows were measured under different conditions: {name} is {found}.",
                 f"choose one, for example: --{name.replace('_', '-')} {sorted(map(str, values))[0]}",
             )
 
 
-def told(row: WideRow, *metric_names: str) -> str:
+def described(row: WideRow, *metric_names: str) -> str:
     """A network in words: "vgg16 on openvino (top-1 accuracy 72.0 %, latency 81.2 ms)"."""
     engine = row.conditions.get("engine")
     name = f"{row.model} on {engine}" if engine else row.model
@@ -294,16 +294,16 @@ def _shown(figure: Measurement) -> str:
 
 
 def sentences(picked: Pick) -> list[str]:
-    """The answer in words: the choice, the runner-up, and what kept the better ones out."""
+    """The answer in words: the choice, the runner-up, and why the better ones are excluded."""
     asked = (picked.objective, "latency", *(limit.metric for limit in picked.limits))
     if picked.choice is None:
         nearest = picked.excluded[0]
-        return [f"No network surely meets this. The nearest: {told(nearest.row)}: {nearest.why}."]
-    lines = [f"Choice: {told(picked.choice, *asked)}."]
+        return [f"No network certainly meets this. The nearest: {described(nearest.row)}: {nearest.why}."]
+    lines = [f"Choice: {described(picked.choice, *asked)}."]
     if picked.runner_up is not None:
-        lines.append(f"Runner-up: {told(picked.runner_up, *asked)}.")
+        lines.append(f"Runner-up: {described(picked.runner_up, *asked)}.")
     if picked.excluded:
-        better = "; ".join(f"{told(item.row)}: {item.why}" for item in picked.excluded)
+        better = "; ".join(f"{described(item.row)}: {item.why}" for item in picked.excluded)
         lines.append(f"Better, but excluded: {better}.")
     return lines
 
@@ -325,7 +325,7 @@ def _best_form_of_each(rows: Sequence[WideRow], objective: str) -> list[WideRow]
 
 @dataclass(frozen=True)
 class _Asked:
-    """All that is asked of a candidate."""
+    """Everything that a candidate must meet."""
 
     objective: str
     limits: tuple[Limit, ...]
@@ -333,12 +333,12 @@ class _Asked:
     least_grade: str
 
     def unmet(self, row: WideRow) -> list[Limit | Demand]:
-        """What `row` doesn't surely meet."""
+        """What `row` doesn't certainly meet."""
         unwanted = [demand for demand in self.demands if not demand.holds(row)]
         return [*unwanted, *(limit for limit in self.limits if limit.verdict(row) != "met")]
 
     def doubts(self, row: WideRow) -> tuple[str, ...]:
-        """Why the figures that are asked for can't be believed."""
+        """Why the figures that the answer depends on can't be believed."""
         asked = dict.fromkeys((self.objective, *(limit.metric for limit in self.limits)))
         figures = [row.figures[metric] for metric in asked if metric in row.figures]
         return tuple(
@@ -348,8 +348,8 @@ class _Asked:
         )
 
     def distance(self, row: WideRow) -> tuple[int, int, float]:
-        """How far `row` is from being wanted, how much else keeps it out, and how far out of the limits it is
-        at the worst."""
+        """How many demands `row` doesn't meet, how many limits and doubts exclude it, and by how much it
+        misses the worst limit."""
         unmet = self.unmet(row)
         limits = [one for one in unmet if isinstance(one, Limit)]
         miss = max((one.miss(row) for one in limits), default=1.0)
@@ -358,14 +358,14 @@ class _Asked:
     def exclusion(self, row: WideRow) -> Exclusion:
         unmet = self.unmet(row)
         near = all(isinstance(one, Limit) and one.verdict(row) == "borderline" for one in unmet)
-        doubted = self.doubts(row) if near else ()  # what is clearly out of a limit needs no second reason
+        doubted = self.doubts(row) if near else ()  # what clearly breaks a limit needs no second reason
         unwanted = tuple(one for one in unmet if isinstance(one, Demand))
         reasons = tuple(one.reason(row) for one in unmet)
         return Exclusion(row, reasons + doubted, near and not doubted, unwanted)
 
 
 def _nearest_form_of_each(rows: Sequence[WideRow], asked: _Asked) -> list[WideRow]:
-    """The form of each network that the least keeps out, the nearest network first."""
+    """The form of each network that is nearest to the limits, the nearest network first."""
     nearest: dict[str, WideRow] = {}
     for row in sorted(rows, key=asked.distance):
         nearest.setdefault(row.model, row)
@@ -375,8 +375,8 @@ def _nearest_form_of_each(rows: Sequence[WideRow], asked: _Asked) -> list[WideRo
 def _relaxations(
     one_short: Sequence[tuple[Limit | Demand, WideRow]], asked: _Asked, choice: WideRow | None
 ) -> tuple[Relaxation, ...]:
-    """For each limit the smallest step that buys something, and the one that buys most. `one_short` are the
-    candidates that only one limit keeps out, with that limit."""
+    """For each limit the smallest step that helps, and the one that helps most. `one_short` are the
+    candidates that only one limit excludes, with that limit."""
     objective = asked.objective
     bar = math.inf if choice is None else _rank(choice, objective)[0]
     better = [(one, row) for one, row in one_short if _rank(row, objective)[0] < bar]
@@ -385,21 +385,21 @@ def _relaxations(
     for limit in every:
         rows = sorted((row for one, row in better if one is limit), key=lambda row: _rank(row, objective))
         steps = [(to, row) for row in rows if (to := _needed(limit, row)) is not None]
-        for to, row in _telling_steps(limit, steps):
+        for to, row in _helpful_steps(limit, steps):
             gain = None if choice is None else row.figures[objective].value - choice.figures[objective].value
             found.append(Relaxation(limit, to, row, gain))
     return tuple(found)
 
 
 def _needed(limit: Limit | Demand, row: WideRow) -> float | str | None:
-    return limit.needed(row) if isinstance(limit, Limit) else limit.told(row)
+    return limit.needed(row) if isinstance(limit, Limit) else limit.value_of(row)
 
 
-def _telling_steps(
+def _helpful_steps(
     limit: Limit | Demand, steps: Sequence[tuple[float | str, WideRow]]
 ) -> list[tuple[float | str, WideRow]]:
-    """Of the steps, best rows first, that to the nearest bound (with the best row that it lets in) and that
-    to the best row."""
+    """The step to the nearest bound (with the best row that it admits) and the step to the best row, from
+    `steps`, best rows first."""
     if not steps or isinstance(limit, Demand):
         return list(steps[:1])
     sign = 1 if limit.is_ceiling else -1

@@ -1,8 +1,8 @@
-"""How near a network's latency comes to what the machine could do: its share of the roofline.
+"""How near a network's latency is to the best that the machine can do: its share of the roofline.
 
-The roofline (Williams, Waterman and Patterson 2009) is the least time that work takes on a machine: either
-its arithmetic at the peak rate, or its traffic at the full bandwidth, whichever is longer. Both were measured
-on the machine itself, by `vertebra doctor`.
+The roofline (Williams, Waterman and Patterson 2009) is the least time that work takes on a machine: its
+arithmetic at the peak rate, or its memory traffic at the full bandwidth, whichever takes longer. Both rates
+are measured on the machine itself, by `vertebra doctor`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BYTES = {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True)
 class Work:
-    """What one image takes: operations, elements of parameters, and elements that layers write."""
+    """The work for one image: operations, elements of parameters, and elements that layers write."""
 
     operations: float
     params: float
@@ -37,14 +37,14 @@ class Roof:
     bandwidth: float
 
     def least_s(self, work: Work, batch_size: int, element_bytes: int = 4) -> float:
-        """The time below which the machine can't do a batch of `work`."""
+        """The least time in which the machine can do a batch of `work`."""
         arithmetic = batch_size * work.operations / self.operations_rate
         return max(arithmetic, work.bytes_moved(batch_size, element_bytes) / self.bandwidth)
 
 
 def roof(machine: Iterable[Measurement], latency: Measurement) -> Roof | None:
-    """The roof over `latency`, from the machine's own rows: of the same system, device and threads, and the
-    best engine's. None where they weren't measured."""
+    """The roof over `latency`, from the machine's own rows: of the same system, device and threads, by the
+    best engine. None if they weren't measured."""
     rows = [row for row in machine if row.model == MACHINE and _is_like(row, latency)]
     rates = [row.value for row in rows if row.metric == "peak_operations_rate"
              and row.precision == latency.precision]  # fmt: skip
@@ -55,8 +55,8 @@ def roof(machine: Iterable[Measurement], latency: Measurement) -> Roof | None:
 def share(latency: Measurement, machine: Iterable[Measurement], work: Work) -> float | None:
     """The part of `latency` that the machine's roofline explains, 1 being as fast as the machine allows.
 
-    None where the machine wasn't measured with the latency's device, precision and threads. It may pass 1
-    where an engine needs fewer operations than are counted, as Winograd's convolutions do.
+    None if the machine wasn't measured with the latency's device, precision and threads. It may exceed 1 if
+    an engine needs fewer operations than are counted, as with Winograd's convolutions.
     """
     if latency.batch_size is None or latency.value <= 0 or latency.scenario not in (None, "single-stream"):
         return None
@@ -72,8 +72,8 @@ def shares(
     machine: Sequence[Measurement],
     shipped: Mapping[str, float] | None = None,
 ) -> list[float | None]:
-    """For each of one network's `figures`, in order, its share where it is a latency measured here and the
-    network was counted at its input size; None elsewhere.
+    """For each of one network's `figures`, in order, its share if it is a latency measured here and the
+    network was counted at its input size; None for the others.
 
     Counts come from the figures, or are those `shipped`: macs, params and activations at `input_size`.
     """

@@ -1,9 +1,9 @@
-"""READ: which network to measure next, so that a pick made by estimates becomes one made by measurements.
+"""READ: which network to measure next, so that a pick by estimates becomes a pick by measurements.
 
-A network that nobody ran here is a candidate with an interval. It can be left unmeasured where the chance
-that it meets every limit and is better than what surely does is less than that of lying beyond one end of a
-90 % interval; only the others are questions. The one with the best promise comes first: a measurement that
-confirms it closes every question below it.
+A network that never ran here is a candidate with an interval. It can stay unmeasured if the chance that it
+meets every limit, and is better than the best network that certainly does, is less than the chance of lying
+beyond one end of a 90 % interval. Only the others are open questions. The most promising one comes first: a
+measurement that confirms it answers every question below it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, Literal
 
 from vertebra import metrics, recommendation
 from vertebra.measurements import Measurement, WideRow
-from vertebra.recommendation import Demand, Limit, Pick, told
+from vertebra.recommendation import Demand, Limit, Pick, described
 
 Ending = Literal["settled", "budget", "interrupted"]
 
-#: A candidate is left unmeasured where its chance is less: one end of a 90 % interval, ...
+#: A candidate is not measured if its chance is less than this: one end of a 90 % interval, ...
 _LEAST_CHANCE = 0.05
-#: ... which is so many standard deviations from the middle.
+#: ... which is this many standard deviations from the middle.
 _DEVIATIONS = 1.645
 
 
 @dataclass(frozen=True)
 class Verified:
     """The answer, the networks that were measured for it ("vgg16 on openvino"), and why the measuring ended:
-    it is "settled" where each estimate that is left has less than one chance in twenty to change it."""
+    "settled" if each remaining estimate has a chance of less than 5 % to change the answer."""
 
     pick: Pick
     measured: tuple[str, ...]
@@ -36,7 +36,7 @@ class Verified:
 
 
 def is_estimated(row: WideRow, asked: Iterable[str]) -> bool:
-    """Whether one of the figures that are asked for is an estimate."""
+    """Whether one of the figures `asked` is an estimate."""
     return any(row.figures[name].origin == "estimated" for name in asked if name in row.figures)
 
 
@@ -48,8 +48,8 @@ def open_question(
     demands: Sequence[Demand] = (),
     least_grade: str = "B",
 ) -> WideRow | None:
-    """The estimated candidate that promises most, or None where each has less than `_LEAST_CHANCE` to
-    change the answer."""
+    """The most promising estimated candidate, or None if each has a chance below `_LEAST_CHANCE` to change
+    the answer."""
     asked = (objective, *(limit.metric for limit in limits))
     candidates = [
         row for row in rows
@@ -65,8 +65,8 @@ def open_question(
 
 
 def _chance(row: WideRow, limits: Sequence[Limit], objective: str, choice: WideRow | None) -> float:
-    """The chance that `row` meets every limit and is better than `choice`, the errors of its estimates taken
-    as normal in logarithms and as nothing to do with one another."""
+    """The chance that `row` meets every limit and is better than `choice`, if the errors of its estimates are
+    normal in logarithms and independent."""
     chance = math.prod(_chance_of(limit, row) for limit in limits)
     if choice is None:
         return chance
@@ -95,7 +95,7 @@ def _spread(figure: Measurement) -> float:
 
 
 def _expected(row: WideRow, objective: str, limits: Sequence[Limit]) -> tuple[float, float]:
-    """The order of promise: by the objective, and how far from the limits."""
+    """The order of promise: by the objective, then by the distance from the limits."""
     value = row.figures[objective].value
     sign = -1 if metrics.find(objective).better == "higher" else 1
     return sign * value, max((limit.miss(row) for limit in limits), default=0.0)
@@ -114,8 +114,8 @@ def settle(
     """Measure what the answer depends on, best promise first, until no estimate is likely to change it or
     time is up.
 
-    `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and where that
-    fails the form is a candidate no longer. A KeyboardInterrupt ends it with the answer so far.
+    `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and if that
+    fails the form is no longer a candidate. A KeyboardInterrupt ends it with the answer so far.
     """
     asked = (objective, *(limit.metric for limit in limits))
     measured: dict[tuple[Any, ...], str] = {}
@@ -134,9 +134,9 @@ def settle(
         except KeyboardInterrupt:
             ended = "interrupted"
         else:
-            measured[_way(question)] = told(question)
+            measured[_way(question)] = described(question)
 
 
 def _way(row: WideRow) -> tuple[Any, ...]:
-    """The network and what it is measured with."""
+    """The network and the engine and precision that it is measured with."""
     return row.model, row.conditions.get("engine"), row.conditions.get("precision")

@@ -17,8 +17,6 @@ from vertebra.metrics import METRICS
 if TYPE_CHECKING:
     from vertebra.comparison import Comparison
 
-_WORDS = {"same": "can't be told apart", "failed": "fails now", "mended": "failed before"}
-
 #: What differs and has a column of its own, or follows from another engine.
 _TOLD = ("model", "engine", "provider", "layout", "streams")
 
@@ -127,7 +125,7 @@ def _line(one: Comparison) -> dict[str, Any]:
         "ratio": None if one.ratio is None else f"{one.ratio:.3f}",
         "95 % interval": None if one.low is None else f"{one.low:.3f} to {one.high:.3f}",
         "p": None if one.p_value is None else f"{one.p_value:.2g}",
-        "verdict": _WORDS.get(one.verdict, one.verdict),
+        "verdict": one.verdict,
         "notes": "; ".join([*one.notes, *apart]),
     }
 

@@ -17,7 +17,7 @@ from vertebra.cli.progress import showing
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
-from vertebra.recommendation import Demand, told
+from vertebra.recommendation import Demand, described
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
@@ -208,11 +208,11 @@ def text(picked: Pick, top: int) -> str:
     lines = [f"Best {METRICS[picked.objective].label} under {limits}:", ""]
     if picked.choice is None:
         lines.append("No network surely meets these limits. Nearest misses:")
-        lines += [f"  {told(item.row)}: {item.why}" for item in picked.excluded[: max(top, 3)]]
+        lines += [f"  {described(item.row)}: {item.why}" for item in picked.excluded[: max(top, 3)]]
         return "\n".join([*lines, "", *_relaxations(picked), *picked.notes])
     lines.append(columns([_glance(row, picked) for row in picked.ranked[:top]]))
     if picked.runner_up is not None and top == 1:
-        lines += ["", f"Runner-up: {told(picked.runner_up, picked.objective, 'latency')}"]
+        lines += ["", f"Runner-up: {described(picked.runner_up, picked.objective, 'latency')}"]
     if len(picked.front) > 2 and top == 1:
         lines += ["", *_front(picked)]
     if picked.excluded:
@@ -225,7 +225,7 @@ def text(picked: Pick, top: int) -> str:
 def _front(picked: Pick) -> list[str]:
     """The networks that no other beats both in the objective and in what it is weighed against."""
     against = METRICS[picked.against].label
-    lines = [f"  {told(row, picked.objective, picked.against)}" for row in picked.front[:_MOST_TOLD]]
+    lines = [f"  {described(row, picked.objective, picked.against)}" for row in picked.front[:_MOST_TOLD]]
     more = len(picked.front) - len(lines)
     lines += [f"  and {more} more (--json tells them)"] if more > 0 else []
     return [f"The front of {METRICS[picked.objective].label} against {against}:", *lines]
@@ -237,7 +237,7 @@ def _excluded(picked: Pick) -> list[str]:
     wanted = [item for item in picked.excluded if not item.unwanted]
     near = sorted(wanted, key=lambda item: max((limit.miss(item.row) for limit in picked.limits), default=1))
     shown = {id(item) for item in near[:_MOST_TOLD]}
-    lines = [f"  {told(item.row)}: {item.why}" for item in wanted if id(item) in shown]
+    lines = [f"  {described(item.row)}: {item.why}" for item in wanted if id(item) in shown]
     more = len(wanted) - len(lines)
     lines += [f"  and {more} more that are farther out (--json tells them)"] if more else []
     for demand in picked.demands:
@@ -250,7 +250,7 @@ def _relaxations(picked: Pick) -> list[str]:
     """What giving way in each limit would buy; where no single one is enough, what the nearest miss needs."""
     if picked.relaxations:
         lines = [
-            f"  {_relaxed(one)}: {told(one.row, picked.objective)}{_gained(one, picked)}"
+            f"  {_relaxed(one)}: {described(one.row, picked.objective)}{_gained(one, picked)}"
             for one in picked.relaxations
         ]
         return ["What relaxing one limit would buy:", *lines]

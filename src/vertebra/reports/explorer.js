@@ -277,7 +277,7 @@ function sentence(found, asked) {
   if (found.ranked.length) return `Choice: ${named(found.ranked[0].row, ...asked)}.`;
   if (!found.excluded.length) return `No network here tells the ${metrics.get(state.by).label}.`;
   const [nearest] = found.excluded;
-  return `No network surely meets this. The nearest: ${named(nearest.row)}: ${why(nearest)}.`;
+  return `No network certainly meets this. The nearest: ${named(nearest.row)}: ${why(nearest)}.`;
 }
 
 function origins(row, asked) {

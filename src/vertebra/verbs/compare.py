@@ -42,7 +42,7 @@ def compare(
         filters = {"system": choosing.this_system(source), **filters}
     left, right = (comparison.narrowed(side, filters) for side in sides)
     told = comparison.compare(left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust)
-    told = [one for one in told if not metric or one.metric in metric or one.verdict in ("failed", "mended")]
+    told = [one for one in told if not metric or one.metric in metric or one.verdict in ("failed", "fixed")]
     if not told:
         raise InvalidInputError(
             f'"{left.name}" and "{right.name}" have no figure in common.',

@@ -21,7 +21,7 @@ from vertebra import charts
 from vertebra.charts import VIEWS, Chart, Settings
 from vertebra.charts.fits import fit, upper_bound
 from vertebra.charts.grid import grid
-from vertebra.charts.lines import _apart
+from vertebra.charts.lines import _spaced
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, wide
 
@@ -193,7 +193,7 @@ def test_accuracy_against_speed_has_stairs_or_the_straight_bound():
     # through senet154_vd, 81.4 % at 1 / 0.402 s, and squeezenet1_1, 60.1 % at 1 / 0.0052 s
     true = (60.1 - 81.4) / (1 / 0.0052 - 1 / 0.402)
     assert slopes == pytest.approx([true] * len(slopes), rel=1e-2)
-    assert straight.notes == (f"Upper bound: no network is above 81.7 % less {-true:.3g} % for each 1/s.",)
+    assert straight.notes == (f"Upper bound: no network is above 81.7 % minus {-true:.3g} % for each 1/s.",)
 
 
 def test_latency_per_image_divides_by_the_batch_with_its_interval():
@@ -246,10 +246,10 @@ def test_a_figure_whose_batch_nobody_states_has_no_place_along_the_batches():
 
 
 def test_names_at_the_ends_of_lines_stand_apart_inside_the_plot():
-    places = _apart([0, 1, 2, 99, 100, 100], 100)
+    places = _spaced([0, 1, 2, 99, 100, 100], 100)
     assert all(two - one >= 14 for one, two in pairwise(places))
     assert places[-1] <= 100
-    assert _apart([10, 50], 100) == [10, 50]
+    assert _spaced([10, 50], 100) == [10, 50]
 
 
 def test_the_latency_table_has_the_class_of_each_cell():

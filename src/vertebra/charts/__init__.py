@@ -1,7 +1,7 @@
 """READ: figures drawn from wide rows, as Vega-Lite specs that become PNG or SVG without a browser.
 
 Every chart compares like with like, names its conditions under its title, and can be read as a
-table (`Chart.data`). `VIEWS` are the named ones, `claims` what they say of the papers in sentences.
+table (`Chart.data`). `VIEWS` are the named charts; `claims` tests what the papers claimed, in sentences.
 """
 
 from vertebra.charts.balls import ball_chart

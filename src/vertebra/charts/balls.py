@@ -26,16 +26,16 @@ _LABEL_HEIGHT = 13
 #: A plot's area is at least this many times its labels'.
 _ROOM = 4
 
-#: Of more networks than this, only those that the line is about are named.
+#: Of more networks than this, only those on the front, or furthest from a fitted line, are named.
 _MOST_NAMED = 60
 _FURTHEST = 12
 
-#: What is drawn through the balls: the Pareto front, the straight upper bound of it, or a fitted line.
+#: The line through the balls: the Pareto front, its straight upper bound, or a fitted line.
 Line = Literal["front", "bound", "power", "linear", "none"]
 _LINES = {
     "front": "Pareto front", "bound": "upper bound", "power": "fitted power law", "linear": "fitted line",
 }  # fmt: skip
-#: Straight pieces that a bent line is drawn of.
+#: How many straight pieces a curve is drawn with.
 _PIECES = 60
 
 
@@ -90,12 +90,12 @@ def ball_chart(
 ) -> Chart:
     """Each network as a ball at metric `x` and metric `y`, its area proportional to metric `size`.
 
-    Vertical and horizontal bars are 95 % intervals, balls of a grade C figure are hollow, and the
-    dashed stairs are the Pareto front, or another `line`, whose quality the chart's `notes` tell. Balls of
-    an estimate are dashed. Both axes are logarithmic with `log`, by their range where it is None. A network
-    that lacks one of the figures is in the chart's `missing`. Raises InvalidInputError where the rows hold
-    more than one form (engine, precision, batch size, system, …), naming what differs, and UnknownNameError
-    for an unknown metric.
+    Vertical and horizontal bars are 95 % intervals, balls with a figure of grade C are hollow, and the
+    dashed steps are the Pareto front, or another `line`, described in the chart's `notes`. Balls of estimates
+    are dashed. Both axes are logarithmic with `log`, by their range if it is None. A network that lacks one
+    of the figures is in the chart's `missing`. Raises InvalidInputError if the rows have more than one form
+    (engine, precision, batch size, system, …), naming what differs, and UnknownNameError for an unknown
+    metric.
     """
     found, missing = points(rows, (x, y, size))
     drawn = sorted(found, key=lambda point: (-point.value(size), point.model))
@@ -122,8 +122,8 @@ def ball_chart(
         ],
         "config": style.CONFIG,
     }
-    told = [{**point.told(), **_by_line(plot, point, best)} for point in plot.drawn]
-    return Chart(spec, tuple(sorted(told, key=lambda row: (row[x], row["model"]))), missing, notes)
+    records = [{**point.record(), **_by_line(plot, point, best)} for point in plot.drawn]
+    return Chart(spec, tuple(sorted(records, key=lambda row: (row[x], row["model"]))), missing, notes)
 
 
 def _curve(drawn: Sequence[Point], x: str, y: str, line: Line) -> fits.Fit | fits.Bound | None:
@@ -142,7 +142,7 @@ def _columns(drawn: Sequence[Point], x: str, y: str) -> tuple[list[float], list[
 
 
 def _by_line(plot: _Plot, point: Point, best: Sequence[Point]) -> dict[str, Any]:
-    """What the line says of a point."""
+    """What the line gives for a point."""
     if isinstance(plot.curve, fits.Fit):
         return {f"{plot.y}_fitted": plot.curve.value(point.value(plot.x))}
     return {"on_front": point in best} if plot.line in ("front", "bound") else {}
@@ -162,7 +162,7 @@ def _notes(plot: _Plot) -> tuple[str, ...]:
             law = f"{_label(plot.y)} is {units.show(fit.intercept, unit)} and {more}"
         case fits.Bound() as bound:
             start, fall = units.show(bound.intercept, "fraction"), 100 * abs(bound.slope)
-            return (f"Upper bound: no network is above {start} less {fall:.3g} % for each 1/s.",) if (
+            return (f"Upper bound: no network is above {start} minus {fall:.3g} % for each 1/s.",) if (
                 plot.y in _SHARES and metrics.find(plot.x).unit == "1/s"
             ) else ()  # fmt: skip
         case None:
@@ -184,7 +184,7 @@ def _short(value: float) -> float:
 
 
 def _laid_out(blank: _Plot) -> tuple[_Plot, list[labels.Box]]:
-    """The plot and its labels' places; the plot grows where the labels don't fit."""
+    """The plot and its labels' places; the plot grows if the labels don't fit."""
     names = [blank.drawn[index].model for index in blank.named]
     text_area = sum(style.text_width(name, _LABEL_SIZE) * _LABEL_HEIGHT for name in names)
     height = max(HEIGHT, round(_ROOM * text_area / WIDTH))
@@ -224,7 +224,7 @@ def _radii(drawn: Sequence[Point], size: str) -> list[float]:
 def _named(
     drawn: Sequence[Point], x: str, y: str, line: Line, curve: fits.Fit | fits.Bound | None
 ) -> tuple[int, ...]:
-    """Which points are named: all, or of too many the front, or the furthest from a fit."""
+    """Which points are named: all; if they are too many, the front, or those furthest from a fit."""
     if len(drawn) <= _MOST_NAMED:
         return tuple(range(len(drawn)))
     if isinstance(curve, fits.Fit):
@@ -261,7 +261,7 @@ def _subtitle(plot: _Plot, missing: dict[str, str], notes: Sequence[str]) -> lis
     parts = condition_lines(plot.drawn, (plot.x, plot.y))
     width = WIDTH + _LEGEND_WIDTH
     size = style.CONFIG["title"]["subtitleFontSize"]
-    lines = [line for told in parts for line in style.wrap(told, width, size)]
+    lines = [line for some in parts for line in style.wrap(some, width, size)]
     lines += style.wrap(_key(plot), width, size)
     for note in notes:
         lines += style.wrap(note.split(": "), width, size)
@@ -269,24 +269,21 @@ def _subtitle(plot: _Plot, missing: dict[str, str], notes: Sequence[str]) -> lis
 
 
 def _key(plot: _Plot) -> list[str]:
-    """What the marks mean that no legend tells."""
+    """The meaning of the marks that no legend explains."""
     hollow = any(point.hollow for point in plot.drawn)
+    named = "furthest from the line" if isinstance(plot.curve, fits.Fit) else "on the front"
     return [
         *(["Bars: 95 % intervals"] if _intervals(plot) else []),
-        *(["Hollow balls: grade C, take with care"] if hollow else []),
-        *(
-            ["Dashed balls: estimated, nobody ran them"]
-            if any(point.estimated for point in plot.drawn)
-            else []
-        ),
-        *(["Named: the networks that the line is about"] if len(plot.named) < len(plot.drawn) else []),
+        *(["Hollow balls: grade C, not reliable"] if hollow else []),
+        *(["Dashed balls: estimated, not measured"] if any(point.estimated for point in plot.drawn) else []),
+        *([f"Named: the networks {named}"] if len(plot.named) < len(plot.drawn) else []),
     ]
 
 
 def _description(plot: _Plot, best: Sequence[Point], title: str) -> str:
     count = len(plot.drawn)
-    told = f"{title}: {count} network{'s' if count != 1 else ''}, ball area shows {_label(plot.size, False)}."
-    return told + (f" On the Pareto front: {', '.join(point.model for point in best)}." if best else "")
+    text = f"{title}: {count} network{'s' if count != 1 else ''}, ball area shows {_label(plot.size, False)}."
+    return text + (f" On the Pareto front: {', '.join(point.model for point in best)}." if best else "")
 
 
 def _axis(plot: _Plot, metric: str) -> dict[str, Any]:
@@ -317,8 +314,8 @@ def _ball_layer(plot: _Plot, families: dict[str, str]) -> dict[str, Any]:
         "stroke": {**colour, "legend": None},
         "fillOpacity": {"condition": {"test": "datum.hollow", "value": 0}, "value": 0.45},
         **style.dashed(any(point.estimated for point in plot.drawn)),
-        "description": {"field": "told"},
-        "tooltip": {"field": "told"},
+        "description": {"field": "description"},
+        "tooltip": {"field": "description"},
     }
     return {
         "data": {"values": [_ball_datum(plot, point, families) for point in plot.drawn]},
@@ -328,7 +325,7 @@ def _ball_layer(plot: _Plot, families: dict[str, str]) -> dict[str, Any]:
 
 
 def _ball_datum(plot: _Plot, point: Point, families: dict[str, str]) -> dict[str, Any]:
-    told = [
+    figures = [
         f"{_label(metric, False)} {units.show(point.value(metric), metrics.find(metric).unit)}"
         for metric in (plot.x, plot.y, plot.size)
     ]
@@ -338,7 +335,7 @@ def _ball_datum(plot: _Plot, point: Point, families: dict[str, str]) -> dict[str
         **plot.shown(point),
         "hollow": point.hollow,
         "estimated": point.estimated,
-        "told": f"{point.model}: {', '.join(told)}",
+        "description": f"{point.model}: {', '.join(figures)}",
     }
 
 

@@ -16,12 +16,12 @@ _STEP = 26
 
 
 def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | None = None) -> Chart:
-    """Each network as a bar from zero, the best first, its value beside it.
+    """Each network as a bar from zero, the best first, its value next to it.
 
-    Grade C bars are hollow, those of an estimate dashed; a line through a bar's end is the 95 % interval.
+    Bars of grade C are hollow, bars of estimates dashed; a line through a bar's end is the 95 % interval.
 
-    Raises InvalidInputError where the rows hold more than one form, and UnknownNameError for an
-    unknown metric.
+    Raises InvalidInputError if the rows have more than one form, and UnknownNameError for an unknown
+    metric.
     """
     found, missing = points(rows, (metric,))
     sign = 1 if metrics.find(metric).better == "lower" else -1
@@ -42,13 +42,13 @@ def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | Non
         "layer": _layers(drawn, metric),
         "config": style.CONFIG,
     }
-    return Chart(spec, tuple(point.told() for point in drawn), missing)
+    return Chart(spec, tuple(point.record() for point in drawn), missing)
 
 
 def _subtitle(drawn: Sequence[Point], metric: str) -> list[str]:
     [parts] = condition_lines(drawn, (metric,))
     if any(point.hollow for point in drawn):
-        parts.append("hollow bars: grade C, take with care")
+        parts.append("hollow bars: grade C, not reliable")
     if any(point.estimated for point in drawn):
         parts.append("dashed bars: estimated")
     if any(_interval(point, metric) for point in drawn):

@@ -1,4 +1,4 @@
-"""A chart: its spec, the rows behind it, and its files."""
+"""A chart: its spec, its rows, and its files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SUFFIXES = (".png", ".svg", ".json")
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn figure. `spec` is its Vega-Lite spec; `missing` maps a network left out to the reason; `notes`
-    are sentences on what it shows."""
+    """A drawn figure. `spec` is its Vega-Lite spec; `missing` maps each network that is left out to the
+    reason; `notes` are sentences on what it shows."""
 
     spec: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
@@ -35,7 +35,7 @@ class Chart:
         return [dict(row) for row in self.rows]
 
     def svg(self) -> str:
-        """The chart as one SVG element. Raises MissingRuntimeError where vl-convert isn't installed."""
+        """The chart as one SVG element. Raises MissingRuntimeError if vl-convert isn't installed."""
         drawn: str = _converter().vegalite_to_svg(
             dict(self.spec), vl_version=VEGALITE_VERSION, allowed_base_urls=[]
         )
@@ -44,7 +44,7 @@ class Chart:
     def png(self, scale: float = 2) -> bytes:
         """The chart as a PNG file's bytes, `scale` pixels for one of the SVG's.
 
-        Raises MissingRuntimeError where vl-convert isn't installed.
+        Raises MissingRuntimeError if vl-convert isn't installed.
         """
         drawn: bytes = _converter().vegalite_to_png(
             dict(self.spec), vl_version=VEGALITE_VERSION, scale=scale, allowed_base_urls=[]
@@ -56,9 +56,9 @@ class Chart:
         return json.dumps(self.spec, ensure_ascii=False, indent=1)
 
     def save(self, path: str | Path) -> Path:
-        """Write the chart whole to `path`, in the format that the suffix names: .png, .svg or .json.
+        """Write the chart to `path`, in the format that the suffix names: .png, .svg or .json.
 
-        Raises InvalidInputError for another suffix, or where `path` can't be written.
+        Raises InvalidInputError for another suffix, or if `path` can't be written.
         """
         path = Path(path)
         content = self._content(path.suffix.lower(), path)
@@ -78,7 +78,7 @@ class Chart:
 
 
 def require() -> None:
-    """Raise MissingRuntimeError where vl-convert, which draws, isn't installed; imports nothing."""
+    """Raise MissingRuntimeError if vl-convert, which draws the charts, isn't installed; imports nothing."""
     if importlib.util.find_spec("vl_convert") is None:
         raise MissingRuntimeError.of("drawing a chart", "vl-convert-python", "charts")
 

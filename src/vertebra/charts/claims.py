@@ -1,5 +1,5 @@
-"""What the two papers claimed of networks, tested on these rows: each function gives a sentence, or None
-where the rows don't tell.
+"""What the two papers claimed about networks, tested on these rows: each function gives a sentence, or None
+if the rows can't test the claim.
 
 The rows are those of one chart: one machine, engine, precision and batch size.
 """
@@ -16,15 +16,15 @@ from vertebra.measurements import WideRow
 
 
 def claims(rows: Iterable[WideRow]) -> list[str]:
-    """Every claim that the rows can test, in a sentence each. Raises InvalidInputError where figures under
-    different conditions would stand together."""
-    told = list(rows)
-    tested = (operations_tell_time(told), memory_follows_size(told), power_is_constant(told),
-              density_is_of_the_small(told), speed_costs_accuracy(told))  # fmt: skip
+    """Every claim that the rows can test, in a sentence each. Raises InvalidInputError if the rows were
+    measured under different conditions."""
+    all_rows = list(rows)
+    tested = (operations_predict_time(all_rows), memory_follows_size(all_rows), power_is_constant(all_rows),
+              density_is_of_the_small(all_rows), speed_costs_accuracy(all_rows))  # fmt: skip
     return [sentence for sentence in tested if sentence is not None]
 
 
-def operations_tell_time(rows: Iterable[WideRow]) -> str | None:
+def operations_predict_time(rows: Iterable[WideRow]) -> str | None:
     """Canziani et al.: the number of operations is a reliable estimate of the inference time."""
     found = _of(rows, ("operations", "latency"))
     line = fits.fit("power", *_columns(found, "operations", "latency"))
@@ -61,7 +61,7 @@ def memory_follows_size(rows: Iterable[WideRow]) -> str | None:
 
 
 def power_is_constant(rows: Iterable[WideRow]) -> str | None:
-    """Canziani et al.: power is independent of batch size and architecture. None where nobody told power."""
+    """Canziani et al.: power is independent of batch size and architecture. None without figures of power."""
     found = _of(rows, ("power",))
     watts = [point.value("power") for point in found]
     if len(watts) < fits.FEWEST or not min(watts):
@@ -113,9 +113,9 @@ def speed_costs_accuracy(rows: Iterable[WideRow]) -> str | None:
 
 
 def _of(rows: Iterable[WideRow], asked: Sequence[str]) -> list[Point]:
-    """The points that tell all of `asked`; none where no row does."""
-    told = [row for row in rows if all(metric in row.figures for metric in asked)]
-    return points(told, asked)[0] if told else []
+    """The points that have all of `asked`; none if no row does."""
+    complete = [row for row in rows if all(metric in row.figures for metric in asked)]
+    return points(complete, asked)[0] if complete else []
 
 
 def _columns(found: Sequence[Point], x: str, y: str) -> tuple[list[float], list[float]]:

@@ -1,4 +1,5 @@
-"""The confusion matrix as a picture: true classes down, answers across, the darker the commoner."""
+"""The confusion matrix as a picture: a row per true class, a column per predicted class, darker is more
+frequent."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from typing import Any
 from vertebra.charts import style
 from vertebra.charts.chart import SCHEMA, Chart
 
-#: The most classes of which a matrix can be read; of more, those with the most mistakes are drawn.
+#: The most classes with which a matrix is readable; of more, those with the most mistakes are drawn.
 MOST = 30
-#: Up to so many classes each cell has its number.
+#: With up to this many classes, each cell shows its number.
 _NUMBERED = 15
 _REST = "all others"
 _LONGEST = 24
@@ -20,10 +21,10 @@ _LONGEST = 24
 def confusion_chart(
     counts: Mapping[tuple[int, int], int], name_of: Callable[[int], str], *, title: str = "Confusion matrix"
 ) -> Chart:
-    """A heat map of `counts`, images by (true class, answered class).
+    """A heat map of `counts`, images by (true class, predicted class).
 
-    Each row's colours are shares of that row's images, so that rare classes read like common ones. Of more
-    than 30 classes, the 30 with the most mistakes are drawn and the rest stands together.
+    Each row's colours are shares of that row's images, so that rare classes are as readable as common ones.
+    Of more than 30 classes, the 30 with the most mistakes are drawn and the others are summed up.
     """
     shown, left_out = _shown(counts)
     cells = _cells(counts, shown)
@@ -37,7 +38,7 @@ def confusion_chart(
     images = sum(counts.values())
     subtitle = f"{images:,} images; colours are shares of a row"
     if left_out:
-        subtitle += f"; the {len(shown)} classes with the most mistakes, {left_out} others together"
+        subtitle += f"; the {len(shown)} classes with the most mistakes, the {left_out} others summed up"
     spec = {
         "$schema": SCHEMA,
         "background": "white",
@@ -55,7 +56,7 @@ def confusion_chart(
 
 
 def _shown(counts: Mapping[tuple[int, int], int]) -> tuple[list[int], int]:
-    """Classes that are drawn, in order, and how many are not."""
+    """The classes that are drawn, in order, and how many are not."""
     mistakes: Counter[int] = Counter()
     for (truth, answer), count in counts.items():
         wrong = count if truth != answer else 0
@@ -70,7 +71,7 @@ def _shown(counts: Mapping[tuple[int, int], int]) -> tuple[list[int], int]:
 def _cells(
     counts: Mapping[tuple[int, int], int], shown: list[int]
 ) -> dict[tuple[int | None, int | None], tuple[int, int]]:
-    """Count and row's total of each cell; None is the rest."""
+    """The count and the row's total of each cell; None stands for the other classes."""
     drawn = set(shown)
     cells: Counter[tuple[int | None, int | None]] = Counter()
     totals: Counter[int | None] = Counter()
@@ -82,7 +83,7 @@ def _cells(
 
 
 def _labels(classes: list[int | None], name_of: Callable[[int], str]) -> dict[int | None, str]:
-    """A short name for each class, with its number where two would be one."""
+    """A short name for each class, with its number if two names would be equal."""
     short = {index: _REST if index is None else _cut(name_of(index)) for index in classes}
     times = Counter(short.values())
     return {index: name if times[name] == 1 else f"{name} {index}" for index, name in short.items()}
@@ -99,7 +100,7 @@ def _encoding(order: list[str]) -> dict[str, Any]:
         "y": {"field": "truth", "type": "nominal", "sort": order, "axis": {**axis, "title": "True class"}},
         "x": {
             "field": "answer", "type": "nominal", "sort": order,
-            "axis": {**axis, "title": "Answered class", "labelAngle": -45, "orient": "bottom"},
+            "axis": {**axis, "title": "Predicted class", "labelAngle": -45, "orient": "bottom"},
         },
     }  # fmt: skip
 

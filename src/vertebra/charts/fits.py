@@ -1,7 +1,7 @@
 """Lines through points: a power law, a straight line, and the straight upper bound of a front.
 
-Each line tells how well it holds. Its error is that of networks it hasn't seen: each one is predicted
-from the others.
+Each line states how well it fits. Its error is that of networks it hasn't seen: each one is predicted from
+the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-#: Fewer networks than this say nothing of a line.
+#: Fewer networks than this are not enough for a line.
 FEWEST = 3
 
 
@@ -24,7 +24,7 @@ class Fit:
 
     `r_squared` is that of the fitted straight line, so of logarithms for a power law; `spearman` needs no
     line; `median_error` is the median of |prediction / value - 1|, each point predicted from the others, and
-    None where leaving one out leaves no line.
+    None if leaving one out leaves no line.
     """
 
     kind: Literal["power", "linear"]
@@ -36,7 +36,7 @@ class Fit:
     count: int
 
     def value(self, x: float) -> float:
-        """The line's y at `x`; that of a power law is 0 where `x` isn't above 0."""
+        """The line's y at `x`; for a power law it is 0 if `x` isn't above 0."""
         if self.kind == "power" and x <= 0:
             return 0.0
         if self.kind == "power":
@@ -44,18 +44,18 @@ class Fit:
         return self.intercept + self.slope * x
 
     def quality(self) -> str:
-        """How well the line holds, in words."""
+        """How well the line fits, in words."""
         of = " of the logarithms" if self.kind == "power" else ""
-        told = f"R² {self.r_squared:.3f}{of}, Spearman {self.spearman:.3f}"
+        text = f"R² {self.r_squared:.3f}{of}, Spearman {self.spearman:.3f}"
         if self.median_error is None:
-            return told
-        return f"{told}, median error {self.median_error:.1%} predicting each network from the others"
+            return text
+        return f"{text}, median error {self.median_error:.1%} predicting each network from the others"
 
 
 def fit(kind: Literal["power", "linear"], xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
-    """The line through the points, or None where fewer than three points, or one single x or y, make none.
+    """The line through the points, or None if there are fewer than three points, or only one x or y.
 
-    A power law needs values above 0: a point without is left out.
+    A power law needs values above 0: other points are left out.
     """
     from scipy import stats
 
@@ -76,17 +76,17 @@ def fit(kind: Literal["power", "linear"], xs: Sequence[float], ys: Sequence[floa
 def _predictions(
     xs: Sequence[float], ys: Sequence[float], slope: float, intercept: float
 ) -> list[float | None]:
-    """What the line through the other points says of each one; None where the others make no line.
+    """What the line through the other points predicts for each one; None if the others make no line.
 
-    By the leverage of a least-squares line, which saves a fit per point.
+    Computed by the leverage of a least-squares line, which saves a fit per point.
     """
     mean = sum(xs) / len(xs)
     spread = sum((x - mean) ** 2 for x in xs)
-    told: list[float | None] = []
+    predicted: list[float | None] = []
     for x, y in zip(xs, ys, strict=True):
         free = 1 - 1 / len(xs) - (x - mean) ** 2 / spread
-        told.append(y - (y - intercept - slope * x) / free if free > 1e-9 else None)
-    return told
+        predicted.append(y - (y - intercept - slope * x) / free if free > 1e-9 else None)
+    return predicted
 
 
 def _median_error(predicted: Sequence[float | None], values: Sequence[float]) -> float | None:
@@ -97,7 +97,7 @@ def _median_error(predicted: Sequence[float | None], values: Sequence[float]) ->
 
 @dataclass(frozen=True)
 class Bound:
-    """The straight line y = `intercept` + `slope` x that nothing is above, through two of the points."""
+    """The straight line y = `intercept` + `slope` x that no point is above, through two of the points."""
 
     slope: float
     intercept: float
@@ -108,8 +108,8 @@ class Bound:
 
 
 def upper_bound(xs: Sequence[float], ys: Sequence[float]) -> Bound | None:
-    """Of all straight lines that no point is above the one nearest to the points, which are a front (where x
-    is more, y is less); None of fewer than two points."""
+    """The straight line nearest to the points among those that no point is above. The points are a front (the
+    larger x, the smaller y); None for fewer than two points."""
     hull: list[tuple[float, float]] = []
     for point in sorted(zip(xs, ys, strict=True)):
         while len(hull) > 1 and _turn(hull[-2], hull[-1], point) >= 0:
@@ -124,5 +124,5 @@ def upper_bound(xs: Sequence[float], ys: Sequence[float]) -> Bound | None:
 
 
 def _turn(one: tuple[float, float], two: tuple[float, float], three: tuple[float, float]) -> float:
-    """Above 0 where the way from `one` over `two` to `three` turns left."""
+    """Above 0 if the path from `one` over `two` to `three` turns left."""
     return (two[0] - one[0]) * (three[1] - one[1]) - (two[1] - one[1]) * (three[0] - one[0])

@@ -1,6 +1,7 @@
-"""The grid of the best networks: classes of memory down, classes of speed across, the best few in each cell.
+"""The grid of the best networks: a row per class of memory, a column per class of speed, the best few in each
+cell.
 
-As in Bianco et al. (2018), Table 3, whose classes are the ones that stand where none are given.
+As in Bianco et al. (2018), Table 3, whose classes are the defaults.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ _LINE = 17
 
 @dataclass(frozen=True)
 class Entry:
-    """A network in a cell: the `place` it takes, or None where it is borderline or doubted, with the
-    reasons."""
+    """A network in a cell: its `place`, or None if it is borderline or doubted, with the reasons."""
 
     row: WideRow
     place: int | None
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """One pair of classes, its `limits`, and its networks, best first, borderline ones among them."""
+    """One pair of classes, its `limits`, and its networks, best first, including borderline ones."""
 
     limits: tuple[Limit, ...]
     entries: tuple[Entry, ...]
@@ -52,22 +52,25 @@ def grid(
     objective: str = "top1",
     least_grade: str = "B",
 ) -> list[Cell]:
-    """The `best` networks by `objective` that surely meet each pair of classes, line by line of the grid.
+    """The `best` networks by `objective` that certainly meet each pair of classes, row by row of the grid.
 
     Classes are peak memory in bytes, at most, and images per second at batch size 1, at least. A network
-    whose interval straddles a bound, or whose figure has a grade worse than `least_grade`, takes no place,
-    but is told where it would have had one. Raises InvalidInputError where the rows are of different loads,
-    and where no network has all of `objective`, speed and memory.
+    gets no place if a bound lies within its interval, or if a figure has a grade worse than `least_grade`;
+    it is listed where it would have had one. Raises InvalidInputError if the rows are of different loads, or
+    no network has all of `objective`, speed and memory.
     """
     if not memory_classes or not fps_classes or min(*memory_classes, *fps_classes, best) <= 0:
         raise InvalidInputError(
-            "A grid needs classes and a count above 0.", "for example: memory 700MB,1GB and fps 15,30"
+            "A grid needs classes and a number of networks above 0.",
+            "for example: --memory-classes 700MB,1GB --fps-classes 15,30",
         )
     asked = (objective, "fps", "memory_total")
     known = [row for row in rows if all(metric in row.figures for metric in asked)]
     if not known:
-        labels = " and ".join(metrics.find(metric).label for metric in asked)
-        raise InvalidInputError(f"No network has {labels}.", "fill the table with: vertebra survey")
+        labels = ", ".join(metrics.find(metric).label for metric in asked)
+        raise InvalidInputError(
+            f"No network has all of these: {labels}.", "fill the table with: vertebra survey"
+        )
     refuse_mixed_loads(known)
     return [
         _cell(known, (Limit("memory_total", memory), Limit("fps", fps)), best, objective, least_grade)
@@ -102,7 +105,7 @@ def _merit(row: WideRow, objective: str) -> tuple[float, float, str]:
 
 
 def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: str) -> Entry | None:
-    """A row's entry, its place still open; None where it breaks a limit."""
+    """A row's entry, its place not yet known; None if it breaks a limit."""
     verdicts = [(limit, limit.verdict(row)) for limit in limits]
     if any(verdict in ("broken", "unknown") for _, verdict in verdicts):
         return None
@@ -120,9 +123,12 @@ def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: s
 def grid_chart(
     cells: Sequence[Cell], *, best: int = BEST, objective: str = "top1", title: str | None = None
 ) -> Chart:
-    """`grid`'s cells as a picture and a table; borderline and doubted networks stand in brackets, without a
-    place. `best` and `objective` are what the cells were made with."""
-    title = title or f"The {best} best in {metrics.find(objective).label} under limits of speed and memory"
+    """`grid`'s cells as a picture and a table; borderline and doubted networks are in brackets, without a
+    place. `best` and `objective` are those that the cells were made with."""
+    title = (
+        title
+        or f"The {best} best networks by {metrics.find(objective).label} under limits of memory and speed"
+    )
     lines = max((len(cell.entries) for cell in cells), default=0) + 1
     rows_order = list(dict.fromkeys(str(cell.limits[0]) for cell in cells))
     columns_order = list(dict.fromkeys(str(cell.limits[1]) for cell in cells))
@@ -142,7 +148,7 @@ def grid_chart(
         "layer": _layers(cells, objective, lines),
         "config": style.CONFIG,
     }
-    return Chart(spec, tuple(_told(cells, objective)))
+    return Chart(spec, tuple(_records(cells, objective)))
 
 
 def _axis(field: str, order: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
@@ -161,10 +167,10 @@ def _subtitle(cells: Sequence[Cell]) -> list[str]:
         and (value := rows[0].conditions.get(name)) is not None
     ]  # fmt: skip
     near = any(entry.place is None for cell in cells for entry in cell.entries)
-    told = ["batch size 1", *fixed]
-    told += ["in brackets: borderline, or of a grade that isn't trusted"] if near else []
-    told += ["~: estimated"] if any(_is_estimated(row) for row in rows) else []
-    return style.wrap(told, 3 * _COLUMN, style.CONFIG["title"]["subtitleFontSize"])
+    parts = ["batch size 1", *fixed]
+    parts += ["in brackets: borderline, or of a grade that is not trusted"] if near else []
+    parts += ["~: estimated"] if any(_is_estimated(row) for row in rows) else []
+    return style.wrap(parts, 3 * _COLUMN, style.CONFIG["title"]["subtitleFontSize"])
 
 
 def _is_estimated(row: WideRow) -> bool:
@@ -201,25 +207,25 @@ def _layers(cells: Sequence[Cell], objective: str, lines: int) -> list[dict[str,
     return layers
 
 
-def _told(cells: Sequence[Cell], objective: str) -> list[dict[str, Any]]:
-    """One row per network and cell, values in base units; an empty cell is a row without a network."""
-    told: list[dict[str, Any]] = []
+def _records(cells: Sequence[Cell], objective: str) -> list[dict[str, Any]]:
+    """One record per network and cell, values in base units; an empty cell is a record without a network."""
+    records: list[dict[str, Any]] = []
     for cell in cells:
         where = {f"{limit.metric}_limit": limit.bound for limit in cell.limits}
-        told += [
+        records += [
             {**where, "place": entry.place, "model": entry.row.model, **_figures(entry.row, objective),
              "verdict": entry.verdict,
              "reasons": "; ".join(entry.reasons)}
             for entry in cell.entries
         ] or [{**where, "verdict": "none"}]  # fmt: skip
-    return told
+    return records
 
 
 def _figures(row: WideRow, objective: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"engine": row.conditions.get("engine")}
+    fields: dict[str, Any] = {"engine": row.conditions.get("engine")}
     for metric in (objective, "fps", "memory_total"):
         figure = row.figures[metric]
-        told[metric] = figure.value
+        fields[metric] = figure.value
         asides = {"low": figure.low, "high": figure.high, "grade": figure.grade, "origin": figure.origin}
-        told.update({f"{metric}_{name}": value for name, value in asides.items() if value is not None})
-    return told
+        fields.update({f"{metric}_{name}": value for name, value in asides.items() if value is not None})
+    return fields

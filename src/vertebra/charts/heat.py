@@ -1,4 +1,4 @@
-"""The heat table: a network a line, a batch size a column, each cell coloured by the class that it is in."""
+"""The heat table: a row per network, a column per batch size, each cell coloured by its class."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from vertebra import metrics, units
 from vertebra.charts import scales, style
 from vertebra.charts.chart import SCHEMA, Chart
-from vertebra.charts.lines import by_batch, told_by_batch
+from vertebra.charts.lines import by_batch, record_by_batch
 from vertebra.charts.points import Point, condition_lines, left_out
 from vertebra.measurements import WideRow
 
 #: From the best class to the worst: from light to dark, so that it reads without colour too.
 _COLOURS = ("#e8f3ec", "#fbe9c6", "#f3b98f", "#c8553d", "#6f1d1b")
 _INKS = (style.INK, style.INK, style.INK, "white", "white")
-#: More classes than this can't be told apart.
+#: The colours of more classes than this can't be distinguished.
 MOST = len(_COLOURS) - 1
 
 
@@ -25,9 +25,9 @@ def heat_table(
 ) -> Chart:  # fmt: skip
     """`metric`, of which less is better, of each network at each batch size.
 
-    A cell's class is the first of the ascending `bounds` that its value doesn't exceed, told by
-    `words`, of which there is one more for what exceeds all. Cells that nobody ran stay blank. Raises
-    InvalidInputError where anything but the batch size differs.
+    A cell's class is the first of the ascending `bounds` that its value doesn't exceed; `words` name the
+    classes, with one more for values above all bounds. Cells without a figure stay blank. Raises
+    InvalidInputError if anything but the batch size differs.
     """
     found, missing = by_batch(rows, metric)
     assert len(words) == len(bounds) + 1
@@ -51,11 +51,13 @@ def heat_table(
         "config": style.CONFIG,
     }
     place = {model: index for index, model in enumerate(order)}
-    told = [
-        {**told_by_batch(point, metric), "class": words[class_of(point.value(metric), bounds)]}
+    records = [
+        {**record_by_batch(point, metric), "class": words[class_of(point.value(metric), bounds)]}
         for point in found
     ]
-    return Chart(spec, tuple(sorted(told, key=lambda row: (place[row["model"]], row["batch_size"]))), missing)
+    return Chart(
+        spec, tuple(sorted(records, key=lambda row: (place[row["model"]], row["batch_size"]))), missing
+    )
 
 
 def class_of(value: float, bounds: Sequence[float]) -> int:
@@ -65,7 +67,7 @@ def class_of(value: float, bounds: Sequence[float]) -> int:
 
 
 def _order(found: Sequence[Point], metric: str) -> list[str]:
-    """Networks by their value at the smallest batch, the least first."""
+    """The networks by their value at the smallest batch size, the least first."""
     first: dict[str, Point] = {}
     for point in sorted(found, key=lambda point: point.figures[metric].batch_size or 1):
         first.setdefault(point.model, point)
@@ -78,19 +80,19 @@ def _cell(
     index = class_of(point.value(metric), bounds)
     marks = ("*" if point.hollow else "") + ("~" if point.estimated else "")
     batch = point.figures[metric].batch_size or 1
-    told = units.show(point.value(metric), metrics.find(metric).unit)
+    shown = units.show(point.value(metric), metrics.find(metric).unit)
     return {
         "model": point.model,
         "batch": batch,
         "class": words[index],
         "dark": _ink(index, len(words)) == "white",
         "text": f"{unit.show(point.value(metric)):.3g}{marks}",
-        "told": f"{point.model} at batch size {batch}: {told}, {words[index]}",
+        "description": f"{point.model} at batch size {batch}: {shown}, {words[index]}",
     }
 
 
 def _palette(count: int) -> list[int]:
-    """Which of the colours are taken by so many classes: both ends are."""
+    """Which of the colours `count` classes use, always including both ends."""
     return [round(index * (len(_COLOURS) - 1) / max(count - 1, 1)) for index in range(count)]
 
 
@@ -100,8 +102,8 @@ def _ink(index: int, count: int) -> str:
 
 def _subtitle(found: Sequence[Point], metric: str, unit: scales.Unit, missing: dict[str, str]) -> list[str]:
     [parts] = condition_lines(found, (metric,))
-    parts.append(f"in {unit.name}, blank where nobody ran it")
-    parts += ["*: grade C, take with care"] if any(point.hollow for point in found) else []
+    parts.append(f"in {unit.name}, blank where not measured")
+    parts += ["*: grade C, not reliable"] if any(point.hollow for point in found) else []
     parts += ["~: estimated"] if any(point.estimated for point in found) else []
     size = style.CONFIG["title"]["subtitleFontSize"]
     return style.wrap(parts, 700, size) + style.wrap(left_out(missing), 700, size)
@@ -128,6 +130,6 @@ def _layers(words: Sequence[str]) -> list[dict[str, Any]]:
     rect = {"type": "rect", "stroke": "white", "strokeWidth": 1.5}
     text = {"type": "text", "fontSize": 12, "aria": False}
     return [
-        {"mark": rect, "encoding": {"color": colour, "description": {"field": "told"}}},
+        {"mark": rect, "encoding": {"color": colour, "description": {"field": "description"}}},
         {"mark": text, "encoding": {"text": {"field": "text"}, "color": ink}},
     ]

@@ -1,4 +1,4 @@
-"""Where the labels go: beside their balls, clear of one another and of every ball's centre.
+"""Where the labels go: next to their balls, clear of one another and of every ball's centre.
 
 Pixel space, y downwards. The same balls always give the same places.
 """
@@ -18,7 +18,7 @@ _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 
 _GAPS = (2, 7, 13, 20, 28, 38, 50, 65, 85, 110, 140, 180, 240)
 _PASSES = 2
 
-# What a place costs, in pixels of distance that one would rather accept.
+# What a place costs, as the pixels of distance that would be as bad.
 _ANGLE = 0.25
 _ON_BALL = 1.5  # per pixel that the label reaches into a ball, or comes too close to another's
 _CLEAR = 14.0
@@ -30,7 +30,7 @@ _LEADER_NEAR_CENTRE = 45.0
 
 @dataclass(frozen=True)
 class Segment:
-    """A straight line that labels had better not cover."""
+    """A straight line that labels should not cover."""
 
     x1: float
     y1: float
@@ -99,7 +99,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class _Field:
-    """All that a label's place depends on, but for the other labels."""
+    """Everything that a label's place depends on, except the other labels."""
 
     balls: Sequence[Ball]
     width: float
@@ -107,14 +107,14 @@ class _Field:
     lines: Sequence[Segment]
 
     def admits(self, box: Box) -> bool:
-        """Whether the box is inside and off the centres."""
+        """Whether the box is inside the field and clear of the centres."""
         inside = box.left >= 0 and box.top >= 0 and box.right <= self.width and box.bottom <= self.height
         return inside and all(box.distance(ball.x, ball.y) >= CENTRE for ball in self.balls)
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A place for one ball's label. `floor` is the least that it can cost; `cost` is found when asked for."""
+    """A place for one ball's label. `floor` is the least that it can cost; `cost` is computed when needed."""
 
     field: _Field
     index: int
@@ -128,7 +128,7 @@ class _Candidate:
 
     @cached_property
     def cost(self) -> float:
-        """What the place costs without regard to the other labels; infinite where none may be."""
+        """What the place costs without the other labels; infinite if no label may be there."""
         if not self.field.admits(self.box):
             return math.inf
         cost = self.floor + _ON_LINE * sum(self.box.crosses(line) for line in self.field.lines)
@@ -142,13 +142,13 @@ class _Candidate:
 def place(
     balls: Sequence[Ball], width: float, height: float, lines: Sequence[Segment] = ()
 ) -> list[Box] | None:
-    """A box inside `width` by `height` for each ball's text, or None where they don't all fit.
+    """A box inside `width` by `height` for each ball's text, or None if they don't all fit.
 
     No box overlaps another or comes near a centre, its own included; covering other balls and
     `lines` is avoided as far as there is room.
     """
     field = _Field(balls, width, height, lines)
-    choices = [_candidates(field, index, _beside(ball)) for index, ball in enumerate(balls)]
+    choices = [_candidates(field, index, _around(ball)) for index, ball in enumerate(balls)]
     chosen: dict[int, _Candidate] = {}
     for index in _crowded_first(balls):
         best = _best(choices[index], list(chosen.values()))
@@ -163,7 +163,7 @@ def place(
 
 
 def leader(ball: Ball, box: Box) -> Segment | None:
-    """The line that ties a label to its ball's centre, or None where the label touches the ball."""
+    """The line that ties a label to its ball's centre, or None if the label touches the ball."""
     if box.distance(ball.x, ball.y) - ball.radius <= _GAPS[1]:
         return None
     x, y = box.nearest(ball.x, ball.y)
@@ -198,13 +198,13 @@ def _best(candidates: Sequence[_Candidate], others: Sequence[_Candidate]) -> _Ca
             break
         if candidate.cost >= lowest or any(candidate.box.overlaps(other.box, MARGIN) for other in others):
             continue
-        cost = _cost_beside(candidate, others, lowest)
+        cost = _cost_among(candidate, others, lowest)
         if cost < lowest:
             best, lowest = candidate, cost
     return best
 
 
-def _cost_beside(candidate: _Candidate, others: Iterable[_Candidate], most: float) -> float:
+def _cost_among(candidate: _Candidate, others: Iterable[_Candidate], most: float) -> float:
     """The candidate's cost among the other labels and their leaders; counting ends at `most`."""
     cost = candidate.cost
     for other in others:
@@ -232,7 +232,7 @@ def _floor(ball: Ball, box: Box) -> float:
     return gap if gap >= 0 else -_ON_BALL * gap
 
 
-def _beside(ball: Ball) -> Iterator[Box]:
+def _around(ball: Ball) -> Iterator[Box]:
     """Around the ball, the nearest and the plainest directions first."""
     for gap in _GAPS:
         for angle in _ANGLES:

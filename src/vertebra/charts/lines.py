@@ -1,4 +1,4 @@
-"""The line chart: one metric along the batch size, a line per network."""
+"""The line chart: one metric against the batch size, a line per network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vertebra.charts.points import Point, condition_lines, left_out, points
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import WideRow
 
-#: A line chart of more networks than this can't be read, so those with the most batch sizes are drawn.
+#: With more lines than this the chart is unreadable, so the networks with the most batch sizes are drawn.
 MOST = 40
 
 _WIDTH = 640
@@ -27,8 +27,8 @@ def batch_chart(rows: Iterable[WideRow], *, metric: str, title: str | None = Non
     the end.
 
     Bars are 95 % intervals; points of grade C are hollow, lines with an estimate dashed. Of more than 40
-    networks the 40 at the most batch sizes are drawn; the table has all. Raises InvalidInputError where
-    anything but the batch size differs, and where no network ran at two batch sizes.
+    networks the 40 with the most batch sizes are drawn; the table has all. Raises InvalidInputError if
+    anything but the batch size differs, or if all figures are at one batch size.
     """
     found, missing = by_batch(rows, metric)
     kept = _kept(found)
@@ -53,31 +53,31 @@ def batch_chart(rows: Iterable[WideRow], *, metric: str, title: str | None = Non
         "layer": _layers(drawn, metric, unit, axis, ends),
         "config": style.CONFIG,
     }
-    told = sorted((told_by_batch(point, metric) for point in found), key=_order)
-    return Chart(spec, tuple(told), missing)
+    records = sorted((record_by_batch(point, metric) for point in found), key=_order)
+    return Chart(spec, tuple(records), missing)
 
 
 def by_batch(rows: Iterable[WideRow], metric: str) -> tuple[list[Point], dict[str, str]]:
-    """A point per network and batch size that is stated, and why the other networks have none.
+    """A point per network and stated batch size, and why the other networks have none.
 
-    Raises InvalidInputError where conditions but the batch size differ, or every network has one batch size.
+    Raises InvalidInputError if anything but the batch size differs, or if all figures are at one batch size.
     """
     stated = [row for row in rows if metric not in row.figures or row.figures[metric].batch_size]
-    found, missing = points(stated, (metric,), apart=("batch_size",))
+    found, missing = points(stated, (metric,), varying=("batch_size",))
     if len({point.figures[metric].batch_size for point in found}) < 2:
         only = found[0].figures[metric].batch_size
         raise InvalidInputError(
             f"All figures of {metrics.find(metric).label} are at batch size {only}.",
-            "measure others with: vertebra bench --batch-sizes 1..16",
+            "measure more batch sizes with: vertebra bench --batch-sizes 1..16",
         )
     return found, missing
 
 
-def told_by_batch(point: Point, metric: str) -> dict[str, Any]:
-    """A point as one row of a table, the batch size beside the network's name."""
-    told = point.told()
-    first = {"model": told.pop("model"), "batch_size": told.pop("batch_size")}
-    return {**first, **told}
+def record_by_batch(point: Point, metric: str) -> dict[str, Any]:
+    """A point as one row of a table, the batch size right after the network's name."""
+    record = point.record()
+    first = {"model": record.pop("model"), "batch_size": record.pop("batch_size")}
+    return {**first, **record}
 
 
 def _order(row: Mapping[str, Any]) -> tuple[str, int]:
@@ -112,7 +112,7 @@ def _subtitle(
 ) -> list[str]:
     [parts] = condition_lines(drawn, (metric,))
     parts += ["bars: 95 % intervals"] if any(_interval(point, metric) for point in drawn) else []
-    parts += ["hollow: grade C, take with care"] if any(point.hollow for point in drawn) else []
+    parts += ["hollow: grade C, not reliable"] if any(point.hollow for point in drawn) else []
     parts += ["dashed: estimated"] if any(point.estimated for point in drawn) else []
     every = len({point.model for point in found})
     parts += [f"{kept} of {every} networks"] if kept < every else []
@@ -147,14 +147,14 @@ def _layers(
         {
             "data": {"values": data},
             "mark": {"type": "point", "shape": "circle", "size": 42, "strokeWidth": 1.6, "filled": False},
-            "encoding": {**at, "stroke": colour, "fill": hollow, "description": {"field": "told"}},
+            "encoding": {**at, "stroke": colour, "fill": hollow, "description": {"field": "description"}},
         },
         _names(ends, metric, unit, axis, at),
     ]  # fmt: skip
 
 
 def _datum(point: Point, metric: str, unit: scales.Unit, families: Mapping[str, str]) -> dict[str, Any]:
-    told = units.show(point.value(metric), metrics.find(metric).unit)
+    shown = units.show(point.value(metric), metrics.find(metric).unit)
     ends = [unit.show(end) for end in _interval(point, metric)]
     return {
         "model": point.model,
@@ -164,7 +164,7 @@ def _datum(point: Point, metric: str, unit: scales.Unit, families: Mapping[str, 
         **(dict(zip(("low", "high"), ends, strict=True)) if ends else {}),
         "hollow": point.hollow,
         "estimated": point.estimated,
-        "told": f"{point.model}: {told} at batch size {_batch(point, metric)}",
+        "description": f"{point.model}: {shown} at batch size {_batch(point, metric)}",
     }
 
 
@@ -188,10 +188,10 @@ def _up(metric: str, unit: scales.Unit, axis: scales.Axis) -> dict[str, Any]:
 def _names(
     ends: Sequence[Point], metric: str, unit: scales.Unit, axis: scales.Axis, at: dict[str, Any]
 ) -> dict[str, Any]:
-    """Each line's name right of the plot, apart from the others'."""
+    """Each line's name to the right of the plot, clear of the other names."""
     ranked = sorted(ends, key=lambda point: point.value(metric))
     wished = [axis.position(unit.show(point.value(metric))) for point in ranked]
-    places = _apart(wished, axis.length)
+    places = _spaced(wished, axis.length)
     values = [
         {"model": point.model, "place": axis.length - place}
         for point, place in zip(ranked, places, strict=True)
@@ -202,8 +202,9 @@ def _names(
     return {"data": {"values": values}, "mark": text, "encoding": {**where, "text": {"field": "model"}}}
 
 
-def _apart(wished: Sequence[float], length: float) -> list[float]:
-    """Places near the wished ones, which ascend, a label's height apart and inside the plot."""
+def _spaced(wished: Sequence[float], length: float) -> list[float]:
+    """Places near the wished ones, which ascend, at least a label's height from each other and in the
+    plot."""
     places: list[float] = []
     for place in wished:
         places.append(max(place, places[-1] + _LABEL_HEIGHT) if places else max(place, 0.0))

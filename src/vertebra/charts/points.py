@@ -1,4 +1,4 @@
-"""The points of a chart: wide rows that may stand side by side, and the front among them."""
+"""The points of a chart: wide rows that can be compared, and the front among them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, WideRow
 from vertebra.measurements.views import FORM
 
-#: Networks differ in their native size, so it only has to be one within a network.
+#: Networks differ in their native size, so it only has to be the same within a network.
 _OF_THE_NETWORK = ("input_size",)
 
-#: More networks than this are counted, not named, in what stands under a title.
+#: More networks than this are counted, not named, under a title.
 _NAMED = 12
 
 _UNSTATED = "unstated"
@@ -29,7 +29,7 @@ ORIGIN_WORDS = {
 
 @dataclass(frozen=True)
 class Point:
-    """One network and the figures that a chart asks of it, by metric."""
+    """One network and the figures that a chart needs, by metric."""
 
     model: str
     figures: dict[str, Measurement]
@@ -48,10 +48,10 @@ class Point:
 
     @property
     def estimated(self) -> bool:
-        """Whether one of its figures is an estimate, so that nobody ran it."""
+        """Whether one of its figures is an estimate: the network was not run."""
         return any(figure.origin == "estimated" for figure in self.figures.values())
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The point as one row of a table, values in base units."""
         row: dict[str, Any] = {"model": self.model, "family": self.family}
         for metric, figure in self.figures.items():
@@ -64,13 +64,13 @@ class Point:
 
 
 def points(
-    rows: Iterable[WideRow], asked: Sequence[str], *, apart: Sequence[str] = ()
+    rows: Iterable[WideRow], asked: Sequence[str], *, varying: Sequence[str] = ()
 ) -> tuple[list[Point], dict[str, str]]:
-    """One point per network that tells all metrics of `asked`, and why the other networks have none.
+    """One point per network that has all metrics of `asked`, and why the other networks have none.
 
-    The conditions `apart` may differ, as batch sizes do along a line: there is a point for each. Raises
-    UnknownNameError for an unknown metric, and InvalidInputError where the rows hold more than one form of a
-    network, forms of networks that differ, or no network that tells all.
+    The conditions `varying` may differ, as batch sizes do along a line: there is a point for each. Raises
+    UnknownNameError for an unknown metric, and InvalidInputError if the rows have several forms of a network,
+    forms that differ from network to network, or no network that has all metrics.
     """
     for metric in asked:
         metrics.find(metric)
@@ -84,7 +84,7 @@ def points(
         point = Point(row.model, {metric: row.figures[metric] for metric in asked})
         if point not in found:
             found.append(point)
-    refuse_mixed_conditions(found, apart)
+    refuse_mixed_conditions(found, varying)
     if not found:
         labels = " and ".join(f"a figure of {metrics.find(name).label}" for name in asked)
         raise InvalidInputError(f"No network has {labels}.", "fill the table with: vertebra survey")
@@ -92,26 +92,26 @@ def points(
     return found, {model: reason for model, reason in missing.items() if model not in drawn}
 
 
-def refuse_mixed_conditions(found: Sequence[Point], apart: Sequence[str] = ()) -> None:
-    """Raise InvalidInputError, naming what differs but for `apart`, where `found` can't be compared."""
-    differing = {name: values for name, values in _differing(found).items() if name not in apart}
+def refuse_mixed_conditions(found: Sequence[Point], varying: Sequence[str] = ()) -> None:
+    """Raise InvalidInputError, naming what differs besides `varying`, if `found` can't be compared."""
+    differing = {name: values for name, values in _differing(found).items() if name not in varying}
     if differing:
-        told = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
+        listed = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
         raise InvalidInputError(
-            f"The rows hold figures under different conditions: {told}.",
+            f"The rows have figures under different conditions: {listed}.",
             _filter_by(*next(iter(differing.items()))),
         )
-    seen = Counter((point.model, *_values(point, apart)) for point in found)
+    seen = Counter((point.model, *_values(point, varying)) for point in found)
     twice = next((key for key, count in seen.items() if count > 1), None)
     if twice is not None:
         raise InvalidInputError(
-            f"The rows hold several figures of {twice[0]} under the same conditions.",
+            f"The rows have several figures of {twice[0]} under the same conditions.",
             "filter the rows by origin or source",
         )
 
 
-def _values(point: Point, apart: Sequence[str]) -> list[Any]:
-    return [getattr(figure, name) for figure in point.figures.values() for name in apart]
+def _values(point: Point, varying: Sequence[str]) -> list[Any]:
+    return [getattr(figure, name) for figure in point.figures.values() for name in varying]
 
 
 def _filter_by(name: str, values: Sequence[str]) -> str:
@@ -122,29 +122,29 @@ def _filter_by(name: str, values: Sequence[str]) -> str:
 
 
 def _differing(found: Sequence[Point]) -> dict[str, list[str]]:
-    """The conditions that are not one, each with its values."""
+    """The conditions that have several values, each with its values."""
     values: dict[str, dict[str, None]] = {}
     for metric in found[0].figures if found else ():
-        for name in _told_by(metric):
+        for name in _conditions_of(metric):
             for group in _groups(found, metric, name):
                 if len(group) > 1:
                     values.setdefault(name, {}).update(dict.fromkeys(group))
-    return {name: list(told) for name, told in values.items()}
+    return {name: list(several) for name, several in values.items()}
 
 
 def _groups(found: Sequence[Point], metric: str, name: str) -> list[list[str]]:
-    """The values of a condition, all together or, for what a network brings along, network by network."""
+    """The values of a condition, all together or, for those that belong to a network, network by network."""
     groups: dict[str, dict[str, None]] = {}
     for point in found:
         value = getattr(point.figures[metric], name)
         if value is None and name in ("dataset", "split", "input_size"):
-            continue  # a published figure may say less
+            continue  # a published figure may lack it
         key = point.model if name in _OF_THE_NETWORK else ""
         groups.setdefault(key, {})[_UNSTATED if value is None else str(value)] = None
     return [list(group) for group in groups.values()]
 
 
-def _told_by(metric: str) -> tuple[str, ...]:
+def _conditions_of(metric: str) -> tuple[str, ...]:
     if _is_run(metric):
         return FORM
     return (*metrics.find(metric).conditions, "convention")
@@ -155,14 +155,14 @@ def _is_run(metric: str) -> bool:
 
 
 def _conditions(figure: Measurement) -> dict[str, Any]:
-    told = {name: getattr(figure, name) for name in _told_by(figure.metric) if name != "convention"}
-    return {name: value for name, value in told.items() if value is not None}
+    stated = {name: getattr(figure, name) for name in _conditions_of(figure.metric) if name != "convention"}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def front(found: Iterable[Point], x: str, y: str) -> list[Point]:
     """The points that no other beats in both metrics, the cheapest by `x` first.
 
-    Empty where a metric has no better direction.
+    Empty if a metric has no better direction.
     """
     directions = metrics.find(x).better, metrics.find(y).better
     if "neither" in directions:
@@ -179,7 +179,7 @@ def front(found: Iterable[Point], x: str, y: str) -> list[Point]:
 
 
 def condition_lines(found: Sequence[Point], asked: Sequence[str]) -> list[list[str]]:
-    """What a chart says under its title, a list of parts for each of `asked`; runtime conditions once."""
+    """The lines under a chart's title, a list of parts for each of `asked`; runtime conditions only once."""
     lines: list[list[str]] = []
     for metric in asked:
         figures = [point.figures[metric] for point in found]
@@ -213,7 +213,7 @@ def _static_parts(figures: Sequence[Measurement]) -> list[str]:
 
 
 def left_out(missing: Mapping[str, str]) -> list[str]:
-    """Which networks aren't drawn and why, in parts; where they are many, how many for each reason."""
+    """Which networks aren't drawn and why, in parts; if they are many, how many for each reason."""
     if len(missing) > _NAMED:
         reasons = Counter(missing.values())
         parts = [f"{count} networks ({reason})" for reason, count in reasons.most_common()]
@@ -236,7 +236,7 @@ def _dates(figures: Sequence[Measurement]) -> str:
 
 
 def _sizes(figures: Sequence[Measurement]) -> str:
-    """The input sizes: the most common one, and the networks that depart from it."""
+    """The input sizes: the most common one, and the networks with another one."""
     sizes = [figure.input_size for figure in figures if figure.input_size is not None]
     if not sizes:
         return ""
@@ -245,5 +245,5 @@ def _sizes(figures: Sequence[Measurement]) -> str:
     if len(others) > _NAMED:
         least, most = min(filter(None, others.values())), max(filter(None, others.values()))
         return f"input {common} ({len(others)} networks {least} to {most})"
-    told = ", ".join(f"{model} {size}" for model, size in others.items())
-    return f"input {common}" + (f" ({told})" if told else "")
+    listed = ", ".join(f"{model} {size}" for model, size in others.items())
+    return f"input {common}" + (f" ({listed})" if listed else "")

@@ -1,4 +1,4 @@
-"""From base units to pixels: the unit an axis is told in, its range and its ticks."""
+"""From base units to pixels: the unit of an axis, its range and its ticks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vertebra import metrics
 
-#: Unit of the table -> (how many base units one shown unit is, its name), largest first.
+#: Unit of the table -> (base units per shown unit, its name), largest first.
 _SHOWN: dict[str, list[tuple[float, str]]] = {
     "s": [(1, "s"), (1e-3, "ms"), (1e-6, "µs")],
     "B": [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")],
@@ -22,7 +22,7 @@ _SHOWN: dict[str, list[tuple[float, str]]] = {
 }
 _NAMED = {"accuracy_density": "% per million parameters", "fps": ""}
 
-#: An axis is logarithmic where its largest value is this many times its smallest.
+#: An axis is logarithmic if its largest value is this many times its smallest.
 _LOG_FROM = 20
 
 
@@ -39,7 +39,7 @@ class Unit:
 
 
 def unit_of(metric: str, values: Iterable[float]) -> Unit:
-    """The unit that tells the largest of `values` without many digits before the point."""
+    """The unit in which the largest of `values` has few digits before the point."""
     largest = max(map(abs, values), default=0.0)
     steps = _SHOWN[metrics.find(metric).unit]
     factor, name = next((step for step in steps if largest >= step[0]), steps[-1])
@@ -95,7 +95,7 @@ def fit(
 ) -> Axis:
     """The axis on which a circle around each value, and each of `extremes`, keeps clear of both ends.
 
-    It is logarithmic where the values ask for it, or `log` says so and all values are above 0.
+    It is logarithmic if all values are above 0 and their range is wide, or `log` is True.
     """
     positive = min(values) > 0
     log = positive and (max(values) / min(values) >= _LOG_FROM if log is None else log)
@@ -112,7 +112,7 @@ def _padded(bent: Sequence[tuple[float, float]], length: float) -> tuple[float, 
         half = abs(low) * 0.1 or 1.0
         return low - half, high + half
     inner_low, inner_high = low, high
-    for _ in range(50):  # a wider range makes a pixel dearer: settle
+    for _ in range(50):  # a wider range makes a pixel mean more: repeat until it settles
         pixel = (high - low) / length
         low = min(inner_low, *(value - radius * pixel for value, radius in bent))
         high = max(inner_high, *(value + radius * pixel for value, radius in bent))

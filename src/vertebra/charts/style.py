@@ -1,4 +1,4 @@
-"""How charts look: font, colours of the families, and the quiet defaults of every figure."""
+"""How charts look: font, colours of the families, and the defaults of every figure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-#: The first name is drawn by vl-convert, which carries it; the rest have its widths, more or less.
+#: vl-convert brings the first font and draws with it; the others have roughly its widths.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 INK = "#1f2328"
 FAINT = "#59636e"
 GRID = "#e8ebef"
 
-#: Okabe and Ito's colours for all kinds of sight (2008), without the yellow, which white swallows.
+#: Okabe and Ito's palette for colour-blind readers too (2008), without the yellow, which is faint on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _OTHER = "#6e7781"
 OTHERS = "other families"
@@ -52,7 +52,7 @@ def text_width(text: str, font_size: float) -> float:
 
 
 def family(model: str) -> str:
-    """The family that a network's name begins with, whosever library it is of.
+    """The family that a network's name begins with, without the library's prefix.
 
     >>> family("squeezenet1_0"), family("timm:resnet50_acnet_deploy"), family("50net")
     ('squeezenet', 'resnet', '50net')
@@ -82,6 +82,6 @@ def wrap(parts: Iterable[str], width: float, font_size: float) -> list[str]:
 
 
 def dashed(any_estimated: bool) -> dict[str, Any]:
-    """The channel that dashes the outline of estimates, where there are any."""
+    """The channel that dashes the outline of estimates, if there are any."""
     dash = {"condition": {"test": "datum.estimated", "value": [3, 2]}, "value": [1, 0]}
     return {"strokeDash": dash} if any_estimated else {}

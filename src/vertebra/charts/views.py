@@ -20,9 +20,9 @@ from vertebra.measurements import Measurement, WideRow
 
 @dataclass(frozen=True)
 class Settings:
-    """What a view may be drawn with: its upper bound ("front": stairs, "line": straight), its classes of peak
-    memory in bytes and of images per second, how many networks stand in a cell of the grid, and the worst
-    grade of a figure that speaks for one there."""
+    """The settings of a view: its upper bound ("front": steps, "line": straight), its classes of peak memory
+    in bytes and of images per second, how many networks a cell of the grid lists, and the worst grade of a
+    figure that counts there."""
 
     bound: Literal["front", "line"] = "front"
     memory_classes: tuple[float, ...] = MEMORY_CLASSES
@@ -33,7 +33,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class View:
-    """A named chart. `batches` says that it is of several batch sizes at once."""
+    """A named chart. `batches` is True if it shows several batch sizes at once."""
 
     name: str
     what: str
@@ -42,11 +42,11 @@ class View:
 
     @property
     def runs(self) -> bool:
-        """Whether it needs figures of a machine."""
+        """Whether it needs figures that were measured on a machine."""
         return self.name not in _STATIC
 
 
-#: Views of what needs no machine.
+#: Views of figures that don't depend on a machine.
 _STATIC = ("accuracy", "accuracy-operations", "density", "accuracy-density")
 
 
@@ -59,26 +59,26 @@ def find(name: str) -> View:
 
 
 def draw(name: str, rows: Iterable[WideRow], settings: Settings | None = None) -> Chart:
-    """The view called `name` of `rows`, the way `settings` say.
+    """The view called `name` of `rows`, drawn with `settings`.
 
-    Raises UnknownNameError for an unknown view, and InvalidInputError where the rows are of different
-    conditions, or tell too little.
+    Raises UnknownNameError for an unknown view, and InvalidInputError if the rows are of different
+    conditions, or lack figures.
     """
     return find(name).draw([per_image(row) for row in rows], settings or Settings())
 
 
 def per_image(row: WideRow) -> WideRow:
-    """`row` with its latency per image and throughput, each from what tells it: a latency and its batch size,
-    or a published throughput."""
+    """`row` with its latency per image and throughput, computed from a latency and its batch size, or from a
+    published throughput."""
     latency, throughput = row.figures.get("latency"), row.figures.get("throughput")
-    told: dict[str, Measurement] = {}
+    derived: dict[str, Measurement] = {}
     if latency is not None and latency.batch_size:
-        told["latency_per_image"] = _scaled(latency, "latency_per_image", 1 / latency.batch_size)
+        derived["latency_per_image"] = _scaled(latency, "latency_per_image", 1 / latency.batch_size)
         if throughput is None:
-            told["throughput"] = _inverse(latency, "throughput", latency.batch_size)
+            derived["throughput"] = _inverse(latency, "throughput", latency.batch_size)
     elif throughput is not None and throughput.value > 0:
-        told["latency_per_image"] = _inverse(throughput, "latency_per_image", 1)
-    return replace(row, figures={**row.figures, **told}) if told else row
+        derived["latency_per_image"] = _inverse(throughput, "latency_per_image", 1)
+    return replace(row, figures={**row.figures, **derived}) if derived else row
 
 
 def _scaled(figure: Measurement, metric: str, factor: float) -> Measurement:
@@ -122,7 +122,7 @@ def _power(rows: Sequence[WideRow], settings: Settings) -> Chart:
     if not any("power" in row.figures for row in rows):
         raise InvalidInputError(
             "No network has a figure of power.",
-            "a machine without counters of energy tells none; choose one that has, with --system",
+            "power needs a machine with energy counters; choose one with --system",
         )
     return ball_chart(rows, x="operations", y="power", line="linear")
 
@@ -151,7 +151,8 @@ def _memory_table(rows: Sequence[WideRow], settings: Settings) -> Chart:
 def _classes(given: Sequence[float], what: str) -> Sequence[float]:
     if not 0 < len(set(given)) <= MOST or min(given) <= 0:
         raise InvalidInputError(
-            f"{len(set(given))} classes of {what} can't be coloured.", f"give 1 to {MOST}, all above 0"
+            f"{len(set(given))} classes of {what} can't be coloured.",
+            f"pass 1 to {MOST} classes, all above 0",
         )
     return list(dict.fromkeys(given))
 
@@ -170,11 +171,11 @@ def _grid(rows: Sequence[WideRow], settings: Settings) -> Chart:
 _ENTRIES = (
     View("accuracy", "top-1 accuracy, the best first", partial(_bars, "top1")),
     View(
-        "accuracy-operations", "top-1 accuracy against operations, the area the parameters",
+        "accuracy-operations", "top-1 accuracy against operations, the area the parameters: the ball chart",
         partial(_balls, "operations", "top1", "params", "front"),
     ),
     View(
-        "accuracy-latency", "top-1 accuracy against measured latency, the area the parameters",
+        "accuracy-latency", "top-1 accuracy against latency per image, the area the parameters",
         partial(_balls, "latency_per_image", "top1", "params", "front"),
     ),
     View(
@@ -186,23 +187,47 @@ _ENTRIES = (
         partial(_lines, "memory_total"), True,
     ),
     View(
-        "memory-size", "peak memory against the size of the weights, with the fitted line",
+        "memory-size", "peak memory against the size of the weights, with the fitted straight line",
         partial(_balls, "weight_bytes", "memory_total", "params", "linear"),
     ),
     View(
-        "operations-latency", "latency per image against operations, with the fitted power law",
+        "operations-latency",
+        "latency per image against operations, both logarithmic, with the fitted power law",
         partial(_balls, "operations", "latency_per_image", "params", "power"),
     ),
-    View("operations-power", "power against operations, with the fitted line", _power),
-    View("accuracy-fps", "top-1 accuracy against images per second, with the upper bound", _speed),
-    View("density", "accuracy density, the best first", partial(_bars, "accuracy_density")),
+    View(
+        "operations-power",
+        "power against operations, with the fitted straight line; only networks with a measured power",
+        _power,
+    ),
+    View(
+        "accuracy-fps",
+        "top-1 accuracy against images per second, with the Pareto front, or --bound line", _speed,
+    ),
+    View(
+        "density", "accuracy density: top-1 accuracy per million parameters, the best first",
+        partial(_bars, "accuracy_density"),
+    ),
     View(
         "accuracy-density", "top-1 accuracy against accuracy density",
         partial(_balls, "accuracy_density", "top1", "params", "front"),
     ),
-    View("latency-table", "latency per image by batch size, in classes of speed", _latency_table, True),
-    View("memory-table", "peak memory by batch size, in classes of memory", _memory_table, True),
-    View("grid", "the five best networks for each class of memory and of speed", _grid),
+    View(
+        "latency-table",
+        "latency per image, one line per network and one column per batch size, in classes of speed",
+        _latency_table, True,
+    ),
+    View(
+        "memory-table",
+        "peak memory, one line per network and one column per batch size, in classes of memory",
+        _memory_table, True,
+    ),
+    View(
+        "grid",
+        "classes of memory against classes of speed, with the five networks of the best top-1 accuracy in "
+        "each",
+        _grid,
+    ),
 )  # fmt: skip
 
 VIEWS: dict[str, View] = {entry.name: entry for entry in _ENTRIES}

@@ -1,4 +1,4 @@
-"""Prices of networks that nobody ran here."""
+"""Estimates of networks that never ran here."""
 
 from __future__ import annotations
 

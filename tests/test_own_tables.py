@@ -71,29 +71,29 @@ def test_their_names_may_hold_colons_and_commas(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "told"),
+    ("mapping", "message"),
     [
         ("model=Modell,top1=Acc@1:percent", 'has no column "Modell"'),
-        ("top1=Acc@1:percent", "doesn't say which column names the network"),
-        ("model=Model", "names no metric"),
-        ("model=Model,latency=Time (ms):parsec", '"parsec" is no unit of latency'),
+        ("top1=Acc@1:percent", "has no column for the network"),
+        ("model=Model", "has no metric"),
+        ("model=Model,latency=Time (ms):parsec", '"parsec" is not a unit of latency'),
         ("model=Model,latency", 'read "latency" in the map'),
         ("model=Model,top1=Acc@1:percent,top1=BS", '"top1" is mapped twice'),
-        ("model=Model,fps=BS", "derived, never stored"),
+        ("model=Model,fps=BS", "computed from other metrics, never stored"),
         ("model=Model,top1=Acc@1", 'line 2: can\'t read top1 from "76.1"'),
         ("model=Model,latency=Time (ms)", 'line 2: can\'t read latency from "12.5"'),
         ("model=Model,batch_size=Acc@1,macs=FLOPs:G", 'line 2: batch_size is "76.1"'),
     ],
 )
-def test_a_map_that_does_not_fit_is_refused_in_one_line(file: Path, mapping: str, told: str) -> None:
+def test_a_map_that_does_not_fit_is_refused_in_one_line(file: Path, mapping: str, message: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         read_table(file, mapping)
-    assert told in caught.value.message
+    assert message in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
 
 
-def test_the_columns_that_are_there_are_told(file: Path) -> None:
+def test_the_error_lists_the_columns_that_are_there(file: Path) -> None:
     with pytest.raises(InvalidInputError) as caught:
         read_table(file, "model=Name,top1=Acc@1")
     assert caught.value.hint == "its columns: Model, Acc@1, Time (ms), FLOPs, BS, Memory"

@@ -1,8 +1,8 @@
 """FILL: published figures as rows, each with its source, unit and convention.
 
-The figures come as data beside this code (`rows/`), as they were printed. One file a kind of source here;
-`tables` reads tables of one's own. An accuracy belongs to its weights, its input size and its source, and is
-never joined with another's by the name of the network.
+The figures are data files of the package (`rows/`), as they were printed. Each kind of source has a file
+here; `tables` reads your own tables. An accuracy belongs to its weights, its input size and its source, and
+is never combined with another by the name of the network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["DISPUTED", "EDITIONS", "SOURCES", "Source", "find", "paddleclas", "r
 
 @dataclass(frozen=True)
 class Source:
-    """Figures that ship: `read` makes their rows."""
+    """Figures that ship with the package: `read` makes their rows."""
 
     name: str
     read: Callable[[], list[Measurement]]
@@ -34,7 +34,7 @@ _ENTRIES = (
     Source(
         "paddleclas",
         paddleclas,
-        "accuracy, counts and latency of the eleven classics, with the pages' known mistakes",
+        "accuracy, counts and latency of the eleven classics, with known misprints",
         _paddleclas.PAGE,
     ),
     Source(
@@ -64,13 +64,13 @@ _ENTRIES = (
     Source(
         "canziani2016",
         papers.canziani2016,
-        "accuracy and operations of Canziani et al. 2016, as others read them off its figures",
+        "accuracy and operations of Canziani et al. 2016, as others read them off its charts",
         papers.CANZIANI,
     ),
     Source(
         "catalogue",
         libraries.counts,
-        "our own counts of every network of ours, of timm and of torchvision at native size",
+        "our own counts of every network of ours, timm and torchvision, at native size",
         "counted by vertebra",
     ),
 )

@@ -1,4 +1,4 @@
-"""What timm and torchvision publish of their networks, and our own counts of them."""
+"""The figures that timm and torchvision publish for their networks, and our own counts of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMM_PAGE = "huggingface/pytorch-image-models@aa4b5850, results"
 TIMM = f"{_TIMM_PAGE} (Apache-2.0)"
 TORCHVISION = "torchvision 0.29.2, its weights' metadata (BSD-3-Clause)"
 
-#: library -> how it counts what it calls GMACs, GFLOPS or activations
+#: library -> how it counts GMACs, GFLOPS and activations
 _CONVENTIONS = {
     "timm": "fvcore: one per fused multiply-add, and normalisations and pools; rounded to 0.01 G",
     "torchvision": "one per multiply-add, though its pages say GFLOPS; rounded to 0.001 G",
@@ -26,7 +26,7 @@ _FILE_SIZE = "size of the checkpoint's file"
 
 
 def accuracies() -> list[Measurement]:
-    """Top-1 and top-5 on ImageNet's validation split: of each set of weights at each size that was tried."""
+    """Top-1 and top-5 on ImageNet's validation split, of each set of weights at each published input size."""
     return [row for line in published.printed("imagenet.csv.gz") for row in _accuracy(line)]
 
 
@@ -54,10 +54,10 @@ def _share(crop_pct: str) -> str:
 
 def complexities() -> list[Measurement]:
     """Parameters, MACs, activations and file sizes, each in its library's own convention."""
-    told = [row for line in published.printed("complexity.csv.gz") for row in _complexity(line)]
+    every = [row for line in published.printed("complexity.csv.gz") for row in _complexity(line)]
     # torchvision states a network's counts once for each of its sets of weights
     return list(
-        {(row.model, row.weights, row.metric, row.input_size, row.value): row for row in told}.values()
+        {(row.model, row.weights, row.metric, row.input_size, row.value): row for row in every}.values()
     )
 
 
@@ -104,9 +104,9 @@ _TORCH = {"pt113": "1.13", "pt210": "2.1.0", "pt221": "2.2.1", "pt240": "2.4.0",
 
 
 def throughputs() -> list[Measurement]:
-    """Images per second of timm's networks, one row a figure; the batch differs by network and machine.
+    """Images per second of timm's networks, one row per figure; batch sizes differ by network and machine.
 
-    Conditions are what a table's name says: precision, layout, torch, CUDA, machine, compiled or not.
+    The conditions are in a table's name: precision, layout, torch, CUDA, machine, compiled or not.
     """
     return [row for table in published.benchmarks() for row in _throughputs(table)]
 
@@ -135,7 +135,7 @@ def _throughputs(table: published.Benchmark) -> Iterator[Measurement]:
 
 
 def counts() -> list[Measurement]:
-    """Our own counts, as `profiler.rows` would give them."""
+    """Our own counts, the same rows as `profiler.rows` returns."""
     return [row for count in rows.counts().values() for row in _profiled(count)]
 
 
@@ -160,5 +160,5 @@ def _size(line: dict[str, str]) -> int | None:
 
 
 def _scaled(text: str, unit: str) -> float:
-    # Decimal, so that 61.101 M becomes 61101000 and not its neighbour.
+    # Decimal, so that 61.101 M becomes exactly 61101000.
     return float(Decimal(text) * Decimal(unit))

@@ -1,6 +1,6 @@
 """PaddleClas's page "Other networks" in the editions that print its figures.
 
-What is known to be wrong with a printed figure stands beside it in `disputed`; the figure is left alone.
+Known mistakes of a printed figure are described in its row's `disputed`; the figure itself is unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vertebra.zoo import names
 
 @dataclass(frozen=True)
 class Edition:
-    """One printing of a published page. `latency_system` is the GPU of tables that name none themselves."""
+    """One edition of a published page. `latency_system` is the GPU for tables that don't name one."""
 
     source: str
     latency_system: str | None = None
@@ -25,7 +25,7 @@ class Edition:
 PAGE = 'PaddleClas documentation, "Other networks" (Others.md)'
 _SAME_AS_V100 = "the same eight figures stand under the heading V100 in the English Others.md"
 
-#: Which printing a row of rows/paddleclas.csv is of.
+#: The edition that a row of rows/paddleclas.csv belongs to.
 EDITIONS = {
     "en-page": Edition(
         f"{PAGE}, English, as a rendered page",
@@ -46,7 +46,7 @@ _PRECISIONS = {"FP32": "float32", "FP16": "float16"}
 _BASE_UNITS = {"fraction": "1", "G": "1e9", "M": "1e6", "ms": "1e-3"}
 _METRICS = {"flops": "operations"}
 
-#: How the page counted (established by running the counter it used on the original networks).
+#: How the page counted (found by running its counter on the original networks).
 _CONVENTION = {
     "operations": "paddle.fluid.contrib.model_stat: convolutions 2 per multiply-accumulate, fully connected "
     "layers 1, grouped convolutions not at all, plus pools and 2 per normalised element, minus activations",
@@ -77,7 +77,7 @@ def paddleclas() -> list[Measurement]:
     printed = list(published.printed("paddleclas.csv"))
     resizes = {
         (row["edition"], row["model"]): row for row in printed if row["metric"] == "resize_short"
-    }  # the protocol of the accuracies beside it, not a figure of its own
+    }  # the protocol of the accuracies, not a figure of its own
     return [
         _measurement(row, resizes.get((row["edition"], row["model"])))
         for row in printed
@@ -128,5 +128,5 @@ def _latency(row: dict[str, str]) -> Measurement:
 
 
 def _value(row: dict[str, str]) -> float:
-    # Decimal, so that 61.090 M becomes 61090000 and not its neighbour.
+    # Decimal, so that 61.090 M becomes exactly 61090000.
     return float(Decimal(row["printed"]) * Decimal(_BASE_UNITS[row["unit"]]))

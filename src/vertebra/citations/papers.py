@@ -1,7 +1,7 @@
 """Two papers that compared networks on GPUs and small boards: Canziani et al. 2016 and Bianco et al. 2018.
 
-Neither printed its figures as a table that could be found. Bianco's accuracies are those of its authors'
-repository, and its counts were made anew from its authors' code; Canziani's were read off its charts by
+Neither paper's figures could be found as a printed table. Bianco's accuracies are those of its authors'
+repository, and its counts were made again with its authors' code; Canziani's were read off its charts by
 others.
 """
 

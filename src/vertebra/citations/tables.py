@@ -1,6 +1,6 @@
-"""Rows from a table of one's own: a CSV file, and which of its columns tells what.
+"""Rows from your own table: a CSV file, and the meaning of its columns.
 
-A map names our column or metric, theirs, and the unit where a number stands without one:
+A map pairs our column or metric with a column of the file, and gives the unit of plain numbers:
 `model=Model,top1=Acc@1:percent,latency=Time (ms):ms,batch_size=BS`.
 """
 
@@ -22,9 +22,9 @@ from vertebra.measurements.record import KINDS
 from vertebra.metrics import DERIVED, METRICS
 
 _DELIMITERS = (",", ";", "\t")
-#: What says that a cell has no figure.
+#: Cells without a figure.
 _NOTHING = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?")
-#: Columns that come of themselves, or that one value a file can't tell.
+#: Columns that are set automatically, or that a single column can't give.
 _NOT_MAPPED = (
     "metric",
     "value",
@@ -44,7 +44,7 @@ _EXAMPLE = 'write it like "model=Model,top1=Acc@1:percent,latency=Time:ms"'
 
 @dataclass(frozen=True)
 class _Figure:
-    """A column of theirs that holds the values of one metric."""
+    """A column of the file with the values of one metric."""
 
     metric: str
     column: str
@@ -60,13 +60,13 @@ class _Map:
 def read_table(
     path: str | Path, mapping: str, *, source: str | None = None, **fixed: str | None
 ) -> list[Measurement]:
-    """The rows of the CSV file at `path`, published by `source` (the file's name, where None).
+    """The rows of the CSV file at `path`, published by `source` (default: the file's name).
 
     `fixed` are our columns with one value for the whole file: system="raspberry-pi-5", batch_size="1".
-    A cell with a unit of its own ("12.3 ms") is read with it; a bare number needs one in the map, but for
+    A cell with its own unit ("12.3 ms") is read with it; a plain number needs one in the map, except for
     counts and fractions. A cell without a figure makes no row.
 
-    Raises TableError where the file is no CSV, InvalidInputError for a map that doesn't fit it or a cell that
+    Raises TableError if the file is not CSV, InvalidInputError for a map that doesn't fit it or a cell that
     can't be read (with its line), and UnknownNameError for a column of ours that doesn't exist.
     """
     path = Path(path).expanduser()
@@ -76,12 +76,12 @@ def read_table(
     _check_fixed(known, understood)
     shared = {name: _column(name, value, "the option") for name, value in known.items()}
     shared["source"] = source or path.name
-    told = [
+    found = [
         row for number, cells in lines for row in _rows(cells, understood, shared, f"{path}, line {number}")
     ]
-    if not told:
-        raise InvalidInputError(f"{path} holds no figure.", "is there a line below its header?")
-    return told
+    if not found:
+        raise InvalidInputError(f"{path} has no figures.", "it needs at least one line below its header")
+    return found
 
 
 # ------------------------------------------------------------------ the file
@@ -93,7 +93,7 @@ def _read(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     except OSError as error:
         raise TableError(f"Can't read {path}: {error.strerror}.", "name a file that exists") from error
     except UnicodeDecodeError:
-        raise TableError(f"Can't read {path}: it is not text in UTF-8.", "save it as CSV in UTF-8") from None
+        raise TableError(f"Can't read {path}: it is not UTF-8 text.", "save it as CSV in UTF-8") from None
     first = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -125,7 +125,7 @@ def _lines(reader: Any, header: Sequence[str], path: Path) -> Iterator[tuple[int
 
 
 def _parse(mapping: str, header: Sequence[str], path: Path) -> _Map:
-    """What the map says, held against the header. Column names of theirs may hold commas and colons."""
+    """The map, checked against the header. Column names of the file may contain commas and colons."""
     figures: list[_Figure] = []
     columns: dict[str, str] = {}
     for item in _items(mapping, header):
@@ -133,7 +133,7 @@ def _parse(mapping: str, header: Sequence[str], path: Path) -> _Map:
         if not equals or not theirs:
             raise InvalidInputError(f'Can\'t read "{item}" in the map.', _EXAMPLE)
         if ours in columns or any(ours == figure.metric for figure in figures):
-            raise InvalidInputError(f'"{ours}" is mapped twice.', "each column of ours once")
+            raise InvalidInputError(f'"{ours}" is mapped twice.', "map each of our columns once")
         if ours in METRICS:
             figures.append(_figure(ours, theirs, header, path))
         elif ours in _MAPPED:
@@ -141,9 +141,9 @@ def _parse(mapping: str, header: Sequence[str], path: Path) -> _Map:
         else:
             raise UnknownNameError.of("column or metric", ours, [*_MAPPED, *METRICS], _EVERY)
     if "model" not in columns:
-        raise InvalidInputError("The map doesn't say which column names the network.", _EXAMPLE)
+        raise InvalidInputError("The map has no column for the network.", _EXAMPLE)
     if not figures:
-        raise InvalidInputError("The map names no metric.", f"{_EXAMPLE}; metrics: vertebra list metrics")
+        raise InvalidInputError("The map has no metric.", f"{_EXAMPLE}; metrics: vertebra list metrics")
     return _Map(tuple(figures), columns)
 
 
@@ -161,7 +161,7 @@ def _items(mapping: str, header: Sequence[str]) -> list[str]:
 def _figure(metric: str, theirs: str, header: Sequence[str], path: Path) -> _Figure:
     if metric in DERIVED:
         raise InvalidInputError(
-            f"{METRICS[metric].label} is derived, never stored.", "map what it is computed from"
+            f"{METRICS[metric].label} is computed from other metrics, never stored.", "map those metrics"
         )
     column, colon, unit = theirs.rpartition(":")
     if theirs in header or not colon:
@@ -185,7 +185,7 @@ def _scale(unit: str, metric: str) -> float:
     suffixes = units.SUFFIXES[kind] | ({"percent": 0.01, "fraction": 1.0} if kind == "fraction" else {})
     if unit.lower() not in suffixes:
         known = ", ".join(name for name in suffixes if name)
-        raise InvalidInputError(f'"{unit}" is no unit of {METRICS[metric].label}.', f"units: {known}")
+        raise InvalidInputError(f'"{unit}" is not a unit of {METRICS[metric].label}.', f"units: {known}")
     return suffixes[unit.lower()]
 
 
@@ -194,7 +194,9 @@ def _check_fixed(fixed: Mapping[str, str], understood: _Map) -> None:
         if name not in _MAPPED:
             raise UnknownNameError.of("column", name, _MAPPED, _EVERY)
         if name in understood.columns:
-            raise InvalidInputError(f'"{name}" is both mapped and set for the whole file.', "leave one out")
+            raise InvalidInputError(
+                f'"{name}" is both mapped and set for the whole file.', "use only one of the two"
+            )
 
 
 # ------------------------------------------------------------------ the cells
@@ -203,13 +205,15 @@ def _check_fixed(fixed: Mapping[str, str], understood: _Map) -> None:
 def _rows(
     cells: Mapping[str, str], understood: _Map, shared: Mapping[str, Any], where: str
 ) -> Iterator[Measurement]:
-    told = {
+    fields = {
         ours: _column(ours, cells[theirs], where)
         for ours, theirs in understood.columns.items()
         if cells[theirs].lower() not in _NOTHING
     }
-    if "model" not in told:
-        raise InvalidInputError(f"{where}: no network is named.", "fill the cell, or delete the line")
+    if "model" not in fields:
+        raise InvalidInputError(
+            f"{where}: the network's name is missing.", "fill the cell, or delete the line"
+        )
     for figure in understood.figures:
         if cells[figure.column].lower() not in _NOTHING:
             value = _value(cells[figure.column], figure, where)
@@ -218,19 +222,20 @@ def _rows(
                     metric=figure.metric,
                     value=value,
                     origin="published",
-                    **_meant(figure.metric, {**shared, **told}),
+                    **_relevant(figure.metric, {**shared, **fields}),
                 )
             except VertebraError as error:
                 raise type(error)(f"{where}: {error.message}", error.hint) from None
 
 
-def _meant(metric: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    """What `told` says of a metric: an accuracy or a count needs no machine, though the line may name one."""
+def _relevant(metric: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a metric depends on: an accuracy or a count has no machine, even if the line names
+    one."""
     wanted = METRICS[metric].conditions
     if "system" in wanted:
-        return dict(told)
+        return dict(fields)
     kept = ("dataset", "split", "protocol", "input_size", "precision") if "dataset" in wanted else wanted
-    return {name: value for name, value in told.items() if name not in CONDITIONS or name in kept}
+    return {name: value for name, value in fields.items() if name not in CONDITIONS or name in kept}
 
 
 def _column(name: str, text: str, where: str) -> Any:
@@ -239,16 +244,16 @@ def _column(name: str, text: str, where: str) -> Any:
         return text if kind == "text" else int(text) if kind == "integer" else float(text)
     except ValueError:
         what = "a whole number" if kind == "integer" else "a number"
-        raise InvalidInputError(f'{where}: {name} is "{text}".', f"{name} takes {what}") from None
+        raise InvalidInputError(f'{where}: {name} is "{text}".', f"{name} must be {what}") from None
 
 
 def _value(text: str, figure: _Figure, where: str) -> float:
-    """A cell in base units: by the map's unit, else by its own, else as it is where that is no mistake."""
+    """A cell in base units: by the map's unit, else by its own, else as it is if the metric allows that."""
     unit = METRICS[figure.metric].unit
     plain = text.replace(",", "") if "." in text else text
     number = _number(plain)
     if number is not None and figure.scale is not None:
-        # Decimal, so that 4.1 G becomes 4100000000 and not its neighbour.
+        # Decimal, so that 4.1 G becomes exactly 4100000000.
         return float(Decimal(plain) * Decimal(repr(figure.scale))) if math.isfinite(number) else number
     try:
         return units.parse(text, unit)
@@ -257,7 +262,7 @@ def _value(text: str, figure: _Figure, where: str) -> float:
             f'{where}: can\'t read {figure.metric} from "{text}".',
             error.hint
             if number is None
-            else f"say its unit in the map: {figure.metric}={figure.column}:{_usual(unit)}",
+            else f"give its unit in the map: {figure.metric}={figure.column}:{_usual(unit)}",
         ) from None
 
 

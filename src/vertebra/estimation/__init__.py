@@ -1,4 +1,4 @@
-"""FILL: prices networks that nobody ran here, from some that were, and says how wrong the prices may be."""
+"""FILL: estimates networks that never ran here from some that did, and says how large the errors may be."""
 
 from vertebra.estimation.estimator import ANCHORS, FEWEST_ANCHORS, Estimates, Estimator, Field
 from vertebra.estimation.memory import MemoryModel

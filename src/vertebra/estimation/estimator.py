@@ -1,11 +1,11 @@
-"""FILL: prices networks that nobody ran here, from some that were, and says how wrong the prices may be.
+"""FILL: estimates networks that never ran here from some that did, and says how large the errors may be.
 
-A machine is taken for one more column of a table that other machines have filled: networks down, machines
+A machine is treated as one more column of a table that other machines have filled: networks down, machines
 across, logarithms of seconds in the cells. What the columns have in common (the principal components of the
-published ones), the networks' counts, their family and their neighbourhood make up a prior over columns
-that nobody has seen; a few measured networks, the anchors, make it a posterior (Gaussian process
-regression, Rasmussen and Williams 2006, chapter 2). The anchors are those that tell most about all the
-others, and leaving each of them out in turn tells how far the prices are to be believed.
+published ones), the networks' counts, their family and similar networks make up a prior over new columns; a
+few measured networks, the anchors, make it a posterior (Gaussian process regression, Rasmussen and Williams
+2006, chapter 2). The anchors are those that say most about all the others, and leaving each of them out in
+turn shows how far the estimates can be trusted.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-#: How many anchors are asked for, and how few can be worked with.
+#: How many anchors are measured by default, and how few are enough.
 ANCHORS, FEWEST_ANCHORS = 20, 5
 
-# The prior's standard deviations, in logarithms: of a machine's general speed; of its taste for each standard
-# deviation of a count; of what near neighbours share; of what a family shares; of one network alone. Halving
-# or doubling any of them changes the held-out errors by less than a third (benchmarks/estimation_error.py).
+# The prior's standard deviations, in logarithms: of a machine's general speed; of how it responds to each
+# standard deviation of a count; of what similar networks share; of what a family shares; of one network
+# alone. Halving or doubling any of them changes the held-out errors by less than a third
+# (benchmarks/estimation_error.py).
 _LEVEL, _TASTE, _LOCAL, _FAMILY, _ALONE = 3.0, 0.10, 0.12, 0.08, 0.06
 #: Components of the published tables that are kept, how much more a new machine may differ along them than
-#: the published ones do, how many of them tell near from far, and what is near, in standard deviations.
+#: the published ones do, how many of them decide what is near, and what is near, in standard deviations.
 _COMPONENTS, _SPREAD, _NEAR_COMPONENTS, _NEAR = 8, 1.5, 4, 2.0
-#: Rank and rounds with which cells that a table lacks are filled in.
+#: Rank and number of rounds for filling in the missing cells of a table.
 _RANK, _ROUNDS = 3, 30
 #: Half of a 90 % interval in standard deviations of the prediction, as the anchors' errors scale them. The
 #: published tables' own errors have heavier tails than the normal distribution's 1.64.
 _HALF_WIDTH = 1.55
-#: The anchors' errors count as if so many more had come out just as the prior expects.
+#: The anchors' errors count as if this many more had been exactly as the prior expects.
 _TRUSTED = 1
 
 
 @dataclass(frozen=True)
 class Field:
-    """What is known of every network before anything is measured here.
+    """What is known about every network before anything is measured here.
 
     `counts` (networks, counts) holds positive numbers such as MACs, activations, parameters and the input's
-    size; `published` (networks, `tables`) seconds per image on other machines, NaN where a table lacks a
-    network. `families` says which networks are relatives.
+    size; `published` (networks, `tables`) seconds per image on other machines, NaN if a table lacks a
+    network. `families` groups related networks.
     """
 
     names: tuple[str, ...]
@@ -60,10 +61,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Seconds per image (or whatever the anchors were in), one for each network of the field.
+    """Seconds per image (or the anchors' unit), one for each network of the field.
 
     `low` and `high` bound a 90 % interval. `median_error` and `p90_error` are the anchors' own relative
-    errors, each left out in turn; they tell more of the strangest networks than of ordinary ones, because
+    errors, each left out in turn; they say more about unusual networks than about ordinary ones, because
     anchors are chosen to be unlike each other.
     """
 
@@ -88,10 +89,10 @@ class Estimator:
     def choose(
         self, count: int = ANCHORS, *, among: Sequence[str] | None = None, known: Sequence[str] = ()
     ) -> list[str]:
-        """`count` networks to measure next, the most telling first, given that `known` are measured already.
+        """`count` networks to measure next, the most informative first, given that `known` are measured.
 
-        Each is the one that lessens the summed variance of all prices most. Only networks of `among` are
-        taken where it is given.
+        Each is the one that reduces the summed variance of all estimates most. If `among` is given, only its
+        networks are taken.
         """
         import numpy as np
 
@@ -112,14 +113,14 @@ class Estimator:
         return [self.names[number] for number in chosen]
 
     def _without(self, covariance: Array, number: int) -> Array:
-        """What is still open once one network is measured."""
+        """The covariance that remains after one network is measured."""
         import numpy as np
 
         column = covariance[:, number] / np.sqrt(covariance[number, number] + self._alone[number])
         return covariance - np.outer(column, column)
 
     def estimate(self, measured: Mapping[str, float]) -> Estimates:
-        """Prices of all networks, the anchors among them, from the anchors' values.
+        """Estimates of all networks, including the anchors, from the anchors' values.
 
         Raises InvalidInputError for fewer than `FEWEST_ANCHORS`, unknown names, or values of 0 and less.
         """
@@ -143,9 +144,9 @@ class Estimator:
     def _anchors(self, measured: Mapping[str, float]) -> list[int]:
         if len(measured) < FEWEST_ANCHORS:
             raise InvalidInputError(
-                f"{len(measured)} measured networks are too few to price others from; "
+                f"{len(measured)} measured networks are too few to estimate others from; "
                 f"at least {FEWEST_ANCHORS} are needed, and {ANCHORS} are good.",
-                "measure some: vertebra survey",
+                "measure more: vertebra survey",
             )
         for name, value in measured.items():
             if name not in self._index:
@@ -156,7 +157,7 @@ class Estimator:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """The names that can be priced."""
+        """The names of the networks that can be estimated."""
         return frozenset(self.names)
 
 
@@ -168,13 +169,13 @@ def _surprise(standardised: Array) -> float:
 
 
 def _embedding(field: Field) -> tuple[Array, Array, Array, Array]:
-    """Each network's expected logarithm but for the level, its features scaled by the prior, its place among
-    neighbours, and the variance that comes from having been filled in."""
+    """Each network's expected logarithm without the level, its features scaled by the prior, its place among
+    similar networks, and the variance that comes from filled-in cells."""
     import numpy as np
 
     counts = np.log(field.counts)
     counts = (counts - counts.mean(axis=0)) / np.maximum(counts.std(axis=0), 1e-9)
-    told: npt.NDArray[np.bool_] = np.any(~np.isnan(field.published), axis=1)
+    is_published: npt.NDArray[np.bool_] = np.any(~np.isnan(field.published), axis=1)
     tables = _filled(np.log(field.published), counts)
     base = tables.mean(axis=1)
     centred = tables - tables.mean(axis=0)
@@ -184,21 +185,21 @@ def _embedding(field: Field) -> tuple[Array, Array, Array, Array]:
     tastes = components * _SPREAD / np.sqrt(tables.shape[1])
     features = np.hstack([np.full((len(base), 1), _LEVEL), tastes, counts * _TASTE])
     near = np.hstack([scores[:, :_NEAR_COMPONENTS], counts]) / _NEAR
-    imputed = np.where(told, 0.0, _imputation_variance(base, counts, told))
+    imputed = np.where(is_published, 0.0, _imputation_variance(base, counts, is_published))
     return base, features, near, imputed
 
 
 def _filled(logs: Array, counts: Array) -> Array:
-    """`logs` with a low-rank guess for NaN; networks that no table has are placed by their counts."""
+    """`logs` with a low-rank guess for NaN; networks that are in no table are placed by their counts."""
     import numpy as np
 
     absent = np.isnan(logs)
     design = np.hstack([np.ones((len(counts), 1)), counts])
     filled = logs.copy()
     for table in range(logs.shape[1]):
-        told = ~absent[:, table]
-        weights, *_ = np.linalg.lstsq(design[told], logs[told, table], rcond=None)
-        filled[~told, table] = design[~told] @ weights
+        present = ~absent[:, table]
+        weights, *_ = np.linalg.lstsq(design[present], logs[present, table], rcond=None)
+        filled[~present, table] = design[~present] @ weights
     bare = absent.all(axis=1)
     for _ in range(_ROUNDS if absent.any() else 0):
         middle = filled[~bare].mean(axis=0)
@@ -211,27 +212,28 @@ def _filled(logs: Array, counts: Array) -> Array:
 
 def _directions(centred: Array, count: int) -> Array:
     """The first `count` principal directions (tables, count). There are far fewer tables than networks, so
-    their covariance is decomposed and not the whole table."""
+    their covariance is decomposed instead of the whole table."""
     import numpy as np
 
-    # einsum has no threads, whose start takes longer than so small a product
+    # einsum starts no threads; starting them takes longer than this small product
     _, directions = np.linalg.eigh(np.einsum("ij,ik->jk", centred, centred))
     first: Array = directions[:, ::-1][:, :count]
     return first
 
 
-def _imputation_variance(base: Array, counts: Array, told: npt.NDArray[np.bool_]) -> float:
-    """How far a network's level is from what its counts alone tell, over those that the tables have."""
+def _imputation_variance(base: Array, counts: Array, is_published: npt.NDArray[np.bool_]) -> float:
+    """The variance of a network's level around what its counts alone predict, over those that the tables
+    have."""
     import numpy as np
 
     design = np.hstack([np.ones((len(counts), 1)), counts])
-    weights, *_ = np.linalg.lstsq(design[told], base[told], rcond=None)
-    return float(np.var(base[told] - design[told] @ weights))
+    weights, *_ = np.linalg.lstsq(design[is_published], base[is_published], rcond=None)
+    return float(np.var(base[is_published] - design[is_published] @ weights))
 
 
 @dataclass(frozen=True)
 class _Kinship:
-    """How far the prior ties networks together, in variances of logarithms; computed where asked for."""
+    """How strongly the prior connects networks, as variances of logarithms; computed on demand."""
 
     features: Array
     near: Array

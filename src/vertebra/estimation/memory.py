@@ -1,4 +1,4 @@
-"""Memory is a sum, and so is its price: what a runtime holds, so much a weight, so much an activation."""
+"""Memory is estimated as a sum: the runtime's own, an amount per weight, and an amount per activation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-#: The share of left-out errors that the interval holds.
+#: The share of left-out errors that the interval covers.
 _COVERED = 0.9
-#: Three unknowns want a few networks more than that.
+#: Three unknowns need a few more networks than three.
 FEWEST = 5
 
 
@@ -44,8 +44,8 @@ class MemoryModel:
 
         if len(measured) < FEWEST:
             raise InvalidInputError(
-                f"{len(measured)} measured networks are too few to price memory from; {FEWEST} are needed.",
-                "measure some: vertebra survey",
+                f"{len(measured)} measured networks are too few to estimate memory; {FEWEST} are needed.",
+                "measure more: vertebra survey",
             )
         design = np.array([(1.0, *counts[name]) for name in measured])
         values = np.array(list(measured.values()))
@@ -55,9 +55,9 @@ class MemoryModel:
         relative = design / values[:, None]
         inverse = np.linalg.pinv(relative.T @ relative, hermitian=True)
         leverage = np.clip(((relative @ inverse) * relative).sum(axis=1), 0.0, 1.0)
-        # A network left out is as far from the rest as its leverage says: by that its error is larger.
+        # The error of a left-out network grows with its leverage, its distance from the others.
         alike = errors * np.sqrt(1 - leverage)
-        # Of a few errors the next one is beyond their 90 % quantile more often than one time in ten.
+        # With few errors, the next one exceeds their 90 % quantile more often than one time in ten.
         next_one = min(1.0, _COVERED * (1 + 1 / len(values)))
         return cls(
             coefficients=_solve(design, values),
@@ -70,9 +70,9 @@ class MemoryModel:
         """Bytes, and the bounds of their 90 % interval."""
         import numpy as np
 
-        told = np.array((1.0, weight_bytes, activations))
-        value = float(told @ self.coefficients)
-        relative = told / value
+        terms = np.array((1.0, weight_bytes, activations))
+        value = float(terms @ self.coefficients)
+        relative = terms / value
         spread = self.scale * float(np.sqrt(1 + max(float(relative @ self.inverse @ relative), 0.0)))
         return value, value / (1 + spread), value * (1 + spread)
 
@@ -84,7 +84,7 @@ def _solve(design: Array, values: Array) -> Array:
     scales = np.maximum(np.abs(design).max(axis=0), 1e-9)
     relative, ones = design / scales / values[:, None], np.ones(len(values))
     coefficients, _, rank, _ = np.linalg.lstsq(relative, ones, rcond=None)
-    if rank < len(scales) or (coefficients < 0).any():  # SciPy is imported only where it is needed
+    if rank < len(scales) or (coefficients < 0).any():  # SciPy is imported only if it is needed
         from scipy.optimize import nnls
 
         coefficients, _ = nnls(relative, ones)

@@ -1,4 +1,4 @@
-"""From rows to rows: measured latencies and memory of some networks give estimated ones of all the others."""
+"""From rows to rows: estimates of latency and memory for all networks, from those of some measured ones."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: What can be priced.
+#: The metrics that can be estimated.
 METRICS = ("latency", "memory_total")
 
 
 def field() -> Field:
-    """Every network whose counts ship, at its native size, with the seconds per image of timm's tables."""
+    """Every network with shipped counts, at its native size, with the seconds per image of timm's tables."""
     import numpy as np
 
-    told = list(rows.counts().values())
-    counts = [(one.macs, one.activations, one.params, one.input_size) for one in told]
-    tables, seconds = _published([(one.model, one.input_size) for one in told])
-    names = tuple(one.model for one in told)
+    every = list(rows.counts().values())
+    counts = [(one.macs, one.activations, one.params, one.input_size) for one in every]
+    tables, seconds = _published([(one.model, one.input_size) for one in every])
+    names = tuple(one.model for one in every)
     families = tuple(family(name) for name in names)
     return Field(names, np.maximum(np.array(counts, dtype=np.float64), 1.0), families, seconds, tables)
 
 
 def family(model: str) -> str:
-    """The relatives of a network by the letters that its name begins with, whoever's it is.
+    """The family of a network: the letters that its name begins with, without the library's prefix.
 
     >>> family("timm:resnet50"), family("torchvision:resnet18"), family("vgg16")
     ('resnet', 'resnet', 'vgg')
@@ -48,8 +48,8 @@ def family(model: str) -> str:
 
 
 def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
-    """The tables' names, and seconds per image (networks, tables); NaN where a table has no such network at
-    that size."""
+    """The tables' names, and seconds per image (networks, tables); NaN if a table lacks a network at that
+    size."""
     import numpy as np
 
     index = {key: number for number, key in enumerate(wanted)}
@@ -68,18 +68,18 @@ def _estimator() -> Estimator:
 
 
 def anchors(count: int, *, among: Sequence[str] | None = None, known: Sequence[str] = ()) -> list[str]:
-    """The networks to measure next, the most telling first; `known` ones are measured already."""
+    """The networks to measure next, the most informative first; `known` ones are measured already."""
     priceable = _estimator().known
     kept = None if among is None else [name for name in among if name in priceable]
     return _estimator().choose(count, among=kept, known=[name for name in known if name in priceable])
 
 
 def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Measurement]:
-    """Estimated rows of `metric` for every network that `measured` doesn't tell, under the same conditions.
+    """Estimated rows of `metric` for every network that is not in `measured`, under the same conditions.
 
     `measured` are benched rows of `metric` at native size, of one form: machine, engine, precision, batch
-    size. The bounds are of a 90 % interval. Raises InvalidInputError where the forms differ or the rows are
-    too few.
+    size. The bounds are of a 90 % interval. Raises InvalidInputError if the forms differ or the rows are too
+    few.
     """
     known = latest(_usable(measured, metric))
     _refuse_mixed_forms(known)
@@ -101,7 +101,7 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
 
 
 def price_forms(measured: Iterable[Measurement]) -> list[Measurement]:
-    """Estimated rows of all `METRICS` for each form of which enough networks were measured."""
+    """Estimated rows of all `METRICS` for each form in which enough networks were measured."""
     forms: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
     for row in measured:
         if row.metric in METRICS:
@@ -117,7 +117,7 @@ def price_forms(measured: Iterable[Measurement]) -> list[Measurement]:
 
 def _usable(measured: Iterable[Measurement], metric: str) -> list[Measurement]:
     if metric not in METRICS:
-        raise InvalidInputError(f"{metric} can't be estimated.", f"metrics that can: {', '.join(METRICS)}")
+        raise InvalidInputError(f"{metric} can't be estimated.", f"metrics that can be: {', '.join(METRICS)}")
     counts = rows.counts()
     return [
         row for row in measured
@@ -131,7 +131,7 @@ def _refuse_mixed_forms(known: Sequence[Measurement]) -> None:
         found = {getattr(row, name) for row in known}
         if name != "input_size" and len(found) > 1:
             raise InvalidInputError(
-                f"Networks are priced from one form, but {name} is {', '.join(sorted(map(str, found)))}.",
+                f"Estimates need rows of one form, but {name} is {', '.join(sorted(map(str, found)))}.",
                 f"choose one {name}",
             )
 
@@ -142,12 +142,12 @@ Prices = tuple[Mapping[str, tuple[float, float, float]], str]
 def _latencies(values: Mapping[str, float]) -> Prices:
     found = _estimator().estimate(values)
     note = (
-        f"estimated from {len(values)} measured networks, whose own errors when left out are "
+        f"estimated from {len(values)} measured networks; each left out in turn, their errors are "
         f"{100 * found.median_error:.0f} % (median) and {100 * found.p90_error:.0f} % (90th percentile)"
     )
-    told = zip(found.values, found.low, found.high, strict=True)
+    bounds = zip(found.values, found.low, found.high, strict=True)
     return {
-        name: (float(v), float(lo), float(hi)) for name, (v, lo, hi) in zip(found.names, told, strict=True)
+        name: (float(v), float(lo), float(hi)) for name, (v, lo, hi) in zip(found.names, bounds, strict=True)
     }, note
 
 
@@ -155,7 +155,7 @@ def _memories(values: Mapping[str, float]) -> Prices:
     counts = {name: (float(one.weight_bytes), float(one.activations)) for name, one in rows.counts().items()}
     model = MemoryModel.fit(counts, values)
     note = (
-        f"estimated from {len(values)} measured networks, nine in ten of which are within "
-        f"{100 * model.left_out_error:.0f} % when left out"
+        f"estimated from {len(values)} measured networks; each left out in turn, nine in ten are within "
+        f"{100 * model.left_out_error:.0f} %"
     )
-    return {name: model.price(*told) for name, told in counts.items()}, note
+    return {name: model.price(*bytes_and_elements) for name, bytes_and_elements in counts.items()}, note

@@ -1,6 +1,6 @@
-"""The counts of every network of the catalogue as they ship: totals at native size, read without torch.
+"""The shipped counts of every network of the catalogue: totals at native size, read without torch.
 
-`python tools/catalogue.py` rewrites the file behind this module.
+`python tools/catalogue.py` rewrites the file that this module reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE = "catalogue.csv"
 class Count:
     """The totals of one network for one image of `input_size`, by the definitions in `vertebra.metrics`.
 
-    Parameters are counted once where layers share them. `unused_params` are those that the answer does
+    Parameters that layers share are counted once. `unused_params` are those that the answer does
     not depend on, such as an auxiliary classifier's: no other figure here includes them. `buffers` holds
     every stored one, batch norms' step counters too, so that `weight_bytes` (float32, counters as they
     are) is the size of what is stored. `macs_linear` covers fully connected layers and all other matrix
@@ -41,7 +41,7 @@ class Count:
         return self.macs_conv + self.macs_linear
 
     def totals(self) -> dict[str, int]:
-        """The figures of the whole network, by metric, and the `input_size` they hold at."""
+        """The figures of the whole network, by metric, and the `input_size` that they belong to."""
         names = ("input_size", "params", "buffers", "weight_bytes", "macs", "macs_conv", "macs_linear")
         return {name: getattr(self, name) for name in (*names, "activations")}
 
@@ -55,11 +55,11 @@ def counts() -> Mapping[str, Count]:
 
 
 def find(model: str) -> Count | None:
-    """The count of a network by its name, with or without its weights' tag; None where none ships."""
+    """The count of a network by its name, with or without its weights' tag; None if none ships."""
     return counts().get(model) or counts().get(model.partition(".")[0])
 
 
-def encode(told: Iterable[Count]) -> str:
-    """The text of the shipped file: one line a network."""
-    lines = [",".join(map(str, astuple(one))) for one in told]
+def encode(every: Iterable[Count]) -> str:
+    """The text of the shipped file: one line per network."""
+    lines = [",".join(map(str, astuple(one))) for one in every]
     return "\n".join([",".join(field.name for field in fields(Count)), *lines, ""])

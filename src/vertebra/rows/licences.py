@@ -1,6 +1,6 @@
-"""Under which licence published weights are, as timm and torchvision state it; read without torch.
+"""The licences of published weights, as timm and torchvision state them; read without torch.
 
-`python tools/licences.py` rewrites the file behind this module.
+`python tools/licences.py` rewrites the file that this module reads.
 """
 
 from __future__ import annotations
@@ -13,5 +13,6 @@ from vertebra.rows import published
 
 @cache
 def licences() -> Mapping[str, str]:
-    """The licence of each set of weights, in SPDX's spelling, lower case; what isn't stated isn't in it."""
+    """The licence of each set of weights, in SPDX's spelling, lower case; weights without a stated licence
+    are missing."""
     return {line["weights"]: line["licence"] for line in published.printed("licences.csv.gz")}

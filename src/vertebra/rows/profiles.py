@@ -1,6 +1,6 @@
-"""Profiles of the zoo's networks as they ship: layers, stages and totals at native size, read without torch.
+"""The shipped profiles of the zoo's networks: layers, stages and totals at native size, read without torch.
 
-`python tools/profiles.py` rewrites the files behind this module; a test holds them equal to a fresh count.
+`python tools/profiles.py` rewrites the files that this module reads; a test compares them with a new count.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FILES = {
 class Layer(NamedTuple):
     """One call of one module, with what it adds to its network's totals.
 
-    `name` is the module's dotted path. `output_shape` is that of the first tensor returned, the batch of 1
-    included. A module called again is a further layer without parameters.
+    `name` is the module's dotted path. `output_shape` is the shape of the first returned tensor, including
+    the batch of 1. A module that is called again is another layer, without parameters.
     """
 
     name: str
@@ -43,7 +43,8 @@ class Layer(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """The sum over the layers of one part of a network, in call order, and what that part gives."""
+    """The sum over the layers of one part of a network, in call order, and the shape of that part's
+    output."""
 
     name: str
     output_shape: tuple[int, ...]
@@ -68,9 +69,10 @@ def stages(model: str) -> list[Stage]:
 
 
 def totals(model: str) -> dict[str, int]:
-    """The totals of `model` by metric, with `macs_conv`, `macs_linear` and the `input_size` they hold at.
+    """The totals of `model` by metric, with `macs_conv`, `macs_linear` and the `input_size` that they belong
+    to.
 
-    Those of timm's and torchvision's networks too. Raises UnknownNameError.
+    Works for timm's and torchvision's networks too. Raises UnknownNameError.
     """
     count = catalogue.find(model) if ":" in model else None
     if count is None:
@@ -79,7 +81,7 @@ def totals(model: str) -> dict[str, int]:
 
 
 def encode(profiles: dict[str, dict[str, Any]]) -> str:
-    """The text of the shipped file: one line a layer, so that a change reads well in a diff."""
+    """The text of the shipped file: one line per layer, so that a diff shows what changed."""
     return "{\n" + ",\n".join(_encode(name, one) for name, one in profiles.items()) + "\n}\n"
 
 

@@ -1,6 +1,6 @@
-"""Published tables as they ship: lines of cells as they were printed, read without torch.
+"""The shipped published tables: lines of cells as they were printed, read without torch.
 
-`python tools/published.py FOLDER` rewrites the files behind this module.
+`python tools/published.py FOLDER` rewrites the files that this module reads.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 
 class Benchmark(NamedTuple):
-    """One of timm's tables of inference speed: what its file's name says, and a figure a network and size.
+    """One of timm's tables of inference speed: the name of its file, and a figure per network and size.
 
-    `figures` maps (model, weights, input size) to (batch size, images per second); `weights` is "" but for
-    networks whose name then told the weights too.
+    `figures` maps (model, weights, input size) to (batch size, images per second); `weights` is "" except for
+    networks whose name at that time included the weights.
     """
 
     name: str

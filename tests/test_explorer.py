@@ -1,4 +1,4 @@
-"""The explorer: it picks like Python, in a real browser, keeps its state in its address, and asks nobody."""
+"""The explorer: picks like Python in a real browser, keeps its state in its address, makes no requests."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def test_any_metric_stands_against_any_other_in_the_last_view(page):
     settle(page)
 
 
-def grid_told(cells: list[Any], by: str) -> list[list[str]]:
+def grid_expected(cells: list[Any], by: str) -> list[list[str]]:
     """The cells of the command's grid, worded as the page words them."""
     found: dict[tuple[float, float], list[str]] = {}
     for row in grid_chart(cells, objective=by).data():
@@ -312,13 +312,13 @@ def test_the_grid_on_the_page_is_that_of_the_command_and_follows_the_sliders(pag
         row for row in wide(rows()) if most_params is None or row.figures["params"].value <= most_params
     ]
     cells = grid(within, objective=by, least_grade=trust)
-    assert grid_shown(page) == grid_told(cells, by)
+    assert grid_shown(page) == grid_expected(cells, by)
     assert len(cells) == 9
     assert any(cell.entries for cell in cells)
 
 
 @needs_browser
-def test_a_limit_that_an_interval_straddles_takes_the_place_in_the_grid(sweep):
+def test_a_limit_within_an_interval_makes_a_network_borderline_in_the_grid(sweep):
     ask(sweep, {"latency": "9.6ms", "open": "grid"})  # squeezenet1_0: 9.5 ms, and up to 9.98 ms
     first = grid_shown(sweep)[0]
     assert first[0].startswith("1. squeezenet1_1 60.1 %")
@@ -373,7 +373,7 @@ def test_lines_along_the_batch_size_follow_limits_and_search_and_one_mark_is_in_
 
 
 @needs_browser
-def test_power_stands_on_an_axis_where_it_is_told(sweep):
+def test_power_can_be_chosen_for_an_axis_if_there_are_figures(sweep):
     ask(sweep, {"up": "power", "across": "operations"})
     label = sweep.get_attribute('canvas[data-metric="operations"]', "aria-label")
     assert label.startswith(f"power against operations: {len(CLASSICS)} points")
@@ -521,19 +521,22 @@ def test_a_page_of_1400_networks_is_small():
 
 
 def test_every_network_is_in_the_explorer_and_the_foremost_in_the_tables():
-    told = explorer.data(rows())
-    assert len(set(told["models"])) == NETWORKS
-    assert f"the explorer has the other {NETWORKS - 150:,} too" in page_text()
+    contents = explorer.data(rows())
+    assert len(set(contents["models"])) == NETWORKS
+    assert f"The explorer also has the other {NETWORKS - 150:,}." in page_text()
 
 
-def test_figures_stand_in_the_data_to_the_last_digit():
-    told = json.loads(json.dumps(explorer.data(rows())))
+def test_figures_are_in_the_data_to_the_last_digit():
+    contents = json.loads(json.dumps(explorer.data(rows())))
     for row in wide(rows()):
-        places = [place for place, model in enumerate(told["model"]) if told["models"][model] == row.model
-                  and (told["load"][place] >= 0) == ("system" in row.conditions)]  # fmt: skip
+        places = [
+            place for place, model in enumerate(contents["model"])
+            if contents["models"][model] == row.model
+            and (contents["load"][place] >= 0) == ("system" in row.conditions)
+        ]  # fmt: skip
         for name in ("latency", "top1", "operations", "memory_total"):
-            column = told["columns"][name]
-            at = told["model"][places[0]] if column["by"] == "model" else places[0]
+            column = contents["columns"][name]
+            at = contents["model"][places[0]] if column["by"] == "model" else places[0]
             assert column["value"][at] == row.value(name)
 
 

@@ -157,7 +157,7 @@ def test_a_browser_that_says_nothing_keeps_no_other_waiting(file):
 def test_a_port_that_is_taken_is_one_clear_error(file):
     with Server(of(file)) as server:
         port = int(server.address.split(":")[2].strip("/"))
-        with pytest.raises(InvalidInputError, match=f"port {port}: another program has it") as caught:
+        with pytest.raises(InvalidInputError, match=f"port {port}: another program uses it") as caught:
             Server(of(file), port)
         assert "--port" in (caught.value.hint or "")
 

@@ -28,7 +28,8 @@ def html(
     mistakes: Sequence[tuple[Mistake, bytes]],
     conditions: Mapping[str, str | None],
 ) -> str:
-    """The page; `mistakes` come with their small JPEGs. Raises MissingRuntimeError without vl-convert."""
+    """The page; `mistakes` have their small JPEGs with them. Raises MissingRuntimeError without
+    vl-convert."""
     title = f"{model} on {evaluation.dataset}"
     body = joined([
         tag("header", tag("h1", title), tag("p", _summary(evaluation), class_="summary")),
@@ -69,8 +70,8 @@ def _figures(
         if row.low is not None and row.high is not None:
             shown += f" ({units.show(row.low, metric.unit)} to {units.show(row.high, metric.unit)})"
         entries += [tag("dt", metric.label[:1].upper() + metric.label[1:]), tag("dd", shown)]
-    told = {**conditions, "preprocessing": rows[0].protocol, "precision": rows[0].precision}
-    for name, value in told.items():
+    conditions = {**conditions, "preprocessing": rows[0].protocol, "precision": rows[0].precision}
+    for name, value in conditions.items():
         if value:
             entries += [tag("dt", name.capitalize()), tag("dd", value)]
     return section("figures", "Figures", tag("dl", *entries, class_="facts"))
@@ -80,8 +81,11 @@ def _confusion(chart: Chart) -> Html:
     svg = Html(chart.svg())
     return section(
         "confusion",
-        "What is taken for what",
-        tag("p", "Each row is a true class, each column an answer; what isn't on the diagonal is a mistake."),
+        "Confusion matrix",
+        tag(
+            "p",
+            "Each row is a true class, each column a predicted class; off the diagonal are the mistakes.",
+        ),
         tag("figure", tag("div", svg, class_="card")),
     )
 
@@ -90,7 +94,7 @@ def _classes(evaluation: Evaluation) -> Html:
     columns = [
         Column("Class", number=False), Column("Images"), Column("Top-1"), Column("from"), Column("to"),
         *([Column("Top-5")] if evaluation.top5 is not None else []),
-        Column("Precision"), Column("Mostly taken for", number=False),
+        Column("Precision"), Column("Most often confused with", number=False),
     ]  # fmt: skip
     worst_first = sorted(evaluation.classes(), key=lambda one: (one.recall, one.index))
     body = [_class(evaluation, one) for one in worst_first]
@@ -113,24 +117,24 @@ def _mistakes(evaluation: Evaluation, mistakes: Sequence[tuple[Mistake, bytes]])
     if not mistakes:
         return Html("")
     shown = [_mistake(evaluation, one, jpeg) for one, jpeg in mistakes]
-    told = "Wrong, and the surest of it. Some may be errors of the labels."
-    return section("mistakes", "The worst mistakes", tag("p", told), tag("div", *shown, class_="sheet"))
+    text = "Wrong answers with the highest confidence. Some may be mistakes in the labels."
+    return section("mistakes", "The worst mistakes", tag("p", text), tag("div", *shown, class_="sheet"))
 
 
 def _mistake(evaluation: Evaluation, one: Mistake, jpeg: bytes) -> Html:
     data = base64.b64encode(jpeg).decode()
     picture = tag("img", src=f"data:image/jpeg;base64,{data}", alt=one.name)
     answer, truth = evaluation.name_of(one.predicted), evaluation.name_of(one.truth)
-    told = (
+    caption = (
         f"{answer} ({units.show(one.confidence, 'fraction')}); "
-        f"it is {truth} ({units.show(one.share, 'fraction')})"
+        f"true class: {truth} ({units.show(one.share, 'fraction')})"
     )
-    return tag("figure", picture, tag("figcaption", told, tag("small", f" {one.name}")))
+    return tag("figure", picture, tag("figcaption", caption, tag("small", f" {one.name}")))
 
 
 def _unreadable(evaluation: Evaluation) -> Html:
     if not evaluation.num_unreadable:
         return Html("")
     named = items(f"{name}: {reason}" for name, reason in evaluation.unreadable)
-    told = f"{evaluation.num_unreadable} images couldn't be read and don't count."
-    return section("unreadable", "Unreadable images", tag("p", told), details("Which", named))
+    text = f"{evaluation.num_unreadable} images couldn't be read and are not counted."
+    return section("unreadable", "Unreadable images", tag("p", text), details("Which ones", named))

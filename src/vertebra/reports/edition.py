@@ -1,8 +1,8 @@
-"""This machine's edition of PaddleClas's page "Other networks": the same tables, what was printed beside what
-is counted, evaluated and measured here.
+"""This machine's edition of PaddleClas's page "Other networks": the same tables, with the printed figures
+next to those counted, evaluated and measured here.
 
-Printed figures stand digit for digit. A figure that is still to be measured has a number, under which the
-command that fills it stands.
+Printed figures are kept digit for digit. A missing figure is numbered, and below the table is the command
+that fills it.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from vertebra.zoo import names
 
 TITLE = "The classic networks on this machine"
 _BATCHES = (1, 4, 8)
-#: The precisions of the two tables, each with the engine that stands where nothing was measured.
+#: The precisions of the two tables, each with the engine to show if nothing was measured.
 _TABLES = (
     (("float32",), "FP32", "onnxruntime"),
     (("bfloat16", "float16"), "FP16", "openvino"),
 )
-#: What the page printed of other machines: heading, its word for the device, and the engines it names.
+#: The other machines on the printed page: heading, its name for the device, and the engines it names.
 _PRINTED = (
     ("V100", "V100 GPU", ("",)),
     ("V100, TensorRT", "V100 GPU", ("TensorRT",)),
     ("T4", "T4 GPU", ("", "TensorRT")),
 )
-#: What all cells of a table share.
+#: The conditions that all cells of a table share.
 _SHARED = tuple(name for name in FORM if name not in ("batch_size", "input_size"))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: a text with the number that sorts it, or the command that would fill it."""
+    """A table's cell: a text with the number by which it sorts, or the command that would fill it."""
 
     shown: str = ""
     value: float | None = None
@@ -59,7 +59,7 @@ class Table:
     lines: Sequence[Sequence[Cell]]
 
     def commands(self) -> list[str]:
-        """What fills the empty cells, each command once."""
+        """The commands that fill the empty cells, each once."""
         return list(dict.fromkeys(cell.command for line in self.lines for cell in line if cell.command))
 
 
@@ -86,38 +86,40 @@ class Edition:
         return "\n\n".join([f"# {TITLE}", _plain(self.summary), *map(_markdown, self.parts), made]) + "\n"
 
     def write(self, path: str | Path) -> Path:
-        """Write it whole, as HTML or as Markdown by the name's ending. Raises InvalidInputError."""
+        """Write it as HTML or Markdown, by the name's ending. Raises InvalidInputError."""
         path = Path(path)
         makers = {".html": self.html, ".htm": self.html, ".md": self.markdown}
         if path.suffix.lower() not in makers:
-            raise InvalidInputError(f"Can't write the page as {path.name}.", f"end it in {', '.join(makers)}")
+            raise InvalidInputError(
+                f"Can't write the page as {path.name}.", f"name a file that ends in {', '.join(makers)}"
+            )
         write_whole(path, makers[path.suffix.lower()]().encode())
         return path
 
 
 def edition(
-    told: Iterable[Measurement],
+    measured: Iterable[Measurement],
     system_name: str | None,
     *,
     system: Mapping[str, Any] | None = None,
     engine: str | None = None,
     made_at: str | None = None,
 ) -> Edition:
-    """The page of the machine called `system_name`, of the rows `told`.
+    """The page of the machine called `system_name`, from the rows `measured`.
 
-    Latencies are those of one engine with its settings in each table: of `engine`, where one is named and
-    told, else of the one that tells most. `system` is the machine as `System.to_dict` describes it.
+    Each table's latencies are those of one engine with one setting: of `engine`, if it is given and has
+    figures, else of the one with the most figures. `system` is the machine as `System.to_dict` describes it.
     """
-    found = latest(told)
+    found = latest(measured)
     speeds = [_speed(found, system_name, engine, *table) for table in _TABLES]
     parts = [_overview(), _accuracy(found), _speeds(speeds), _sources()]
     return Edition(_summary(system_name, system), parts, made_at)
 
 
 def _summary(name: str | None, system: Mapping[str, Any] | None) -> str:
-    told = [str(system[key]) for key in ("cpu", "os") if system and system.get(key)]
-    machine = ", ".join([name or "a machine without figures", *told])
-    return f"The figures of PaddleClas's page “Other networks” beside those of {machine}."
+    details = [str(system[key]) for key in ("cpu", "os") if system and system.get(key)]
+    machine = ", ".join([name or "a machine without figures", *details])
+    return f"The figures of PaddleClas's page “Other networks” next to those of {machine}."
 
 
 # ------------------------------------------------------------------ what was printed
@@ -125,11 +127,12 @@ def _summary(name: str | None, system: Mapping[str, Any] | None) -> str:
 
 @cache
 def _lines() -> dict[tuple[str, str, str, str, str, str], tuple[str, ...]]:
-    """What the editions printed, without repetition: by network, metric, device, engine, precision, batch."""
+    """The printed figures of all editions, without repetition: by network, metric, device, engine, precision,
+    batch."""
     found: dict[tuple[str, str, str, str, str, str], dict[str, None]] = defaultdict(dict)
     for line in published.printed("paddleclas.csv"):
         is_latency = line["metric"] == "latency"
-        # the editions that name no device print the figures that another heads V100
+        # the editions that name no device print the figures that another one has under V100
         device = (line["device"] or "V100 GPU") if is_latency else ""
         engine, precision, batch = (line[name] for name in ("engine", "precision", "batch_size"))
         key = names.find(line["model"]).name, line["metric"], device, engine, precision, batch
@@ -189,8 +192,8 @@ def _accuracy(found: Sequence[Measurement]) -> Part:
         ])  # fmt: skip
     passages = [
         "Accuracy is the share of ImageNet's validation images. FLOPs are operations, two for each "
-        "multiply-accumulate; the page counted some otherwise, and its rule applied to our networks gives "
-        "what stands beside what it printed."
+        "multiply-accumulate. The page counted some of them differently: “by its rule” is its rule applied "
+        "to our networks."
     ]
     return Part("accuracy", "Accuracy, FLOPs and parameters", passages,
                 [Table("Accuracy, FLOPs and parameters", columns, lines)])  # fmt: skip
@@ -243,8 +246,8 @@ def _speed(
         return _Speed(word, precisions[0], usual, {})
     place = _SHARED.index("engine")
     best = max(groups, key=lambda key: (key[place] == engine, len(groups[key]), _pace(groups[key].values())))
-    told = dict(zip(_SHARED, best, strict=True))
-    return _Speed(word, told["precision"], told["engine"], told, groups[best])
+    conditions = dict(zip(_SHARED, best, strict=True))
+    return _Speed(word, conditions["precision"], conditions["engine"], conditions, groups[best])
 
 
 def _is_of_table(row: Measurement, system: str | None, precisions: Sequence[str]) -> bool:
@@ -258,17 +261,16 @@ def _is_of_table(row: Measurement, system: str | None, precisions: Sequence[str]
     )
 
 
-def _pace(told: Iterable[Measurement]) -> float:
-    """The greater, the sooner all is done."""
-    return -sum(row.value for row in told)
+def _pace(latencies: Iterable[Measurement]) -> float:
+    """Larger is faster over all rows."""
+    return -sum(row.value for row in latencies)
 
 
 def _speeds(tables: Sequence[_Speed]) -> Part:
     passages = [
-        "Milliseconds for a whole batch, the median with its 95 % interval and its grade: A is believed "
-        "without reserve, B with a word of caution, C not at all. What was printed is of other machines and "
-        "other programs, and stands here as it was printed. Storage is that of the parameters and buffers in "
-        "float32.",
+        "Milliseconds for a whole batch: the median with its 95 % interval and its grade. A is reliable, B "
+        "less so, C can't be believed. The printed figures are from other machines and other programs. "
+        "Storage is the size of the parameters and buffers in float32.",
         *(_conditions(one) for one in tables),
     ]
     made = [_speed_table(one, has_storage=not place) for place, one in enumerate(tables)]
@@ -276,7 +278,7 @@ def _speeds(tables: Sequence[_Speed]) -> Part:
         f"{_heading(model).shown}, {one.precision}, batch {batch}: grade C: {'; '.join(row.grade_reasons)}."
         for one in tables
         for (model, batch), row in sorted(
-            one.cells.items(), key=lambda told: names.CLASSICS.index(told[0][0])
+            one.cells.items(), key=lambda cell: names.CLASSICS.index(cell[0][0])
         )
         if row.grade == "C"
     ]
@@ -286,9 +288,9 @@ def _speeds(tables: Sequence[_Speed]) -> Part:
 def _conditions(one: _Speed) -> str:
     if not one.conditions:
         return f"Nothing has been measured in {one.precision} yet."
-    told = [f"{name} {value}" for name, value in one.conditions.items() if value is not None]
+    stated = [f"{name} {value}" for name, value in one.conditions.items() if value is not None]
     versions = {f"{name} {value}" for row in one.cells.values() for name, value in row.versions.items()}
-    return f"Measured in {one.precision}: {', '.join(told)}; {', '.join(sorted(versions))}."
+    return f"Measured in {one.precision}: {', '.join(stated)}; {', '.join(sorted(versions))}."
 
 
 def _speed_table(one: _Speed, has_storage: bool) -> Table:
@@ -318,7 +320,7 @@ def _speed_table(one: _Speed, has_storage: bool) -> Table:
 
 
 def _sizes(model: str) -> tuple[Cell, Cell]:
-    """The crop, and the short side that it is cut from where the page tells it."""
+    """The crop, and the short side before it, if the page prints it."""
     size = names.find(model).input_size
     return Cell(str(size), size), _printed(model, "resize_short")
 
@@ -333,19 +335,21 @@ def _latency(row: Measurement | None, command: str | None) -> Cell:
 
 
 def _commands(one: _Speed) -> dict[str, str]:
-    """By network, what measures all that its line lacks; lines that lack the same share a command."""
+    """By network, the command that fills its line; lines that lack the same figures share one."""
     lacking: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for model in names.CLASSICS:
         batches = tuple(batch for batch in _BATCHES if (model, batch) not in one.cells)
         if batches:
             lacking[batches].append(model)
-    told = [f"--engine {one.engine}"]
-    told += [f"--precision {one.precision}"] if one.precision != "float32" else []
+    options = [f"--engine {one.engine}"]
+    options += [f"--precision {one.precision}"] if one.precision != "float32" else []
     for name, usual in (("device", "cpu"), ("threads", None)):
         value = one.conditions.get(name)
-        told += [f"--{name} {value}"] if value not in (None, usual) else []
+        options += [f"--{name} {value}"] if value not in (None, usual) else []
     return {
-        model: " ".join(["vertebra bench", *models, *told, *(f"--batch-size {batch}" for batch in batches)])
+        model: " ".join(
+            ["vertebra bench", *models, *options, *(f"--batch-size {batch}" for batch in batches)]
+        )
         for batches, models in lacking.items()
         for model in models
     }
@@ -357,23 +361,23 @@ def _commands(one: _Speed) -> dict[str, str]:
 def _sources() -> Part:
     notes = [f"{_heading(model).shown}, {'FLOPs' if metric == 'operations' else 'parameters'}: {fault}."
              for (model, metric), fault in citations.DISPUTED.items()]  # fmt: skip
-    told = [one.source for one in citations.EDITIONS.values()]
+    sources = [one.source for one in citations.EDITIONS.values()]
     faults = [one.latency_disputed for one in citations.EDITIONS.values() if one.latency_disputed]
-    return Part("sources", "Sources", ["What was printed, and what is wrong with it:"],
-                notes=[*(f"{one}." for one in (*told, *faults)), *notes])  # fmt: skip
+    return Part("sources", "Sources", ["The printed sources, and their known mistakes:"],
+                notes=[*(f"{one}." for one in (*sources, *faults)), *notes])  # fmt: skip
 
 
 # ------------------------------------------------------------------ as HTML, and as Markdown
 
 
 def _html(part: Part) -> Html:
-    told: list[Html] = [tag("p", passage) for passage in part.passages]
+    content: list[Html] = [tag("p", passage) for passage in part.passages]
     for table in part.tables:
         commands = table.commands()
         lines = [[_html_cell(cell, commands) for cell in line] for line in table.lines]
-        told.append(markup.table(table.caption, table.columns, lines))
-        told += _html_commands(commands)
-    return section(part.name, part.heading, *told, *([markup.items(part.notes)] if part.notes else []))
+        content.append(markup.table(table.caption, table.columns, lines))
+        content += _html_commands(commands)
+    return section(part.name, part.heading, *content, *([markup.items(part.notes)] if part.notes else []))
 
 
 def _html_cell(cell: Cell, commands: Sequence[str]) -> markup.Cell:
@@ -389,7 +393,7 @@ def _html_commands(commands: Sequence[str]) -> list[Html]:
     listed = [
         tag("li", f"{_mark(number)}: ", tag("code", command)) for number, command in enumerate(commands, 1)
     ]
-    return [tag("p", "Not measured yet; this fills it:"), tag("ul", *listed)]
+    return [tag("p", "Not measured yet; to fill it, run:"), tag("ul", *listed)]
 
 
 def _mark(number: int) -> str:
@@ -397,16 +401,16 @@ def _mark(number: int) -> str:
 
 
 def _markdown(part: Part) -> str:
-    told = [f"## {part.heading}", *map(_plain, part.passages)]
+    blocks = [f"## {part.heading}", *map(_plain, part.passages)]
     for table in part.tables:
         commands = table.commands()
-        told.append(_markdown_table(table, commands))
+        blocks.append(_markdown_table(table, commands))
         if commands:
             lines = [f"- {_mark(number)}: `{command}`" for number, command in enumerate(commands, 1)]
-            told += ["Not measured yet; this fills it:", "\n".join(lines)]
+            blocks += ["Not measured yet; to fill it, run:", "\n".join(lines)]
     if part.notes:
-        told.append("\n".join(f"- {_plain(note)}" for note in part.notes))
-    return "\n\n".join(told)
+        blocks.append("\n".join(f"- {_plain(note)}" for note in part.notes))
+    return "\n\n".join(blocks)
 
 
 def _markdown_table(table: Table, commands: Sequence[str]) -> str:
@@ -422,5 +426,5 @@ def _markdown_table(table: Table, commands: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes as it is."""
+    """Text with Markdown's special characters escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

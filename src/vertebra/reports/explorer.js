@@ -1,26 +1,26 @@
-// The explorer. Texts are set as text, never as HTML; nothing is asked of any network.
+// The explorer. Texts are set as text, never as HTML, and it makes no network requests.
 // `pick` follows the rule of the command of that name, digit for digit.
 
 const element = (id) => document.getElementById(id);
-const told = JSON.parse(element("explorer-data").textContent);
-const metrics = new Map([...told.batched, ...told.metrics].map((metric) => [metric.name, metric]));
+const data = JSON.parse(element("explorer-data").textContent);
+const metrics = new Map([...data.batched, ...data.metrics].map((metric) => [metric.name, metric]));
 metrics.set("batch_size", { label: "batch size", unit: "batch" });
-const limited = told.metrics.filter((metric) => metric.option);
+const limited = data.metrics.filter((metric) => metric.option);
 const ORIGINS = { p: "published", e: "estimated", c: "counted", m: "measured", v: "evaluated" };
 const FEW_ROWS = 50;
 
 // ------------------------------------------------------------------ figures
 
-const rows = told.model.map((model, place) => ({
-  place, model: told.models[model], index: model, family: told.families[model], load: told.load[place],
-  engine: told.engines[told.engine[place]] ?? "", form: told.forms[told.form[place]],
-  sweep: told.sweep[place],
+const rows = data.model.map((model, place) => ({
+  place, model: data.models[model], index: model, family: data.families[model], load: data.load[place],
+  engine: data.engines[data.engine[place]] ?? "", form: data.forms[data.form[place]],
+  sweep: data.sweep[place],
 }));
 
 function figure(row, metric) {
-  if (metric === "batch_size") return { metric, value: told.loads[row.load]?.batch_size, low: null, high: null, grade: "-" };
+  if (metric === "batch_size") return { metric, value: data.loads[row.load]?.batch_size, low: null, high: null, grade: "-" };
   if (metric === "latency_per_image") return perImage(row);
-  const column = told.columns[metric];
+  const column = data.columns[metric];
   const place = column.by === "model" ? row.index : row.place;
   const value = column.value[place];
   if (value === null || value === undefined) return null;
@@ -31,7 +31,7 @@ function figure(row, metric) {
 }
 
 function perImage(row) {
-  const [latency, batch] = [figure(row, "latency"), told.loads[row.load]?.batch_size];
+  const [latency, batch] = [figure(row, "latency"), data.loads[row.load]?.batch_size];
   if (!latency || !batch) return null;
   const [value, low, high] = [latency.value, latency.low, latency.high].map((end) => (end === null ? null : end * (1 / batch)));
   return { ...latency, metric: "latency_per_image", value, low, high };
@@ -47,7 +47,7 @@ const STEPS = {
 
 function fixed(value, decimals) {
   const short = value.toFixed(decimals);
-  // halfway between two, the even digit, where toFixed takes the larger
+  // halfway between two: the even digit; toFixed takes the larger one
   const [whole, rest] = value.toFixed(decimals + 40).split(".");
   if (!/^50*$/.test(rest.slice(decimals))) return short;
   const cut = decimals ? `${whole}.${rest.slice(0, decimals)}` : whole;
@@ -126,7 +126,7 @@ function judged(row, limits, objective, trust) {
     rank: [metrics.get(objective).lower ? value : -value, latency ? latency.value : Infinity, row.model],
     distance: [open.length + doubts.length, open.length ? Math.max(...open.map((limit) => miss(limit, row))) : 1],
     open,
-    doubts: near ? doubts : [], // what is clearly out of a limit needs no second reason
+    doubts: near ? doubts : [], // what clearly breaks a limit needs no second reason
     borderline: near && doubts.length === 0,
   };
 }
@@ -144,7 +144,7 @@ function pick(candidates, limits, objective, trust) {
   return { ranked, excluded, nearest };
 }
 
-// In words only where it is shown, for there may be thousands.
+// In words only when it is shown: there may be thousands.
 function why(one) {
   const reasons = one.open.map((limit) => reason(limit, one.row));
   for (const doubt of one.doubts) reasons.push(`${metrics.get(doubt.metric).label} is graded ${doubt.grade}: ${doubt.reason}`);
@@ -166,10 +166,10 @@ const usual = {};
 let state;
 
 function fresh() {
-  const measured = told.loads.map((_, place) => rows.filter((row) => row.load === place).length
-    + (told.loads[place].batch_size === 1 ? 1e9 : 0));
+  const measured = data.loads.map((_, place) => rows.filter((row) => row.load === place).length
+    + (data.loads[place].batch_size === 1 ? 1e9 : 0));
   return {
-    limits: {}, by: metrics.has("top1") ? "top1" : told.metrics[0].name, trust: "B",
+    limits: {}, by: metrics.has("top1") ? "top1" : data.metrics[0].name, trust: "B",
     load: String(Math.max(0, measured.indexOf(Math.max(...measured)))), engine: "",
     up: element("explorer-up")?.options[0].value ?? "", across: element("explorer-across")?.options[0].value ?? "",
     log: "1", search: "", sort: "", network: "", open: "",
@@ -209,7 +209,7 @@ const limits = () => limited.filter((metric) => state.limits[metric.name] !== un
 
 const onEngine = (row) => !state.engine || row.engine === state.engine;
 
-// What ran under the load and on the engine that are asked for; a network that didn't stands as it is.
+// Rows under the chosen load and engine; for a network that didn't run there, its row without a form.
 function candidates() {
   const ran = rows.filter((row) => row.load === Number(state.load) && onEngine(row));
   const names = new Set(ran.map((row) => row.model));
@@ -217,16 +217,16 @@ function candidates() {
     .sort((one, other) => one.index - other.index);
 }
 
-// What ran at any batch size, all else being the load that is asked for.
+// Rows at any batch size, with everything else as in the chosen load.
 function atAnyBatch() {
-  const asked = told.loads[Number(state.load)]?.sweep;
-  return rows.filter((row) => told.loads[row.load]?.sweep === asked && figure(row, "batch_size").value && onEngine(row));
+  const asked = data.loads[Number(state.load)]?.sweep;
+  return rows.filter((row) => data.loads[row.load]?.sweep === asked && figure(row, "batch_size").value && onEngine(row));
 }
 
 // ------------------------------------------------------------------ sliders: a step is a share of a logarithmic range
 
 function rangeOf(metric) {
-  const column = told.columns[metric.name];
+  const column = data.columns[metric.name];
   const values = [...column.value, ...(column.low ?? []), ...(column.high ?? [])].filter((value) => value > 0);
   return [Math.min(...values), Math.max(...values)];
 }
@@ -275,7 +275,7 @@ function made(name, text, attributes = {}) {
 
 function sentence(found, asked) {
   if (found.ranked.length) return `Choice: ${named(found.ranked[0].row, ...asked)}.`;
-  if (!found.excluded.length) return `No network here tells the ${metrics.get(state.by).label}.`;
+  if (!found.excluded.length) return `No network has a figure of ${metrics.get(state.by).label}.`;
   const [nearest] = found.excluded;
   return `No network certainly meets this. The nearest: ${named(nearest.row)}: ${why(nearest)}.`;
 }
@@ -290,19 +290,19 @@ function origins(row, asked) {
 function command() {
   const parts = limited.filter((metric) => state.limits[metric.name] !== undefined)
     .map((metric) => `--${metric.option} ${state.limits[metric.name]}${metric.typed}`);
-  const batch = told.loads[Number(state.load)]?.batch_size ?? 1;
+  const batch = data.loads[Number(state.load)]?.batch_size ?? 1;
   if (state.by !== "top1") parts.push(`--by ${state.by}`);
   if (state.trust !== "B") parts.push(`--trust ${state.trust}`);
   if (state.engine) parts.push(`--engine ${state.engine}`);
   if (batch !== 1) parts.push(`--batch-size ${batch}`);
-  if (Object.values(told.columns).some((column) => column.origin.includes("e"))) parts.push("--among catalogue");
+  if (Object.values(data.columns).some((column) => column.origin.includes("e"))) parts.push("--among catalogue");
   return ["vertebra pick", ...parts].join(" ");
 }
 
 let speaking;
-function tell(found, asked) {
+function showAnswer(found, asked) {
   const first = sentence(found, asked);
-  clearTimeout(speaking); // so that a slider on its way isn't read out at each step
+  clearTimeout(speaking); // so that a moving slider isn't read out at each step
   speaking = setTimeout(() => { element("explorer-spoken").textContent = first; }, 400);
   const parts = [made("p", first, { id: "explorer-choice" })];
   if (found.ranked.length) parts.push(made("p", origins(found.ranked[0].row, asked), { class: "note" }));
@@ -312,7 +312,7 @@ function tell(found, asked) {
   parts.push(made("p", `Networks that meet every limit: ${found.ranked.length}.`, { id: "explorer-meeting" }));
   if (found.excluded.length) {
     const folded = made("details", "");
-    const heading = found.ranked.length ? "Better, but excluded" : "The nearest misses";
+    const heading = found.ranked.length ? "Better, but excluded" : "Nearest misses";
     folded.append(made("summary", `${heading}: ${found.excluded.length}`));
     const list = made("ul", "", { id: "explorer-excluded" });
     list.append(...found.excluded.slice(0, 12).map((one) => made("li", `${named(one.row)}: ${why(one)}`)));
@@ -320,7 +320,7 @@ function tell(found, asked) {
     folded.open = element("explorer-answer").querySelector("details")?.open ?? false;
     parts.push(folded);
   }
-  const same = made("p", "The same at the command line: ", { class: "note" });
+  const same = made("p", "On the command line: ", { class: "note" });
   same.append(made("code", command(), { id: "explorer-command" }));
   element("explorer-answer").replaceChildren(...parts, same);
 }
@@ -330,8 +330,8 @@ function tell(found, asked) {
 const capital = (label) => label[0].toUpperCase() + label.slice(1);
 const COLUMNS = [
   { key: "network", label: "Network" }, { key: "verdict", label: "Under the limits" },
-  ...(told.forms.some(Boolean) ? [{ key: "form", label: "Conditions" }] : []),
-  ...told.metrics.map((metric) => ({
+  ...(data.forms.some(Boolean) ? [{ key: "form", label: "Conditions" }] : []),
+  ...data.metrics.map((metric) => ({
     key: metric.name, label: capital(metric.label), number: true,
   })),
 ];
@@ -352,14 +352,14 @@ function heading(column) {
 
 function cellOf(one, column) {
   if (!column.number) return made("td", column.key === "form" ? one.row.form : one.meets ? "met" : why(one), { class: "prose" });
-  const told = figure(one.row, column.key);
-  const cell = made("td", told ? shown(told) : "", { class: told?.origin === "e" ? "number estimated" : "number" });
-  if (told && told.grade !== "-") {
-    cell.append(" ", made("span", told.grade, { class: `grade grade-${told.grade.toLowerCase()}`, title: told.reason || `grade ${told.grade}` }));
+  const found = figure(one.row, column.key);
+  const cell = made("td", found ? shown(found) : "", { class: found?.origin === "e" ? "number estimated" : "number" });
+  if (found && found.grade !== "-") {
+    cell.append(" ", made("span", found.grade, { class: `grade grade-${found.grade.toLowerCase()}`, title: found.reason || `grade ${found.grade}` }));
   }
   const unit = metrics.get(column.key).unit;
-  const range = told && told.low !== null && told.high !== null ? `${show(told.low, unit)} – ${show(told.high, unit)}` : "";
-  const aside = [range, told?.origin === "e" ? "estimated" : ""].filter(Boolean).join(", ");
+  const range = found && found.low !== null && found.high !== null ? `${show(found.low, unit)} – ${show(found.high, unit)}` : "";
+  const aside = [range, found?.origin === "e" ? "estimated" : ""].filter(Boolean).join(", ");
   if (aside) cell.append(made("small", aside));
   return cell;
 }
@@ -424,7 +424,7 @@ function gridEntry(row, asked) {
   return { row, reasons, meets: reasons.length === 0 };
 }
 
-// The best in the order of `ordered`, and between them those that took no place.
+// The best in the order of `ordered`, and between them those that get no place.
 function gridCell(ordered, asked) {
   const nearest = new Map();
   for (const [rank, row] of ordered.entries()) {
@@ -434,7 +434,7 @@ function gridCell(ordered, asked) {
   const kept = [];
   let placed = 0;
   for (const entry of [...nearest.values()].sort((one, other) => one.rank - other.rank)) {
-    if (placed === told.best) break;
+    if (placed === data.best) break;
     placed += entry.meets;
     kept.push({ ...entry, place: entry.meets ? placed : null });
   }
@@ -456,7 +456,7 @@ function fillGrid(table) {
     && [state.by, "fps", "memory_total"].every((metric) => figure(row, metric)))
     .map((row) => ({ row, rank: [(lower ? 1 : -1) * figure(row, state.by).value, figure(row, "latency")?.value ?? Infinity, row.model] }))
     .sort(byRank).map((one) => one.row);
-  const [speeds, memories] = ["fps", "memory_total"].map((metric) => told.classes[metric]
+  const [speeds, memories] = ["fps", "memory_total"].map((metric) => data.classes[metric]
     .map((bound) => ({ metric, lower: metrics.get(metric).lower, bound })));
   const words = ({ metric, bound }, side) => `${capital(metrics.get(metric).label)} ${side} ${show(bound, metrics.get(metric).unit)}`;
   const head = made("tr", "");
@@ -473,13 +473,13 @@ function fillGrid(table) {
     }));
     return line;
   }));
-  table.caption.textContent = `The ${told.best} best in ${metrics.get(state.by).label} at batch size 1 that surely meet the two classes and `
-    + "every limit above. In brackets: borderline, or of a grade that isn't trusted. ~: estimated.";
+  table.caption.textContent = `The ${data.best} best networks by ${metrics.get(state.by).label} at batch size 1 that certainly meet the two classes and `
+    + "every limit above. In brackets: borderline, or of a grade that is not trusted. ~: estimated.";
 }
 
 // ------------------------------------------------------------------ figures along the batch size
 
-// A line per network and form, where it has more than one batch size; its points by batch size.
+// A line per network and form with more than one batch size; its points by batch size.
 function linesOf(metric) {
   const found = new Map();
   for (const row of atAnyBatch()) {
@@ -495,18 +495,18 @@ function linesOf(metric) {
 
 function classOf(point) {
   const { metric, value } = point.y;
-  const bounds = metric === "memory_total" ? told.classes.memory_total
-    : [...told.classes.fps].reverse().map((rate) => 1 / rate);
+  const bounds = metric === "memory_total" ? data.classes.memory_total
+    : [...data.classes.fps].reverse().map((rate) => 1 / rate);
   const place = bounds.findIndex((bound) => value <= bound);
   return place < 0 ? bounds.length : place;
 }
 
 function classWords(metric) {
   if (metric === "memory_total") {
-    const words = told.classes.memory_total.map((bound) => show(bound, "B"));
+    const words = data.classes.memory_total.map((bound) => show(bound, "B"));
     return [...words.map((word) => `at most ${word}`), `above ${words.at(-1)}`];
   }
-  const rates = [...told.classes.fps].reverse();
+  const rates = [...data.classes.fps].reverse();
   return [...rates.map((rate) => `at least ${rate} images/s`), `below ${rates.at(-1)} images/s`];
 }
 
@@ -522,7 +522,7 @@ function fillBatches(table, metric) {
     const line = made("tr", "");
     const name = made("th", "", { scope: "row" });
     const { row } = points[0].one;
-    name.append(networkButton(row.model), ...(several ? [made("small", ` ${told.sweeps[row.sweep]}`)] : []));
+    name.append(networkButton(row.model), ...(several ? [made("small", ` ${data.sweeps[row.sweep]}`)] : []));
     line.append(name, ...batches.map((batch) => {
       const point = points.find((one) => one.x.value === batch);
       if (!point) return made("td", "");
@@ -533,12 +533,12 @@ function fillBatches(table, metric) {
     return line;
   }));
   table.caption.replaceChildren(`${capital(metrics.get(metric).label)} of networks with more than one batch size, the least first; `
-    + "blank where nobody ran it.", ...classWords(metric).map((word, place) => made("span", word, { class: `class class-${place}` })));
+    + "blank where not measured.", ...classWords(metric).map((word, place) => made("span", word, { class: `class class-${place}` })));
 }
 
 const foldedTables = [...document.querySelectorAll("#explorer details[data-table]")];
 
-// Only what is unfolded, for a slider moves them at every step.
+// Only the open ones: a slider updates them at every step.
 function fillFolded() {
   const open = state.open.split(",");
   for (const one of foldedTables) {
@@ -564,9 +564,9 @@ const SHAPES = [
     pen.closePath();
   }),
 ];
-// Six colours and six shapes for the twelve largest families: no two share both, and the rest are grey discs.
+// Six colours and six shapes for the twelve largest families, no two with both equal; the others are grey discs.
 const counted = new Map();
-for (const name of told.families) counted.set(name, (counted.get(name) ?? 0) + 1);
+for (const name of data.families) counted.set(name, (counted.get(name) ?? 0) + 1);
 const large = [...counted].sort((one, other) => other[1] - one[1]).slice(0, 12).map(([name]) => name);
 const looks = new Map(large.map((name, place) => [name, { colour: `--family-${place % 6}`, shape: SHAPES[(place + 3 * Math.floor(place / 6)) % 6] }]));
 const OTHERS = { colour: "--family-other", shape: SHAPES[0] };
@@ -574,7 +574,7 @@ const lookOf = (name) => looks.get(name) ?? OTHERS;
 
 const views = [...document.querySelectorAll("#explorer canvas")].map((canvas) => ({
   canvas, points: [], lines: [], isAlongBatch: canvas.dataset.metric === "batch_size",
-  get metric() { return canvas.dataset.metric || state.across; }, // the last one's is chosen
+  get metric() { return canvas.dataset.metric || state.across; }, // that of the last view is chosen
   get up() { return canvas.dataset.up || state.up; },
 }));
 const MARGIN = { left: 52, right: 14, top: 10, bottom: 34 };
@@ -623,7 +623,7 @@ function steps(least, most) {
 
 const tick = (value, unit) => show(value, unit).replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
 
-// One point per network and figure: forms that differ elsewhere lie on each other.
+// One point per network and figure: forms with the same figures would cover each other.
 function pointsOf(view, judgedRows) {
   const found = new Map();
   for (const one of judgedRows) {
@@ -636,9 +636,9 @@ function pointsOf(view, judgedRows) {
   return [...found.values()];
 }
 
-const largest = Math.max(1, ...(told.columns.params?.value ?? []).filter(Boolean));
-// Many balls are smaller, so that one can be told from the next.
-const WIDEST = told.models.length > 200 ? 11 : 17;
+const largest = Math.max(1, ...(data.columns.params?.value ?? []).filter(Boolean));
+// Many balls are drawn smaller, so that they stay distinguishable.
+const WIDEST = data.models.length > 200 ? 11 : 17;
 const radiusOf = (row) => {
   const params = metrics.has("params") ? figure(row, "params") : null;
   return Math.max(2.5, WIDEST * Math.sqrt((params?.value ?? 0) / largest));
@@ -657,7 +657,7 @@ function draw(view) {
   const points = view.points;
   if (!points.length) {
     pen.fillStyle = colours["--faint"];
-    pen.fillText("No network tells both.", MARGIN.left, HEIGHT / 2);
+    pen.fillText("No network has both figures.", MARGIN.left, HEIGHT / 2);
     return;
   }
   const xs = points.map((point) => point.x.value);
@@ -679,7 +679,7 @@ function draw(view) {
   if (view.isAlongBatch) for (const points of view.lines) along(pen, points);
   else stairs(pen, view, points);
   const drawn = [...points].sort((one, other) => one.one.meets - other.one.meets || other.radius - one.radius);
-  const isCrowded = drawn.length > 300; // then the bars of what is outside the limits would hide the others
+  const isCrowded = drawn.length > 300; // then the intervals of networks outside the limits would hide the others
   for (const point of drawn) if (point.one.meets || !isCrowded) interval(pen, point, x, y);
   for (const point of drawn) ball(pen, point);
   pen.restore();
@@ -727,7 +727,7 @@ function bounds(pen, view, x, y, width) {
   pen.setLineDash([]);
 }
 
-// The Pareto front, of figures that may be believed: from the better end, whatever is better than all before it.
+// The Pareto front of figures with a trusted grade: from the better end, each one better than all before it.
 function stairs(pen, view, points) {
   const [across, up] = [metrics.get(view.metric).lower ? 1 : -1, metrics.get(view.up).lower ? -1 : 1];
   const believed = points.filter(({ x, y }) => [x, y].every((one) => one.grade === "-" || one.grade <= state.trust))
@@ -748,7 +748,7 @@ function stairs(pen, view, points) {
   pen.setLineDash([]);
 }
 
-// One network's line, thicker where it is marked.
+// One network's line, thicker if it is marked.
 function along(pen, points) {
   const { row } = points[0].one;
   const isMarked = [state.network, pointed, latest.ranked[0]?.row.model].includes(row.model);
@@ -792,7 +792,7 @@ function ball(pen, point) {
   pen.globalAlpha = 1;
 }
 
-// A ring and a name for the choice, the network that was chosen by hand, and the one pointed at.
+// A ring and a name for the choice, the network that the reader chose, and the one pointed at.
 function marks(pen, points, width) {
   const choice = latest.ranked[0]?.row;
   for (const point of points) {
@@ -835,7 +835,7 @@ function fillViews(found) {
     view.points = pointsOf(view, all);
     const met = new Set(view.points.filter((point) => point.one.meets).map((point) => point.one.row.model)).size;
     view.canvas.setAttribute("aria-label", `${metrics.get(state.up).label} against ${metrics.get(view.metric).label}: `
-      + `${view.points.length} points, ${met} networks meet the limits. The table below holds the figures.`);
+      + `${view.points.length} points, ${met} networks meet the limits. The table below has the figures.`);
   }
 }
 
@@ -853,7 +853,7 @@ function fillAlong(view, meeting) {
   view.points = view.lines.flat();
   const drawn = new Set(view.points.map((point) => point.one.row.model));
   view.canvas.setAttribute("aria-label", `${metrics.get(view.up).label} against batch size: ${drawn.size} networks, `
-    + `${[...drawn].filter((model) => models.has(model)).length} meet the limits. The folded table below holds the figures.`);
+    + `${[...drawn].filter((model) => models.has(model)).length} meet the limits. The folded table below has the figures.`);
 }
 
 function nearestPoint(view, x, y) {
@@ -905,7 +905,7 @@ function fillLegend() {
     entry.append(canvas, name || "other families");
     return entry;
   }), made("span", "filled: measured or counted; paler: published; hollow and dashed: estimated; hollow: grade C; "
-    + "area: parameters; bars: intervals; dotted stairs: the Pareto front; dashed line: estimated; faint: outside the limits"));
+    + "area: parameters; bars: intervals; dotted steps: the Pareto front; dashed line: estimated; faint: outside the limits"));
 }
 
 // ------------------------------------------------------------------ what happens when something is moved
@@ -921,7 +921,7 @@ function refresh(moved) {
   showControls(moved);
   const asked = [state.by, "latency", ...limits().map((limit) => limit.metric)];
   latest = pick(candidates(), limits(), state.by, state.trust);
-  tell(latest, asked);
+  showAnswer(latest, asked);
   fillTable(latest);
   fillFolded();
   fillViews(latest);
@@ -1023,6 +1023,6 @@ listen();
 refresh();
 fillLegend();
 performance.mark("explorer drawn");
-// but a page that is loaded anew stays where it was
+// but a reloaded page stays where it was
 const isReload = performance.getEntriesByType("navigation")[0]?.type === "reload";
 if (location.hash.startsWith(PREFIX) && !isReload) element("explorer").scrollIntoView({ behavior: "instant" });

@@ -1,7 +1,7 @@
 """The explorer: every network of the page in linked views, under limits that the reader moves.
 
-Its data stand in the page as columns, a column per metric, each cell once per network where no form of it
-changes the figure. The script beside this file draws them and picks by the rule of `recommendation.pick`.
+Its data are in the page as columns, one per metric, with one cell per network if the figure is the same in
+all of its forms. The script `explorer.js` draws them and picks by the rule of `recommendation.pick`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vertebra.metrics import Metric
 from vertebra.recommendation import LIMITS, LOAD
 from vertebra.reports.markup import Html, section, tag
 
-#: What else a network can be chosen by.
+#: The metrics by which a network can be chosen.
 _OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image", "power")
-#: How a bound is typed: (base units, name) by unit.
+#: The unit in which a bound is typed: (base units, name) by unit.
 _TYPED = {
     "s": (1e-3, "ms"), "B": (1e6, "MB"), "count": (1e6, "M"), "fraction": (1e-2, "%"), "1/s": (1.0, ""),
     "J": (1e-3, "mJ"), "W": (1.0, "W"),
 }  # fmt: skip
-#: Conditions that a network's own input size doesn't belong to.
+#: The conditions of a form, without the network's own input size.
 _OF_FORM = tuple(name for name in FORM if name != "input_size")
-#: Of a line along the batch size.
+#: The conditions of a line along the batch size.
 _OF_SWEEP = tuple(name for name in FORM if name != "batch_size")
 _WORDS = {
     "input_size": "input",
@@ -40,42 +40,42 @@ _WORDS = {
 }
 _VIEWS = ("latency", "operations", "memory_total", "params")
 _ACCURACIES = ("top1", "top5", "probe_top1")
-#: What is drawn against the batch size, by the metric that it is made of.
+#: The metrics drawn against the batch size, by the metric that they are computed from.
 _BATCHED = {"latency": "latency_per_image", "memory_total": "memory_total"}
 _TRUSTED = {
-    "A": "A: believed without reserve",
-    "B": "B or better, as the command does",
-    "C": "any, even what can't be believed",
+    "A": "A only",
+    "B": "B or better, as in vertebra pick",
+    "C": "any, even C",
 }
 
 Row = tuple[WideRow, int, int]
 
 
 def explorer_section(rows: Sequence[Measurement]) -> Html:
-    """The explorer of `rows`, or nothing where no network tells what one could be chosen by."""
-    told = data(rows)
-    if not told["metrics"]:
+    """The explorer of `rows`, or nothing if no network has a metric to choose by."""
+    contents = data(rows)
+    if not contents["metrics"]:
         return Html("")
-    known = {entry["name"] for entry in told["metrics"]}
+    known = {entry["name"] for entry in contents["metrics"]}
     return section(
         "explorer",
         "Explorer",
         tag("p", _HOW_TO_READ),
         tag("noscript", tag("p", "The explorer needs JavaScript; the other parts of the page don't.")),
-        tag("div", *_inside(told, known), id="explorer-body", hidden="hidden"),
-        tag("script", Html(_harmless(told)), type="application/json", id="explorer-data"),
+        tag("div", *_inside(contents, known), id="explorer-body", hidden="hidden"),
+        tag("script", Html(_harmless(contents)), type="application/json", id="explorer-data"),
     )
 
 
 _HOW_TO_READ = (
-    "Move a limit, or type one: the pick, the views and the table follow. A limit is met when the slow end "
-    "of the interval meets it; what its interval straddles is borderline, and not chosen. The address keeps "
-    "the whole state, so a link to it can be sent."
+    "Move or type a limit: the pick, the views and the table follow. A network meets a limit when the slow "
+    "end of its interval does; if the limit lies within the interval, the network is borderline and not "
+    "chosen. The address keeps the whole state, so you can send it as a link."
 )
 
 
 def data(rows: Sequence[Measurement]) -> dict[str, Any]:
-    """What the script reads: conditions, networks, and one column per metric; values in base units."""
+    """The script's data: conditions, networks, and one column per metric; values in base units."""
     found = _rows(rows)
     models = list(dict.fromkeys(row.model for row, _, _ in found.rows))
     index = {model: place for place, model in enumerate(models)}
@@ -83,7 +83,7 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
     forms = [_form(row.conditions) for row, _, _ in found.rows]
     distinct = list(dict.fromkeys(forms))
     sweeps = [_form(row.conditions, _OF_SWEEP) for row, _, _ in found.rows]
-    told = list(dict.fromkeys(sweeps))
+    distinct_sweeps = list(dict.fromkeys(sweeps))
     return {
         "metrics": [_metric(metrics.find(name)) for name in names],
         "batched": _batched([row for row, _, _ in found.rows], sweeps),
@@ -94,29 +94,29 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "models": models,
         "families": [family(model.partition(":")[2] or model) for model in models],
         "forms": distinct,
-        "sweeps": told,
+        "sweeps": distinct_sweeps,
         "model": [index[row.model] for row, _, _ in found.rows],
         "load": [load for _, load, _ in found.rows],
         "engine": [engine for _, _, engine in found.rows],
         "form": [distinct.index(form) for form in forms],
-        "sweep": [told.index(sweep) for sweep in sweeps],
+        "sweep": [distinct_sweeps.index(sweep) for sweep in sweeps],
         "columns": {name: _column(name, found.rows, index) for name in names},
     }
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Wide rows with the numbers of their load and engine; -1 where a network has none, for it never ran."""
+    """Wide rows with the numbers of their load and engine; -1 for a network that never ran."""
 
     rows: list[Row]
     loads: list[dict[str, Any]]
     engines: list[str]
 
 
-def _rows(told: Sequence[Measurement]) -> _Found:
-    """Each network in every form, and once as it is where nothing ran: it stands for a load without it."""
-    static = [row for row in told if not depends_on_machine(row)]
-    ran = [row for row in wide(told) if "system" in row.conditions or "engine" in row.conditions]
+def _rows(measured: Sequence[Measurement]) -> _Found:
+    """Each network in every form, and once without a form: used for loads under which it didn't run."""
+    static = [row for row in measured if not depends_on_machine(row)]
+    ran = [row for row in wide(measured) if "system" in row.conditions or "engine" in row.conditions]
     loads = list(dict.fromkeys(map(_load, ran)))
     engines = list(dict.fromkeys(str(row.conditions["engine"]) for row in ran if "engine" in row.conditions))
     known = {load: place for place, load in enumerate(loads)}
@@ -129,14 +129,14 @@ def _rows(told: Sequence[Measurement]) -> _Found:
         for row in ran
     ]
     rows += [(row, -1, -1) for row in wide(static)]
-    return _Found(rows, [_told_load(load) for load in loads], engines)
+    return _Found(rows, [_described_load(load) for load in loads], engines)
 
 
 def _load(row: WideRow) -> tuple[Any, ...]:
     return tuple(row.conditions.get(name) for name in LOAD)
 
 
-def _told_load(load: tuple[Any, ...]) -> dict[str, Any]:
+def _described_load(load: tuple[Any, ...]) -> dict[str, Any]:
     conditions = {name: value for name, value in zip(LOAD, load, strict=True) if value is not None}
     return {
         "label": _form(conditions),
@@ -146,7 +146,7 @@ def _told_load(load: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _batched(rows: Sequence[WideRow], sweeps: Sequence[str]) -> list[dict[str, Any]]:
-    """What can be drawn against the batch size: told of some network at several, all else being equal."""
+    """The metrics that some network has at several batch sizes, with everything else equal."""
     batches: dict[tuple[str, str, str], set[int]] = {}
     stated = [(row, sweep) for row, sweep in zip(rows, sweeps, strict=True) if "batch_size" in row.conditions]
     for row, sweep in stated:
@@ -160,19 +160,19 @@ def _batched(rows: Sequence[WideRow], sweeps: Sequence[str]) -> list[dict[str, A
 
 
 def _form(conditions: Mapping[str, Any], names: Sequence[str] = _OF_FORM) -> str:
-    told = [(name, conditions[name]) for name in names if name in conditions]
-    return ", ".join(f"{_WORDS[name]} {value}" if name in _WORDS else str(value) for name, value in told)
+    stated = [(name, conditions[name]) for name in names if name in conditions]
+    return ", ".join(f"{_WORDS[name]} {value}" if name in _WORDS else str(value) for name, value in stated)
 
 
 def _objectives(rows: Iterable[WideRow]) -> list[str]:
-    """The metrics that the rows tell, of those that pick knows; a probe only where it is of one data set."""
-    told: dict[str, set[str | None]] = {}
+    """The metrics that the rows have and pick knows; a probe only if it is of one data set."""
+    datasets: dict[str, set[str | None]] = {}
     for row in rows:
         for name, figure in row.figures.items():
-            told.setdefault(name, set()).add(figure.dataset)
+            datasets.setdefault(name, set()).add(figure.dataset)
     return [
         name for name in dict.fromkeys(_OBJECTIVES)
-        if name in told and not (name == "probe_top1" and len(told[name]) > 1)
+        if name in datasets and not (name == "probe_top1" and len(datasets[name]) > 1)
     ]  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
 
 
 def _column(name: str, rows: Sequence[Row], index: Mapping[str, int]) -> dict[str, Any]:
-    """The cells of a metric: one per network where all its forms say the same, else one per row."""
+    """The cells of a metric: one per network if all its forms have the same figure, else one per row."""
     cells = [_cell(row.figures.get(name)) for row, _, _ in rows]
     by_model: list[_Cell] = [_NONE] * len(index)
     for (row, _, _), cell in zip(rows, cells, strict=True):
@@ -211,12 +211,12 @@ def _cell(figure: Measurement | None) -> _Cell:
     return figure.value, figure.low, figure.high, figure.grade or "-", origin, reason
 
 
-#: Of an origin, what stands in the data, and the word that the script shows for it.
+#: The letter of an origin in the data; the script shows it as a word.
 _LETTERS = {"published": "p", "estimated": "e", "profiled": "c", "benched": "m", "evaluated": "v"}
 
 
 def _packed(cells: Sequence[_Cell]) -> dict[str, Any]:
-    """Cells as columns, those left out that hold nothing."""
+    """Cells as columns, without those that are empty."""
     values, lows, highs, grades, origins, reasons = zip(*cells, strict=True)
     packed: dict[str, Any] = {"value": list(map(_whole, values)), "origin": "".join(origins)}
     for name, column in (("low", lows), ("high", highs)):
@@ -229,33 +229,34 @@ def _packed(cells: Sequence[_Cell]) -> dict[str, Any]:
 
 
 def _whole(value: float | None) -> float | int | None:
-    """A count without its ".0", which thousands of them would carry."""
+    """A count without its ".0", to save thousands of them."""
     return int(value) if value is not None and float(value).is_integer() and abs(value) < 2**53 else value
 
 
-def _harmless(told: Mapping[str, Any]) -> str:
-    """JSON that can't end the element that it stands in."""
-    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def _harmless(contents: Mapping[str, Any]) -> str:
+    """JSON that can't end the element that contains it."""
+    text = json.dumps(contents, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _inside(told: Mapping[str, Any], known: set[str]) -> list[Html]:
-    limits = [_limit(entry) for entry in told["metrics"] if entry["option"]]
+def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+    limits = [_limit(entry) for entry in contents["metrics"] if entry["option"]]
     views = [name for name in _VIEWS if name in known]
-    chosen = [_view("")] if len(_across(told)) > 1 else []
+    chosen = [_view("")] if len(_across(contents)) > 1 else []
     return [
         tag("form",
             tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits")),
-            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(told), class_="choices")),
+            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(contents), class_="choices")),
             id="explorer-form"),
         tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
         tag("div", id="explorer-answer", class_="pick", role="region", aria_label="The pick"),
-        tag("div", *map(_view, views), *(_batch_view(entry) for entry in told["batched"]), *chosen,
-            class_="views"),
+        tag("div", *map(_view, views), *(_batch_view(entry) for entry in contents["batched"]),
+            *chosen, class_="views"),
         tag("div", id="explorer-legend", class_="legend"),
         *([_folded("grid", _GRID)] if _has_grid(known) else []),
-        *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size") for entry in told["batched"]),
-        *_missing(told, known),
+        *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size")
+          for entry in contents["batched"]),
+        *_missing(contents, known),
         tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
         tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
             tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
@@ -281,28 +282,29 @@ def _limit(entry: Mapping[str, Any]) -> Html:
     )  # fmt: skip
 
 
-def _choices(told: Mapping[str, Any]) -> list[Html]:
-    best = [(entry["name"], entry["label"]) for entry in told["metrics"]]
-    loads = [(str(place), load["label"]) for place, load in enumerate(told["loads"])]
+def _choices(contents: Mapping[str, Any]) -> list[Html]:
+    best = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
+    loads = [(str(place), load["label"]) for place, load in enumerate(contents["loads"])]
     upwards = sorted(best, key=lambda entry: entry[0] not in _ACCURACIES)
-    engines = [("", "any"), *((engine, engine) for engine in told["engines"])]
+    engines = [("", "any"), *((engine, engine) for engine in contents["engines"])]
     return [
-        _select("by", "Best", best),
-        _select("trust", "Grades that may speak", list(_TRUSTED.items())),
+        _select("by", "Best by", best),
+        _select("trust", "Grades that count", list(_TRUSTED.items())),
         *([_select("load", "Measured on", loads)] if len(loads) > 1 else []),
         *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
-        _select("up", "Upwards", upwards),
-        *([_select("across", "Across, in the last view", _across(told))] if len(_across(told)) > 1 else []),
+        _select("up", "Vertical axis", upwards),
+        *([_select("across", "Horizontal axis of the last view", _across(contents))]
+          if len(_across(contents)) > 1 else []),
         tag("div", tag("input", type="checkbox", id="explorer-log", checked="checked", autocomplete="off"),
             " ", tag("label", "Logarithmic axes", for_="explorer-log")),
-        tag("div", tag("button", "Start again", type="button", id="explorer-reset"), " ",
+        tag("div", tag("button", "Reset", type="button", id="explorer-reset"), " ",
             tag("a", "Link to this state", href="#explorer", id="explorer-link")),
     ]  # fmt: skip
 
 
-def _across(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the last view may be against, first what no other view is."""
-    known = [(entry["name"], entry["label"]) for entry in told["metrics"]]
+def _across(contents: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The metrics for the last view's horizontal axis, first those that no other view has."""
+    known = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
     return sorted(known, key=lambda entry: entry[0] in (*_VIEWS, *_ACCURACIES))
 
 
@@ -316,7 +318,7 @@ def _select(name: str, label: str, entries: Sequence[tuple[str, str]]) -> Html:
 
 
 def _view(name: str) -> Html:
-    label = metrics.find(name).label if name else "what is chosen"
+    label = metrics.find(name).label if name else "the chosen metric"
     return tag(
         "figure",
         tag("figcaption", f"Against {label}"),
@@ -325,7 +327,7 @@ def _view(name: str) -> Html:
 
 
 def _batch_view(entry: Mapping[str, Any]) -> Html:
-    """A metric against the batch size, whatever stands upwards elsewhere."""
+    """A metric against the batch size, independent of the other views' vertical axis."""
     title = f"{_capital(entry['label'])} against batch size"
     canvas = tag("canvas", role="img", data_metric="batch_size", data_up=entry["name"], aria_label=title)
     return tag("figure", tag("figcaption", title), canvas)
@@ -339,25 +341,25 @@ def _has_grid(known: set[str]) -> bool:
 
 
 def _folded(name: str, summary: str) -> Html:
-    """A table that the script fills once it is unfolded."""
+    """A table that the script fills when it is opened."""
     whole = tag("table", tag("caption"), tag("thead"), tag("tbody"))
     region = tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=summary)
     return tag("details", tag("summary", summary), region, id=f"explorer-{name}", data_table=name)
 
 
-def _missing(told: Mapping[str, Any], known: set[str]) -> list[Html]:
-    """What fills the views that the rows tell nothing for."""
-    batched = {entry["name"] for entry in told["batched"]}
+def _missing(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+    """For each view without rows, the command that fills it."""
+    batched = {entry["name"] for entry in contents["batched"]}
     lacking = [metrics.find(drawn).label for drawn in _BATCHED.values() if drawn not in batched]
     notes = []
     if lacking:
-        notes.append((f"No {' and no '.join(lacking)} at several batch sizes yet; measured with ",
+        notes.append((f"No {' and no '.join(lacking)} at several batch sizes yet. To measure it, run ",
                       "vertebra bench --batch-sizes 1..16", "."))  # fmt: skip
     if not _has_grid(known):
-        notes.append(("No speed and memory for the grid of the best networks yet; measured with ",
+        notes.append(("No speed and memory for the grid of the best networks yet. To measure them, run ",
                       "vertebra survey", "."))  # fmt: skip
     if "power" not in known:
-        notes.append(("No power yet; told by ", "vertebra bench", " where the machine counts its energy."))
+        notes.append(("No power yet. ", "vertebra bench", " measures it on machines with energy counters."))
     return [tag("p", before, tag("code", line), after, class_="note") for before, line, after in notes]
 
 

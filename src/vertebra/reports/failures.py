@@ -1,4 +1,4 @@
-"""The cases that gave no figure, and why."""
+"""The cases that failed, and why."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _COLUMNS = (
 
 
 def failures_section(rows: Iterable[Measurement]) -> Html:
-    """A table of the failures, or a sentence where there are none."""
+    """A table of the failures, or a sentence if there are none."""
     failed = [row for row in latest(rows) if row.metric == "failure"]
     body = [
         [text(row.model), text(row.engine), text(row.precision), Cell(str(row.batch_size), row.batch_size),
-         Cell(str(row.input_size), row.input_size), prose("; ".join(row.grade_reasons) or "not told"),
+         Cell(str(row.input_size), row.input_size), prose("; ".join(row.grade_reasons) or "not recorded"),
          text((row.measured_at or "")[:10])]
         for row in failed
     ]  # fmt: skip
-    told = table("Cases that gave no figure", _COLUMNS, body) if body else tag("p", "No case failed.")
-    return section("failures", "What did not run", told)
+    content = table("Cases that failed", _COLUMNS, body) if body else tag("p", "No case failed.")
+    return section("failures", "What did not run", content)

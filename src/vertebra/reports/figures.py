@@ -1,4 +1,4 @@
-"""The charts of the page, each with the table behind it."""
+"""The charts of the page, each with a table of its figures."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from vertebra.charts import Chart
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import WideRow
 from vertebra.reports.markup import Cell, Column, Html, details, section, table, tag, text
-from vertebra.reports.networks import Form, telling
+from vertebra.reports.networks import Form, differing
 
-#: Charts of latency on one page; the rest would make it slow to open.
+#: Charts of latency on one page; more would make it slow to open.
 _MOST = 4
 
 
 def charts_section(rows: Sequence[WideRow], measured: Sequence[Form]) -> Html:
     """Accuracy against operations, against latency in each measured form, and accuracy density.
 
-    Raises MissingRuntimeError where vl-convert isn't installed.
+    Raises MissingRuntimeError if vl-convert isn't installed.
     """
     drawn = [_drawn(lambda: charts.ball_chart(rows), "operations", "top1", "params")]
-    apart = telling(measured)
-    drawn += [_of_latency(form, apart) for form in measured[:_MOST]]
+    varying = differing(measured)
+    drawn += [_of_latency(form, varying) for form in measured[:_MOST]]
     drawn.append(_drawn(lambda: charts.bar_chart(rows, metric="accuracy_density"), "accuracy_density"))
     if len(measured) > _MOST:
-        rest = "; ".join(form.label(apart) for form in measured[_MOST:])
+        rest = "; ".join(form.label(varying) for form in measured[_MOST:])
         drawn.append(tag("p", f"Not drawn here, but in the table of networks: {rest}."))
     return section("charts", "Accuracy and what it costs", tag("p", _HOW_TO_READ), *drawn)
 
 
 _HOW_TO_READ = (
-    "Each ball is a network, its area the number of parameters. Up is more accurate, left is cheaper. "
-    "Networks on the dashed stairs are beaten by none in both; for each of the others there is one that is "
+    "Each ball is a network, and its area is the number of parameters. Higher is more accurate, further left "
+    "is cheaper. The dashed steps are the Pareto front: for every network that is not on it, another one is "
     "at least as accurate and costs no more."
 )
 
 
-def _of_latency(form: Form, apart: Sequence[str]) -> Html:
-    title = f"Top-1 accuracy against latency: {form.label(apart)}"
+def _of_latency(form: Form, varying: Sequence[str]) -> Html:
+    title = f"Top-1 accuracy against latency: {form.label(varying)}"
     return _drawn(lambda: charts.ball_chart(form.rows, x="latency", title=title), "latency", "top1", "params")
 
 
 def _drawn(draw: Callable[[], Chart], *asked: str) -> Html:
-    """The chart with its table, or why there is none."""
+    """The chart with its table, or the reason why there is none."""
     try:
         chart = draw()
     except InvalidInputError as error:
@@ -52,7 +52,7 @@ def _drawn(draw: Callable[[], Chart], *asked: str) -> Html:
         return tag("p", f"No chart of {labels}: {error.message}", class_="note")
     description = str(chart.spec["description"])
     svg = Html(chart.svg().replace("<svg ", f"<svg {_named(description)} ", 1))
-    return tag("figure", tag("div", svg, class_="card"), _behind(chart, asked))
+    return tag("figure", tag("div", svg, class_="card"), _table(chart, asked))
 
 
 def _named(description: str) -> str:
@@ -60,12 +60,12 @@ def _named(description: str) -> str:
     return str(tag("i", role="img", aria_label=description)).removeprefix("<i ").removesuffix("></i>")
 
 
-def _behind(chart: Chart, asked: Sequence[str]) -> Html:
+def _table(chart: Chart, asked: Sequence[str]) -> Html:
     columns = [Column("Network", number=False), *(Column(_heading(metric)) for metric in asked)]
     columns += [Column("Pareto front", number=False)] if "on_front" in chart.data()[0] else []
     caption = str(chart.spec["title"]["text"])
     body = [_row(row, asked) for row in chart.data()]
-    return details("The figures behind this chart", table(caption, columns, body))
+    return details("The figures of this chart", table(caption, columns, body))
 
 
 def _heading(metric: str) -> str:

@@ -1,4 +1,4 @@
-"""What the words on the page mean, from the dictionary of metrics."""
+"""The metrics on the page, with their definitions from the dictionary of metrics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BETTER = {"higher": "Higher is better.", "lower": "Lower is better.", "neither"
 
 
 def glossary_section(rows: Iterable[WideRow]) -> Html:
-    """The definitions of all metrics that the rows tell."""
-    told = {name for row in rows for name in row.figures}
-    entries = [part for name, metric in METRICS.items() if name in told for part in _entry(metric)]
+    """The definitions of all metrics that the rows have."""
+    present = {name for row in rows for name in row.figures}
+    entries = [part for name, metric in METRICS.items() if name in present for part in _entry(metric)]
     return section("glossary", "Glossary", tag("dl", *entries))
 
 

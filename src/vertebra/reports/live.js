@@ -1,9 +1,9 @@
 "use strict";
-// Asks this page's own server each second whether there is a newer page, and reloads; the address keeps the
-// explorer's state. Waits while something is being moved or typed, and gives the focus back afterwards.
+// Asks this page's own server each second for a newer page, and reloads; the address keeps the explorer's state.
+// Waits while the reader moves or types something, and restores the focus afterwards.
 {
   const KEPT = "vertebra-focus";
-  const QUIET = 1000; // milliseconds: longer than the address takes to hold what was moved
+  const QUIET = 1000; // milliseconds: longer than it takes until the address has the new state
   const status = document.getElementById("live");
   let version = document.documentElement.dataset.version;
   let touched = 0;
@@ -26,7 +26,7 @@
         return;
       }
     } catch {
-      status.textContent = "No longer live: the server has ended, and this is its last page.";
+      status.textContent = "No longer live: the server has ended; this is its last page.";
     }
     setTimeout(look, 1000);
   }

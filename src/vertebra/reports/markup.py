@@ -1,4 +1,4 @@
-"""HTML from plain values: whatever isn't markup already is escaped on its way in."""
+"""HTML from plain values: everything that isn't already markup is escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Html(str):
 
 Attribute = str | int | float | None
 
-#: Elements that hold nothing, and have no end.
+#: Elements without content and end tag.
 _VOID = ("img", "input")
 
 
@@ -25,10 +25,10 @@ def tag(name: str, *content: str, **attributes: Attribute) -> Html:
     >>> tag("td", "a < b", Html("<br>"), class_="note", data_value=0.5)
     '<td class="note" data-value="0.5">a &lt; b<br></td>'
     """
-    told = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
+    shown = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
     if name in _VOID:
-        return Html(f"<{name}{told}>")
-    return Html(f"<{name}{told}>{joined(content)}</{name}>")
+        return Html(f"<{name}{shown}>")
+    return Html(f"<{name}{shown}>{joined(content)}</{name}>")
 
 
 def _attribute(key: str, value: Attribute) -> str:
@@ -36,7 +36,7 @@ def _attribute(key: str, value: Attribute) -> str:
 
 
 def joined(parts: Iterable[str], between: str = "") -> Html:
-    """`parts` one after the other, text escaped, `between` them some text."""
+    """`parts` joined by the text `between`, with text escaped."""
     return Html(
         html.escape(between).join(part if isinstance(part, Html) else html.escape(part) for part in parts)
     )
@@ -44,7 +44,7 @@ def joined(parts: Iterable[str], between: str = "") -> Html:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: what it shows, and the number that sorts it where it isn't text."""
+    """A table's cell: what it shows, and the number by which it sorts, unless it is text."""
 
     shown: str
     value: float | None = None
@@ -126,7 +126,7 @@ def section(name: str, heading: str, *content: str) -> Html:
 
 
 def details(summary: str, *content: str) -> Html:
-    """Content that stays folded until it is asked for."""
+    """Content that is folded until the reader opens it."""
     return tag("details", tag("summary", summary), *content)
 
 

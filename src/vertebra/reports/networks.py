@@ -1,4 +1,4 @@
-"""The table of networks: what is published beside what was counted and measured."""
+"""The table of networks: published figures next to counted and measured ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OF_FORM = tuple(name for name in FORM if name != "input_size")
 
 @dataclass(frozen=True)
 class Form:
-    """One way of running networks: its conditions, and its wide row of each network."""
+    """One way of running networks: its conditions, and a wide row for each network."""
 
     conditions: Mapping[str, Any]
     rows: tuple[WideRow, ...]
@@ -62,48 +62,48 @@ def forms(rows: Sequence[WideRow]) -> list[Form]:
     return sorted(made, key=lambda form: form.conditions.get("batch_size", 0))
 
 
-def telling(measured: Sequence[Form]) -> tuple[str, ...]:
-    """The conditions that tell `measured` apart; the engine where there is but one form."""
-    told = {
+def differing(measured: Sequence[Form]) -> tuple[str, ...]:
+    """The conditions in which `measured` differ; the engine if there is only one form."""
+    several = {
         name: {str(form.conditions[name]) for form in measured if name in form.conditions}
         for name in _OF_FORM
     }
-    apart = [name for name, values in told.items() if len(values) > 1]
-    named_by_engine = {"provider", "layout"} if "engine" in apart else set()
-    return tuple(name for name in apart if name not in named_by_engine) or ("engine",)
+    varying = [name for name, values in several.items() if len(values) > 1]
+    named_by_engine = {"provider", "layout"} if "engine" in varying else set()
+    return tuple(name for name in varying if name not in named_by_engine) or ("engine",)
 
 
 def networks_section(rows: Sequence[WideRow], measured: Sequence[Form]) -> Html:
     """One line per network, with its figures in every measured form."""
     models = list(dict.fromkeys(row.model for row in rows))
     first = {row.model: row for row in reversed(rows)}
-    apart = telling(measured)
+    varying = differing(measured)
     columns = [Column("Network", number=False), Column("Input"), *map(_column, _STATIC)]
-    columns += [_column(metric, form.label(apart)) for form in measured for metric in _OF_A_RUN]
+    columns += [_column(metric, form.label(varying)) for form in measured for metric in _OF_A_RUN]
     body = [[text(model), _input(first[model]), *_figures(first[model], model, measured)] for model in models]
     return section(
         "networks",
         "The networks",
-        tag("p", *_preface(measured, apart)),
+        tag("p", *_preface(measured, varying)),
         table("Accuracy, size and speed of each network", columns, body),
         _conflicts(first.values()),
     )
 
 
-def _preface(measured: Sequence[Form], apart: Sequence[str]) -> list[str]:
-    told = [
-        "Accuracy is as its publisher prints it, unless it was evaluated here; parameters and operations are "
-        "counted where the table has counts. "
+def _preface(measured: Sequence[Form], varying: Sequence[str]) -> list[str]:
+    parts = [
+        "Accuracy is as published, unless it was evaluated here. Parameters and operations are our own "
+        "counts if the table has them. "
     ]
     if measured:
-        same = measured[0].label(name for name in _OF_FORM if name not in (*apart, "provider", "layout"))
-        told += [
-            f"Measured with {same or 'the conditions that the headings name'}. ",
-            "Under a latency stands its 95 % interval; the letter is its ",
+        same = measured[0].label(name for name in _OF_FORM if name not in (*varying, "provider", "layout"))
+        parts += [
+            f"Measured with {same or 'the conditions in the headings'}. ",
+            "Below each latency is its 95 % interval; the letter is its ",
             tag("a", "grade", href="#grades"),
             ". ",
         ]
-    return [*told, "A click on a heading sorts by it."]
+    return [*parts, "Click a heading to sort by it."]
 
 
 def _column(metric: str, group: str = "") -> Column:
@@ -158,15 +158,15 @@ def _interval(figure: Measurement) -> list[Html]:
 
 
 def _conflicts(rows: Iterable[WideRow]) -> Html:
-    """Where sources disagree, the other values."""
-    told = [
+    """The other values, if sources disagree."""
+    disagreements = [
         f"{row.model}, {metrics.find(metric).label}: also {', '.join(show(rival) for rival in rivals)}"
         f" ({'; '.join(rival.source or rival.origin for rival in rivals)})"
         for row in rows
         for metric, rivals in row.conflicts.items()
         if metric in _STATIC
     ]
-    return joined([tag("p", "Sources disagree on:"), items(told)]) if told else Html("")
+    return joined([tag("p", "Sources disagree on:"), items(disagreements)]) if disagreements else Html("")
 
 
 def grade_section(measured: Sequence[Form]) -> Html:
@@ -174,36 +174,34 @@ def grade_section(measured: Sequence[Form]) -> Html:
     meaning = [
         (
             "A",
-            "three fresh processes or more that agree, each warmed up; the median's 95\u00a0% interval is "
+            "at least three fresh processes agree, each warmed up; the median's 95\u00a0% interval is "
             "within ±2\u00a0%, nothing drifted, the machine was quiet, and the outputs were compared with "
             "the reference.",
         ),
         (
             "B",
-            "one process, or a sign that is worth knowing and too mild to make the figure wrong.",
+            "one process, or a sign of disturbance that is too mild to make the figure wrong.",
         ),
         (
             "C",
-            "a defect, which is named, for which the figure can't be believed. Hollow in the charts, and "
-            "never picked unless that is asked for.",
+            "a defect because of which the figure can't be believed; the reason names it. Hollow in the "
+            "charts, and never picked unless you allow it.",
         ),
     ]
-    told = [joined([tag("strong", letter), f" {words}"]) for letter, words in meaning]
+    meanings = [joined([tag("strong", letter), f" {words}"]) for letter, words in meaning]
     return section(
         "grades",
         "How to read the grades",
-        tag(
-            "p", "A grade says how far a measured latency may be trusted; it says nothing about the network."
-        ),
-        items(told),
+        tag("p", "A grade says how far a measured latency can be trusted; it doesn't judge the network."),
+        items(meanings),
         _reasons(measured),
     )
 
 
 def _reasons(measured: Sequence[Form]) -> Html:
-    apart = telling(measured)
+    varying = differing(measured)
     rows = [
-        [text(row.model), text(form.label(apart)), Cell(show(latency), latency.value),
+        [text(row.model), text(form.label(varying)), Cell(show(latency), latency.value),
          prose("; ".join(latency.grade_reasons))]
         for form in measured
         for row in form.rows

@@ -1,5 +1,5 @@
 "use strict";
-// Each heading's button sorts its table; blanks stay last, and a second press turns the order round.
+// Each heading's button sorts its table; blanks stay last, and a second press reverses the order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[table.tHead.rows.length - 1].cells];

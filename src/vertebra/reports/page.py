@@ -26,7 +26,7 @@ TITLE = "Which backbone suits this machine"
 #: A heading and its paragraphs.
 Passage = tuple[str, Sequence[str]]
 
-#: Of more networks than this, charts and tables show so many; the explorer has all.
+#: Charts and tables show at most this many networks; the explorer has all.
 _MOST = 150
 
 
@@ -39,13 +39,12 @@ def html(
     made_at: str | None = None,
     version: str | None = None,
 ) -> str:
-    """`rows` as one HTML page that asks nothing of any network.
+    """`rows` as one HTML page that makes no network requests.
 
-    `system` is a machine as `System.to_dict` describes it, `pick` what was chosen and why, as
-    headings with paragraphs (plain text), `made_at` the page's date. With a `version`, the page asks
-    the server that it comes from for a newer one (`reports.server`). Rows of several machines or forms stand
-    in columns and charts of their own. Raises MissingRuntimeError where vl-convert,
-    which draws the charts, isn't installed.
+    `system` is a machine as `System.to_dict` describes it, `pick` the choice and the reasons, as headings
+    with paragraphs (plain text), `made_at` the page's date. With a `version`, the page asks its server for a
+    newer one (`reports.server`). Rows of several machines or forms have their own columns and charts. Raises
+    MissingRuntimeError if vl-convert, which draws the charts, isn't installed.
     """
     rows = list(rows)
     compared = wide(rows)
@@ -69,7 +68,7 @@ def html(
 
 
 def _foremost(rows: Sequence[WideRow]) -> set[str]:
-    """The networks for charts and tables: those measured here first, of them the most accurate."""
+    """The networks for charts and tables: first those measured here, then the most accurate."""
     places: dict[str, tuple[bool, float]] = {}
     for row in rows:
         latency, top1 = row.figures.get("latency"), row.value("top1")
@@ -81,11 +80,11 @@ def _foremost(rows: Sequence[WideRow]) -> set[str]:
 def _left_out(networks: int) -> Html:
     if not networks:
         return Html("")
-    told = (
-        f"What follows shows {_MOST} networks, those measured here before others and the more accurate "
-        f"before the less; the explorer has the other {networks:,} too."
+    text = (
+        f"The parts below show {_MOST} networks: first those measured here, then the more accurate ones. The "
+        f"explorer also has the other {networks:,}."
     )
-    return tag("p", told, class_="note")
+    return tag("p", text, class_="note")
 
 
 def write(
@@ -97,7 +96,7 @@ def write(
     pick: Sequence[Passage] = (),
     made_at: str | None = None,
 ) -> Path:
-    """Write `html` of the same arguments whole to `path`. Raises InvalidInputError where it can't."""
+    """Write `html` of the same arguments to `path`. Raises InvalidInputError if it can't be written."""
     page = html(rows, title=title, system=system, pick=pick, made_at=made_at)
     write_whole(Path(path), page.encode())
     return Path(path)
@@ -128,7 +127,7 @@ _NAV = {
 def whole(
     title: str, summary: str, parts: Sequence[Html], made_at: str | None, version: str | None = None
 ) -> str:
-    """A page of these sections, self-contained; with a `version`, one that follows its server."""
+    """A self-contained page of these sections; with a `version`, it follows its server."""
     there = "".join(part.partition(">")[0] for part in parts)
     links = [tag("a", word, href=f"#{name}") for name, word in _NAV.items() if f'id="{name}"' in there]
     made = f"Made by vertebra {__version__}" + (f" on {made_at}" if made_at else "") + "."
@@ -160,8 +159,8 @@ def whole(
 
 
 def _policy(style: str, scripts: Sequence[str], version: str | None) -> str:
-    """What the browser may do for this page: run and apply what stands here, and ask nobody for anything but
-    the server it came from, where it follows one."""
+    """What the browser may do for this page: use the page's own scripts and style, and make no requests,
+    except to the page's own server if it follows one."""
     hashes = " ".join(map(_hash, scripts))
     applied = f"script-src {hashes}; style-src {_hash(style)}"
     asked = "connect-src 'self'; " if version else ""
@@ -180,10 +179,10 @@ def _summary(rows: Sequence[Measurement], systems: Sequence[str]) -> str:
     networks = len({row.model for row in rows})
     measured = [row for row in rows if row.origin == "benched" and row.metric == "latency"]
     engines = sorted({row.engine for row in measured if row.engine})
-    told = f"{networks} network{'' if networks == 1 else 's'}"
+    counted = f"{networks} network{'' if networks == 1 else 's'}"
     if not engines:
-        return f"{told}; nothing has been measured yet."
-    return f"{told} on {', '.join(engines)}, measured on {', '.join(systems)}{_when(rows)}."
+        return f"{counted}; nothing has been measured yet."
+    return f"{counted} on {', '.join(engines)}, measured on {', '.join(systems)}{_when(rows)}."
 
 
 def _when(rows: Iterable[Measurement]) -> str:
@@ -201,8 +200,8 @@ def _machine(rows: Sequence[Measurement], system: Mapping[str, Any] | None) -> H
     )
     if not entries:
         return Html("")
-    told = [part for name, value in entries for part in (tag("dt", name), tag("dd", value))]
-    return section("machine", "The machine", tag("dl", *told, class_="facts"))
+    facts = [part for name, value in entries for part in (tag("dt", name), tag("dd", value))]
+    return section("machine", "The machine", tag("dl", *facts, class_="facts"))
 
 
 def _described(system: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -226,7 +225,7 @@ def _cores(system: Mapping[str, Any]) -> str:
 
 
 def _versions(rows: Iterable[Measurement]) -> list[tuple[str, str]]:
-    """What was between the figures and the hardware; several versions of one library in one entry."""
+    """The libraries that the figures were measured with; several versions of one library in one entry."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.origin == "benched":
@@ -238,8 +237,8 @@ def _versions(rows: Iterable[Measurement]) -> list[tuple[str, str]]:
 def _pick(passages: Sequence[Passage]) -> Html:
     if not passages:
         return Html("")
-    told = [
+    parts = [
         tag("div", tag("h3", heading), *(tag("p", paragraph) for paragraph in paragraphs))
         for heading, paragraphs in passages
     ]
-    return section("pick", "The pick", tag("div", *told, class_="pick"))
+    return section("pick", "The pick", tag("div", *parts, class_="pick"))

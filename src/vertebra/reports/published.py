@@ -1,4 +1,4 @@
-"""What was published beside what is counted here: counts, latencies and their sources."""
+"""Published figures next to our own counts: counts, latencies and their sources."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def numbered(texts: Iterable[str | None]) -> dict[str, int]:
 
 
 def _profiled(rows: Iterable[Measurement]) -> dict[tuple[str, str, int | None], float]:
-    """What was counted here, by network, metric and input size (None: whatever the size)."""
+    """Our own counts, by network, metric and input size (None: any size)."""
     counted: dict[tuple[str, str, int | None], float] = {}
     for row in rows:
         if row.origin == "profiled":
@@ -81,15 +81,15 @@ def _counts(
         items(conventions, ordered=True),
     ]
     return joined([
-        tag("p", "Figures stand as they were printed. Where they differ from the true count, the rule by "
-                 "which they were counted, or a fault in it, is the reason."),
-        table("Published parameters and operations beside the true counts", columns, body),
+        tag("p", "Figures are shown as printed. If they differ from the true count, the reason is the rule "
+                 "by which they were counted, or a mistake in it."),
+        table("Published parameters and operations next to the true counts", columns, body),
         *(rules if conventions else []),
     ])  # fmt: skip
 
 
 def _alike(rows: Iterable[Measurement]) -> list[list[Measurement]]:
-    """Rows that say the same in several sources, together."""
+    """Rows grouped so that equal figures from several sources are together."""
     groups: dict[tuple[object, ...], list[Measurement]] = {}
     for row in rows:
         key = row.model, row.metric, row.value, row.convention, row.disputed, row.conditions().items()
@@ -146,8 +146,8 @@ def _latencies(rows: Sequence[Measurement], sources: Mapping[str, int]) -> Html:
     body = [_latency(group, sources) for group in _alike(rows)]
     return joined([
         tag("h3", "Published latencies"),
-        tag("p", "Of other machines: they say nothing about this one, and the same name of a card with "
-                 "another version of an engine is another machine."),
+        tag("p", "These are from other machines and say nothing about this one. The same card with another "
+                 "version of an engine counts as another machine."),
         details(f"{len(body)} published latencies", table("Published latencies", columns, body)),
     ])  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""One page served to the browsers of this machine, and made anew when the file behind it changes.
+"""One page, served to the browsers of this machine and made again when its file changes.
 
-It listens on the loopback address only, answers GET for two paths, and a request that names another host is
-refused, so that no other site's script can read the page through a name of its own for this address.
+It listens on the loopback address only, answers GET for two paths, and refuses requests that name another
+host, so that no other site's script can read the page through a name that resolves to this address.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from typing import Any
 
 from vertebra.errors import InvalidInputError, VertebraError
 
-#: Of the time, at most this share goes into making pages, for it is taken from what is measured meanwhile.
+#: The largest share of time spent on making pages: it is taken from the measurements that run meanwhile.
 SHARE = 0.1
 
-#: The file's size and time of change; None where there is none.
+#: The file's size and time of change; None if there is no file.
 Stamp = tuple[int, int] | None
 
 
 class LivePage:
-    """What `make` gives of a version, made anew where `file` changed, in at most a `share` of the time."""
+    """The page that `make` returns for a version, made again when `file` changes, in at most a `share` of the
+    time."""
 
     def __init__(self, make: Callable[[str], str], file: Path, share: float = SHARE) -> None:
         """Makes the page once; raises what `make` raises."""
@@ -36,7 +37,7 @@ class LivePage:
         self._remake(self._stamp())
 
     def text(self) -> str:
-        """The page as it may be now. Where it can't be made the last one stays, and stderr says why."""
+        """The current page. If it can't be made, the last one stays, and stderr says why."""
         with self._lock:
             stamp = self._stamp()
             if self._is_due(stamp):
@@ -48,7 +49,7 @@ class LivePage:
             return self._text
 
     def version(self) -> str:
-        """The version of the page as it may be now, without making it."""
+        """The version of the current page, without making it."""
         with self._lock:
             stamp = self._stamp()
             return str(stamp if self._is_due(stamp) else self._made_of)
@@ -64,16 +65,16 @@ class LivePage:
 
     def _stamp(self) -> Stamp:
         try:
-            told = self._file.stat()
+            status = self._file.stat()
         except FileNotFoundError:
             return None
-        return told.st_size, told.st_mtime_ns
+        return status.st_size, status.st_mtime_ns
 
 
 class Server:
-    """Serves `page` on the loopback address from when it is made; `port` 0 takes any that is free.
+    """Serves `page` on the loopback address; `port` 0 takes any free port.
 
-    Raises InvalidInputError where the port is taken or not allowed.
+    Raises InvalidInputError if the port is taken or not allowed.
     """
 
     def __init__(self, page: LivePage, port: int = 0) -> None:
@@ -82,7 +83,7 @@ class Server:
         except (OSError, OverflowError) as error:
             raise InvalidInputError(
                 f"Can't serve on port {port}: {_reason(error)}.",
-                "choose another with --port; 0 takes any that is free",
+                "choose another with --port; 0 takes any free port",
             ) from error
         self._http.page = page
 
@@ -95,7 +96,7 @@ class Server:
         self._http.serve_forever(poll_interval=0.1)
 
     def stop(self) -> None:
-        """Ends `run`, which must be under way in another thread."""
+        """Ends `run`, which must be running in another thread."""
         self._http.shutdown()
 
     def __enter__(self) -> Server:
@@ -109,7 +110,7 @@ class Server:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return "another program has it"
+        return "another program uses it"
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
@@ -118,7 +119,7 @@ class _Http(ThreadingHTTPServer):
     page: LivePage
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # a browser that has gone is no fault
+        if not isinstance(sys.exception(), ConnectionError):  # a browser that has gone is not an error
             super().handle_error(request, client_address)
 
 
@@ -131,16 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
         port = self.server.server_port
         hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
         if self.headers.get_all("Host", []) not in ([host] for host in hosts):
-            self._answer(HTTPStatus.MISDIRECTED_REQUEST, "This server answers for this machine only.")
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, "This server answers this machine only.")
         elif self.path == "/":
             self._answer(HTTPStatus.OK, self.server.page.text(), "html")
         elif self.path == "/version":
             self._answer(HTTPStatus.OK, self.server.page.version())
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "There is one page here: /")
+            self._answer(HTTPStatus.NOT_FOUND, "The only page is /")
 
     def _refuse(self) -> None:
-        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "This page can only be read.", Allow="GET")
+        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "This page is read-only.", Allow="GET")
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse
 
@@ -161,4 +162,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a page that asks each second what is new would fill the terminal."""
+        """Logs nothing: a page that asks for its version each second would fill the terminal."""

@@ -153,14 +153,14 @@ def test_operations_against_latency_is_fitted_by_a_power_law_on_logarithmic_axes
     assert vgg16["latency_per_image_fitted"] == pytest.approx(vgg16["latency_per_image"])
 
 
-def test_memory_against_size_tells_its_line():
+def test_memory_against_size_describes_its_line():
     chart = draw("memory-size")  # 6 bytes a parameter and 90 MB, and 4 bytes a parameter of weights
     [note] = chart.notes
     assert note.startswith("Peak memory is 90.0 MB and 1.5 times the size of the weights: R² 1.000")
     assert of(chart, "alexnet")["memory_total_fitted"] == pytest.approx(9e7 + 6 * 61_100_840)
 
 
-def test_power_is_drawn_only_where_it_was_told():
+def test_power_is_drawn_only_if_there_are_figures():
     [note] = draw("operations-power", [*at_one(), *powered()]).notes
     assert note.startswith("Power is 20.0 W and 100.0 mW for each G of operations: R² 1.000")
     some = [row for row in powered() if not row.model.startswith("vgg")]
@@ -316,7 +316,7 @@ def candidates(**fps: tuple[float, float, float, float, str]) -> list[WideRow]:
     return wide(rows)
 
 
-def test_a_cell_of_the_grid_holds_the_best_that_surely_meet_it_and_tells_the_borderline():
+def test_a_cell_of_the_grid_lists_the_best_that_certainly_meet_it_and_the_borderline_ones():
     rows = candidates(
         near=(0.9, 28, 31, 33, "A"), doubted=(0.85, 39, 40, 41, "C"), slow=(0.95, 9, 10, 11, "A"),
         first=(0.8, 49, 50, 51, "A"), second=(0.7, 99, 100, 101, "B"), third=(0.6, 199, 200, 201, "A"),

@@ -202,7 +202,8 @@ def test_one_bad_file_is_named_and_the_rest_is_answered(run, tmp_path):
     told = done.stderr.splitlines()
     assert [line.split(": ", 2)[:2] for line in told] == [["error", str(path)] for path in bad]
     assert [
-        words in line for words, line in zip(("incomplete", "no JPEG", "CMYK", "be read"), told, strict=True)
+        words in line
+        for words, line in zip(("incomplete", "not a JPEG", "CMYK", "be read"), told, strict=True)
     ]
 
 
@@ -219,10 +220,10 @@ def copied(tmp_path: Path, **changes: Any) -> Path:
     [
         ({"schema": SCHEMA + 1}, f"has schema {SCHEMA + 1}"),
         ({"format": "mnn"}, 'doesn\'t know the format "mnn"'),
-        ({"batch_size": 4}, "batches of 4 only"),
-        ({"preprocess": None}, "doesn't tell how a picture"),
+        ({"batch_size": 4}, "only batches of 4"),
+        ({"preprocess": None}, "has no preprocessing"),
         ({"files": {"../x": {"bytes": 1, "sha256": ""}}}, "not a file of this folder"),
-        ({"model": 3}, "not a Bundle's"),
+        ({"model": 3}, "not a Bundle's manifest"),
     ],
 )
 def test_a_bundle_that_can_not_be_used_is_refused_in_one_line(run, tmp_path, changes, words):
@@ -332,7 +333,7 @@ def test_the_runner_in_aotinductor_answers_like_python(tmp_path, monkeypatch):
     [told] = answers(run, folder, path)
     np.testing.assert_allclose(told["logits"], expected, atol=1e-4, rtol=0)
     assert [one["index"] for one in told["top"]] == np.argsort(-expected)[:5].tolist()
-    assert "built for Bundles of aotinductor" in run(golden_bundle.folder(), path).stderr
+    assert "built for Bundles in the format aotinductor" in run(golden_bundle.folder(), path).stderr
     done = run(folder, "--bench", "--system", "board", "--seconds", 0.2, "--json")
     rows = {row["metric"]: row for row in json.loads(done.stdout)["rows"]}
     assert (rows["latency"]["engine"], set(rows["latency"]["versions"])) == ("aotinductor", {"torch"})

@@ -16,7 +16,7 @@ namespace {
 using json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-// The largest output error that counts as the same network in float32; vertebra.parity has the same.
+// The largest output error of the same network in float32; vertebra.parity has the same limit.
 constexpr double kMostError = 3e-4;
 
 // Below these many samples, no order statistic bounds the percentile with 95 %; the median's needs 6.
@@ -44,7 +44,7 @@ double check(Network& network, const Bundle& bundle, int batch_size) {
   const double error = output_error(bundle, expected, network.logits());
   if (!(error <= kMostError)) {
     throw Error("wrong outputs: they differ from the reference by " + std::to_string(error) +
-                " of its spread, and " + std::to_string(kMostError) + " is allowed; nothing was timed");
+                " of its spread, and " + std::to_string(kMostError) + " is allowed; nothing was measured");
   }
   return error;
 }
@@ -89,32 +89,32 @@ std::string now() {
 
 std::string bench(const Bundle& bundle, const BenchOptions& options) {
   if (bundle.precision != "float32") {
-    throw Error("this program measures float32 Bundles; this one is of " + bundle.precision);
+    throw Error("this program measures float32 Bundles; this one is " + bundle.precision);
   }
   Network network(bundle, options.batch_size, options.threads);
   const double error = check(network, bundle, options.batch_size);
   const std::vector<double> taken = samples(network, options.seconds);
   const auto row = [&](const char* metric, double value) {
-    json told = {{"model", bundle.model}, {"metric", metric}, {"value", value}, {"origin", "benched"}};
-    if (!bundle.weights.empty()) told["weights"] = bundle.weights;
-    told["input_size"] = bundle.input_size;
-    told["batch_size"] = options.batch_size;
-    told["precision"] = "float32";
-    told["engine"] = Network::engine();
-    told["device"] = "cpu";
-    told["threads"] = network.threads();
-    told["streams"] = 1;
-    told["scenario"] = "single-stream";
-    told["system"] = options.system;
-    told["versions"] = {{Network::library(), Network::version()}};
-    told["measured_at"] = now();
-    return told;
+    json fields = {{"model", bundle.model}, {"metric", metric}, {"value", value}, {"origin", "benched"}};
+    if (!bundle.weights.empty()) fields["weights"] = bundle.weights;
+    fields["input_size"] = bundle.input_size;
+    fields["batch_size"] = options.batch_size;
+    fields["precision"] = "float32";
+    fields["engine"] = Network::engine();
+    fields["device"] = "cpu";
+    fields["threads"] = network.threads();
+    fields["streams"] = 1;
+    fields["scenario"] = "single-stream";
+    fields["system"] = options.system;
+    fields["versions"] = {{Network::library(), Network::version()}};
+    fields["measured_at"] = now();
+    return fields;
   };
-  const auto graded = [&](json told) {
-    told["samples"] = taken.size();
-    told["grade"] = "C";
-    told["grade_reasons"] = {"measured by vertebra-run: one process, surroundings not watched"};
-    return told;
+  const auto graded = [&](json fields) {
+    fields["samples"] = taken.size();
+    fields["grade"] = "C";
+    fields["grade_reasons"] = {"measured by vertebra-run: one process, other load on the machine not checked"};
+    return fields;
   };
   const double median = quantile(taken, 0.5);
   const std::size_t rank = low_rank(taken.size());

@@ -1,4 +1,4 @@
-// How long the network takes here, as rows that `vertebra cite` takes in.
+// How long the network takes here, as rows that `vertebra cite` reads.
 #pragma once
 
 #include <string>
@@ -9,12 +9,12 @@ namespace vertebra {
 
 struct BenchOptions {
   int batch_size = 1;
-  int threads = 0;  // 0: as the engine chooses
+  int threads = 0;  // 0: the engine chooses
   double seconds = 10;
-  std::string system;  // what the rows call this machine
+  std::string system;  // this machine's name in the rows
 };
 
-// The rows as JSON in vertebra's exchange format. Raises Error where the network's answers are wrong.
+// The rows as JSON in vertebra's exchange format. Throws Error if the network's answers are wrong.
 std::string bench(const Bundle& bundle, const BenchOptions& options);
 
 }  // namespace vertebra

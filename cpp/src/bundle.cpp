@@ -15,31 +15,31 @@ constexpr int kRecordVersion = 1;
 
 json parse(const fs::path& path) {
   std::ifstream stream(path);
-  if (!stream) throw Error(path.string() + " can't be read; export the network again: vertebra export");
+  if (!stream) throw Error(path.string() + " can't be read; export the network again with: vertebra export");
   try {
     return json::parse(stream);
   } catch (const json::exception& error) {
-    throw Error(path.string() + " is no JSON: " + error.what());
+    throw Error(path.string() + " is not JSON: " + error.what());
   }
 }
 
 template <typename Value>
 Value choice(const json& record, const char* key, const std::vector<std::pair<const char*, Value>>& known) {
-  const auto told = record.at(key).get<std::string>();
-  for (const auto& [name, value] : known) {
-    if (told == name) return value;
+  const auto value = record.at(key).get<std::string>();
+  for (const auto& [name, result] : known) {
+    if (value == name) return result;
   }
-  throw Error(std::string("Preprocess: ") + key + " is \"" + told + "\", which this program doesn't know");
+  throw Error(std::string("Preprocess: ") + key + " is \"" + value + "\", which this program doesn't know");
 }
 
 Size size_of(const json& pair) { return {pair.at(0).get<int>(), pair.at(1).get<int>()}; }
 
 Preprocess preprocess_of(const json& record) {
   if (record.is_null()) {
-    throw Error("the Bundle doesn't tell how a picture becomes the network's input");
+    throw Error("the Bundle has no preprocessing, so it can't be run on pictures");
   }
   if (record.at("version").get<int>() != kRecordVersion) {
-    throw Error("the Preprocess record has another version than this program reads");
+    throw Error("the Preprocess record has a version that this program can't read");
   }
   const std::vector<std::pair<const char*, Rounding>> roundings = {{"floor", Rounding::floor},
                                                                    {"nearest", Rounding::nearest}};
@@ -73,9 +73,9 @@ std::vector<Label> labels_of(const fs::path& path, int num_classes) {
   const json value = parse(path);
   std::vector<Label> labels;
   for (int index = 0; index < num_classes; ++index) {
-    const json& told = value.at(std::to_string(index));
-    labels.push_back(told.is_array() ? Label{told.at(0).get<std::string>(), told.at(1).get<std::string>()}
-                                     : Label{"", told.get<std::string>()});
+    const json& label = value.at(std::to_string(index));
+    labels.push_back(label.is_array() ? Label{label.at(0).get<std::string>(), label.at(1).get<std::string>()}
+                                     : Label{"", label.get<std::string>()});
   }
   return labels;
 }
@@ -109,10 +109,11 @@ std::string text_or_empty(const json& value) { return value.is_null() ? "" : val
 
 void Bundle::check(int images, const std::vector<std::string>& formats) const {
   if (std::find(formats.begin(), formats.end(), format) == formats.end()) {
-    throw Error("this program is built for Bundles of " + formats.front() + ", not of " + format);
+    throw Error("this program is built for Bundles in the format " + formats.front() + ", and this one is in " +
+                format);
   }
   if (batch_size != 0 && batch_size != images) {
-    throw Error("the network takes batches of " + std::to_string(batch_size) + " only");
+    throw Error("the network takes only batches of " + std::to_string(batch_size));
   }
 }
 
@@ -141,13 +142,13 @@ Bundle read_bundle(const fs::path& folder) {
     bundle.input_size = manifest.at("input_size").get<int>();
     bundle.reference_seed = manifest.at("reference").at("seed").get<std::uint64_t>();
     bundle.reference_batch = manifest.at("reference").at("batch_size").get<int>();
-    if (bundle.in_channels != 3) throw Error("the network takes no colour pictures");
+    if (bundle.in_channels != 3) throw Error("the network doesn't take colour pictures");
     if (!manifest.at("labels").is_null()) {
       bundle.labels = labels_of(folder / "labels.json", bundle.num_classes);
     }
     return bundle;
   } catch (const json::exception& error) {
-    throw Error(path.string() + " is not a Bundle's: " + error.what());
+    throw Error(path.string() + " is not a Bundle's manifest: " + error.what());
   }
 }
 

@@ -11,7 +11,7 @@
 
 namespace vertebra {
 
-// Anything a user can mend: printed in one line.
+// Anything that a user can fix: printed in one line.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -38,7 +38,7 @@ struct Preprocess {
 };
 
 struct Label {
-  std::string id;  // empty where the label set has none
+  std::string id;  // empty if the label set has none
   std::string name;
 };
 
@@ -46,23 +46,23 @@ struct Bundle {
   std::filesystem::path folder;
   std::filesystem::path network;
   std::string model;
-  std::string weights;  // empty where untrained
+  std::string weights;  // empty if untrained
   std::string format;
   std::string precision;
-  int batch_size;  // the only one that the network takes; 0 where it takes any
+  int batch_size;  // the only one that the network takes; 0 if it takes any
   Preprocess preprocess;
-  std::vector<Label> labels;  // empty where the Bundle has none
+  std::vector<Label> labels;  // empty if the Bundle has none
   int num_classes;
   int in_channels;
   int input_size;
   std::uint64_t reference_seed;
   int reference_batch;
 
-  // Raises Error where the network isn't of one of the formats, or takes other batches.
+  // Throws Error if the network is in none of the formats, or takes other batches.
   void check(int images, const std::vector<std::string>& formats) const;
 };
 
-// Raises Error where the folder is no Bundle, is incomplete, or is not for this program.
+// Throws Error if the folder is not a Bundle, is incomplete, or is not for this program.
 Bundle read_bundle(const std::filesystem::path& folder);
 
 }  // namespace vertebra

@@ -37,7 +37,7 @@ std::vector<std::uint8_t> read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
 }
 
-// Orientation 1 to 8 of an EXIF block behind its "Exif\0\0"; 1 where it is broken.
+// Orientation 1 to 8 of an EXIF block after its "Exif\0\0"; 1 if it is broken.
 int exif_orientation(const std::uint8_t* data, std::size_t size) {
   const auto byte = [&](std::size_t place) { return place < size ? std::uint32_t{data[place]} : 0U; };
   if (size < 8) return 1;
@@ -96,7 +96,7 @@ Picture turned(Picture source, int orientation) {
 Picture decode_jpeg(const std::filesystem::path& path, bool apply_orientation) {
   const std::vector<std::uint8_t> data = read_file(path);
   if (data.size() < 3 || data[0] != 0xff || data[1] != 0xd8 || data[2] != 0xff) {
-    throw Error(path.string() + ": no JPEG");
+    throw Error(path.string() + ": not a JPEG");
   }
   jpeg_decompress_struct info{};
   Failure failure{};
@@ -117,7 +117,7 @@ Picture decode_jpeg(const std::filesystem::path& path, bool apply_orientation) {
   const bool inks = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
   if (!fits || inks) {
     jpeg_destroy_decompress(&info);
-    throw Error(path.string() + (inks ? ": JPEG in CMYK is not read here" : ": the JPEG has too many pixels"));
+    throw Error(path.string() + (inks ? ": CMYK JPEGs can't be read" : ": the JPEG has too many pixels"));
   }
   info.out_color_space = JCS_RGB;
   info.dct_method = JDCT_ISLOW;  // as Python decodes: the exact transform and smooth chroma

@@ -14,7 +14,7 @@ struct Picture {
   std::vector<std::uint8_t> pixels;
 };
 
-// Raises Error where the file is no JPEG, is damaged or incomplete, or is CMYK.
+// Throws Error if the file is not a JPEG, is damaged or incomplete, or is CMYK.
 Picture decode_jpeg(const std::filesystem::path& path, bool apply_orientation);
 
 }  // namespace vertebra

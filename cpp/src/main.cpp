@@ -1,4 +1,4 @@
-// vertebra-run: answers for photographs from a Bundle, and how long it takes here, without Python.
+// vertebra-run: classifies photographs with a Bundle, and measures how long that takes, without Python.
 
 #include <cstdio>
 #include <cstdlib>
@@ -24,8 +24,8 @@ using json = nlohmann::ordered_json;
 constexpr const char* kUsage = R"(Usage: vertebra-run BUNDLE PHOTO.jpg... [--top N] [--threads N] [--json]
        vertebra-run BUNDLE --bench --system NAME [--seconds S] [--batch N] [--threads N] [--json]
 
-Answers each photograph with the likeliest classes; --json prints an object a line, with all logits.
---bench checks the network against the Bundle's reference, then times it; --json prints rows for
+Prints the most likely classes of each photograph; --json prints one object per line, with all logits.
+--bench checks the network against the Bundle's reference, then measures it; --json prints rows for
 `vertebra cite`, in which this machine is called NAME.
 )";
 
@@ -50,8 +50,8 @@ double number(const std::string& name, const std::string& text, double least) {
     end = 0;
   }
   if (end == 0 || end != text.size() || !(value >= least) || value > 1e6) {
-    throw Misuse(name + " is \"" + text + "\"; a number from " + std::to_string(static_cast<int>(least)) +
-                 " was expected");
+    throw Misuse(name + " is \"" + text + "\"; expected a number of at least " +
+                 std::to_string(static_cast<int>(least)));
   }
   return value;
 }
@@ -86,30 +86,30 @@ Arguments parsed(int count, char** values) {
       result.names.push_back(name);
     }
   }
-  if (result.names.empty()) throw Misuse("no Bundle was named");
+  if (result.names.empty()) throw Misuse("no Bundle given");
   if (result.bench && result.options.system.empty()) throw Misuse("--bench needs --system NAME");
-  if (!result.bench && result.names.size() == 1) throw Misuse("no photograph was named");
+  if (!result.bench && result.names.size() == 1) throw Misuse("no photograph given");
   return result;
 }
 
 json answer(const vertebra::Bundle& bundle, const std::vector<double>& shares, int index) {
   const double probability = shares[static_cast<std::size_t>(index)];
-  json told = {{"index", index}, {"id", nullptr}, {"name", nullptr}, {"probability", probability}};
+  json record = {{"index", index}, {"id", nullptr}, {"name", nullptr}, {"probability", probability}};
   if (!bundle.labels.empty()) {
     const auto& label = bundle.labels[static_cast<std::size_t>(index)];
-    if (!label.id.empty()) told["id"] = label.id;
-    told["name"] = label.name;
+    if (!label.id.empty()) record["id"] = label.id;
+    record["name"] = label.name;
   }
-  return told;
+  return record;
 }
 
-void print(const json& told, bool as_json) {
+void print(const json& record, bool as_json) {
   if (as_json) {
-    std::cout << told.dump() << "\n";
+    std::cout << record.dump() << "\n";
     return;
   }
-  std::cout << told["source"].get<std::string>() << "\n";
-  for (const auto& one : told["top"]) {
+  std::cout << record["source"].get<std::string>() << "\n";
+  for (const auto& one : record["top"]) {
     std::printf("  %6.2f%%  ", 100 * one["probability"].get<double>());
     std::fflush(stdout);
     const auto& name = one["name"];
@@ -117,7 +117,7 @@ void print(const json& told, bool as_json) {
   }
 }
 
-// Exit status 1 where a photograph can't be read; the others are answered.
+// Exit status 1 if a photograph can't be read; the others are still answered.
 int answer_all(const vertebra::Bundle& bundle, const Arguments& arguments) {
   vertebra::Network network(bundle, 1, arguments.options.threads);
   const bool are_probabilities = vertebra::gives_probabilities(bundle, vertebra::reference_logits(bundle));
@@ -130,11 +130,11 @@ int answer_all(const vertebra::Bundle& bundle, const Arguments& arguments) {
       network.run();
       const auto logits = network.logits();
       const auto shares = vertebra::probabilities(logits.data(), bundle.num_classes, are_probabilities);
-      json told = {{"source", name}, {"top", json::array()}, {"logits", logits}};
+      json record = {{"source", name}, {"top", json::array()}, {"logits", logits}};
       for (const int index : vertebra::best(shares, arguments.top)) {
-        told["top"].push_back(answer(bundle, shares, index));
+        record["top"].push_back(answer(bundle, shares, index));
       }
-      print(told, arguments.as_json);
+      print(record, arguments.as_json);
     } catch (const vertebra::Error& error) {
       std::cerr << "error: " << error.what() << "\n";
       status = 1;
@@ -149,8 +149,8 @@ void bench(const vertebra::Bundle& bundle, const Arguments& arguments) {
     std::cout << text << "\n";
     return;
   }
-  const json told = json::parse(text);
-  for (const auto& row : told["rows"]) {
+  const json record = json::parse(text);
+  for (const auto& row : record["rows"]) {
     std::cout << row["metric"].get<std::string>() << " " << row["value"] << "\n";
   }
 }

@@ -12,13 +12,13 @@ namespace vertebra {
 
 class Network {
  public:
-  // Raises Error where the engine can't load it. `threads` 0 leaves their number to the engine.
+  // Throws Error if the engine can't load it. With `threads` 0 the engine chooses their number.
   Network(const Bundle& bundle, int batch_size, int threads);
   ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  // Images (N, 3, H, W), N the batch size, for the runs to come.
+  // Images (N, 3, H, W), N the batch size, for the following runs.
   void set_images(const std::vector<float>& images);
   void run();
   // Logits (N, num_classes) of the last run.

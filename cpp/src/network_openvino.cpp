@@ -15,7 +15,7 @@ struct Network::Parts {
 Network::Network(const Bundle& bundle, int batch_size, int threads) : parts_(std::make_unique<Parts>()) {
   bundle.check(batch_size, {"onnx", "openvino"});
   const auto side = static_cast<std::size_t>(bundle.input_size);
-  // The precision is pinned: left alone, OpenVINO computes in bfloat16 wherever the processor can.
+  // The precision is fixed: by default, OpenVINO computes in bfloat16 if the processor can.
   ov::AnyMap settings{ov::hint::inference_precision(ov::element::f32),
                       ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY), ov::num_streams(1)};
   if (threads > 0) settings.insert(ov::inference_num_threads(threads));

@@ -12,7 +12,7 @@ namespace {
 
 // ------------------------------------------------------------------ numpy's PCG64
 //
-// O'Neill's PCG XSL RR 128/64, seeded through numpy's SeedSequence; numpy promises the stream for ever.
+// O'Neill's PCG XSL RR 128/64, seeded through numpy's SeedSequence; numpy guarantees the stream.
 
 struct Wide {
   std::uint64_t high;
@@ -137,7 +137,7 @@ std::vector<float> reference_logits(const Bundle& bundle) {
     const bool stored = bytes.compare(0, 4, "PK\3\4") == 0 && number(bytes, 8, 2) == 0;
     const std::size_t array = 30 + number(bytes, 26, 2) + number(bytes, 28, 2);
     const bool numpy = bytes.compare(30, 10, "logits.npy") == 0 && bytes.compare(array, 6, "\x93NUMPY") == 0;
-    if (!stored || !numpy) throw Error(path.string() + " holds no logits as vertebra writes them");
+    if (!stored || !numpy) throw Error(path.string() + " has no logits in the form that vertebra writes");
     const bool first = bytes.at(array + 6) == 1;
     const std::size_t begin = array + (first ? 10 : 12);
     const std::size_t length = number(bytes, array + 8, first ? 2 : 4);
@@ -146,7 +146,9 @@ std::vector<float> reference_logits(const Bundle& bundle) {
     shape.append(std::to_string(bundle.reference_batch)).append(", ");
     shape.append(std::to_string(bundle.num_classes)).append(")");
     for (const std::string& needed : {std::string("'<f4'"), std::string("False"), shape}) {
-      if (header.find(needed) == std::string::npos) throw Error(path.string() + " holds no float32 " + shape);
+      if (header.find(needed) == std::string::npos) {
+        throw Error(path.string() + " has no float32 logits of shape " + shape);
+      }
     }
     std::vector<float> logits(static_cast<std::size_t>(bundle.reference_batch) *
                               static_cast<std::size_t>(bundle.num_classes));
@@ -173,7 +175,7 @@ bool gives_probabilities(const Bundle& bundle, const std::vector<float>& logits)
 }
 
 double output_error(const Bundle& bundle, const std::vector<float>& reference, const std::vector<float>& got) {
-  if (reference.size() != got.size()) throw Error("the network answered with another number of classes");
+  if (reference.size() != got.size()) throw Error("the network's answer has another number of classes");
   const auto classes = static_cast<std::size_t>(bundle.num_classes);
   double squares = 0, largest = 0;
   for (std::size_t row = 0; row < reference.size(); row += classes) {
@@ -183,7 +185,7 @@ double output_error(const Bundle& bundle, const std::vector<float>& reference, c
     for (std::size_t place = row; place < row + classes; ++place) {
       squares += (reference[place] - mean) * (reference[place] - mean);
       const double off = std::abs(static_cast<double>(got[place]) - reference[place]);
-      if (!(off <= largest)) largest = off;  // also where it is no number
+      if (!(off <= largest)) largest = off;  // also if it is not a number
     }
   }
   return largest / std::sqrt(squares / static_cast<double>(reference.size()));

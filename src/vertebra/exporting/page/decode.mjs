@@ -1,10 +1,10 @@
-// An encoded picture to pixels, by the browser's decoder, under the record's rules: colour profiles are ignored,
-// and EXIF's orientation unless the record asks for it. Not every browser lets itself be told so, therefore
-// the blocks that hold them are left out of the file that it gets.
+// An encoded picture to pixels, by the browser's decoder and the record's rules: colour profiles are ignored,
+// and so is EXIF's orientation unless the record asks for it. Not every browser has settings for both, so the
+// blocks with them are removed from the file before decoding.
 
 const MAX_PIXELS = 2 ** 27;
 
-// {height, width, data: Uint8ClampedArray of RGBA}. Raises Error where it can't be decoded.
+// {height, width, data: Uint8ClampedArray of RGBA}. Throws Error if it can't be decoded.
 export async function decode(file, record) {
   const bytes = stripped(new Uint8Array(await file.arrayBuffer()), record.apply_orientation);
   const bitmap = await createImageBitmap(new Blob([bytes]), {
@@ -17,7 +17,7 @@ export async function decode(file, record) {
   try {
     if (height * width > MAX_PIXELS) throw new Error(`the picture has ${width} × ${height} pixels, which is too many`);
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    if (context === null) throw new Error(`${width} × ${height} pixels are more than this browser takes`);
+    if (context === null) throw new Error(`${width} × ${height} pixels are too many for this browser`);
     context.drawImage(bitmap, 0, 0);
     return { height, width, data: context.getImageData(0, 0, width, height).data };
   } finally {
@@ -43,7 +43,7 @@ function joined(bytes, parts) {
   return result;
 }
 
-// The [from, to] of a JPEG that stay.
+// The ranges [from, to] of a JPEG that are kept.
 function jpegParts(bytes, starts, keepOrientation) {
   const parts = [[0, 2]];
   let place = 2;
@@ -79,7 +79,7 @@ function pngParts(bytes, starts, keepOrientation) {
   return parts;
 }
 
-// WebP's chunks keep their place and lose their names: readers pass over unknown ones.
+// WebP's chunks keep their place but lose their names: readers skip unknown ones.
 function renamed(bytes, starts, keepOrientation) {
   const result = bytes.slice();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -4,32 +4,32 @@ const element = (id) => document.getElementById(id);
 const status = element("status");
 let asked = 0;
 
-// A worker of a blob keeps this page's Content-Security-Policy, one of a file would not.
+// A worker from a blob has this page's Content-Security-Policy; one from a file would not.
 const entry = `import ${JSON.stringify(new URL("worker.mjs", import.meta.url).href)};`;
 const address = URL.createObjectURL(new Blob([entry], { type: "text/javascript" }));
 const worker = new Worker(address, { type: "module" });
 
-function tell(text, isError = false) {
+function report(text, isError = false) {
   status.textContent = text;
   status.classList.toggle("error", isError);
 }
 
-const hear = {
-  loading: ({ done, total }) => tell(`Loading the network: ${Math.floor((100 * done) / total)} %`),
+const handlers = {
+  loading: ({ done, total }) => report(`Loading the network: ${Math.floor((100 * done) / total)} %`),
   ready: ({ about }) => {
     element("network").textContent = about;
     element("file").disabled = false;
-    tell("Ready.");
+    report("Ready.");
   },
   answer: ({ number, top, milliseconds }) => {
     if (number === asked) show(top, milliseconds);
   },
   error: ({ number, message }) => {
-    if (number === undefined || number === asked) tell(message, true);
+    if (number === undefined || number === asked) report(message, true);
   },
 };
-worker.onmessage = ({ data }) => hear[data.kind](data);
-worker.onerror = (event) => tell(`The page could not start: ${event.message ?? "its files are missing"}.`, true);
+worker.onmessage = ({ data }) => handlers[data.kind](data);
+worker.onerror = (event) => report(`The page can't start: ${event.message ?? "its files are missing"}.`, true);
 
 function classify(file) {
   if (!file || element("file").disabled) return;
@@ -40,7 +40,7 @@ function classify(file) {
   element("name").textContent = file.name;
   element("shown").hidden = false;
   element("result").hidden = true;
-  tell("Looking …");
+  report("Classifying …");
   worker.postMessage({ number: asked, file });
 }
 
@@ -53,7 +53,7 @@ function show(top, milliseconds) {
     `network ${network.toFixed(1)}`;
   element("time").dataset.milliseconds = JSON.stringify(milliseconds);
   element("result").hidden = false;
-  tell(`${top[0].name}, ${percent(top[0].probability)}`);
+  report(`${top[0].name}, ${percent(top[0].probability)}`);
 }
 
 function row({ index, name, probability }) {
@@ -87,4 +87,4 @@ document.addEventListener("drop", (event) => {
   element("drop").classList.remove("over");
   classify(event.dataTransfer?.files[0]);
 });
-tell("Loading the network …");
+report("Loading the network …");

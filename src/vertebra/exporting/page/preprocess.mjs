@@ -1,4 +1,4 @@
-// The Preprocess record, from decoded pixels to a network's input, in the arithmetic of vertebra's own
+// The Preprocess record, from decoded pixels to a network's input, with the arithmetic of vertebra's own
 // implementation: the same grey levels from the same pixels.
 
 // Values (3, H, W) of a picture {height, width, data: RGBA}.
@@ -14,7 +14,7 @@ export function preprocess(picture, record) {
   return values;
 }
 
-// What each grey level becomes, rounded to float32 after each step.
+// The value of each grey level, rounded to float32 after each step.
 function levels(mean, std) {
   const round = Math.fround;
   return Float32Array.from({ length: 256 }, (_, level) =>
@@ -112,7 +112,7 @@ function byte(sum) {
   return Math.min(Math.max(Math.floor(sum / UNIT), 0), 255);
 }
 
-// Of each output: its first pixel, the one after its last, and their weights, whole numbers.
+// For each output: its first pixel, the one after its last, and their weights, whole numbers.
 function taps(size, resizedTo, start, length, interpolation) {
   const scale = size / resizedTo;
   const stretch = Math.max(scale, 1);

@@ -1,4 +1,4 @@
-// Loads the Bundle beside this file once, then answers one picture after another.
+// Loads the Bundle next to this file once, then answers one picture after another.
 
 import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
 import { decode } from "./decode.mjs";
@@ -22,15 +22,15 @@ async function load() {
   const labels = manifest.labels === null ? null : await json("bundle/labels.json");
   const names = ["model.onnx", "model.onnx.data"].filter((name) => name in manifest.files);
   const files = await fetched(names, manifest.files);
-  const beside = names.slice(1).map((path, place) => ({ path, data: files[place + 1] }));
+  const externalData = names.slice(1).map((path, place) => ({ path, data: files[place + 1] }));
   const session = await ort.InferenceSession.create(files[0], {
     executionProviders: ["wasm"],
     graphOptimizationLevel: "all",
-    externalData: beside,
+    externalData,
   });
-  const told = [manifest.model, manifest.weights ? `weights ${manifest.weights}` : "untrained: it only guesses"];
-  if (manifest.licence) told.push(`licence ${manifest.licence}`);
-  postMessage({ kind: "ready", about: told.join(", ") });
+  const about = [manifest.model, manifest.weights ? `weights ${manifest.weights}` : "untrained: its answers are random"];
+  if (manifest.licence) about.push(`licence ${manifest.licence}`);
+  postMessage({ kind: "ready", about: about.join(", ") });
   return { manifest, page, labels, session };
 }
 
@@ -40,11 +40,11 @@ async function json(name) {
 
 async function response(name) {
   const found = await fetch(here(name));
-  if (!found.ok) throw new Error(`${name} answered ${found.status}`);
+  if (!found.ok) throw new Error(`the server answered ${found.status} for ${name}`);
   return found;
 }
 
-// Contents of files of the Bundle, each of the size that its manifest tells.
+// Contents of files of the Bundle, each of the size in its manifest.
 async function fetched(names, records) {
   const total = names.reduce((sum, name) => sum + records[name].bytes, 0);
   let done = 0;
@@ -53,7 +53,7 @@ async function fetched(names, records) {
     const content = new Uint8Array(records[name].bytes);
     let filled = 0;
     for await (const chunk of chunks(await response(`bundle/${name}`))) {
-      if (filled + chunk.length > content.length) throw new Error(`${name} is larger than it was written`);
+      if (filled + chunk.length > content.length) throw new Error(`${name} is larger than when it was written`);
       content.set(chunk, filled);
       filled += chunk.length;
       done += chunk.length;
@@ -84,7 +84,7 @@ async function answer({ number, file }) {
     const logits = outputs[session.outputNames[0]].data;
     times.push(performance.now());
     const shares = page.gives_probabilities ? Float64Array.from(logits) : softmax(logits);
-    if (!shares.every(Number.isFinite)) throw new Error("the network answered with values that are not finite");
+    if (!shares.every(Number.isFinite)) throw new Error("the network's answer has values that are not finite");
     postMessage({
       kind: "answer",
       number,
@@ -103,7 +103,7 @@ function softmax(logits) {
   return powers.map((value) => value / sum);
 }
 
-// Indices of the largest, of equal ones the lower first.
+// Indices of the largest values; of equal ones, the lower first.
 function best(shares, count) {
   return Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b).slice(0, count);
 }

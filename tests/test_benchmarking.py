@@ -291,12 +291,12 @@ def test_progress_in_a_group_grows_round_by_round_and_block_by_block(
     assert texts[:3] == [
         "m on one, process 1 of 3", "m on two, process 1 of 3", "2 cases side by side, process 1 of 3",
     ]  # fmt: skip
-    assert texts[-1] == "2 side by side, process 3 of 3"
+    assert texts[-1] == "2 cases side by side, process 3 of 3"
     shares = [event.done for event in seen]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     # Of 1 s each, 34 calls of 10 ms were the warm-up, which may take a third.
-    assert seen[2].text == "2 side by side, process 1 of 3"
+    assert seen[2].text == "2 cases side by side, process 1 of 3"
     assert seen[2].done == pytest.approx(2 * 0.34 / 3)
     third = [event.done for event in seen if "process 3 of 3" in event.text]
     assert third[0] == pytest.approx(2 * 2 / 3)  # two rounds of both are finished

@@ -48,7 +48,7 @@ class Bench:
 
     def __call__(self, cases: Any, limits: Limits, *, progress: Listener, **_: Any) -> list[Result]:
         for done in (0.0, 0.1):
-            progress(Progress(f"{len(cases)} side by side", done, len(cases), "cases"))
+            progress(Progress(f"{len(cases)} cases side by side", done, len(cases), "cases"))
         self.asked.append((list(cases), limits))
         return [self._result(case, place, len(cases)) for place, case in enumerate(cases)]
 
@@ -328,13 +328,12 @@ def test_the_verb_appends_what_it_measured(machine: Bench, tmp_path: Path):
 def test_the_verb_gives_each_new_text(machine: Bench, tmp_path: Path):
     seen: list[Progress] = []
     vertebra.doctor(table=tmp_path / "table.sqlite", progress=seen.append)
-    assert seen == [
-        Progress(text)
-        for text in (
-            "looking around", "arithmetic and memory with NumPy", "exporting a network of matrix products",
-            "arithmetic with the engines", "2 side by side", "onnxruntime against itself", "2 side by side",
-        )
+    texts = [
+        "checking the machine", "measuring arithmetic and memory with NumPy",
+        "exporting a network of matrix products", "measuring arithmetic with the engines",
+        "2 cases side by side", "comparing onnxruntime with itself", "2 cases side by side",
     ]  # fmt: skip
+    assert seen == [Progress(text) for text in texts]
 
 
 def test_the_machine_stands_in_no_comparison_of_networks(machine: Bench, tmp_path: Path):

@@ -285,7 +285,7 @@ class _Bench:
             self._progress(Progress(text, self._settled + under_way, self._total, "cases"))
 
     def _show_round(self, sampled: Sequence[Record]) -> None:
-        name = sampled[0].name if len(sampled) == 1 else f"{len(sampled)} side by side"
+        name = sampled[0].name if len(sampled) == 1 else f"{len(sampled)} cases side by side"
         self._show(f"{name}{self._process_shown(sampled[0])}")
 
     def _fail(self, record: Record, error: MeasurementError) -> None:

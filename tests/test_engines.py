@@ -190,7 +190,7 @@ def test_a_broken_network_file_is_named(name: str, small: Bundle, tmp_path: Path
 
 @pytest.mark.parametrize("name", [name for name in READ_BUNDLES if engines.missing(name) is None])
 def test_an_engine_that_reads_bundles_refuses_a_builder(name: str) -> None:
-    with pytest.raises(InvalidInputError, match="came as a builder"):
+    with pytest.raises(InvalidInputError, match="is a builder"):
         engines.load(name, BUILDER, settings())
 
 
@@ -657,7 +657,7 @@ def test_load_reads_the_settings_back(monkeypatch: pytest.MonkeyPatch) -> None:
         ("small_networks:f", "can't be found"),
         ("small_networks", "can't be found"),
         (":", "can't be found"),
-        ("small_networks:no_net", "gave int, not a torch module"),
+        ("small_networks:no_net", "returned int, not a torch module"),
     ],
 )
 def test_a_builder_that_leads_nowhere_is_named(address: str, told: str) -> None:

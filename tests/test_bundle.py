@@ -608,7 +608,7 @@ def test_what_is_no_archive_is_told_so(tmp_path: Path, cache: Path, content: byt
 def test_an_archive_without_a_bundle_is_told_so(tmp_path: Path, cache: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("holiday.jpg", b"sea")
-    with pytest.raises(BundleError, match=r"exactly one vertebra\.json"):
+    with pytest.raises(BundleError, match=r"must contain exactly one vertebra\.json"):
         bundles.read(tmp_path / "x.zip")
 
 

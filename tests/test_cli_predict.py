@@ -107,7 +107,7 @@ def test_one_bad_picture_is_named_on_stderr_and_the_rest_is_answered(command, fo
     assert done.exit_code == 1
     assert done.stdout.count(".png") == 3
     assert "fake.jpg" not in done.stdout
-    assert f"error: {folder / 'fake.jpg'}: no JPEG, PNG" in done.stderr
+    assert f"error: {folder / 'fake.jpg'}: not a JPEG, PNG" in done.stderr
 
 
 def test_a_folder_without_pictures_is_an_error(command, tmp_path):

@@ -140,7 +140,7 @@ def test_an_address_is_fetched_and_not_kept(address, tmp_path, monkeypatch):
 def test_an_address_that_gives_no_picture_is_told(address):
     (missing, page) = answers(f"{address}/none.png", f"{address}/page")
     assert "404" in missing[1]
-    assert page[1].startswith("no JPEG, PNG")
+    assert page[1].startswith("not a JPEG, PNG")
 
 
 def test_only_this_machine_is_spoken_to_in_the_open():
@@ -206,7 +206,7 @@ def test_what_cannot_be_read_keeps_its_place_among_the_others(folder):
         assert [name for name, _ in found] == [name.rsplit("/", 1)[-1] for name in given_]
         told = dict(found)
         assert (told["red.png"], told["green.jpg"], told["blue.GIF"]) == ("red", "green", "blue")
-        assert told["text.jpg"].startswith("no JPEG, PNG")
+        assert told["text.jpg"].startswith("not a JPEG, PNG")
         assert told["void"].startswith("the folder holds no picture")
         assert told["no.jpg"] == "can't be read: No such file or directory."
         assert told["empty.png"] == "the file is empty."
@@ -228,7 +228,7 @@ def test_where_no_picture_is_there_no_network_is_loaded(tmp_path, monkeypatch):
         "no file matches the pattern.",
     ]
     assert errors[3].startswith("the folder holds no picture")
-    assert errors[4].startswith("no JPEG")
+    assert errors[4].startswith("not a JPEG")
 
 
 @pytest.mark.parametrize(("upright", "above"), [(True, "red"), (False, "blue")])

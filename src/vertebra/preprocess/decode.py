@@ -214,7 +214,7 @@ def _format(name: str, data: bytes) -> str:
     if not data:
         raise ImageError(f"{name}: the file is empty.")
     raise ImageError(
-        f"{name}: not {_FORMATS}: it begins with {data[:8]!r}.",
+        f"{name}: not a {_FORMATS} file: it begins with {data[:8]!r}.",
         f"convert it to {_FORMATS}; the ending of its name doesn't matter",
     )
 

@@ -62,7 +62,7 @@ def resample(
 #
 # Pillow sums uint8 by weights of 22 bits, rounds to uint8 after the horizontal pass and again after the
 # vertical one. Matrix products in float32 are off by less than a known tolerance; where a sum lies that close
-# to a rounding boundary, it is done again in float64, which holds it exactly, in whatever order it is added.
+# to a rounding boundary, it is done again in float64, which holds it exactly, in any order of addition.
 # Pillow's own `box` would also leave out what the crop doesn't show, but holds the crop's edges as float32:
 # about one value in a thousand is off by a level, rarely by two.
 

@@ -54,9 +54,9 @@ def paired_difference(only_first: int, only_second: int, total: int) -> tuple[fl
         gap, variance = score(difference)
         return gap * gap - Z * Z * variance
 
-    middle, step = found / total, 1e-9  # if nothing differs, the variance is 0 exactly in the middle
-    low = -1.0 if found == -total else float(brentq(beyond, -1.0, middle - step))
-    high = 1.0 if found == total else float(brentq(beyond, middle + step, 1.0))
+    middle, margin = found / total, 1e-9  # where nothing differs the variance is 0 in the middle itself
+    low = -1.0 if found == -total else float(brentq(beyond, -1.0, middle - margin))
+    high = 1.0 if found == total else float(brentq(beyond, middle + margin, 1.0))
     return low, high
 
 

@@ -91,7 +91,7 @@ def _convolution(operation: Operation, _: int) -> tuple[int, int]:
 
 
 def _fully_connected(operation: Operation, _: int) -> tuple[int, int]:
-    """One for each multiply-accumulate, and a bias of one element whatever its width."""
+    """One for each multiply-accumulate, and a bias of one element at any width."""
     in_features, out_features = operation.arguments[-1]
     return in_features * out_features + 1, in_features * out_features
 

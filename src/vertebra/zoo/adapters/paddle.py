@@ -105,7 +105,7 @@ def interpreter() -> str:
     if not named:
         raise MissingRuntimeError("A PaddlePaddle model needs paddle2onnx, which is not installed.", _HINT)
     if not Path(named).expanduser().is_file():
-        raise MissingRuntimeError(f"{PYTHON} is {named}, but there is no Python.", _HINT)
+        raise MissingRuntimeError(f"{PYTHON} is set to {named}, where there is no Python.", _HINT)
     return str(Path(named).expanduser().absolute())  # and not what its link leads to: that has no packages
 
 
@@ -220,5 +220,5 @@ def build(
     source: str | Path | None,
     checks: dict[str, Any],
 ) -> nn.Module:
-    """Raise InvalidInputError: PaddlePaddle's network is no torch module."""
+    """Raise InvalidInputError: PaddlePaddle's network isn't a torch module."""
     return onnx.build(model, num_classes, in_channels, source, checks)

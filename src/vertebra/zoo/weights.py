@@ -177,7 +177,7 @@ _ROUNDED_POOLS = (
     "rounds its pools up where ours rounds down (and 1.1 does not pad its first convolution, where ours "
     "does): the shapes of all parameters are the same, the outputs are not"
 )
-_BIASED = "has a bias in every convolution, and ours has none"
+_BIASED = "has a bias in every convolution, where ours has none"
 
 
 @dataclass(frozen=True)

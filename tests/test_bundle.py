@@ -237,9 +237,9 @@ def test_what_is_no_bundle_is_told_so(tmp_path: Path, there: str) -> None:
 
 def test_a_bundle_next_to_the_place_named_is_offered(folder: Path) -> None:
     for place in (folder / "model.onnx", folder.parent):
-        with pytest.raises(BundleError, match="is no Bundle") as caught:
+        with pytest.raises(BundleError, match="is not a Bundle") as caught:
             bundles.read(place)
-        assert caught.value.hint == f"give {folder}"
+        assert caught.value.hint == f"pass {folder}"
 
 
 def test_reference_logits_that_do_not_fit_are_refused(folder: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_folder_of_someone_elses_is_left_untouched(tmp_path: Path) -> None:
     theirs = tmp_path / "holiday"
     theirs.mkdir()
     (theirs / "photo.jpg").write_bytes(b"sea")
-    with pytest.raises(BundleError, match="is no Bundle"):
+    with pytest.raises(BundleError, match="is not a Bundle"):
         write(theirs)
     assert [path.name for path in theirs.iterdir()] == ["photo.jpg"]
     assert [path.name for path in tmp_path.iterdir()] == ["holiday"]
@@ -289,7 +289,7 @@ def test_a_folder_of_someone_elses_is_left_untouched(tmp_path: Path) -> None:
 
 def test_what_others_put_beside_a_bundle_is_not_replaced_with_it(folder: Path) -> None:
     (folder / "notes.txt").write_text("theirs")
-    with pytest.raises(BundleError, match=r"holds notes\.txt, which isn\'t the Bundle\'s"):
+    with pytest.raises(BundleError, match=r"holds notes\.txt, which isn't part of the Bundle"):
         write(folder, model="other")
     assert (folder / "notes.txt").read_text() == "theirs"
     assert json.loads((folder / MANIFEST).read_text())["model"] == "small"

@@ -260,7 +260,7 @@ def test_an_export_that_cannot_be_is_refused_before_weights_are_fetched(run, tmp
     (tmp_path / "file").write_text("mine")
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     for arguments, *told in (
-        (("-o", "file"), "file exists and is no Bundle", "untouched"),
+        (("-o", "file"), "file exists and is not a Bundle", "untouched"),
         (("-o", "file/there"), "The Bundle file/there can't be written: Not a directory."),
         (("-o", "new", "--precision", "float8"), 'has no precision "float8"', "float32"),
         (("-o", "new", "--engine", "eager"), "there is nothing to export"),

@@ -288,7 +288,7 @@ def test_a_network_that_no_graph_can_hold_is_told_and_leaves_nothing(tmp_path: P
 
 def test_a_foreign_folder_is_refused_before_anything_is_exported(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"sea")
-    with pytest.raises(BundleError, match="is no Bundle"):
+    with pytest.raises(BundleError, match="is not a Bundle"):
         export(SMALL, tmp_path, input_size=24, in_channels=1)
 
 

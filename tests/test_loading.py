@@ -168,7 +168,7 @@ def test_an_untrained_network_is_the_same_each_time(images):
         ("squeezenet1_1", {"engine": "onnx"}, UnknownNameError, "onnx"),
         ("squeezenet1_1", {"untrained": True, "preprocess": "none"}, UnknownNameError, "none"),
         ("squeezenet1_1", {"untrained": True, "preprocess": "none.json"}, InvalidInputError, "none.json"),
-        ("./nowhere", {}, BundleError, "is no Bundle"),
+        ("./nowhere", {}, BundleError, "is not a Bundle"),
     ],
 )
 def test_what_cannot_be_loaded_is_told(subject, options, kind, told):

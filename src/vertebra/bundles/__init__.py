@@ -1,4 +1,4 @@
-"""What ships: a folder with a network, its preprocessing and labels, and the outputs that it must give."""
+"""A Bundle: a folder with a network, its preprocessing and labels, and the outputs that it must give."""
 
 from vertebra.bundles.bundle import Bundle, Card, is_zipped, read, reference_images
 from vertebra.bundles.places import draft

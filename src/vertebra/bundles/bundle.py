@@ -6,9 +6,9 @@ model.onnx.data   its parameters, so that neither file reaches protobuf's limit 
 reference.npz     `logits` that eager float32 gave for the reference images
 labels.json       the names of the classes, if they are known; `labels.read` reads it too
 proof.npz         if the preprocessing is known: what it and the network give for the reference pictures
-picture.onnx      on request: preprocessing and network in one graph, whose input is a picture's pixels
+picture.onnx      on request: preprocessing and network in one graph, which takes a picture's pixels
 README.md         the model card, for people
-rows.json         rows measured with the Bundle; the only file that the manifest doesn't list
+rows.json         rows measured with the Bundle; the manifest lists every file but this one
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ if TYPE_CHECKING:
     from vertebra.measurements import Measurement
 
 #: files that no engine loads
-_BESIDE = (REFERENCE, LABELS, PICTURE, PROOF, CARD)
+_NOT_LOADED = (REFERENCE, LABELS, PICTURE, PROOF, CARD)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a Bundle records about its network beside the graph.
+    """What a Bundle records about its network, in addition to the graph.
 
     `weights` names the trained parameters; `weights_sha256` is the digest of their file.
     """
@@ -73,7 +73,7 @@ class Card:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Card:
-        """The card that `to_dict` wrote. Raises InvalidInputError for anything else."""
+        """The card that `to_dict` wrote. Raises InvalidInputError if it is something else."""
         try:
             labels = None if value["labels"] is None else _label_set(**value["labels"])
             return cls(**{**value, "labels": labels, "preprocess": preprocess_of(value["preprocess"])})
@@ -93,7 +93,7 @@ class Bundle:
     """A Bundle on disk; docs/bundle.md explains every key of its manifest.
 
     `weights` names trained parameters; None means untrained ones, drawn from `seed`. `labels` names the label
-    set, which `label_set` reads. `batch_size` is the only one that the network takes, or None for any.
+    set, which `label_set` reads. `batch_size` is the only one that the network takes; None: it takes any.
     `parity` records how far the engine's outputs were from the reference when the Bundle was made. `files`
     maps a name to its sha256 and bytes.
     """
@@ -131,26 +131,26 @@ class Bundle:
     @property
     def file_bytes(self) -> int:
         """Bytes of the files that an engine loads."""
-        return sum(record["bytes"] for name, record in self.files.items() if name not in _BESIDE)
+        return sum(record["bytes"] for name, record in self.files.items() if name not in _NOT_LOADED)
 
     def label_set(self) -> LabelSet | None:
-        """The names of the classes, or None where the Bundle has none. Raises BundleError."""
+        """The names of the classes, or None if the Bundle has none. Raises BundleError."""
         if self.labels is None:
             return None
         from vertebra import labels
 
         try:
-            read_ = labels.read(self.folder / LABELS, num_classes=self.num_classes)
+            found = labels.read(self.folder / LABELS, num_classes=self.num_classes)
         except InvalidInputError as error:
             raise BundleError(error.message, EXPORT_AGAIN) from error
-        return LabelSet(self.labels, read_.names, read_.ids)
+        return LabelSet(self.labels, found.names, found.ids)
 
     def manifest(self) -> dict[str, Any]:
         """The content of vertebra.json, in the newest schema."""
         return upgraded(json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")))
 
     def rows(self) -> list[Measurement]:
-        """The rows measured with the Bundle, maybe none. Raises TableError where they can't be read."""
+        """The rows measured with the Bundle, maybe none. Raises TableError if they can't be read."""
         from vertebra.measurements import exchange
 
         path = self.folder / ROWS
@@ -158,7 +158,7 @@ class Bundle:
 
     def reference_pair(self, batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Images (batch_size, C, H, W) and the logits (batch_size, num_classes) that eager float32 gave for
-        them: the reference batch, repeated or cut. Raises BundleError where the logits can't be read."""
+        them: the reference batch, repeated or cut. Raises BundleError if the logits can't be read."""
         import numpy as np
 
         stored = self.reference["batch_size"]
@@ -172,8 +172,8 @@ class Bundle:
         return images[rows], self._logits()[rows]
 
     def gives_probabilities(self) -> bool:
-        """Whether the network ends in a softmax: its reference outputs are shares that add up to one.
-        Raises BundleError where they can't be read."""
+        """Whether the network ends in a softmax: its reference outputs are probabilities that add up to 1.
+        Raises BundleError if they can't be read."""
         import numpy as np
 
         outputs = self._logits()
@@ -200,7 +200,7 @@ class Bundle:
 
 
 def _check_archive(path: Path, content_bytes: int) -> None:
-    """Raise ValueError where the archive would unpack to much more than the expected array."""
+    """Raise ValueError if the archive would unpack to much more than the expected array."""
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > 2 * content_bytes + 1024:
@@ -227,8 +227,8 @@ def read(folder: Path | str, *, verify: bool = True) -> Bundle:
     """The Bundle in `folder`, or in a zip archive of it, which is unpacked into the cache once. With `verify`
     every file is hashed; without, only sizes are compared.
 
-    Raises BundleError, naming the file, where one is missing, changed or not listed, and where the manifest
-    is damaged or of a newer schema.
+    Raises BundleError, naming the file, if one is missing, changed or not listed, or if the manifest is
+    damaged or has a newer schema.
     """
     folder = _unpacked(Path(folder)) if is_zipped(folder) else Path(folder)
     bundle = Bundle(folder=folder, **read_manifest(folder / MANIFEST))
@@ -262,7 +262,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def _check_unpacked(folder: Path, archive: Path) -> None:
-    """Read the folder; an error names the archive instead, since users don't know the hidden folder."""
+    """Read the folder; an error names the archive instead of the hidden folder, which users don't know."""
     try:
         read(folder)
     except BundleError as error:
@@ -270,7 +270,7 @@ def _check_unpacked(folder: Path, archive: Path) -> None:
 
 
 def _sizes(manifest: bytes) -> dict[str, int]:
-    """The bytes of each listed file; empty for a damaged manifest, since `read` will name the fault."""
+    """The bytes of each listed file; empty for a damaged manifest, because `read` will report the fault."""
     try:
         files = json.loads(manifest)["files"]
         return {name: record["bytes"] for name, record in files.items() if is_plain(name)}
@@ -285,7 +285,7 @@ def _needed(bundle: Bundle) -> list[str]:
 
 
 def _check_strangers(bundle: Bundle) -> None:
-    """Raise BundleError where the folder holds a file that the manifest doesn't list."""
+    """Raise BundleError if the folder holds a file that the manifest doesn't list."""
     if found := strangers(bundle.folder, bundle.files):
         raise BundleError(
             f"{bundle.folder} holds {found[0]}, which its {MANIFEST} doesn't list.",

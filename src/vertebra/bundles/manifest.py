@@ -37,7 +37,7 @@ LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 #: endings of files that run code when they are loaded
 _CODE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".py", ".pyc")
 
-#: Limits against damaged or hostile files: no manifest is longer, and no network larger.
+#: Limits against damaged or hostile files: no real manifest is longer, and no real network larger.
 MAX_MANIFEST_BYTES = 2**24
 _MOST = {"num_classes": 2**24, "in_channels": 2**12, "input_size": 2**14, "batch_size": 2**20}
 _MOST_IMAGES = 2**12
@@ -80,7 +80,7 @@ _UPGRADE = "upgrade vertebra, or export the network again with this version"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The checked manifest, in the newest schema. Raises BundleError where it isn't a Bundle's."""
+    """The checked manifest, in the newest schema. Raises BundleError if it isn't a Bundle's."""
     value = _decoded(path)
     if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] < 1:
         raise BundleError(
@@ -120,20 +120,20 @@ def _decoded(path: Path) -> Any:
             )
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_bundle(path.parent) from None
+        raise _not_a_bundle(path.parent) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} can't be read: {error}.", EXPORT_AGAIN) from error
 
 
-def _no_bundle(path: Path) -> BundleError:
-    """The error for a place without a manifest; its hint names a Bundle beside or below it."""
-    hint = "give the folder of a Bundle; vertebra export makes one"
+def _not_a_bundle(path: Path) -> BundleError:
+    """The error for a folder without a manifest; its hint names a Bundle next to it or inside it."""
+    hint = "pass the folder of a Bundle; vertebra export makes one"
     if not path.exists():
-        return BundleError(f"{path} is no Bundle: it doesn't exist.", hint)
+        return BundleError(f"{path} is not a Bundle: it doesn't exist.", hint)
     near = (path.parent / MANIFEST, *path.glob(f"[!.]*/{MANIFEST}"))
     meant = [place.parent for place in near if place.is_file()]
     reason = f"it has no {MANIFEST}" if path.is_dir() else f"it is not a folder with a {MANIFEST}"
-    return BundleError(f"{path} is no Bundle: {reason}.", f"give {meant[0]}" if len(meant) == 1 else hint)
+    return BundleError(f"{path} is not a Bundle: {reason}.", f"pass {meant[0]}" if len(meant) == 1 else hint)
 
 
 def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _check_keys(path: Path, value: Mapping[str, Any]) -> None:
     faults = {
         "missing": sorted(set(_KEYS) - set(value)),
         "unknown": sorted(set(value) - set(_KEYS)),
-        "of a wrong type": [
+        "of the wrong type": [
             key for key, kind in _KEYS.items() if key in value and not _holds(value[key], kind)
         ],
     }
@@ -177,7 +177,7 @@ def _check_sizes(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _check_proofs(path: Path, value: Mapping[str, Any]) -> None:
-    """Raise BundleError where `picture`, `proof` or `reference` lack what their readers need."""
+    """Raise BundleError if `picture`, `proof` or `reference` lack a value that is read later."""
     picture, proof, reference = value["picture"], value["proof"], value["reference"]
     if picture is not None and not _is_picture(picture):
         raise BundleError(f'{path}: "picture" lacks its file {PICTURE} or its proof.', EXPORT_AGAIN)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def text(manifest: Mapping[str, Any]) -> str:
-    """README.md of the Bundle with this manifest: the same text for the same manifest."""
+    """README.md of the Bundle with this manifest; the same manifest gives the same text."""
     parts = [
         f"# {_plain(manifest['model'])}",
         _table(_facts(manifest)),
@@ -86,7 +86,7 @@ def _proof(manifest: Mapping[str, Any]) -> str:
 
 
 def _parity(parity: Mapping[str, Any] | None) -> str:
-    """The plain values that the export recorded of its own comparison."""
+    """The single values that the export recorded for its comparison with the reference."""
     plain = {name: value for name, value in (parity or {}).items() if isinstance(value, int | float | str)}
     if not plain:
         return ""
@@ -105,5 +105,5 @@ def _numbers(values: Any) -> str:
 
 
 def _plain(value: str) -> str:
-    """Text that can't break out of its place in the page."""
+    """Text that can't change the page's markup."""
     return "".join(sign if sign.isprintable() and sign not in "|`<>[]" else " " for sign in value)

@@ -13,14 +13,14 @@ from vertebra.files import whole_folder
 
 @contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """A hidden folder that replaces `folder` at the end; BundleError where that is impossible."""
+    """A hidden folder that replaces `folder` at the end. Raises BundleError if that is impossible."""
     try:
         _check_place(folder)
         with whole_folder(folder, lambda there: (there / MANIFEST).is_file()) as draft_:
             yield draft_
     except FileExistsError as error:
         raise BundleError(
-            f"{folder} exists and is no Bundle.", "choose another folder; this one is untouched"
+            f"{folder} exists and is not a Bundle.", "choose another folder; this one is untouched"
         ) from error
     except OSError as error:
         raise BundleError(
@@ -30,8 +30,8 @@ def draft(folder: Path) -> Iterator[Path]:
 
 
 def _check_place(folder: Path) -> None:
-    """Raise BundleError where a Bundle in `folder` would add files to another Bundle, or delete the current
-    folder or files that aren't the old Bundle's."""
+    """Raise BundleError if a Bundle in `folder` would add files to another Bundle, or delete the current
+    folder or files that don't belong to the old Bundle."""
     if folder.resolve() == Path.cwd():
         raise BundleError(
             f"{folder} is the current folder; a Bundle would replace all of it.", "choose another folder"
@@ -44,7 +44,7 @@ def _check_place(folder: Path) -> None:
         )
     if (folder / MANIFEST).is_file() and (found := strangers(folder, _listed(folder))):
         raise BundleError(
-            f"{folder} holds {found[0]}, which isn't the Bundle's; a new Bundle would delete it.",
+            f"{folder} holds {found[0]}, which isn't part of the Bundle; a new Bundle would delete it.",
             "move it out of the folder, or choose another folder; this one is untouched",
         )
 
@@ -58,6 +58,6 @@ def _listed(folder: Path) -> list[str]:
 
 
 def strangers(folder: Path, listed: Iterable[str]) -> list[str]:
-    """Names in `folder` that its Bundle neither lists nor may have besides."""
+    """Names in `folder` that aren't `listed` and that no Bundle may have unlisted."""
     known = {*listed, MANIFEST, ROWS, *LITTER}
     return sorted(path.name for path in folder.iterdir() if path.name not in known)

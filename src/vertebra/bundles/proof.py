@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
     Images = npt.NDArray[np.float32]
     Run = Callable[[Images], Images]
-    Asked = tuple[Images, Images]
+    Added = tuple[Images, Images]
 
 _SEED = 0
 #: (height, width): one wide and one tall, so that both edges of the crop are checked
 _SIZES = ((300, 400), (420, 320))
 #: photographs that come with scikit-learn, 640x427
 _PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-#: A sample keeps at most this many places along each edge of a tensor.
+#: A sample keeps at most this many values along each edge of a tensor.
 _PLACES = 32
 
 #: The largest mean difference of the preprocessing's grey levels. Antialiased kernels round differently, by
@@ -78,7 +78,7 @@ def inputs(record: Preprocess) -> Images:
 
 def photographs(record: Preprocess) -> Images | None:
     """The two photographs that come with scikit-learn, preprocessed to (2, 3, H, W): noise and patches lack
-    the statistics of photographs. None where scikit-learn isn't installed."""
+    the statistics of photographs. None if scikit-learn isn't installed."""
     import numpy as np
 
     found = importlib.util.find_spec("sklearn")
@@ -104,20 +104,20 @@ def write(folder: Path, record: Preprocess, labels: LabelSet | None, logits: Ima
 @dataclass(frozen=True)
 class Outcome:
     """How far a network is from eager float32 on `pictures` reference pictures. `top1_agreement` is the share
-    whose first class is eager's; None for an untrained network, whose classes mean nothing."""
+    with the same first class as eager; None for an untrained network, since its classes mean nothing."""
 
     output_error: float
     pictures: int
     top1_agreement: float | None
 
 
-def check(kept: Bundle, run: Run | None = None, asked: Asked | None = None) -> Outcome | None:
+def check(kept: Bundle, run: Run | None = None, added: Added | None = None) -> Outcome | None:
     """Compare preprocessing, labels and network with the outputs recorded for the reference pictures.
 
     `run` maps images to logits in the Bundle's own batch size; without it the network isn't compared, and the
-    result is None. `asked` adds images (N, 3, H, W) and eager's logits for them. A Bundle without a proof or
-    a preprocessing isn't compared at all. Raises MeasurementError, naming the part that differs, and
-    BundleError where the proof can't be read.
+    result is None. `added` are more images (N, 3, H, W) and eager's logits for them. A Bundle without a proof
+    or a preprocessing isn't compared at all. Raises MeasurementError, naming the part that differs, and
+    BundleError if the proof can't be read.
     """
     import numpy as np
 
@@ -133,8 +133,8 @@ def check(kept: Bundle, run: Run | None = None, asked: Asked | None = None) -> O
     _check_labels(kept)
     if run is None:
         return None
-    if asked is not None:
-        images, logits = np.concatenate([images, asked[0]]), np.concatenate([logits, asked[1]])
+    if added is not None:
+        images, logits = np.concatenate([images, added[0]]), np.concatenate([logits, added[1]])
     return _check_logits(kept, logits, _answers(run, images, kept.batch_size))
 
 
@@ -173,7 +173,7 @@ def _check_logits(kept: Bundle, expected: Images, got: Images) -> Outcome:
             )
         if agreed < 1 and kept.weights is not None:
             raise MeasurementError(
-                "Wrong outputs: another class is first for a reference picture than in eager float32."
+                "Wrong outputs: for a reference picture, another class is first than in eager float32."
             )
     return Outcome(error, len(got), None if kept.weights is None else agreed)
 

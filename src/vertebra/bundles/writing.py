@@ -1,4 +1,4 @@
-"""A Bundle written whole, copied, or extended."""
+"""Writing a Bundle, copying it, and adding to it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def write(
     (`proof`, `quantisation`, `converted_from`) go into the manifest. `logits` (N, num_classes) are what eager
     float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder of the
     finished Bundle: what it returns is recorded as `parity`, and if it raises, nothing is written. The folder
-    appears complete or not at all. Raises BundleError where it can't be written or holds something else, and
-    InvalidInputError where the `card` is for another number of classes or another input size.
+    appears complete or not at all. Raises BundleError if it can't be written or holds something else, and
+    InvalidInputError if the `card` is for another number of classes or another input size.
     """
     import numpy as np
 
@@ -102,11 +102,11 @@ def write(
 
 
 def add_picture(kept: Bundle, write_picture: Callable[[Path], dict[str, Any]]) -> Bundle:
-    """The same Bundle with a graph from the picture on. `write_picture` is called with a copy of the Bundle's
+    """The same Bundle with a graph that takes pictures. `write_picture` is called with a copy of the Bundle's
     folder; it writes the graph there and returns its proof."""
     with draft(kept.folder) as draft_:
-        for name in _there(kept):
-            if name not in (PICTURE, CARD):  # these are written anew, and not through a link
+        for name in _file_names(kept):
+            if name not in (PICTURE, CARD):  # these are written again, so they can't be links
                 _link(kept.folder / name, draft_ / name)
         picture = {"file": PICTURE, "proof": write_picture(draft_)}
         _write_manifest(draft_, {**kept.manifest(), "picture": picture})
@@ -114,14 +114,14 @@ def add_picture(kept: Bundle, write_picture: Callable[[Path], dict[str, Any]]) -
 
 
 def copy(kept: Bundle, folder: Path) -> Bundle:
-    """The same Bundle in `folder`. Raises BundleError where it can't be written, or holds something else."""
+    """The same Bundle in `folder`. Raises BundleError if it can't be written or holds something else."""
     with draft(folder) as draft_:
-        for name in [*_there(kept), MANIFEST]:
+        for name in [*_file_names(kept), MANIFEST]:
             shutil.copyfile(kept.folder / name, draft_ / name)
     return read(folder, verify=False)
 
 
-def _there(kept: Bundle) -> list[str]:
+def _file_names(kept: Bundle) -> list[str]:
     return [*kept.files, *([ROWS] if (kept.folder / ROWS).is_file() else [])]
 
 

@@ -67,9 +67,15 @@ def shift_bias(network: Any) -> None:
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "an epsilon in one branch": (setting("left.1", "eps", 1e-3), r"left\.1 \(BatchNorm2d"),
     "an epsilon in the other": (setting("right.1", "eps", 1e-3), r"right\.1 \(BatchNorm2d"),
-    "the first pool rounded up": (setting("pool1", "ceil_mode", True), r"pool1 \(MaxPool2d\), of whose size"),
-    "the second pool rounded up": (setting("pool2", "ceil_mode", True), r"pool2 \(MaxPool2d\), of whose"),
-    "a bias": (shift_bias, r"full \(Linear\), off by [\d.]+ of its spread, after"),
+    "the first pool rounded up": (
+        setting("pool1", "ceil_mode", True),
+        r"pool1 \(MaxPool2d\), for which the graph has no tensor of that size",
+    ),
+    "the second pool rounded up": (
+        setting("pool2", "ceil_mode", True),
+        r"pool2 \(MaxPool2d\), for which the graph",
+    ),
+    "a bias": (shift_bias, r"full \(Linear\), off by [\d.]+ of its spread; before it"),
 }
 
 
@@ -107,7 +113,7 @@ def test_a_fault_after_the_last_layer_is_told_as_that(
         network.forward = lambda images: torch.softmax(answer(images), 1)
 
     message = told(softmax, engine, tmp_path, monkeypatch)
-    assert "all layers agree when opened: the fault comes after the last" in message
+    assert "all layers agree: the fault is after the last layer" in message
 
 
 @pytest.mark.parametrize("engine", OPENED)
@@ -157,8 +163,8 @@ def test_the_layer_that_a_litert_bundle_has_otherwise_is_named(
     change: Callable[[Any], None], layer: str
 ) -> None:
     images = KEPT.reference_pair(1)[0]
-    assert "all layers agree" in divergence.tell(KEPT, small(), images)
-    assert re.search(f"It begins at the layer {layer}", divergence.tell(KEPT, small(change), images))
+    assert "all layers agree" in divergence.describe(KEPT, small(), images)
+    assert re.search(f"It begins at the layer {layer}", divergence.describe(KEPT, small(change), images))
 
 
 # ------------------------------------------------------------------ formats that show only their end
@@ -178,20 +184,23 @@ def test_a_fault_of_the_file_alone_is_told_as_that(
 
     message = told(first_time, engine, tmp_path, monkeypatch)
     assert len(calls) == 2
-    assert "answers the reference images right: the fault is the file's alone" in message
+    assert "is right on the reference images: the fault is only in the first file" in message
 
 
 def as_if_closed(network: Any, monkeypatch: pytest.MonkeyPatch, shown: Callable[..., Any]) -> str:
     """What is said of a format that shows nothing but its end, where converting again gives `shown`."""
     monkeypatch.setattr(intermediates, "shown", shown)
-    return divergence.tell(replace(KEPT, format="executorch"), network, KEPT.reference_pair(1)[0])
+    return divergence.describe(replace(KEPT, format="executorch"), network, KEPT.reference_pair(1)[0])
 
 
 @pytest.mark.parametrize(
     ("sign", "verdict"),
     [
-        (-1, r"as outputs: In float32 all layers agree when opened: the fault comes after the last"),
-        (1, r"as outputs, the network answers the reference images right: the fault is the file's alone"),
+        (-1, r"as an output: In float32 all layers agree: the fault is after the last layer"),
+        (
+            1,
+            "as an output, the network is right on the reference images: the fault is only in the first file",
+        ),
     ],
 )
 def test_right_layers_leave_the_end_or_the_file(
@@ -210,14 +219,16 @@ def test_a_network_that_is_not_converted_a_second_time_is_told_why(monkeypatch: 
         raise MeasurementError("The converter can't take so many outputs.")
 
     told = as_if_closed(small(), monkeypatch, refused)
-    assert told == "At which layer can't be told: The converter can't take so many outputs."
+    assert told == "The layer at fault can't be found: The converter can't take so many outputs."
 
 
 def test_layers_that_give_more_than_fits_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(divergence, "_MOST_BYTES", 100_000)
     told = as_if_closed(small(), monkeypatch, lambda *_: pytest.fail("converted"))
     # four times 16 * 20 * 20 floats, twice 256, twice 64, and 10
-    assert told == "At which layer can't be told: what they give takes 105 kB, and 100 kB may be kept."
+    assert (
+        told == "The layer at fault can't be found: the layers' outputs take 105 kB; at most 100 kB are kept."
+    )
 
 
 # ------------------------------------------------------------------ the verdict alone
@@ -235,9 +246,12 @@ def test_the_first_layer_is_the_one_that_jumps_and_not_the_one_that_is_worst() -
 
 def test_an_error_that_grows_evenly_is_pinned_on_nobody() -> None:
     said = divergence.verdict(layers(1e-5, 5e-5, 2e-4, 6e-4), 3e-4)
-    assert said == "No layer stands out; the worst is layer3 (Conv2d), off by 0.0006 of its spread."
+    assert said == (
+        "No layer is much worse than those before it; "
+        "the worst is layer3 (Conv2d), off by 0.0006 of its spread."
+    )
 
 
 def test_layers_that_are_off_by_rounding_alone_are_all_acquitted() -> None:
     assert "all layers agree" in divergence.verdict(layers(1e-6, 2e-5, 1e-5), 3e-4)
-    assert "they agree" in divergence.verdict([], 3e-4)
+    assert "the graphs agree" in divergence.verdict([], 3e-4)

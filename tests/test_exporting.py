@@ -293,7 +293,7 @@ def test_a_foreign_folder_is_refused_before_anything_is_exported(tmp_path: Path)
 
 
 def test_a_bundle_is_not_exported_again(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="only a builder"):
+    with pytest.raises(InvalidInputError, match="only a network from a builder"):
         export(Subject("small", bundle=str(tmp_path)), tmp_path / "x", input_size=24)
 
 

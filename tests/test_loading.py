@@ -418,7 +418,7 @@ def test_an_onnx_file_becomes_a_bundle(tmp_path):
 def test_an_onnx_file_whose_data_stand_beside_it_is_told(tmp_path):
     shutil.copy(golden_bundle.folder() / "model.onnx", tmp_path / "other.onnx")
     shutil.copy(golden_bundle.folder() / "model.onnx.data", tmp_path / "model.onnx.data")
-    with pytest.raises(InvalidInputError, match=r"other\.onnx has its data in files beside it"):
+    with pytest.raises(InvalidInputError, match=r"other\.onnx keeps its data in separate files"):
         vertebra.export(f"onnx:{tmp_path / 'other.onnx'}", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 

@@ -179,7 +179,7 @@ def test_layers_go_back_to_float32_until_the_guard_holds(
 def test_a_guard_that_cannot_hold_is_refused(golden: bundles.Bundle, pictures: Path, tmp_path: Path) -> None:
     network = draft(golden, tmp_path / "net")
     before = (network / NETWORK).read_bytes()
-    with pytest.raises(MeasurementError, match="Eight bits change the answers too much"):
+    with pytest.raises(MeasurementError, match="Quantising changes the answers too much"):
         quantise(network, card(golden, trained=False), Calibration(pictures, 200.0))
     assert (network / NETWORK).read_bytes() == before
 

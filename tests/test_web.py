@@ -322,7 +322,7 @@ def test_a_page_takes_the_place_of_an_older_one_only(stand_in, tmp_path):
     assert (folder / "page.css").read_text() != "old"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"sea")
-    with pytest.raises(BundleError, match="is no page"):
+    with pytest.raises(BundleError, match="is not a page"):
         vertebra.export(golden_bundle.folder(), tmp_path / "mine", web=True, runtime=stand_in)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
 
@@ -332,7 +332,7 @@ def test_what_is_no_runtime_is_refused_and_nothing_is_left(stand_in, tmp_path):
     (tmp_path / "a.tgz").write_bytes(b"text")
     (tmp_path / "empty").mkdir()
     for runtime in (stand_in, tmp_path / "a.tgz", tmp_path / "empty", tmp_path / "nowhere"):
-        with pytest.raises(InvalidInputError, match=r"is no .*onnxruntime-web") as caught:
+        with pytest.raises(InvalidInputError, match=r"is not .*onnxruntime-web") as caught:
             vertebra.export(golden_bundle.folder(), tmp_path / "page", web=True, runtime=runtime)
         assert "npm pack onnxruntime-web@" in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tgz", "empty", "package"]
@@ -340,7 +340,7 @@ def test_what_is_no_runtime_is_refused_and_nothing_is_left(stand_in, tmp_path):
 
 def test_another_package_is_no_runtime(stand_in, tmp_path):
     (stand_in / "package.json").write_text('{"name": "left-pad"}')
-    with pytest.raises(InvalidInputError, match="is not of onnxruntime-web"):
+    with pytest.raises(InvalidInputError, match="is not from onnxruntime-web"):
         vertebra.export(golden_bundle.folder(), tmp_path / "page", web=True, runtime=stand_in)
 
 
@@ -362,7 +362,7 @@ def test_an_engine_of_another_format_is_refused_before_anything_is_exported(tmp_
 def test_a_bundle_that_no_browser_could_ask_is_refused(change):
     kept = dataclasses.replace(bundles.read(golden_bundle.folder(), verify=False), **change)
     with pytest.raises(
-        InvalidInputError, match=r"A browser runs ONNX|doesn't tell how a picture|batches of 4"
+        InvalidInputError, match=r"A web page needs ONNX|doesn't record a preprocessing|batches of 4"
     ):
         web.check(kept)
 
@@ -420,5 +420,5 @@ def test_a_place_that_cannot_be_is_told_before_anything_is_made(tmp_path, monkey
         "vertebra.inference.resolving.resolve", lambda *_, **__: pytest.fail("weights were asked for")
     )
     (tmp_path / "photo.jpg").write_bytes(b"sea")
-    with pytest.raises(BundleError, match="is no page"):
+    with pytest.raises(BundleError, match="is not a page"):
         vertebra.export("squeezenet1_1", tmp_path, web=True)

@@ -19,7 +19,7 @@ _MORE = {"card", "engine", "precision", "batch_size", "calibration"}
 
 
 def main() -> int:
-    """Answer every job on stdin. Exit status 0, whether or not the jobs succeeded: the answers tell that."""
+    """Answer every job on stdin. Exit status 0, even if jobs failed: the answers report that."""
     answers = processes.answers()
     for line in sys.stdin:
         if line.strip():
@@ -43,7 +43,7 @@ def _answer(line: str) -> dict[str, Any]:
             export(subject, card=card, calibration=calibration, **job)
     except VertebraError as error:
         answer |= {"error": type(error).__name__, "message": error.message, "hint": error.hint}
-    except Exception as error:  # a network that can't be exported must not take the other jobs with it
+    except Exception as error:  # a network that can't be exported must not end the other jobs
         traceback.print_exc()
         answer |= {"error": type(error).__name__, "message": str(error)}
     return answer | {"seconds": time.monotonic() - started}
@@ -53,10 +53,10 @@ def _job(line: str) -> dict[str, Any]:
     try:
         job = json.loads(line)
     except ValueError as error:
-        raise InvalidInputError(f"A job is expected as one line of JSON: {error}.") from error
+        raise InvalidInputError(f"A job must be one line of JSON: {error}.") from error
     if not isinstance(job, dict) or set(job) - _MORE != _NEEDED:
         raise InvalidInputError(
-            f"A job is a JSON object of {', '.join(sorted(_NEEDED))}; it may have {', '.join(sorted(_MORE))}."
+            f"A job is a JSON object with {', '.join(sorted(_NEEDED))}; optional: {', '.join(sorted(_MORE))}."
         )
     return job
 

@@ -1,4 +1,4 @@
-"""A network's file of anyone's as a Bundle: copied, with what ONNX Runtime answers as the reference.
+"""An ONNX file from anywhere as a Bundle: copied, with ONNX Runtime's outputs as the reference.
 
 There is no eager network to compare with, so the engines are compared with each other.
 """
@@ -29,9 +29,9 @@ def adopt(
 ) -> bundles.Bundle:
     """Write the network in `file` as the Bundle of a network called `model`.
 
-    Raises InvalidInputError where it is no classification network or takes another size, or where its data
-    stand in files beside it and the `card` vouches for the one file; MissingRuntimeError where such data are
-    to be copied without onnx; and BundleError where the folder can't be written.
+    Raises InvalidInputError if it is not a classification network or takes another size, or if its data are
+    in separate files and a `card` is given, which is about one file; MissingRuntimeError if such data must be
+    copied and onnx is missing; and BundleError if the folder can't be written.
     """
     signature = files.signature(file.path)
     size = signature.input_size
@@ -43,11 +43,13 @@ def adopt(
         shutil.copyfile(file.path, network)
         try:
             files.open_session(network)
-        except InvalidInputError as error:  # the original could be opened: data beside it stayed behind
+        except (
+            InvalidInputError
+        ) as error:  # the original could be opened: its data are in files that weren't copied
             if card is not None:
                 raise InvalidInputError(
-                    f"{file.path} has its data in files beside it; a Bundle is made of one file.",
-                    f"make it one: onnx.save(onnx.load({str(file.path)!r}), 'one.onnx')",
+                    f"{file.path} keeps its data in separate files; a Bundle takes one file.",
+                    f"save it as one file: onnx.save(onnx.load({str(file.path)!r}), 'one.onnx')",
                 ) from error
             _copy_with_data(file.path, network)
         return {"converted_from": file.converted_from}
@@ -66,7 +68,7 @@ def adopt(
 
 
 def _copy_with_data(path: Path, to: Path) -> None:
-    """With its parameters in one file beside it, wherever they were: a graph alone is limited to 2 GB."""
+    """With the parameters in one separate file, wherever they were: a graph alone is limited to 2 GB."""
     try:
         import onnx
     except ModuleNotFoundError as error:
@@ -76,7 +78,7 @@ def _copy_with_data(path: Path, to: Path) -> None:
 
 
 def _answers(path: Path, signature: files.Signature, input_size: int) -> npt.NDArray[np.float32]:
-    """The logits of the reference images, in batches of the file's own size where it fixes one."""
+    """The logits of the reference images, in batches of the file's own size if it fixes one."""
     import numpy as np
 
     size = signature.batch_size or _REFERENCE_BATCH

@@ -12,7 +12,7 @@ from vertebra.exporting.orders import Order, refused
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: The compiler wants a greatest batch size, which costs nothing here.
+#: The compiler needs a largest batch size; it costs nothing here.
 _MOST_IMAGES = 4096
 
 

@@ -1,4 +1,4 @@
-"""A network into a Bundle for an engine: converted, compared with eager float32, only then in its place."""
+"""A network becomes an engine's Bundle: converted, compared with eager float32, then put in place."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def export(
     batch_size: int | None = None,
     calibration: Calibration | None = None,
 ) -> bundles.Bundle:
-    """Build the subject's network, record what eager float32 answers, and write both as an engine's Bundle.
+    """Build the subject's network, record eager float32's outputs, and write both as a Bundle for an engine.
 
-    The network takes batches of any size; with `batch_size`, and where the engine can't do otherwise, of that
-    one alone (1, where none is given). `card` tells the Bundle of weights, preprocessing and labels.
-    In precision int8 it is quantised with the pictures of the `calibration`, and in int8-weights without.
-    Raises MissingRuntimeError without what the conversion or the engine needs, InvalidInputError where the
-    network can't take this input or the engine has no Bundles or not this precision, BundleError where the
-    folder can't be written, MeasurementError where the network can't be converted or answers otherwise, and
-    UnsuitableNetworkError where untrained parameters make its activations no ordinary numbers.
+    The network takes batches of any size; with `batch_size`, or if the engine can't do otherwise, only of
+    that one (default 1). `card` has the weights, preprocessing and labels for the Bundle.
+    In precision int8 it is quantised with the pictures of the `calibration`, in int8-weights without any.
+    Raises MissingRuntimeError if the conversion or the engine needs a package that isn't installed,
+    InvalidInputError if the network can't take this input or the engine has no Bundles or not this precision,
+    BundleError if the folder can't be written, MeasurementError if the network can't be converted or gives
+    other outputs, and UnsuitableNetworkError if untrained parameters give it extreme activations.
     """
     name = subject.arguments.get("name")
     format, order, quantiser = _plan(engine, precision, batch_size, calibration)
     _check_calibration(precision, calibration, card)
     if isinstance(name, str) and adapters.is_file(name):
         if quantiser is not None:
-            raise InvalidInputError(f"{name} is an ONNX file, which is kept as it is.", "leave int8 out")
+            raise InvalidInputError(f"{name} is an ONNX file, which isn't quantised.", "leave int8 out")
         return _adopt(name, folder, engine, input_size, card)
     _require(format, engine)
     converter: Converter = importlib.import_module(FORMATS[format].module)
@@ -69,7 +69,9 @@ def export(
     from vertebra.profiler import activations
 
     if subject.builder is None:
-        raise InvalidInputError(f'"{subject.model}" came as a bundle; only a builder can be exported.')
+        raise InvalidInputError(
+            f'"{subject.model}" is a Bundle already; only a network from a builder can be exported.'
+        )
     with _talk_on_stderr():
         network = build(subject)
         images = torch.from_numpy(_images(max(_REFERENCE_BATCH, batch_size or 0), in_channels, input_size))
@@ -82,15 +84,15 @@ def export(
 
         def write_network(draft: Path) -> dict[str, Any]:
             converter.write(network, example, draft, order)
-            told = _proof(draft, card, seen)
+            added = _proof(draft, card, seen)
             if quantiser is not None:
                 got = quantisation.answers(draft, format, images.numpy(), order.batch_size)
                 parity.check_outputs(logits.numpy(), got)
-                told["quantisation"] = quantisation.quantise(
+                added["quantisation"] = quantisation.quantise(
                     draft, card, calibration, quantiser=quantiser, format=format, precision=precision,
                     batch_size=order.batch_size, num_classes=logits.shape[1],
                 )  # fmt: skip
-            return told
+            return added
 
         return bundles.write(
             folder,
@@ -113,14 +115,14 @@ def export(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What eager float32 answers to the reference pictures, and to photographs where there are any."""
+    """Eager float32's outputs for the reference pictures, and for photographs if there are any."""
 
     logits: Any
     photographs: tuple[Any, Any] | None
 
 
 def _seen(network: nn.Module, card: bundles.Card | None, in_channels: int) -> _Seen | None:
-    """None where nobody tells how pictures get in."""
+    """None if the preprocessing isn't known."""
     import torch
 
     if card is None or card.preprocess is None or in_channels != 3:
@@ -140,8 +142,8 @@ def _proof(draft: Path, card: bundles.Card | None, seen: _Seen | None) -> dict[s
 
 
 def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
-    """Run the subject's untrained network once. Raises UnsuitableNetworkError where its activations are no
-    ordinary numbers, and what building it raises."""
+    """Run the subject's untrained network once. Raises UnsuitableNetworkError if its activations are
+    extreme, and what building it raises."""
     import torch
 
     from vertebra.engines.eager import build
@@ -155,8 +157,8 @@ def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
 def _plan(
     engine: str, precision: str, batch_size: int | None, calibration: Calibration | None
 ) -> tuple[str, Order, str | None]:
-    """The format that the engine's Bundles have, the order for its converter, and who quantises what that
-    gives, if anybody."""
+    """The format of the engine's Bundles, the order for its converter, and the quantiser of its result, if
+    any."""
     from vertebra.exporting import quantisation
 
     info = engines.find(engine)
@@ -168,10 +170,10 @@ def _plan(
         )
     if precision not in info.precisions:
         able = [known.name for known in engines.known() if known.formats and precision in known.precisions]
-        others = f"; engines with Bundles in it: {', '.join(able)}" if able else ""
+        others = f"; engines with it: {', '.join(able)}" if able else ""
         raise InvalidInputError(
             f'The engine "{info.name}" has no precision "{precision}".',
-            f"what it offers: {', '.join(info.precisions)}{others}",
+            f"its precisions: {', '.join(info.precisions)}{others}",
         )
     if batch_size is not None and batch_size < 1:
         raise InvalidInputError(f"The batch size is {batch_size}, but must be at least 1.")
@@ -183,12 +185,12 @@ def _plan(
 
 
 def _format(engine: str, quantiser: str | None = None) -> str:
-    """The format that the engine's own Bundles have; ONNX where ONNX Runtime's tools quantise them."""
+    """The format of the engine's own Bundles; ONNX if ONNX Runtime's tools quantise them."""
     return "onnx" if quantiser == "onnxruntime" else engines.find(engine).formats[0]
 
 
 def _engines(format: str, precision: str) -> list[str]:
-    """Those that open a Bundle of this format, and where it is quantised can run it so."""
+    """The engines that open a Bundle of this format and, if it is quantised, run that precision."""
     opening = [info for info in engines.known() if format in info.formats]
     return [info.name for info in opening if not precision.startswith("int8") or precision in info.precisions]
 
@@ -200,14 +202,14 @@ def _check_calibration(precision: str, calibration: Calibration | None, card: bu
         calibration is not None and not precision.startswith("int8")
     ):
         raise InvalidInputError(
-            "Precision int8 and a folder of pictures to calibrate with belong together.",
-            "say both, or neither: vertebra export MODEL --precision int8 --calibrate FOLDER",
+            "Precision int8 and a folder of calibration pictures must be given together.",
+            "use both, or neither: vertebra export MODEL --precision int8 --calibrate FOLDER",
         )
     known = card is not None and card.preprocess is not None
     if not known and (pictures is not None or labelled is not None):
         raise InvalidInputError(
-            "Nobody tells how a picture to calibrate with becomes the network's input.",
-            "give the preprocessing",
+            "No preprocessing is known for this network, and its calibration pictures need one.",
+            "name one: --preprocess NAME|FILE",
         )
 
 
@@ -217,14 +219,14 @@ def check_order(
     batch_size: int | None = None,
     calibration: Calibration | None = None,
 ) -> None:
-    """Raise what `export` raises of these, whatever the network, or for want of a library: a moment's work,
-    before weights are fetched."""
+    """Raise what `export` raises for these, whatever the network, or for a missing library: a quick check
+    before weights are downloaded."""
     _require(_plan(engine, precision, batch_size, calibration)[0], engine)
 
 
 def require(engine: str) -> None:
-    """Raise MissingRuntimeError where no network can be given to the engine here: without its runtime, or
-    where it reads Bundles without their converter. Imports nothing."""
+    """Raise MissingRuntimeError if no network can run in the engine here: its runtime is missing or, if it
+    reads Bundles, their converter. Imports nothing."""
     info = engines.find(engine)
     engines.require(engine)
     if info.reads == "bundle":
@@ -232,7 +234,7 @@ def require(engine: str) -> None:
 
 
 def missing(engine: str) -> str | None:
-    """What `require` has against the engine, with the line that installs what it lacks; None for nothing."""
+    """Why `require` refuses the engine, with the line that installs what is missing; None if it doesn't."""
     try:
         require(engine)
     except MissingRuntimeError as error:
@@ -241,7 +243,7 @@ def missing(engine: str) -> str | None:
 
 
 def _require(format: str, engine: str) -> None:
-    """Raise MissingRuntimeError unless all that the converter and the comparison need is there."""
+    """Raise MissingRuntimeError unless the converter's packages and the engine are installed."""
     for package in FORMATS[format].packages:
         if importlib.util.find_spec(package) is None:
             raise MissingRuntimeError.of("Exporting", package, FORMATS[format].extra)
@@ -255,7 +257,7 @@ def _adopt(
 
     if _format(engine) != "onnx":
         raise InvalidInputError(
-            f'{name} is an ONNX file, and "{engine}" opens {", ".join(engines.find(engine).formats)}.',
+            f'{name} is an ONNX file, but "{engine}" opens {", ".join(engines.find(engine).formats)}.',
             "leave the engine out: the Bundle keeps the file as it is",
         )
     return adopt(adapters.network_file(name), folder, model=name, input_size=input_size, card=card)
@@ -268,7 +270,7 @@ def _images(batch_size: int, in_channels: int, input_size: int) -> Any:
 
 
 def _versions(format: str, engine: str, quantiser: str | None) -> dict[str, str]:
-    """Of what the Bundle's files were made with and compared by."""
+    """The versions of the libraries that made the Bundle's files and that compared them."""
     from vertebra.system import library_versions
 
     modules = importlib.metadata.packages_distributions()
@@ -278,9 +280,8 @@ def _versions(format: str, engine: str, quantiser: str | None) -> dict[str, str]
 
 
 def _compare(draft: Path, engine: str, subject: Subject, seen: _Seen | None) -> dict[str, Any]:
-    """How far the engine's answers to the reference images, pictures and photographs are from eager's.
-    Raises MeasurementError where they are further than the precision allows, naming the layer at which it
-    begins."""
+    """How far the engine's outputs for the reference images, pictures and photographs are from eager's.
+    Raises MeasurementError if the precision doesn't allow that, naming the layer where it begins."""
     kept = bundles.read(draft, verify=False)
     batch_size = kept.batch_size or _REFERENCE_BATCH
     images, logits = kept.reference_pair(batch_size)
@@ -295,34 +296,34 @@ def _compare(draft: Path, engine: str, subject: Subject, seen: _Seen | None) -> 
     session = engines.load(engine, Subject(kept.model, bundle=str(draft)), settings)
     try:
         error = parity.check_outputs(logits, session.run(images), kept.precision)
-        asked = None if seen is None else seen.photographs
-        outcome = proof.check(replace(kept, batch_size=batch_size), session.run, asked)
+        photographs = None if seen is None else seen.photographs
+        outcome = proof.check(replace(kept, batch_size=batch_size), session.run, photographs)
     except MeasurementError as wrong:
         raise _located(wrong, kept, subject) from wrong
     finally:
         session.close()
-    told = {"engine": engine, "precision": kept.precision, "output_error": float(f"{error:.2g}")}
-    told |= {"limit": parity.LIMITS[kept.precision], "images": batch_size}
+    record = {"engine": engine, "precision": kept.precision, "output_error": float(f"{error:.2g}")}
+    record |= {"limit": parity.LIMITS[kept.precision], "images": batch_size}
     if outcome is not None:
-        told |= {**asdict(outcome), "output_error": float(f"{max(error, outcome.output_error):.2g}")}
-    return told
+        record |= {**asdict(outcome), "output_error": float(f"{max(error, outcome.output_error):.2g}")}
+    return record
 
 
 def _located(error: MeasurementError, kept: bundles.Bundle, subject: Subject) -> MeasurementError:
-    """The error with the layer where it begins. Eight bits are off in all layers: that tells nothing."""
+    """The error with the layer where it begins. In int8 every layer differs, so none is named."""
     from vertebra.engines.eager import build
     from vertebra.exporting import divergence
 
     if kept.precision.startswith("int"):
         return error
     images = kept.reference_pair(kept.batch_size or 1)[0]
-    where = divergence.tell(kept, build(subject), images)
+    where = divergence.describe(kept, build(subject), images)
     return MeasurementError(f"{error.message} {where}", error.hint)
 
 
 @contextlib.contextmanager
 def _talk_on_stderr() -> Iterator[Any]:
-    """What torch prints goes to stderr; its notices of its own deprecations concern nobody here."""
+    """What torch prints goes to stderr; its deprecation notices are hidden, since users can't act on them."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,7 +1,7 @@
-"""Where a converted network leaves eager: the layer at which the two begin to differ, and the worst one.
+"""Where a converted network differs from eager: the layer at which it begins, and the worst one.
 
-Converters rename, fold and reorder layers, so none is looked up by its name. What each of eager's layers
-gives is compared with every tensor of the converted graph that has as many elements: the nearest one counts.
+Converters rename, fold and reorder layers, so none is looked up by its name. Each output of eager's layers
+is compared with every tensor of the converted graph that has as many elements: the nearest one counts.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-#: How often as large as before it an error must be to be a layer's own.
+#: A layer is at fault if its error is this many times larger than before it.
 _JUMP = 10
-#: Errors of less than this share of the limit are rounding, and so is the least one.
+#: Errors below this share of the limit are rounding, and so are errors below the least one.
 _ROUNDING, _LEAST = 0.01, 1e-7
-#: What all layers together may give, to be kept as outputs.
+#: The outputs of all layers together may take this much memory.
 _MOST_BYTES = 2**30
-#: Of two tensors so many places are compared, to find the nearest of many.
+#: To find the nearest of many tensors, this many of their values are compared.
 _PLACES = 1000
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one of eager's layers gives, against the graph: the largest difference from the nearest tensor,
-    relative to the spread of eager's; infinite where none has its size. `chained`: all that it takes is what
-    the layer before it gave."""
+    """The output of one of eager's layers against the graph: `error` is the largest difference from the
+    nearest tensor, relative to the spread of eager's, and infinite if no tensor has its size. `chained`: its
+    only input is the output of the layer before it."""
 
     name: str
     kind: str
@@ -49,36 +49,36 @@ class Layer:
         return f"{self.name} ({self.kind})"
 
 
-def tell(kept: Bundle, network: nn.Module, images: Array) -> str:
-    """One sentence on where the Bundle's graph, in float32, leaves `network` on `images` (N, C, H, W)."""
+def describe(kept: Bundle, network: nn.Module, images: Array) -> str:
+    """One sentence: where the Bundle's graph, in float32, differs from `network` on `images` (N, C, H, W)."""
     limit = parity.LIMITS["float32"]
     try:
         if kept.format in intermediates.OPENED:
             return verdict(compare(network, images, tensors(kept, images), limit), limit)
-        return _tell_again(kept, network, images, limit)
-    except (VertebraError, RuntimeError) as error:  # not to stand in the way of what it was asked for
-        return f"At which layer can't be told: {str(error).strip()}"
+        return _describe_again(kept, network, images, limit)
+    except (VertebraError, RuntimeError) as error:  # this must not hide the error that it explains
+        return f"The layer at fault can't be found: {str(error).strip()}"
 
 
 def tensors(kept: Bundle, images: Array) -> Iterable[Array]:
-    """All that the Bundle's graph makes of `images` on its way, of a format that can be opened."""
+    """Every tensor that the Bundle's graph computes from `images`, for a format that can be opened."""
     return intermediates.OPENED[kept.format](kept.network, images)
 
 
-def _tell_again(kept: Bundle, network: nn.Module, images: Array, limit: float) -> str:
-    """The same of a format that shows nothing but its end."""
+def _describe_again(kept: Bundle, network: nn.Module, images: Array, limit: float) -> str:
+    """The same for a format that shows nothing but its outputs."""
     given = [0]
     with torch.inference_mode(), intermediates.watched(network, lambda *of: given.append(of[2].nbytes)):
         expected = network(torch.from_numpy(images)).numpy()
     if sum(given) > _MOST_BYTES:
         size, most = units.show(sum(given), "B"), units.show(_MOST_BYTES, "B")
-        return f"At which layer can't be told: what they give takes {size}, and {most} may be kept."
+        return f"The layer at fault can't be found: the layers' outputs take {size}; at most {most} are kept."
     end, *answers = intermediates.shown(kept, network, images)
-    again = "Converted again with its layers' answers as outputs"
+    again = "Converted again with every layer's result as an output"
     if _agree(expected, end):
         return (
-            f"{again}, the network answers the reference images right: the fault is the file's alone, "
-            "in what the engine joins where nothing between is shown, or with other images."
+            f"{again}, the network is right on the reference images: the fault is only in the first file, "
+            "in layers that the engine merges if their results are no outputs, or with other images."
         )
     return f"{again}: {verdict(compare(network, images, [end, *answers], limit), limit)}"
 
@@ -92,34 +92,34 @@ def _agree(expected: Array, got: Array) -> bool:
 
 
 def verdict(layers: Iterable[Layer], limit: float) -> str:
-    """The layer whose error is larger than all before it by the greatest factor, and the worst one."""
+    """The layer with the largest jump over all errors before it, and the worst one."""
     floor = before = max(limit * _ROUNDING, _LEAST)
-    first, jump, told_before, worst = None, float(_JUMP), before, None
+    first, jump, jumped_from, worst = None, float(_JUMP), before, None
     for layer in layers:
         if layer.error > jump * before:
-            first, jump, told_before = layer, layer.error / before, before
+            first, jump, jumped_from = layer, layer.error / before, before
         if worst is None or layer.error > worst.error:
             worst = layer
         before = max(before, layer.error)
     if worst is None or worst.error <= floor * _JUMP:
-        last = "they" if worst is None else "all layers"
-        return f"In float32 {last} agree when opened: the fault comes after the last, or with the precision."
+        compared = "the graphs" if worst is None else "all layers"
+        return f"In float32 {compared} agree: the fault is after the last layer, or in the precision."
     if first is None:
-        return f"No layer stands out; the worst is {_off(worst)}."
-    so_far = f"at most {told_before:.1g}" if told_before > floor else "rounding alone"
+        return f"No layer is much worse than those before it; the worst is {_off(worst)}."
+    so_far = f"at most {jumped_from:.1g}" if jumped_from > floor else "only rounding"
     also = "" if worst == first else f"; the worst is {_off(worst)}"
-    return f"It begins at the layer {_off(first)}, after {so_far}{also}."
+    return f"It begins at the layer {_off(first)}; before it: {so_far}{also}."
 
 
 def _off(layer: Layer) -> str:
     if layer.error == float("inf"):
-        return f"{layer}, of whose size the graph has nothing"
+        return f"{layer}, for which the graph has no tensor of that size"
     return f"{layer}, off by {layer.error:.2g} of its spread"
 
 
 def compare(network: nn.Module, images: Array, theirs: Iterable[Array], limit: float) -> list[Layer]:
-    """Every layer of `network`, in the order in which they answer, against `theirs`, the graph's tensors.
-    Left out is what has none because it was folded into a layer behind it that agrees within `limit`."""
+    """Every layer of `network`, in the order in which they run, against `theirs`, the graph's tensors.
+    A layer without a tensor is left out if it was folded into a later one that agrees within `limit`."""
     by_size: dict[int, list[Array]] = {}
     for tensor in theirs:
         by_size.setdefault(tensor.size, []).append(tensor.ravel())
@@ -145,7 +145,7 @@ def _append(layers: list[Layer], layer: Layer, limit: float) -> None:
         before = layers.pop()
         if layer.kind.startswith("BatchNorm"):
             layer = _joined(layer, before, layer.error, before.chained)
-        elif layer.error * _JUMP < before.error:  # no layer mends so much: the graph has both in one
+        elif layer.error * _JUMP < before.error:  # no layer corrects that much: the graph has both in one
             layer = _joined(before, layer, layer.error, before.chained)
         else:
             layers.append(before)

@@ -1,6 +1,6 @@
 """The ExecuTorch converter: torch's graph capture, lowered to XNNPACK, for one batch size.
 
-What XNNPACK has no kernel for stays with ExecuTorch's portable ones, so that hardly anything is refused. A
+Operators without an XNNPACK kernel use ExecuTorch's portable ones, so hardly any is refused. A
 dynamic batch would plan memory for the largest one, whatever the batch.
 """
 

@@ -12,7 +12,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     """`network`, changed in place: each convolution takes in the batch norm that follows it in a Sequential.
 
     In evaluation mode a batch norm is a scale and a shift per channel, which a convolution's weights and
-    bias can hold. Elsewhere than in a Sequential what follows a convolution isn't known, and nothing changes.
+    bias can hold. Outside a Sequential it isn't known what follows a convolution, so nothing changes there.
     """
     assert not network.training
     for parent in network.modules():

@@ -1,7 +1,7 @@
-"""What a network gives on its way to the end, layer by layer, in torch and in what was made of it.
+"""The result of each layer of a network, in torch and in its converted form.
 
-Some formats show every tensor of their graph. Of the others a network is converted once more, with what each
-layer gives as further outputs.
+Some formats show every tensor of their graph. For the others a network is converted once more, with the
+result of each layer as a further output.
 """
 
 from __future__ import annotations
@@ -29,25 +29,24 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-#: What is told of a layer: its name, itself, its answer, and whether all that it takes is what the layer
-#: before it gave.
+#: Takes a layer's name, the layer, its output, and whether its only input is the output of the layer before.
 Look = Callable[[str, nn.Module, Tensor, bool], None]
 
 
 @contextlib.contextmanager
 def watched(network: nn.Module, look: Look) -> Iterator[None]:
-    """In the block each run of `network` tells its layers to `look` as they answer."""
-    given: list[Any] = [None]  # what the last layer gave
+    """In the block, each run of `network` calls `look` for every layer as it finishes."""
+    given: list[Any] = [None]  # the output of the last layer
 
     def watch(name: str) -> Callable[..., None]:
-        def tell(layer: nn.Module, taken: tuple[Any, ...], answer: Any) -> None:
+        def hook(layer: nn.Module, taken: tuple[Any, ...], answer: Any) -> None:
             chained = len(taken) == 1 and taken[0] is given[0]
             if not isinstance(answer, Tensor) or (answer is given[0] and not chained):
-                return  # a container, which gives what its last layer gave
+                return  # a container, which returns the output of its last layer
             given[0] = answer
             look(name, layer, answer, chained)
 
-        return tell
+        return hook
 
     hooks = [
         layer.register_forward_hook(watch(name or "the whole network"))
@@ -72,7 +71,7 @@ def _from_onnx(path: Path, images: Array) -> Iterable[Array]:
     there = {output.name for output in graph.graph.output}
     names = dict.fromkeys(name for node in graph.graph.node for name in node.output if name)
     graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
-    opened = path.with_name("opened.onnx")  # beside the parameters' file, which it names
+    opened = path.with_name("opened.onnx")  # next to the parameters' file, which it names
     onnx.save(graph, str(opened))
     session = onnxruntime.InferenceSession(str(opened), providers=["CPUExecutionProvider"])
     opened.unlink()
@@ -104,7 +103,7 @@ def _from_ncnn(path: Path, images: Array) -> Iterable[Array]:
     answers: dict[str, list[Array]] = {}
     for image in (image.copy() for image in images):
         extractor = network.create_extractor()
-        extractor.set_light_mode(False)  # keep what lies between
+        extractor.set_light_mode(False)  # keep the tensors in between
         extractor.input(network.input_names()[0], ncnn.Mat(image))
         for name in (blob.name for blob in network.blobs()):
             answers.setdefault(name, []).append(np.array(extractor.extract(name)[1], dtype=np.float32))
@@ -140,7 +139,7 @@ def _from_mnn(path: Path, images: Array) -> Iterable[Array]:
 
 
 def _from_litert(path: Path, images: Array) -> Iterable[Array]:
-    """Those with channels last in torch's order as well."""
+    """Tensors with channels last are given in torch's order too."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
@@ -158,7 +157,7 @@ def _from_litert(path: Path, images: Array) -> Iterable[Array]:
                 yield answer.transpose(0, 3, 1, 2)
 
 
-#: format -> what tells all tensors that the graph at this path makes of images
+#: format -> what gives every tensor that the graph at this path computes from images
 OPENED: dict[str, Callable[[Path, Array], Iterable[Array]]] = {
     "onnx": _from_onnx,
     "openvino": _from_openvino,
@@ -172,8 +171,8 @@ OPENED: dict[str, Callable[[Path, Array], Iterable[Array]]] = {
 
 
 class _Showing(nn.Module):
-    """A network that gives its answer and then what each layer gave. A convolution before a batch norm is
-    left out: who converts makes one of the two, and shall do so here."""
+    """A network that returns its output and then that of each layer. A convolution before a batch norm is
+    left out: converters join the two, and must be able to do so here."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -185,7 +184,7 @@ class _Showing(nn.Module):
         def keep(_: str, layer: nn.Module, answer: Tensor, chained: bool) -> None:
             if chained and isinstance(layer, nn.BatchNorm2d):
                 answers.pop()
-            answers.append(answer * 1)  # a tensor of its own, which no layer behind it overwrites
+            answers.append(answer * 1)  # a new tensor, which no later layer overwrites
 
         with watched(self.network, keep):
             end = self.network(images)
@@ -193,8 +192,8 @@ class _Showing(nn.Module):
 
 
 def shown(kept: bundles.Bundle, network: nn.Module, images: Array) -> list[Array]:
-    """What the engine of the Bundle makes of `images` at the end, and then layer by layer, of `network`
-    converted once more. Raises MeasurementError where that can't be done."""
+    """`network` converted once more and run in the Bundle's engine on `images`: its output, then that of each
+    layer. Raises MeasurementError if that isn't possible."""
     network = copy.deepcopy(network)
     folding.fold_batch_norms(network)
     example = kept.reference_pair(kept.batch_size or kept.reference["batch_size"])[0]
@@ -222,7 +221,7 @@ def _by_aotinductor(path: Path, images: Tensor) -> Sequence[Tensor]:
     return answers
 
 
-#: format -> what runs the network at this path, of those that show nothing but their outputs
+#: format that shows nothing but its outputs -> what runs the network at this path
 SHOWN: dict[str, Callable[[Path, Tensor], Sequence[Tensor]]] = {
     "executorch": _by_executorch,
     "aotinductor": _by_aotinductor,

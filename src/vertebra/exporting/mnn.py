@@ -1,7 +1,7 @@
 """The MNN converter, by way of ONNX. The parameters stay float32.
 
-The converter runs in a process of its own, without MNN's Python wrapper around it: that one installs a
-package for telemetry when it is imported.
+The converter runs in a separate process, without MNN's Python wrapper: the wrapper installs a package for
+telemetry when it is imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CONVERT = "import json, sys, _tools; _tools.mnnconvert(json.loads(sys.argv[1]))
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
     """`model.mnn` in `draft`."""
-    made = (draft / NETWORKS["mnn"]).resolve()  # the converter runs in a folder of its own
+    made = (draft / NETWORKS["mnn"]).resolve()  # the converter runs in another folder
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
         onnx.write(network, images, Path(scratch), order)
         path = Path(scratch) / NETWORK
@@ -39,25 +39,25 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
             [sys.executable, "-c", _CONVERT, json.dumps([*words, "--bizCode", "vertebra"])],
             cwd=scratch, capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
-    said = done.stdout + done.stderr
-    if done.returncode != 0 or not made.is_file() or "Converted Success" not in said:
-        unknown = re.search(r"Not Support:\s*(?:ONNX::)?([\w:]+)", said)
+    output = done.stdout + done.stderr
+    if done.returncode != 0 or not made.is_file() or "Converted Success" not in output:
+        unknown = re.search(r"Not Support:\s*(?:ONNX::)?([\w:]+)", output)
         operator = unknown.group(1) if unknown else None
-        lines = said.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        lines = output.strip().splitlines() or [f"it ended with status {done.returncode}"]
         layer = operator and onnx.layer_with(network, images, order, operator)
         raise refused("mnn", operator, lines[-1], layer)
     _name_by_content(made)
 
 
 def _name_by_content(path: Path) -> None:
-    """Put an identifier made of what the network holds in place of the random one that MNN gives each file:
-    the same network is then the same file."""
+    """Replace the random identifier that MNN gives each file with one computed from the network, so that the
+    same network gives the same file."""
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as network:
         place = _IDENTIFIER.search(network)
         if place is None:
             return
         start, end = place.span()
-        del place  # which holds the map
+        del place  # it keeps the map open
         with memoryview(network) as view:
             digest = hashlib.sha256(view[:start])
             digest.update(view[end:])

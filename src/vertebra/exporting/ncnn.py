@@ -16,13 +16,13 @@ from vertebra.exporting.orders import Order, layer_of, refused
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: What pnnx would write beside ncnn's files, each with all parameters.
+#: Files that pnnx would write in addition to ncnn's, each with all parameters.
 _UNWANTED = (f"pnnxbin={os.devnull}", f"pnnxonnx={os.devnull}")
 
-#: pnnx copies all parameters many times, and takes most of its time for the pages: glibc gives it large ones.
+#: pnnx copies all parameters many times, and page faults take most of its time: large pages save it.
 _LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
-#: How names of layers begin that pnnx found no counterpart of in ncnn.
+#: Prefixes of layers for which pnnx found no counterpart in ncnn.
 _FOREIGN = ("aten::", "prim::", "torch.", "Tensor.", "F.", "nn.", "pnnx.", "torchvision.")
 
 
@@ -33,7 +33,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
 
     target = draft / NETWORKS["ncnn"]
     with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's notice that pnnx should read something newer
+        warnings.simplefilter("ignore")  # torch's notice that a newer format exists
         path = Path(scratch) / "model.pt"
         try:
             traced: Any = torch.jit.trace(network, images[:1], check_trace=False)  # type: ignore[no-untyped-call]
@@ -56,10 +56,10 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
 
 
 def _check_layers(param: Path, network: nn.Module, images: Tensor) -> None:
-    """Raise MeasurementError for a layer that pnnx passed on because ncnn has none like it."""
+    """Raise MeasurementError for a layer that pnnx left unconverted because ncnn has no such layer."""
     layers = [line.split()[:2] for line in param.read_text(encoding="utf-8").splitlines()[2:]]
     foreign = [(kind, name) for kind, name in layers if kind.startswith(_FOREIGN)]
-    # What pnnx made of several operators has a name of its own, which tells nobody anything.
+    # A layer that pnnx made of several operators has a name that users don't know, so it comes last.
     for kind, name in sorted(foreign, key=lambda layer: layer[0].startswith("pnnx.")):
         layer = layer_of(network, images, kind)
         raise refused("ncnn", kind, "ncnn has no such layer", layer or name)

@@ -1,4 +1,4 @@
-"""The ONNX converter: torch's graph capture, parameters in a file beside the graph."""
+"""The ONNX converter: torch's graph capture, with the parameters in a separate file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarch
 
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
-    """`model.onnx` and `model.onnx.data` in `draft`, without the notes on the code that they were made of."""
+    """`model.onnx` and `model.onnx.data` in `draft`, without the exporter's notes about the code."""
     import onnx
 
     path = draft / NETWORK
@@ -30,7 +30,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
 
 
 def layer_with(network: nn.Module, images: Tensor, order: Order, operator: str) -> str | None:
-    """The layer that ONNX's `operator` ("Conv") was made of; None where no layer was."""
+    """The layer that became ONNX's `operator` ("Conv"); None if no layer did."""
     for node in _program(network, images, order).model.graph:
         if node.op_type == operator and node.metadata_props.get(_SCOPES):
             name = ast.literal_eval(node.metadata_props[_SCOPES])[-2]  # the last one is the node's own
@@ -40,7 +40,7 @@ def layer_with(network: nn.Module, images: Tensor, order: Order, operator: str) 
 
 
 def _program(network: nn.Module, images: Tensor, order: Order) -> torch.onnx.ONNXProgram:
-    """What torch's exporter makes. Raises MeasurementError, naming what it can't take."""
+    """The program of torch's exporter. Raises MeasurementError, naming the operator that it can't take."""
     import torch
 
     batch = {0: torch.export.Dim("batch", min=1)} if order.batch_size is None else None
@@ -55,13 +55,13 @@ def _program(network: nn.Module, images: Tensor, order: Order) -> torch.onnx.ONN
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise _told(error, network, images) from error
+        raise _refusal(error, network, images) from error
     assert program is not None
     return program
 
 
 def _strip(graph: object) -> None:
-    """Take out traces of the code and folders of the machine that exported it."""
+    """Remove the names of code and folders on the machine that exported it."""
     from onnx import ModelProto
 
     assert isinstance(graph, ModelProto)
@@ -73,7 +73,7 @@ def _strip(graph: object) -> None:
         part.ClearField("doc_string")
 
 
-def _told(error: Exception, network: nn.Module, images: Tensor) -> Exception:
+def _refusal(error: Exception, network: nn.Module, images: Tensor) -> Exception:
     """The error with the operator that the exporter names, if it does, and its first cause."""
     found = re.search(r"(?:aten|prims)\.\w+", str(error))
     operator = found.group(0) if found else None

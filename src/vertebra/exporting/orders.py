@@ -1,4 +1,4 @@
-"""What a converter must do, and what every converter needs: formats, orders, refusals, names of layers.
+"""What every converter needs: formats, orders, errors for what it can't take, and names of layers.
 
 Converters import this file and not `conversion`, which calls them.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """How a Bundle of one format is made: `module` holds the converter, which needs `packages`, and `extra`
+    """How a Bundle of one format is made: `module` has the converter, which needs `packages`, and `extra`
     installs them. Without `any_batch_size`, a network is exported for one batch size only."""
 
     module: str
@@ -49,7 +49,7 @@ class Order:
 
 
 class Converter(Protocol):
-    """What the module of a Format holds."""
+    """The module of a Format."""
 
     def write(self, network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
         """Write the network's files into the folder `draft`. `images` (N, C, H, W) are an example: as many as
@@ -58,23 +58,21 @@ class Converter(Protocol):
 
 
 def refused(engine: str, operator: str | None, reason: str, layer: str | None = None) -> MeasurementError:
-    """The error of a converter that can't take an operator, or the network; it names the layer, where that is
-    known, and the engines that can."""
+    """The error of a converter that can't take an operator, or the network. It names the layer, if known, and
+    the engines that can."""
     where = f" of the layer {layer}" if layer else ""
     what = f"the operator {operator}{where}" if operator else "this network"
     able = ["eager"] if operator is None else ["eager", "compile", "aotinductor"]
-    more = (
-        "" if operator is None or engine in ("onnx", "openvino") else "; onnxruntime and openvino have most"
-    )
+    more = "" if operator is None or engine in ("onnx", "openvino") else "; onnxruntime and openvino run most"
     return MeasurementError(
         f"The converter for {engine} can't take {what}: {reason}",
-        f"engines that run whatever torch does: {', '.join(able)}{more}",
+        f"use an engine that runs all that torch does: {', '.join(able)}{more}",
     )
 
 
 def layer_of(network: nn.Module, images: Tensor, operator: str) -> str | None:
-    """The layer that calls torch's `operator` ("aten.add"), by its name and class; None where no layer does,
-    or the network can't be captured."""
+    """The layer that calls torch's `operator` ("aten.add"), by its name and class; None if no layer does,
+    or if the network can't be captured."""
     import torch
 
     try:
@@ -101,6 +99,6 @@ def layer_name(name: str, kind: str) -> str:
 
 
 def _plain(operator: str) -> str:
-    """`maxpool2d` of `aten.max_pool2d.default`, `aten::max_pool2d` or `max_pool2d`."""
+    """`maxpool2d` for `aten.max_pool2d.default`, `aten::max_pool2d` or `max_pool2d`."""
     parts = operator.replace("::", ".").split(".")
     return (parts[1] if len(parts) > 1 else parts[0]).replace("_", "").lower()

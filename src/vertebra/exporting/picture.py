@@ -1,9 +1,8 @@
 """A second graph in a Bundle: a picture's pixels in, probabilities out, for programs in any language.
 
 picture.onnx takes `image` (height, width, 3), uint8, RGB, of any size, and gives `probabilities` (1,
-num_classes). Resize, crop and normalisation are operators of ONNX before the network's own; the parameters
-stay in the network's file. Decoding, and turning the picture upright where the record says so, remain the
-caller's.
+num_classes). Resize, crop and normalisation are ONNX operators before the network's own; the parameters stay
+in the network's file. The caller decodes the picture, and turns it upright if the record says so.
 """
 
 from __future__ import annotations
@@ -24,47 +23,47 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-#: interpolation -> mode of ONNX's Resize; OpenCV's is built of simpler operators, to the bit
+#: interpolation -> mode of ONNX's Resize; OpenCV's is built from simpler operators, exact to the bit
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
-#: The version of ONNX whose Resize first knew antialias.
+#: The first ONNX operator set in which Resize has antialias.
 _LEAST_OPSET = 18
 
-#: (height, width) of the pictures that the proof is made with: larger, smaller, wide, high, squares
+#: (height, width) of the pictures of the proof: larger, smaller, wide, high, square
 PROOF_SIZES = ((480, 640), (333, 250), (90, 120), (256, 256), (700, 200))
 
-#: How far a grey level may be off, at most and in the mean, and a probability. ONNX Runtime's bilinear
-#: weights are float32 where Pillow's are float64: a sum that falls between two levels may go either way.
+#: The largest allowed difference of a grey level, of their mean, and of a probability. ONNX Runtime's
+#: bilinear weights are float32 and Pillow's float64: a sum between two levels may be rounded either way.
 MOST_LEVELS, MEAN_LEVELS, MOST_PROBABILITY = 2, 0.05, 1e-3
 
 
 def check(record: Preprocess | None) -> None:
-    """Raise InvalidInputError where the record can't be put into an ONNX graph."""
+    """Raise InvalidInputError if the record can't be put into an ONNX graph."""
     if record is None:
         raise InvalidInputError(
-            "Nobody tells how a picture becomes the network's input.",
-            "name the preprocessing, a protocol or a JSON file",
+            "No preprocessing is known for this network.",
+            "name one, a protocol or a JSON file: --preprocess NAME|FILE",
         )
     known = (*_MODES, "opencv-bilinear")
     if record.interpolation not in known:
         raise InvalidInputError(
-            f'ONNX has no resize of the interpolation "{record.interpolation}"; it has {", ".join(known)}.',
-            "leave --embed-preprocess out, or give a preprocessing that the network was trained with "
-            "nearly as well",
+            f'ONNX has no resize with the interpolation "{record.interpolation}"; it has {", ".join(known)}.',
+            "leave --embed-preprocess out, or pass a preprocessing with one of these that the network "
+            "works nearly as well with",
         )
 
 
 def embed(kept: Bundle) -> Bundle:
-    """The same Bundle with picture.onnx, after proving it against Python's preprocessing.
+    """The same Bundle with picture.onnx, which has been checked against Python's preprocessing.
 
-    Raises what `check` raises, InvalidInputError where the Bundle's network can't stand behind a resize,
-    MissingRuntimeError without onnx, and MeasurementError where the two answers differ.
+    Raises what `check` raises, InvalidInputError if the Bundle's network can't follow a resize in one graph,
+    MissingRuntimeError without onnx, and MeasurementError if the two results differ.
     """
     check(kept.preprocess)
     assert kept.preprocess is not None
     if kept.format != "onnx":
         raise InvalidInputError(
-            f'A graph from the picture on is made of ONNX; this Bundle is of the format "{kept.format}".',
+            f'Preprocessing can only be embedded in ONNX; this Bundle has the format "{kept.format}".',
             "export the network for the engine onnxruntime",
         )
     onnx = _onnx()
@@ -97,22 +96,21 @@ def _opset(network: Any, path: Path) -> int:
     )
     if found < _LEAST_OPSET:
         raise InvalidInputError(
-            f"{path} is of ONNX's operator set {found}; a resize as pictures need it came with "
-            f"{_LEAST_OPSET}.",
+            f"{path} has ONNX's operator set {found}; the resize needs {_LEAST_OPSET} or newer.",
             f"export the network again with opset {_LEAST_OPSET} or newer",
         )
     return int(found)
 
 
 def _joined(network: Any, graph: _Graph, source: str, kept: Bundle) -> Any:
-    """The network behind the picture's graph, with a softmax at its end where it has none."""
+    """The picture's graph followed by the network, with a softmax at the end if it has none."""
     parameters = {tensor.name for tensor in network.graph.initializer}
     [images] = [value for value in network.graph.input if value.name not in parameters]
     batch = images.type.tensor_type.shape.dim[0]
     if batch.dim_value > 1:
         raise InvalidInputError(
-            f"The network takes batches of {batch.dim_value} only, and a picture is one.",
-            "export it with a free batch size",
+            f"The network takes batches of {batch.dim_value} only; embedding needs single pictures.",
+            "export it again without --batch-size",
         )
     graph.add("Identity", source, output=images.name)
     logits = network.graph.output[0].name
@@ -134,7 +132,7 @@ def _joined(network: Any, graph: _Graph, source: str, kept: Bundle) -> Any:
 
 
 class _Graph:
-    """Nodes and constants under construction; each method gives the name of its result."""
+    """Nodes and constants under construction; each method returns the name of its result."""
 
     def __init__(self, prefix: str = "picture") -> None:
         self.nodes: list[Any] = []
@@ -242,7 +240,7 @@ def _antialiased(graph: _Graph, record: Preprocess, _: Names, size: Names, corne
 
 
 def _opencv_bilinear(graph: _Graph, record: Preprocess, sides: Names, size: Names, corner: Names) -> str:
-    """The whole-number arithmetic of `preprocess.resize`: at one half it gives OpenCV's mean of four too."""
+    """The integer arithmetic of `preprocess.resize`: at one half it gives OpenCV's mean of four too."""
     (row, below), (column, beside) = (
         _places(graph, side, resized, edge, crop)
         for side, resized, edge, crop in zip(sides, size, corner, record.input_size, strict=True)
@@ -307,10 +305,10 @@ def _divided(graph: _Graph, value: str, divisor: int) -> str:
 
 
 def prove(kept: Bundle, alone: bytes, whole: Path) -> dict[str, Any]:
-    """The largest differences from Python's way over pictures of the PROOF_SIZES: in grey levels of the
-    network's input, and in probabilities. Raises MeasurementError where they are too large.
+    """The largest differences from Python's preprocessing over pictures of the PROOF_SIZES: in grey levels of
+    the network's input, and in probabilities. Raises MeasurementError if they are too large.
 
-    `alone` is the picture's part of the graph in `whole`, which needs the network's parameters beside it.
+    `alone` is the picture's part of the graph in `whole`; `whole` needs the network's parameters next to it.
     """
     import numpy as np
 
@@ -320,8 +318,8 @@ def prove(kept: Bundle, alone: bytes, whole: Path) -> dict[str, Any]:
     levels, mean, probabilities = (float(np.max(parts)) for parts in zip(*found, strict=True))
     if levels > MOST_LEVELS or mean > MEAN_LEVELS or probabilities > MOST_PROBABILITY:
         raise MeasurementError(
-            f"The preprocessing in the graph differs from Python's: by {levels:g} grey levels at most "
-            f"({MOST_LEVELS} allowed), {mean:.2g} in the mean ({MEAN_LEVELS:g}), and {probabilities:.2g} "
+            f"The preprocessing in the graph differs from Python's: by up to {levels:g} grey levels "
+            f"({MOST_LEVELS} allowed), {mean:.2g} on average ({MEAN_LEVELS:g}), and {probabilities:.2g} "
             f"in a probability ({MOST_PROBABILITY:g})."
         )
     return {

@@ -1,5 +1,5 @@
-"""The exporter in a process of its own, so that its parent needs no torch, outlives its crashes, and can be
-interrupted at any instant: inside torch an interrupt is at times swallowed, or ends in another error."""
+"""The exporter in a separate process, so that its parent needs no torch, survives its crashes, and can be
+interrupted at any time: torch sometimes swallows an interrupt, or turns it into another error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vertebra.processes import Child, HungError, LostError
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation import Calibration
 
-#: How long one export may say nothing.
+#: An export without an answer for longer than this has hung.
 TIMEOUT_S = 900.0
 
 
@@ -35,8 +35,8 @@ def export(
     calibration: Calibration | None = None,
     **made: Any,
 ) -> Bundle:
-    """What `exporting.export` does, in a process of its own, however long it takes. The `calibration` is one
-    of `quantisation.asked`. Raises what that raises, and MeasurementError where the process crashes."""
+    """`exporting.export` in a separate process, however long it takes. The `calibration` is one that
+    `quantisation.asked` returned. Raises the same, and MeasurementError if the process crashes."""
     with _child_made(Path(folder)) as made_in, Exporter(timeout_s=None) as exporter:
         job = _job(subject, str(made_in), input_size, 3) | {"card": card.to_dict(), **made}
         if calibration is not None:
@@ -50,8 +50,8 @@ def export(
 
 @contextlib.contextmanager
 def _child_made(folder: Path) -> Iterator[Path]:
-    """Where a child is to make the Bundle that takes the place of `folder`: inside a draft of this process's,
-    which goes with all that a killed child leaves."""
+    """Where a child must write the Bundle that replaces `folder`: inside a draft of this process, which is
+    deleted with all that a killed child leaves."""
     with bundles.draft(folder) as draft:
         made = draft / "made"
         yield made
@@ -61,19 +61,19 @@ def _child_made(folder: Path) -> Iterator[Path]:
 
 
 class _LostError(MeasurementError):
-    """A child that ended without an answer: its text says how."""
+    """A child that ended without an answer; the message says how."""
 
 
 def compiler_cache() -> str:
-    """Where torch's compiler keeps what it made, if nothing else is said."""
+    """The folder in which torch's compiler keeps its results, unless the environment names another."""
     return f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}"
 
 
 class Exporter:
-    """Exports one network after another in one child, started when first asked and ended with the block.
+    """Exports one network after another in one child, started at the first export and ended with the block.
 
-    A child that crashes or hangs is ended, and the next export starts another. Its scratch folder, made in
-    `scratch` where one is given, ends with it; the compiler's cache doesn't.
+    A child that crashes or hangs is ended, and the next export starts another. Its scratch folder, inside
+    `scratch` if given, is deleted with it; the compiler's cache isn't.
     """
 
     def __init__(self, timeout_s: float | None = TIMEOUT_S, *, scratch: Path | None = None) -> None:
@@ -101,8 +101,8 @@ class Exporter:
         precision: str = "float32",
         batch_size: int | None = None,
     ) -> None:
-        """Write the Bundle of `subject` for `engine` into `folder`. Raises MeasurementError with the reason
-        otherwise: UnsuitableNetworkError where no engine should run the network with these parameters."""
+        """Write the Bundle of `subject` for `engine` into `folder`. If that fails, raises MeasurementError
+        with the reason: UnsuitableNetworkError if no engine should run the network with these parameters."""
         more: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
         if card is not None:
             more["card"] = card.to_dict()
@@ -116,14 +116,14 @@ class Exporter:
             self.do(_job(subject, None, input_size, in_channels))
 
     def cancel(self) -> None:
-        """End the child and what it started, for good; may be called from another thread. The export under
-        way raises MeasurementError, and so does every further one."""
+        """End the child and what it started, for good; may be called from another thread. The current export
+        raises MeasurementError, and so does every later one."""
         self._is_cancelled = True
         if self._child is not None:
             self._child.cancel()
 
     def do(self, job: dict[str, Any]) -> None:
-        """A job as the child's stdin takes it. Raises what the child met."""
+        """Run a job as the child's stdin takes it. Raises the child's error."""
         answer = self._ask(job)
         if answer["error"] is not None:
             raise _error(answer)
@@ -138,7 +138,7 @@ class Exporter:
             reason = f"{'hung' if isinstance(lost, HungError) else 'crashed'}{child.last_words()}"
             self._end()
             raise _LostError(reason) from lost
-        except BaseException:  # interrupted, as by Ctrl-C: nobody will wait for the answer
+        except BaseException:  # interrupted, as by Ctrl-C: the answer won't be read
             self._end()
             raise
 
@@ -157,7 +157,7 @@ class Exporter:
 
 
 def _error(answer: Mapping[str, str | None]) -> VertebraError:
-    """What a child met, as it was raised there; what isn't ours, by its name."""
+    """The child's error, with its own type if it is vertebra's, else by its name."""
     kind = getattr(errors, str(answer["error"]), None)
     if kind is None:
         return MeasurementError(f"{answer['error']}: {answer['message']}")
@@ -167,7 +167,7 @@ def _error(answer: Mapping[str, str | None]) -> VertebraError:
 
 @contextlib.contextmanager
 def _for_a_case() -> Iterator[None]:
-    """Whatever stands in the way of an export is a case's failure."""
+    """Any error of an export becomes a case's failure."""
     try:
         yield
     except UnsuitableNetworkError:
@@ -177,7 +177,7 @@ def _for_a_case() -> Iterator[None]:
 
 
 def _job(subject: Subject, folder: str | None, input_size: int, in_channels: int) -> dict[str, Any]:
-    """What a line on the child's stdin says."""
+    """The content of a line on the child's stdin."""
     return {
         "subject": json.loads(subject.to_json()),
         "folder": folder,

@@ -3,7 +3,7 @@
 index.html, *.mjs, page.css    the page
 runtime/                       ONNX Runtime Web, taken from its npm package
 bundle/                        the Bundle itself
-page.json                      what the page must know beside the Bundle
+page.json                      what the page must know in addition to the Bundle
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from vertebra.progress import Listener, Progress, silent
 
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
-#: of the npm package's archive of that version
+#: of that version's npm archive
 SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 
-#: of the package, what the page needs: the library, the compiled runtime, and what it is
+#: the files of the package that the page needs: the library, the compiled runtime, and its description
 RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json")
 
 _NPM_TIMEOUT_S = 600.0
@@ -41,20 +41,20 @@ INNER = "bundle"
 
 
 def check(kept: Bundle) -> None:
-    """Raise InvalidInputError where a page couldn't ask the Bundle's network about a photograph."""
+    """Raise InvalidInputError if a page couldn't run the Bundle's network on a photograph."""
     if kept.format != "onnx":
         raise InvalidInputError(
-            f'A browser runs ONNX, and this Bundle is of the format "{kept.format}".',
+            f'A web page needs ONNX; this Bundle has the format "{kept.format}".',
             "export the network for the engine onnxruntime",
         )
     if kept.batch_size not in (None, 1):
         raise InvalidInputError(
-            f"The Bundle takes batches of {kept.batch_size} only, and a page has one picture.",
+            f"The Bundle takes batches of {kept.batch_size} only; a page classifies single pictures.",
             "export the network without --batch-size",
         )
     if kept.preprocess is None:
         raise InvalidInputError(
-            f"The Bundle {kept.folder} doesn't tell how a picture becomes the network's input.",
+            f"The Bundle {kept.folder} doesn't record a preprocessing.",
             "export the network with --preprocess",
         )
 
@@ -76,25 +76,25 @@ def publish(
         version = _copy_runtime(package, draft_ / "runtime")
         _copy_page(draft_)
         shutil.copytree(kept.folder, draft_ / INNER)
-        told = {"gives_probabilities": kept.gives_probabilities(), "runtime": f"{PACKAGE} {version}"}
-        (draft_ / _MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        facts = {"gives_probabilities": kept.gives_probabilities(), "runtime": f"{PACKAGE} {version}"}
+        (draft_ / _MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return bundles.read(folder / INNER, verify=False)
 
 
 @contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """A hidden folder that takes the place of `folder` at the end; BundleError where that can't be."""
+    """A hidden folder that replaces `folder` at the end. Raises BundleError if that is impossible."""
     try:
         with whole_folder(folder, lambda there: (there / _MANIFEST).is_file()) as draft_:
             yield draft_
     except FileExistsError as error:
         raise BundleError(
-            f"{folder} exists and is no page of a Bundle.", "choose another folder; this one is untouched"
+            f"{folder} exists and is not a page of a Bundle.", "choose another folder; this one is untouched"
         ) from error
     except OSError as error:
         raise BundleError(
             f"The page {folder} can't be written: {error}.",
-            "check the free space and the permissions; nothing was left behind",
+            "check the free space and the permissions; nothing was written",
         ) from error
 
 
@@ -107,11 +107,11 @@ def _copy_page(draft: Path) -> None:
 
 
 def _copy_runtime(package: Path, to: Path) -> str:
-    """Copy what the page needs of the npm package; its version."""
+    """Copy the files that the page needs from the npm package; return its version."""
     missing = [name for name in RUNTIME_FILES if not (package / name).is_file()]
     if missing:
         raise InvalidInputError(
-            f"{package} is no {PACKAGE}: it has no {', '.join(missing)}.", f"give what {_command()} fetches"
+            f"{package} is not {PACKAGE}: it has no {', '.join(missing)}.", f"pass what {_command()} fetches"
         )
     to.mkdir()
     for name in RUNTIME_FILES:
@@ -121,19 +121,19 @@ def _copy_runtime(package: Path, to: Path) -> str:
 
 def _version(path: Path) -> str:
     try:
-        told: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidInputError(
-            f"{path} can't be read: {error}.", f"give what {_command()} fetches"
+            f"{path} can't be read: {error}.", f"pass what {_command()} fetches"
         ) from error
-    if not isinstance(told, dict) or told.get("name") != PACKAGE:
-        raise InvalidInputError(f"{path} is not of {PACKAGE}.", f"give what {_command()} fetches")
-    return str(told.get("version"))
+    if not isinstance(content, dict) or content.get("name") != PACKAGE:
+        raise InvalidInputError(f"{path} is not from {PACKAGE}.", f"pass what {_command()} fetches")
+    return str(content.get("version"))
 
 
 @contextmanager
 def _unpacked(package: Path) -> Iterator[Path]:
-    """The folder of a package that is one, or npm's archive of it; of this only the files needed."""
+    """The package's folder, or one with the needed files from its npm archive."""
     if package.is_dir():
         yield package
         return
@@ -144,7 +144,7 @@ def _unpacked(package: Path) -> Iterator[Path]:
                 archive.extractall(scratch, wanted, filter="data")
         except (OSError, EOFError, tarfile.TarError, KeyError) as error:
             raise InvalidInputError(
-                f"{package} is no archive of {PACKAGE}: {error}.", f"give what {_command()} fetches"
+                f"{package} is not an archive of {PACKAGE}: {error}.", f"pass what {_command()} fetches"
             ) from error
         yield Path(scratch) / "package"
 
@@ -158,7 +158,7 @@ def _fetched(progress: Listener | None) -> Path:
     kept = downloads.cache_folder() / "runtimes" / f"{PACKAGE}-{VERSION}.tgz"
     if kept.is_file() and downloads.digest(kept) == SHA256:
         return kept
-    by_hand = f"or run {_command()} elsewhere and give its file: --runtime FILE"
+    by_hand = f"or run {_command()} elsewhere and pass its file: --runtime FILE"
     if downloads.offline():
         raise DownloadError(
             f"{PACKAGE} is not in the cache, and VERTEBRA_OFFLINE forbids fetching it.",
@@ -184,7 +184,7 @@ def _fetched(progress: Listener | None) -> Path:
 
 
 def _packed(npm: str, folder: Path, by_hand: str) -> Path:
-    """The archive that `npm pack` puts into `folder`, if it is the one expected."""
+    """The archive that `npm pack` writes to `folder`. Raises DownloadError if it isn't the expected one."""
     command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(
@@ -194,12 +194,12 @@ def _packed(npm: str, folder: Path, by_hand: str) -> Path:
         raise DownloadError(f"npm did not fetch {PACKAGE} in {_NPM_TIMEOUT_S:g} s.", by_hand) from error
     found = list(folder.glob("*.tgz"))
     if done.returncode != 0 or not found:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise DownloadError(f"npm could not fetch {PACKAGE} {VERSION}: {said[0][:200]}", by_hand)
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
+        raise DownloadError(f"npm could not fetch {PACKAGE} {VERSION}: {lines[0][:200]}", by_hand)
     digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
     if digest != SHA256:
         raise DownloadError(
-            f"What npm gave for {PACKAGE} {VERSION} is not the file expected: its sha256 is {digest}, "
+            f"npm fetched another file for {PACKAGE} {VERSION} than expected: its sha256 is {digest}, "
             f"{SHA256} was expected.",
             "check which registry npm uses: npm config get registry",
         )

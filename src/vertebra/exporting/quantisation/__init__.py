@@ -1,6 +1,6 @@
-"""Eight-bit integers instead of float32, or only for the parameters: made by ONNX Runtime's own quantiser or
-by NNCF, guarded on pictures held out, and on labelled ones. What loses most goes back to float32 until that
-holds."""
+"""Eight-bit integers instead of float32, or only for the parameters, by ONNX Runtime's own quantiser or by
+NNCF. A guard on held-out pictures, and on labelled ones, must hold; until it does, the layers that lose most
+go back to float32."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ __all__ = [
 INT8, INT8_WEIGHTS = "int8", "int8-weights"
 PRECISIONS = (INT8, INT8_WEIGHTS)
 
-#: Who quantises, and what the manifest calls it.
+#: quantiser -> its name in the manifest
 QUANTISERS = {"onnxruntime": "onnxruntime.quantization", "nncf": "nncf"}
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a network is quantised with, and what must hold then.
+    """The pictures and the quantiser for a network, and the requirements for the result.
 
-    `folder` has the pictures to calibrate with and to guard on. `guard` must hold on those held out (None:
-    the usual one). `quantiser` is one of QUANTISERS (None: the engine's usual one). On the `labelled`
-    pictures the accuracy lost is measured, which may be at most `most_lost`, a share of 1. `options` are
-    those of `asked` that it came from, by which another process makes the same.
+    `folder` has the pictures for calibration and the guard. `guard` must hold on the held-out ones (None: the
+    default guard). `quantiser` is one of QUANTISERS (None: the engine's default). On the `labelled` pictures
+    the accuracy lost is measured; it may be at most `most_lost`, a share of 1. `options` are the arguments of
+    `asked` that gave it, with which another process gets the same.
     """
 
     folder: Path | None = None
@@ -72,58 +72,65 @@ def asked(
     split: str | None = None,
     most_lost: str | float | None = None,
 ) -> Calibration | None:
-    """What the options of an export ask for; None where it isn't quantised. Raises InvalidInputError where
-    they contradict each other or there are no such pictures."""
+    """The calibration for an export's options; None if it isn't quantised. Raises InvalidInputError if they
+    contradict each other or the pictures don't exist."""
     given = (calibrate, guard, quantiser, labelled, format, split, most_lost)
     if precision not in PRECISIONS and all(option is None for option in given):
         return None
     if precision not in PRECISIONS or (precision == INT8 and calibrate is None):
         raise InvalidInputError(
-            "Precision int8 and pictures to calibrate with belong together.",
-            "say --precision int8 --calibrate FOLDER; --guard, --quantiser, --labelled only with int8 or "
+            "Precision int8 and a folder of calibration pictures must be given together.",
+            "use: --precision int8 --calibrate FOLDER; --guard, --quantiser and --labelled need int8 or "
             "int8-weights",
         )
     if guard is not None and calibrate is None:
-        raise InvalidInputError("A guard needs pictures.", "give some with --calibrate FOLDER")
+        raise InvalidInputError("A guard needs pictures.", "use: --calibrate FOLDER")
     if labelled is None and (format, split, most_lost) != (None, None, None):
         raise InvalidInputError(
-            "A format, a split and --most-lost are of labelled pictures.", "say --labelled DATA"
+            "--format, --split and --most-lost need labelled pictures.", "use: --labelled DATA"
         )
     if calibrate is not None and not Path(calibrate).is_dir():
-        raise InvalidInputError(f"{calibrate} is no folder of pictures.", "give one: --calibrate FOLDER")
+        raise InvalidInputError(f"{calibrate} is not a folder of pictures.", "use: --calibrate FOLDER")
     if calibrate is not None:
         pictures.check_count(Path(calibrate))
-    told = {"calibrate": calibrate and str(calibrate), "guard": guard, "quantiser": quantiser}
-    told |= {"labelled": labelled and str(labelled), "format": format, "split": split, "most_lost": most_lost}
+    options = {"calibrate": calibrate and str(calibrate), "guard": guard, "quantiser": quantiser}
+    options |= {
+        "labelled": labelled and str(labelled),
+        "format": format,
+        "split": split,
+        "most_lost": most_lost,
+    }
     return Calibration(
         folder=None if calibrate is None else Path(calibrate),
         guard=guard,
         quantiser=quantiser,
         labelled=None if labelled is None else data.open(labelled, format=format, split=split),
         most_lost=units.parse(most_lost, "fraction") if isinstance(most_lost, str) else most_lost,
-        options=told,
+        options=options,
     )
 
 
 def choose(engine: str, precision: str, calibration: Calibration | None) -> str:
-    """The quantiser for `engine`: the one asked for, or NNCF for OpenVINO where it is installed, whose own it
-    is, and ONNX Runtime's elsewhere. Raises InvalidInputError where there is no such or not in this
-    precision, and MissingRuntimeError where it isn't installed."""
+    """The quantiser for `engine`: the one asked for, else OpenVINO's own NNCF for OpenVINO if installed, else
+    ONNX Runtime's; NNCF for int8-weights. Raises InvalidInputError if it doesn't exist or lacks the
+    precision, and MissingRuntimeError if it isn't installed."""
     asked = None if calibration is None else calibration.quantiser
     here = importlib.util.find_spec("nncf") is not None
     usual = "nncf" if precision == INT8_WEIGHTS or (engine == "openvino" and here) else "onnxruntime"
     chosen = asked or usual
     if chosen not in QUANTISERS:
-        raise InvalidInputError(f'There is no quantiser "{chosen}".', f"there are: {', '.join(QUANTISERS)}")
+        raise InvalidInputError(f'There is no quantiser "{chosen}".', f"use one of: {', '.join(QUANTISERS)}")
     if chosen == "onnxruntime" and precision == INT8_WEIGHTS:
-        raise InvalidInputError("The quantiser onnxruntime rounds no weights alone.", "say --quantiser nncf")
+        raise InvalidInputError(
+            "The quantiser onnxruntime doesn't support int8-weights.", "use: --quantiser nncf"
+        )
     if chosen == "nncf" and not here:
         raise MissingRuntimeError.of("Quantising with NNCF", "nncf", "nncf")
     return chosen
 
 
 def answers(draft: Path, format: str, images: Images, batch_size: int | None) -> Images:
-    """The logits of `images` that the network in a Bundle's folder gives."""
+    """The logits that the network in a Bundle's folder gives for `images`."""
     graph = graphs.of(format)
     return graphs.logits(graph.open(draft / NETWORKS[format]), images, batch_size or len(images))
 
@@ -139,9 +146,9 @@ def quantise(
     batch_size: int | None = None,
     num_classes: int = 1000,
 ) -> dict[str, Any]:
-    """Put the quantised network in place of the float32 one in a Bundle's folder `draft`; the report for its
-    manifest. Raises InvalidInputError for pictures or the guard, and MeasurementError where the guard doesn't
-    hold."""
+    """Replace the float32 network in a Bundle's folder `draft` with the quantised one; return the record for
+    its manifest. Raises InvalidInputError for bad pictures or a bad guard, and MeasurementError if the guard
+    doesn't hold."""
     calibration = calibration or Calibration()
     trained = card is not None and card.weights is not None
     held = guard.of(calibration.guard, trained)
@@ -159,13 +166,13 @@ def quantise(
         search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1)
         found = search.until(_make(quantiser, precision, network, split, batch_size or 1))
         graph.put(found.path, draft)
-    return _told(QUANTISERS[quantiser], split, held, search, found)
+    return _record(QUANTISERS[quantiser], split, held, search, found)
 
 
 def _make(
     quantiser: str, precision: str, network: Path, split: pictures.Split | None, batch_size: int
 ) -> Make:
-    """What writes a quantised network to a path, with the layers that it is told left in float32."""
+    """What writes a quantised network to a path, with the layers named left in float32."""
     if precision == INT8_WEIGHTS:
         from vertebra.exporting.quantisation import nncf
 
@@ -175,10 +182,10 @@ def _make(
     return partial(module.write, network, graphs.batches(split.calibrate, batch_size))
 
 
-def _told(
+def _record(
     by: str, split: pictures.Split | None, held: guard.Guard, search: Search, found: Found
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         "by": by,
         "calibrated_on": 0 if split is None else len(split.calibrate),
         "held_out": 0 if split is None else len(split.held_out),
@@ -189,4 +196,4 @@ def _told(
         "layers": len(search.layers),
         "float32_layers": list(found.kept),
     }
-    return told if found.lost is None else told | {"accuracy": found.lost.told()}
+    return record if found.lost is None else record | {"accuracy": found.lost.to_dict()}

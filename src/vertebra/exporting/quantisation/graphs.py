@@ -1,4 +1,4 @@
-"""A network's files as ONNX or OpenVINO have them, opened to run, to look into, and to take their place."""
+"""A network's files in ONNX or OpenVINO's format: run, inspected, and replaced."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     Images = npt.NDArray[np.float32]
 
-#: Images (N, 3, H, W) to tensors by name: the logits (N, num_classes) first, then what else was asked for.
+#: Images (N, 3, H, W) to tensors by name: the logits (N, num_classes) first, then the others asked for.
 Run = Callable[["Images"], "dict[str, Images]"]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An operator with parameters: what eight bits make faster, and what may go back to float32. `takes` and
-    `gives` name what flows into it and out of it, in the float32 network and in what is made of that."""
+    """An operator with parameters: eight bits make it faster, and it may go back to float32. `takes` and
+    `gives` name its inputs and its output, in the float32 network and in the quantised one."""
 
     name: str
     takes: tuple[str, ...]
@@ -31,18 +31,18 @@ class Layer:
 
 
 class Graph(Protocol):
-    """What is known of a format."""
+    """The operations on a format's files."""
 
     def layers(self, path: Path) -> list[Layer]:
         """The layers of the network in the file, in the order in which they run."""
         ...
 
     def open(self, path: Path, tensors: Sequence[str] = ()) -> Run:
-        """The network, ready to run; it gives those of the `tensors` that it has, too."""
+        """The network, ready to run; it also gives those of the `tensors` that it has."""
         ...
 
     def put(self, path: Path, draft: Path) -> None:
-        """The network at `path` in place of the one in a Bundle's folder."""
+        """Replace the network in a Bundle's folder with the one at `path`."""
         ...
 
 
@@ -138,7 +138,7 @@ def read_openvino(path: Path) -> Any:
     import openvino
 
     core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # its file is replaced while it is known
+    core.set_property({"ENABLE_MMAP": False})  # its file is replaced while it is in use
     return core.read_model(path)
 
 
@@ -146,12 +146,12 @@ _GRAPHS: dict[str, Graph] = {"onnx": OnnxGraph(), "openvino": OpenvinoGraph()}
 
 
 def of(format: str) -> Graph:
-    """What is known of `format`, one that can be quantised."""
+    """The operations on files of `format`, one that can be quantised."""
     return _GRAPHS[format]
 
 
 def run(network: Run, images: Images, batch_size: int) -> dict[str, Images]:
-    """What the network gives for `images`, run in batches of `batch_size`."""
+    """The network's tensors for `images`, run in batches of `batch_size`."""
     import numpy as np
 
     rows = [network(batch) for batch in batches(images, batch_size)]
@@ -164,7 +164,7 @@ def logits(network: Run, images: Images, batch_size: int) -> Images:
 
 
 def batches(images: Images, batch_size: int) -> list[Images]:
-    """`images` in batches, the last one filled up from the first image on where too few are left."""
+    """`images` in batches; if the last one is too small, it is filled from the first image on."""
     import numpy as np
 
     starts = range(0, len(images), batch_size)

@@ -1,4 +1,4 @@
-"""What must hold of a quantised network's answers on pictures held out, against float32's."""
+"""The required agreement of a quantised network with float32 on held-out pictures."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vertebra.errors import InvalidInputError
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
 
-#: What must hold where nobody says otherwise: of trained networks the share of pictures whose first class
-#: stays, of untrained ones the signal-to-noise of the logits in dB.
+#: The defaults: for trained networks the share of pictures that keep their first class, for untrained ones
+#: the signal-to-noise ratio of the logits in dB.
 TRAINED, UNTRAINED_DB = 0.99, 10.0
 
-#: measure -> how it is told
+#: measure -> its unit in messages
 UNITS = {"top1_agreement": "of the first classes stay", "signal_to_noise_db": "dB of signal to noise"}
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What is measured, and the `least` of it that is enough."""
+    """What is measured, and its `least` allowed value."""
 
     measure: str
     least: float
@@ -35,14 +35,14 @@ class Guard:
 
 
 def of(given: float | None, trained: bool) -> Guard:
-    """The guard for a network. Raises InvalidInputError where the one `given` is none."""
+    """The guard for a network. Raises InvalidInputError if the `given` one is out of range."""
     measure = "top1_agreement" if trained else "signal_to_noise_db"
     if given is None:
         return Guard(measure, TRAINED if trained else UNTRAINED_DB)
     if trained and not 0 < given <= 1:
         raise InvalidInputError(
-            f"The guard is {given:g}; of a trained network it is the share of pictures whose first class "
-            "stays, above 0 and at most 1."
+            f"The guard is {given:g}; for a trained network it is the share of pictures that keep their "
+            "first class, above 0 and at most 1."
         )
     if not (given > 0 and math.isfinite(given)):
         raise InvalidInputError(f"The guard is {given:g} dB, but must be above 0.")

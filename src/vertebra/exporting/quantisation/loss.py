@@ -1,4 +1,4 @@
-"""The accuracy that quantising costs: both networks' answers to the same labelled pictures."""
+"""The accuracy that quantising costs: both networks on the same labelled pictures."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Lost:
-    """Top-1 in float32 and quantised over the same `images`, as shares of 1, and what was `lost` with its
-    95 % interval, `low` to `high`; less than 0 where it was gained. `only_float32` and `only_quantised` are
-    the numbers of pictures that one of the two alone answers right; at `most` so much may be lost, if that is
-    asked."""
+    """Top-1 in float32 and quantised over the same `images`, as shares of 1, and the accuracy `lost` with its
+    95 % interval, `low` to `high`; negative if accuracy was gained. `only_float32` and `only_quantised` are
+    the numbers of pictures that only one of the two gets right. `most` may be lost; None: any share."""
 
     dataset: str
     split: str
@@ -54,16 +53,16 @@ class Lost:
     def is_bearable(self) -> bool:
         return self.most is None or self.lost <= self.most
 
-    def told(self) -> dict[str, Any]:
-        """As the manifest has it: shares to four places after the point."""
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest's record: shares rounded to four decimal places."""
         return {name: round(value, 4) if isinstance(value, float) else value
                 for name, value in asdict(self).items()}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Labelled pictures, none of which the network is calibrated on, and how much may be lost on them at
-    `most`. `outputs` are the network's outputs that stand for their classes."""
+    """Labelled pictures, none of which the network is calibrated on, and the share of accuracy that may be
+    lost on them at `most`. `outputs` are the network's outputs for their classes."""
 
     data: Dataset
     record: Preprocess
@@ -82,40 +81,40 @@ class Loss:
         split: Split | None,
         batch_size: int | None,
     ) -> Loss:
-        """Raises InvalidInputError where the classes aren't the network's, or it is untrained."""
+        """Raises InvalidInputError if the classes aren't the network's, or it is untrained."""
         if card.weights is None or card.preprocess is None:
             raise InvalidInputError(
                 "An untrained network has no accuracy to lose.",
-                "give weights, or leave the labelled pictures out",
+                "pass weights, or leave the labelled pictures out",
             )
         outputs = evaluation.match(data, card.labels, num_classes)
         seen = frozenset() if split is None else split.seen
         return cls(data, card.preprocess, outputs, seen, batch_size or _BATCH, most)
 
     def right(self, run: graphs.Run) -> Right:
-        """Of every picture that can be read, in order, whether the network's first answer is its class."""
+        """For every picture that can be read, in order, whether the network's first class is right."""
         import numpy as np
 
-        told = [
+        right = [
             graphs.logits(run, images, self.batch_size).argmax(axis=1)
             == [self.outputs[sample.label] for sample in samples]
             for samples, images in self._batches()
         ]
-        if not told:
+        if not right:
             raise InvalidInputError(
-                f"No picture of {self.data.name} is left to measure accuracy on.",
-                "label some that can be read and that it isn't calibrated on",
+                f"{self.data.name} has no picture left to measure accuracy on.",
+                "label readable pictures that aren't used for calibration",
             )
-        return np.concatenate(told)
+        return np.concatenate(right)
 
     def some(self, count: int) -> Images:
-        """The first `count` pictures as the network sees them, or all where there are fewer."""
+        """The first `count` pictures as the network sees them, or all if there are fewer."""
         import numpy as np
 
         return np.concatenate([images.copy() for _, images in islice(self._batches(), count)])[:count]
 
     def between(self, first: Right, second: Right) -> Lost:
-        """What is lost from `first` to `second`, as `right` tells them."""
+        """The accuracy lost from `first` to `second`, both from `right`."""
         only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
         low, high = paired_difference(only_first, only_second, len(first))
         return Lost(

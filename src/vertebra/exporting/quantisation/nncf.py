@@ -30,7 +30,7 @@ def write(network: Path, batches: Sequence[Images], to: Path, kept: Sequence[str
 
 
 def compress(network: Path, to: Path, kept: Sequence[str]) -> None:
-    """The `network` at `to`, the parameters of every layer but `kept` in eight bits, one scale a channel."""
+    """The `network` at `to`, the parameters of every layer but `kept` in int8, one scale per channel."""
     with _quiet() as nncf:
         made = nncf.compress_weights(
             _read(network),
@@ -42,7 +42,7 @@ def compress(network: Path, to: Path, kept: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[Any]:
-    """NNCF, without its words."""
+    """NNCF, without its output."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def write(network: Path, batches: Sequence[Images], to: Path, kept: Sequence[str]) -> None:
     """The `network` at `to` with every layer but `kept` between quantising operators. The ranges of the
-    activations are calibrated once and read from a file beside the folder of `to` after."""
+    activations are calibrated once; later calls read them from a file next to the folder of `to`."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

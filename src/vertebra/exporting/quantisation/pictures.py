@@ -1,4 +1,4 @@
-"""The pictures that a network is calibrated with, and those that are held out."""
+"""The pictures for a network's calibration, and those held out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vertebra.preprocess import Preprocess, preprocess_many
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
 
-#: Fewer pictures tell neither the range of the activations nor whether the answers stay.
+#: Fewer pictures show neither the range of the activations nor whether the answers stay the same.
 LEAST_PICTURES = 16
 #: More would take time and memory, and change little.
 _MOST_PICTURES = 256
@@ -22,7 +22,7 @@ _MOST_PICTURES = 256
 @dataclass(frozen=True)
 class Split:
     """The pictures as the network sees them, (N, 3, H, W): to `calibrate` with, and `held_out` for the guard.
-    `broken` ones couldn't be read; `seen` are the files of those that calibrate."""
+    `broken` is the number that couldn't be read; `seen` are the files used to calibrate."""
 
     calibrate: Images
     held_out: Images
@@ -31,7 +31,7 @@ class Split:
 
 
 def check_count(folder: Path) -> None:
-    """Raise InvalidInputError where `folder` has too few files that are called like pictures."""
+    """Raise InvalidInputError if `folder` has too few files with a picture's name."""
     found = len(_paths(folder))
     if found < LEAST_PICTURES:
         raise _too_few(folder, found)
@@ -45,13 +45,13 @@ def _too_few(folder: Path, found: int, broken: int = 0) -> InvalidInputError:
     unread = f", and {broken} can't be read" if broken else ""
     return InvalidInputError(
         f"{folder} holds {found} pictures{unread}: too few to calibrate with.",
-        f"give a folder with at least {LEAST_PICTURES} that can be read, 100 or more for good ranges",
+        f"pass a folder with at least {LEAST_PICTURES} readable pictures, better 100 or more",
     )
 
 
 def read(folder: Path, record: Preprocess, *, calibrates: bool = True) -> Split:
-    """The pictures in `folder` and its folders: every other one is held out, or where nothing `calibrates`,
-    all. Raises InvalidInputError where too few can be read."""
+    """The pictures in `folder` and its subfolders: every second one is held out, or all unless the precision
+    `calibrates`. Raises InvalidInputError if too few can be read."""
     import numpy as np
 
     paths = _paths(folder)

@@ -16,7 +16,7 @@ from vertebra.exporting.quantisation.pictures import Split
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
 
-#: Pictures that the error of each layer is told from.
+#: The number of pictures from which the error of each layer is computed.
 _LAYER_PICTURES = 4
 
 #: Writes a quantised network to a path, the layers named left in float32.
@@ -35,7 +35,7 @@ class Found:
 
 
 class Search:
-    """Quantised networks with ever more layers left in float32."""
+    """Quantised networks with more and more layers left in float32."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class Search:
         self._right = None if loss is None else loss.right(graph.open(path))
 
     def until(self, make: Make) -> Found:
-        """The first network that all holds for: none, one, two, four ..., at most half of the layers in
-        float32, those first that add most error."""
+        """The first network that meets all requirements: with none, one, two, four ... layers in float32, at
+        most half of them, those that add most error first."""
         found = self._attempt(make, ())
         order = [] if self._holds(found) else self._by_error(found.path)
         half = len(order) // 2
@@ -87,26 +87,24 @@ class Search:
         return agrees and (found.lost is None or found.lost.is_bearable)
 
     def _failure(self, found: Found) -> MeasurementError:
-        told = []
+        faults = []
         if found.value is not None and found.value < self._guard.least:
             unit = UNITS[self._guard.measure]
-            told.append(f"{found.value:.3g} {unit}, {self._guard.least:g} was asked for")
+            faults.append(f"{found.value:.3g} {unit}, {self._guard.least:g} is required")
         if found.lost is not None and not found.lost.is_bearable:
-            told.append(
-                f"{found.lost.lost:.2%} of accuracy lost, {found.lost.most:.2%} at most was asked for"
-            )
+            faults.append(f"{found.lost.lost:.2%} of accuracy lost, {found.lost.most:.2%} at most is allowed")
         return MeasurementError(
-            f"Eight bits change the answers too much: {'; '.join(told)}, "
+            f"Quantising changes the answers too much: {'; '.join(faults)}, "
             f"with {len(found.kept)} of {len(self.layers)} layers in float32.",
-            "calibrate with more pictures like those it will see, ask for less with --guard or --most-lost, "
-            "or stay with float32",
+            "calibrate with more pictures like those it will see, relax --guard or --most-lost, or stay with "
+            "float32",
         )
 
     def _logits(self, path: Path, images: Images) -> Images:
         return graphs.logits(self._graph.open(path), images, self._batch_size)
 
     def _by_error(self, path: Path) -> list[str]:
-        """The layers, the one first whose answer is furthest from float32's beyond what reached it."""
+        """The layers, those first that add most error to that of their inputs."""
         pictures = self._some_pictures()
         if pictures is None:
             return []

@@ -183,7 +183,7 @@ def test_weights_of_another_digest_are_refused():
 
 def test_a_bundle_has_its_weights():
     for options in ({"weights": WEIGHTS}, {"untrained": True}):
-        with pytest.raises(InvalidInputError, match="has its weights"):
+        with pytest.raises(InvalidInputError, match="has its own weights"):
             loading.load(golden_bundle.folder(), **options)
 
 
@@ -223,7 +223,7 @@ def test_a_bundle_that_does_not_tell_its_preprocessing_needs_it_named(tmp_path):
     shutil.copytree(golden_bundle.folder(), folder)
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"preprocess": None}))
-    with pytest.raises(InvalidInputError, match="doesn't tell how"):
+    with pytest.raises(InvalidInputError, match="doesn't record a preprocessing"):
         loading.load(folder)
     with loading.load(folder, preprocess="paddleclas") as loaded:
         assert loaded.preprocess == protocols.paddleclas()

@@ -1,1 +1,1 @@
-"""Using a network: what a name means, the network ready in an engine, and the exports that this takes."""
+"""Using a network: what its name refers to, the network loaded in an engine, and the exports this needs."""

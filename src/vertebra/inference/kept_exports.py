@@ -1,4 +1,4 @@
-"""Exports kept in the user's cache: a network that an engine can only read as a Bundle is exported once."""
+"""Exports in the user's cache: if an engine only reads Bundles, a network is exported for it once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vertebra.errors import BundleError, InvalidInputError
 from vertebra.inference.resolving import Resolved
 from vertebra.progress import Listener, Progress, silent
 
-#: What goes into an exported file beside the network: another version of one of these, another export.
+#: Packages that an exported file depends on: a new version of one of these needs a new export.
 _MAKERS = ("vertebra", "torch", "onnx", "onnxscript", "timm", "torchvision")
 
 
@@ -25,7 +25,7 @@ def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listen
     """The same network as a Bundle in the user's cache: the one that is there, or exported now."""
     from vertebra import downloads
 
-    # Engines that open ONNX share one Bundle of any batch size; the others have their own.
+    # Engines that open ONNX share one Bundle for any batch size; the others have their own.
     own = None if "onnx" in engines.find(engine).formats else (engine, batch_size)
     folder = downloads.cache_folder() / "bundles" / _key(resolved, own)
     if not _is_whole(folder):
@@ -80,13 +80,13 @@ def _export_into_cache(
 def export(
     resolved: Resolved, folder: str | Path, *, engine: str = "onnxruntime", **made: Any
 ) -> bundles.Bundle:
-    """Write a Bundle of the network for `engine`; `made` are those of `exporting.process.export`. Raises what
-    that raises."""
+    """Write a Bundle of the network for `engine`; `made` are options of `exporting.process.export`. Raises
+    the same."""
     if resolved.file is not None:
         _check_file_engine(resolved, engine)
         if made.get("calibration") is not None:
             raise InvalidInputError(
-                f"{resolved.subject.model} is a file, which is kept as it is.", "leave int8 out"
+                f"{resolved.subject.model} is an ONNX file, which isn't quantised.", "leave int8 out"
             )
         from vertebra.exporting.adoption import adopt
 
@@ -102,7 +102,7 @@ def export(
 def _check_file_engine(resolved: Resolved, engine: str) -> None:
     if "onnx" not in engines.find(engine).formats:
         raise InvalidInputError(
-            f'{resolved.subject.model} is kept as ONNX, and "{engine}" opens '
+            f'{resolved.subject.model} is an ONNX file, but "{engine}" opens '
             f"{', '.join(engines.find(engine).formats)}.",
             "leave the engine out: the Bundle keeps the file as it is",
         )

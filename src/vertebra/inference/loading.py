@@ -1,7 +1,6 @@
-"""From a name or a Bundle's folder to a network that answers, in an engine.
+"""From a name or a Bundle's folder to a network that is loaded in an engine.
 
-A network that is to run in an engine which reads Bundles is exported once, in a process of its own, into the
-user's cache.
+For an engine that reads Bundles, a network is exported once, in a separate process, into the user's cache.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A network that is ready to answer, with all that is needed to ask it and to read its answer.
+    """A network that is ready to run, with its preprocessing and labels.
 
-    `weights` is None where it is untrained, `labels` where its classes have no names. Of a network that
-    `gives_probabilities`, as many ONNX files do, `logits` are their logarithms.
+    `weights` is None if it is untrained, `labels` if its classes have no names. If the network
+    `gives_probabilities`, as many ONNX files do, `logits` returns their logarithms.
     """
 
     session: Session
@@ -44,23 +43,23 @@ class Loaded:
     gives_probabilities: bool = False
 
     def logits(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits (N, num_classes) of `images` (N, 3, H, W), float32, N at most the settings' batch_size: what
-        is missing to a whole batch is filled with zeros. Raises InvalidInputError for another shape."""
+        """Logits (N, num_classes) of `images` (N, 3, H, W), float32, N at most the settings' batch_size; a
+        smaller batch is filled with zeros. Raises InvalidInputError for another shape."""
         import numpy as np
 
         answers = self.session.run(self._batch(images))[: len(images)]
         return np.log(np.maximum(answers, np.float32(1e-37))) if self.gives_probabilities else answers
 
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What the classifier sees of `images`: (N, D). Raises InvalidInputError unless the engine is eager,
-        the only one whose network is open."""
+        """The classifier's inputs for `images`: (N, D). Raises InvalidInputError unless the engine is eager,
+        the only one with access to the network's layers."""
         from vertebra import zoo
 
         network = getattr(self.session, "network", None)
         if network is None:
             raise InvalidInputError(
-                f'Features are taken from the engine "eager"; {self.model} runs on "{self.engine}".',
-                "name the network and not a Bundle, and leave the engine out",
+                f'Only the engine "eager" gives features; {self.model} runs on "{self.engine}".',
+                "pass the network's name instead of a Bundle, and leave the engine out",
             )
         prepared = self.session.prepare(self._batch(images))
         return self.session.outputs(zoo.features(network, prepared))[: len(images)]
@@ -71,16 +70,16 @@ class Loaded:
         spare = self.settings.batch_size - len(images)
         if spare < 0 or images.shape[1:] != self.settings.input_shape[1:]:
             raise InvalidInputError(
-                f"The images are {images.shape}; at most {self.settings.batch_size} of "
+                f"The images have the shape {images.shape}; at most {self.settings.batch_size} of "
                 f"{self.settings.input_shape[1:]} were expected.",
-                "give smaller batches, or load the network with a larger batch_size",
+                "pass smaller batches, or load the network with a larger batch_size",
             )
         if spare == 0:
             return images
         return np.concatenate([images, np.zeros((spare, *images.shape[1:]), images.dtype)])
 
     def close(self) -> None:
-        """Let go of the network and its memory."""
+        """Release the network and its memory."""
         self.session.close()
 
     def __enter__(self) -> Loaded:
@@ -110,20 +109,20 @@ def load(
 ) -> Loaded:
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
 
-    A Bundle runs in an engine that it was made for and a name in `eager`, where none is named. `weights` is a
-    source as `zoo.build` takes it; without one the network's published set is meant, and an untrained network
-    is only loaded where `untrained` says so. `labels` (a set's name or a file) and `preprocess` (a record, a
+    Without an `engine`, a Bundle runs in the first that opens its format, a name in `eager`. `weights` is a
+    source as `zoo.build` takes it; without one the network's published set is used, and an untrained network
+    is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a record, a
     protocol's name or a JSON file) stand in for what the weights or the Bundle tell. `sha256` and
     `accept_unverified` are those of `zoo.weights`. `progress` gets downloads and exports, and that a network
     is untrained.
     Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.
     Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
-    and MeasurementError where the network can't be exported.
+    and MeasurementError if the network can't be exported.
     """
     engine = engines.require(engine) if engine else None
     if resolving.is_bundle(subject):
         if weights is not None or untrained:
-            raise InvalidInputError(f"{subject} is a Bundle and has its weights.", "leave weights out")
+            raise InvalidInputError(f"{subject} is a Bundle and has its own weights.", "leave weights out")
         resolved = resolving.from_bundle(subject, labels=labels, preprocess=preprocess)
     else:
         resolved = resolving.resolve(
@@ -136,7 +135,7 @@ def load(
     if resolved.batch_size not in (None, batch_size):
         raise InvalidInputError(
             f"{resolved.subject.model} takes batches of {resolved.batch_size} only, not of {batch_size}.",
-            f"ask for batch size {resolved.batch_size}, or for none",
+            f"use batch size {resolved.batch_size}, or leave it out",
         )
     runs_in_torch = resolved.subject.bundle is None and resolved.file is None
     chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
@@ -173,7 +172,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
 
 
 def _engine_of(folder: str | None) -> str:
-    """The engine that a Bundle runs in where none is named: the first that opens its format."""
+    """A Bundle's default engine: the first that opens its format."""
     if folder is None:
         return "onnxruntime"
     kept = bundles.read(folder, verify=False)

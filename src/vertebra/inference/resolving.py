@@ -1,6 +1,6 @@
-"""What a subject means, apart from loading it: which network, with which weights, preprocessing and labels.
+"""What a subject refers to, without loading it: the network, its weights, preprocessing and labels.
 
-A subject is a Bundle's folder, or a name as `zoo.find` takes it. No Bundle and no ONNX file needs torch.
+A subject is a Bundle's folder, or a name as `zoo.find` takes it. Bundles and ONNX files don't need torch.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from vertebra.zoo import Model
     from vertebra.zoo.adapters import NetworkFile
 
-#: What an untrained network's parameters are drawn from.
+#: The seed of an untrained network's parameters.
 SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A network with its weights, found but not loaded: the subject to run, and what to know of it.
+    """A network with its weights, found but not loaded: the subject to run, and the facts about it.
 
-    `file` is the one that the network is, in ONNX, and `batch_size` the only one that it takes, if so. It
-    computes in `precision`.
+    `file` is the network's file if it is an ONNX file. `batch_size` is the only one that it takes; None: it
+    takes any. It computes in `precision`.
     """
 
     subject: Subject
@@ -46,7 +46,7 @@ class Resolved:
 
 
 def is_bundle(subject: str | Path) -> bool:
-    """Whether `subject` means a folder: a bare name is a network's, even where a folder has that name."""
+    """Whether `subject` is a folder: a bare name is a network's, even if a folder has that name."""
     if isinstance(subject, Path):
         return True
     if ":" in subject and not Path(subject).exists():
@@ -72,8 +72,8 @@ def from_bundle(
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
 ) -> Resolved:
-    """The network of a Bundle, once its files are found to be those of its manifest. Raises BundleError, and
-    InvalidInputError where it takes no colour pictures, or its preprocessing is known from nowhere."""
+    """The network of a Bundle, after its files are checked against its manifest. Raises BundleError, and
+    InvalidInputError if it doesn't take colour pictures, or if no preprocessing is known."""
     kept = bundles.read(folder)
     if kept.in_channels != 3:
         raise InvalidInputError(
@@ -90,8 +90,9 @@ def from_bundle(
     )
     if card.preprocess is None:
         raise InvalidInputError(
-            f"The Bundle {folder} doesn't tell how a picture becomes the network's input.",
-            "name the preprocessing, a protocol or a JSON file, or export the network again with its weights",
+            f"The Bundle {folder} doesn't record a preprocessing.",
+            "name one, a protocol or a JSON file: --preprocess NAME|FILE, or export the network again with "
+            "its weights",
         )
     _check_size(kept.model, card.preprocess, kept.input_size)
     return Resolved(
@@ -118,17 +119,17 @@ def resolve(
     accept_unverified: bool = False,
     progress: Listener | None = None,
 ) -> Resolved:
-    """The network called `name` with its weights, which are fetched if need be. Raises what `load` raises."""
+    """The network called `name` with its weights, downloaded if needed. Raises what `load` raises."""
     from vertebra import zoo
 
     model = zoo.find(name)
     if model.is_file:
         if weights is not None or untrained:
-            raise InvalidInputError(f"{name} holds its weights.", "leave weights out")
+            raise InvalidInputError(f"{name} is a file and has its own weights.", "leave weights out")
         return _file(model, labels, preprocess)
     if untrained and weights is not None:
         raise InvalidInputError(
-            "Weights were named, and an untrained network was asked for.", "leave one out"
+            "Weights and an untrained network were both asked for.", "leave one of them out"
         )
     source = None if untrained else weights or _published(model)
     checks = {"sha256": sha256, "accept_unverified": accept_unverified}
@@ -169,7 +170,7 @@ def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Prep
         labels=None if chosen is None else _labels(chosen, facts.num_classes),
     )
     return Resolved(
-        # by the file that it is now, which another content gives another name
+        # the model's name has the file's digest, so that a changed file has another name
         subject=Subject(
             f"{model.source}:{facts.weights}", builder=model.builder, arguments={"name": f"onnx:{file.path}"}
         ),
@@ -191,7 +192,7 @@ def _published(model: Model) -> str:
     if not published:
         raise WeightsError(
             f"No weights are published for {model.name}, and an untrained network only guesses.",
-            "name a file of weights, or say that you want the untrained network: --untrained",
+            "pass a weights file, or use the untrained network: --untrained",
         )
     return published[0].name
 
@@ -199,7 +200,7 @@ def _published(model: Model) -> str:
 def _fetched(
     model: Model, source: str | Path, checks: dict[str, Any], progress: Listener | None
 ) -> str | None:
-    """The digest of the file that `source` means, fetched if need be; None where building will fetch it."""
+    """The digest of the file of `source`, downloaded if needed; None if building will download it."""
     from vertebra import downloads
     from vertebra.zoo import weights
 
@@ -217,18 +218,18 @@ def _fetched(
 
 
 def _build_arguments(source: str | Path, checks: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `zoo.build` for these weights; a file by its whole path, which any process finds."""
+    """The arguments of `zoo.build` for these weights; a file by its absolute path, for other processes."""
     path = Path(source).expanduser()
     known = {name: value for name, value in checks.items() if value}
     return {"weights": str(path.resolve()) if path.is_file() else str(source), **known}
 
 
 def _weights_name(source: str | None) -> str | None:
-    """A file's name without the folders on this machine, which mean nothing elsewhere."""
+    """A file's name without its folders, which differ on other machines."""
     return source if source is None or source.startswith("hf:") else source.rsplit("/", 1)[-1]
 
 
-# ------------------------------------------------------------------ what stands in
+# ------------------------------------------------------------------ given by the user
 
 
 def _record(given: str | Path | Preprocess) -> Preprocess:
@@ -258,9 +259,7 @@ def _labels(given: str | Path, num_classes: int) -> LabelSet:
 def _check_record(model: Model, record: Preprocess) -> None:
     height, width = record.input_size
     if height != width:
-        raise InvalidInputError(
-            f"The preprocessing gives {height}x{width} pixels; networks here take squares."
-        )
+        raise InvalidInputError(f"The preprocessing gives {height}x{width} pixels; networks take squares.")
     if model.fixed_size:
         _check_size(model.name, record, model.input_size)
 
@@ -270,5 +269,5 @@ def _check_size(model: str, record: Preprocess, input_size: int) -> None:
     if (height, width) != (input_size, input_size):
         raise InvalidInputError(
             f"The preprocessing gives {height}x{width} pixels; {model} takes {input_size}x{input_size}.",
-            "give a preprocessing of that size",
+            "pass a preprocessing of that size",
         )

@@ -1,7 +1,7 @@
-"""Pictures in, answers out: whatever holds pictures, a loaded network, and the classes that it finds likely.
+"""Prediction: pictures from any source, a loaded network, and the most likely classes.
 
-`predict` runs in batches with the next pictures already being decoded, and keeps only these in memory. What
-can't be read is answered with the reason, and the rest goes on.
+`predict` runs in batches while the next pictures are decoded, and keeps only these in memory. A picture that
+can't be read gets an error instead, and the others go on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Answer", "Given", "Prediction", "absent", "predict", "probabilities"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One class with its probability, 0 to 1. `id` and `name` are None where the labels don't tell."""
+    """One class with its probability, 0 to 1. `id` and `name` are None if the labels don't have them."""
 
     index: int
     id: str | None
@@ -42,9 +42,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture: `top`, the likeliest first, or `error`, why there is nothing.
+    """A network's answer for one picture: `top`, the most likely class first, or `error`, why there is none.
 
-    `features` (D,) and `picture` (H, W, 3), uint8, what the network saw, are there where they were asked for.
+    `features` (D,) and `picture` (H, W, 3), uint8, the picture as the network sees it, are set on request.
     """
 
     source: str
@@ -64,13 +64,13 @@ def predict(
     every: int = 1,
     upright: bool = True,
 ) -> Iterator[Prediction]:
-    """The `top` classes of each picture in `sources`, in order, as soon as its batch is answered.
+    """The `top` classes of each picture in `sources`, in order, as soon as its batch is done.
 
-    A source is the path of a picture or a folder (searched to its depths), a pattern, an http(s) address,
-    "-" (one picture on standard input), "camera:0", a video's path (each `every`th frame is answered), a
-    picture's bytes, or pixels (H, W, 3), uint8, RGB. With `upright` EXIF orientation turns a picture upright
-    whatever the network's record says; without it the record alone counts, as in an evaluation.
-    Raises InvalidInputError (a count below 1), and MissingRuntimeError where a video needs OpenCV.
+    A source is the path of a picture or a folder (searched with its subfolders), a pattern, an http(s)
+    address, "-" (one picture on standard input), "camera:0", a video's path (every `every`th frame), a
+    picture's bytes, or pixels (H, W, 3), uint8, RGB. With `upright`, pictures are turned by their EXIF
+    orientation even if the network's record ignores it; without, the record decides, as in an evaluation.
+    Raises InvalidInputError (a count below 1), and MissingRuntimeError if a video needs OpenCV.
     """
     for name, value in (("top", top), ("every", every)):
         if value < 1:
@@ -80,21 +80,21 @@ def predict(
 
 
 def absent(sources: Sequence[Given]) -> list[Prediction]:
-    """What is to be said of `sources` where they mean files, and no picture is among them, so that no network
-    need be loaded to say it; nothing where there is anything to answer."""
-    told: list[Prediction] = []
+    """The errors of `sources` if all are files and none is a picture, so that no network must be loaded to
+    report them; empty if there is a picture, or may be one."""
+    errors: list[Prediction] = []
     if not all(map(is_on_disk, sources)):
-        return told
+        return errors
     for picture in pictures_of(sources):
         error = picture.error or _flaw(picture)
         if error is None:
             return []
-        told.append(Prediction(picture.name, error=error))
-    return told
+        errors.append(Prediction(picture.name, error=error))
+    return errors
 
 
 def _flaw(picture: Picture) -> str | None:
-    """Why the picture can't be read, as far as its header tells."""
+    """Why the picture can't be read, judged by its header."""
     try:
         open_image(picture.content)
     except ImageError as error:
@@ -115,7 +115,7 @@ def _source_of(picture: Picture) -> Source | ImageError:
 
 
 def _reason(error: ImageError, picture: Picture) -> str:
-    """The message without the name that it begins with: a Prediction has its source beside the error."""
+    """The message without the name at its start: a Prediction has its source as well as the error."""
     if isinstance(picture.content, Path):
         return error.message.removeprefix(f"{picture.content}: ")
     return re.sub(r"^<[\d,]+ bytes>: ", "", error.message)
@@ -172,7 +172,7 @@ def probabilities(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _seen(image: Array, record: Preprocess) -> npt.NDArray[np.uint8]:
-    """The picture (H, W, 3) that an input was made of: the normalisation undone."""
+    """The picture (H, W, 3) of an input: the normalisation undone."""
     import numpy as np
 
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (record.mean, record.std))

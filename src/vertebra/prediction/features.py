@@ -1,4 +1,4 @@
-"""Embeddings in a file: what a network makes of each picture before it decides on a class."""
+"""Embeddings in a file: the inputs of a network's classifier for each picture."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 
 def check(path: Path) -> None:
-    """Raise InvalidInputError or MissingRuntimeError where `write` couldn't write such a file."""
+    """Raise InvalidInputError or MissingRuntimeError if `write` couldn't write such a file."""
     if path.suffix.lower() not in _WRITERS:
-        raise InvalidInputError(
-            f'Can\'t tell the format of "{path}".', f"features are written as {' or '.join(_WRITERS)}"
-        )
+        raise InvalidInputError(f'"{path}" has no known format for features.', f"use {' or '.join(_WRITERS)}")
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingRuntimeError.of("Writing Parquet", "pyarrow", "tables")
 
@@ -33,7 +31,7 @@ def write(path: Path, sources: Sequence[str], vectors: Vectors) -> None:
 
     .npz: arrays `sources` (N,) of text and `features` (N, D), readable without pickle.
     .parquet: columns `source` and `features`, a list of D floats each.
-    Raises InvalidInputError where the file can't be written.
+    Raises InvalidInputError if the file can't be written.
     """
     check(path)
     write_whole(path, _WRITERS[path.suffix.lower()](sources, vectors))

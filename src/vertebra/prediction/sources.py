@@ -1,4 +1,4 @@
-"""What may hold pictures, and the pictures in it, one after another."""
+"""Sources of pictures, and the pictures in them, one after another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     Given = Any
 
-#: What a picture's name ends with, to be found in a folder. A picture that is named may end with anything.
+#: Endings of the pictures that are found in a folder. A picture named directly may have any ending.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
@@ -36,7 +36,7 @@ _CAMERA = re.compile(r"camera:(\d+)")
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture, not yet decoded: its name for people, and its content; or `error`, why there is none."""
+    """One picture, not yet decoded: its name for messages, and its content; or `error`, why it has none."""
 
     name: str
     content: Source = b""
@@ -44,13 +44,13 @@ class Picture:
 
 
 def pictures_of(sources: Iterable[Given], every: int = 1) -> Iterator[Picture]:
-    """The pictures in all `sources`, in order; `every`th frames of videos. See `prediction.predict`."""
+    """The pictures in all `sources`, in order; every `every`th frame of a video. See `prediction.predict`."""
     for source in sources:
         yield from _pictures(source, every)
 
 
 def is_on_disk(source: Given) -> bool:
-    """Whether `source` means pictures in files, perhaps none: they can be looked at twice."""
+    """Whether `source` is files, perhaps none of them a picture: files can be read twice."""
     if not isinstance(source, str | Path):
         return False
     text = str(source)
@@ -103,12 +103,12 @@ def _file(path: Path) -> Picture:
 
 
 def _name(path: str | Path) -> str:
-    """The path as text that can be printed and stored, even where its bytes are no UTF-8."""
+    """The path as text that can be printed and stored, even if its bytes are not UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _in_folder(folder: Path) -> Iterator[Picture]:
-    """The pictures in a folder and its folders, each sorted by name. Links to folders aren't followed."""
+    """The pictures in a folder and its subfolders, each sorted by name. Links to folders aren't followed."""
     problems: list[OSError] = []
     found = False
     for place, folders, files in os.walk(folder, onerror=problems.append):
@@ -120,11 +120,11 @@ def _in_folder(folder: Path) -> Iterator[Picture]:
     for problem in problems:
         yield Picture(_name(problem.filename), error=f"can't be read: {problem.strerror}.")
     if not found and not problems:
-        yield Picture(_name(folder), error=f"the folder holds no picture: no {', '.join(SUFFIXES)}.")
+        yield Picture(_name(folder), error=f"the folder holds no picture ({', '.join(SUFFIXES)}).")
 
 
 def _matches(pattern: str) -> Iterator[Picture]:
-    """The files that a pattern means, sorted; `**` stands for any folders."""
+    """The files that match a pattern, sorted; `**` matches any folders."""
     paths = [path for path in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(path)]
     yield from (_file(Path(path)) for path in paths)
     if not paths:
@@ -139,7 +139,7 @@ def _standard_input() -> Picture:
 
 
 def _fetched(url: str) -> Picture:
-    """The picture at an address. It isn't kept: what is there may be another one tomorrow."""
+    """The picture at an address. It isn't kept, since the picture there may change."""
     from vertebra import downloads
 
     with tempfile.TemporaryDirectory(prefix="vertebra-") as folder:
@@ -151,7 +151,7 @@ def _fetched(url: str) -> Picture:
 
 
 def _frames(name: str, address: str | int, every: int) -> Iterator[Picture]:
-    """A video's or camera's frames, called name#0, name#1, … by their place in it."""
+    """A video's or camera's frames, named name#0, name#1, … by their position."""
     if importlib.util.find_spec("cv2") is None:
         raise MissingRuntimeError.of("Reading a video or a camera", "OpenCV", "video")
     import cv2

@@ -801,7 +801,7 @@ def test_a_worker_without_a_request_ends() -> None:
 
 def test_junk_on_the_private_channel_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_COMMAND", (sys.executable, "-c", "print('hello')"))
-    assert measure_with("none").failure == "the process sent b'hello', which is no event"
+    assert measure_with("none").failure == "the process sent b'hello', which is not a JSON object"
 
 
 # Real engines.

@@ -135,7 +135,7 @@ def test_last_words_are_found_after_a_flood_and_cut() -> None:
 def test_junk_is_named(line: str) -> None:
     with child(f"print('{line}', flush=True); input()") as asked, pytest.raises(JunkError) as error:
         ask(asked, "")
-    assert error.value.message == f"the process sent b'{line}', which is no event"
+    assert error.value.message == f"the process sent b'{line}', which is not a JSON object"
 
 
 def test_a_command_that_cannot_start_is_lost_too(tmp_path: Path) -> None:

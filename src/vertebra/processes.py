@@ -1,8 +1,8 @@
-"""Child processes that take and give lines of JSON, and how each of them ends.
+"""Child processes that exchange lines of JSON with their parent, and how each of them ends.
 
-A child is killed together with all that it started. It ends with its parent too, however that one ends:
-it holds one end of a pipe whose other end only the parent has. It has a session of its own, so a terminal's
-Ctrl-C reaches the parent only.
+A child is killed together with all that it started. It also ends with its parent, however the parent ends:
+it holds one end of a pipe, and only the parent has the other end. It runs in its own session, so a terminal's
+Ctrl-C reaches only the parent.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from typing import IO, Any, NoReturn, TextIO
 
 from vertebra.errors import VertebraError
 
-#: The variable that gives a child the number of its end of that pipe.
+#: The environment variable with the number of the child's end of that pipe.
 _LIFELINE = "VERTEBRA_LIFELINE"
 _TAIL_BYTES, _LINE_LENGTH, _CHUNK_BYTES = 4096, 200, 65536
-#: Seconds that a child without stdout has for its exit, and between two looks.
-_EXIT_S, _LOOK_S = 2.0, 0.005
+#: Seconds that a child has to exit after it closed stdout, and between two checks.
+_EXIT_S, _CHECK_S = 2.0, 0.005
 
 
 class LostError(VertebraError):
-    """A child that gives no answer: how it ended, and the last line of its stderr."""
+    """A child that gave no answer: how it ended, and the last line of its stderr."""
 
 
 class HungError(LostError):
-    """A child that was silent for too long, and was killed."""
+    """A child that was killed because it was silent for too long."""
 
 
 class JunkError(LostError):
-    """A child that sent something else than a JSON object."""
+    """A child that sent something that isn't a JSON object."""
 
 
 class Child:
-    """A process that runs `command` until the block or `end` ends it. Raises LostError where none can start.
+    """A process that runs `command` until the block or `end` ends it. Raises LostError if it can't start.
 
-    Its environment is `env`, or this process's. Where `scratch` is given, it gets a folder of its own for
-    temporary files inside that one, which is removed at the end.
+    Its environment is `env`, or this process's. If `scratch` is given, it gets its own folder in there for
+    temporary files, which is removed at the end.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Child:
             undone.pop_all()
         self.pid = self._process.pid
         self._lock, self._is_cancelled, self._is_reaped = threading.RLock(), False, False
-        self._unsent = self._heard = self._tail = b""
+        self._unsent = self._received = self._tail = b""
         self._is_over = False
-        self._requests, self._answers, self._talk = _pipes(self._process)
+        self._requests, self._answers, self._errors = _pipes(self._process)
         self._selector = selectors.DefaultSelector()
-        for pipe in (self._answers, self._talk):
+        for pipe in (self._answers, self._errors):
             self._selector.register(pipe, selectors.EVENT_READ)
 
     def __enter__(self) -> Child:
@@ -87,17 +87,17 @@ class Child:
         return self.receive(silence_s)
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """One line. What doesn't fit the pipe goes while an answer is waited for; that a child has died shows
-        in `receive`."""
+        """Send one line. What doesn't fit into the pipe is sent during `receive`, which also raises if the
+        child has died."""
         if not self._unsent:
             self._selector.register(self._requests, selectors.EVENT_WRITE)
         self._unsent += json.dumps(request).encode() + b"\n"
         self._write()
 
     def receive(self, silence_s: float | None) -> dict[str, Any]:
-        """The next line, which may take `silence_s` seconds; None: any time. Raises LostError."""
+        """The next line, which may take `silence_s` seconds; None: no limit. Raises LostError."""
         deadline = None if silence_s is None else time.monotonic() + silence_s
-        while b"\n" not in self._heard:
+        while b"\n" not in self._received:
             if self._is_over:
                 raise LostError(f"{self._death()}{self.last_words()}")
             ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
@@ -106,43 +106,43 @@ class Child:
                 raise HungError(f"hung for {silence_s:g} s{self.last_words()}")
             for key, _ in ready:
                 self._serve(key.fileobj)
-        line, _, self._heard = self._heard.partition(b"\n")
+        line, _, self._received = self._received.partition(b"\n")
         return _parsed(line)
 
     def last_words(self) -> str:
-        """The last line of its stderr, to be appended to a reason; nothing where there is none."""
+        """The last line of its stderr, to be appended to a reason; empty if there is none."""
         with contextlib.suppress(BlockingIOError):  # a descendant may hold the pipe open: don't wait for it
-            while chunk := os.read(self._talk.fileno(), _CHUNK_BYTES):
+            while chunk := os.read(self._errors.fileno(), _CHUNK_BYTES):
                 self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
         lines = [line.strip() for line in self._tail.decode(errors="replace").splitlines()]
         last = next((line for line in reversed(lines) if line), None)
         return "" if last is None else f'; its last line: "{last[:_LINE_LENGTH]}"'
 
     def cancel(self) -> None:
-        """Kill it with all that it started. May be called from another thread: who waits for an answer gets
+        """Kill it with all that it started. May be called from another thread: a waiting `receive` raises
         LostError."""
         self._is_cancelled = True
         self._kill()
 
     def end(self) -> None:
-        """Kill it with all that it started, and let go of everything it took. May be called again."""
+        """Kill it with all that it started, and release its pipes and files. May be called again."""
         try:
             self._clear()
-        except BaseException:  # an interrupt mustn't leave anything either
+        except BaseException:  # an interrupt must not leave anything either
             self._clear()
             raise
 
     def _clear(self) -> None:
         self._reap()
         self._selector.close()
-        for pipe in (self._requests, self._answers, self._talk, self._lifeline):
+        for pipe in (self._requests, self._answers, self._errors, self._lifeline):
             pipe.close()
         if self._scratch is not None:
             self._scratch.cleanup()
 
     def _kill(self) -> None:
-        """Until it is reaped it keeps its number, so the signal can't meet another's group. One that is dying
-        already keeps its exit status."""
+        """Until it is reaped it keeps its process id, so the signal can't reach another group. If it is
+        already dying, it keeps its exit status."""
         with self._lock:
             if not self._is_reaped:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of the dead
@@ -150,7 +150,7 @@ class Child:
 
     def _reap(self) -> int:
         self._kill()
-        with self._lock:  # `cancel` in another thread has its turn before, or does nothing
+        with self._lock:  # `cancel` in another thread runs before this, or does nothing
             self._is_reaped = True
         return self._process.wait()
 
@@ -158,9 +158,9 @@ class Child:
         """Without reaping it: see `_kill`. An interpreter closes stdout some time before it exits."""
         if self._is_reaped or not hasattr(os, "waitid"):  # macOS lacks it before Python 3.13
             return
-        deadline, look = time.monotonic() + _EXIT_S, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while os.waitid(os.P_PID, self.pid, look) is None and time.monotonic() < deadline:
-            time.sleep(_LOOK_S)
+        deadline, options = time.monotonic() + _EXIT_S, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while os.waitid(os.P_PID, self.pid, options) is None and time.monotonic() < deadline:
+            time.sleep(_CHECK_S)
 
     def _death(self) -> str:
         self._await_exit()
@@ -181,7 +181,7 @@ class Child:
         if not chunk:
             self._selector.unregister(pipe)
         if pipe is self._answers:
-            self._heard += chunk
+            self._received += chunk
             self._is_over = not chunk
         else:
             self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
@@ -199,7 +199,7 @@ class Child:
 def _started(
     command: Sequence[str], environment: dict[str, str]
 ) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """The process, and the end of the pipe that it lives by. After an interrupt in here that end is closed,
+    """The process, and the parent's end of the pipe that keeps it alive. An interrupt here closes that end,
     so the child ends."""
     theirs, ours = os.pipe()
     with open(theirs, "rb", buffering=0), contextlib.ExitStack() as undone:
@@ -216,7 +216,7 @@ def _started(
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-    """Its stdin, stdout and stderr, none of which makes this process wait."""
+    """Its stdin, stdout and stderr, none of which blocks this process."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -231,11 +231,11 @@ def _parsed(line: bytes) -> dict[str, Any]:
         answer = json.loads(line)
         if isinstance(answer, dict):
             return answer
-    raise JunkError(f"the process sent {line[:80]!r}, which is no event")
+    raise JunkError(f"the process sent {line[:80]!r}, which is not a JSON object")
 
 
 def import_path() -> str:
-    """The PYTHONPATH with which a child finds the modules that this process finds."""
+    """The PYTHONPATH with which a child finds the same modules as this process."""
     return os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
 
 
@@ -243,8 +243,8 @@ def import_path() -> str:
 
 
 def answers() -> TextIO:
-    """What a child calls first: the real stdout, for its answers. What anything else prints, C libraries
-    included, goes to stderr from here on, and the process ends with its parent."""
+    """The real stdout, for a child's answers; a child calls this first. From then on all other output, also
+    from C libraries, goes to stderr, and the process ends with its parent."""
     _end_with_parent()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -257,7 +257,7 @@ def _end_with_parent() -> None:
         return  # started by hand
     lifeline = int(number)
     os.set_inheritable(lifeline, False)
-    if sys.platform == "linux":  # the kernel kills even where native code keeps every thread from running
+    if sys.platform == "linux":  # the kernel kills it even if native code blocks every thread
         import fcntl
 
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
@@ -267,6 +267,6 @@ def _end_with_parent() -> None:
 
 
 def _end_after(lifeline: int) -> NoReturn:
-    os.read(lifeline, 1)  # nobody writes: it returns when the other end closes
+    os.read(lifeline, 1)  # nothing is ever written: it returns when the other end closes
     os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)

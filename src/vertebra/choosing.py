@@ -1,4 +1,4 @@
-"""Who may be chosen: candidates of one load, from the table or from the whole catalogue."""
+"""The candidates of a pick: rows of one load, from the table or from the whole catalogue."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameE
 from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.recommendation import Demand, Limit, Pick
 
-#: Whom a pick chooses among: networks that the table tells, or every one, those that nobody ran here priced.
+#: The candidates of a pick: networks in the table, or every one, with estimates for those never run here.
 AMONG = ("table", "catalogue")
 
-#: What is known of a candidate besides what is asked for: what a glance tells, and others are computed from.
-_TOLD = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
-#: So many names are listed in a message.
+#: Metrics of a candidate besides those asked for: they are shown, and others are computed from them.
+_BASIC = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
+#: At most this many names are listed in a message.
 _FEW = 20
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked for. `filters` are conditions (column=value), and `dataset`, `probed` and `origin` of the
-    accuracies; `demands` what a network must be."""
+    """What is asked for. `filters` are conditions (column=value), and `dataset`, `probed` and `origin` for
+    accuracies; `demands` are the required properties of a network."""
 
     objective: str = "top1"
     limits: tuple[Limit, ...] = ()
@@ -37,7 +37,7 @@ class Question:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The metrics that the answer hangs on."""
+        """The metrics that the answer depends on."""
         return (self.objective, *(limit.metric for limit in self.limits))
 
 
@@ -50,7 +50,7 @@ def ask(
     input_size: Sequence[int] = (),
     **more: Any,
 ) -> Question:
-    """The question in its own words: limits and the objective by how they are called."""
+    """The question, with limits and the objective by their names."""
     wanted = {"licence": licence, "family": family, "input size": input_size}
     demands = tuple(
         Demand(name, tuple(str(one).lower() for one in several), _DEMANDS[name])
@@ -72,10 +72,10 @@ def comparable(
     metric: Sequence[str] | None = None,
     **load: Any,
 ) -> list[Measurement]:
-    """The rows of one load: of this machine at batch size 1, where `load` doesn't say otherwise.
+    """The rows of one load: this machine at batch size 1, unless `load` has other values.
 
-    Accuracies are those of `dataset` (the whole of ImageNet's validation split, where None) and `origin`, a
-    probe's those of the images `probed`.
+    Accuracies are from `dataset` (None: the whole of ImageNet's validation split) and `origin`, a probe's
+    from the images `probed`.
     """
     load = {"batch_size": 1, "system": this_system(source), **load}
     load = {name: value for name, value in load.items() if value is not None}
@@ -86,7 +86,7 @@ def comparable(
 
 
 def this_system(table: Table) -> str | None:
-    """This machine where it has rows, else the only machine that was benched, else whatever is filtered."""
+    """This machine, or the only machine with measurements if that is another one."""
     from vertebra import system
 
     benched = table.benched_systems()
@@ -105,7 +105,7 @@ def _is_accuracy(row: Measurement) -> bool:
 
 
 def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
-    """Whether a row is no accuracy, or one of the images that are compared: sets never stand together."""
+    """Whether a row isn't an accuracy, or is one on the images compared: sets are never mixed."""
     if row.metric == "probe_top1":
         return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
     if not _is_accuracy(row):
@@ -118,28 +118,30 @@ def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> 
 
 
 def is_of_imagenet(row: Measurement) -> bool:
-    """Whether a row is no accuracy, or one of the whole of ImageNet's validation split."""
+    """Whether a row isn't an accuracy, or is one on the whole of ImageNet's validation split."""
     return _is_of(row, None)
 
 
 def candidates(source: Table, question: Question) -> list[WideRow]:
-    """The wide rows of one load that the question is about: of the table, or of every network whose counts
-    ship besides, those that never ran in its forms priced. Figures that nobody asks for are left out."""
+    """The wide rows of one load that the question is about: from the table, or from every network with
+    shipped counts too, with estimates for those that never ran in its forms. Other metrics are left out."""
     if question.among not in AMONG:
-        raise InvalidInputError(f'"{question.among}" is no set of candidates.', f"sets: {', '.join(AMONG)}")
+        raise InvalidInputError(
+            f'There are no candidates "{question.among}".', f"use one of: {', '.join(AMONG)}"
+        )
     filters = _of_one_set(source, question.filters)
-    told = tuple(dict.fromkeys(_TOLD + question.asked))
-    known = comparable(source, metric=told, **filters)
+    kept = tuple(dict.fromkeys(_BASIC + question.asked))
+    known = comparable(source, metric=kept, **filters)
     if question.among == "catalogue":
-        shipped = [row for row in with_catalogue(known) if row.metric in told]
+        shipped = [row for row in with_catalogue(known) if row.metric in kept]
         known = [row for row in shipped if _is_asked(row, filters)]
     return wide(_with_wanted_weights(known, question.demands))
 
 
 def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """`filters`, with the only set of images that networks were evaluated on where evaluations are asked for.
+    """`filters`; if evaluations are asked for, with the only set of images that networks were evaluated on.
 
-    Raises InvalidInputError where there are several.
+    Raises InvalidInputError if there are several.
     """
     named = dict(filters)
     if named.get("origin") == "evaluated" and named.get("dataset") is None:
@@ -147,9 +149,9 @@ def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
         if len(sets) > 1:
             raise InvalidInputError(
                 f"Networks were evaluated on {len(sets)} sets of images: {', '.join(sets)}.",
-                "say which: --dataset NAME",
+                "choose one: --dataset NAME",
             )
-        named["dataset"] = sets[0] if sets and sets != ["imagenet-1k"] else None  # of that, the whole split
+        named["dataset"] = sets[0] if sets and sets != ["imagenet-1k"] else None  # its whole split is used
     return named
 
 
@@ -160,7 +162,7 @@ def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:
 
 
 def with_catalogue(known: Sequence[Measurement]) -> list[Measurement]:
-    """`known` with what ships of every network, and prices of those that weren't run in its forms."""
+    """`known` with the shipped rows of every network, and estimates for those not run in its forms."""
     from vertebra import estimation
 
     return [*_shipped(), *known, *estimation.price_forms(known)]
@@ -173,11 +175,11 @@ def _shipped() -> tuple[Measurement, ...]:
     return tuple(row for name in ("imagenet", "catalogue") for row in citations.find(name).read())
 
 
-# ------------------------------------------------------------------ what a network must be
+# ------------------------------------------------------------------ required properties
 
 
 def licence_of(model: str, weights: str | None) -> str | None:
-    """The licence of a network's weights, in SPDX's spelling, lower case; None where nobody states it."""
+    """The licence of a network's weights, in SPDX's spelling, lower case; None if it isn't stated."""
     from vertebra.rows.licences import licences
 
     if weights is None:
@@ -221,8 +223,8 @@ _DEMANDS: dict[str, Callable[[WideRow], str | None]] = {
 
 
 def _with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) -> Sequence[Measurement]:
-    """`rows` without accuracies of weights under other licences, where the network has weights under one
-    that is wanted."""
+    """`rows` without accuracies of weights under other licences, if the network has weights under a wanted
+    one."""
     wanted = next((demand.wanted for demand in demands if demand.name == "licence"), ())
     if not wanted:
         return rows
@@ -248,15 +250,15 @@ def _check_demands(rows: Sequence[WideRow], demands: Iterable[Demand]) -> None:
 
 
 def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
-    """Raise InvalidInputError where probes of several sets of images would be compared."""
+    """Raise InvalidInputError if probes on several sets of images would be compared."""
     if "probe_top1" not in asked:
         return
-    told = [row.figures["probe_top1"] for row in rows if "probe_top1" in row.figures]
-    told += [other for row in rows for other in row.conflicts.get("probe_top1", ())]
-    sets = sorted({str(row.dataset) for row in told})
+    probes = [row.figures["probe_top1"] for row in rows if "probe_top1" in row.figures]
+    probes += [other for row in rows for other in row.conflicts.get("probe_top1", ())]
+    sets = sorted({str(row.dataset) for row in probes})
     if len(sets) > 1:
         raise InvalidInputError(
-            f"{len(sets)} sets of images were probed: {', '.join(sets)}.", "say which: --probed NAME"
+            f"{len(sets)} sets of images were probed: {', '.join(sets)}.", "choose one: --probed NAME"
         )
 
 
@@ -264,7 +266,7 @@ def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
 
 
 def pick(source: Table, question: Question) -> Pick:
-    """The choice as the table tells it now."""
+    """The choice from the table's present rows."""
     rows = candidates(source, question)
     _check_one_set(rows, question.asked)
     picked = _picked(rows, question)
@@ -286,12 +288,12 @@ def absences(models: Iterable[str], what: str) -> list[str]:
         library = model.partition(":")[0]
         if not is_here(model):
             absent[library] = absent.get(library, 0) + 1
-    told = []
+    notes = []
     for library, count in absent.items():
         networks = "1 network" if count == 1 else f"{count} networks"
-        error = MissingRuntimeError.of(f"{networks} of {library} {what}: that", library, "catalogue")
-        told.append(f"{error.message[:-1]}; {error.hint}")
-    return told
+        error = MissingRuntimeError.of(networks, library, "catalogue")
+        notes.append(f"{networks} of {library} {what}: {library} is not installed; {error.hint}")
+    return notes
 
 
 def is_here(model: str) -> bool:

@@ -83,7 +83,7 @@ def _high(figure: Measurement) -> float:
 
 def networks(count: int, seed: int = 0) -> list[str]:
     """`count` light networks with a published accuracy, drawn from all libraries and families in turn."""
-    accurate = {row.model for row in shipped() if row.metric == "top1"}
+    accurate = {row.model for row in shipped_rows() if row.metric == "top1"}
     families: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, one in rows.counts().items():
         library = name.partition(":")[0] if ":" in name else "vertebra"
@@ -104,7 +104,7 @@ def _in_turn(several: Sequence[Sequence[str]]) -> list[str]:
     return [name for round_ in zip_longest(*several) for name in round_ if name is not None]
 
 
-def shipped() -> list[Measurement]:
+def shipped_rows() -> list[Measurement]:
     """Accuracies and counts of every network."""
     return [row for name in ("paddleclas", "imagenet", "catalogue") for row in citations.find(name).read()
             if row.metric in ("top1", "params", "macs", "weight_bytes")]  # fmt: skip
@@ -151,7 +151,7 @@ def read(file: Path) -> list[Measurement]:
 def replay(found: Sequence[Measurement], seed: int = 0, questions: int = QUESTIONS) -> list[Answer]:
     """Random questions, each answered from all of `found`, and from anchors, estimates and a few rows."""
     complete = _complete(found)
-    known = [row for row in shipped() if row.model in complete]
+    known = [row for row in shipped_rows() if row.model in complete]
     anchors = set(estimation.anchors(min(ANCHORS, max(len(complete) // 3, 5)), among=sorted(complete)))
     draw = random.Random(seed)
     everything = wide([*known, *(row for one in complete.values() for row in one)])

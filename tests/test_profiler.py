@@ -536,10 +536,10 @@ def test_every_network_of_the_zoo_ships_its_profile() -> None:
 
 
 def test_the_shipped_file_is_what_the_command_writes() -> None:
-    shipped = Path(rows.__file__).with_name("classics_layers.json").read_text(encoding="utf-8")
+    written = Path(rows.__file__).with_name("classics_layers.json").read_text(encoding="utf-8")
     alexnet = TOOL["document"]([native("alexnet")])
-    assert alexnet[2:-3] in shipped
-    assert len(shipped) < 400_000
+    assert alexnet[2:-3] in written
+    assert len(written) < 400_000
 
 
 def test_an_unknown_shipped_profile_suggests_close_names() -> None:

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra import rows, zoo
 from vertebra.errors import VertebraError
-from vertebra.rows import Count, published
-from vertebra.rows import catalogue as shipped
+from vertebra.rows import Count, catalogue, published
 from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def main() -> None:
         failures = [outcome for outcome in outcomes if outcome.failure]
         print(f"{len(outcomes)} networks, {len(failures)} not counted, or not as published:")
         print("\n".join(f"  {outcome.model}: {outcome.failure}" for outcome in failures))
-        shipped.counts.cache_clear()
+        catalogue.counts.cache_clear()
     compared, found = compare()
     print(f"{compared} networks have published counts; {len({one.model for one in found})} differ:")
     print(table(found))
@@ -165,8 +164,8 @@ def write(outcomes: Iterable[Outcome], *, keep: bool = False) -> None:
         for held, one in ((counts, outcome.count), (forms, outcome.form)):
             if one is not None:
                 held[outcome.model] = one
-    Path(shipped.__file__).with_name(shipped.FILE).write_text(
-        shipped.encode(counts.values()), encoding="utf-8"
+    Path(catalogue.__file__).with_name(catalogue.FILE).write_text(
+        catalogue.encode(counts.values()), encoding="utf-8"
     )
     lines = [",".join(map(str, line)) for line in (Form._fields, *forms.values())]
     AS_PUBLISHED.write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -288,8 +288,8 @@ def multiply_accumulates(case: Case) -> float:
 
 def totals(model: str) -> Mapping[str, int]:
     """The shipped counts, or an ordinary network's if none ship, as for a file: used only for estimates."""
-    shipped = model in rows.models() or rows.catalogue.find(model) is not None
-    return rows.totals(model) if shipped else _ORDINARY
+    has_counts = model in rows.models() or rows.catalogue.find(model) is not None
+    return rows.totals(model) if has_counts else _ORDINARY
 
 
 def expected_bytes(case: Case) -> float:

@@ -95,7 +95,7 @@ def _small(data: bytes) -> bytes:
 
 
 def _ours(protocol: str, decode: str) -> Path_:
-    from vertebra.preprocess import preprocess, protocols
+    from vertebra.data.preprocess import preprocess, protocols
 
     record = replace(protocols.find(protocol), decode=decode)
     return lambda data: preprocess(data, record)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vertebra.estimation import ANCHORS, Estimator, Field, field
+from vertebra.measuring.estimation import ANCHORS, Estimator, Field, field
 
 #: Two names of one card.
 _SAME = {"rtx4090": "4090"}

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vertebra import data
 from vertebra._version import __version__
-from vertebra.evaluation import evaluate
+from vertebra.data import datasets
+from vertebra.data.preprocess import Preprocess
 from vertebra.inference import loading
-from vertebra.preprocess import Preprocess
-from vertebra.system import describe
+from vertebra.machine.system import describe
+from vertebra.measuring.evaluation import evaluate
 
 COUNTS = (1_000, 10_000, 100_000)
 ASKED_BYTES = 16_000_000
@@ -84,7 +84,7 @@ def one(folder: Path) -> int:
         "squeezenet1_1", engine="null", untrained=True, batch_size=32, preprocess=RECORD
     ) as loaded:
         found = evaluate(
-            data.open(folder), loaded.logits, RECORD, num_classes=loaded.num_classes, by_index=True
+            datasets.open(folder), loaded.logits, RECORD, num_classes=loaded.num_classes, by_index=True
         )
     kilo = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS only
     print(found.total, kilo * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, found.seconds)

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vertebra import data
 from vertebra._version import __version__
-from vertebra.evaluation import evaluate
+from vertebra.data import datasets
+from vertebra.data.preprocess import preprocess_many
 from vertebra.inference import loading
-from vertebra.preprocess import preprocess_many
-from vertebra.system import describe, library_versions
+from vertebra.machine.system import describe, library_versions
+from vertebra.measuring.evaluation import evaluate
 
 ASKED = 0.9
 IMAGES, BATCH_SIZE, ROUNDS = 256, 32, 5
@@ -39,7 +39,7 @@ def main() -> int:
     print(f"versions  vertebra {__version__}, {', '.join(map(' '.join, versions.items()))}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else made(Path(scratch))
-        return max(compare(model, data.open(folder)) for model in MODELS)
+        return max(compare(model, datasets.open(folder)) for model in MODELS)
 
 
 def made(folder: Path) -> Path:
@@ -56,7 +56,7 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def compare(model: str, pictures: data.Dataset) -> int:
+def compare(model: str, pictures: datasets.Dataset) -> int:
     with loading.load(model, engine="onnxruntime", batch_size=BATCH_SIZE, untrained=True) as loaded:
         sources = [sample.source for sample in pictures.first(BATCH_SIZE)]
         made = preprocess_many(sources, loaded.preprocess)
@@ -82,7 +82,7 @@ def compare(model: str, pictures: data.Dataset) -> int:
     return 0
 
 
-def decoded(pictures: data.Dataset, loaded: loading.Loaded) -> float:
+def decoded(pictures: datasets.Dataset, loaded: loading.Loaded) -> float:
     start = time.perf_counter()
     sources = (sample.source for sample in pictures)
     count = sum(1 for _ in preprocess_many(sources, loaded.preprocess))
@@ -96,7 +96,7 @@ def answered(batch: np.ndarray, loaded: loading.Loaded, images: int) -> float:
     return -(-images // BATCH_SIZE) * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def evaluated(pictures: data.Dataset, loaded: loading.Loaded) -> tuple[float, int]:
+def evaluated(pictures: datasets.Dataset, loaded: loading.Loaded) -> tuple[float, int]:
     """Images per second, and how many were right."""
     start = time.perf_counter()
     found = evaluate(

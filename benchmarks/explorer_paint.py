@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from field_rows import field
-from vertebra import reports
+from vertebra.reading import reports
 
 #: Moves the latency's limit through its range; a move ends when its frame is drawn.
 MOVES = """async () => {

@@ -21,10 +21,10 @@ from functools import partial
 import numpy as np
 
 from vertebra._version import __version__
-from vertebra.benchmarking.timing import take_block
+from vertebra.machine.system import describe
 from vertebra.measurements import statistics
 from vertebra.measurements.blocks import Block
-from vertebra.system import describe
+from vertebra.measuring.benchmarking.timing import take_block
 
 COMPARISONS, MOST_FALSE, LEAST_FOUND = 200, 18, 160
 EFFECT = 0.03

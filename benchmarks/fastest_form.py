@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vertebra
-from vertebra import system, tuning, units
-from vertebra.benchmarking import Case, Limits
-from vertebra.campaigns import campaign
+from vertebra import units
+from vertebra.campaigns import campaign, tuning
+from vertebra.campaigns.tuning import Form, Found, form_of
+from vertebra.machine import system
 from vertebra.measurements import Measurement, Table
-from vertebra.tuning import Form, Found, form_of
+from vertebra.measuring.benchmarking import Case, Limits
 
 NETWORKS = ("squeezenet1_1", "alexnet", "resnet18_acnet_deploy")
 ASKED_S, ASKED_RATIO = 60.0, 1.03

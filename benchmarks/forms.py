@@ -41,12 +41,15 @@ import numpy as np
 import psutil
 
 import vertebra
-from vertebra import bundles, engines, parity, roofline, rows, system, zoo
-from vertebra.benchmarking import surroundings
-from vertebra.diagnosis import arithmetic
+from vertebra import bundles, engines, parity, zoo
+from vertebra.campaigns.diagnosis import arithmetic
 from vertebra.engines import Subject
 from vertebra.errors import VertebraError
 from vertebra.exporting.process import Exporter
+from vertebra.machine import system
+from vertebra.measurements import shipped
+from vertebra.measuring.benchmarking import surroundings
+from vertebra.reading import roofline
 from vertebra.zoo import CLASSICS
 
 PEERS = ("torch", "torch.compile", "onnxruntime", "openvino")
@@ -207,7 +210,7 @@ class Bench:
     def __init__(self, network: str, batch: int, options: argparse.Namespace) -> None:
         self.network, self.batch, self.options, self.wrong = network, batch, options, []
         self.cases, self._logits = cases_of(network, batch, options)
-        self._need = 2**29 + 8 * rows.totals(network)["params"]
+        self._need = 2**29 + 8 * shipped.totals(network)["params"]
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads),
                              "TORCHINDUCTOR_CACHE_DIR": str(options.folder / "inductor")}  # fmt: skip
 
@@ -333,7 +336,7 @@ def show(bench: Bench, roof: roofline.Roof, ratios: dict[str, list[tuple[float, 
         found = ratio(first, second)
         ratios.setdefault(f"batch {bench.batch}, {key}", []).append(found)
         print(f"  {first.label} / {second.label}: {np.exp(found[0]):.3f} {interval(np.exp(found[1]))}")
-    totals = rows.totals(bench.network)
+    totals = shipped.totals(bench.network)
     work = roofline.Work(2 * totals["macs"], totals["params"], totals["activations"])
     share = roof.least_s(work, bench.batch) / ours[0].latency_s
     print(f"  {ours[0].label} reaches {share:.0%} of the roofline", flush=True)

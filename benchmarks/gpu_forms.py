@@ -22,11 +22,11 @@ from pathlib import Path
 
 import vertebra
 from vertebra import engines
-from vertebra.benchmarking import Case
 from vertebra.campaigns import campaign
 from vertebra.campaigns import cases as campaign_cases
 from vertebra.engines import EngineInfo
 from vertebra.measurements import Measurement, Rows
+from vertebra.measuring.benchmarking import Case
 
 NETWORKS = ("resnet50_acnet_deploy", "mobilenetv2_expanded")
 BATCH_SIZES = (1, 4, 8, 256)

@@ -13,9 +13,9 @@ import sys
 
 from vertebra import units
 from vertebra._version import __version__
-from vertebra.benchmarking import Case, Limits, measure
 from vertebra.engines import Subject
-from vertebra.system import describe, library_versions
+from vertebra.machine.system import describe, library_versions
+from vertebra.measuring.benchmarking import Case, Limits, measure
 
 ASKED_S = 20e-6
 

@@ -19,10 +19,12 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from vertebra import benchmarking, bundles, system, zoo
-from vertebra.benchmarking import Case, Limits, Result
+from vertebra import bundles, zoo
 from vertebra.engines import Subject
 from vertebra.exporting.process import Exporter
+from vertebra.machine import system
+from vertebra.measuring import benchmarking
+from vertebra.measuring.benchmarking import Case, Limits, Result
 
 NETWORKS = ("squeezenet1_1", "mobilenetv2_expanded", "alexnet", "googlenet", "resnet18_acnet_deploy")
 ENGINES = ("onnxruntime", "openvino")

@@ -26,11 +26,13 @@ from itertools import zip_longest
 from pathlib import Path
 
 import vertebra
-from vertebra import citations, estimation, recommendation, rows, units, verification
+from vertebra import units
 from vertebra.campaigns import campaign, cases
-from vertebra.choosing import is_here
-from vertebra.measurements import Measurement, Table, WideRow, exchange, wide
-from vertebra.recommendation import Limit, Pick
+from vertebra.measurements import Measurement, Table, WideRow, exchange, shipped, wide
+from vertebra.measuring import citations, estimation
+from vertebra.reading.choice import next_to_measure, rule
+from vertebra.reading.choice.candidates import is_here
+from vertebra.reading.choice.rule import Limit, Pick
 
 #: The networks' most MACs, and the goal for the share that is measured beyond the anchors.
 MOST_MACS, MOST_MEASURED = 1.5e9, 0.15
@@ -85,7 +87,7 @@ def networks(count: int, seed: int = 0) -> list[str]:
     """`count` light networks with a published accuracy, drawn from all libraries and families in turn."""
     accurate = {row.model for row in shipped_rows() if row.metric == "top1"}
     families: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, one in rows.counts().items():
+    for name, one in shipped.counts().items():
         library = name.partition(":")[0] if ":" in name else "vertebra"
         toy = name.startswith("timm:test_")  # of a few thousand parameters, for timm's own tests
         if one.macs <= MOST_MACS and name in accurate and is_here(name) and not toy:
@@ -196,11 +198,11 @@ def _answer(
         seen.add((row.model, row.conditions["engine"]))
         return []
 
-    found = verification.settle(
+    found = next_to_measure.settle(
         candidates, look_up, question.limits, question.objective, least_grade="C"
     ).pick
     everything = wide([*known, *(row for rows_ in complete.values() for row in rows_)])
-    right: Pick = recommendation.pick(everything, question.limits, question.objective, least_grade="C")
+    right: Pick = rule.pick(everything, question.limits, question.objective, least_grade="C")
     return Answer(question, found.choice, right.choice, beyond, beyond / len(ways))
 
 

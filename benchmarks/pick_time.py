@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import vertebra
-from vertebra import rows, system
-from vertebra.measurements import Measurement, Table
+from vertebra.machine import system
+from vertebra.measurements import Measurement, Table, shipped
 
 LIMITS = {"top1": "75%", "latency": "50ms"}
 
@@ -35,7 +35,7 @@ def main() -> None:
         cited = vertebra.cite("all", table=table)
         print(f"vertebra cite all: {cited} rows, {time.process_time() - start:.2f} s of processor time")
         table.append(made_up())
-        print(f"the table holds {len(table)} rows of {len(rows.counts())} networks")
+        print(f"the table holds {len(table)} rows of {len(shipped.counts())} networks")
         limits = [text for name, bound in LIMITS.items() for text in (f"--{name}", bound)]
         command = [sys.executable, "-m", "vertebra", "pick", *limits, "--table", str(path)]
         nothing = best(lambda: run([sys.executable, "-c", "pass"]), runs)
@@ -51,7 +51,7 @@ def made_up() -> list[Measurement]:
             "batch_size": 1, "threads": 2, "origin": "estimated"}  # fmt: skip
     return [
         Measurement(model=name, metric=metric, value=value, input_size=count.input_size, **form)
-        for name, count in rows.counts().items()
+        for name, count in shipped.counts().items()
         for metric, value in (
             ("latency", count.macs / 5e10),
             ("memory_total", 1e8 + 1.2 * count.weight_bytes),

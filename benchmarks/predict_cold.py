@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import median
 
 import vertebra
-from vertebra import bundles, engines, system
+from vertebra import bundles, engines
+from vertebra.machine import system
 
 VERTEBRA = str(Path(sysconfig.get_path("scripts")) / "vertebra")
 ASKED = 4.0

@@ -25,11 +25,14 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import vertebra
-from vertebra import benchmarking, bundles, metrics, roofline, system
-from vertebra.benchmarking import Limits, Result
+from vertebra import bundles, metrics
 from vertebra.bundles import Bundle
 from vertebra.campaigns import cases
+from vertebra.machine import system
 from vertebra.measurements import Measurement
+from vertebra.measuring import benchmarking
+from vertebra.measuring.benchmarking import Limits, Result
+from vertebra.reading import roofline
 from vertebra.zoo import names
 
 PRECISIONS = ("float32", "bfloat16", "int8", "int8-weights")

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 import vertebra
+from vertebra.data.preprocess import preprocess
 from vertebra.inference import loading
-from vertebra.preprocess import preprocess
 
 INTERPOLATIONS = ("bicubic", "bilinear", "opencv-bilinear")
 

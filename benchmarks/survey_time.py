@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import vertebra
-from vertebra import engines, system
+from vertebra import engines
+from vertebra.machine import system
 from vertebra.zoo import CLASSICS
 
 VERTEBRA = str(Path(sysconfig.get_path("scripts")) / "vertebra")

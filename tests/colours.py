@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vertebra.data.labels import LabelSet, from_names
+from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Settings
 from vertebra.inference import loading
-from vertebra.labels import LabelSet, from_names
-from vertebra.preprocess import Preprocess
 
 COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
 RECORD = Preprocess((8, 8), 8, "bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from vertebra import bundles
-from vertebra.benchmarking import Case
 from vertebra.engines import EngineInfo, Session, Settings, Subject
+from vertebra.measuring.benchmarking import Case
 
 INFO = EngineInfo(
     name="faulty",

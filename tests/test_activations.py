@@ -13,8 +13,8 @@ from vertebra import bundles, zoo
 from vertebra.engines import Subject
 from vertebra.errors import UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
-from vertebra.profiler import activations
-from vertebra.profiler.activations import Range
+from vertebra.measuring.profiler import activations
+from vertebra.measuring.profiler.activations import Range
 from vertebra.zoo import names
 
 #: The parameters that networks are measured with.

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vertebra import zoo
+from vertebra.data.preprocess import preprocess
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError, WeightsError
-from vertebra.preprocess import preprocess
 from vertebra.zoo import adapters
 
 torch = pytest.importorskip("torch")
@@ -495,7 +495,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 @needs_torchvision
 def test_pretrained_fetches_what_torchvision_publishes_and_checks_its_digest(tmp_path, monkeypatch):
-    from vertebra import downloads
+    from vertebra.machine import downloads
 
     state = zoo.build("torchvision:squeezenet1_1", seed=6).state_dict()
     torch.save(state, tmp_path / "published.pth")
@@ -531,7 +531,7 @@ def test_pretrained_fetches_what_torchvision_publishes_and_checks_its_digest(tmp
     ],
 )
 def test_pretrained_fetches_what_timm_publishes(name, url, digest, tmp_path, monkeypatch):
-    from vertebra import downloads
+    from vertebra.machine import downloads
 
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     state = zoo.build(name, seed=6).state_dict()
@@ -587,7 +587,7 @@ def test_squeezenet_from_caffe_recognises_the_photographs():
 @needs_torchvision
 def test_the_fold_changes_nothing_but_what_goes_in():
     """On a photograph: Caffe's pixels through the original convolution, ordinary ones through the folded."""
-    from vertebra.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
+    from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
     from vertebra.zoo.adapters import caffe
 
     generator = torch.Generator().manual_seed(0)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from vertebra.data.batches import Batch, in_batches
+from vertebra.data.preprocess import Preprocess, Source
 from vertebra.errors import ImageError, InvalidInputError
-from vertebra.preprocess import Preprocess, Source
 
 TINY = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -186,7 +186,7 @@ def test_an_exception_in_the_source_stops_the_threads(kind):
 
 def test_an_interrupt_does_not_wait_for_what_is_still_to_be_decoded(monkeypatch):
     """Only pictures that are under way are waited for."""
-    from vertebra.preprocess import pipeline
+    from vertebra.data.preprocess import pipeline
 
     begun, gate = [], threading.Event()
 

@@ -26,15 +26,15 @@ import pytest
 import faulty_engine
 from faulty_engine import case_with
 from vertebra import engines
-from vertebra.benchmarking import Case, Limits, Result, child, memory, runner, timing, worker
-from vertebra.benchmarking.record import Record
-from vertebra.benchmarking.surroundings import Reading
-from vertebra.benchmarking.timing import WarmUp
+from vertebra.data.preprocess import protocols
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.measurements import blocks
 from vertebra.measurements.blocks import Block
-from vertebra.preprocess import protocols
+from vertebra.measuring.benchmarking import Case, Limits, Result, child, memory, runner, timing, worker
+from vertebra.measuring.benchmarking.record import Record
+from vertebra.measuring.benchmarking.surroundings import Reading
+from vertebra.measuring.benchmarking.timing import WarmUp
 from vertebra.progress import Listener, Progress, silent
 
 HERE = Path(__file__).parent
@@ -738,7 +738,7 @@ def hanging_parent(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]
     pid_file = tmp_path / "pids"
     program = f"""
         import faulty_engine
-        from vertebra.benchmarking import Case, Limits, measure
+        from vertebra.measuring.benchmarking import Case, Limits, measure
         from vertebra.engines import Subject
 
         arguments = {{"fault": "hang in load", "pid_file": {str(pid_file)!r}}}
@@ -789,7 +789,7 @@ def test_ctrl_c_ends_the_child_and_goes_on_up(hanging_parent: tuple[subprocess.P
 
 def test_a_worker_without_a_request_ends() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "vertebra.benchmarking.worker"],
+        [sys.executable, "-m", "vertebra.measuring.benchmarking.worker"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -20,10 +20,10 @@ import pytest
 from vertebra import bundles
 from vertebra.bundles import Bundle, Card
 from vertebra.bundles.manifest import _ADDED, MANIFEST, SCHEMA
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
-from vertebra.labels import LabelSet
 from vertebra.measurements import Measurement
-from vertebra.preprocess import Preprocess
 
 LOGITS = np.arange(20, dtype=np.float32).reshape(2, 10)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from vertebra.benchmarking.canary import Canary
+from vertebra.measuring.benchmarking.canary import Canary
 
 
 class StepClock:

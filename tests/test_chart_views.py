@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from classic_rows import CLASSICS, known, timed
-from vertebra import charts
-from vertebra.charts import VIEWS, Chart, Settings
-from vertebra.charts.fits import fit, upper_bound
-from vertebra.charts.grid import grid
-from vertebra.charts.lines import _spaced
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, wide
+from vertebra.reading import charts
+from vertebra.reading.charts import VIEWS, Chart, Settings
+from vertebra.reading.charts.fits import fit, upper_bound
+from vertebra.reading.charts.grid import grid
+from vertebra.reading.charts.lines import _spaced
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 2, 4, 8)

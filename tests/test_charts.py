@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from classic_rows import CLASSICS, SYSTEM, known, timed
-from vertebra.charts import Chart, ball_chart, bar_chart
-from vertebra.charts.labels import CENTRE, Ball, Box, Segment, place
-from vertebra.charts.points import front, points
-from vertebra.charts.scales import fit
-from vertebra.charts.style import text_width
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import wide
+from vertebra.reading.charts import Chart, ball_chart, bar_chart
+from vertebra.reading.charts.labels import CENTRE, Ball, Box, Segment, place
+from vertebra.reading.charts.points import front, points
+from vertebra.reading.charts.scales import fit
+from vertebra.reading.charts.style import text_width
 
 NAMES = {classic[0] for classic in CLASSICS}
 

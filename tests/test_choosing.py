@@ -10,13 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
-from vertebra import choosing, estimation, rows, system
 from vertebra.campaigns import campaign, cases
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table
+from vertebra.machine import system
+from vertebra.measurements import Measurement, Table, shipped
+from vertebra.measuring import estimation
 from vertebra.progress import Listener, Progress, silent
-from vertebra.recommendation import Pick
+from vertebra.reading.choice import candidates
+from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import picking
 
 ENGINES = ("eager", "onnxruntime")
@@ -35,7 +37,7 @@ def own(model: str, value: float, dataset: str = "mine") -> Measurement:
 
 
 def latency(model: str, value: float, engine: str = "onnxruntime", **more: Any) -> Measurement:
-    count = rows.counts().get(model)
+    count = shipped.counts().get(model)
     told = {"engine": engine, "device": "cpu", "precision": "float32", "batch_size": 1, "threads": 1,
             "input_size": 224 if count is None else count.input_size, "scenario": "single-stream",
             "system": system.describe().id, "origin": "benched"}  # fmt: skip
@@ -72,8 +74,8 @@ def test_a_network_stands_by_its_weights_under_the_licence_that_is_wanted(table:
 
 
 def test_every_shipped_licence_is_of_weights_with_a_published_accuracy() -> None:
-    from vertebra.rows import published
-    from vertebra.rows.licences import licences
+    from vertebra.measurements.shipped import published
+    from vertebra.measurements.shipped.licences import licences
 
     told = {line["weights"] for line in published.printed("imagenet.csv.gz")}
     assert set(licences()) <= told
@@ -143,7 +145,7 @@ def test_a_choice_whose_library_is_missing_comes_with_the_install_line(
 ) -> None:
     table.append([top1("timm:resnet50", 0.80), top1("alexnet", 0.57)])
     assert vertebra.pick(table=table).notes == ()
-    monkeypatch.setattr(choosing, "_is_installed", lambda library: library != "timm")
+    monkeypatch.setattr(candidates, "_is_installed", lambda library: library != "timm")
     picked = vertebra.pick(table=table)
     assert names(picked) == ["timm:resnet50", "alexnet"]
     (note,) = picked.notes
@@ -170,7 +172,7 @@ class Machine:
                 raise KeyboardInterrupt
             self.left -= 1
             self.measured.append((case.model, case.engine))
-            seconds = 1e-4 + rows.counts()[case.model].macs / (2e10 * (1 + ENGINES.index(case.engine)))
+            seconds = 1e-4 + shipped.counts()[case.model].macs / (2e10 * (1 + ENGINES.index(case.engine)))
             table.append([latency(case.model, seconds, case.engine, low=0.99 * seconds, high=1.01 * seconds)])
         return []
 
@@ -214,7 +216,7 @@ def test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch)
-    monkeypatch.setattr(choosing, "_is_installed", lambda library: library != "timm")
+    monkeypatch.setattr(candidates, "_is_installed", lambda library: library != "timm")
     found = settled(table, family="mobilenetv2", latency="20ms")
     assert found.choice is not None
     assert not any(model.startswith("timm:") for model, _ in machine.measured)
@@ -222,7 +224,7 @@ def test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on
 
 
 def test_an_eight_bit_form_is_no_candidate_by_an_estimate(table: Table) -> None:
-    light = sorted(rows.counts().values(), key=lambda count: count.macs)[200:1000:100]
+    light = sorted(shipped.counts().values(), key=lambda count: count.macs)[200:1000:100]
     table.append([latency(count.model, count.macs / 1e10 + 1e-4, precision="int8") for count in light])
     with pytest.raises(InvalidInputError, match="No network has a figure of top-1 accuracy"):
         vertebra.pick(table=table, among="catalogue", latency="1s")
@@ -248,7 +250,7 @@ def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(picking, "is_here", lambda model: True)
     picking._anchor_cases(Table(tmp_path / "table.sqlite"), ["onnxruntime"], 60.0)
     assert "timm:resnet18" in asked
-    assert any(name.startswith("timm:test_") for name in rows.counts())
+    assert any(name.startswith("timm:test_") for name in shipped.counts())
     assert not any(name.startswith("timm:test_") for name in asked)
 
 

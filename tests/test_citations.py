@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vertebra import citations, rows
-from vertebra.measurements import Table
+from vertebra.measurements import Table, shipped
+from vertebra.measuring import citations
 
-_TEXT = (Path(rows.__file__).with_name("paddleclas.csv")).read_text(encoding="utf-8")
+_TEXT = (Path(shipped.__file__).with_name("paddleclas.csv")).read_text(encoding="utf-8")
 PRINTED = list(csv.DictReader(_TEXT.splitlines()))
 ROWS = citations.paddleclas()
 
@@ -66,7 +66,7 @@ def test_what_is_disputed_is_off_and_the_rest_is_right():
     for row in ROWS:
         if row.metric not in ("operations", "params"):
             continue
-        totals = rows.totals(row.model)
+        totals = shipped.totals(row.model)
         true = totals["params"] if row.metric == "params" else 2 * totals["macs"]
         error = abs(row.value - true) / true
         if row.disputed:

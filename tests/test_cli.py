@@ -133,7 +133,7 @@ def test_the_table_prints_filters_and_travels(run, cited, tmp_path):
 
 
 def test_the_wide_table_puts_published_and_measured_forms_of_a_network_under_each_other(run, cited):
-    from vertebra import system
+    from vertebra.machine import system
 
     fill(cited, system.describe().id)
     forms = json.loads(run("table", "--wide", "--model", "alexnet", "--batch-size", "1", "--json").stdout)
@@ -187,7 +187,7 @@ def fill(table: Path, system: str) -> None:
 
 
 def test_pick_prints_choice_runner_up_and_what_excluded_the_better_ones(run, cited):
-    from vertebra import system
+    from vertebra.machine import system
 
     fill(cited, system.describe().id)
     text = run("pick", "--latency", "50ms").stdout
@@ -211,7 +211,7 @@ def test_pick_prints_choice_runner_up_and_what_excluded_the_better_ones(run, cit
 
 
 def test_pick_that_nothing_meets_names_the_nearest_miss_and_fails(run, cited):
-    from vertebra import system
+    from vertebra.machine import system
 
     fill(cited, system.describe().id)
     done = run("pick", "--latency", "1ms")
@@ -230,7 +230,7 @@ def test_units_mistyped_are_refused_with_those_understood(run, cited):
 
 
 def test_two_engines_in_one_latency_chart_are_refused_by_name(run, cited):
-    from vertebra import system
+    from vertebra.machine import system
 
     fill(cited, system.describe().id)
     fails(run("chart", "--x", "latency", "-o", "latency.svg"), 1, "engine", "--engine")

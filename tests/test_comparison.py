@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 import vertebra
 from vertebra.cli import cli
-from vertebra.comparison import Comparison
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Rows, Table
 from vertebra.measurements.blocks import Block, pack
+from vertebra.reading.comparison import Comparison
 
 HERE: dict[str, Any] = {
     "system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224,

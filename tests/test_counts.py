@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from vertebra import profiler, rows, zoo
-from vertebra.rows import published
+from vertebra import zoo
+from vertebra.measurements import shipped
+from vertebra.measurements.shipped import published
+from vertebra.measuring import profiler
 from vertebra.zoo import adapters, papers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import catalogue  # noqa: E402
 
-COUNTS = rows.counts()
+COUNTS = shipped.counts()
 BIANCO = {line["model"]: line for line in published.printed("bianco2018.csv")}
 ENTRIES = {entry.network: entry for entry in papers.BIANCO2018.entries}
 
@@ -37,7 +39,7 @@ def test_no_count_is_of_a_network_that_does_not_exist() -> None:
 
 def test_our_own_networks_are_counted_as_their_profiles_say() -> None:
     for model in zoo.models():
-        count, totals = COUNTS[model.name], rows.totals(model.name)
+        count, totals = COUNTS[model.name], shipped.totals(model.name)
         assert {name: getattr(count, name) for name in totals} == totals
 
 

@@ -25,12 +25,12 @@ import vertebra
 from vertebra import bundles, cli, engines
 from vertebra.bundles import Bundle, Card
 from vertebra.bundles.manifest import MANIFEST, NETWORK, REFERENCE, SCHEMA
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess, preprocess
 from vertebra.engines import Settings, Subject
 from vertebra.exporting import export
 from vertebra.inference import loading
-from vertebra.labels import LabelSet
 from vertebra.measurements import Table
-from vertebra.preprocess import Preprocess, preprocess
 
 SOURCE = Path(__file__).resolve().parents[1] / "cpp"
 TOOLS = ("cmake", "ninja", "c++")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vertebra import data, labels
-from vertebra.data import imagenet
+from vertebra.data import datasets, labels
+from vertebra.data.datasets import imagenet
+from vertebra.data.preprocess import decode
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.preprocess import decode
 
 SYNSETS = labels.find("imagenet-1k").ids
 
@@ -34,12 +34,12 @@ def write(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def shade(sample: data.Sample) -> int:
+def shade(sample: datasets.Sample) -> int:
     pixels = sample.source if isinstance(sample.source, np.ndarray) else decode(sample.source)
     return int(pixels[0, 0, 0])
 
 
-def told(found: data.Dataset) -> list[tuple[str, int, int]]:
+def told(found: datasets.Dataset) -> list[tuple[str, int, int]]:
     return [(sample.name, sample.label, shade(sample)) for sample in found]
 
 
@@ -59,7 +59,7 @@ def test_class_folders_are_classes_in_the_order_of_their_names(tmp_path):
     write(root / "cat" / "notes.txt", "no picture")
     write(root / "cat" / ".hidden.png", png(3))
     write(root / ".git" / "x.png", png(4))
-    found = data.open(root)
+    found = datasets.open(root)
     assert (found.name, found.split, found.classes, len(found)) == ("pets", None, ("cat", "dog"), 2)
     assert told(found) == [("cat/deep/a.PNG", 0, 2), ("dog/b.png", 1, 1)]
     assert told(found) == told(found)
@@ -68,7 +68,9 @@ def test_class_folders_are_classes_in_the_order_of_their_names(tmp_path):
 def test_folders_called_by_numbers_are_those_numbers(tmp_path):
     for number in range(11):
         write(tmp_path / str(number) / "a.png", png(number))
-    assert [(sample.label, shade(sample)) for sample in data.open(tmp_path)] == [(n, n) for n in range(11)]
+    assert [(sample.label, shade(sample)) for sample in datasets.open(tmp_path)] == [
+        (n, n) for n in range(11)
+    ]
 
 
 @pytest.mark.parametrize(("split", "expected"), [(None, "val"), ("train", "train"), ("validation", "val")])
@@ -77,14 +79,14 @@ def test_of_several_splits_validation_is_meant_unless_another_is_named(tmp_path,
     for number, name in enumerate(("train", "val", "test")):
         write(root / name / "cat" / "a.png", png(number))
         write(root / name / "dog" / "a.png", png(number))
-    found = data.open(root, split=split)
+    found = datasets.open(root, split=split)
     assert (found.name, found.split) == ("pets", expected)
     assert shade(next(iter(found))) == {"train": 0, "val": 1}[expected]
 
 
 def test_a_split_s_own_folder_is_called_as_the_folder_above(tmp_path):
     write(tmp_path / "pets" / "test" / "cat" / "a.png", png())
-    found = data.open(tmp_path / "pets" / "test")
+    found = datasets.open(tmp_path / "pets" / "test")
     assert (found.name, found.split) == ("pets", "test")
 
 
@@ -92,7 +94,7 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     write(tmp_path / "train" / "cat" / "a.png", png())
     write(tmp_path / "test" / "cat" / "a.png", png())
     with pytest.raises(InvalidInputError, match="no split val") as error:
-        data.open(tmp_path, split="val")
+        datasets.open(tmp_path, split="val")
     assert "train" in error.value.hint
 
 
@@ -100,7 +102,7 @@ def test_an_empty_class_folder_is_named(tmp_path):
     write(tmp_path / "cat" / "a.png", png())
     (tmp_path / "dog").mkdir()
     with pytest.raises(InvalidInputError, match="without a picture, such as dog"):
-        data.open(tmp_path)
+        datasets.open(tmp_path)
 
 
 # ------------------------------------------------------------------ lists
@@ -119,7 +121,7 @@ def test_an_empty_class_folder_is_named(tmp_path):
 def test_lists_of_paths_and_indices(tmp_path, name, text):
     write(tmp_path / "in" / "a.png", png(1))
     write(tmp_path / "in" / "b c.png", png(2))
-    found = data.open(write(tmp_path / name, text))
+    found = datasets.open(write(tmp_path / name, text))
     assert (found.classes, found.num_classes) == (None, 4)
     assert told(found) == [("in/a.png", 3, 1), ("in/b c.png", 0, 2)]
 
@@ -127,7 +129,7 @@ def test_lists_of_paths_and_indices(tmp_path, name, text):
 def test_a_list_of_names_makes_classes_in_the_order_of_the_names(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         write(tmp_path / name, png())
-    found = data.open(write(tmp_path / "labels.csv", "a.png,dog\nb.png,cat\nc.png,dog\n"))
+    found = datasets.open(write(tmp_path / "labels.csv", "a.png,dog\nb.png,cat\nc.png,dog\n"))
     assert found.classes == ("cat", "dog")
     assert [sample.label for sample in found] == [1, 0, 1]
 
@@ -135,7 +137,7 @@ def test_a_list_of_names_makes_classes_in_the_order_of_the_names(tmp_path):
 def test_a_flat_folder_is_labelled_by_the_list_in_it_or_above(tmp_path):
     write(tmp_path / "val" / "a.png", png(5))
     write(tmp_path / "val_list.txt", "val/a.png 7\n")
-    found = data.open(tmp_path / "val")
+    found = datasets.open(tmp_path / "val")
     assert (found.split, [(sample.label, shade(sample)) for sample in found]) == ("val", [(7, 5)])
 
 
@@ -149,7 +151,7 @@ def test_kaggle_s_list_of_imagenet_is_understood(tmp_path):
         f"ILSVRC2012_val_00000001,{SYNSETS[4]} 85 1 499 272 {SYNSETS[4]} 1 2 3 4 \n"
     )
     write(tmp_path / "LOC_val_solution.csv", text)
-    found = data.open(folder)
+    found = datasets.open(folder)
     assert found.classes == (SYNSETS[4], SYNSETS[9])
     assert [(sample.label, shade(sample)) for sample in found] == [(1, 6), (0, 5)]
 
@@ -167,30 +169,30 @@ def test_what_is_wrong_with_a_list_is_told_with_its_line(tmp_path, text, line, m
     write(tmp_path / "a.png", png())
     file = write(tmp_path / "list.txt", text)
     with pytest.raises(InvalidInputError, match=message) as error:
-        data.open(file)
+        datasets.open(file)
     assert error.value.message.startswith(f"{file}:{line}: ")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"path,label\n"])
 def test_an_empty_list_is_refused(tmp_path, content):
     with pytest.raises(InvalidInputError, match="lists no pictures"):
-        data.open(write(tmp_path / "list.csv", content))
+        datasets.open(write(tmp_path / "list.csv", content))
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="not UTF-8"):
-        data.open(write(tmp_path / "list.csv", b"\xff\xfe\x00"))
+        datasets.open(write(tmp_path / "list.csv", b"\xff\xfe\x00"))
 
 
 def test_a_list_whose_pictures_are_elsewhere_is_refused_before_the_run(tmp_path):
     with pytest.raises(InvalidInputError, match=r"such as gone\.png, are not in"):
-        data.open(write(tmp_path / "list.txt", "gone.png 0\n"))
+        datasets.open(write(tmp_path / "list.txt", "gone.png 0\n"))
 
 
 def test_the_largest_label_is_known_with_its_line(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         write(tmp_path / name, png())
-    found = data.open(write(tmp_path / "list.txt", "a.png 1\nb.png 1000\nc.png 2\n"))
+    found = datasets.open(write(tmp_path / "list.txt", "a.png 1\nb.png 1000\nc.png 2\n"))
     assert (found.num_classes, found.largest_at) == (1001, f"{tmp_path / 'list.txt'}:2")
 
 
@@ -214,7 +216,7 @@ def test_a_shard_s_members_of_one_key_are_a_sample(tmp_path, name):
         [("x/0.png", png(1)), ("x/0.cls", b"2\n"), ("x/1.json", b'{"label": 0}'), ("x/1.seg.png", b"?"),
          ("x/1.jpg", png(3))],
     )  # fmt: skip
-    found = data.open(file)
+    found = datasets.open(file)
     assert (found.classes, found.num_classes, len(found)) == (None, 3, 2)
     assert told(found) == [("x/0", 2, 1), ("x/1", 0, 3)]
 
@@ -225,10 +227,10 @@ def test_a_folder_of_shards_is_one_data_set_of_the_split_that_is_meant(tmp_path)
         name = root / f"val-{number:05d}.tar"
         tar(name, [("a.png", png(number)), ("a.cls", b"cat"), ("b.png", png(9)), ("b.cls", b"dog")])
     tar(root / "train-00000.tar", [("a.png", png(7)), ("a.cls", b"emu")])
-    found = data.open(root)
+    found = datasets.open(root)
     assert (found.split, found.classes, len(found)) == ("val", ("cat", "dog"), 4)
     assert told(found)[2] == ("val-00001.tar:a", 0, 1)
-    assert data.open(root, split="train").classes == ("emu",)
+    assert datasets.open(root, split="train").classes == ("emu",)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_a_folder_of_shards_is_one_data_set_of_the_split_that_is_meant(tmp_path)
 )  # fmt: skip
 def test_a_broken_shard_is_refused(tmp_path, members, message):
     with pytest.raises(InvalidInputError, match=message):
-        data.open(tar(tmp_path / "a.tar", members))
+        datasets.open(tar(tmp_path / "a.tar", members))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_a_broken_shard_is_refused(tmp_path, members, message):
 def test_a_member_that_points_outside_is_refused(tmp_path, name, reason):
     file = tar(tmp_path / "a.tar", [("0.png", png()), ("0.cls", b"0"), (name, png())])
     with pytest.raises(InvalidInputError, match=reason):
-        data.open(file)
+        datasets.open(file)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
@@ -266,14 +268,14 @@ def test_links_and_devices_in_an_archive_are_refused(tmp_path, kind):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(member)
     with pytest.raises(InvalidInputError, match=r"is a link|is not a regular file"):
-        data.open(tmp_path / "a.tar")
+        datasets.open(tmp_path / "a.tar")
 
 
 def test_an_archive_that_is_cut_short_is_refused(tmp_path):
     file = tar(tmp_path / "a.tar", [("0.cls", b"0"), ("0.png", png() + bytes(20_000))])
     file.write_bytes(file.read_bytes()[:4_000])
     with pytest.raises(InvalidInputError, match=r"a\.tar"):
-        list(data.open(file))
+        list(datasets.open(file))
 
 
 # ------------------------------------------------------------------ Parquet
@@ -300,14 +302,14 @@ def test_parquet_as_hugging_face_writes_it(tmp_path):
         root / "data" / "test-00000-of-00002.parquet", {"image": rows, "label": [1, 0, 1]}, ["cat", "dog"]
     )
     parquet(root / "data" / "test-00001-of-00002.parquet", {"image": rows[:1], "label": [0]}, ["cat", "dog"])
-    found = data.open(root / "data")
+    found = datasets.open(root / "data")
     assert (found.split, found.classes, len(found)) == ("test", ("cat", "dog"), 4)
     assert [(sample.label, shade(sample)) for sample in found] == [(1, 1), (0, 2), (1, 3), (0, 1)]
 
 
 def test_parquet_of_plain_bytes_and_texts(tmp_path):
     file = parquet(tmp_path / "a.parquet", {"img": [png(1), png(2)], "class": ["dog", "cat"]})
-    found = data.open(file)
+    found = datasets.open(file)
     assert (found.classes, [sample.label for sample in found]) == (("cat", "dog"), [1, 0])
 
 
@@ -328,13 +330,13 @@ def test_parquet_of_plain_bytes_and_texts(tmp_path):
 )
 def test_broken_parquet_is_refused_with_its_row(tmp_path, columns, names, message):
     with pytest.raises(InvalidInputError, match=message):
-        data.open(parquet(tmp_path / "a.parquet", columns, names))
+        datasets.open(parquet(tmp_path / "a.parquet", columns, names))
 
 
 def test_a_parquet_row_without_bytes_is_an_unreadable_picture_and_its_path_is_not_followed(tmp_path):
     row = {"bytes": None, "path": str(write(tmp_path / "secret.png", png(9)))}
     rows = [row, {"bytes": png(1), "path": None}]
-    found = data.open(parquet(tmp_path / "a.parquet", {"image": rows, "label": [0, 1]}))
+    found = datasets.open(parquet(tmp_path / "a.parquet", {"image": rows, "label": [0, 1]}))
     assert next(iter(found)).source == b""
 
 
@@ -354,28 +356,28 @@ def test_idx_files_give_grey_pixels_three_times(tmp_path, packed):
     images = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
     idx(tmp_path / "mnist", "t10k", images, [5, 0, 9], packed=packed)
     idx(tmp_path / "mnist", "train", images[:1], [1], packed=packed)
-    found = data.open(tmp_path / "mnist")
+    found = datasets.open(tmp_path / "mnist")
     assert (found.name, found.split, found.num_classes, len(found)) == ("mnist", "test", 10, 3)
     samples = list(found)
     assert [sample.label for sample in samples] == [5, 0, 9]
     assert samples[1].source.shape == (2, 4, 3)
     assert (samples[1].source == images[1][:, :, None]).all()
-    assert len(data.open(tmp_path / "mnist", split="train")) == 1
+    assert len(datasets.open(tmp_path / "mnist", split="train")) == 1
     file = next((tmp_path / "mnist").glob("train-images*"))
-    assert (data.open(file).name, data.open(file).split) == ("mnist", "train")
+    assert (datasets.open(file).name, datasets.open(file).split) == ("mnist", "train")
 
 
 def test_idx_files_of_two_counts_are_refused(tmp_path):
     idx(tmp_path, "t10k", np.zeros((3, 2, 2), np.uint8), [1, 2])
     with pytest.raises(InvalidInputError, match=r"has 3 pictures; .* has 2 labels"):
-        data.open(tmp_path)
+        datasets.open(tmp_path)
 
 
 def test_a_file_that_is_no_idx_is_refused(tmp_path):
     idx(tmp_path, "t10k", np.zeros((3, 2, 2), np.uint8), [1, 2, 3], packed=False)
     write(tmp_path / "t10k-images-idx3-ubyte", b"<html>")
     with pytest.raises(InvalidInputError, match="is not an idx file of 3 dimensions"):
-        data.open(tmp_path)
+        datasets.open(tmp_path)
 
 
 def test_idx_files_that_are_cut_short_are_refused(tmp_path):
@@ -383,7 +385,7 @@ def test_idx_files_that_are_cut_short_are_refused(tmp_path):
     file = tmp_path / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InvalidInputError, match="cut short at picture 2"):
-        list(data.open(tmp_path))
+        list(datasets.open(tmp_path))
 
 
 # ------------------------------------------------------------------ ImageNet
@@ -403,19 +405,19 @@ def validation_folder(root: Path, truth: str) -> Path:
 def test_the_ground_truth_goes_through_the_kit_s_own_order(tmp_path):
     folder = validation_folder(tmp_path / "imagenet", "1\n1000\n2\n")
     write(tmp_path / "imagenet" / "map_clsloc.txt", CLSLOC)
-    found = data.open(folder)
+    found = datasets.open(folder)
     assert (found.split, found.classes) == ("val", SYNSETS)
     assert [sample.label for sample in found] == [999, 0, 998]
 
 
 def test_the_ground_truth_alone_is_refused_for_its_numbers_mean_nothing(tmp_path):
     with pytest.raises(InvalidInputError, match="maps its numbers to classes"):
-        data.open(validation_folder(tmp_path, "1\n2\n3\n"))
+        datasets.open(validation_folder(tmp_path, "1\n2\n3\n"))
 
 
 def test_a_ground_truth_of_synsets_needs_no_map(tmp_path):
     truth = "\n".join((SYNSETS[7], SYNSETS[0], SYNSETS[999]))
-    assert [sample.label for sample in data.open(validation_folder(tmp_path, truth))] == [7, 0, 999]
+    assert [sample.label for sample in datasets.open(validation_folder(tmp_path, truth))] == [7, 0, 999]
 
 
 @pytest.mark.parametrize(
@@ -424,7 +426,7 @@ def test_a_ground_truth_of_synsets_needs_no_map(tmp_path):
 def test_a_ground_truth_out_of_range_is_refused_with_its_line(tmp_path, truth, message):
     write(tmp_path / "map_clsloc.txt", CLSLOC)
     with pytest.raises(InvalidInputError, match=message):
-        data.open(validation_folder(tmp_path, truth))
+        datasets.open(validation_folder(tmp_path, truth))
 
 
 def meta_mat() -> bytes:
@@ -440,7 +442,7 @@ def meta_mat() -> bytes:
 def test_the_kit_s_meta_mat_is_read(tmp_path):
     folder = validation_folder(tmp_path / "imagenet", "1\n1000\n2\n")
     write(tmp_path / "imagenet" / "meta.mat", meta_mat())
-    assert [sample.label for sample in data.open(folder)] == [999, 0, 998]
+    assert [sample.label for sample in datasets.open(folder)] == [999, 0, 998]
 
 
 @pytest.fixture
@@ -465,10 +467,10 @@ def test_the_validation_archive_is_read_in_place_with_the_kit_beside_it(tmp_path
         [(f"{kit}/meta.mat", meta_mat()), (f"{kit}/ILSVRC2012_validation_ground_truth.txt", b"3\n1\n")],
     )
     official(file)
-    found = data.open(file, verify=True)
+    found = datasets.open(file, verify=True)
     assert (found.split, len(found), found.classes) == ("val", 2, SYNSETS)
     assert told(found) == [(names[0], 999, 2), (names[1], 997, 1)]
-    assert told(data.open(tmp_path)) == told(found)
+    assert told(datasets.open(tmp_path)) == told(found)
 
 
 def test_the_training_archive_holds_an_archive_for_each_class(tmp_path, official):
@@ -477,7 +479,7 @@ def test_the_training_archive_holds_an_archive_for_each_class(tmp_path, official
         for index in (0, 5)
     ]
     members = [(path.name, path.read_bytes()) for path in inner]
-    found = data.open(official(tar(tmp_path / "ILSVRC2012_img_train.tar", members)))
+    found = datasets.open(official(tar(tmp_path / "ILSVRC2012_img_train.tar", members)))
     assert (found.split, len(found)) == ("train", 2)
     assert [(sample.label, shade(sample)) for sample in found] == [(0, 0), (5, 5)]
 
@@ -485,13 +487,13 @@ def test_the_training_archive_holds_an_archive_for_each_class(tmp_path, official
 def test_an_archive_of_another_size_or_digest_is_not_the_official_one(tmp_path, official):
     file = tar(tmp_path / "ILSVRC2012_img_train.tar", [(f"{SYNSETS[0]}.tar", b"")])
     with pytest.raises(InvalidInputError, match="the official archive has 147,897,477,120"):
-        data.open(file)
+        datasets.open(file)
     official(file)
     content = bytearray(file.read_bytes())
     content[0] ^= 1
     file.write_bytes(content)
     with pytest.raises(InvalidInputError, match="has the MD5"):
-        data.open(file, verify=True)
+        datasets.open(file, verify=True)
 
 
 # ------------------------------------------------------------------ which layout
@@ -499,14 +501,14 @@ def test_an_archive_of_another_size_or_digest_is_not_the_official_one(tmp_path, 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="There is nothing at"):
-        data.open(tmp_path / "gone")
+        datasets.open(tmp_path / "gone")
 
 
 def test_pictures_that_nothing_labels_are_refused_with_what_was_seen(tmp_path):
     write(tmp_path / "a.png", png())
     write(tmp_path / "b.png", png())
     with pytest.raises(InvalidInputError, match=r"2 \.png files\), but no labels for them"):
-        data.open(tmp_path)
+        datasets.open(tmp_path)
 
 
 def test_an_ambiguous_folder_is_refused_unless_told_how_to_read_it(tmp_path):
@@ -514,9 +516,9 @@ def test_an_ambiguous_folder_is_refused_unless_told_how_to_read_it(tmp_path):
     write(tmp_path / "cat" / "a.png", png())
     write(tmp_path / "dog" / "a.png", png())
     with pytest.raises(InvalidInputError, match="in 2 ways: tar, folders"):
-        data.open(tmp_path)
-    assert data.open(tmp_path, format="tar").classes is None
-    assert data.open(tmp_path, format="folders").classes == ("cat", "dog")
+        datasets.open(tmp_path)
+    assert datasets.open(tmp_path, format="tar").classes is None
+    assert datasets.open(tmp_path, format="folders").classes == ("cat", "dog")
 
 
 def test_two_lists_of_one_folder_are_refused_and_one_can_be_named(tmp_path):
@@ -524,28 +526,28 @@ def test_two_lists_of_one_folder_are_refused_and_one_can_be_named(tmp_path):
     write(tmp_path / "val.txt", "a.png 1\n")
     write(tmp_path / "labels.csv", "a.png,2\n")
     with pytest.raises(InvalidInputError, match="several lists of labels"):
-        data.open(tmp_path)
-    assert [sample.label for sample in data.open(tmp_path, truth=tmp_path / "labels.csv")] == [2]
+        datasets.open(tmp_path)
+    assert [sample.label for sample in datasets.open(tmp_path, truth=tmp_path / "labels.csv")] == [2]
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "notes"])
 def test_a_file_of_no_known_kind_is_refused(tmp_path, name):
     with pytest.raises(InvalidInputError, match="Can't detect the layout of"):
-        data.open(write(tmp_path / name, b"?"))
+        datasets.open(write(tmp_path / name, b"?"))
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="it contains nothing"):
-        data.open(tmp_path)
+        datasets.open(tmp_path)
 
 
 def test_an_unknown_format_is_refused_with_the_near_one(tmp_path):
     with pytest.raises(UnknownNameError) as error:
-        data.open(tmp_path, format="folder")
+        datasets.open(tmp_path, format="folder")
     assert '"folders"' in error.value.hint
 
 
 def test_the_command_offers_every_format():
     from vertebra.cli import eval as command
 
-    assert set(command._FORMATS) == set(data.FORMATS)
+    assert set(command._FORMATS) == set(datasets.FORMATS)

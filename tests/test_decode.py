@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vertebra.data.preprocess import decode, open_image
+from vertebra.data.preprocess.decode import exif_orientation
 from vertebra.errors import ImageError, InvalidInputError
-from vertebra.preprocess import decode, open_image
-from vertebra.preprocess.decode import exif_orientation
 
 FLOWERS = sorted(Path("/usr/share/libjxl-testdata/jxl/flower").glob("*.jpg"))
 
@@ -358,7 +358,7 @@ def fuzz(count: int) -> None:
     """Runs in a child process: prints what became of the files, and how the memory grew."""
     import psutil
 
-    from vertebra.preprocess import preprocess, protocols
+    from vertebra.data.preprocess import preprocess, protocols
 
     originals, draw = seeds(), random.Random(20260101)
     records = [protocols.find("torchvision"), protocols.find("paddleclas")]

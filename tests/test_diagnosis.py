@@ -14,17 +14,21 @@ import pytest
 from click.testing import CliRunner
 
 import vertebra
-from vertebra import benchmarking, diagnosis, engines, roofline, rows, system
-from vertebra.benchmarking import Case, Limits, Result
+from vertebra import engines
+from vertebra.campaigns import diagnosis
+from vertebra.campaigns.diagnosis import Diagnosis, arithmetic, examination, state
+from vertebra.campaigns.diagnosis.arithmetic import Rates
 from vertebra.cli import cli
-from vertebra.diagnosis import Diagnosis, arithmetic, examination, state
-from vertebra.diagnosis.arithmetic import Rates
 from vertebra.errors import MeasurementError
-from vertebra.measurements import Measurement, blocks, statistics, wide
+from vertebra.machine import system
+from vertebra.measurements import Measurement, blocks, shipped, statistics, wide
 from vertebra.measurements.blocks import Block, Surroundings
 from vertebra.measurements.statistics import Difference
+from vertebra.measuring import benchmarking
+from vertebra.measuring.benchmarking import Case, Limits, Result
 from vertebra.metrics import MACHINE, METRICS
 from vertebra.progress import Listener, Progress
+from vertebra.reading import roofline
 from vertebra.zoo import names
 
 QUIET = Surroundings(wall_s=1.0, others_cpu=0.0, steal=0.0, pressure=0.0, clock_hz=3e9)
@@ -198,8 +202,8 @@ def test_a_card_is_measured_where_the_machine_has_one(machine: Bench, monkeypatc
 
 def test_the_network_does_the_operations_that_are_counted():
     pytest.importorskip("torch")
-    from vertebra import profiler
-    from vertebra.diagnosis import network
+    from vertebra.campaigns.diagnosis import network
+    from vertebra.measuring import profiler
 
     told = (network.CHANNELS, network.SIDE, network.OPERATIONS)
     assert told == (examination._CHANNELS, examination._SIDE, examination._OPERATIONS)
@@ -383,7 +387,7 @@ def test_show_tells_a_latencys_share_of_the_roofline(machine: Bench, tmp_path: P
     vertebra.Table(path).append([latency_row(case, 0.1)])
     portrait = vertebra.show("alexnet", table=path)
     (share,) = [share for share in portrait.shares if share is not None]
-    totals = rows.totals("alexnet")
+    totals = shipped.totals("alexnet")
     arithmetic_s = 2 * totals["macs"] / 1e11
     traffic_s = 4 * (totals["params"] + 2 * totals["activations"]) / 2e10
     assert share == pytest.approx(max(arithmetic_s, traffic_s) / 0.1)
@@ -405,5 +409,5 @@ def test_shares_stand_beside_rows_in_their_order_and_only_where_the_network_was_
     assert roofline.shares_of(measured, table.latest(model=MACHINE)) == [None] * 3  # no doctor was there
     vertebra.doctor(table=path)
     shares = roofline.shares_of(measured, table.latest(model=MACHINE))
-    assert shares[0] == pytest.approx(2 * rows.totals("vgg16")["macs"] / 1e11 / 0.5)
+    assert shares[0] == pytest.approx(2 * shipped.totals("vgg16")["macs"] / 1e11 / 0.5)
     assert shares[1:] == [None, None]

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from vertebra import downloads
-from vertebra.downloads import Wanted, fetch
 from vertebra.errors import DownloadError
+from vertebra.machine import downloads
+from vertebra.machine.downloads import Wanted, fetch
 from vertebra.progress import Progress
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
@@ -434,7 +434,7 @@ def test_two_processes_that_want_one_file_fetch_it_once(server):
 
     server.script = [slow]
     program = (
-        "from vertebra.downloads import digest, fetch; print('here', flush=True); "
+        "from vertebra.machine.downloads import digest, fetch; print('here', flush=True); "
         f"print(digest(fetch({server.url!r})))"
     )
     workers = [
@@ -457,7 +457,7 @@ def test_a_killed_process_holds_nobody_up_and_its_beginning_is_used(server):
         hold.wait(60)
 
     server.script = [half]
-    program = f"from vertebra.downloads import fetch; fetch({server.url!r})"
+    program = f"from vertebra.machine.downloads import fetch; fetch({server.url!r})"
     worker = subprocess.Popen([sys.executable, "-c", program])
     assert started.wait(60)
     part = downloads.location(server.url).with_name("weights.pdparams.part")

@@ -14,8 +14,8 @@ from test_reports import Page
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table
-from vertebra.reports.edition import edition
-from vertebra.rows import published
+from vertebra.measurements.shipped import published
+from vertebra.reading.reports.edition import edition
 from vertebra.zoo import names
 
 PRINTED = list(published.printed("paddleclas.csv"))

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from vertebra.benchmarking import energy
-from vertebra.benchmarking.energy import Energy, Meter
+from vertebra.measuring.benchmarking import energy
+from vertebra.measuring.benchmarking.energy import Energy, Meter
 from vertebra.metrics import METRICS
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vertebra import estimation, rows
 from vertebra.errors import InvalidInputError
-from vertebra.estimation import Estimator, Field, MemoryModel
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, shipped
+from vertebra.measuring import estimation
+from vertebra.measuring.estimation import Estimator, Field, MemoryModel
 
 _SPEC = importlib.util.spec_from_file_location(
     "estimation_error", Path(__file__).parent.parent / "benchmarks" / "estimation_error.py"
@@ -38,7 +38,8 @@ def synthetic(networks: int = 120, tables: int = 6) -> tuple[Field, np.ndarray]:
 def row(model: str, value: float, metric: str = "latency", **more: object) -> Measurement:
     told: dict[str, object] = {
         "engine": "onnxruntime", "device": "cpu", "precision": "float32", "batch_size": 1, "threads": 2,
-        "input_size": rows.counts()[model].input_size, "scenario": "single-stream", "system": "here", **more,
+        "input_size": shipped.counts()[model].input_size, "scenario": "single-stream",
+        "system": "here", **more,
     }  # fmt: skip
     return Measurement(model=model, metric=metric, value=value, origin="benched", **told)  # type: ignore[arg-type]
 
@@ -136,10 +137,10 @@ def test_nine_in_ten_memories_lie_in_their_interval_which_widens_away_from_what_
 
 def test_estimated_rows_say_so_and_keep_the_conditions() -> None:
     names = estimation.anchors(8)
-    measured = [row(name, rows.counts()[name].macs / 2e10) for name in names]
+    measured = [row(name, shipped.counts()[name].macs / 2e10) for name in names]
     made = estimation.price(measured)
     told = {one.model for one in made}
-    assert told == set(rows.counts()) - set(names)
+    assert told == set(shipped.counts()) - set(names)
     one = made[0]
     assert one.origin == "estimated"
     assert (one.engine, one.threads, one.system, one.samples) == ("onnxruntime", 2, "here", 8)
@@ -150,7 +151,7 @@ def test_estimated_rows_say_so_and_keep_the_conditions() -> None:
 
 
 def test_memory_rows_are_priced_too() -> None:
-    counts = rows.counts()
+    counts = shipped.counts()
     names = estimation.anchors(8)
     measured = [row(name, 60e6 + counts[name].weight_bytes, "memory_total") for name in names]
     made = {one.model: one for one in estimation.price(measured, "memory_total")}

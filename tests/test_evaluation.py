@@ -20,16 +20,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vertebra
-from vertebra import data, evaluation, labels
 from vertebra.cli import cli
-from vertebra.data import Dataset, Sample
+from vertebra.data import datasets, labels
+from vertebra.data.datasets import Dataset, Sample
+from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import ImageError, InvalidInputError, MeasurementError
-from vertebra.evaluation import evaluate, match, protocol, rows, wilson
-from vertebra.evaluation.statistics import bin_of
 from vertebra.measurements import Measurement, wide
-from vertebra.preprocess import Preprocess, protocols
+from vertebra.measuring import evaluation
+from vertebra.measuring.evaluation import evaluate, match, protocol, rows, wilson
+from vertebra.measuring.evaluation.statistics import bin_of
 from vertebra.progress import Progress
-from vertebra.reports.evaluated import Evaluated, classes_csv
+from vertebra.reading.reports.evaluated import Evaluated, classes_csv
 from vertebra.verbs.chart import compared
 
 TINY = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
@@ -280,7 +281,7 @@ def test_the_whole_of_imagenet_s_validation_is_known_by_its_names():
 
     whole = Dataset("val", "val", "list", None, 1000, 50_000, "", read)
     part = Dataset("val", "val", "list", None, 1000, 49_999, "", read)
-    assert (data.is_validation(whole), data.is_validation(part)) == (True, False)
+    assert (datasets.is_validation(whole), datasets.is_validation(part)) == (True, False)
 
 
 def evaluated_row(value: float, **more) -> Measurement:
@@ -331,7 +332,7 @@ def test_what_is_saved_holds_the_matrix_the_classes_and_the_mistakes(tmp_path):
 
 
 def test_the_confusion_chart_draws_the_worst_thirty_of_many_classes():
-    from vertebra.charts import confusion_chart
+    from vertebra.reading.charts import confusion_chart
 
     counts = {(index, index): 10 for index in range(100)} | {(7, 8): 5, (99, 7): 1}
     chart = confusion_chart(counts, lambda index: "crane" if index in (7, 8) else f"class {index}")
@@ -388,7 +389,7 @@ def test_fashion_mnist_is_evaluated_from_its_package():
     record = Preprocess(
         input_size=(28, 28), resize=(28, 28), interpolation="bilinear", mean=(0,) * 3, std=(1,) * 3
     )
-    train, test = data.open(FASHION, split="train"), data.open(FASHION)
+    train, test = datasets.open(FASHION, split="train"), datasets.open(FASHION)
     assert (len(train), len(test), test.num_classes, test.split) == (60_000, 10_000, 10, "test")
     # The nearest class mean: what any reader of these files must find again, if pictures and labels fit.
     sums, counts = np.zeros((10, 3 * 28 * 28)), np.zeros(10)
@@ -410,7 +411,7 @@ def test_fashion_mnist_is_evaluated_from_its_package():
     assert recalls[1] > 0.85
 
 
-def fitted_network(path: Path, train: data.Dataset) -> str:
+def fitted_network(path: Path, train: datasets.Dataset) -> str:
     """A convolution with random kernels, and on top of it what least squares fit to 4,000 pictures: an ONNX
     file of 28 × 28 pixels and ten classes."""
     onnx = pytest.importorskip("onnx")
@@ -450,7 +451,7 @@ def fitted_network(path: Path, train: data.Dataset) -> str:
 @pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
 def test_fashion_mnist_is_evaluated_by_the_command_with_a_network(tmp_path, monkeypatch):
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
-    name = fitted_network(tmp_path / "fashion.onnx", data.open(FASHION, split="train"))
+    name = fitted_network(tmp_path / "fashion.onnx", datasets.open(FASHION, split="train"))
     record = Preprocess((28, 28), (28, 28), "bilinear", mean=(0,) * 3, std=(1,) * 3)
     (tmp_path / "record.json").write_text(record.to_json())
     table = tmp_path / "t.sqlite"
@@ -468,8 +469,8 @@ PROGRAM = """
 import resource, sys
 import numpy as np
 from vertebra import data
-from vertebra.evaluation import evaluate
-from vertebra.preprocess import Preprocess
+from vertebra.measuring.evaluation import evaluate
+from vertebra.data.preprocess import Preprocess
 record = Preprocess(input_size=(64, 64), resize=(64, 64), interpolation="bilinear")
 found = evaluate(data.open(sys.argv[1]), lambda images: images[:, 0, 0, :10].copy(), record, num_classes=10)
 print(found.total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -19,12 +19,15 @@ import pytest
 from classic_rows import CLASSICS, SYSTEM, known, timed
 from field_rows import field
 from test_web import SWITCHES
-from vertebra import charts, downloads, metrics, recommendation, reports, units
-from vertebra.charts.grid import grid, grid_chart
+from vertebra import metrics, units
+from vertebra.machine import downloads
 from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
-from vertebra.recommendation import Limit, described
-from vertebra.reports import explorer
+from vertebra.reading import charts, reports
+from vertebra.reading.charts.grid import grid, grid_chart
+from vertebra.reading.choice import rule
+from vertebra.reading.choice.rule import Limit, described
+from vertebra.reading.reports import explorer
 from vertebra.verbs.report import _reported
 from vertebra.zoo import names
 
@@ -142,10 +145,10 @@ def fragment(limits: dict[str, str], by: str = "top1", trust: str = "B") -> str:
     return "#explorer?" + "&".join(f"{name}={quote(text)}" for name, text in parts.items())
 
 
-def expected(limits: dict[str, str], by: str, trust: str) -> recommendation.Pick:
-    bounds = recommendation.bounds(limits)
-    ordered = [one for name in recommendation.LIMITS.values() for one in bounds if one.metric == name]
-    return recommendation.pick(wide(rows()), ordered, by, least_grade=trust)
+def expected(limits: dict[str, str], by: str, trust: str) -> rule.Pick:
+    bounds = rule.bounds(limits)
+    ordered = [one for name in rule.LIMITS.values() for one in bounds if one.metric == name]
+    return rule.pick(wide(rows()), ordered, by, least_grade=trust)
 
 
 def words(page: Any, where: str) -> list[str]:
@@ -167,7 +170,7 @@ def ask(page: Any, limits: dict[str, str], by: str = "top1", trust: str = "B") -
 def test_the_pick_on_the_page_is_that_of_the_command(page, limits, by, trust):
     picked = expected(limits, by, trust)
     ask(page, limits, by, trust)
-    sentence = recommendation.sentences(picked)[0]
+    sentence = rule.sentences(picked)[0]
     assert page.text_content("#explorer-choice") == sentence
     assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(picked.ranked)}."
     assert words(page, "#explorer-excluded li") == [
@@ -200,7 +203,7 @@ def test_the_pick_under_limits_drawn_at_random_is_that_of_the_command(page, seed
     trust = draw.choice("ABC")
     picked = expected(limits, by, trust)
     ask(page, limits, by, trust)
-    assert page.text_content("#explorer-choice") == recommendation.sentences(picked)[0]
+    assert page.text_content("#explorer-choice") == rule.sentences(picked)[0]
     assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(picked.ranked)}."
 
 
@@ -214,7 +217,7 @@ def test_moving_a_slider_moves_the_limit_and_the_pick(page):
     settle(page)
     bound = page.input_value("#limit-latency")
     picked = expected({"latency": f"{bound}ms"}, "top1", "B")
-    assert page.text_content("#explorer-choice") == recommendation.sentences(picked)[0] != free
+    assert page.text_content("#explorer-choice") == rule.sentences(picked)[0] != free
     assert page.get_attribute("#slide-latency", "aria-valuetext").startswith("at most")
     spoken = page.text_content("#explorer-choice")
     until(page, lambda: page.text_content("#explorer-spoken") == spoken)
@@ -355,7 +358,7 @@ def test_the_tables_by_batch_size_are_those_of_the_command(sweep, view, metric):
 def test_lines_along_the_batch_size_follow_limits_and_search_and_one_mark_is_in_all_tables(sweep):
     canvas = 'canvas[data-up="latency_per_image"]'
     ask(sweep, {"latency": "50ms", "open": "grid,memory_total"}, trust="C")
-    picked = recommendation.pick(
+    picked = rule.pick(
         wide(row for row in swept() if row.batch_size in (None, 1)), [Limit("latency", 0.05)], least_grade="C"
     )
     told = f"10 networks, {len(picked.ranked)} meet the limits"
@@ -468,13 +471,13 @@ def test_several_engines_are_candidates_together_or_one_alone(browser, tmp_path)
     path = tmp_path / "report.html"
     path.write_text(reports.html(made), encoding="utf-8")
     page = opened(browser, path.as_uri() + fragment({"latency": "40ms"}))
-    both = recommendation.pick(wide(made), [Limit("latency", 0.04)])
-    assert page.text_content("#explorer-choice") == recommendation.sentences(both)[0]
+    both = rule.pick(wide(made), [Limit("latency", 0.04)])
+    assert page.text_content("#explorer-choice") == rule.sentences(both)[0]
     assert both.choice.conditions["engine"] == "eager"
     page.select_option("#explorer-engine", "onnxruntime")
     settle(page)
-    one = recommendation.pick(wide([*known(), *timed()]), [Limit("latency", 0.04)])
-    assert page.text_content("#explorer-choice") == recommendation.sentences(one)[0]
+    one = rule.pick(wide([*known(), *timed()]), [Limit("latency", 0.04)])
+    assert page.text_content("#explorer-choice") == rule.sentences(one)[0]
     page.close()
 
 

@@ -19,11 +19,13 @@ import psutil
 import pytest
 
 import vertebra
-from vertebra import bundles, engines, files, parity, tuning
+from vertebra import bundles, engines, parity
 from vertebra.bundles.manifest import MANIFEST
+from vertebra.campaigns import tuning
 from vertebra.engines import Settings, Subject
 from vertebra.errors import BundleError, InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.exporting import conversion, export, process
+from vertebra.machine import files
 from vertebra.zoo import names
 
 TESTS = str(Path(__file__).parent)

@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 import faulty_engine
-from vertebra.benchmarking import Case, Limits, Result, measure_all
 from vertebra.engines import Subject
 from vertebra.measurements import Table
+from vertebra.measuring.benchmarking import Case, Limits, Result, measure_all
 from vertebra.zoo import CLASSICS
 
 BRIEF = Limits.quick(seconds=0.5, warm_up_least_s=0.02, least_s=0.05, block_s=0.02, timeout_s=60.0)
@@ -180,7 +180,7 @@ def kill_at_random(stop: threading.Event, killed: list[int], generator: random.R
 PROGRAM = """
     import sys
     from vertebra.campaigns import campaign, cases
-    from vertebra.benchmarking import Limits
+    from vertebra.measuring.benchmarking import Limits
     from vertebra.errors import VertebraError
     from vertebra.measurements import Table
     from vertebra.zoo import CLASSICS

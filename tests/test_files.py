@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vertebra import files
 from vertebra.errors import InvalidInputError
+from vertebra.machine import files
 
 _HOLDER = """
 import pathlib, sys, time

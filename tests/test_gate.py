@@ -18,12 +18,12 @@ pytest.importorskip("onnxscript")
 from vertebra import bundles  # noqa: E402
 from vertebra.bundles import manifest, proof  # noqa: E402
 from vertebra.bundles.manifest import MANIFEST, PROOF  # noqa: E402
+from vertebra.data.labels import LabelSet  # noqa: E402
+from vertebra.data.preprocess import Preprocess  # noqa: E402
 from vertebra.engines import Subject  # noqa: E402
 from vertebra.errors import BundleError, MeasurementError  # noqa: E402
 from vertebra.exporting import export, folding, onnx, openvino  # noqa: E402
 from vertebra.inference import loading  # noqa: E402
-from vertebra.labels import LabelSet  # noqa: E402
-from vertebra.preprocess import Preprocess  # noqa: E402
 
 RECORD = Preprocess(input_size=(34, 34), resize=38, interpolation="bilinear")
 LABELS = LabelSet("ten", tuple(f"class {number}" for number in range(10)))

@@ -12,7 +12,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from vertebra import engines, system
+from vertebra import engines
+from vertebra.machine import system
 from vertebra.measurements import Measurement
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_forms.py"

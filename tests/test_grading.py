@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from vertebra.benchmarking.grading import Grade, grade, grade_looks
-from vertebra.benchmarking.timing import Stopped, WarmUp
 from vertebra.measurements.blocks import Block, Surroundings
+from vertebra.measuring.benchmarking.grading import Grade, grade, grade_looks
+from vertebra.measuring.benchmarking.timing import Stopped, WarmUp
 
 WARM = WarmUp(runs=20, seconds=1.0, settled=True)
 COLD = WarmUp(runs=40, seconds=10.0, settled=False)

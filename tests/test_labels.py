@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vertebra import labels
+from vertebra.data import labels
 from vertebra.errors import InvalidInputError, UnknownNameError
 
 

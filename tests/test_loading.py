@@ -15,8 +15,9 @@ import pytest
 
 import golden_bundle
 import vertebra
-from vertebra import bundles, downloads, engines, zoo
+from vertebra import bundles, engines, zoo
 from vertebra.bundles.manifest import MANIFEST
+from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import (
     BundleError,
     DownloadError,
@@ -29,8 +30,8 @@ from vertebra.errors import (
 from vertebra.exporting import export
 from vertebra.exporting.process import Exporter
 from vertebra.inference import loading, resolving
-from vertebra.prediction import probabilities
-from vertebra.preprocess import Preprocess, protocols
+from vertebra.inference.prediction import probabilities
+from vertebra.machine import downloads
 from vertebra.progress import Progress
 
 WEIGHTS = golden_bundle.WEIGHTS

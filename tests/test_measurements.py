@@ -99,7 +99,7 @@ def test_other_content_is_another_run(
 
 
 def test_a_run_keeps_the_description_of_its_system(table: Table) -> None:
-    from vertebra import system
+    from vertebra.machine import system
 
     here = system.describe()
     table.append([params("a")], system=here)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vertebra import system
-from vertebra.benchmarking import memory
-from vertebra.benchmarking.memory import Meter, Parts
+from vertebra.machine import system
+from vertebra.measuring.benchmarking import memory
+from vertebra.measuring.benchmarking.memory import Meter, Parts
 from vertebra.metrics import METRICS
 
 MB = 2**20
@@ -79,7 +79,10 @@ def test_a_peak_that_could_not_be_reset_says_so():
 
 
 def measure_in_a_fresh_process(body: str) -> dict[str, int]:
-    program = "import mmap, json\nfrom vertebra.benchmarking.memory import Meter\nmeter = Meter()\n" + body
+    program = (
+        "import mmap, json\nfrom vertebra.measuring.benchmarking.memory import Meter\nmeter = Meter()\n"
+        + body
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     told: dict[str, int] = json.loads(done.stdout)
     return told

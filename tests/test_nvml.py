@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vertebra.benchmarking import energy, nvml
-from vertebra.benchmarking.surroundings import snapshot
+from vertebra.measuring.benchmarking import energy, nvml
+from vertebra.measuring.benchmarking.surroundings import snapshot
 
 PARTITION = "MIG-b6b1fd1b-b3c4-5a5f-9a5e-3a3a1c1f5a11"
 

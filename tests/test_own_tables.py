@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vertebra.citations import read_table
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, TableError, UnknownNameError, VertebraError
 from vertebra.measurements import Table
+from vertebra.measuring.citations import read_table
 
 TABLE = """Model,Acc@1,Time (ms),FLOPs,BS,Memory
 resnet50,76.1,12.5,4.1,1,98 MB

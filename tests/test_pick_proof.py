@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from vertebra import rows
 from vertebra.campaigns import campaign, cases
-from vertebra.measurements import Measurement, Table
+from vertebra.measurements import Measurement, Table, shipped
 
 #: All that was measured of one machine: `python benchmarks/pick_proof.py TABLE --measure N --csv THIS`.
 EXHAUSTIVE = Path(__file__).parent / "exhaustive_rows.csv.gz"
@@ -36,7 +35,7 @@ proof = _benchmark()
 def measured(
     model: str, seconds: float, engine: str = "onnxruntime", memory: float | None = None
 ) -> list[Measurement]:
-    count = rows.counts()[model]
+    count = shipped.counts()[model]
     shared: dict[str, Any] = {
         "model": model, "origin": "benched", "engine": engine, "device": "cpu", "precision": "float32",
         "batch_size": 1, "threads": 1, "input_size": count.input_size, "system": "here",
@@ -58,14 +57,14 @@ def made_up(speed: Callable[[str], float], engines: tuple[str, ...] = ("onnxrunt
 
 
 def by_counts(model: str) -> float:
-    count = rows.counts()[model]
+    count = shipped.counts()[model]
     return 2e-4 + count.macs / 3e10 + count.activations / 2e9
 
 
 def test_the_networks_are_light_and_of_many_families_and_libraries() -> None:
     chosen = proof.networks(70)
     assert len(set(chosen)) == 70
-    assert max(rows.counts()[name].macs for name in chosen) <= proof.MOST_MACS
+    assert max(shipped.counts()[name].macs for name in chosen) <= proof.MOST_MACS
     assert {name.partition(":")[0] for name in chosen if ":" in name} == {"timm", "torchvision"}
     assert proof.networks(70, seed=1) != chosen
 

@@ -18,9 +18,9 @@ import vertebra
 from vertebra import bundles, cli
 from vertebra.bundles import Bundle, Card
 from vertebra.bundles.manifest import MANIFEST, NETWORK, PICTURE
+from vertebra.data.preprocess import Preprocess, decode, preprocess
 from vertebra.errors import BundleError, InvalidInputError, MeasurementError
 from vertebra.exporting import picture
-from vertebra.preprocess import Preprocess, decode, preprocess
 
 PHOTOGRAPHS = sorted(Path("/usr/share/libjxl-testdata/jxl/flower").glob("*.jpg"))[:3]
 SIZES = [(120, 90), (90, 123), (57, 201), (64, 64), (48, 64), (33, 35), (401, 300)]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from vertebra import system
-from vertebra.benchmarking import plausibility
-from vertebra.benchmarking.plausibility import Ceiling
 from vertebra.errors import MeasurementError
+from vertebra.machine import system
+from vertebra.machine.system import Gpu, System
 from vertebra.measurements import Measurement
 from vertebra.measurements.statistics import Interval
-from vertebra.system import Gpu, System
+from vertebra.measuring.benchmarking import plausibility
+from vertebra.measuring.benchmarking.plausibility import Ceiling
 
 #: A network of 4e9 operations in 20 ms on a machine of 1e12 operations a second and 8 GB.
 LIMITS = Ceiling(memory_bytes=8 * 10**9, operations_rate=1e12)

@@ -24,13 +24,12 @@ from PIL import Image, ImageDraw
 import golden_bundle
 import vertebra
 from colours import COLOURS, colours, encoded
-from vertebra import prediction
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import preprocess
 from vertebra.errors import InvalidInputError, MissingRuntimeError
-from vertebra.inference import loading
-from vertebra.labels import LabelSet
-from vertebra.prediction import features
-from vertebra.preprocess import preprocess
-from vertebra.reports import sheet
+from vertebra.inference import loading, prediction
+from vertebra.inference.prediction import features
+from vertebra.reading.reports import sheet
 from vertebra.verbs.predict import tile
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vertebra.data.preprocess import Preprocess, preprocess, preprocess_many, protocols, scans
+from vertebra.data.preprocess.resize import resize
 from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
-from vertebra.preprocess import Preprocess, preprocess, preprocess_many, protocols, scans
-from vertebra.preprocess.resize import resize
 
 PHOTOGRAPHS = [
     path

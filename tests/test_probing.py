@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 import vertebra
-from vertebra import data, probing
 from vertebra.cli import cli
-from vertebra.data import Dataset, Sample
+from vertebra.data import datasets
+from vertebra.data.datasets import Dataset, Sample
+from vertebra.data.preprocess import Preprocess
 from vertebra.errors import ImageError, InvalidInputError
-from vertebra.evaluation import wilson
 from vertebra.measurements import Measurement
-from vertebra.preprocess import Preprocess
+from vertebra.measuring.evaluation import probing, wilson
 from vertebra.progress import Progress
 
 pytest.importorskip("sklearn")
@@ -184,7 +184,7 @@ def test_the_command_probes_networks_and_appends_a_row_each(pictures, tmp_path):
     assert done.exit_code == 0
     [row] = json.loads(done.stdout)
     assert (row["metric"], row["samples"], row["split"]) == ("probe_top1", 24, "5-fold")
-    assert row["dataset"] == probing.look(data.open(pictures)).identity
+    assert row["dataset"] == probing.look(datasets.open(pictures)).identity
     # A row of the network, whatever runs it; even untrained features tell dark from bright.
     assert row["engine"] is None
     assert row["value"] > 0.9

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from vertebra import processes
-from vertebra.processes import Child, HungError, JunkError, LostError
+from vertebra.machine import processes
+from vertebra.machine.processes import Child, HungError, JunkError, LostError
 
 #: Answers each line with what it asks for; `processes` and `answers` are there, as in any real child.
 SERVER = """
@@ -200,7 +200,7 @@ def test_its_scratch_folder_and_its_environment_are_its_own(tmp_path: Path) -> N
 #: Starts a child that starts another, says the numbers of both, and has the child do what is asked.
 PARENT = """
     import os, sys, time
-    from vertebra.processes import Child
+    from vertebra.machine.processes import Child
 
     with Child([sys.executable, "-c", os.environ["SERVER"]]) as child:
         told = child.ask({"do": os.environ["FIRST"]}, 60)
@@ -242,7 +242,7 @@ def test_it_ends_with_a_parent_that_is_killed_before_it_listens() -> None:
     slow = "import time; time.sleep(1.0)\n" + textwrap.dedent(SERVER)
     program = """
         import os, sys, time
-        from vertebra.processes import Child
+        from vertebra.machine.processes import Child
 
         child = Child([sys.executable, "-c", os.environ["SERVER"]])
         print(child.pid, flush=True)

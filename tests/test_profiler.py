@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vertebra import profiler, rows, zoo
+from vertebra import zoo
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
-from vertebra.profiler import historic
-from vertebra.profiler import trace as tracing
-from vertebra.profiler.shapes import KNOWN
+from vertebra.measurements import shipped
+from vertebra.measuring import profiler
+from vertebra.measuring.profiler import historic
+from vertebra.measuring.profiler import trace as tracing
+from vertebra.measuring.profiler.shapes import KNOWN
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = runpy.run_path(str(ROOT / "tools" / "profiles.py"))
@@ -130,8 +132,8 @@ def test_layers_and_stages_add_up_to_the_totals(name: str) -> None:
 
 def test_layers_stand_in_call_order_with_their_shapes() -> None:
     layers = native("alexnet").layers
-    assert layers[0] == rows.Layer("stages.0.0", "Conv2d", (1, 64, 55, 55), 23_296, 70_276_800, 193_600)
-    assert layers[-1] == rows.Layer("head.classifier", "Linear", (1, 1000), 4_097_000, 4_096_000, 1000)
+    assert layers[0] == shipped.Layer("stages.0.0", "Conv2d", (1, 64, 55, 55), 23_296, 70_276_800, 193_600)
+    assert layers[-1] == shipped.Layer("head.classifier", "Linear", (1, 1000), 4_097_000, 4_096_000, 1000)
     assert [layer.stage for layer in layers] == sorted(
         (layer.stage for layer in layers), key=["stages.0", "stages.1", "stages.2", "head"].index
     )
@@ -300,7 +302,7 @@ def test_layers_that_do_nothing_in_evaluation_are_left_out() -> None:
 def test_a_network_without_parameters_has_zeros() -> None:
     profile = profile_of(nn.MaxPool2d(2), 4)
     assert (profile.params, profile.macs, profile.weight_bytes) == (0, 0, 0)
-    assert profile.layers == (rows.Layer("(network)", "MaxPool2d", (1, 3, 2, 2), 0, 0, 0),)
+    assert profile.layers == (shipped.Layer("(network)", "MaxPool2d", (1, 3, 2, 2), 0, 0, 0),)
 
 
 def test_unstored_buffers_are_not_counted() -> None:
@@ -526,17 +528,17 @@ def test_networks_outside_the_page_have_no_historic_rows() -> None:
 )
 def test_the_shipped_profile_is_the_computed_one(name: str) -> None:
     profile = native(name)
-    assert tuple(rows.layers(name)) == profile.layers
-    assert tuple(rows.stages(name)) == profile.stages
-    assert rows.totals(name) == profile.totals()
+    assert tuple(shipped.layers(name)) == profile.layers
+    assert tuple(shipped.stages(name)) == profile.stages
+    assert shipped.totals(name) == profile.totals()
 
 
 def test_every_network_of_the_zoo_ships_its_profile() -> None:
-    assert rows.models() == tuple(entry.name for entry in zoo.models())
+    assert shipped.models() == tuple(entry.name for entry in zoo.models())
 
 
 def test_the_shipped_file_is_what_the_command_writes() -> None:
-    written = Path(rows.__file__).with_name("classics_layers.json").read_text(encoding="utf-8")
+    written = Path(shipped.__file__).with_name("classics_layers.json").read_text(encoding="utf-8")
     alexnet = TOOL["document"]([native("alexnet")])
     assert alexnet[2:-3] in written
     assert len(written) < 400_000
@@ -544,7 +546,7 @@ def test_the_shipped_file_is_what_the_command_writes() -> None:
 
 def test_an_unknown_shipped_profile_suggests_close_names() -> None:
     with pytest.raises(UnknownNameError, match="vgg91") as caught:
-        rows.layers("vgg91")
+        shipped.layers("vgg91")
     assert "vgg19" in (caught.value.hint or "")
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import vertebra
-from vertebra import citations, rows
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table, wide
-from vertebra.rows import published
+from vertebra.measurements import Measurement, Table, shipped, wide
+from vertebra.measurements.shipped import published
+from vertebra.measuring import citations
 from vertebra.zoo import adapters
 
 # Taken from the published tables by adding up their columns, before they were packed.
@@ -133,7 +133,7 @@ def test_the_pages_own_tables_are_whole() -> None:
 
 
 def test_all_of_it_is_small() -> None:
-    folder = files("vertebra.rows")
+    folder = files("vertebra.measurements.shipped")
     held = sum(len(file.read_bytes()) for file in folder.iterdir() if file.name.endswith((".csv", ".gz")))
     assert held < 700_000
 
@@ -262,12 +262,12 @@ def test_the_counts_of_the_catalogue_are_rows_as_a_profile_gives_them() -> None:
     assert counted["macs"].value == 4_089_184_256
     assert counted["macs"].input_size == 224
     assert {row.origin for row in counted.values()} == {"profiled"}
-    assert rows.totals("timm:resnet50.a1_in1k") == rows.totals("timm:resnet50")
+    assert shipped.totals("timm:resnet50.a1_in1k") == shipped.totals("timm:resnet50")
 
 
 def test_shipped_tables_are_plain_csv() -> None:
     """Nothing but the standard library reads them."""
     for name in ("paddleclas.csv", "bianco2018.csv", "canziani2016.csv", "catalogue.csv"):
-        text = files("vertebra.rows").joinpath(name).read_text(encoding="utf-8")
+        text = files("vertebra.measurements.shipped").joinpath(name).read_text(encoding="utf-8")
         widths = {len(line) for line in csv.reader(text.splitlines())}
         assert len(widths) == 1

@@ -17,15 +17,16 @@ from PIL import Image
 
 import golden_bundle
 import vertebra
-from vertebra import bundles, data, engines, parity
+from vertebra import bundles, engines, parity
 from vertebra.bundles.manifest import NETWORK, NETWORKS
 from vertebra.campaigns import cases
 from vertebra.cli import cli
+from vertebra.data import datasets
+from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
-from vertebra.evaluation.statistics import paired_difference
 from vertebra.measurements import Table
-from vertebra.preprocess import Preprocess
+from vertebra.measuring.evaluation.statistics import paired_difference
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
@@ -33,12 +34,7 @@ pytest.importorskip("onnxscript")
 
 from vertebra.exporting import quantisation  # noqa: E402
 from vertebra.exporting.openvino import name_nodes  # noqa: E402
-from vertebra.exporting.quantisation import (  # noqa: E402
-    Calibration,
-    graphs,
-    guard,
-    loss,
-)
+from vertebra.exporting.quantisation import Calibration, graphs, guard, loss  # noqa: E402
 from vertebra.exporting.quantisation import pictures as reading  # noqa: E402
 from vertebra.exporting.quantisation.search import Search  # noqa: E402
 
@@ -409,7 +405,7 @@ def test_the_interval_of_a_paired_difference_covers_it_in_95_of_100_cases() -> N
 def _loss(labelled: Path, golden: bundles.Bundle, most: float | None, seen: frozenset[Path]) -> loss.Loss:
     split = reading.Split(np.empty(0), np.empty(0), 0, seen)
     named = bundles.Card(weights="some", preprocess=golden.preprocess)
-    return loss.Loss.of(data.open(labelled), most, named, 100, split, 4)
+    return loss.Loss.of(datasets.open(labelled), most, named, 100, split, 4)
 
 
 def test_accuracy_lost_is_counted_on_the_same_pictures(
@@ -429,7 +425,7 @@ def test_accuracy_lost_is_counted_on_the_same_pictures(
 
 def test_an_untrained_network_has_no_accuracy_to_lose(labelled: Path, golden: bundles.Bundle) -> None:
     with pytest.raises(InvalidInputError, match="untrained"):
-        loss.Loss.of(data.open(labelled), None, bundles.Card(preprocess=golden.preprocess), 100, None, 4)
+        loss.Loss.of(datasets.open(labelled), None, bundles.Card(preprocess=golden.preprocess), 100, None, 4)
 
 
 class _ThreeLayers:
@@ -458,7 +454,7 @@ class _Numbered(loss.Loss):
 
     def _batches(self):  # type: ignore[no-untyped-def]
         images = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
-        yield [data.Sample(b"", 0, str(number)) for number in range(10)], images
+        yield [datasets.Sample(b"", 0, str(number)) for number in range(10)], images
 
     def _samples(self):  # type: ignore[no-untyped-def]
         return iter(range(10))
@@ -466,7 +462,7 @@ class _Numbered(loss.Loss):
 
 def _searched(tmp_path: Path, most: float) -> tuple[Search, Any]:
     (tmp_path / "net").write_text("0")
-    named = data.Dataset("ten", None, "folders", None, 1, 10, "", lambda: iter(()))
+    named = datasets.Dataset("ten", None, "folders", None, 1, 10, "", lambda: iter(()))
     counted = _Numbered(named, golden_record(), (0,), frozenset(), 10, most)
     held = guard.Guard("top1_agreement", 0.99)
     search = Search(_ThreeLayers(), tmp_path / "net", tmp_path, None, held, counted, 10)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from vertebra import engines
+from vertebra.data.preprocess import preprocess_many
 from vertebra.exporting import conversion
 from vertebra.inference import loading
-from vertebra.preprocess import preprocess_many
 
 pytest.importorskip("timm")
 pytest.importorskip("torchvision")

@@ -10,7 +10,7 @@ import pytest
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, WideRow, wide
-from vertebra.recommendation import Demand, Limit, bounds, pick
+from vertebra.reading.choice.rule import Demand, Limit, bounds, pick
 
 HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
 

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import pytest
 
 from classic_rows import CLASSICS, SOURCE, SYSTEM, known, timed
-from vertebra import reports
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
-from vertebra.reports.markup import Html, tag
-from vertebra.reports.networks import forms
+from vertebra.reading import reports
+from vertebra.reading.reports.markup import Html, tag
+from vertebra.reading.reports.networks import forms
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 HOSTILE = "<script>alert('&\"')</script>"

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from vertebra import roofline
 from vertebra.measurements import Measurement
 from vertebra.metrics import MACHINE
-from vertebra.roofline import Roof, Work
+from vertebra.reading import roofline
+from vertebra.reading.roofline import Roof, Work
 
 LATENCY = Measurement(
     model="net", metric="latency", value=0.05, origin="benched", system="box", engine="onnxruntime",

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vertebra.benchmarking import scenarios
-from vertebra.benchmarking.scenarios import Bound, Served
+from vertebra.data.preprocess import decode
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
+from vertebra.measuring.benchmarking import scenarios
+from vertebra.measuring.benchmarking.scenarios import Bound, Served
 from vertebra.metrics import METRICS
-from vertebra.preprocess import decode
 
 MILLISECOND = 1_000_000
 

@@ -20,10 +20,10 @@ import pytest
 import vertebra
 from classic_rows import known, timed
 from test_explorer import browser, needs_browser, opened, until  # noqa: F401
-from vertebra import reports
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import Measurement, Table
-from vertebra.reports.server import LivePage, Server
+from vertebra.reading import reports
+from vertebra.reading.reports.server import LivePage, Server
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def test_the_page_is_made_anew_only_when_its_file_has_changed(file):
 
 def test_making_pages_takes_no_more_than_its_share_of_the_time(file, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("vertebra.reports.server.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("vertebra.reading.reports.server.time.monotonic", lambda: clock[0])
 
     def slow(version: str) -> str:
         clock[0] += 2.0

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from vertebra.benchmarking import steadiness
 from vertebra.measurements.blocks import Block
+from vertebra.measuring.benchmarking import steadiness
 
 
 def blocks_of(*processes: list[list[float]]) -> list[Block]:

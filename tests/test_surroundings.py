@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from vertebra.benchmarking import surroundings
-from vertebra.benchmarking.surroundings import Reading, between, snapshot
+from vertebra.measuring.benchmarking import surroundings
+from vertebra.measuring.benchmarking.surroundings import Reading, between, snapshot
 
 TICKS = os.sysconf("SC_CLK_TCK")
 WORKER = 4242

@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 import vertebra
-from vertebra import cli, engines, system
-from vertebra.benchmarking import Limits
+from vertebra import cli, engines
 from vertebra.campaigns import campaign, cases, exports, load
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
 from vertebra.exporting.orders import FORMATS
+from vertebra.machine import system
 from vertebra.measurements import Measurement, Table
+from vertebra.measuring.benchmarking import Limits
 from vertebra.progress import Progress
 from vertebra.zoo import CLASSICS
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from vertebra import system
-from vertebra.system import Gpu, System
+from vertebra.machine import system
+from vertebra.machine.system import Gpu, System
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own files")
 

@@ -16,12 +16,7 @@ import fake_tensorrt as fake
 from vertebra import bundles, engines, parity
 from vertebra.bundles import Bundle
 from vertebra.engines import Session, Settings, Subject
-from vertebra.errors import (
-    BundleError,
-    InvalidInputError,
-    MeasurementError,
-    MissingRuntimeError,
-)
+from vertebra.errors import BundleError, InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.exporting import export
 
 SIZE = 24

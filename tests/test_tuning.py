@@ -18,18 +18,19 @@ import psutil
 import pytest
 
 import vertebra
-from vertebra import bundles, engines, system, tuning
-from vertebra.benchmarking import Case, Result
-from vertebra.campaigns import exports
+from vertebra import bundles, engines
+from vertebra.campaigns import exports, tuning
+from vertebra.campaigns.tuning import heats, race
+from vertebra.campaigns.tuning.forms import Form, parent
+from vertebra.campaigns.tuning.search import NO_TIME, Finish, Trial, search
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.exporting import conversion
 from vertebra.exporting.process import Exporter
+from vertebra.machine import system
 from vertebra.measurements import Measurement, Table
 from vertebra.measurements.blocks import Block, pack
+from vertebra.measuring.benchmarking import Case, Result
 from vertebra.progress import Listener, Progress
-from vertebra.tuning import heats, race
-from vertebra.tuning.forms import Form, parent
-from vertebra.tuning.search import NO_TIME, Finish, Trial, search
 
 # ------------------------------------------------------------------ who stays in
 

@@ -17,7 +17,7 @@ from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.inference import loading, resolving
 from vertebra.measurements import COLUMNS, Measurement
 from vertebra.measurements.views import FORM
-from vertebra.recommendation import LIMITS
+from vertebra.reading.choice.rule import LIMITS
 from vertebra.verbs.bench import Benched
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import vertebra
-from vertebra import estimation, recommendation, rows, system, verification
 from vertebra.errors import InvalidInputError
-from vertebra.estimation import Estimator, Field
-from vertebra.measurements import Measurement, Table, WideRow, wide
-from vertebra.recommendation import Limit
-from vertebra.rows import published
+from vertebra.machine import system
+from vertebra.measurements import Measurement, Table, WideRow, shipped, wide
+from vertebra.measurements.shipped import published
+from vertebra.measuring import estimation
+from vertebra.measuring.estimation import Estimator, Field
+from vertebra.reading.choice import next_to_measure, rule
+from vertebra.reading.choice.rule import Limit
 
 _HERE = {
     "engine": "e", "device": "cpu", "precision": "float32", "batch_size": 1, "system": "s", "input_size": 224,
@@ -45,7 +47,7 @@ LIMIT = [Limit("latency", 0.010)]
 
 
 def question(*told: Measurement) -> str | None:
-    found = verification.open_question(wide([*ACCURACIES, *told]), LIMIT)
+    found = next_to_measure.open_question(wide([*ACCURACIES, *told]), LIMIT)
     return None if found is None else found.model
 
 
@@ -77,23 +79,23 @@ def test_what_meets_each_limit_by_chance_hardly_meets_both() -> None:
 
     both = [*LIMIT, Limit("memory_total", 100e6)]
     large = wide([*ACCURACIES, *told("large", 0.0115, 112)])
-    assert verification.open_question(large, LIMIT) is not None
-    assert verification.open_question(large, both[1:]) is not None
-    assert verification.open_question(large, both) is None
+    assert next_to_measure.open_question(large, LIMIT) is not None
+    assert next_to_measure.open_question(large, both[1:]) is not None
+    assert next_to_measure.open_question(large, both) is None
 
 
 def test_an_estimated_objective_counts_with_its_favourable_end() -> None:
     told = wide([*ACCURACIES, latency("small", 0.0050), latency("middle", 0.0052, 0.1)])
-    found = verification.open_question(told, objective="latency")
+    found = next_to_measure.open_question(told, objective="latency")
     assert found is not None
     assert found.model == "middle"
     told = wide([*ACCURACIES, latency("small", 0.0050), latency("middle", 0.0090, 0.1)])
-    assert verification.open_question(told, objective="latency") is None
+    assert next_to_measure.open_question(told, objective="latency") is None
 
 
 def test_a_network_that_fails_is_asked_for_once() -> None:
     told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.001, 0.1)]
-    found = verification.settle(lambda: wide(told), lambda row: [], LIMIT)
+    found = next_to_measure.settle(lambda: wide(told), lambda row: [], LIMIT)
     assert found.measured == ("large on e",)
     assert found.ended == "settled"
     assert found.pick.choice is not None
@@ -102,7 +104,7 @@ def test_a_network_that_fails_is_asked_for_once() -> None:
 
 def test_without_time_the_answer_says_that_it_is_not_the_last_word() -> None:
     told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.0099, 0.1)]
-    found = verification.settle(lambda: wide(told), lambda row: [], LIMIT, has_time=lambda: False)
+    found = next_to_measure.settle(lambda: wide(told), lambda row: [], LIMIT, has_time=lambda: False)
     assert (found.measured, found.ended) == ((), "budget")
 
 
@@ -115,7 +117,7 @@ def accuracies() -> dict[str, float]:
     """The best published top-1 accuracy of each network at its native size."""
     best: dict[str, float] = {}
     for line in published.printed("imagenet.csv.gz"):
-        count = rows.counts().get(line["model"])
+        count = shipped.counts().get(line["model"])
         if line["top1"] and count is not None and int(line["input_size"]) == count.input_size:
             best[count.model] = max(best.get(count.model, 0.0), float(line["top1"]) / 100)
     return best
@@ -127,7 +129,7 @@ def held_out() -> tuple[Field, dict[str, float]]:
     whole = estimation.field()
     truth = whole.published[:, whole.tables.index(_TABLE)]
     others = [number for number, name in enumerate(whole.tables) if _SAME not in name]
-    light = np.array([rows.counts()[name].macs <= 1.5e9 and name in accuracies() for name in whole.names])
+    light = np.array([shipped.counts()[name].macs <= 1.5e9 and name in accuracies() for name in whole.names])
     kept = np.flatnonzero(light & ~np.isnan(truth) & ~np.isnan(whole.published[:, others]).all(axis=1))
     names = tuple(whole.names[number] for number in kept)
     field = Field(
@@ -171,9 +173,9 @@ def test_few_measurements_give_the_answer_of_measuring_everything(seed: int) -> 
         known.add(row.model)
         return []
 
-    found = verification.settle(candidates, measure, limits)
+    found = next_to_measure.settle(candidates, measure, limits)
     everything = wide([*published_rows, *(latency(name, value) for name, value in truth.items())])
-    right = recommendation.pick(everything, limits).choice
+    right = rule.pick(everything, limits).choice
     assert right is not None
     assert found.ended == "settled"
     assert found.pick.choice is not None
@@ -184,7 +186,7 @@ def test_few_measurements_give_the_answer_of_measuring_everything(seed: int) -> 
 
 def test_a_pick_among_the_catalogue_prices_what_never_ran_and_writes_nothing(tmp_path: Path) -> None:
     here = system.describe().id
-    light = sorted(rows.counts().values(), key=lambda count: count.macs)[200:1000:100]
+    light = sorted(shipped.counts().values(), key=lambda count: count.macs)[200:1000:100]
     told = [
         replace(latency(count.model, count.macs / 2e10 + 1e-4), input_size=count.input_size, system=here)
         for count in light

@@ -24,10 +24,10 @@ from PIL import Image
 import golden_bundle
 import vertebra
 from vertebra import bundles, cli
+from vertebra.data.preprocess import Preprocess, preprocess
+from vertebra.data.preprocess.resize import resize
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
 from vertebra.exporting import web
-from vertebra.preprocess import Preprocess, preprocess
-from vertebra.preprocess.resize import resize
 from vertebra.progress import Progress
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -20,8 +20,9 @@ import torch
 
 import golden_recipe
 from test_checkpoints import lod_tensor, tar
-from vertebra import downloads, labels
+from vertebra.data import labels
 from vertebra.errors import DownloadError, UnknownNameError, WeightsError
+from vertebra.machine import downloads
 from vertebra.zoo import build, checkpoints, models, paddle, weights
 
 REAL = golden_recipe.FOLDER / "SqueezeNet1_1.classes100.pdparams"

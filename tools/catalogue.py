@@ -18,13 +18,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vertebra import rows, zoo
+from vertebra import zoo
 from vertebra.errors import VertebraError
-from vertebra.rows import Count, catalogue, published
+from vertebra.measurements import shipped
+from vertebra.measurements.shipped import Count, catalogue, published
 from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
-    from vertebra.profiler import Profile
+    from vertebra.measuring.profiler import Profile
 
 #: Counts of networks in the variants that figures are published for, if those differ from ours.
 AS_PUBLISHED = Path(__file__).resolve().parents[1] / "tests" / "catalogue_as_published.csv"
@@ -122,7 +123,7 @@ def _forms() -> Iterator[Form]:
 
 def _ours(model: str, input_size: int, forms: dict[str, Form]) -> tuple[list[int], list[int]] | None:
     """Our parameters and MACs of the published variant, by each way of counting; None if not counted."""
-    form, count = forms.get(model), rows.counts().get(model)
+    form, count = forms.get(model), shipped.counts().get(model)
     if form is not None:
         return ([form.params], [form.macs_fvcore, form.macs]) if form.input_size == input_size else None
     if count is None or count.input_size != input_size:
@@ -158,7 +159,7 @@ def reason(model: str) -> str:
 
 def write(outcomes: Iterable[Outcome], *, keep: bool = False) -> None:
     """Write the counts in the package, and those compared with published ones; with `keep`, others stay."""
-    counts = dict(rows.counts()) if keep else {}
+    counts = dict(shipped.counts()) if keep else {}
     forms = {form.model: form for form in _forms()} if keep else {}
     for outcome in outcomes:
         for held, one in ((counts, outcome.count), (forms, outcome.form)):
@@ -210,7 +211,7 @@ def count_one(name: str) -> Outcome:
 
 
 def profiler_of(builder: Callable[[], Any], name: str, input_size: int) -> Profile:
-    from vertebra import profiler
+    from vertebra.measuring import profiler
 
     return profiler.profile(builder, model=name, input_size=input_size)
 

@@ -21,11 +21,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vertebra import bundles, engines, rows
+from vertebra import bundles, engines
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
-from vertebra.rows import Count
+from vertebra.measurements import shipped
+from vertebra.measurements.shipped import Count
 
 ENGINES = ("onnxruntime", "openvino")
 MAX_MACS = 10_000_000_000
@@ -75,7 +76,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def candidates() -> dict[str, Count]:
     """timm's networks within the bounds."""
-    counts = (count for name, count in rows.counts().items() if name.startswith("timm:"))
+    counts = (count for name, count in shipped.counts().items() if name.startswith("timm:"))
     return {one.model: one for one in counts if one.macs <= MAX_MACS and need_bytes(one) <= MAX_NEED_BYTES}
 
 

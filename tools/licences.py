@@ -1,4 +1,4 @@
-"""Write `src/vertebra/rows/licences.csv.gz`: the licence of each set of weights with a published accuracy.
+"""Write `src/vertebra/measurements/shipped/licences.csv.gz`: licences of weights with a published accuracy.
 
 `python tools/licences.py` reads what the installed timm and torchvision state about their own weights.
 Weights without a stated licence aren't in the file: unknown stays unknown.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from vertebra.rows import published
+from vertebra.measurements.shipped import published
 
 FILE = Path(__file__).parents[1] / "src" / "vertebra" / "rows" / "licences.csv.gz"
 #: Licences that are stated by an address.

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from vertebra import citations, zoo
-from vertebra.profiler import Profile, profile
-from vertebra.rows import profiles as shipped
+from vertebra import zoo
+from vertebra.measurements.shipped import profiles as shipped
+from vertebra.measuring import citations
+from vertebra.measuring.profiler import Profile, profile
 
 _HEAD = (
     "| network | input | parameters | MACs | operations | 2020 rule, M params | printed | 2020 rule, G FLOPs "

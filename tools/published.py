@@ -16,11 +16,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vertebra import rows
+from vertebra.measurements import shipped
 from vertebra.zoo import adapters
 
 Table = list[dict[str, str]]
-HERE = Path(rows.__file__).parent
+HERE = Path(shipped.__file__).parent
 
 #: The column of timm_benchmarks.csv that names a row's table.
 _FILE = "source"

@@ -40,9 +40,9 @@ from vertebra.bundles.manifest import (
     upgraded,
 )
 from vertebra.bundles.places import draft, strangers
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
-from vertebra.labels import LabelSet
-from vertebra.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +137,7 @@ class Bundle:
         """The names of the classes, or None if the Bundle has none. Raises BundleError."""
         if self.labels is None:
             return None
-        from vertebra import labels
+        from vertebra.data import labels
 
         try:
             found = labels.read(self.folder / LABELS, num_classes=self.num_classes)
@@ -250,7 +250,7 @@ def is_zipped(path: Path | str) -> bool:
 
 def _unpacked(path: Path) -> Path:
     """The folder in the cache with the archive's content; every file is checked when it is unpacked."""
-    from vertebra import archives, downloads
+    from vertebra.machine import archives, downloads
 
     folder = downloads.cache_folder() / "unpacked" / downloads.digest(path)[:32]
     if not (folder / MANIFEST).is_file():

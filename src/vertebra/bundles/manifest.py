@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
-from vertebra.preprocess import Preprocess
 
 MANIFEST = "vertebra.json"
 NETWORK = "model.onnx"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vertebra.bundles.manifest import LITTER, MANIFEST, ROWS, read_manifest
 from vertebra.errors import BundleError
-from vertebra.files import whole_folder
+from vertebra.machine.files import whole_folder
 
 
 @contextmanager

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from vertebra import parity
 from vertebra.bundles.bundle import Bundle
 from vertebra.bundles.manifest import EXPORT_AGAIN, PROOF
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess, preprocess
 from vertebra.errors import BundleError, MeasurementError
-from vertebra.labels import LabelSet
-from vertebra.preprocess import Preprocess, preprocess
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,8 +24,8 @@ from vertebra.bundles.manifest import (
     sha256,
 )
 from vertebra.bundles.places import draft
+from vertebra.data.labels import LabelSet
 from vertebra.errors import InvalidInputError
-from vertebra.labels import LabelSet
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,15 +12,17 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 
-from vertebra import benchmarking, engines, files, system, units
-from vertebra.benchmarking import Case, Limits, Result, plausibility
-from vertebra.benchmarking.budget import LEAST_S
-from vertebra.benchmarking.results import failed
+from vertebra import engines, units
 from vertebra.campaigns.cases import expected_bytes, multiply_accumulates, remaining
 from vertebra.campaigns.exports import has_room, prepared, scratch_folder
 from vertebra.errors import InvalidInputError
 from vertebra.exporting.process import Exporter
+from vertebra.machine import files, system
 from vertebra.measurements import Measurement, Table
+from vertebra.measuring import benchmarking
+from vertebra.measuring.benchmarking import Case, Limits, Result, plausibility
+from vertebra.measuring.benchmarking.budget import LEAST_S
+from vertebra.measuring.benchmarking.results import failed
 from vertebra.progress import Listener, Progress, silent
 
 #: Seconds that a case costs in addition to its samples (start, import, load, its part of the export); used to

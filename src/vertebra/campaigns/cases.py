@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 
-from vertebra import engines, rows, system, zoo
-from vertebra.benchmarking import Case
-from vertebra.benchmarking.results import conditions
+from vertebra import engines, zoo
 from vertebra.bundles import Bundle
 from vertebra.campaigns.load import Load, checked_threads
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement
+from vertebra.machine import system
+from vertebra.measurements import Measurement, shipped
+from vertebra.measuring.benchmarking import Case
+from vertebra.measuring.benchmarking.results import conditions
 from vertebra.zoo import names
 
 #: Untrained parameters are as fast as trained ones; the seed makes them the same in every process.
@@ -104,7 +105,7 @@ def bundle_cases(
              in_channels=kept.in_channels, precision=precision, threads=threads, device=device,
              weights=kept.weights, scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
              latency_bound_s=load.latency_bound_s, preprocess=record if load.end_to_end else None,
-             operations=_operations(kept.model, kept.input_size) if kept.model in rows.models() else None)
+             operations=_operations(kept.model, kept.input_size) if kept.model in shipped.models() else None)
         for engine, precision, streams in ways
         for batch_size in batches
     ]  # fmt: skip
@@ -161,7 +162,7 @@ def _operations(model: str, size: int) -> float | None:
     """Those of one image, scaled from the shipped count; None for another library's network."""
     if ":" in model:
         return None
-    totals = rows.totals(model)
+    totals = shipped.totals(model)
     return 2.0 * totals["macs"] * (size / totals["input_size"]) ** 2
 
 
@@ -288,8 +289,8 @@ def multiply_accumulates(case: Case) -> float:
 
 def totals(model: str) -> Mapping[str, int]:
     """The shipped counts, or an ordinary network's if none ship, as for a file: used only for estimates."""
-    has_counts = model in rows.models() or rows.catalogue.find(model) is not None
-    return rows.totals(model) if has_counts else _ORDINARY
+    has_counts = model in shipped.models() or shipped.catalogue.find(model) is not None
+    return shipped.totals(model) if has_counts else _ORDINARY
 
 
 def expected_bytes(case: Case) -> float:

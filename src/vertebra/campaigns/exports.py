@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vertebra import engines, units
-from vertebra.benchmarking import Case
 from vertebra.campaigns.cases import totals
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
+from vertebra.measuring.benchmarking import Case
 from vertebra.progress import Listener, Progress
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vertebra import benchmarking, system
-from vertebra.benchmarking import scenarios
 from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.machine import system
 from vertebra.measurements import Measurement
+from vertebra.measuring import benchmarking
+from vertebra.measuring.benchmarking import scenarios
 
 #: Loads within this share of the best count as equally good; then the one that needs less is chosen.
 _AS_GOOD = 0.02

@@ -8,7 +8,7 @@ import click
 
 import vertebra
 from vertebra import units
-from vertebra.cli.output import (
+from vertebra.cli.output import (  # fmt: skip
     columns,
     emit,
     format_options,
@@ -17,7 +17,7 @@ from vertebra.cli.output import (
     record,
     span,
     table_option,
-)  # fmt: skip
+)
 from vertebra.cli.progress import showing
 from vertebra.errors import InvalidInputError
 from vertebra.metrics import METRICS

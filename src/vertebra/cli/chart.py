@@ -12,13 +12,13 @@ import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, csv_text, emit, format_options, table_option
 from vertebra.errors import InvalidInputError
-from vertebra.files import write_whole
+from vertebra.machine.files import write_whole
 from vertebra.measurements.measurement import GRADES
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.charts import Chart
+    from vertebra.reading.charts import Chart
 
 _TYPES: dict[str, Any] = {
     "batch_size": click.IntRange(min=1), "input_size": click.IntRange(min=1),
@@ -107,8 +107,8 @@ def command(
 
 def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any], **how: Any) -> None:
     """Every view that the rows tell into a folder, and why there is none of the others."""
-    from vertebra.charts import VIEWS
-    from vertebra.charts.chart import require
+    from vertebra.reading.charts import VIEWS
+    from vertebra.reading.charts.chart import require
     from vertebra.verbs.chart import OPTIONS
 
     if stranger or output is None:

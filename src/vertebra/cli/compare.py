@@ -15,7 +15,7 @@ from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.comparison import Comparison
+    from vertebra.reading.comparison import Comparison
 
 #: What differs and has a column of its own, or follows from another engine.
 _TOLD = ("model", "engine", "provider", "layout", "streams")

@@ -14,7 +14,7 @@ from vertebra.cli.progress import showing
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.diagnosis import Diagnosis
+    from vertebra.campaigns.diagnosis import Diagnosis
     from vertebra.measurements import Measurement
     from vertebra.measurements.blocks import Surroundings
 

@@ -14,7 +14,7 @@ from vertebra.cli.subject import given, weights_options
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement
-    from vertebra.reports.evaluated import Evaluated
+    from vertebra.reading.reports.evaluated import Evaluated
 
 #: How many unreadable images are named on the terminal; --save and --report name more.
 _NAMED = 10
@@ -79,7 +79,7 @@ def _evaluate(
 ) -> None:
 
     if save is not None or report is not None:
-        from vertebra import charts
+        from vertebra.reading import charts
 
         charts.require()
     with showing() as progress:

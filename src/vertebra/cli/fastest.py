@@ -17,7 +17,7 @@ from vertebra.cli.subject import weights_options
 from vertebra.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from vertebra.tuning import Found, Trial
+    from vertebra.campaigns.tuning import Found, Trial
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

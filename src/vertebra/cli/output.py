@@ -16,7 +16,7 @@ from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
-    from vertebra.rows import Layer, Stage
+    from vertebra.measurements.shipped import Layer, Stage
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -17,11 +17,11 @@ from vertebra.cli.progress import showing
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
-from vertebra.recommendation import Demand, described
+from vertebra.reading.choice.rule import Demand, described
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
-    from vertebra.recommendation import Limit, Pick, Relaxation
+    from vertebra.reading.choice.rule import Limit, Pick, Relaxation
 
 #: limit -> (example, what it bounds), in the order of the help.
 _LIMITS = {

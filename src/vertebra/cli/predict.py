@@ -18,7 +18,7 @@ from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, weights_options
 
 if TYPE_CHECKING:
-    from vertebra.prediction import Answer, Prediction
+    from vertebra.inference.prediction import Answer, Prediction
 
 
 @click.command("predict")

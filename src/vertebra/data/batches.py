@@ -3,7 +3,7 @@
 Pictures are decoded on threads, ahead of whoever uses the batches. Their order stays, and one that can't be
 read keeps its place, with the reason.
 
->>> from vertebra.preprocess import Preprocess
+>>> from vertebra.data.preprocess import Preprocess
 >>> tiny = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear")
 >>> [batch] = in_batches([b"no picture"], lambda content: content, tiny, 8)
 >>> [(item, str(error)) for item, error in batch.unreadable]
@@ -18,8 +18,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
+from vertebra.data.preprocess import Preprocess, Source, preprocess_many
 from vertebra.errors import ImageError, InvalidInputError
-from vertebra.preprocess import Preprocess, Source, preprocess_many
 
 if TYPE_CHECKING:
     import numpy as np

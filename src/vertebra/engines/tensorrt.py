@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundles, downloads
+from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError, MeasurementError, MissingRuntimeError
-from vertebra.files import write_whole
+from vertebra.machine import downloads
+from vertebra.machine.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np

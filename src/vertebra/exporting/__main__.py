@@ -8,11 +8,11 @@ import time
 import traceback
 from typing import Any
 
-from vertebra import processes
 from vertebra.bundles import Card
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.exporting import check, export, quantisation
+from vertebra.machine import processes
 
 _NEEDED = {"subject", "folder", "input_size", "in_channels"}
 _MORE = {"card", "engine", "precision", "batch_size", "calibration"}

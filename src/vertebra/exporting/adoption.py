@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles
 from vertebra.bundles.manifest import NETWORK
 from vertebra.errors import InvalidInputError, MissingRuntimeError
-from vertebra.system import library_versions
+from vertebra.machine.system import library_versions
 from vertebra.zoo.adapters import NetworkFile
 from vertebra.zoo.adapters import onnx as files
 

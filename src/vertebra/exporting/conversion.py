@@ -66,7 +66,7 @@ def export(
     from vertebra.engines.eager import build
     from vertebra.exporting import quantisation
     from vertebra.exporting.folding import fold_batch_norms
-    from vertebra.profiler import activations
+    from vertebra.measuring.profiler import activations
 
     if subject.builder is None:
         raise InvalidInputError(
@@ -147,7 +147,7 @@ def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
     import torch
 
     from vertebra.engines.eager import build
-    from vertebra.profiler import activations
+    from vertebra.measuring.profiler import activations
 
     with _talk_on_stderr():
         images = torch.from_numpy(_images(_REFERENCE_BATCH, in_channels, input_size))
@@ -271,7 +271,7 @@ def _images(batch_size: int, in_channels: int, input_size: int) -> Any:
 
 def _versions(format: str, engine: str, quantiser: str | None) -> dict[str, str]:
     """The versions of the libraries that made the Bundle's files and that compared them."""
-    from vertebra.system import library_versions
+    from vertebra.machine.system import library_versions
 
     modules = importlib.metadata.packages_distributions()
     made = dict.fromkeys(modules.get(package, [package])[0] for package in FORMATS[format].packages)

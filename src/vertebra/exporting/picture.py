@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles
 from vertebra.bundles import Bundle
 from vertebra.bundles.manifest import PICTURE
+from vertebra.data.preprocess import Preprocess, preprocess
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
-from vertebra.preprocess import Preprocess, preprocess
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,7 @@ from vertebra import bundles, errors
 from vertebra.bundles import Bundle, Card
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError, UnsuitableNetworkError, VertebraError
-from vertebra.processes import Child, HungError, LostError
+from vertebra.machine.processes import Child, HungError, LostError
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation import Calibration

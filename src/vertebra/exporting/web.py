@@ -20,10 +20,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vertebra import bundles, downloads
+from vertebra import bundles
 from vertebra.bundles import Bundle
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
-from vertebra.files import whole_folder
+from vertebra.machine import downloads
+from vertebra.machine.files import whole_folder
 from vertebra.progress import Listener, Progress, silent
 
 PACKAGE = "onnxruntime-web"

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vertebra import bundles, engines, files
+from vertebra import bundles, engines
 from vertebra.bundles import manifest
 from vertebra.engines import Subject
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.inference.resolving import Resolved
+from vertebra.machine import files
 from vertebra.progress import Listener, Progress, silent
 
 #: Packages that an exported file depends on: a new version of one of these needs a new export.
@@ -23,7 +24,7 @@ _MAKERS = ("vertebra", "torch", "onnx", "onnxscript", "timm", "torchvision")
 
 def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listener | None) -> Resolved:
     """The same network as a Bundle in the user's cache: the one that is there, or exported now."""
-    from vertebra import downloads
+    from vertebra.machine import downloads
 
     # Engines that open ONNX share one Bundle for any batch size; the others have their own.
     own = None if "onnx" in engines.find(engine).formats else (engine, batch_size)
@@ -36,8 +37,8 @@ def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listen
 
 
 def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
-    from vertebra import system
     from vertebra._version import __version__
+    from vertebra.machine import system
 
     content = {
         "schema": manifest.SCHEMA,

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vertebra import bundles, engines
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Session, Settings
 from vertebra.errors import InvalidInputError
 from vertebra.inference import kept_exports, resolving
 from vertebra.inference.resolving import Resolved
-from vertebra.labels import LabelSet
-from vertebra.preprocess import Preprocess
 from vertebra.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def load(
 
 
 def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None, device: str) -> Loaded:
-    from vertebra import system
+    from vertebra.machine import system
 
     card = resolved.card
     assert card.preprocess is not None

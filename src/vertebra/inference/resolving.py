@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
 from vertebra.bundles import Card, proof
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
-from vertebra.labels import LabelSet
-from vertebra.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from vertebra.progress import Listener
@@ -154,7 +154,8 @@ def resolve(
 
 
 def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None) -> Resolved:
-    from vertebra import downloads, zoo
+    from vertebra import zoo
+    from vertebra.machine import downloads
     from vertebra.zoo import adapters
     from vertebra.zoo.adapters import onnx
 
@@ -201,7 +202,7 @@ def _fetched(
     model: Model, source: str | Path, checks: dict[str, Any], progress: Listener | None
 ) -> str | None:
     """The digest of the file of `source`, downloaded if needed; None if building will download it."""
-    from vertebra import downloads
+    from vertebra.machine import downloads
     from vertebra.zoo import weights
 
     if model.source == "vertebra":
@@ -237,7 +238,7 @@ def _record(given: str | Path | Preprocess) -> Preprocess:
         return given
     path = Path(given)
     if path.suffix.lower() != ".json":
-        from vertebra.preprocess import protocols
+        from vertebra.data.preprocess import protocols
 
         return protocols.find(str(given))
     try:
@@ -250,7 +251,7 @@ def _record(given: str | Path | Preprocess) -> Preprocess:
 
 
 def _labels(given: str | Path, num_classes: int) -> LabelSet:
-    from vertebra import labels
+    from vertebra.data import labels
 
     found = labels.resolve(given, num_classes=num_classes)
     return replace(found, name=Path(found.name).name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
     from sqlalchemy import Connection, Row
 
-    from vertebra.system import System
+    from vertebra.machine.system import System
 
 #: The columns that `Table.rows` filters by.
 FILTERS = tuple(name for name in COLUMNS if KINDS[name] not in ("texts", "mapping"))

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import metrics, roofline
+from vertebra import metrics
 from vertebra.measurements import Measurement, Rows
+from vertebra.reading import roofline
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 from vertebra.zoo import names

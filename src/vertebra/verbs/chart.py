@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from vertebra import choosing, units
+from vertebra import units
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import WideRow, depends_on_machine, wide
 from vertebra.measurements.views import FORM
+from vertebra.reading.choice import candidates
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.charts import Chart, Settings
+    from vertebra.reading.charts import Chart, Settings
 
 
 #: option -> the views that it is of
@@ -50,7 +51,7 @@ def chart(
     second, how many networks stand in a cell of the grid, and the worst grade of a figure there. Raises
     InvalidInputError for an option that the chart doesn't have.
     """
-    from vertebra import charts
+    from vertebra.reading import charts
 
     axes: dict[str, Any] = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
     if view is not None and axes:
@@ -75,7 +76,7 @@ def chart(
 
 def _settings(view: str | None, **options: Any) -> Settings:
     """What the view is drawn with. Raises InvalidInputError for an option that it doesn't have."""
-    from vertebra.charts import Settings
+    from vertebra.reading.charts import Settings
 
     given_ones = {name: value for name, value in options.items() if value is not None}
     for name in given_ones:
@@ -98,7 +99,7 @@ def quantities(values: str | Sequence[str | float] | None, unit: str) -> tuple[f
 
 def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:
     """Wide rows of one load, of published figures that ship."""
-    from vertebra import citations
+    from vertebra.measuring import citations
 
     load = {name: value for name, value in {"batch_size": 1, **filters}.items() if value is not None}
     for name in load:
@@ -122,4 +123,4 @@ def compared(
     them.
     """
     source = given.table(table, create=False)
-    return wide(choosing.comparable(source, dataset=dataset, probed=probed, **filters))
+    return wide(candidates.comparable(source, dataset=dataset, probed=probed, **filters))

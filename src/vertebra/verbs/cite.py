@@ -24,7 +24,7 @@ def cite(
     (.csv, .json, .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and
     `source` and `columns` (system="…", precision="…") hold for all their rows; see `citations.read_table`.
     """
-    from vertebra import citations
+    from vertebra.measuring import citations
 
     if mapping is None and (source is not None or any(columns.values())):
         raise InvalidInputError(

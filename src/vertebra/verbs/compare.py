@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import choosing, metrics
+from vertebra import metrics
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, latest
+from vertebra.reading.choice import candidates
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.comparison import Comparison, Side
+    from vertebra.reading.comparison import Comparison, Side
 
 
 def compare(
@@ -32,14 +33,14 @@ def compare(
     machine, both are of this one. Figures graded worse than `trust` aren't judged. Raises InvalidInputError
     where the sides have no figure in common.
     """
-    from vertebra import comparison
+    from vertebra.reading import comparison
 
     for name in metric:
         metrics.find(name)
     source = given.table(table, create=False)
     sides = [comparison.side(choice, source) for choice in (first, second)]
     if not any({"system", "file", "run"} & side.chosen.keys() for side in sides):
-        filters = {"system": choosing.this_system(source), **filters}
+        filters = {"system": candidates.this_system(source), **filters}
     left, right = (comparison.narrowed(side, filters) for side in sides)
     told = comparison.compare(left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust)
     told = [one for one in told if not metric or one.metric in metric or one.verdict in ("failed", "fixed")]

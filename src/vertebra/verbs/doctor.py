@@ -8,7 +8,7 @@ from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.diagnosis import Diagnosis
+    from vertebra.campaigns.diagnosis import Diagnosis
     from vertebra.progress import Listener
 
 
@@ -19,7 +19,8 @@ def doctor(*, quick: bool = False, table: TableLike = None, progress: Listener |
     What is measured is appended under the model `machine`, which no comparison of networks contains. `quick`
     takes less time, and shows less.
     """
-    from vertebra import diagnosis, system
+    from vertebra.campaigns import diagnosis
+    from vertebra.machine import system
 
     into = given.table(table)
     told = diagnosis.examine(quick=quick, progress=progress)

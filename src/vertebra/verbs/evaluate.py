@@ -14,10 +14,10 @@ from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.data import Dataset
+    from vertebra.data.datasets import Dataset
     from vertebra.inference.loading import Loaded
     from vertebra.progress import Listener, Progress
-    from vertebra.reports.evaluated import Evaluated
+    from vertebra.reading.reports.evaluated import Evaluated
 
 #: The word that stands for "class n is output n" where a label set is named.
 BY_INDEX = "index"
@@ -48,9 +48,9 @@ def evaluate(
     images, `strict` ends the run at one that can't be read. `loaded_by` are the options of `loading.load`:
     weights, engine, threads, labels ("index" matches classes by their place), ...
     """
-    from vertebra import data
+    from vertebra.data import datasets
 
-    pictures = data.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
+    pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
     found = _evaluated(
         model, pictures, batch_size=batch_size, limit=limit, strict=strict, progress=progress, **loaded_by
     )
@@ -75,12 +75,12 @@ def probe(
 
     `options` are batch_size, strict, and those of `loading.load`. See `probing` for the interval's meaning.
     """
-    from vertebra import data
+    from vertebra.data import datasets
 
     if not models:
         raise InvalidInputError("No network was named to be probed.", "name some; vertebra list tells all")
     into = given.table(table)
-    pictures = data.open(dataset, format=format, split=split, truth=truth, name=name)
+    pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name)
     told: list[Measurement] = []
     for rows in _probed(models, pictures, folds=folds, progress=progress, **options):
         into.append(rows)
@@ -98,9 +98,9 @@ def _evaluated(
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Evaluated:
-    from vertebra import evaluation
     from vertebra.inference import loading
-    from vertebra.reports.evaluated import Evaluated
+    from vertebra.measuring import evaluation
+    from vertebra.reading.reports.evaluated import Evaluated
 
     by_index = loaded_by.get("labels") == BY_INDEX
     if by_index:
@@ -129,8 +129,8 @@ def _probed(
     **loaded_by: Any,
 ) -> Iterator[list[Measurement]]:
     """The row of each network's probe."""
-    from vertebra import probing
     from vertebra.inference import loading
+    from vertebra.measuring.evaluation import probing
 
     probing.require()
     images = probing.look(pictures)
@@ -161,7 +161,8 @@ def _named(progress: Listener, text: str) -> Listener:
 
 def _conditions(loaded: Loaded, *libraries: str) -> dict[str, Any]:
     """What rows say of the network and of what ran it, as the runtime itself answers."""
-    from vertebra import engines, system
+    from vertebra import engines
+    from vertebra.machine import system
 
     effective = loaded.session.effective()
     packages = engines.find(loaded.engine).distributions

@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import metrics, roofline, zoo
+from vertebra import metrics, zoo
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.measurements import Table
+from vertebra.reading import roofline
 from vertebra.verbs import given
 from vertebra.verbs.export import export
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
+    from vertebra.campaigns.tuning import Found
     from vertebra.progress import Listener
-    from vertebra.tuning import Found
 
 
 def fastest(
@@ -45,7 +46,7 @@ def fastest(
     With `export`, the fastest form that a Bundle can hold is written into that folder, with weights as
     `options` say, which are those of `resolving.resolve`: without published weights, untrained must be said.
     """
-    from vertebra import tuning
+    from vertebra.campaigns import tuning
     from vertebra.inference import resolving
 
     if resolving.is_bundle(model):
@@ -86,7 +87,8 @@ def _shares(found: Found, table: Table) -> tuple[float | None, ...]:
 def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any]) -> Found:
     """What `search` finds, with the best form that a Bundle can hold written into `folder`, its rows beside
     it."""
-    from vertebra import bundles, tuning
+    from vertebra import bundles
+    from vertebra.campaigns import tuning
 
     with bundles.draft(folder) as draft:  # first of all: nothing is searched for a place that can't be
         found = search()

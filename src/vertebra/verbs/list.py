@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from vertebra.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from vertebra.charts import View
-    from vertebra.citations import Source
     from vertebra.engines import EngineInfo
+    from vertebra.measuring.citations import Source
     from vertebra.metrics import Metric
+    from vertebra.reading.charts import View
     from vertebra.zoo import Model
     from vertebra.zoo.papers import Entry
 
@@ -97,13 +97,13 @@ def _metrics() -> builtins.list[Metric]:
 
 
 def _sources() -> builtins.list[Source]:
-    from vertebra.citations import SOURCES
+    from vertebra.measuring.citations import SOURCES
 
     return [*SOURCES.values()]
 
 
 def _charts() -> builtins.list[View]:
-    from vertebra.charts import VIEWS
+    from vertebra.reading.charts import VIEWS
 
     return [*VIEWS.values()]
 

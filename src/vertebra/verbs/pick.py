@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vertebra import choosing
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Table
 from vertebra.measurements.views import FORM
-from vertebra.recommendation import Pick
+from vertebra.reading.choice import candidates
+from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.choosing import Question
     from vertebra.progress import Listener
+    from vertebra.reading.choice.candidates import Question
 
 #: What says which rows count; the other keywords are limits.
 _CONDITIONS = (*FORM, "dataset", "probed", "origin")
@@ -52,13 +52,13 @@ def pick(
     """
     conditions = {**(filters or {})}
     conditions |= {name: limits.pop(name) for name in _CONDITIONS if name in limits}
-    question = choosing.ask(
+    question = candidates.ask(
         limits, objective=objective, licence=given.several(licence), family=given.several(family),
         input_size=given.several(input_size), trust=trust,
         among=among or ("table" if budget is None else "catalogue"), filters=conditions,
     )  # fmt: skip
     if budget is None:
-        return choosing.pick(given.table(table, create=False), question)
+        return candidates.pick(given.table(table, create=False), question)
     _refuse_contradictions(question)
     return _settled(question, given.table(table), given.seconds(budget), progress)
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vertebra import estimation, rows, verification
-from vertebra.benchmarking import Case
 from vertebra.campaigns import campaign, cases
-from vertebra.choosing import Question, absences, candidates, comparable, is_here
-from vertebra.measurements import Measurement, Table, WideRow
+from vertebra.measurements import Measurement, Table, WideRow, shipped
+from vertebra.measuring import estimation
+from vertebra.measuring.benchmarking import Case
 from vertebra.progress import Listener
-from vertebra.verification import Verified
+from vertebra.reading.choice import next_to_measure
+from vertebra.reading.choice.candidates import Question, absences, candidates, comparable, is_here
+from vertebra.reading.choice.next_to_measure import Verified
 
 #: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
 _ANCHOR_MACS = 1e10
@@ -50,7 +51,7 @@ def verified(
         bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
     except KeyboardInterrupt:
         interrupted = True
-    found = verification.settle(
+    found = next_to_measure.settle(
         lambda: [row for row in candidates(source, question) if is_here(row.model) and _can_be_made(row)],
         lambda row: bench(_case_of(row), start + budget_s),
         question.limits,
@@ -59,7 +60,7 @@ def verified(
         least_grade=question.trust,
         has_time=lambda: not interrupted and time.monotonic() < start + budget_s,
     )
-    notes = tuple(absences(rows.counts(), "were left out"))
+    notes = tuple(absences(shipped.counts(), "were left out"))
     return replace(
         found, pick=replace(found.pick, notes=notes), ended="interrupted" if interrupted else found.ended
     )
@@ -102,7 +103,7 @@ def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequ
     if missing <= 0:
         return []
     ready = [
-        name for name, count in rows.counts().items()
+        name for name, count in shipped.counts().items()
         if count.macs <= _ANCHOR_MACS and is_here(name) and not name.startswith(_TOYS)
     ]  # fmt: skip
     chosen = estimation.anchors(missing, among=ready, known=sorted(shared))

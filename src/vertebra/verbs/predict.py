@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
-    from vertebra.prediction import Given, Prediction
+    from vertebra.inference.prediction import Given, Prediction
     from vertebra.progress import Listener
-    from vertebra.reports.sheet import Tile
+    from vertebra.reading.reports.sheet import Tile
 
 #: The answers, which can be closed before the last one.
 Stream = Generator["Prediction", None, None]
@@ -71,8 +71,8 @@ def predict(
     of a file for the embeddings (.npz, .parquet). Both are written at the end, also when the iterator is
     closed or interrupted.
     """
-    from vertebra.prediction import features as embeddings
-    from vertebra.reports import sheet
+    from vertebra.inference.prediction import features as embeddings
+    from vertebra.reading.reports import sheet
 
     if save is not None:
         sheet.format_of(Path(save))
@@ -92,8 +92,7 @@ def predict(
 
 
 def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
-    from vertebra import prediction
-    from vertebra.inference import loading
+    from vertebra.inference import loading, prediction
 
     asked = {name: options.pop(name) for name in ("top", "features", "pictures", "every", "upright")}
     absent = prediction.absent(sources)
@@ -107,7 +106,7 @@ def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
 def _drawn(found: Stream, path: Path, keep: bool) -> Stream:
     """What is `found`, with a contact sheet of it written at the end; pictures stay only where they are to be
     kept."""
-    from vertebra.reports.sheet import Sheet
+    from vertebra.reading.reports.sheet import Sheet
 
     sheet = Sheet()
 
@@ -120,7 +119,7 @@ def _drawn(found: Stream, path: Path, keep: bool) -> Stream:
 
 def _written(found: Stream, path: Path) -> Stream:
     """What is `found`, with a file of its embeddings written at the end."""
-    from vertebra.prediction import features
+    from vertebra.inference.prediction import features
 
     rows: list[tuple[str, Any]] = []
 
@@ -149,7 +148,7 @@ def _until_the_end(
 
 def tile(prediction: Prediction) -> Tile:
     """A prediction as the contact sheet shows it; its picture must have been kept."""
-    from vertebra.reports.sheet import Tile
+    from vertebra.reading.reports.sheet import Tile
 
     classes = [
         (answer.probability, f"class {answer.index}" if answer.name is None else answer.name)

@@ -11,7 +11,7 @@ from vertebra.verbs.given import TableLike
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
-    from vertebra.profiler import Profile
+    from vertebra.measuring.profiler import Profile
 
 
 def profile(*models: str, input_size: int | None = None, table: TableLike = None) -> list[Profile]:
@@ -22,7 +22,7 @@ def profile(*models: str, input_size: int | None = None, table: TableLike = None
     chosen = [zoo.find(model) for model in models or names.CLASSICS]
     profiles = [counted(model, input_size) for model in chosen]
     into = given.table(table)
-    from vertebra import profiler
+    from vertebra.measuring import profiler
 
     for one in profiles:
         into.append(profiler.rows(one, measured_at=now()))
@@ -30,8 +30,8 @@ def profile(*models: str, input_size: int | None = None, table: TableLike = None
 
 
 def counted(model: names.Model, input_size: int | None) -> Profile:
-    from vertebra import profiler
     from vertebra.campaigns import cases
+    from vertebra.measuring import profiler
     from vertebra.zoo import build
 
     size = cases.native_or(model, input_size)

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from vertebra import choosing, metrics, recommendation
+from vertebra import metrics
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, depends_on_machine, now
+from vertebra.reading.choice import candidates, rule
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 from vertebra.verbs.pick import pick
 
 if TYPE_CHECKING:
-    from vertebra.reports.edition import Edition
-    from vertebra.reports.server import Server
+    from vertebra.reading.reports.edition import Edition
+    from vertebra.reading.reports.server import Server
 
 
 #: Headings of the report's picks, and their limits.
@@ -93,7 +94,7 @@ def report(
         return _edition(source, system, engine).write(path or "vertebra-page.html")
     if live:
         return _served(source, system, among or "table", PORT if port is None else port)
-    from vertebra import reports
+    from vertebra.reading import reports
 
     return reports.write(path or "vertebra-report.html", **_reportable(source, system, among or "table"))
 
@@ -106,8 +107,8 @@ def _refuse(what: str, is_asked: bool, strangers: dict[str, Any]) -> None:
 
 
 def _served(source: Table, system: str | None, among: str, port: int) -> Server:
-    from vertebra import reports
-    from vertebra.reports.server import LivePage, Server
+    from vertebra.reading import reports
+    from vertebra.reading.reports.server import LivePage, Server
 
     def made(version: str) -> str:
         return reports.html(**_reportable(source, system, among), version=version)
@@ -117,12 +118,12 @@ def _served(source: Table, system: str | None, among: str, port: int) -> Server:
 
 def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
     from vertebra import engines
-    from vertebra.reports.edition import edition
+    from vertebra.reading.reports.edition import edition
 
     if engine is not None:
         engines.find(engine)
-    chosen = system or choosing.this_system(source)
-    rows = [row for row in source.latest() if choosing.is_of_imagenet(row)]
+    chosen = system or candidates.this_system(source)
+    rows = [row for row in source.latest() if candidates.is_of_imagenet(row)]
     described = source.systems().get(chosen or "")
     return edition(rows, chosen, system=described, engine=engine, made_at=now()[:10])
 
@@ -132,15 +133,15 @@ def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]
     rows = [row for row in source.latest() if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
-    chosen = system or choosing.this_system(source)
+    chosen = system or candidates.this_system(source)
     filters = {"system": chosen}
     picks = [
-        (heading, recommendation.sentences(pick(table=source, filters=filters, among=among, **limits)))
+        (heading, rule.sentences(pick(table=source, filters=filters, among=among, **limits)))
         for heading, limits in _PICKS.items()
     ]
     told = _reported(rows, chosen)
     return {
-        "rows": choosing.with_catalogue(told) if among == "catalogue" else told,
+        "rows": candidates.with_catalogue(told) if among == "catalogue" else told,
         "system": source.systems().get(chosen or ""),
         "pick": picks,
         "made_at": now()[:10],
@@ -152,7 +153,7 @@ def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measureme
     classics on others; the tens of thousands of published rates of the rest say nothing about this one."""
     from vertebra.zoo import names
 
-    rows = [row for row in rows if choosing.is_of_imagenet(row)]
+    rows = [row for row in rows if candidates.is_of_imagenet(row)]
     told = [row for row in rows if not depends_on_machine(row)]
     run = [row for row in rows if depends_on_machine(row)]
     told += [row for row in run if row.origin == "published" and row.model in names.CLASSICS]

@@ -14,7 +14,7 @@ from vertebra.verbs.profile import counted
 
 if TYPE_CHECKING:
     from vertebra.bundles import Bundle
-    from vertebra.rows import Layer, Stage
+    from vertebra.measurements.shipped import Layer, Stage
     from vertebra.zoo import names
 
 
@@ -36,8 +36,10 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
 
     The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
     """
-    from vertebra import bundles, roofline, rows
+    from vertebra import bundles
     from vertebra.inference import resolving
+    from vertebra.measurements import shipped
+    from vertebra.reading import roofline
 
     if resolving.is_bundle(model):
         return bundles.read(model)
@@ -48,10 +50,10 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
     figures = [row for row in source.latest(model=found.name) if row.metric != "failure"]
     ours = found.source == "vertebra"
     shares = roofline.shares(
-        figures, source.latest(model=metrics.MACHINE), rows.totals(found.name) if ours else None
+        figures, source.latest(model=metrics.MACHINE), shipped.totals(found.name) if ours else None
     )
     if ours:
-        return Portrait(found, figures, rows.stages(found.name), rows.layers(found.name), shares)
+        return Portrait(found, figures, shipped.stages(found.name), shipped.layers(found.name), shares)
     if found.is_file:
         return Portrait(found, figures, [], [], shares)
     profile = counted(found, None)

@@ -22,7 +22,7 @@ from vertebra.verbs.report import report
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
-    from vertebra.benchmarking import Case
+    from vertebra.measuring.benchmarking import Case
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def survey(
 
 def _check_before(todo: Sequence[Case], folder: Path) -> None:
     """Whatever would end a survey after minutes of measuring ends it before."""
-    from vertebra import charts
     from vertebra.campaigns import exports
+    from vertebra.reading import charts
 
     charts.require()
     exports.check_room(todo)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vertebra.labels import IMAGENET_1K
-from vertebra.preprocess import Preprocess, protocols
+from vertebra.data.labels import IMAGENET_1K
+from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.zoo import names, weights
 
 

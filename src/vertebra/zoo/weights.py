@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import downloads
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
+from vertebra.machine import downloads
 from vertebra.progress import Listener
 from vertebra.zoo import building
 from vertebra.zoo.names import Model, find

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundles, data, units
+from vertebra import bundles, units
 from vertebra.bundles.manifest import NETWORKS
-from vertebra.data import Dataset
+from vertebra.data import datasets
+from vertebra.data.datasets import Dataset
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.exporting.quantisation import graphs, guard, pictures
 from vertebra.exporting.quantisation.loss import Loss
@@ -104,7 +105,7 @@ def asked(
         folder=None if calibrate is None else Path(calibrate),
         guard=guard,
         quantiser=quantiser,
-        labelled=None if labelled is None else data.open(labelled, format=format, split=split),
+        labelled=None if labelled is None else datasets.open(labelled, format=format, split=split),
         most_lost=units.parse(most_lost, "fraction") if isinstance(most_lost, str) else most_lost,
         options=options,
     )

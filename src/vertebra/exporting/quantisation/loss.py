@@ -9,15 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import evaluation
 from vertebra.bundles import Card
-from vertebra.data import Dataset, Sample
 from vertebra.data.batches import in_batches
+from vertebra.data.datasets import Dataset, Sample
+from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError
-from vertebra.evaluation.statistics import paired_difference
 from vertebra.exporting.quantisation import graphs
 from vertebra.exporting.quantisation.pictures import Split
-from vertebra.preprocess import Preprocess
+from vertebra.measuring import evaluation
+from vertebra.measuring.evaluation.statistics import paired_difference
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra.data.dataset import is_picture
+from vertebra.data.datasets.dataset import is_picture
+from vertebra.data.preprocess import Preprocess, preprocess_many
 from vertebra.errors import InvalidInputError
-from vertebra.preprocess import Preprocess, preprocess_many
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images

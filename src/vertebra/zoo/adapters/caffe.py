@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vertebra.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
+from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
 
 #: Caffe's mean pixel of ImageNet, B, G, R, of 0 to 255.
 MEAN_BGR = (104.0, 117.0, 123.0)

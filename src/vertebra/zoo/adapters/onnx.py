@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vertebra.data.preprocess import protocols
 from vertebra.errors import InvalidInputError, WeightsError
-from vertebra.preprocess import protocols
 from vertebra.zoo.adapters import NetworkFile
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model

@@ -18,9 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import downloads, files, parity
+from vertebra import parity
+from vertebra.data.preprocess import protocols
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
-from vertebra.preprocess import protocols
+from vertebra.machine import downloads, files
 from vertebra.zoo.adapters import NetworkFile, onnx
 from vertebra.zoo.factsheet import Facts
 from vertebra.zoo.names import Model

@@ -15,8 +15,8 @@ import timm
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
-from vertebra.preprocess import Preprocess, protocols
 from vertebra.zoo.adapters import known, states
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model

@@ -15,8 +15,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
+from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.preprocess import Preprocess, protocols
 from vertebra.zoo.adapters import caffe, known, states
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model

@@ -1,0 +1,106 @@
+"""One labelled picture, and a set of them that is read as it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from vertebra.data.preprocess import Source
+from vertebra.errors import InvalidInputError
+
+#: Endings of pictures' file names, in lower case; the content decides the format.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+#: The split that is used where none is named, in this order: what a network was not trained on.
+DEFAULT_SPLITS = ("val", "valid", "validation", "test")
+
+#: Several spellings of one split.
+SPELLINGS = {"valid": "val", "validation": "val", "dev": "val", "t10k": "test", "training": "train"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture: its encoded bytes, its path, or its pixels (H, W, 3) of uint8; the index of its class; and
+    its name, unique in its set."""
+
+    source: Source
+    label: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled pictures, opened one at a time while it is iterated, in the same order each time.
+
+    `classes` are the names of the labels, or None where the set has only numbers. `num_classes` is their
+    count, or the largest label plus one. `largest_at` is where the largest label is.
+    """
+
+    name: str
+    split: str | None
+    format: str
+    classes: tuple[str, ...] | None
+    num_classes: int
+    length: int
+    largest_at: str
+    read: Callable[[], Iterator[Sample]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.read()
+
+    def first(self, count: int) -> Iterator[Sample]:
+        """The first `count` samples."""
+        return islice(self.read(), count)
+
+
+def of(
+    samples: Sequence[tuple[str, int]],
+    locate: Callable[[str], Source],
+    *,
+    name: str,
+    split: str | None,
+    format: str,
+    classes: tuple[str, ...] | None,
+    at: Callable[[int], str],
+) -> Dataset:
+    """A set whose names and labels are known and whose pictures are found by `locate`; `at` gives the
+    place of a sample's label by its number. Raises InvalidInputError for an empty set."""
+    if not samples:
+        raise empty(name, format)
+
+    def read() -> Iterator[Sample]:
+        return (Sample(locate(sample), label, sample) for sample, label in samples)
+
+    largest = max(range(len(samples)), key=lambda index: samples[index][1])
+    count = samples[largest][1] + 1 if classes is None else len(classes)
+    return Dataset(name, split, format, classes, count, len(samples), at(largest), read)
+
+
+def empty(name: str | Path, format: str) -> InvalidInputError:
+    """The error that a set of this format contains no pictures."""
+    return InvalidInputError(
+        f"{name}, read as {format}, contains no pictures.",
+        f"pictures end in {', '.join(SUFFIXES)}; if this is another layout, pass --format",
+    )
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is a picture's; hidden files never are."""
+    base = name.rpartition("/")[2]
+    return base.lower().endswith(SUFFIXES) and not base.startswith(".")
+
+
+def class_index(labels: Sequence[str]) -> tuple[tuple[str, ...] | None, dict[str, int]]:
+    """The classes that text `labels` name, in order, and each one's index.
+
+    Labels that are all whole numbers are the indices themselves, and the classes are None.
+    """
+    distinct = sorted(set(labels))
+    if all(label.isascii() and label.isdecimal() and len(label) < 10 for label in distinct):
+        return None, {label: int(label) for label in distinct}
+    return tuple(distinct), {label: index for index, label in enumerate(distinct)}

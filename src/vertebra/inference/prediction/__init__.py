@@ -1,0 +1,180 @@
+"""Prediction: pictures from any source, a loaded network, and the most likely classes.
+
+`predict` runs in batches while the next pictures are decoded, and keeps only these in memory. A picture that
+can't be read gets an error instead, and the others go on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra.data.batches import Batch, in_batches
+from vertebra.data.labels import LabelSet
+from vertebra.data.preprocess import Preprocess, Source, open_image
+from vertebra.errors import ImageError, InvalidInputError
+from vertebra.inference.prediction.sources import Given, Picture, is_on_disk, pictures_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from vertebra.inference.loading import Loaded
+
+    Array = npt.NDArray[np.float32]
+
+__all__ = ["Answer", "Given", "Prediction", "absent", "predict", "probabilities"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One class with its probability, 0 to 1. `id` and `name` are None if the labels don't have them."""
+
+    index: int
+    id: str | None
+    name: str | None
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A network's answer for one picture: `top`, the most likely class first, or `error`, why there is none.
+
+    `features` (D,) and `picture` (H, W, 3), uint8, the picture as the network sees it, are set on request.
+    """
+
+    source: str
+    top: tuple[Answer, ...] = ()
+    error: str | None = None
+    features: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    picture: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+
+def predict(
+    sources: Iterable[Given],
+    loaded: Loaded,
+    *,
+    top: int = 5,
+    features: bool = False,
+    pictures: bool = False,
+    every: int = 1,
+    upright: bool = True,
+) -> Iterator[Prediction]:
+    """The `top` classes of each picture in `sources`, in order, as soon as its batch is done.
+
+    A source is the path of a picture or a folder (searched with its subfolders), a pattern, an http(s)
+    address, "-" (one picture on standard input), "camera:0", a video's path (every `every`th frame), a
+    picture's bytes, or pixels (H, W, 3), uint8, RGB. With `upright`, pictures are turned by their EXIF
+    orientation even if the network's record ignores it; without, the record decides, as in an evaluation.
+    Raises InvalidInputError (a count below 1), and MissingRuntimeError if a video needs OpenCV.
+    """
+    for name, value in (("top", top), ("every", every)):
+        if value < 1:
+            raise InvalidInputError(f"{name} is {value}, but must be at least 1.")
+    record = replace(loaded.preprocess, apply_orientation=True) if upright else loaded.preprocess
+    return _predictions(pictures_of(sources, every), loaded, record, top, features, pictures)
+
+
+def absent(sources: Sequence[Given]) -> list[Prediction]:
+    """The errors of `sources` if all are files and none is a picture, so that no network must be loaded to
+    report them; empty if there is a picture, or may be one."""
+    errors: list[Prediction] = []
+    if not all(map(is_on_disk, sources)):
+        return errors
+    for picture in pictures_of(sources):
+        error = picture.error or _flaw(picture)
+        if error is None:
+            return []
+        errors.append(Prediction(picture.name, error=error))
+    return errors
+
+
+def _flaw(picture: Picture) -> str | None:
+    """Why the picture can't be read, judged by its header."""
+    try:
+        open_image(picture.content)
+    except ImageError as error:
+        return _reason(error, picture)
+    return None
+
+
+def _predictions(
+    found: Iterator[Picture], loaded: Loaded, record: Preprocess, top: int, features: bool, pictures: bool
+) -> Iterator[Prediction]:
+    with closing(in_batches(found, _source_of, record, loaded.settings.batch_size)) as ready:
+        for batch in ready:
+            yield from _answered(batch, loaded, top, features, pictures)
+
+
+def _source_of(picture: Picture) -> Source | ImageError:
+    return picture.content if picture.error is None else ImageError(picture.error)
+
+
+def _reason(error: ImageError, picture: Picture) -> str:
+    """The message without the name at its start: a Prediction has its source as well as the error."""
+    if isinstance(picture.content, Path):
+        return error.message.removeprefix(f"{picture.content}: ")
+    return re.sub(r"^<[\d,]+ bytes>: ", "", error.message)
+
+
+def _answered(
+    batch: Batch[Picture], loaded: Loaded, top: int, features: bool, pictures: bool
+) -> Iterator[Prediction]:
+    some = len(batch.images) > 0
+    logits = loaded.logits(batch.images) if some else batch.images
+    vectors = loaded.features(batch.images) if some and features else None
+    for picture, row in batch.entries:
+        if isinstance(row, ImageError):
+            yield Prediction(picture.name, error=picture.error or _reason(row, picture))
+            continue
+        prediction = _prediction(picture.name, logits[row], loaded.labels, top)
+        if vectors is not None:
+            prediction = replace(prediction, features=vectors[row])
+        if pictures:
+            prediction = replace(prediction, picture=_seen(batch.images[row], loaded.preprocess))
+        yield prediction
+
+
+def _prediction(source: str, logits: Array, labels: LabelSet | None, top: int) -> Prediction:
+    import numpy as np
+
+    if not np.isfinite(logits).all():
+        return Prediction(source, error="the network answered with values that are not finite.")
+    shares = probabilities(logits)
+    best = np.argsort(-shares, kind="stable")[:top]
+    return Prediction(source, tuple(_answer(int(index), float(shares[index]), labels) for index in best))
+
+
+def _answer(index: int, probability: float, labels: LabelSet | None) -> Answer:
+    if labels is None:
+        return Answer(index, None, None, probability)
+    label = labels[index]
+    return Answer(index, label.id, label.name, probability)
+
+
+def probabilities(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Softmax over the last axis, in float64; no logit is too large for it.
+
+    >>> import numpy as np
+    >>> probabilities(np.array([1000.0, 1000.0, -1000.0])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    import numpy as np
+
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    powers = np.exp(shifted)
+    shares: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _seen(image: Array, record: Preprocess) -> npt.NDArray[np.uint8]:
+    """The picture (H, W, 3) of an input: the normalisation undone."""
+    import numpy as np
+
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (record.mean, record.std))
+    levels = np.rint((image * std + mean) * 255).clip(0, 255)
+    return np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))

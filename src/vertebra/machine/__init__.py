@@ -1,0 +1,1 @@
+"""This computer: what it is, its disk, its cache and its child processes."""

@@ -1,0 +1,10 @@
+"""FILL: estimates networks that never ran here from some that did, and says how large the errors may be."""
+
+from vertebra.measuring.estimation.estimator import ANCHORS, FEWEST_ANCHORS, Estimates, Estimator, Field
+from vertebra.measuring.estimation.memory import MemoryModel
+from vertebra.measuring.estimation.pricing import anchors, field, price, price_forms
+
+__all__ = [
+    "ANCHORS", "FEWEST_ANCHORS", "Estimates", "Estimator", "Field", "MemoryModel", "anchors", "field",
+    "price", "price_forms",
+]  # fmt: skip

@@ -1,0 +1,162 @@
+"""From rows to rows: estimates of latency and memory for all networks, from those of some measured ones."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import Measurement, latest, now, shipped
+from vertebra.measurements.shipped import published
+from vertebra.measurements.views import FORM
+from vertebra.measuring.estimation.estimator import FEWEST_ANCHORS, Estimator, Field
+from vertebra.measuring.estimation.memory import MemoryModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: The metrics that can be estimated.
+METRICS = ("latency", "memory_total")
+
+
+def field() -> Field:
+    """Every network with shipped counts, at its native size, with the seconds per image of timm's tables."""
+    import numpy as np
+
+    every = list(shipped.counts().values())
+    counts = [(one.macs, one.activations, one.params, one.input_size) for one in every]
+    tables, seconds = _published([(one.model, one.input_size) for one in every])
+    names = tuple(one.model for one in every)
+    families = tuple(family(name) for name in names)
+    return Field(names, np.maximum(np.array(counts, dtype=np.float64), 1.0), families, seconds, tables)
+
+
+def family(model: str) -> str:
+    """The family of a network: the letters that its name begins with, without the library's prefix.
+
+    >>> family("timm:resnet50"), family("torchvision:resnet18"), family("vgg16")
+    ('resnet', 'resnet', 'vgg')
+    """
+    found = re.match(r"[a-z]+", model.partition(":")[2] or model)
+    return found.group() if found else model
+
+
+def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+    """The tables' names, and seconds per image (networks, tables); NaN if a table lacks a network at that
+    size."""
+    import numpy as np
+
+    index = {key: number for number, key in enumerate(wanted)}
+    tables = published.benchmarks()
+    seconds = np.full((len(wanted), len(tables)), np.nan)
+    for column, table in enumerate(tables):
+        for (model, _, input_size), (_, rate) in table.figures.items():
+            if (model, input_size) in index:
+                seconds[index[model, input_size], column] = 1 / rate
+    return tuple(table.name for table in tables), seconds
+
+
+@cache
+def _estimator() -> Estimator:
+    return Estimator(field())
+
+
+def anchors(count: int, *, among: Sequence[str] | None = None, known: Sequence[str] = ()) -> list[str]:
+    """The networks to measure next, the most informative first; `known` ones are measured already."""
+    priceable = _estimator().known
+    kept = None if among is None else [name for name in among if name in priceable]
+    return _estimator().choose(count, among=kept, known=[name for name in known if name in priceable])
+
+
+def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Measurement]:
+    """Estimated rows of `metric` for every network that is not in `measured`, under the same conditions.
+
+    `measured` are benched rows of `metric` at native size, of one form: machine, engine, precision, batch
+    size. The bounds are of a 90 % interval. Raises InvalidInputError if the forms differ or the rows are too
+    few.
+    """
+    known = latest(_usable(measured, metric))
+    _refuse_mixed_forms(known)
+    values = {row.model: row.value for row in known}
+    made, note = (_latencies if metric == "latency" else _memories)(values)
+    shared = replace(
+        known[0], weights=None, origin="estimated", metric=metric, samples=len(known), grade=None,
+        grade_reasons=(note,), run=None, source=None,
+        measured_at=now(),
+    )  # fmt: skip
+    counts = shipped.counts()
+    return [
+        Measurement.restored(
+            {**vars(shared), "model": model, "value": value, "low": low, "high": high,
+             "input_size": counts[model].input_size}
+        )
+        for model, (value, low, high) in made.items() if model not in values
+    ]  # fmt: skip
+
+
+def price_forms(measured: Iterable[Measurement]) -> list[Measurement]:
+    """Estimated rows of all `METRICS` for each form in which enough networks were measured."""
+    forms: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
+    for row in measured:
+        if row.metric in METRICS:
+            key = (row.metric, *(getattr(row, name) for name in FORM if name != "input_size"))
+            forms[key].append(row)
+    return [
+        estimated
+        for rows_ in forms.values()
+        if len({row.model for row in _usable(rows_, rows_[0].metric)}) >= FEWEST_ANCHORS
+        for estimated in price(rows_, rows_[0].metric)
+    ]
+
+
+def _usable(measured: Iterable[Measurement], metric: str) -> list[Measurement]:
+    if metric not in METRICS:
+        raise InvalidInputError(f"{metric} can't be estimated.", f"metrics that can be: {', '.join(METRICS)}")
+    counts = shipped.counts()
+    return [
+        row for row in measured
+        if row.metric == metric and row.origin == "benched" and row.model in counts
+        and row.input_size == counts[row.model].input_size
+    ]  # fmt: skip
+
+
+def _refuse_mixed_forms(known: Sequence[Measurement]) -> None:
+    for name in FORM:
+        found = {getattr(row, name) for row in known}
+        if name != "input_size" and len(found) > 1:
+            raise InvalidInputError(
+                f"Estimates need rows of one form, but {name} is {', '.join(sorted(map(str, found)))}.",
+                f"choose one {name}",
+            )
+
+
+Prices = tuple[Mapping[str, tuple[float, float, float]], str]
+
+
+def _latencies(values: Mapping[str, float]) -> Prices:
+    found = _estimator().estimate(values)
+    note = (
+        f"estimated from {len(values)} measured networks; each left out in turn, their errors are "
+        f"{100 * found.median_error:.0f} % (median) and {100 * found.p90_error:.0f} % (90th percentile)"
+    )
+    bounds = zip(found.values, found.low, found.high, strict=True)
+    return {
+        name: (float(v), float(lo), float(hi)) for name, (v, lo, hi) in zip(found.names, bounds, strict=True)
+    }, note
+
+
+def _memories(values: Mapping[str, float]) -> Prices:
+    counts = {
+        name: (float(one.weight_bytes), float(one.activations)) for name, one in shipped.counts().items()
+    }
+    model = MemoryModel.fit(counts, values)
+    note = (
+        f"estimated from {len(values)} measured networks; each left out in turn, nine in ten are within "
+        f"{100 * model.left_out_error:.0f} %"
+    )
+    return {name: model.price(*bytes_and_elements) for name, bytes_and_elements in counts.items()}, note

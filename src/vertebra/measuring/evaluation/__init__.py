@@ -1,0 +1,26 @@
+"""A network's accuracy over a data set, through any engine, in memory that doesn't grow with the set.
+
+A data set's images become inputs on all cores, a callable answers them in batches, and only a few
+counts are kept of each. docs/eval.md explains the results.
+"""
+
+from vertebra.measuring.evaluation.matching import match
+from vertebra.measuring.evaluation.results import ClassResult, Evaluation, Share, protocol, rows
+from vertebra.measuring.evaluation.running import Answer, evaluate, split_told, unreadable_in
+from vertebra.measuring.evaluation.statistics import wilson
+from vertebra.measuring.evaluation.tally import Mistake
+
+__all__ = [
+    "Answer",
+    "ClassResult",
+    "Evaluation",
+    "Mistake",
+    "Share",
+    "evaluate",
+    "match",
+    "protocol",
+    "rows",
+    "split_told",
+    "unreadable_in",
+    "wilson",
+]

@@ -1,0 +1,281 @@
+"""How well a network's frozen features separate the classes of your own images, without training.
+
+The features of every image are computed once; a logistic regression on them is cross-validated, stratified by
+class, so that each image is answered once, by a fit that hasn't seen it. The pooled answers give the
+accuracy.
+
+Its interval is the wider of two, because each leaves something out. Wilson's, over all pooled answers, covers
+the choice of images to test and takes the fits as given. Nadeau and Bengio's corrected interval (2003,
+Machine Learning 52) over the folds' accuracies covers the choice of images to fit, most of which folds share;
+with few folds it is coarse. No unbiased estimate of a cross-validation's variance exists (Bengio and
+Grandvalet 2004).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vertebra.data.batches import in_batches
+from vertebra.data.datasets import Dataset, Sample
+from vertebra.data.preprocess import Preprocess
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.measurements import Measurement
+from vertebra.measuring.evaluation import protocol, unreadable_in, wilson
+from vertebra.progress import Listener, Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: Images (N, 3, H, W), float32, to features (N, D).
+Extract = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
+
+#: Inverse strength of the regression's L2 penalty on standardised features: one value for all networks, not
+#: tuned to the images, so that the comparison favours no network.
+PENALTY = 0.01
+MAX_ITERATIONS = 1000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set's distinct images: the places of the samples that count, and the identity of the whole
+    content. `repeats` is the number of exact copies of an earlier image."""
+
+    identity: str
+    places: tuple[int, ...]
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found: `low` to `high` is a 95 % interval, `by_fold` the share right in each fold, and
+    `majority` the share of the largest class, which a constant answer would reach."""
+
+    dataset: str
+    preprocess: Preprocess
+    total: int
+    num_classes: int
+    folds: int
+    top1: float
+    low: float
+    high: float
+    by_fold: tuple[float, ...]
+    majority: float
+    repeats: int
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def require() -> None:
+    """Raise MissingRuntimeError if scikit-learn isn't installed; imports nothing."""
+    import importlib.util
+
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingRuntimeError.of("A probe", "scikit-learn", "probe")
+
+
+def look(data: Dataset) -> Images:
+    """Read all images once: which are distinct, and the identity of the whole (without file names).
+
+    An image that appears twice could be both fitted and tested, so copies don't count.
+    Raises InvalidInputError if one image has two classes.
+    """
+    first: dict[str, Sample] = {}
+    places = []
+    for place, sample in enumerate(data):
+        digest = _digest(sample)
+        earlier = first.setdefault(digest, sample)
+        if earlier is sample:
+            places.append(place)
+        elif earlier.label != sample.label:
+            raise InvalidInputError(
+                f"{earlier.name} and {sample.name} are the same image in two classes.",
+                "leave one of them out",
+            )
+    lines = sorted(f"{digest} {_class(data, sample.label)}" for digest, sample in first.items())
+    whole = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places))
+
+
+def _class(data: Dataset, label: int) -> str:
+    return str(label) if data.classes is None else data.classes[label]
+
+
+def _digest(sample: Sample) -> str:
+    source = sample.source
+    if isinstance(source, str | Path):
+        try:
+            with open(source, "rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError:  # it is reported as unreadable when it is decoded
+            return f"unreadable {sample.name}"
+    content = source if isinstance(source, bytes | bytearray | memoryview) else source.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def probe(
+    data: Dataset,
+    images: Images,
+    extract: Extract,
+    record: Preprocess,
+    *,
+    folds: int = 5,
+    batch_size: int = 32,
+    strict: bool = False,
+    progress: Listener | None = None,
+) -> Probe:
+    """Cross-validate a logistic regression on the features that `extract` computes of `data`'s distinct
+    `images`.
+
+    If the smallest class has fewer images than `folds`, there are as many folds as it has images.
+    Raises InvalidInputError for fewer than two classes or a class with a single image, MissingRuntimeError
+    without scikit-learn, and ImageError at an unreadable image with `strict`.
+    """
+    require()
+    if folds < 2:
+        raise InvalidInputError(f"A probe with {folds} folds was asked for; it needs at least 2.")
+    features, labels, unreadable = _features(
+        data, images, extract, record, batch_size, strict, progress or silent
+    )
+    folds = min(folds, _smallest_class(data, labels))
+    right, by_fold = _cross_validated(features, labels, folds)
+    low, high = _interval(right, len(labels), by_fold)
+    counts = Counter(labels)
+    return Probe(
+        dataset=images.identity,
+        preprocess=record,
+        total=len(labels),
+        num_classes=len(counts),
+        folds=folds,
+        top1=right / len(labels),
+        low=low,
+        high=high,
+        by_fold=tuple(by_fold),
+        majority=max(counts.values()) / len(labels),
+        repeats=images.repeats,
+        unreadable=tuple(unreadable),
+    )
+
+
+def _features(
+    data: Dataset,
+    images: Images,
+    extract: Extract,
+    record: Preprocess,
+    batch_size: int,
+    strict: bool,
+    progress: Listener,
+) -> tuple[npt.NDArray[np.float32], list[int], list[tuple[str, str]]]:
+    """Features (N, D) and labels of the distinct images, and those that can't be read."""
+    import numpy as np
+
+    vectors: list[Any] = []
+    labels: list[int] = []
+    unreadable: list[tuple[str, str]] = []
+    event = Progress(f"computing features on {data.name}", 0, len(images.places), "images")
+    progress(event)
+    ready = in_batches(_distinct(data, images), lambda sample: sample.source, record, batch_size, reuse=True)
+    with closing(ready):
+        for batch in ready:
+            unreadable += unreadable_in(batch, strict=strict)
+            samples = batch.readable
+            if samples:
+                vectors.append(np.array(extract(batch.images)))
+                labels += [sample.label for sample in samples]
+            progress(replace(event, done=len(labels) + len(unreadable)))
+    if not labels:
+        raise InvalidInputError(f"None of the images of {data.name} can be read: {unreadable[0][1]}")
+    return np.concatenate(vectors), labels, unreadable
+
+
+def _distinct(data: Dataset, images: Images) -> Iterator[Sample]:
+    wanted = set(images.places)
+    return (sample for place, sample in enumerate(data) if place in wanted)
+
+
+def _smallest_class(data: Dataset, labels: Sequence[int]) -> int:
+    counts = Counter(labels)
+    rarest, count = min(counts.items(), key=lambda item: (item[1], item[0]))
+    if len(counts) < 2:
+        raise InvalidInputError(
+            f"All {len(labels)} images of {data.name} are of one class, {_class(data, rarest)}.",
+            "a probe separates classes: use at least two folders",
+        )
+    if count < 2:
+        raise InvalidInputError(
+            f"The class {_class(data, rarest)} of {data.name} has a single image.",
+            "each class needs at least 2, one to fit and one to test; 20 are better",
+        )
+    return count
+
+
+def _cross_validated(
+    features: npt.NDArray[np.float32], labels: Sequence[int], folds: int
+) -> tuple[int, list[float]]:
+    """How many images were answered right, and the share in each fold."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    truth = np.asarray(labels)
+    right, by_fold = 0, []
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=SEED)
+    for fitted, tested in splitter.split(features, truth):
+        regression = LogisticRegression(C=PENALTY, max_iter=MAX_ITERATIONS)
+        model = make_pipeline(StandardScaler(), regression)
+        model.fit(features[fitted], truth[fitted])
+        found = int((model.predict(features[tested]) == truth[tested]).sum())
+        right += found
+        by_fold.append(found / len(tested))
+    return right, by_fold
+
+
+def _interval(right: int, total: int, by_fold: Sequence[float]) -> tuple[float, float]:
+    """The wider of Wilson's interval and Nadeau and Bengio's, end by end."""
+    from scipy.stats import t
+
+    low, high = wilson(right, total)
+    folds = len(by_fold)
+    mean = sum(by_fold) / folds
+    variance = sum((share - mean) ** 2 for share in by_fold) / (folds - 1)
+    # A fold is tested on 1/k of the images and fitted on the rest: their ratio is 1/(k - 1).
+    half = float(t.ppf(0.975, folds - 1)) * math.sqrt((1 / folds + 1 / (folds - 1)) * variance)
+    return max(0.0, min(low, right / total - half)), min(1.0, max(high, right / total + half))
+
+
+def rows(found: Probe, conditions: Mapping[str, Any]) -> list[Measurement]:
+    """The probe as one row. `conditions` are the columns that only the caller knows: model, weights,
+    precision, versions, measured_at."""
+    return [
+        Measurement(
+            metric="probe_top1",
+            value=found.top1,
+            low=found.low,
+            high=found.high,
+            samples=found.total,
+            origin="evaluated",
+            dataset=found.dataset,
+            split=f"{found.folds}-fold",
+            protocol=f"frozen features, logistic regression; {protocol(found.preprocess)}",
+            input_size=found.preprocess.input_size[0],
+            grade_reasons=tuple(_remarks(found)),
+            **conditions,
+        )
+    ]
+
+
+def _remarks(found: Probe) -> Iterator[str]:
+    yield f"{found.num_classes} classes; the largest has {100 * found.majority:.1f} % of the images"
+    if found.repeats:
+        yield f"{found.repeats} copies of other images left out"
+    if found.unreadable:
+        yield f"{len(found.unreadable)} unreadable images left out"

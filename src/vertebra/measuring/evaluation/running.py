@@ -1,0 +1,108 @@
+"""The run of an evaluation: pictures in, logits out, and only counts are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vertebra.data.batches import Batch, in_batches
+from vertebra.data.datasets import Dataset, Sample, is_validation
+from vertebra.data.labels import IMAGENET_1K, LabelSet
+from vertebra.data.preprocess import Preprocess
+from vertebra.errors import ImageError, InvalidInputError
+from vertebra.machine import system
+from vertebra.measuring.evaluation.matching import match
+from vertebra.measuring.evaluation.results import Evaluation, names_of, of_tally
+from vertebra.measuring.evaluation.tally import Tally
+from vertebra.progress import Listener, Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: Images (N, 3, H, W), float32, to logits (N, num_classes); N is at most the batch size.
+Answer = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
+
+#: How many unreadable images are named; all are counted.
+NAMED = 1000
+
+
+def evaluate(
+    data: Dataset,
+    answer: Answer,
+    record: Preprocess,
+    *,
+    num_classes: int,
+    labels: LabelSet | None = None,
+    by_index: bool = False,
+    batch_size: int = 32,
+    limit: int | None = None,
+    strict: bool = False,
+    workers: int | None = None,
+    prefetch: int | None = None,
+    mistakes: int = 24,
+    progress: Listener | None = None,
+) -> Evaluation:
+    """Count the answers of `answer` to the first `limit` images of `data` (None: to all).
+
+    An image that can't be read is named in the result and left out of the shares; with `strict` it ends the
+    run. At most a batch and `prefetch` images (None: two batches) are held at once.
+    Raises InvalidInputError if classes and outputs can't be matched or no image could be read, ImageError
+    with `strict`, and MeasurementError if the network answers with a value that isn't a number.
+    """
+    outputs = match(data, labels, num_classes, by_index=by_index)
+    total = len(data) if limit is None else min(limit, len(data))
+    tally, unreadable, missed = Tally(mistakes), list[tuple[str, str]](), 0
+    start = time.monotonic()
+    listener = progress or silent
+    event = Progress(f"evaluating on {data.name}", 0, total, "images")
+    listener(event)
+    # Two batches ahead: while one is answered, the next becomes ready, be it on other silicon or these cores.
+    ahead = 2 * max(batch_size, system.default_threads()) if prefetch is None else prefetch
+    ready = in_batches(
+        data.first(total), lambda sample: sample.source, record, batch_size,
+        workers=workers, prefetch=ahead, reuse=True,
+    )  # fmt: skip
+    with closing(ready):
+        for batch in ready:
+            failed = unreadable_in(batch, strict=strict)
+            missed += len(failed)
+            unreadable += failed[: NAMED - len(unreadable)]
+            samples = batch.readable
+            if samples:
+                tally.add(samples, [outputs[sample.label] for sample in samples], answer(batch.images))
+            listener(replace(event, done=tally.total + missed))
+    if not tally.total:
+        raise InvalidInputError(f"None of the {missed} images of {data.name} can be read: {unreadable[0][1]}")
+    return of_tally(
+        tally,
+        dataset=IMAGENET_1K if is_validation(data) else data.name,
+        split=split_told(data, total),
+        preprocess=record,
+        num_classes=num_classes,
+        unreadable=tuple(unreadable),
+        num_unreadable=missed,
+        names=names_of(labels, data.classes, outputs),
+        seconds=time.monotonic() - start,
+    )
+
+
+def split_told(data: Dataset, total: int) -> str:
+    """The split as rows record it: a part of one isn't comparable with the whole, so it is marked.
+
+    "val", "test", "all" if the set has no splits, "val[:500]" for its first 500 images.
+    """
+    split = data.split or "all"
+    return split if total == len(data) else f"{split}[:{total}]"
+
+
+def unreadable_in(batch: Batch[Sample], *, strict: bool) -> list[tuple[str, str]]:
+    """Names and reasons of a batch's unreadable images; with `strict` the first raises its ImageError."""
+    failed = batch.unreadable
+    if strict and failed:
+        sample, error = failed[0]
+        raise ImageError(f"{sample.name}: {error.message}", error.hint)
+    return [(sample.name, error.message) for sample, error in failed]

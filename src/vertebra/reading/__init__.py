@@ -1,0 +1,1 @@
+"""READ: rows become an answer: the choice, the comparison, charts and reports."""

@@ -1,0 +1,231 @@
+"""The grid of the best networks: a row per class of memory, a column per class of speed, the best few in each
+cell.
+
+As in Bianco et al. (2018), Table 3, whose classes are the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vertebra import metrics, units
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import WideRow
+from vertebra.reading.charts import style
+from vertebra.reading.charts.chart import SCHEMA, Chart
+from vertebra.reading.choice.rule import Limit, refuse_mixed_loads
+
+MEMORY_CLASSES = (0.7e9, 1.0e9, 1.4e9)
+FPS_CLASSES = (15.0, 30.0, 60.0)
+BEST = 5
+
+_COLUMN = 300
+_LINE = 17
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network in a cell: its `place`, or None if it is borderline or doubted, with the reasons."""
+
+    row: WideRow
+    place: int | None
+    reasons: tuple[str, ...] = ()
+    verdict: Literal["met", "borderline", "doubted"] = "met"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pair of classes, its `limits`, and its networks, best first, including borderline ones."""
+
+    limits: tuple[Limit, ...]
+    entries: tuple[Entry, ...]
+
+
+def grid(
+    rows: Iterable[WideRow],
+    *,
+    memory_classes: Sequence[float] = MEMORY_CLASSES,
+    fps_classes: Sequence[float] = FPS_CLASSES,
+    best: int = BEST,
+    objective: str = "top1",
+    least_grade: str = "B",
+) -> list[Cell]:
+    """The `best` networks by `objective` that certainly meet each pair of classes, row by row of the grid.
+
+    Classes are peak memory in bytes, at most, and images per second at batch size 1, at least. A network
+    gets no place if a bound lies within its interval, or if a figure has a grade worse than `least_grade`;
+    it is listed where it would have had one. Raises InvalidInputError if the rows are of different loads, or
+    no network has all of `objective`, speed and memory.
+    """
+    if not memory_classes or not fps_classes or min(*memory_classes, *fps_classes, best) <= 0:
+        raise InvalidInputError(
+            "A grid needs classes and a number of networks above 0.",
+            "for example: --memory-classes 700MB,1GB --fps-classes 15,30",
+        )
+    asked = (objective, "fps", "memory_total")
+    known = [row for row in rows if all(metric in row.figures for metric in asked)]
+    if not known:
+        labels = ", ".join(metrics.find(metric).label for metric in asked)
+        raise InvalidInputError(
+            f"No network has all of these: {labels}.", "fill the table with: vertebra survey"
+        )
+    refuse_mixed_loads(known)
+    return [
+        _cell(known, (Limit("memory_total", memory), Limit("fps", fps)), best, objective, least_grade)
+        for memory in sorted(memory_classes)
+        for fps in sorted(fps_classes)
+    ]
+
+
+def _cell(
+    known: Sequence[WideRow], limits: tuple[Limit, ...], best: int, objective: str, least_grade: str
+) -> Cell:
+    nearest: dict[str, Entry] = {}
+    for row in sorted(known, key=lambda row: _merit(row, objective)):
+        entry = _entry(row, limits, objective, least_grade)
+        before = nearest.get(row.model)
+        if entry is not None and (before is None or (before.place is None and entry.place is not None)):
+            nearest[row.model] = entry
+    kept: list[Entry] = []
+    placed = 0
+    for entry in sorted(nearest.values(), key=lambda entry: _merit(entry.row, objective)):
+        if placed == best:
+            break
+        placed += entry.place is not None
+        kept.append(Entry(entry.row, placed) if entry.place is not None else entry)
+    return Cell(limits, tuple(kept))
+
+
+def _merit(row: WideRow, objective: str) -> tuple[float, float, str]:
+    value, latency = row.figures[objective].value, row.value("latency")
+    signed = -value if metrics.find(objective).better == "higher" else value
+    return signed, float("inf") if latency is None else latency, row.model
+
+
+def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: str) -> Entry | None:
+    """A row's entry, its place not yet known; None if it breaks a limit."""
+    verdicts = [(limit, limit.verdict(row)) for limit in limits]
+    if any(verdict in ("broken", "unknown") for _, verdict in verdicts):
+        return None
+    reasons = [limit.reason(row) for limit, verdict in verdicts if verdict == "borderline"]
+    near = bool(reasons)
+    for metric in (objective, *(limit.metric for limit in limits)):
+        grade = row.figures[metric].grade
+        if grade is not None and grade > least_grade:
+            reasons.append(f"{metrics.find(metric).label} is graded {grade}")
+    if not reasons:
+        return Entry(row, 0)
+    return Entry(row, None, tuple(reasons), "borderline" if near else "doubted")
+
+
+def grid_chart(
+    cells: Sequence[Cell], *, best: int = BEST, objective: str = "top1", title: str | None = None
+) -> Chart:
+    """`grid`'s cells as a picture and a table; borderline and doubted networks are in brackets, without a
+    place. `best` and `objective` are those that the cells were made with."""
+    title = (
+        title
+        or f"The {best} best networks by {metrics.find(objective).label} under limits of memory and speed"
+    )
+    lines = max((len(cell.entries) for cell in cells), default=0) + 1
+    rows_order = list(dict.fromkeys(str(cell.limits[0]) for cell in cells))
+    columns_order = list(dict.fromkeys(str(cell.limits[1]) for cell in cells))
+    encoding = {
+        "y": _axis("memory", rows_order, {"labelLimit": 300}),
+        "x": _axis("speed", columns_order, {"orient": "top", "labelAngle": 0, "labelLimit": _COLUMN}),
+    }
+    spec = {
+        "$schema": SCHEMA,
+        "background": "white",
+        "padding": 18,
+        "width": {"step": _COLUMN},
+        "height": {"step": lines * _LINE + 12},
+        "description": f"{title}: {len(cells)} cells.",
+        "title": {"text": title, "subtitle": _subtitle(cells)},
+        "encoding": encoding,
+        "layer": _layers(cells, objective, lines),
+        "config": style.CONFIG,
+    }
+    return Chart(spec, tuple(_records(cells, objective)))
+
+
+def _axis(field: str, order: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
+    axis = {"title": None, "grid": False, "labelColor": style.INK, "labelFontWeight": "bold", **more}
+    scale = {"paddingInner": 0.03, "paddingOuter": 0.02}
+    return {"field": field, "type": "nominal", "sort": list(order), "axis": axis, "scale": scale}
+
+
+def _subtitle(cells: Sequence[Cell]) -> list[str]:
+    rows = [entry.row for cell in cells for entry in cell.entries]
+    if not rows:
+        return ["No network meets any of the classes"]
+    fixed = [
+        f"{name.replace('_', ' ')} {value}" for name in ("system", "device", "engine", "precision", "threads")
+        if len({row.conditions.get(name) for row in rows}) == 1
+        and (value := rows[0].conditions.get(name)) is not None
+    ]  # fmt: skip
+    near = any(entry.place is None for cell in cells for entry in cell.entries)
+    parts = ["batch size 1", *fixed]
+    parts += ["in brackets: borderline, or of a grade that is not trusted"] if near else []
+    parts += ["~: estimated"] if any(_is_estimated(row) for row in rows) else []
+    return style.wrap(parts, 3 * _COLUMN, style.CONFIG["title"]["subtitleFontSize"])
+
+
+def _is_estimated(row: WideRow) -> bool:
+    return any(row.figures[name].origin == "estimated" for name in ("fps", "memory_total"))
+
+
+def _line(entry: Entry, objective: str) -> str:
+    shown = units.show(entry.row.figures[objective].value, metrics.find(objective).unit)
+    text = f"{entry.row.model} {shown}{' ~' if _is_estimated(entry.row) else ''}"
+    return f"({text})" if entry.place is None else f"{entry.place}. {text}"
+
+
+def _layers(cells: Sequence[Cell], objective: str, lines: int) -> list[dict[str, Any]]:
+    back = [{"memory": str(cell.limits[0]), "speed": str(cell.limits[1])} for cell in cells]
+    layers: list[dict[str, Any]] = [
+        {"data": {"values": back}, "mark": {"type": "rect", "color": style.GRID, "aria": False}}
+    ]
+    for index in range(lines - 1):
+        values = [
+            {
+                **where,
+                "text": _line(cell.entries[index], objective),
+                "near": cell.entries[index].place is None,
+            }
+            for where, cell in zip(back, cells, strict=True)
+            if index < len(cell.entries)
+        ]
+        ink = {"condition": {"test": "datum.near", "value": style.FAINT}, "value": style.INK}
+        mark = {"type": "text", "fontSize": 12, "align": "left", "dx": -_COLUMN / 2 + 14,
+                "dy": (index - (lines - 2) / 2) * _LINE}  # fmt: skip
+        layers.append(
+            {"data": {"values": values}, "mark": mark, "encoding": {"text": {"field": "text"}, "color": ink}}
+        )
+    return layers
+
+
+def _records(cells: Sequence[Cell], objective: str) -> list[dict[str, Any]]:
+    """One record per network and cell, values in base units; an empty cell is a record without a network."""
+    records: list[dict[str, Any]] = []
+    for cell in cells:
+        where = {f"{limit.metric}_limit": limit.bound for limit in cell.limits}
+        records += [
+            {**where, "place": entry.place, "model": entry.row.model, **_figures(entry.row, objective),
+             "verdict": entry.verdict,
+             "reasons": "; ".join(entry.reasons)}
+            for entry in cell.entries
+        ] or [{**where, "verdict": "none"}]  # fmt: skip
+    return records
+
+
+def _figures(row: WideRow, objective: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"engine": row.conditions.get("engine")}
+    for metric in (objective, "fps", "memory_total"):
+        figure = row.figures[metric]
+        fields[metric] = figure.value
+        asides = {"low": figure.low, "high": figure.high, "grade": figure.grade, "origin": figure.origin}
+        fields.update({f"{metric}_{name}": value for name, value in asides.items() if value is not None})
+    return fields

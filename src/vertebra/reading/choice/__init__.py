@@ -1,0 +1,1 @@
+"""The choice: the rule, the candidates, and what to measure next."""

@@ -1,0 +1,307 @@
+"""The candidates of a pick: rows of one load, from the table or from the whole catalogue."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from vertebra import metrics
+from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
+from vertebra.measurements import Measurement, Table, WideRow, wide
+from vertebra.reading.choice import rule
+from vertebra.reading.choice.rule import Demand, Limit, Pick
+
+#: The candidates of a pick: networks in the table, or every one, with estimates for those never run here.
+AMONG = ("table", "catalogue")
+
+#: Metrics of a candidate besides those asked for: they are shown, and others are computed from them.
+_BASIC = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
+#: At most this many names are listed in a message.
+_FEW = 20
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for. `filters` are conditions (column=value), and `dataset`, `probed` and `origin` for
+    accuracies; `demands` are the required properties of a network."""
+
+    objective: str = "top1"
+    limits: tuple[Limit, ...] = ()
+    demands: tuple[Demand, ...] = ()
+    trust: str = "B"
+    among: str = "table"
+    filters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The metrics that the answer depends on."""
+        return (self.objective, *(limit.metric for limit in self.limits))
+
+
+def ask(
+    limits: Mapping[str, str | float],
+    *,
+    objective: str = "top1",
+    licence: Sequence[str] = (),
+    family: Sequence[str] = (),
+    input_size: Sequence[int] = (),
+    **more: Any,
+) -> Question:
+    """The question, with limits and the objective by their names."""
+    wanted = {"licence": licence, "family": family, "input size": input_size}
+    demands = tuple(
+        Demand(name, tuple(str(one).lower() for one in several), _DEMANDS[name])
+        for name, several in wanted.items() if several
+    )  # fmt: skip
+    named = rule.LIMITS.get(objective, objective)
+    return Question(named, tuple(rule.bounds(limits)), demands, **more)
+
+
+# ------------------------------------------------------------------ candidates
+
+
+def comparable(
+    source: Table,
+    *,
+    dataset: str | None = None,
+    probed: str | None = None,
+    origin: str | None = None,
+    metric: Sequence[str] | None = None,
+    **load: Any,
+) -> list[Measurement]:
+    """The rows of one load: this machine at batch size 1, unless `load` has other values.
+
+    Accuracies are from `dataset` (None: the whole of ImageNet's validation split) and `origin`, a probe's
+    from the images `probed`.
+    """
+    load = {"batch_size": 1, "system": this_system(source), **load}
+    load = {name: value for name, value in load.items() if value is not None}
+    return [
+        row for row in source.comparable(metric, **load)
+        if _is_of(row, dataset, probed) and (origin is None or not _is_accuracy(row) or row.origin == origin)
+    ]  # fmt: skip
+
+
+def this_system(table: Table) -> str | None:
+    """This machine, or the only machine with measurements if that is another one."""
+    from vertebra.machine import system
+
+    benched = table.benched_systems()
+    here = system.describe().id
+    return here if here in benched or len(benched) != 1 else benched.pop()
+
+
+_ACCURACIES = frozenset(
+    name for name, metric in metrics.METRICS.items()
+    if "dataset" in metric.conditions and name != "probe_top1"
+)  # fmt: skip
+
+
+def _is_accuracy(row: Measurement) -> bool:
+    return row.metric in _ACCURACIES
+
+
+def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> bool:
+    """Whether a row isn't an accuracy, or is one on the images compared: sets are never mixed."""
+    if row.metric == "probe_top1":
+        return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
+    if not _is_accuracy(row):
+        return True
+    if dataset is not None:
+        return row.dataset == dataset
+    if row.origin != "evaluated":
+        return row.dataset in (None, "imagenet-1k")
+    return (row.dataset, row.split) == ("imagenet-1k", "val")
+
+
+def is_of_imagenet(row: Measurement) -> bool:
+    """Whether a row isn't an accuracy, or is one on the whole of ImageNet's validation split."""
+    return _is_of(row, None)
+
+
+def candidates(source: Table, question: Question) -> list[WideRow]:
+    """The wide rows of one load that the question is about: from the table, or from every network with
+    shipped counts too, with estimates for those that never ran in its forms. Other metrics are left out."""
+    if question.among not in AMONG:
+        raise InvalidInputError(
+            f'There are no candidates "{question.among}".', f"use one of: {', '.join(AMONG)}"
+        )
+    filters = _of_one_set(source, question.filters)
+    kept = tuple(dict.fromkeys(_BASIC + question.asked))
+    known = comparable(source, metric=kept, **filters)
+    if question.among == "catalogue":
+        shipped = [row for row in with_catalogue(known) if row.metric in kept]
+        known = [row for row in shipped if _is_asked(row, filters)]
+    return wide(_with_wanted_weights(known, question.demands))
+
+
+def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """`filters`; if evaluations are asked for, with the only set of images that networks were evaluated on.
+
+    Raises InvalidInputError if there are several.
+    """
+    named = dict(filters)
+    if named.get("origin") == "evaluated" and named.get("dataset") is None:
+        sets = sorted({str(row.dataset) for row in source.rows(metric="top1", origin="evaluated")})
+        if len(sets) > 1:
+            raise InvalidInputError(
+                f"Networks were evaluated on {len(sets)} sets of images: {', '.join(sets)}.",
+                "choose one: --dataset NAME",
+            )
+        named["dataset"] = sets[0] if sets and sets != ["imagenet-1k"] else None  # its whole split is used
+    return named
+
+
+def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:
+    origin, dataset = filters.get("origin"), filters.get("dataset")
+    right = _is_of(row, dataset) and (origin is None or row.origin == origin)
+    return not _is_accuracy(row) or right
+
+
+def with_catalogue(known: Sequence[Measurement]) -> list[Measurement]:
+    """`known` with the shipped rows of every network, and estimates for those not run in its forms."""
+    from vertebra.measuring import estimation
+
+    return [*_shipped(), *known, *estimation.price_forms(known)]
+
+
+@cache
+def _shipped() -> tuple[Measurement, ...]:
+    from vertebra.measuring import citations
+
+    return tuple(row for name in ("imagenet", "catalogue") for row in citations.find(name).read())
+
+
+# ------------------------------------------------------------------ required properties
+
+
+def licence_of(model: str, weights: str | None) -> str | None:
+    """The licence of a network's weights, in SPDX's spelling, lower case; None if it isn't stated."""
+    from vertebra.measurements.shipped.licences import licences
+
+    if weights is None:
+        return None
+    return licences().get(weights) or _our_licences().get(f"{model}.{weights}")
+
+
+@cache
+def _our_licences() -> Mapping[str, str]:
+    from vertebra.zoo import weights
+
+    return {record.name: record.licence.lower() for record in weights.records()}
+
+
+def _licence(row: WideRow) -> str | None:
+    accuracy = row.figures.get("top1")
+    return None if accuracy is None else licence_of(row.model, accuracy.weights)
+
+
+#: The letters that a name begins with, and a version: "tf_mobilenetv3_large_100", "mobilenet_v3_large".
+_FAMILY = re.compile(r"(?:tf_)?([a-z]+?_?v\d+(?![a-z0-9])|[a-z]+)")
+
+
+def _family(row: WideRow) -> str:
+    name = row.model.partition(":")[2] or row.model
+    found = _FAMILY.match(name.lower())
+    return found.group(1).replace("_", "") if found else name
+
+
+def _input_size(row: WideRow) -> str | None:
+    accuracy = row.figures.get("top1")
+    size = row.conditions.get("input_size", None if accuracy is None else accuracy.input_size)
+    return None if size is None else str(size)
+
+
+_DEMANDS: dict[str, Callable[[WideRow], str | None]] = {
+    "licence": _licence,
+    "family": _family,
+    "input size": _input_size,
+}
+
+
+def _with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) -> Sequence[Measurement]:
+    """`rows` without accuracies of weights under other licences, if the network has weights under a wanted
+    one."""
+    wanted = next((demand.wanted for demand in demands if demand.name == "licence"), ())
+    if not wanted:
+        return rows
+    right = {
+        (row.model, row.weights) for row in rows
+        if _is_accuracy(row) and licence_of(row.model, row.weights) in wanted
+    }  # fmt: skip
+    models = {model for model, _ in right}
+    return [
+        row for row in rows
+        if not _is_accuracy(row) or row.model not in models or (row.model, row.weights) in right
+    ]  # fmt: skip
+
+
+def _check_demands(rows: Sequence[WideRow], demands: Iterable[Demand]) -> None:
+    """Raise UnknownNameError for what no candidate is: a slip of the pen, mostly."""
+    for demand in demands:
+        known = {value for value in map(demand.value_of, rows) if value is not None}
+        for wanted in demand.wanted:
+            if wanted not in known:
+                all_ = ", ".join(sorted(known)) if len(known) <= _FEW else "vertebra list models"
+                raise UnknownNameError.of(f"{demand.name} of a candidate", wanted, known, all_)
+
+
+def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
+    """Raise InvalidInputError if probes on several sets of images would be compared."""
+    if "probe_top1" not in asked:
+        return
+    probes = [row.figures["probe_top1"] for row in rows if "probe_top1" in row.figures]
+    probes += [other for row in rows for other in row.conflicts.get("probe_top1", ())]
+    sets = sorted({str(row.dataset) for row in probes})
+    if len(sets) > 1:
+        raise InvalidInputError(
+            f"{len(sets)} sets of images were probed: {', '.join(sets)}.", "choose one: --probed NAME"
+        )
+
+
+# ------------------------------------------------------------------ the choice
+
+
+def pick(source: Table, question: Question) -> Pick:
+    """The choice from the table's present rows."""
+    rows = candidates(source, question)
+    _check_one_set(rows, question.asked)
+    picked = _picked(rows, question)
+    shown = [row.model for row in (picked.choice, picked.runner_up) if row is not None]
+    return replace(picked, notes=tuple(absences(shown, "can't run here")))
+
+
+def _picked(rows: Sequence[WideRow], question: Question) -> Pick:
+    _check_demands(rows, question.demands)
+    return rule.pick(
+        rows, question.limits, question.objective, demands=question.demands, least_grade=question.trust
+    )
+
+
+def absences(models: Iterable[str], what: str) -> list[str]:
+    """A sentence for each library that `models` come from and that isn't installed."""
+    absent: dict[str, int] = {}
+    for model in models:
+        library = model.partition(":")[0]
+        if not is_here(model):
+            absent[library] = absent.get(library, 0) + 1
+    notes = []
+    for library, count in absent.items():
+        networks = "1 network" if count == 1 else f"{count} networks"
+        error = MissingRuntimeError.of(networks, library, "catalogue")
+        notes.append(f"{networks} of {library} {what}: {library} is not installed; {error.hint}")
+    return notes
+
+
+def is_here(model: str) -> bool:
+    """Whether the library that the network comes from is installed."""
+    return _is_installed(model.partition(":")[0]) if ":" in model else True
+
+
+@cache
+def _is_installed(library: str) -> bool:
+    return library == "onnx" or importlib.util.find_spec(library) is not None

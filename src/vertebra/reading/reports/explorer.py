@@ -1,0 +1,367 @@
+"""The explorer: every network of the page in linked views, under limits that the reader moves.
+
+Its data are in the page as columns, one per metric, with one cell per network if the figure is the same in
+all of its forms. The script `explorer.js` draws them and picks by the rule of `recommendation.pick`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vertebra import metrics
+from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.measurements.views import FORM, depends_on_machine
+from vertebra.metrics import Metric
+from vertebra.reading.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES
+from vertebra.reading.charts.style import family
+from vertebra.reading.choice.rule import LIMITS, LOAD
+from vertebra.reading.reports.markup import Html, section, tag
+
+#: The metrics by which a network can be chosen.
+_OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image", "power")
+#: The unit in which a bound is typed: (base units, name) by unit.
+_TYPED = {
+    "s": (1e-3, "ms"), "B": (1e6, "MB"), "count": (1e6, "M"), "fraction": (1e-2, "%"), "1/s": (1.0, ""),
+    "J": (1e-3, "mJ"), "W": (1.0, "W"),
+}  # fmt: skip
+#: The conditions of a form, without the network's own input size.
+_OF_FORM = tuple(name for name in FORM if name != "input_size")
+#: The conditions of a line along the batch size.
+_OF_SWEEP = tuple(name for name in FORM if name != "batch_size")
+_WORDS = {
+    "input_size": "input",
+    "batch_size": "batch",
+    "threads": "threads",
+    "streams": "streams",
+    "arrival_rate": "arrival rate",
+}
+_VIEWS = ("latency", "operations", "memory_total", "params")
+_ACCURACIES = ("top1", "top5", "probe_top1")
+#: The metrics drawn against the batch size, by the metric that they are computed from.
+_BATCHED = {"latency": "latency_per_image", "memory_total": "memory_total"}
+_TRUSTED = {
+    "A": "A only",
+    "B": "B or better, as in vertebra pick",
+    "C": "any, even C",
+}
+
+Row = tuple[WideRow, int, int]
+
+
+def explorer_section(rows: Sequence[Measurement]) -> Html:
+    """The explorer of `rows`, or nothing if no network has a metric to choose by."""
+    contents = data(rows)
+    if not contents["metrics"]:
+        return Html("")
+    known = {entry["name"] for entry in contents["metrics"]}
+    return section(
+        "explorer",
+        "Explorer",
+        tag("p", _HOW_TO_READ),
+        tag("noscript", tag("p", "The explorer needs JavaScript; the other parts of the page don't.")),
+        tag("div", *_inside(contents, known), id="explorer-body", hidden="hidden"),
+        tag("script", Html(_harmless(contents)), type="application/json", id="explorer-data"),
+    )
+
+
+_HOW_TO_READ = (
+    "Move or type a limit: the pick, the views and the table follow. A network meets a limit when the slow "
+    "end of its interval does; if the limit lies within the interval, the network is borderline and not "
+    "chosen. The address keeps the whole state, so you can send it as a link."
+)
+
+
+def data(rows: Sequence[Measurement]) -> dict[str, Any]:
+    """The script's data: conditions, networks, and one column per metric; values in base units."""
+    found = _rows(rows)
+    models = list(dict.fromkeys(row.model for row, _, _ in found.rows))
+    index = {model: place for place, model in enumerate(models)}
+    names = _objectives([row for row, _, _ in found.rows])
+    forms = [_form(row.conditions) for row, _, _ in found.rows]
+    distinct = list(dict.fromkeys(forms))
+    sweeps = [_form(row.conditions, _OF_SWEEP) for row, _, _ in found.rows]
+    distinct_sweeps = list(dict.fromkeys(sweeps))
+    return {
+        "metrics": [_metric(metrics.find(name)) for name in names],
+        "batched": _batched([row for row, _, _ in found.rows], sweeps),
+        "classes": {"memory_total": MEMORY_CLASSES, "fps": FPS_CLASSES},
+        "best": BEST,
+        "loads": found.loads,
+        "engines": found.engines,
+        "models": models,
+        "families": [family(model.partition(":")[2] or model) for model in models],
+        "forms": distinct,
+        "sweeps": distinct_sweeps,
+        "model": [index[row.model] for row, _, _ in found.rows],
+        "load": [load for _, load, _ in found.rows],
+        "engine": [engine for _, _, engine in found.rows],
+        "form": [distinct.index(form) for form in forms],
+        "sweep": [distinct_sweeps.index(sweep) for sweep in sweeps],
+        "columns": {name: _column(name, found.rows, index) for name in names},
+    }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Wide rows with the numbers of their load and engine; -1 for a network that never ran."""
+
+    rows: list[Row]
+    loads: list[dict[str, Any]]
+    engines: list[str]
+
+
+def _rows(measured: Sequence[Measurement]) -> _Found:
+    """Each network in every form, and once without a form: used for loads under which it didn't run."""
+    static = [row for row in measured if not depends_on_machine(row)]
+    ran = [row for row in wide(measured) if "system" in row.conditions or "engine" in row.conditions]
+    loads = list(dict.fromkeys(map(_load, ran)))
+    engines = list(dict.fromkeys(str(row.conditions["engine"]) for row in ran if "engine" in row.conditions))
+    known = {load: place for place, load in enumerate(loads)}
+    rows = [
+        (
+            row,
+            known[_load(row)],
+            engines.index(row.conditions["engine"]) if "engine" in row.conditions else -1,
+        )
+        for row in ran
+    ]
+    rows += [(row, -1, -1) for row in wide(static)]
+    return _Found(rows, [_described_load(load) for load in loads], engines)
+
+
+def _load(row: WideRow) -> tuple[Any, ...]:
+    return tuple(row.conditions.get(name) for name in LOAD)
+
+
+def _described_load(load: tuple[Any, ...]) -> dict[str, Any]:
+    conditions = {name: value for name, value in zip(LOAD, load, strict=True) if value is not None}
+    return {
+        "label": _form(conditions),
+        "batch_size": conditions.get("batch_size"),
+        "sweep": _form(conditions, _OF_SWEEP),
+    }
+
+
+def _batched(rows: Sequence[WideRow], sweeps: Sequence[str]) -> list[dict[str, Any]]:
+    """The metrics that some network has at several batch sizes, with everything else equal."""
+    batches: dict[tuple[str, str, str], set[int]] = {}
+    stated = [(row, sweep) for row, sweep in zip(rows, sweeps, strict=True) if "batch_size" in row.conditions]
+    for row, sweep in stated:
+        for name in _BATCHED.keys() & row.figures.keys():
+            batches.setdefault((name, row.model, sweep), set()).add(row.conditions["batch_size"])
+    several = {name for (name, _, _), found in batches.items() if len(found) > 1}
+    return [
+        {"name": drawn, "label": metrics.find(drawn).label, "unit": metrics.find(drawn).unit, "lower": True}
+        for name, drawn in _BATCHED.items() if name in several
+    ]  # fmt: skip
+
+
+def _form(conditions: Mapping[str, Any], names: Sequence[str] = _OF_FORM) -> str:
+    stated = [(name, conditions[name]) for name in names if name in conditions]
+    return ", ".join(f"{_WORDS[name]} {value}" if name in _WORDS else str(value) for name, value in stated)
+
+
+def _objectives(rows: Iterable[WideRow]) -> list[str]:
+    """The metrics that the rows have and pick knows; a probe only if it is of one data set."""
+    datasets: dict[str, set[str | None]] = {}
+    for row in rows:
+        for name, figure in row.figures.items():
+            datasets.setdefault(name, set()).add(figure.dataset)
+    return [
+        name for name in dict.fromkeys(_OBJECTIVES)
+        if name in datasets and not (name == "probe_top1" and len(datasets[name]) > 1)
+    ]  # fmt: skip
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    options = {bounded: option for option, bounded in LIMITS.items()}
+    factor, unit = _TYPED[metric.unit]
+    if metric.name in ("macs", "operations"):
+        factor, unit = 1e9, "G"
+    return {
+        "name": metric.name, "label": metric.label, "unit": metric.unit, "lower": metric.better == "lower",
+        "option": options.get(metric.name), "factor": factor, "typed": unit,
+    }  # fmt: skip
+
+
+def _column(name: str, rows: Sequence[Row], index: Mapping[str, int]) -> dict[str, Any]:
+    """The cells of a metric: one per network if all its forms have the same figure, else one per row."""
+    cells = [_cell(row.figures.get(name)) for row, _, _ in rows]
+    by_model: list[_Cell] = [_NONE] * len(index)
+    for (row, _, _), cell in zip(rows, cells, strict=True):
+        by_model[index[row.model]] = cell
+    same = all(
+        by_model[index[row.model]] == cell for (row, _, _), cell in zip(rows, cells, strict=True)
+    )  # fmt: skip
+    return {"by": "model" if same else "row", **_packed(by_model if same else cells)}
+
+
+_Cell = tuple[float | None, float | None, float | None, str, str, str]
+_NONE: _Cell = (None, None, None, "-", "-", "")
+
+
+def _cell(figure: Measurement | None) -> _Cell:
+    if figure is None:
+        return _NONE
+    reason = next(iter(figure.grade_reasons), "")
+    origin = _LETTERS[figure.origin]
+    return figure.value, figure.low, figure.high, figure.grade or "-", origin, reason
+
+
+#: The letter of an origin in the data; the script shows it as a word.
+_LETTERS = {"published": "p", "estimated": "e", "profiled": "c", "benched": "m", "evaluated": "v"}
+
+
+def _packed(cells: Sequence[_Cell]) -> dict[str, Any]:
+    """Cells as columns, without those that are empty."""
+    values, lows, highs, grades, origins, reasons = zip(*cells, strict=True)
+    packed: dict[str, Any] = {"value": list(map(_whole, values)), "origin": "".join(origins)}
+    for name, column in (("low", lows), ("high", highs)):
+        if any(value is not None for value in column):
+            packed[name] = list(map(_whole, column))
+    if any(grade != "-" for grade in grades):
+        packed["grade"] = "".join(grades)
+    packed["reasons"] = {str(place): reason for place, reason in enumerate(reasons) if reason}
+    return packed
+
+
+def _whole(value: float | None) -> float | int | None:
+    """A count without its ".0", to save thousands of them."""
+    return int(value) if value is not None and float(value).is_integer() and abs(value) < 2**53 else value
+
+
+def _harmless(contents: Mapping[str, Any]) -> str:
+    """JSON that can't end the element that contains it."""
+    text = json.dumps(contents, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+    limits = [_limit(entry) for entry in contents["metrics"] if entry["option"]]
+    views = [name for name in _VIEWS if name in known]
+    chosen = [_view("")] if len(_across(contents)) > 1 else []
+    return [
+        tag("form",
+            tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits")),
+            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(contents), class_="choices")),
+            id="explorer-form"),
+        tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
+        tag("div", id="explorer-answer", class_="pick", role="region", aria_label="The pick"),
+        tag("div", *map(_view, views), *(_batch_view(entry) for entry in contents["batched"]),
+            *chosen, class_="views"),
+        tag("div", id="explorer-legend", class_="legend"),
+        *([_folded("grid", _GRID)] if _has_grid(known) else []),
+        *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size")
+          for entry in contents["batched"]),
+        *_missing(contents, known),
+        tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
+        tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
+            tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
+            tag("span", id="explorer-count", role="status")),
+        tag("div", tag("table", tag("caption", "The networks under these limits, the best first"),
+                       tag("thead"), tag("tbody"), id="explorer-table"),
+            class_="scroll", tabindex=0, role="region", aria_label="The networks under these limits"),
+        tag("p", tag("button", "Show all", type="button", id="explorer-all", hidden="hidden")),
+    ]  # fmt: skip
+
+
+def _limit(entry: Mapping[str, Any]) -> Html:
+    name, side = entry["option"], "at most" if entry["lower"] else "at least"
+    label = _capital(entry["label"])
+    unit = f" ({entry['typed']})" if entry["typed"] else ""
+    return tag(
+        "div",
+        tag("label", f"{label}, {side}{unit}", for_=f"limit-{name}"),
+        tag("input", id=f"limit-{name}", type="number", min="0", step="any", placeholder="no limit",
+            autocomplete="off"),
+        tag("input", id=f"slide-{name}", type="range", min="0", max="1000", step="1", autocomplete="off",
+            aria_label=f"{label}, {side}, as a slider"),
+    )  # fmt: skip
+
+
+def _choices(contents: Mapping[str, Any]) -> list[Html]:
+    best = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
+    loads = [(str(place), load["label"]) for place, load in enumerate(contents["loads"])]
+    upwards = sorted(best, key=lambda entry: entry[0] not in _ACCURACIES)
+    engines = [("", "any"), *((engine, engine) for engine in contents["engines"])]
+    return [
+        _select("by", "Best by", best),
+        _select("trust", "Grades that count", list(_TRUSTED.items())),
+        *([_select("load", "Measured on", loads)] if len(loads) > 1 else []),
+        *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
+        _select("up", "Vertical axis", upwards),
+        *([_select("across", "Horizontal axis of the last view", _across(contents))]
+          if len(_across(contents)) > 1 else []),
+        tag("div", tag("input", type="checkbox", id="explorer-log", checked="checked", autocomplete="off"),
+            " ", tag("label", "Logarithmic axes", for_="explorer-log")),
+        tag("div", tag("button", "Reset", type="button", id="explorer-reset"), " ",
+            tag("a", "Link to this state", href="#explorer", id="explorer-link")),
+    ]  # fmt: skip
+
+
+def _across(contents: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The metrics for the last view's horizontal axis, first those that no other view has."""
+    known = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
+    return sorted(known, key=lambda entry: entry[0] in (*_VIEWS, *_ACCURACIES))
+
+
+def _select(name: str, label: str, entries: Sequence[tuple[str, str]]) -> Html:
+    options = [tag("option", text, value=value) for value, text in entries]
+    return tag(
+        "div",
+        tag("label", label, for_=f"explorer-{name}"),
+        tag("select", *options, id=f"explorer-{name}", autocomplete="off"),
+    )
+
+
+def _view(name: str) -> Html:
+    label = metrics.find(name).label if name else "the chosen metric"
+    return tag(
+        "figure",
+        tag("figcaption", f"Against {label}"),
+        tag("canvas", role="img", data_metric=name, aria_label=f"Networks against {label}"),
+    )
+
+
+def _batch_view(entry: Mapping[str, Any]) -> Html:
+    """A metric against the batch size, independent of the other views' vertical axis."""
+    title = f"{_capital(entry['label'])} against batch size"
+    canvas = tag("canvas", role="img", data_metric="batch_size", data_up=entry["name"], aria_label=title)
+    return tag("figure", tag("figcaption", title), canvas)
+
+
+_GRID = "The best networks for each class of memory and of speed"
+
+
+def _has_grid(known: set[str]) -> bool:
+    return {"fps", "memory_total"} <= known
+
+
+def _folded(name: str, summary: str) -> Html:
+    """A table that the script fills when it is opened."""
+    whole = tag("table", tag("caption"), tag("thead"), tag("tbody"))
+    region = tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=summary)
+    return tag("details", tag("summary", summary), region, id=f"explorer-{name}", data_table=name)
+
+
+def _missing(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+    """For each view without rows, the command that fills it."""
+    batched = {entry["name"] for entry in contents["batched"]}
+    lacking = [metrics.find(drawn).label for drawn in _BATCHED.values() if drawn not in batched]
+    notes = []
+    if lacking:
+        notes.append((f"No {' and no '.join(lacking)} at several batch sizes yet. To measure it, run ",
+                      "vertebra bench --batch-sizes 1..16", "."))  # fmt: skip
+    if not _has_grid(known):
+        notes.append(("No speed and memory for the grid of the best networks yet. To measure them, run ",
+                      "vertebra survey", "."))  # fmt: skip
+    if "power" not in known:
+        notes.append(("No power yet. ", "vertebra bench", " measures it on machines with energy counters."))
+    return [tag("p", before, tag("code", line), after, class_="note") for before, line, after in notes]
+
+
+def _capital(label: str) -> str:
+    return label[:1].upper() + label[1:]

@@ -216,7 +216,9 @@ def test_the_front_holds_what_no_other_beats_in_both():
 
 
 def test_a_limit_that_can_not_be_read_is_named_with_what_was_understood():
-    with pytest.raises(InvalidInputError, match=r'limit size: .* the number is 20, but "M" is not a known unit'):
+    with pytest.raises(
+        InvalidInputError, match=r'limit size: .* the number is 20, but "M" is not a known unit'
+    ):
         bounds({"size": "20M"})
     with pytest.raises(InvalidInputError, match='no limit "speed"'):
         bounds({"speed": "1"})

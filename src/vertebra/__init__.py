@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-from vertebra._version import __version__ as __version__
-
 TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 
 # Nobody is told what is measured here. As soon as they are imported, ONNX Runtime (from 1.29 on) and OpenVINO
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from vertebra._version import __version__ as __version__
     from vertebra.measurements import Measurement, Table
     from vertebra.progress import Progress
     from vertebra.verbs.bench import bench
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
 #: public name -> the module that holds it; resolved when first asked for.
 _PUBLIC = {
+    "__version__": "vertebra._version",
     "Measurement": "vertebra.measurements",
     "Progress": "vertebra.progress",
     "Table": "vertebra.measurements",
@@ -74,11 +74,52 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: Modules by the names that earlier versions had for them -> where they are now.
+_MOVED = {
+    "vertebra.charts": "vertebra.reading.charts",
+    "vertebra.preprocess": "vertebra.data.preprocess",
+    "vertebra.rows": "vertebra.measurements.shipped",
+}
+#: Packages that can be used without an import of their own: `vertebra.data.open(path)`.
+_PACKAGES = ("charts", "data", "measurements", "preprocess", "rows")
+
+
+class _Moved:
+    """Imports a module by its earlier name: the module itself, not a second copy of it."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> Any:
+        if not name.startswith("vertebra."):
+            return None
+        old = ".".join(name.split(".")[:2])
+        if old not in _MOVED:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, _Moved, origin=_MOVED[old] + name[len(old) :])  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: object) -> None:
+        """An empty module, whose place the moved one takes."""
+
+    @staticmethod
+    def exec_module(module: Any) -> None:
+        from importlib import import_module
+
+        sys.modules[module.__name__] = import_module(module.__spec__.origin)
+
+
+# First, or Python would find the files of a moved package once more under its earlier name.
+sys.meta_path.insert(0, _Moved)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _PUBLIC and name not in _PACKAGES:
         raise AttributeError(f"module 'vertebra' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _PACKAGES:
+        return import_module(f"vertebra.{name}")
     return getattr(import_module(_PUBLIC[name]), name)
 
 

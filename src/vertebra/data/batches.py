@@ -7,7 +7,7 @@ read keeps its place, with the reason.
 >>> tiny = Preprocess(input_size=(2, 2), resize=(2, 2), interpolation="bilinear")
 >>> [batch] = in_batches([b"no picture"], lambda content: content, tiny, 8)
 >>> [(item, str(error)) for item, error in batch.unreadable]
-[(b'no picture', "<10 bytes>: no JPEG, PNG, WebP, BMP, GIF or TIFF: it begins with b'no pictu'.")]
+[(b'no picture', "<10 bytes>: not a JPEG, PNG, WebP, BMP, GIF or TIFF file: it begins with b'no pictu'.")]
 """
 
 from __future__ import annotations

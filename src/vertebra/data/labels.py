@@ -95,7 +95,7 @@ class LabelSet:
 
 @cache
 def _imagenet_1k() -> LabelSet:
-    text = resources.files("vertebra.data.labels").joinpath("imagenet_1k.tsv").read_text(encoding="utf-8")
+    text = resources.files("vertebra.data").joinpath("imagenet_1k.tsv").read_text(encoding="utf-8")
     pairs = [line.split("\t") for line in text.splitlines()]
     ids, names = zip(*pairs, strict=True)
     return LabelSet(IMAGENET_1K, names, ids)

@@ -206,7 +206,7 @@ class _Pace:
         """Seconds until all is done: those until the deadline, or by what the cases so far took each (by what
         they may take, until one is done)."""
         left = self.total - self.done - self._under_way
-        if self._deadline is None:
+        if self._deadline is None or left <= 0:
             return left * self._case_s
         least = self._limits.processes * (LEAST_S + _OVERHEAD_S)
         return max(self._deadline - time.monotonic(), left * least)

@@ -1,8 +1,11 @@
-"""The wings and the direction of imports, held against the map in docs/rooms.md, and no circles."""
+"""The wings and the direction of imports, held against the map in docs/rooms.md, and no circles; and the
+names in the docs, held against the files."""
 
 from __future__ import annotations
 
 import ast
+import pkgutil
+import re
 import subprocess
 import sys
 from collections import deque
@@ -299,3 +302,55 @@ def test_no_reader_loads_a_runtime(reader, tmp_path):
     path = tmp_path / "table.sqlite"
     code = f"import vertebra, pathlib\npath = pathlib.Path({str(path)!r})\nvertebra.cite(table=path)\n"
     assert not modules_after(code + READERS[reader]) & RUNTIMES
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: A file's name from the root of this folder, an address left out.
+FILE = re.compile(r"(?<![\w./:<-])(?:src|tests|tools|benchmarks|docs|cpp)/[\w./-]*\w")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+MODULE = re.compile(r"(?<![\w./-])vertebra(?:\.[A-Za-z_]\w*)+")
+IMPORT = re.compile(r"^from (vertebra[\w.]*) import ([\w, ]+)", re.MULTILINE)
+#: Written like a module, but a file in every Bundle.
+NO_MODULE = {"vertebra.json"}
+#: What a page has its reader write.
+NEW = re.compile(r"<!-- new: (\S+) -->")
+
+
+def missing(page: Path, text: str) -> list[str]:
+    """The files, modules and their names in the text that don't exist, links seen from `page`."""
+    new = set(NEW.findall(text))
+    files = {name: ROOT / name for name in FILE.findall(text) if name not in new}
+    files |= {name: page.parent / name for name in LINK.findall(text)}
+    made = {name.removeprefix("src/").removesuffix(".py").replace("/", ".") for name in new}
+    names = {*MODULE.findall(text)} - NO_MODULE - made
+    names |= {
+        f"{module}.{one.split()[0]}" for module, line in IMPORT.findall(text) for one in line.split(",")
+    }
+    return [name for name, path in sorted(files.items()) if not path.exists()] + [
+        name for name in sorted(names) if not is_there(name)
+    ]
+
+
+def is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_docs_name_files_and_modules_that_exist(page):
+    assert not missing(page, page.read_text(encoding="utf-8"))
+
+
+def test_a_name_of_nothing_is_found():
+    text = (
+        "`src/vertebra/nothing.py` [here](nothing.md#part) [there](table.md#columns) "
+        "https://made.org/docs/page `vertebra.table` `vertebra.data.nothing` `vertebra.json` "
+        "src/vertebra/made.py `vertebra.made`\n"
+        "<!-- new: src/vertebra/made.py -->\nfrom vertebra.zoo import names, nothing as none\n"
+    )
+    assert missing(ROOT / "docs" / "page.md", text) == [
+        "nothing.md", "src/vertebra/nothing.py", "vertebra.data.nothing", "vertebra.zoo.nothing",
+    ]  # fmt: skip

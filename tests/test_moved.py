@@ -22,6 +22,14 @@ assert Preprocess is New""",
 from vertebra.rows import counts, published
 from vertebra.measurements import shipped
 assert counts is shipped.counts and published is shipped.published""",
+    "a file that was a package": """
+from vertebra.labels import find
+from vertebra.data import labels
+assert find is labels.find and len(labels.find("imagenet-1k").names) == 1000""",
+    "reports": """
+from vertebra.reports import published
+from vertebra.reading.reports import published as new
+assert published is new""",
     "an attribute": """
 import vertebra
 assert vertebra.rows.counts()['alexnet'].params""",

@@ -77,11 +77,13 @@ __all__ = [
 #: Modules by the names that earlier versions had for them -> where they are now.
 _MOVED = {
     "vertebra.charts": "vertebra.reading.charts",
+    "vertebra.labels": "vertebra.data.labels",
     "vertebra.preprocess": "vertebra.data.preprocess",
+    "vertebra.reports": "vertebra.reading.reports",
     "vertebra.rows": "vertebra.measurements.shipped",
 }
 #: Packages that can be used without an import of their own: `vertebra.data.open(path)`.
-_PACKAGES = ("charts", "data", "measurements", "preprocess", "rows")
+_PACKAGES = ("charts", "data", "labels", "measurements", "preprocess", "reports", "rows")
 
 
 class _Moved:

@@ -97,7 +97,7 @@ def counts(pair: Callable[[int, float], Pair], effect: float, comparisons: int) 
     reported = held = 0
     for seed in range(comparisons):
         found = statistics.compare(*pair(seed, effect))
-        reported += found.tells_apart and (effect == 0 or found.ratio > 1)
+        reported += found.detected and (effect == 0 or found.ratio > 1)
         held += found.low <= 1 + effect <= found.high
     return reported, held
 

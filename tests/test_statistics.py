@@ -179,7 +179,7 @@ def test_a_machine_that_is_slower_in_one_round_changes_nothing() -> None:
     found = statistics.compare(*interleaved(1.04, [0.01, 0.013, 0.009]))
     assert found.paired
     assert found.ratio == pytest.approx(1.04)
-    assert found.tells_apart
+    assert found.detected
     assert 1.02 < found.low < 1.04 < found.high < 1.06
 
 
@@ -191,7 +191,7 @@ def test_a_drift_that_both_share_is_not_taken_for_a_difference() -> None:
     ]  # fmt: skip
     found = statistics.compare(*drifting)
     assert found.ratio == pytest.approx(1.0, abs=0.0005)
-    assert not found.tells_apart
+    assert not found.detected
 
 
 def test_the_comparison_is_the_same_the_other_way_round() -> None:
@@ -206,19 +206,19 @@ def test_processes_that_disagree_widen_the_interval_however_many_samples_they_ha
     calm = statistics.compare(*interleaved(1.04, [0.01] * 3))
     restless = statistics.compare(*interleaved(1.04, [0.01] * 3, offset=0.03))
     assert restless.high - restless.low > 3 * (calm.high - calm.low)
-    assert not restless.tells_apart
+    assert not restless.detected
 
 
 def test_nothing_below_one_percent_or_the_machines_floor_is_told_apart() -> None:
     pair = interleaved(1.06, [0.01] * 3)
-    assert statistics.compare(*pair).tells_apart
-    assert not statistics.compare(*pair, floor=0.06).tells_apart
-    assert not statistics.compare(*interleaved(1.009, [0.01] * 20)).tells_apart
+    assert statistics.compare(*pair).detected
+    assert not statistics.compare(*pair, floor=0.06).detected
+    assert not statistics.compare(*interleaved(1.009, [0.01] * 20)).detected
 
 
 def test_one_process_of_each_tells_only_what_processes_can_not_make() -> None:
-    assert not statistics.compare(*interleaved(1.03, [0.01])).tells_apart
-    assert statistics.compare(*interleaved(1.06, [0.01])).tells_apart
+    assert not statistics.compare(*interleaved(1.03, [0.01])).detected
+    assert statistics.compare(*interleaved(1.06, [0.01])).detected
 
 
 def of_another_day(blocks: list[Block]) -> list[Block]:
@@ -228,17 +228,17 @@ def of_another_day(blocks: list[Block]) -> list[Block]:
 
 def test_blocks_of_two_days_are_not_paired_and_take_a_larger_difference() -> None:
     first, second = interleaved(1.035, [0.01] * 3)
-    assert statistics.compare(first, second).tells_apart
+    assert statistics.compare(first, second).detected
     found = statistics.compare(first, of_another_day(second))
     assert not found.paired
     assert found.ratio == pytest.approx(1.035)
     assert found.margin == statistics.LEAST_DIFFERENCE_APART
-    assert not found.tells_apart
+    assert not found.detected
 
 
 def test_a_large_difference_between_two_days_is_told() -> None:
     first, second = interleaved(1.2, [0.01] * 3)
-    assert statistics.compare(first, of_another_day(second)).tells_apart
+    assert statistics.compare(first, of_another_day(second)).detected
 
 
 def test_a_canary_that_differed_between_two_days_raises_what_can_be_told() -> None:
@@ -247,7 +247,7 @@ def test_a_canary_that_differed_between_two_days_raises_what_can_be_told() -> No
     now = [replace(block, canary_s=0.012) for block in of_another_day(second)]
     found = statistics.compare(then, now)
     assert found.margin == pytest.approx(0.2)
-    assert not found.tells_apart
+    assert not found.detected
 
 
 # How often it is right.
@@ -256,7 +256,7 @@ def test_a_canary_that_differed_between_two_days_raises_what_can_be_told() -> No
 def counted(pair: Callable[[int], tuple[list[Block], list[Block]]], comparisons: int) -> tuple[int, int]:
     """Comparisons that tell the second slower or faster, and those that tell it slower."""
     found = [statistics.compare(*pair(seed)) for seed in range(comparisons)]
-    return sum(one.tells_apart for one in found), sum(one.tells_apart and one.ratio > 1 for one in found)
+    return sum(one.detected for one in found), sum(one.detected and one.ratio > 1 for one in found)
 
 
 def test_of_200_equals_on_a_restless_machine_at_most_18_are_told_apart() -> None:

@@ -1,4 +1,4 @@
-"""What a set of latency samples says, and how surely: nothing here assumes a shape of their distribution.
+"""What a set of latency samples says, and how certainly: nothing here assumes a shape of their distribution.
 
 The headline is the median, because latencies have a long right tail. Inside one process its 95 % interval
 comes from the order statistics (the sign test turned round): exact for any continuous distribution, the same
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 #: The fewest samples for which a 95 % interval of the median exists: 2 x 0.5**6 is the first below 5 %.
 FEWEST_FOR_INTERVAL = 6
 
-#: Percentile -> samples below which it is not told. These are the fewest with which MLPerf LoadGen's early
-#: stopping accepts a percentile with 99 % confidence.
+#: Percentile -> the fewest samples from which it is given. These are the fewest with which MLPerf LoadGen's
+#: early stopping accepts a percentile with 99 % confidence.
 FEWEST_FOR_PERCENTILE = {50: 11, 90: 64, 95: 130, 99: 662}
 
 #: The least difference that is ever claimed between two cases, and between two that weren't interleaved:
@@ -46,7 +46,7 @@ _PROCESS_SPREAD, _PROCESS_WEIGHT, _PROCESS_SURPRISE = 0.01, 4, 2.0
 #: Blocks of two cases are paired where no more time than this lies between the one's and the other's.
 _SAME_STRETCH_S = 60.0
 
-#: Fewer blocks than this tell less of a process's level than their samples do.
+#: With fewer blocks than this, a process's level is known better from their samples.
 _FEWEST_BLOCKS = FEWEST_FOR_INTERVAL
 
 _RESAMPLES = 4000
@@ -85,7 +85,7 @@ class Difference:
     low: float
     high: float
     p_value: float
-    tells_apart: bool
+    detected: bool
     margin: float = LEAST_DIFFERENCE
     paired: bool = True
 
@@ -137,7 +137,7 @@ def _binomial_half(count: int, hits: int) -> float:
 
 
 def percentile(samples: Sequence[float], percent: int) -> float | None:
-    """The smallest sample that `percent` of the samples don't exceed; None where they are too few to tell.
+    """The smallest sample that `percent` of the samples don't exceed; None if there are too few samples.
 
     `percent` is a key of `FEWEST_FOR_PERCENTILE`.
     """
@@ -225,8 +225,8 @@ def compare(
     not over samples, with what is known of processes beforehand counted in. Blocks of two separate times
     give an interval from each case's processes, and a larger least difference.
 
-    `floor` is this machine's own: the smallest difference that it can show, as a share. The two are told
-    apart where the whole interval lies beyond that and `LEAST_DIFFERENCE`.
+    `floor` is this machine's own: the smallest difference that it can show, as a share. A
+    difference is detected if the whole interval lies beyond that and `LEAST_DIFFERENCE`.
     """
     rounds = _rounds(first, second)
     if rounds:
@@ -237,9 +237,9 @@ def compare(
         middle, error, freedom = _apart(first, second)
     reach = error * _student(freedom)
     low, high = middle - reach, middle + reach
-    told = low > math.log1p(margin) or high < -math.log1p(margin)
+    detected = low > math.log1p(margin) or high < -math.log1p(margin)
     ratios = math.exp(middle), math.exp(low), math.exp(high)
-    return Difference(*ratios, _mann_whitney(first, second), told, margin, bool(rounds))
+    return Difference(*ratios, _mann_whitney(first, second), detected, margin, bool(rounds))
 
 
 _Round = tuple[list[Block], list[Block]]
@@ -331,7 +331,7 @@ def _timed(side: Sequence[Block]) -> tuple[Numbers, Numbers]:
 
 
 def _log(latency_s: float) -> float:
-    """The logarithm of a latency, of which no clock tells less than a nanosecond."""
+    """The logarithm of a latency, at least a nanosecond's, the finest that clocks resolve."""
     return math.log(max(latency_s, 1e-9))
 
 

@@ -295,7 +295,7 @@ def _by_blocks(
     ratios = found.ratio, found.low, found.high
     if left.metric == "throughput":
         ratios = 1 / found.ratio, 1 / found.high, 1 / found.low
-    verdict = _verdict(left.metric, ratios[0], found.tells_apart)
+    verdict = _verdict(left.metric, ratios[0], found.detected)
     notes = () if found.paired else ("measured at separate times",)
     return Comparison(
         left.metric, left, right, verdict, *ratios, found.p_value, found.paired, notes=notes

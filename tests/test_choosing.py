@@ -181,7 +181,7 @@ def settled(table: Table, **asked: Any) -> Pick:
     return vertebra.pick(budget="10m", table=table, **({"latency": "5ms"} | asked))
 
 
-def test_networks_are_verified_together_with_their_engine(
+def test_networks_are_measured_together_with_their_engine(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch)
@@ -288,7 +288,7 @@ def test_the_command_measures_for_a_budget_also_by_its_former_name(
         ]
         done = CliRunner().invoke(cli, asked)
         assert done.exit_code == 0, done.exception
-        assert "less than a 5 % chance" in done.stdout
+        assert "a chance of less than 5 %" in done.stdout
         assert bool(machine.measured) == (option == "--budget")
 
 

@@ -1,4 +1,4 @@
-"""`vertebra.pick`: the best network under limits, with reasons."""
+"""`vertebra.pick`: the best network within limits, with reasons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vertebra.progress import Listener
     from vertebra.reading.choice.candidates import Question
 
-#: What says which rows count; the other keywords are limits.
+#: Keywords that choose the rows; the others are limits.
 _CONDITIONS = (*FORM, "dataset", "probed", "origin")
 
 
@@ -38,17 +38,17 @@ def pick(
 ) -> Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
-    Limits are named as the keys of `recommendation.LIMITS`; text is read with its unit, a number is in base
-    units. `objective` is a metric or such a key. `licence` (of the weights, "apache-2.0"), `family` and
-    `input_size` say which may be chosen. Conditions stand beside the limits, or in `filters`: engine="eager";
-    dataset="folder" and probed="folder" say which images the accuracies are of, origin="evaluated" who found
-    them out. A network isn't chosen by a figure graded worse than `trust`.
+    The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `objective`
+    is a metric or such a key. `licence` (of the weights, "apache-2.0"), `family` and `input_size` restrict
+    the candidates. Conditions such as engine="eager" are keywords too, or in `filters`; dataset="folder" and
+    probed="folder" name the images of the accuracies, origin="evaluated" takes only accuracies measured here.
+    No network is chosen by a figure with a grade worse than `trust`.
 
-    With `among="catalogue"` (else "table"), every network whose accuracy is published is a candidate, priced
-    from those that were measured on this machine. With `budget`, a time, those of the catalogue that could
-    change the answer are measured first, best promise first, until none is left or the time is up; what is
-    measured is appended to the table, and the Pick says what it was and why it ended. Raises
-    InvalidInputError for conditions that can't be measured here.
+    With `among="catalogue"` (else "table"), every network with a published accuracy is a candidate, with
+    figures estimated from the networks that were measured on this machine. With `budget`, a time, the
+    candidates that could change the answer are measured first, the most promising one first, until none is
+    left or the time is up. Their rows are appended to the table; the Pick lists them and says why it ended.
+    Raises InvalidInputError for conditions that can't be measured here.
     """
     conditions = {**(filters or {})}
     conditions |= {name: limits.pop(name) for name in _CONDITIONS if name in limits}
@@ -63,22 +63,22 @@ def pick(
     return _settled(question, given.table(table), given.seconds(budget), progress)
 
 
-#: Conditions under which networks are measured for a pick, so that they can't be chosen.
+#: Conditions under which networks are measured for a pick; others can't be asked for.
 _MEASURED_UNDER = {"batch_size": 1, "device": "cpu", "scenario": "single-stream", "streams": 1}
 
 
 def _refuse_contradictions(question: Question) -> None:
-    """Networks are measured here, one image at a time, and priced for that."""
+    """Networks are measured and estimated on this machine, one image at a time."""
     if question.among != "catalogue":
         raise InvalidInputError(
-            "--budget measures networks of the catalogue, and the candidates are those of the table.",
+            "--budget measures networks of the catalogue, but --among table takes only those of the table.",
             "add --among catalogue",
         )
     for name in (*_MEASURED_UNDER, "system", "probed"):
         if question.filters.get(name) not in (None, _MEASURED_UNDER.get(name)):
             option = name.replace("_", "-")
             raise InvalidInputError(
-                f"--budget measures on this machine at batch size 1, so --{option} can't be."
+                f"--budget measures on this machine at batch size 1, so --{option} can't be set."
             )
 
 
@@ -89,5 +89,5 @@ def _settled(question: Question, table: Table, budget_s: float, progress: Listen
     question = replace(question, filters=conditions)
     from vertebra.verbs import picking
 
-    found = picking.verified(table, question, budget_s, engines=engines, progress=progress)
+    found = picking.settled(table, question, budget_s, engines=engines, progress=progress)
     return replace(found.pick, measured=found.measured, ended=found.ended)

@@ -14,32 +14,32 @@ from vertebra.measuring.benchmarking import Case
 from vertebra.progress import Listener
 from vertebra.reading.choice import next_to_measure
 from vertebra.reading.choice.candidates import Question, absences, candidates, comparable, is_here
-from vertebra.reading.choice.next_to_measure import Verified
+from vertebra.reading.choice.next_to_measure import Settled
 
-#: Multiply-accumulates of the heaviest network that is measured only so that others can be priced.
+#: Multiply-accumulates of the largest network that is measured only to estimate others from.
 _ANCHOR_MACS = 1e10
-#: How networks are called that are made for tests of their library: nobody's backbone, and like none.
+#: How the names of timm's own test networks begin; they are of no use and unlike any other.
 _TOYS = "timm:test_"
-#: What candidates are measured under.
+#: The conditions of the measurements.
 _LOAD: dict[str, Any] = {"device": "cpu", "scenario": "single-stream", "batch_size": 1}
-#: Seconds that a quick case of an anchor takes at the least, with its part of the export.
+#: Least seconds for a quick case of an anchor, with its part of the export.
 _ANCHOR_S = 8.0
 
 
-def verified(
+def settled(
     source: Table,
     question: Question,
     budget_s: float,
     *,
     engines: Sequence[str] = (),
     progress: Listener | None = None,
-) -> Verified:
-    """The choice among the catalogue after what it depends on was measured; see `verification.settle`.
+) -> Settled:
+    """The choice among the catalogue, after measuring what it depends on; see `next_to_measure.settle`.
 
-    Networks are measured on the engines given (all the usual ones that are here), so that a candidate is a
-    network together with its engine and precision. Where too few are measured on them to price the others
-    from, those that help most with that are measured first, in half of the time at most. An interruption ends
-    the measuring, and the answer comes from the rows that are there by then.
+    Networks are measured on `engines` (by default all usual ones that are installed), so a candidate is a
+    network with an engine and a precision. If too few networks are measured on them to estimate the others,
+    the most useful ones are measured first, in at most half of the time. An interrupt ends the measuring; the
+    answer is then from the rows measured so far.
     """
     start = time.monotonic()
     runners = list(engines) or cases.found_here()
@@ -67,7 +67,7 @@ def verified(
 
 
 def _bench(source: Table, progress: Listener | None) -> Callable[[Sequence[Case], float], list[Measurement]]:
-    """A function that measures cases quickly inside what is left until a deadline."""
+    """A function that measures cases quickly in the time left until a deadline."""
 
     def bench(wanted: Sequence[Case], deadline: float) -> list[Measurement]:
         if not wanted or time.monotonic() >= deadline:
@@ -84,15 +84,15 @@ def _case_of(row: WideRow) -> Sequence[Case]:
 
 
 def _can_be_made(row: WideRow) -> bool:
-    """Eight bits want pictures to calibrate with, and a pick has none: such a form is no estimate."""
+    """Not an estimate in int8: it needs calibration pictures, and a pick has none."""
     latency = row.figures.get("latency")
     estimated = latency is not None and latency.origin == "estimated"
     return not (estimated and str(row.conditions.get("precision")).startswith("int8"))
 
 
 def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequence[Case]:
-    """What is still to be measured on the engines before others can be priced there: networks that are light
-    enough to be exported here, the same on each engine."""
+    """The cases still to be measured on the engines before other networks can be estimated there: networks
+    that are small enough to be exported here, the same on each engine."""
     known = {engine: set[str]() for engine in runners}
     for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
         if row.metric == "latency" and row.origin == "benched":

@@ -27,7 +27,7 @@ _DEVIATIONS = 1.645
 
 
 @dataclass(frozen=True)
-class Verified:
+class Settled:
     """The answer, the networks that were measured for it ("vgg16 on openvino"), and why the measuring ended:
     "settled" if each remaining estimate has a chance of less than 5 % to change the answer."""
 
@@ -111,7 +111,7 @@ def settle(
     demands: Sequence[Demand] = (),
     least_grade: str = "B",
     has_time: Callable[[], bool] = lambda: True,
-) -> Verified:
+) -> Settled:
     """Measure what the answer depends on, best promise first, until no estimate is likely to change it or
     time is up.
 
@@ -128,7 +128,7 @@ def settle(
             ended = "settled" if question is None else None if has_time() else "budget"
         if ended is not None:
             picked = rule.pick(rows, limits, objective, demands=demands, least_grade=least_grade)
-            return Verified(picked, tuple(measured.values()), ended)
+            return Settled(picked, tuple(measured.values()), ended)
         assert question is not None
         try:
             measure(question)

@@ -189,7 +189,7 @@ PROGRAM = """
     wanted = cases.cases(CLASSICS[:8], ["null"], input_size=64)  # a group of six, and one of two
     limits = Limits.quick(seconds=0.4, warm_up_least_s=0.05, least_s=0.001, block_s=0.02, most_samples=1000)
     try:
-        campaign.measure(cases.remaining(wanted, table.rows()), table, limits=limits, anew=False)
+        campaign.measure(cases.remaining(wanted, table.rows()), table, limits=limits, again=False)
     except VertebraError as error:
         sys.exit(f"{error.message} {error.hint}")
 """

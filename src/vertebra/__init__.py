@@ -1,7 +1,7 @@
-"""Which image-classification backbone suits this machine, under these limits.
+"""Measure image-classification networks on this machine, and choose the best one within limits.
 
-Every verb of the command is a function here, with the same name (but `evaluate` for `eval`):
-`vertebra.survey()`, `vertebra.pick(latency="10ms")`. Nothing heavy is imported before it is used.
+Every verb of the command is a function here with the same name, except `evaluate` for `eval`:
+`vertebra.survey()`, `vertebra.pick(latency="10ms")`. Heavy modules are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 
 TYPE_CHECKING = False  # as type checkers know it, without the import of typing
 
-# Nobody is told what is measured here. As soon as they are imported, ONNX Runtime (from 1.29 on) and OpenVINO
-# number this machine and send events to their makers. The variable opts out of the former's, in children too.
-# OpenVINO, and NNCF with it, sends nothing where this package isn't installed, which None stands for.
+# No telemetry. ONNX Runtime (from 1.29 on) and OpenVINO identify this machine and send events to their makers
+# as soon as they are imported. The variable turns that of ONNX Runtime off, in child processes too. OpenVINO
+# and NNCF send nothing if the module openvino_telemetry isn't installed; None makes its import fail.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.evaluate import evaluate, probe
     from vertebra.verbs.export import export
     from vertebra.verbs.fastest import fastest
-    from vertebra.verbs.list import list
+    from vertebra.verbs.list import list as list
     from vertebra.verbs.pick import pick
     from vertebra.verbs.predict import predict
     from vertebra.verbs.profile import profile
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.table import table
     from vertebra.zoo import build
 
-#: public name -> the module that holds it; resolved when first asked for.
+#: public name -> its module, which is imported at the first use
 _PUBLIC = {
     "__version__": "vertebra._version",
     "Measurement": "vertebra.measurements",
@@ -68,9 +68,10 @@ _PUBLIC = {
     "table": "vertebra.verbs.table",
 }
 
+# Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
     "Measurement", "Progress", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate",
-    "export", "fastest", "list", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
+    "export", "fastest", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

@@ -80,13 +80,13 @@ def measure(
     limits: Limits | None = None,
     deadline: float | None = None,
     seed: int = 0,
-    anew: bool = True,
+    again: bool = True,
     progress: Listener | None = None,
 ) -> list[Measurement]:
     """Measure `wanted`, light networks first, and append each cohort's rows to `table` at once; returns the
     rows.
 
-    With a `deadline` (of `time.monotonic`) the cases share the time until then. Unless `anew`, cases that
+    With a `deadline` (of `time.monotonic`) the cases share the time until then. Unless `again`, cases that
     another process has measured meanwhile are left out. Only one process measures into a table at a time: two
     would disturb each other.
     """
@@ -101,7 +101,7 @@ def measure(
                 wait=lambda: listener(pace.event("waiting for another process to measure")),
                 poll_s=LOOK_S,
             ):
-                todo = group if anew else remaining(group, table.rows())
+                todo = group if again else remaining(group, table.rows())
                 pace.skip(len(group) - len(todo))
                 with closing(_results(todo, exporter, limits, pace, seed, listener)) as results:
                     for result in results:

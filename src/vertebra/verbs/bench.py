@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class Benched(Rows):
-    """The rows that were measured. `shares` has for each latency, in the rows' order, which part of it the
-    machine's roofline explains, where `doctor` has measured the machine; None elsewhere."""
+    """The rows that were measured. `shares` has, for each row, the share of a latency that the machine's
+    roofline explains; None for other metrics, or if `doctor` hasn't measured the machine."""
 
     def __init__(self, rows: Iterable[Measurement], machine: Sequence[Measurement] = ()) -> None:
         super().__init__(rows)
         self.shares = roofline.shares_of(self, machine)
 
     def best_loads(self) -> list[Measurement]:
-        """Of offline loads, the throughput of each network on each engine with the batch size and streams
-        that serve best."""
+        """The offline throughput of each network on each engine, at its best batch size and number of
+        streams."""
         from vertebra.campaigns import load
 
         return load.best_loads(self)
@@ -55,19 +55,18 @@ def bench(
     table: TableLike = None,
     progress: Listener | None = None,
 ) -> Benched:
-    """Measure `models` (the classics, where none is named) on `engines` (all that are here), each with every
-    one of the precisions, batch sizes and streams, and append the rows.
+    """Measure `models` (by default the classics) on `engines` (by default all installed), in each combination
+    of precision, batch size and streams, and append the rows.
 
-    A model is a name, or a Bundle's folder, which is measured as it is. Where no precision is asked for, a
-    name is measured in float32 and a Bundle in its own. Of a name untrained parameters are measured, which
-    are as fast as trained ones. Each case runs in `processes` fresh processes (3; with `quick` 1) for
-    `seconds` in all (30; with `quick` 10), or all cases share `budget`; `seed` makes the order of their
-    blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`, `streams` and `end_to_end` are those of
-    `load.Load`. Batch size and streams are 1 where they are left open; of an offline load all that are
-    worth trying are measured then, and `best_loads` of what is returned has the best.
+    A model is a name, or the folder of a Bundle. The default precision is float32, and a Bundle's own. A name
+    is measured with untrained parameters, which are as fast as trained ones. Each case runs in `processes`
+    fresh processes (3; with `quick` 1) for `seconds` in all (30; with `quick` 10), or all cases share
+    `budget`; `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`,
+    `streams` and `end_to_end` are those of `load.Load`. Batch size and streams are 1 by default; for an
+    offline load, all useful ones are measured by default, and `best_loads` of the result has the best.
 
-    A case that fails is a row of the metric `failure` with its reason, and the rest goes on. Raises
-    InvalidInputError, before anything runs, where what is asked for contradicts itself or can't be had here.
+    A case that fails gives a row of the metric `failure` with its reason, and the others continue. Raises
+    InvalidInputError, before anything runs, if options contradict each other or aren't possible here.
     """
     from vertebra import bundles
     from vertebra.campaigns import campaign, cases

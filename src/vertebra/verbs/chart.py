@@ -1,4 +1,4 @@
-"""`vertebra.chart`: the table's figures, or published ones, as a picture."""
+"""`vertebra.chart`: figures of the table, or published ones, as a chart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vertebra.reading.charts import Chart, Settings
 
 
-#: option -> the views that it is of
+#: option -> the views that have it
 OPTIONS = {
     "bound": ("accuracy-fps",), "memory_classes": ("memory-table", "grid"),
     "fps_classes": ("latency-table", "grid"), "best": ("grid",), "trust": ("grid",),
@@ -42,13 +42,13 @@ def chart(
     """The named `view` (a key of `charts.VIEWS`), or metric `y` (top1) against metric `x` (operations), one
     ball per network, its area the parameters.
 
-    Figures of this machine at batch size 1, where `filters` don't say otherwise, or of all batch sizes where
-    the view is of them, or where none is at 1. With `sources`, names as `cite` takes them, of what was
-    published, and not of the table. Figures of several engines don't stand in one chart, so `engine` must be
-    given where several were measured and the chart is of them.
+    By default it shows figures of this machine at batch size 1, or at all batch sizes if the view is about
+    them or none was measured at 1; `filters` change that. With `sources`, names as `cite` takes them, it
+    shows published figures instead of the table. A chart can't mix engines: pass `engine` if several were
+    measured.
 
     Some views have options (`OPTIONS`): the upper `bound`, classes of memory ("700MB,1GB") and of images per
-    second, how many networks stand in a cell of the grid, and the worst grade of a figure there. Raises
+    second, the number of networks in a cell of the grid, and the worst grade that the grid accepts. Raises
     InvalidInputError for an option that the chart doesn't have.
     """
     from vertebra.reading import charts
@@ -56,7 +56,8 @@ def chart(
     axes: dict[str, Any] = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
     if view is not None and axes:
         raise InvalidInputError(
-            f"The chart {view} has axes of its own, so --{next(iter(axes))} can't be.", "leave one out"
+            f"The chart {view} has its own axes, so --{next(iter(axes))} can't be set.",
+            "leave one of them out",
         )
     settings = _settings(
         view, bound=bound, memory_classes=quantities(memory_classes, "B"),
@@ -75,14 +76,15 @@ def chart(
 
 
 def _settings(view: str | None, **options: Any) -> Settings:
-    """What the view is drawn with. Raises InvalidInputError for an option that it doesn't have."""
+    """The options of the view. Raises InvalidInputError for an option that it doesn't have."""
     from vertebra.reading.charts import Settings
 
     given_ones = {name: value for name, value in options.items() if value is not None}
     for name in given_ones:
         if view not in OPTIONS[name]:
             raise InvalidInputError(
-                f"--{name.replace('_', '-')} isn't of this chart.", f"it is of: {', '.join(OPTIONS[name])}"
+                f"This chart has no --{name.replace('_', '-')}.",
+                f"charts that have it: {', '.join(OPTIONS[name])}",
             )
     if "trust" in given_ones:
         given_ones["least_grade"] = given_ones.pop("trust")
@@ -98,17 +100,17 @@ def quantities(values: str | Sequence[str | float] | None, unit: str) -> tuple[f
 
 
 def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:
-    """Wide rows of one load, of published figures that ship."""
+    """Wide rows for one load, from the published figures that ship with the package."""
     from vertebra.measuring import citations
 
     load = {name: value for name, value in {"batch_size": 1, **filters}.items() if value is not None}
     for name in load:
         if name not in FORM:
             raise UnknownNameError.of("column", name, FORM, ", ".join(FORM))
-    told = [row for name in sources for row in citations.find(name).read()]
+    published = [row for name in sources for row in citations.find(name).read()]
     return wide(
         row
-        for row in told
+        for row in published
         if not depends_on_machine(row) or all(getattr(row, name) == value for name, value in load.items())
     )
 
@@ -116,11 +118,10 @@ def _of_sources(sources: Sequence[str], **filters: Any) -> list[WideRow]:
 def compared(
     *, table: TableLike = None, dataset: str | None = None, probed: str | None = None, **filters: Any
 ) -> list[WideRow]:
-    """Wide rows of one load: of this machine at batch size 1, where `filters` don't say otherwise.
+    """Wide rows for one load: by default this machine and batch size 1; `filters` change that.
 
-    Accuracies are those of `dataset` (the whole of ImageNet's validation split, where None), a probe's those
-    of the images `probed`. Networks that were never run are among them, with what is known without running
-    them.
+    Accuracies are those on `dataset` (by default the whole validation split of ImageNet); those of probes, on
+    the images `probed`. Networks that were never run are included, with what is known of them.
     """
     source = given.table(table, create=False)
     return wide(candidates.comparable(source, dataset=dataset, probed=probed, **filters))

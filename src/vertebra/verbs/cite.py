@@ -1,4 +1,4 @@
-"""`vertebra.cite`: published figures into the table."""
+"""`vertebra.cite`: import published figures into the table."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def cite(
     table: TableLike = None,
     **columns: str | None,
 ) -> int:
-    """Append published figures (PaddleClas's, where nothing is named) and return how many rows were new.
+    """Append published figures (by default PaddleClas's) and return the number of new rows.
 
-    `sources` are names of what ships (`citations.SOURCES`, or "all"), or files: rows as `write` makes them
-    (.csv, .json, .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and
-    `source` and `columns` (system="…", precision="…") hold for all their rows; see `citations.read_table`.
+    `sources` are names of `citations.SOURCES`, "all", or files: rows as `write` writes them (.csv, .json,
+    .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and `source` and
+    `columns` (system="…", precision="…") apply to all their rows; see `citations.read_table`.
     """
     from vertebra.measuring import citations
 
     if mapping is None and (source is not None or any(columns.values())):
         raise InvalidInputError(
-            "A source, a system and columns can be given only for a table of your own.",
-            'say which of its columns tells what: --map (mapping=) "model=…,top1=…"',
+            "A source, a system and columns can be set only for a table of your own.",
+            'map its columns: --map (mapping=) "model=…,top1=…"',
         )
     if mapping is not None:
         if not sources:
-            raise InvalidInputError("A map was given, but no file.", "name the CSV file that it is of")
+            raise InvalidInputError("A map was given, but no file.", "name the CSV file")
         read = [
             row for file in sources for row in citations.read_table(file, mapping, source=source, **columns)
         ]
@@ -52,7 +52,7 @@ def cite(
 
 
 def _appended(into: Table, runs: Iterable[list[Measurement]]) -> int:
-    """Append each of `runs`, and return how many rows were new."""
+    """Append each of `runs`, and return the number of new rows."""
     before = len(into)
     for rows in runs:
         into.append(rows)

@@ -1,4 +1,4 @@
-"""`vertebra.compare`: two sides of the table, figure by figure."""
+"""`vertebra.compare`: two sides, figure by figure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ def compare(
     trust: str = "B",
     **filters: Any,
 ) -> list[Comparison]:
-    """Two sides of the table figure by figure, the second against the first; see `comparison.side` for how a
-    side is named.
+    """Compare the figures of the second side with those of the first; `comparison.side` describes a side.
 
-    `filters` (column=value) hold for both sides, `metric` bounds the figures; where neither side names a
-    machine, both are of this one. Figures graded worse than `trust` aren't judged. Raises InvalidInputError
-    where the sides have no figure in common.
+    `filters` (column=value) apply to both sides; `metric` selects figures. If neither side names a machine,
+    both are of this one. Figures with a grade worse than `trust` aren't judged. Raises InvalidInputError if
+    the sides have no figure in common.
     """
     from vertebra.reading import comparison
 
@@ -42,17 +41,21 @@ def compare(
     if not any({"system", "file", "run"} & side.chosen.keys() for side in sides):
         filters = {"system": candidates.this_system(source), **filters}
     left, right = (comparison.narrowed(side, filters) for side in sides)
-    told = comparison.compare(left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust)
-    told = [one for one in told if not metric or one.metric in metric or one.verdict in ("failed", "fixed")]
-    if not told:
+    compared = comparison.compare(
+        left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust
+    )
+    compared = [
+        one for one in compared if not metric or one.metric in metric or one.verdict in ("failed", "fixed")
+    ]
+    if not compared:
         raise InvalidInputError(
             f'"{left.name}" and "{right.name}" have no figure in common.',
-            "they are compared where nothing differs but what the sides name; see them with: vertebra table",
+            "only figures with otherwise equal conditions are compared; to see them: vertebra table",
         )
-    return told
+    return compared
 
 
 def _floor(rows: Sequence[Measurement], side: Side) -> float:
-    """The smallest difference that the side's machine could show when it was last asked."""
+    """The smallest difference that the side's machine could detect at its last check."""
     systems = {row.system for row in side.rows}
     return max((row.value for row in latest(rows) if row.system in systems), default=0.0)

@@ -1,4 +1,4 @@
-"""`vertebra.doctor`: the machine itself."""
+"""`vertebra.doctor`: this machine, what disturbs it and what is missing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def doctor(*, quick: bool = False, table: TableLike = None, progress: Listener | None = None) -> Diagnosis:
-    """Examine this machine: what it is, what disturbs it now and what is missing; its peak arithmetic rate
-    and memory bandwidth; and the smallest difference between two latencies that it can show.
+    """Check this machine: its hardware, what disturbs it now and what is missing; its peak arithmetic rate
+    and memory bandwidth; and the smallest difference between two latencies that can be detected.
 
-    What is measured is appended under the model `machine`, which no comparison of networks contains. `quick`
-    takes less time, and shows less.
+    The figures are appended under the model `machine`, which is left out of comparisons of networks. `quick`
+    takes less time and is less precise.
     """
     from vertebra.campaigns import diagnosis
     from vertebra.machine import system
 
     into = given.table(table)
-    told = diagnosis.examine(quick=quick, progress=progress)
-    if told.rows:
-        into.append(told.rows, samples=told.samples, system=system.describe())
-    return told
+    found = diagnosis.examine(quick=quick, progress=progress)
+    if found.rows:
+        into.append(found.rows, samples=found.samples, system=system.describe())
+    return found

@@ -1,4 +1,4 @@
-"""`vertebra.evaluate`: accuracy on labelled pictures; `vertebra.probe`: on one's own, without training."""
+"""`vertebra.evaluate`: accuracy on labelled pictures; `vertebra.probe`: of a probe on frozen features."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from vertebra.progress import Listener, Progress
     from vertebra.reading.reports.evaluated import Evaluated
 
-#: The word that stands for "class n is output n" where a label set is named.
+#: In place of a label set: class n is output n.
 BY_INDEX = "index"
-#: Of a network that takes any.
+#: For a network that takes any.
 BATCH_SIZE = 32
 
 
@@ -44,9 +44,9 @@ def evaluate(
     """Evaluate `model`, a network's name or a Bundle's folder, over the labelled pictures at `dataset`, and
     append its accuracy.
 
-    `dataset`, `format`, `split`, `truth`, `name` and `verify` are those of `data.open`; `limit` bounds the
-    images, `strict` ends the run at one that can't be read. `loaded_by` are the options of `loading.load`:
-    weights, engine, threads, labels ("index" matches classes by their place), ...
+    `dataset`, `format`, `split`, `truth`, `name` and `verify` are those of `data.open`; `limit` is the most
+    images to read, `strict` stops at one that can't be read. `loaded_by` are the options of `loading.load`:
+    weights, engine, threads, labels ("index" matches classes by their position), ...
     """
     from vertebra.data import datasets
 
@@ -70,22 +70,24 @@ def probe(
     progress: Listener | None = None,
     **options: Any,
 ) -> list[Measurement]:
-    """Accuracy of `models` on the labelled pictures at `dataset` without training: logistic regression on
+    """Accuracy of a probe for each of `models` on the labelled pictures at `dataset`: logistic regression on
     frozen features, cross-validated. Each network's row is appended as soon as it is known.
 
-    `options` are batch_size, strict, and those of `loading.load`. See `probing` for the interval's meaning.
+    `options` are batch_size, strict, and those of `loading.load`. `probing` defines the interval.
     """
     from vertebra.data import datasets
 
     if not models:
-        raise InvalidInputError("No network was named to be probed.", "name some; vertebra list tells all")
+        raise InvalidInputError(
+            "No network was named to probe.", "name at least one; to see them: vertebra list"
+        )
     into = given.table(table)
     pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name)
-    told: list[Measurement] = []
+    measured: list[Measurement] = []
     for rows in _probed(models, pictures, folds=folds, progress=progress, **options):
         into.append(rows)
-        told += rows
-    return told
+        measured += rows
+    return measured
 
 
 def _evaluated(
@@ -128,7 +130,7 @@ def _probed(
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Iterator[list[Measurement]]:
-    """The row of each network's probe."""
+    """The rows of each network's probe."""
     from vertebra.inference import loading
     from vertebra.measuring.evaluation import probing
 
@@ -145,22 +147,22 @@ def _probed(
                 progress=None if progress is None else _named(progress, f"features of {model}"),
             )  # fmt: skip
             conditions = _conditions(loaded, "scikit-learn")
-            # Features are the network's, whatever runs it: the row holds for every engine.
+            # Features don't depend on the engine: the row is valid for every one.
             del conditions["engine"], conditions["device"]
         yield probing.rows(found, conditions)
 
 
 def _named(progress: Listener, text: str) -> Listener:
-    """A listener that passes events on with `text` in place of their own."""
+    """A listener that passes events on with another text."""
 
-    def hear(event: Progress) -> None:
+    def renamed(event: Progress) -> None:
         progress(replace(event, text=text))
 
-    return hear
+    return renamed
 
 
 def _conditions(loaded: Loaded, *libraries: str) -> dict[str, Any]:
-    """What rows say of the network and of what ran it, as the runtime itself answers."""
+    """The conditions of the rows, as the runtime reports them."""
     from vertebra import engines
     from vertebra.machine import system
 

@@ -1,4 +1,4 @@
-"""`vertebra.export`: a network as a Bundle, or as a web page around one."""
+"""`vertebra.export`: a network as a Bundle, or as a web page with one."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ def export(
 ) -> Bundle:
     """Write the network called `model` with its weights, preprocessing and labels as a Bundle in `output`.
 
-    `options` are those of `resolving.resolve`: weights, untrained, labels, preprocess, ... An older Bundle
-    there is replaced. With `embed_preprocess` the Bundle also has a graph from a picture's pixels on. With
-    `web` the folder is a page that runs the network in its visitor's browser, with the Bundle inside;
-    `runtime` is the npm package onnxruntime-web, as npm's archive or unpacked: without it npm fetches the
-    tested version once. With either, `model` may be a Bundle too.
+    `options` are those of `resolving.resolve`: weights, untrained, labels, preprocess, ... A Bundle that is
+    already there is replaced. With `embed_preprocess` the Bundle also has a graph that starts from pixels.
+    With `web` the folder is a page that runs the network in the browser, with the Bundle inside; `runtime` is
+    the npm package onnxruntime-web, as npm's archive or unpacked; by default npm fetches the tested version
+    once. With either, `model` may be a Bundle too.
 
-    The Bundle is one of `engine` (onnxruntime, and what else opens ONNX, where none is named) in `precision`.
-    It takes any batch size where the engine's can and no `batch_size` is given. Precision int8 is quantised
-    with the pictures in the folder `calibrate` by a `quantiser`; `guard` must hold on half of them: the share
-    whose first class stays (0.99), or of an untrained network the signal-to-noise of its logits in dB (10).
-    Precision int8-weights rounds the parameters alone and needs no pictures. On `labelled` pictures, which
-    `data.open` opens with `format` and `split`, the accuracy lost is measured: at most `most_lost` ("0.5%").
+    The Bundle is for `engine` (by default onnxruntime and others that open ONNX) in `precision`. It takes any
+    batch size if the engine allows that and no `batch_size` is given. Precision int8 is calibrated by a
+    `quantiser` with half of the pictures in the folder `calibrate`; on the other half `guard` is the least
+    share whose first class is the same (0.99), or for an untrained network the least signal-to-noise ratio of
+    its logits in dB (10). Precision int8-weights quantises only the parameters and needs no pictures. On
+    `labelled` pictures, which `data.open` opens with `format` and `split`, the lost accuracy is measured; it
+    may be at most `most_lost` ("0.5%").
     """
     if runtime is not None and not web:
-        raise InvalidInputError("A runtime is part of a web page only.", "say --web too")
+        raise InvalidInputError("A runtime is only for a web page.", "add --web")
     if web or embed_preprocess:
         _check_holds_onnx(engine)
     made = {"engine": engine, "precision": precision, "batch_size": batch_size}
@@ -72,7 +73,7 @@ def export(
 
 
 def _calibration(precision: str | None, **asked: Any) -> Any:
-    """How it is quantised and guarded; None for a precision that isn't. Checked before all else."""
+    """How to quantise, checked before anything else; None if nothing was asked for."""
     if precision is None and not any(value is not None for value in asked.values()):
         return None
     from vertebra.exporting import quantisation
@@ -81,24 +82,24 @@ def _calibration(precision: str | None, **asked: Any) -> Any:
 
 
 def _check_holds_onnx(engine: str | None) -> None:
-    """Refuse, before anything is exported, an engine whose own Bundles hold no ONNX."""
+    """Refuse an engine whose Bundles aren't ONNX before anything is exported."""
     from vertebra import engines
 
     if engine is not None and engines.find(engine).formats[:1] != ("onnx",):
         raise InvalidInputError(
-            f"A page, and a graph from the picture on, are made of ONNX; {engine} has a format of its own.",
-            "leave the engine out",
+            f"--web and --embed-preprocess need ONNX; Bundles of {engine} have another format.",
+            "leave --engine out",
         )
 
 
-#: options of `exporting.export`, where the others are those of `resolving.resolve`
+#: options of `exporting.export`; the others are those of `resolving.resolve`
 _MADE = ("engine", "precision", "batch_size", "calibration")
 
 
 def _packed(
     model: str | Path, folder: Path, embed: bool, progress: Listener | None, options: dict[str, Any]
 ) -> Bundle:
-    """The Bundle of `model` in `folder`, with the graph from the picture on if it is to be embedded."""
+    """The Bundle of `model` in `folder`; with the graph that starts from pixels if `embed`."""
     from vertebra import bundles
     from vertebra.exporting import conversion, picture
     from vertebra.inference import kept_exports, resolving
@@ -106,7 +107,9 @@ def _packed(
     if resolving.is_bundle(model):
         given = sorted(name for name, value in options.items() if value)
         if given:
-            raise InvalidInputError(f"{model} is a Bundle and has its {', '.join(given)}.", "leave them out")
+            raise InvalidInputError(
+                f"{model} is a Bundle and already has its {', '.join(given)}.", "leave them out"
+            )
         kept = bundles.read(model)
         if not embed:
             return bundles.copy(kept, folder)
@@ -117,7 +120,7 @@ def _packed(
     made = {name: options.pop(name) for name in _MADE if name in options}
     if not zoo.find(str(model)).is_file:
         conversion.check_order(**made)
-    with bundles.draft(folder) as draft:  # first of all: weights needn't be fetched for a place that can't be
+    with bundles.draft(folder) as draft:  # first: no weights are fetched if the folder can't be written
         resolved = resolving.resolve(str(model), progress=progress, **options)
         if embed:
             picture.check(resolved.card.preprocess)

@@ -38,36 +38,34 @@ def fastest(
 ) -> Found:
     """The fastest form of one network on this machine: engine, precision, threads, layout and batch size.
 
-    Tried are the forms of `engines` (of all that are here), in each `precision` ("all": every one but eight
-    bits), of each `batch_size`, with numbers of `threads` from one to all cores; they are compared by their
-    time for an image. Slower ones are dropped on the way, and it ends within `budget`. Every form is compared
-    with eager's float32 before it is timed, and what is measured is appended to the table.
+    It tries `engines` (by default all installed) in each `precision` ("all": every one except int8), with
+    each `batch_size` and number of `threads` (by default from one to all cores), and compares the time per
+    image. Slower forms are dropped early; the search ends within `budget`. The outputs of every form are
+    compared with eager's in float32 before it is timed. All rows are appended to the table.
 
-    With `export`, the fastest form that a Bundle can hold is written into that folder, with weights as
-    `options` say, which are those of `resolving.resolve`: without published weights, untrained must be said.
+    With `export`, the fastest form that a Bundle can have is written into that folder. `options` are those of
+    `resolving.resolve` and choose its weights; a network without published weights needs untrained=True.
     """
     from vertebra.campaigns import tuning
     from vertebra.inference import resolving
 
     if resolving.is_bundle(model):
-        raise InvalidInputError(f"{model} is a Bundle, whose form is chosen.", "name the network")
+        raise InvalidInputError(f"{model} is a Bundle, which has only one form.", "name the network")
     if export is None and options:
-        raise InvalidInputError(
-            "Weights are for a Bundle that is exported.", "name a folder: --export FOLDER"
-        )
+        raise InvalidInputError("Weights are only for an exported Bundle.", "add --export FOLDER")
     if export is not None and input_size is not None:
-        raise InvalidInputError("A Bundle has its network's own input size.", "leave the input size out")
+        raise InvalidInputError("A Bundle has the network's own input size.", "leave --input-size out")
     cases = tuning.cases(
         model, given.several(engines), precisions=given.several(precision),
         batch_sizes=given.several(batch_size), threads=given.several(threads), input_size=input_size,
     )  # fmt: skip
     if export is not None:
-        # Whatever is wrong with the weights is an error before the search.
+        # An error in the weights is found before the search.
         resolving.resolve(model, progress=progress, **options)
         if not any(tuning.form_of(case).has_bundle for case in cases):
             raise InvalidInputError(
-                "None of these engines opens Bundles, so nothing can be exported.",
-                "name one that does: vertebra list engines",
+                "None of these engines can open Bundles, so nothing can be exported.",
+                "name one that can: vertebra list engines",
             )
     into = given.table(table)
     search = partial(
@@ -85,17 +83,17 @@ def _shares(found: Found, table: Table) -> tuple[float | None, ...]:
 
 
 def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any]) -> Found:
-    """What `search` finds, with the best form that a Bundle can hold written into `folder`, its rows beside
-    it."""
+    """The result of `search`, with the fastest form that a Bundle can have written into `folder`, its rows
+    included."""
     from vertebra import bundles
     from vertebra.campaigns import tuning
 
-    with bundles.draft(folder) as draft:  # first of all: nothing is searched for a place that can't be
+    with bundles.draft(folder) as draft:  # first: no search if the folder can't be written
         found = search()
         best = found.to_ship()
         if best is None:
             raise MeasurementError(
-                "No form that a Bundle can hold gave a figure, so nothing was exported.",
+                "No form that a Bundle can have was timed, so nothing was exported.",
                 "give the search more time, or export one yourself: vertebra export",
             )
         engine, precision, batch_size = tuning.needed_bundle(best.form)

@@ -1,4 +1,4 @@
-"""What verbs are given, made into what rooms take."""
+"""The arguments of verbs, converted to what the rooms take."""
 
 from __future__ import annotations
 

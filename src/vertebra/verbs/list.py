@@ -1,4 +1,4 @@
-"""`vertebra.list`: what there is to choose from."""
+"""`vertebra.list`: models, engines, metrics, sources and charts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, the version of its runtime, and why it can't run here; None where it can."""
+    """An engine, the version of its runtime, and why it can't run here, or None if it can."""
 
     info: EngineInfo
     version: str | None
@@ -48,15 +48,15 @@ def list(what: str, *, source: str | None = None, paper: str | None = None) -> b
 def list(what: str = "models", *, source: str | None = None, paper: str | None = None) -> builtins.list[Any]:
     """Models, engines, metrics, sources of published figures, or charts.
 
-    Models are ours; with `source` the names of timm's or torchvision's, with `paper` ("bianco2018",
-    "canziani2016") the networks that it compared. Raises InvalidInputError where either is given for
-    something else, and MissingRuntimeError where the library isn't installed.
+    Models are vertebra's own; with `source` the names of timm's or torchvision's, with `paper` ("bianco2018",
+    "canziani2016") the networks that the paper compared. Raises InvalidInputError if either is given for
+    another list, and MissingRuntimeError if the library isn't installed.
     """
     if what not in _LISTS:
         raise UnknownNameError.of("list", what, _LISTS, "vertebra list --help")
     for name, value in (("source", source), ("paper", paper)):
         if what != "models" and value is not None:
-            raise InvalidInputError(f"--{name} lists models, not {what}.", "leave it out")
+            raise InvalidInputError(f"--{name} is for models, not for {what}.", "leave it out")
     if paper is not None:
         return _compared(paper)
     return _LISTS[what]() if source in (None, "ours") else _others(source)
@@ -69,7 +69,7 @@ def _compared(paper: str) -> builtins.list[Entry]:
 
 
 def _others(source: str) -> builtins.list[str]:
-    """Another library's networks, by name alone: to know more of one takes its import."""
+    """The names of another library's networks; more than the name needs its import."""
     from vertebra.zoo import adapters
 
     if source not in adapters.LIBRARIES:

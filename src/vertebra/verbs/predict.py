@@ -1,4 +1,4 @@
-"""`vertebra.predict`: what is on pictures."""
+"""`vertebra.predict`: the classes of pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vertebra.progress import Listener
     from vertebra.reading.reports.sheet import Tile
 
-#: The answers, which can be closed before the last one.
+#: The predictions; it can be closed before the last one.
 Stream = Generator["Prediction", None, None]
 
 
@@ -57,7 +57,7 @@ def predict(
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction] | Stream:
-    """What `model`, a network's name or a Bundle's folder, says of the pictures in `sources`.
+    """Classify the pictures in `sources` with `model`, a network's name or a Bundle's folder.
 
     A source is a picture's path, a folder, a pattern, an address, "-" for standard input, a video, bytes or
     pixels (H, W, 3); see `prediction.predict`, whose options are taken here (top=5), as are those of
@@ -66,10 +66,10 @@ def predict(
         [cat] = vertebra.predict("cat.jpg", model="squeezenet1_1")
         print(cat.top[0].name, cat.top[0].probability)
 
-    With `stream`, an iterator gives each prediction when its batch is done: for endless sources, or more than
-    memory holds. `save` is the path of a contact sheet (.png, .jpg, .webp, .html), and `features` may be that
-    of a file for the embeddings (.npz, .parquet). Both are written at the end, also when the iterator is
-    closed or interrupted.
+    With `stream`, an iterator gives each prediction when its batch is finished, for endless sources or more
+    pictures than fit in memory. `save` is the path of a contact sheet (.png, .jpg, .webp, .html), `features`
+    may be the path of a file for the embeddings (.npz, .parquet). Both are written at the end, also if the
+    iterator is closed or interrupted.
     """
     from vertebra.inference.prediction import features as embeddings
     from vertebra.reading.reports import sheet
@@ -104,8 +104,8 @@ def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
 
 
 def _drawn(found: Stream, path: Path, keep: bool) -> Stream:
-    """What is `found`, with a contact sheet of it written at the end; pictures stay only where they are to be
-    kept."""
+    """The predictions of `found`; writes a contact sheet of them at the end. With `keep` they keep their
+    pictures."""
     from vertebra.reading.reports.sheet import Sheet
 
     sheet = Sheet()
@@ -118,7 +118,7 @@ def _drawn(found: Stream, path: Path, keep: bool) -> Stream:
 
 
 def _written(found: Stream, path: Path) -> Stream:
-    """What is `found`, with a file of its embeddings written at the end."""
+    """The predictions of `found`; writes a file of their embeddings at the end."""
     from vertebra.inference.prediction import features
 
     rows: list[tuple[str, Any]] = []
@@ -141,13 +141,13 @@ def _until_the_end(
             yield add(prediction)
     except (KeyboardInterrupt, GeneratorExit):
         found.close()
-        write()  # a camera's pictures end no other way
+        write()  # the only way that a camera's pictures end
         raise
     write()
 
 
 def tile(prediction: Prediction) -> Tile:
-    """A prediction as the contact sheet shows it; its picture must have been kept."""
+    """A prediction as the contact sheet shows it; it needs its picture."""
     from vertebra.reading.reports.sheet import Tile
 
     classes = [

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def profile(*models: str, input_size: int | None = None, table: TableLike = None) -> list[Profile]:
-    """Count parameters, MACs, activations and sizes of `models` (the classics where none is named).
+    """Count parameters, MACs, activations and sizes of `models` (by default the classics).
 
-    Nothing is allocated or run. The totals are appended to the table; the layers are in what is returned.
+    Nothing is allocated or run. The totals are appended to the table; the result also has the layers.
     """
     chosen = [zoo.find(model) for model in models or names.CLASSICS]
     profiles = [counted(model, input_size) for model in chosen]

@@ -1,4 +1,4 @@
-"""`vertebra.report`: what the table holds of one machine, as a page."""
+"""`vertebra.report`: the results of one machine as a page."""
 
 from __future__ import annotations
 
@@ -68,27 +68,31 @@ def report(
     port: int | None = None,
     table: TableLike = None,
 ) -> Path | Server:
-    """Write what the table holds of one machine (this one, where none is named) as one HTML page, and return
-    its path (vertebra-report.html, where none is given).
+    """Write the results of one machine (by default this one) as one HTML page, and return its path (by
+    default vertebra-report.html). The page works offline.
 
-    With `among="catalogue"`, its explorer and its picks have every network whose accuracy is published,
-    priced from those that were measured on that machine. The page needs no network.
+    With `among="catalogue"`, its explorer and its picks have every network with a published accuracy, with
+    figures estimated from the networks that were measured on that machine.
 
-    With `live` the page is served on the loopback address instead, at `port` (8000; 0 takes any that is
-    free), and made anew when the table grows: `run` the server that is returned.
+    With `live` the page is served on the loopback address instead, at `port` (8000; 0 takes any free one),
+    and updated when the table grows: call `run` of the server that is returned.
 
-    With `page` it is PaddleClas's published page for the machine, as HTML or Markdown by the path's end
-    (vertebra-page.html): its tables, with what was printed beside what was counted, evaluated and measured
-    here. Latencies are those of `engine`, or of the one with the most figures. What is missing names the
-    command that fills it.
+    With `page` it is PaddleClas's published page for the machine, as HTML or Markdown by the path's suffix
+    (by default vertebra-page.html): its tables with the printed figures next to those counted, evaluated and
+    measured here. Latencies are those of `engine`, by default of the one with the most figures. In place of a
+    missing figure is the command that measures it.
 
-    Raises InvalidInputError where options contradict each other, the table is empty, or the path or the port
-    can't be had, and MissingRuntimeError where what draws the charts isn't installed.
+    Raises InvalidInputError if options contradict each other, the table is empty, or the path or the port
+    can't be used, and MissingRuntimeError if the library that draws the charts isn't installed.
     """
-    _refuse("--page", page, {"--live": live or None, "--among": among})
-    _refuse("--live", live, {"--output": path})
-    _refuse("a report without --page", not page, {"--engine": engine})
-    _refuse("a report without --live", not live, {"--port": port})
+    if page:
+        _refuse("can't be combined with --page", {"--live": live or None, "--among": among})
+    if live:
+        _refuse("can't be combined with --live", {"--output": path})
+    if not page:
+        _refuse("needs --page", {"--engine": engine})
+    if not live:
+        _refuse("needs --live", {"--port": port})
     source = given.table(table, create=False)
     if page:
         return _edition(source, system, engine).write(path or "vertebra-page.html")
@@ -99,11 +103,11 @@ def report(
     return reports.write(path or "vertebra-report.html", **_reportable(source, system, among or "table"))
 
 
-def _refuse(what: str, is_asked: bool, strangers: dict[str, Any]) -> None:
-    """Refuse options that `what` takes no notice of."""
-    for name, value in strangers.items():
-        if is_asked and value is not None:
-            raise InvalidInputError(f"{name} isn't of {what}.", "leave one of the two out; see --help")
+def _refuse(why: str, options: dict[str, Any]) -> None:
+    """Raise InvalidInputError for the first of the options that was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidInputError(f"{name} {why}.", "see: vertebra report --help")
 
 
 def _served(source: Table, system: str | None, among: str, port: int) -> Server:
@@ -129,7 +133,7 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
 
 
 def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]:
-    """What the report of one machine is made of, as `reports.html` takes it."""
+    """The arguments of `reports.html` for one machine."""
     rows = [row for row in source.latest() if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
@@ -139,9 +143,9 @@ def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]
         (heading, rule.sentences(pick(table=source, filters=filters, among=among, **limits)))
         for heading, limits in _PICKS.items()
     ]
-    told = _reported(rows, chosen)
+    shown = _reported(rows, chosen)
     return {
-        "rows": candidates.with_catalogue(told) if among == "catalogue" else told,
+        "rows": candidates.with_catalogue(shown) if among == "catalogue" else shown,
         "system": source.systems().get(chosen or ""),
         "pick": picks,
         "made_at": now()[:10],
@@ -149,12 +153,12 @@ def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]
 
 
 def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measurement]:
-    """What a page of one machine tells: its own figures, what needs no machine, and what was published of the
-    classics on others; the tens of thousands of published rates of the rest say nothing about this one."""
+    """The rows for a page of one machine: its own figures, those that need no machine, and the published ones
+    of the classics. The tens of thousands of published rates of other networks are left out."""
     from vertebra.zoo import names
 
     rows = [row for row in rows if candidates.is_of_imagenet(row)]
-    told = [row for row in rows if not depends_on_machine(row)]
+    shown = [row for row in rows if not depends_on_machine(row)]
     run = [row for row in rows if depends_on_machine(row)]
-    told += [row for row in run if row.origin == "published" and row.model in names.CLASSICS]
-    return told + [row for row in run if row.origin != "published" and row.system == system]
+    shown += [row for row in run if row.origin == "published" and row.model in names.CLASSICS]
+    return shown + [row for row in run if row.origin != "published" and row.system == system]

@@ -1,4 +1,4 @@
-"""`vertebra.show`: all that is known of one network, or of a Bundle."""
+"""`vertebra.show`: everything known about one network or a Bundle."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ class Portrait:
 
 
 def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
-    """All that is known of one network: its paper and idea, the table's figures, its stages and layers; or a
-    Bundle, every file of it checked.
+    """Everything known about one network: its paper and idea, the table's figures, its stages and layers; or
+    a Bundle with every file checked.
 
-    The layers of our own networks ship; those of other libraries' are counted now, those of a file aren't.
+    The layers of vertebra's own networks ship with it; those of other libraries' are counted now, those of a
+    file not at all.
     """
     from vertebra import bundles
     from vertebra.inference import resolving

@@ -1,4 +1,4 @@
-"""`vertebra.survey`: the classics measured on this machine, with a report."""
+"""`vertebra.survey`: measure the classics on this machine and write a report."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a survey did: cases measured now, cases known before, and how many of both failed. `fastest` has
-    every network that ran in its fastest form, the fastest network first."""
+    """The result of a survey: the numbers of cases measured now, known before, and failed among both.
+    `fastest` has the fastest form of each network that ran, the fastest network first."""
 
     measured: int
     known: int
@@ -49,11 +49,11 @@ def survey(
     table: TableLike = None,
     progress: Listener | None = None,
 ) -> Survey:
-    """Cite, profile and bench the classics on the engines found here, and write a report into `output`.
+    """Cite, profile and bench the classics on the installed engines, and write a report into `output`.
 
-    This is the quick mode: one process a case, never graded above B. What the table tells of this machine
-    and these versions is not measured again, unless `again`. `budget` bounds the measuring; where it is
-    short, rows have fewer samples and say so. Raises InvalidInputError where it is too short for any.
+    This is the quick mode: one process for each case, no grade above B. Cases that the table has for this
+    machine and these versions aren't measured again, unless `again`. `budget` limits the measuring; if it is
+    short, rows have fewer samples and say so. Raises InvalidInputError if it is too short for any.
     """
     from vertebra.campaigns import campaign, cases
 
@@ -62,17 +62,17 @@ def survey(
     wanted = cases.cases(chosen, engines)
     into, folder = given.table(table), Path(output)
     page = folder / "report.html"
-    told = into.rows()
-    todo = wanted if again else cases.remaining(wanted, told)
+    known = into.rows()
+    todo = wanted if again else cases.remaining(wanted, known)
     limits = campaign.limits(len(todo), quick=True, budget_s=budget_s)
     measured: list[Measurement] = []
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
         (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
-        _profile_missing(chosen, told, into)
+        _profile_missing(chosen, known, into)
         measured = campaign.measure(
-            todo, into, limits=limits, deadline=start + budget_s, seed=seed, anew=again, progress=progress
+            todo, into, limits=limits, deadline=start + budget_s, seed=seed, again=again, progress=progress
         )
         _draw(folder, into)
     failed = len(cases.remaining(wanted, into.rows(metric="latency")))
@@ -82,7 +82,7 @@ def survey(
 
 
 def _check_before(todo: Sequence[Case], folder: Path) -> None:
-    """Whatever would end a survey after minutes of measuring ends it before."""
+    """Raise now what would otherwise fail after minutes of measuring."""
     from vertebra.campaigns import exports
     from vertebra.reading import charts
 
@@ -92,17 +92,17 @@ def _check_before(todo: Sequence[Case], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInputError(
-            f"Can't make the folder {folder}: {error.strerror}.", "name another folder with --output"
+            f"Can't create the folder {folder}: {error.strerror}.", "name another folder with --output"
         ) from error
 
 
-def _profile_missing(chosen: Sequence[str], told: Sequence[Measurement], into: Table) -> None:
-    """Count the networks that this version of vertebra hasn't counted yet at their own size.
+def _profile_missing(chosen: Sequence[str], known: Sequence[Measurement], into: Table) -> None:
+    """Count the networks that this version of vertebra hasn't counted yet at their own input size.
 
-    All classics are among them, surveyed or not: a chart doesn't put printed counts beside ours.
+    All classics are counted, surveyed or not, because a chart doesn't mix published counts with ours.
     """
     counted = {
-        row.model for row in told if row.metric == "macs" and row.versions.get("vertebra") == __version__
+        row.model for row in known if row.metric == "macs" and row.versions.get("vertebra") == __version__
     }
     missing = [model for model in dict.fromkeys([*names.CLASSICS, *chosen]) if model not in counted]
     if missing:
@@ -110,7 +110,7 @@ def _profile_missing(chosen: Sequence[str], told: Sequence[Measurement], into: T
 
 
 def _draw(folder: Path, table: Table) -> None:
-    """The report, and as files of their own a chart of operations and one of each engine's latency."""
+    """Write the report, a chart of operations, and a chart of each engine's latency."""
     report(folder / "report.html", table=table)
     engines = {row.conditions.get("engine") for row in _timed(table)}
     drawn = {"operations": chart(table=table)}
@@ -125,7 +125,7 @@ def _timed(table: Table) -> list[WideRow]:
 
 
 def _fastest_forms(table: Table) -> list[WideRow]:
-    """Of each network the form with the lowest latency, the fastest network first."""
+    """The form with the lowest latency of each network, the fastest network first."""
     best: dict[str, WideRow] = {}
     for row in sorted(_timed(table), key=lambda row: row.figures["latency"].value):
         best.setdefault(row.model, row)

@@ -24,8 +24,8 @@ def table(
 ) -> Rows | list[WideRow]:
     """The rows that match `filters` (column=value or column=(values)): the latest of each, or `every` one.
 
-    With `wide` one row for each network and form, with all its figures; those that need no machine, such as
-    the accuracy, are among them whatever form the `filters` ask for.
+    With `wide` it gives one row for each network and form, with all its figures. Figures that need no
+    machine, such as the accuracy, are included for every form.
     """
     if isinstance(filters.get("model"), str) and filters["model"] != metrics.MACHINE:
         filters["model"] = zoo.canonical(filters["model"])

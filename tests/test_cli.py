@@ -196,7 +196,7 @@ def test_pick_prints_choice_runner_up_and_what_excluded_the_better_ones(run, cit
     assert "vgg16 on openvino: latency 180 ms (176 ms to 184 ms), limit 50.0 ms" in text
     assert "senet154_vd: latency is not known" in text
     assert "top-1 accuracy published for the weights paddle_in1k" in text
-    assert "latency measured on this very form" in text
+    assert "latency measured in this form" in text
     assert "latency ≤ 184 ms instead of 50.0 ms: vgg16 on openvino (top-1 accuracy 72.0 %)" in text
     records = json.loads(run("pick", "--latency", "50ms", "--top", "5", "--json").stdout)
     assert [record["model"] for record in records if record["verdict"] == "met"] == [
@@ -253,7 +253,7 @@ def test_output_that_finds_no_room_is_one_error(run, tmp_path):
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "error: There is no room: No space left on device.\nhint: free some space\n"
+    assert done.stderr == "error: Can't write: No space left on device.\nhint: free some space\n"
 
 
 def test_an_export_that_cannot_be_is_refused_before_weights_are_fetched(run, tmp_path):

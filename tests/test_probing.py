@@ -204,4 +204,4 @@ def test_a_probe_s_progress_names_the_network(pictures, tmp_path):
 def test_the_command_refuses_what_a_probe_has_no_use_for(pictures):
     done = CliRunner().invoke(cli, ["eval", "--probe", str(pictures), "alexnet", "--limit", "3"])
     assert done.exit_code == 2
-    assert "--limit has no meaning with --probe" in done.stderr
+    assert "--limit can't be combined with --probe" in done.stderr

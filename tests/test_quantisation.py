@@ -540,7 +540,7 @@ def test_squeezenet_keeps_its_first_class_on_photographs(tmp_path: Path) -> None
         cli, [*command, "--precision", "int8", "--calibrate", str(photographs), "--guard", "0.8"]
     )
     assert told.exit_code == 0, told.output
-    assert ", calibrated on 10 pictures: the first class stays for" in told.output
+    assert ", calibrated on 10 pictures: the first class is the same for" in told.output
     quantisation_ = bundles.read(tmp_path / "net").quantisation
     assert quantisation_ is not None
     assert quantisation_["value"] >= 0.8

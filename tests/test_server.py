@@ -173,7 +173,7 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
         assert line.startswith("live at http://127.0.0.1:")
         os.kill(process.pid, signal.SIGINT)
         out, rest = process.communicate(timeout=30)
-    assert (process.returncode, out, rest) == (0, "", "ended\n")
+    assert (process.returncode, out, rest) == (0, "", "stopped\n")
 
 
 def test_an_empty_table_is_refused_before_anything_is_served(tmp_path):

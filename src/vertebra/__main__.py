@@ -1,7 +1,7 @@
 """The command `vertebra`, and `python -m vertebra`.
 
-Nothing else is imported before an interrupt simply ends the process: inside an import it would be printed as
-a traceback. `vertebra.cli.main` takes over before there is anything to tidy up.
+Before anything else is imported, an interrupt is set to end the process: during an import, Python would print
+a traceback. `vertebra.cli.main` handles signals before there is anything to clean up.
 """
 
 import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds to import

@@ -1,7 +1,8 @@
 """The command: one file per verb, imported when that verb is typed.
 
-A verb's file parses, calls the public function of the same name and prints. Data goes to standard
-output, talk to standard error; a failure is one message and exit status 1, misuse is exit status 2.
+A verb's file parses, calls the public function of the same name and prints. Results go to standard output,
+messages to standard error. The exit status is 1 after a failure, which prints one message, and 2 after
+misuse.
 """
 
 from __future__ import annotations
@@ -21,38 +22,38 @@ import click
 from vertebra._version import __version__
 from vertebra.errors import VertebraError
 
-#: What the groups of `vertebra --help` are called, and verb -> what it does, in a few words.
+#: heading in `vertebra --help` -> verb -> what it does, in a few words
 VERBS: dict[str, dict[str, str]] = {
     "Start here": {
-        "survey": "Measure the classic networks on this machine, and report.",
+        "survey": "Measure the classic networks on this machine and write a report.",
     },
     "Fill the table": {
-        "cite": "Take in published figures.",
+        "cite": "Import published figures.",
         "profile": "Count parameters, multiply-accumulates and sizes.",
         "bench": "Measure latency and memory on this machine.",
-        "eval": "Measure accuracy on labelled pictures, or probe on your own.",
+        "eval": "Measure accuracy on labelled pictures, ImageNet's or your own.",
     },
     "Read the table": {
-        "table": "Print, filter or write out the measurements.",
-        "chart": "Draw accuracy against operations, latency, memory.",
-        "pick": "Choose a network under your limits, with reasons.",
-        "compare": "Hold two engines, machines, versions or days side by side.",
+        "table": "Print, filter or save the measurements.",
+        "chart": "Draw accuracy against operations, latency or memory.",
+        "pick": "Choose the best network within your limits, with reasons.",
+        "compare": "Compare two engines, machines, versions or days.",
         "report": "Write one HTML page that opens offline.",
     },
     "Use it": {
-        "predict": "Name what is on your pictures.",
-        "export": "Write a network as a Bundle, ready to ship.",
+        "predict": "Classify your pictures.",
+        "export": "Write a network as a Bundle, ready to deploy.",
     },
-    "Look": {
-        "list": "List models, engines or metrics.",
-        "show": "Tell all about one network.",
-        "doctor": "Examine this machine: speed, noise, what is missing.",
+    "Look up": {
+        "list": "List models, engines, metrics, sources or charts.",
+        "show": "Show everything known about one network.",
+        "doctor": "Check this machine: its speed, its noise and what is missing.",
     },
 }
 
 
 class _Verbs(click.Group):
-    """The commands, each imported from its file when it is asked for."""
+    """The commands; each is imported from its file when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [verb for group in VERBS.values() for verb in group]
@@ -77,22 +78,22 @@ class _Verbs(click.Group):
         if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], self.list_commands(ctx))
             guess = f' Did you mean "{close[0]}"?' if close else ""
-            ctx.fail(f'No such verb "{args[0]}".{guess}')
+            ctx.fail(f'No such command "{args[0]}".{guess}')
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vertebra", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Which image-classification backbone suits this machine, under these limits?"""
+    """Measure image-classification networks on this machine, and choose the best one within your limits."""
 
 
-#: Disk, quota or the process's limit for a file is full.
+#: The disk, the quota or the process's limit for a file is full.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
-    """The console command. Exit status 0, 1 (failed), 2 (misused), 130 (interrupted), 143 or 129 (ended)."""
+    """The console command. Exit status: 0, 1 (failed), 2 (misused), 130 (interrupted), 143 or 129 (ended)."""
     try:
         _until_ended()
     except click.exceptions.Exit as exit_:
@@ -106,29 +107,29 @@ def main() -> None:
             click.echo(f"hint: {error.hint}", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        _drop_output()  # its reader has gone, as `head` does
+        _drop_output()  # the reader has closed the pipe, as `head` does
         sys.exit(0)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         _drop_output()
-        place = f" for {error.filename}" if error.filename else ""
-        click.echo(f"error: There is no room{place}: {error.strerror}.\nhint: free some space", err=True)
+        place = f" {error.filename}" if error.filename else ""
+        click.echo(f"error: Can't write{place}: {error.strerror}.\nhint: free some space", err=True)
         sys.exit(1)
 
 
 def _drop_output() -> None:
-    """Python would complain at exit once more of what is left to print."""
+    """At exit Python would fail again at the output that is still buffered."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# ------------------------------------------------------------------ ended from outside
+# ------------------------------------------------------------------ signals
 
 #: Ctrl-C, `kill`, a terminal that is closed; Windows has no SIGHUP.
-_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-#: Those that came.
-_came: list[int] = []
+#: Those that were received.
+_received: list[int] = []
 
 
 def _until_ended() -> None:
@@ -136,10 +137,10 @@ def _until_ended() -> None:
         with _raising():
             cli.main(standalone_mode=False, prog_name="vertebra")
     except BaseException as error:
-        # Some libraries make an error of their own of what is raised inside them.
-        if not _came and not isinstance(error, (click.Abort, KeyboardInterrupt)):
+        # Some libraries turn what is raised inside them into an error of their own.
+        if not _received and not isinstance(error, (click.Abort, KeyboardInterrupt)):
             raise
-        number = _came[0] if _came else signal.SIGINT
+        number = _received[0] if _received else signal.SIGINT
         if number == signal.SIGINT:
             click.echo("interrupted", err=True)
         sys.exit(128 + number)
@@ -147,9 +148,9 @@ def _until_ended() -> None:
 
 @contextmanager
 def _raising() -> Iterator[None]:
-    """What ends the process is raised inside, so that children are ended and scratch folders removed on the
-    way out, and ignored after that."""
-    taken = [number for number in _ENDING if signal.getsignal(number) not in (None, signal.SIG_IGN)]  # nohup
+    """Raise inside the block what a signal asks for, so that children are ended and scratch folders removed;
+    ignore signals after that."""
+    taken = [number for number in _SIGNALS if signal.getsignal(number) not in (None, signal.SIG_IGN)]  # nohup
     before = {number: signal.signal(number, _end) for number in taken}
     hook, sys.unraisablehook = sys.unraisablehook, _again
     try:
@@ -157,21 +158,21 @@ def _raising() -> Iterator[None]:
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if _came else handler)
+            signal.signal(number, signal.SIG_IGN if _received else handler)
 
 
 def _end(number: int, _: object) -> NoReturn:
-    _came.append(number)
+    _received.append(number)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
 
 
 def _again(lost: sys.UnraisableHookArgs) -> None:
-    """Where Python can't raise, as in a callback of its imports, it would print what `_end` raises and go on:
-    the signal is sent once more."""
-    if _came and isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
-        once_more = threading.Timer(0.05, os.kill, (os.getpid(), _came[-1]))
+    """Send the signal again where Python can't raise, as in a callback of its imports: it would print what
+    `_end` raises and continue."""
+    if _received and isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
+        once_more = threading.Timer(0.05, os.kill, (os.getpid(), _received[-1]))
         once_more.daemon = True
         once_more.start()
     else:

@@ -25,15 +25,15 @@ _TYPES: dict[str, Any] = {
     "threads": click.IntRange(min=1), "streams": click.IntRange(min=1), "arrival_rate": float,
 }  # fmt: skip
 _HELP = {
-    "system": "Only this machine's rows. [default: this machine; with --source, all]",
-    "threads": "Only so many threads.",
-    "streams": "Only so many streams.",
-    "batch_size": "Only this batch size. [default: 1, where there is any; all in charts of batch sizes]",
+    "system": "Only this machine's rows. [default: this machine; with --source: all]",
+    "threads": "Only figures at this number of threads.",
+    "streams": "Only figures at this number of streams.",
+    "batch_size": "Only this batch size. [default: 1 if measured; all in charts of batch sizes]",
 }
 
 
 def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each condition in which rows of one chart may not differ."""
+    """An option for each condition in which the rows of one chart must agree."""
     for name in reversed(FORM):
         text = _HELP.get(name, f"Only this {name.replace('_', ' ')}.")
         function = click.option(f"--{name.replace('_', '-')}", type=_TYPES.get(name), help=text)(function)
@@ -46,21 +46,23 @@ def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--y", metavar="METRIC", help="Metric of the vertical axis. [default: top1]")
 @click.option(
     "--source", "sources", metavar="NAME", multiple=True,
-    help="Draw what was published instead of the table; repeatable. See vertebra list sources.",
+    help="Draw published figures instead of the table; see vertebra list sources. Repeatable.",
 )  # fmt: skip
 @_form_options
 @click.option(
     "--bound",
     type=click.Choice(("front", "line")),
-    help="accuracy-fps: the Pareto front, or the straight upper bound. [default: front]",
+    help="accuracy-fps: draw the Pareto front or a straight upper bound. [default: front]",
 )
-@click.option("--memory-classes", metavar="700MB,1GB,…", help="Classes of memory in the tables and the grid.")
-@click.option("--fps-classes", metavar="15,30,…", help="Classes of speed in the tables and the grid.")
-@click.option("--best", type=click.IntRange(min=1), help="Networks in a cell of the grid. [default: 5]")
 @click.option(
-    "--trust", type=click.Choice(GRADES), help="Worst grade of a figure that the grid takes. [default: B]"
+    "--memory-classes", metavar="700MB,1GB,…", help="Limits of the memory classes, in tables and grid."
 )
-@click.option("--all", "all_views", is_flag=True, help="Every view, as .svg, .png and .csv in folder FILE.")
+@click.option("--fps-classes", metavar="15,30,…", help="Limits of the speed classes, in tables and grid.")
+@click.option("--best", type=click.IntRange(min=1), help="Most networks in a cell of the grid. [default: 5]")
+@click.option("--trust", type=click.Choice(GRADES), help="Worst grade that the grid accepts. [default: B]")
+@click.option(
+    "--all", "all_views", is_flag=True, help="Draw every view as .svg, .png and .csv into folder FILE."
+)
 @click.option("--output", "-o", metavar="FILE", help="Draw into a .svg, .png or .json file.")
 @table_option
 @format_options
@@ -70,10 +72,10 @@ def command(
     best: int | None, trust: str | None, all_views: bool,
     output: str | None, table: str | None, style: str, **form: Any,
 ) -> None:  # fmt: skip
-    """Draw the chart called VIEW, or one ball per network; without --output, print it as a table.
+    """Draw the chart called VIEW into --output, or print it as a table.
 
-    `vertebra list charts` tells the names. Without one, metric --y stands against metric --x, and a ball's
-    area is its parameters.
+    `vertebra list charts` lists the views. Without VIEW, the chart shows metric --y against metric --x with
+    one ball per network; a ball's area is the number of parameters.
 
     \b
       vertebra chart -o accuracy.svg
@@ -106,16 +108,16 @@ def command(
 
 
 def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any], **how: Any) -> None:
-    """Every view that the rows tell into a folder, and why there is none of the others."""
+    """Draw every view that has figures into a folder, and say why the others are missing."""
     from vertebra.reading.charts import VIEWS
     from vertebra.reading.charts.chart import require
     from vertebra.verbs.chart import OPTIONS
 
     if stranger or output is None:
-        what = "no single one can be named" if stranger else "name it with -o"
+        what = "leave out VIEW, --x and --y" if stranger else "name the folder with -o"
         raise InvalidInputError(
-            f"--all draws every view into a folder, so {what}.",
-            "for example: vertebra chart --all -o figures",
+            f"--all draws every view into a folder: {what}.",
+            "example: vertebra chart --all -o figures",
         )
     require()
     drawn = 0
@@ -132,24 +134,27 @@ def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any],
 
 
 def _save(drawn: Chart, folder: Path, name: str) -> None:
-    """The picture in two formats, and its table in base units."""
+    """Write the chart in two formats, and its table in base units."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInputError(f"Can't make {folder}: {error.strerror}.", "choose another folder") from error
+        raise InvalidInputError(
+            f"Can't create {folder}: {error.strerror}.", "choose another folder"
+        ) from error
     for suffix in (".svg", ".png"):
         drawn.save(folder / f"{name}{suffix}")
     write_whole(folder / f"{name}.csv", csv_text(even(drawn.data())).encode())
 
 
 def even(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`rows` with the same columns each, None where a row has none."""
+    """`rows` with the same columns each, None where a row has no value."""
     heads = list(dict.fromkeys(head for row in rows for head in row))
     return [{head: row.get(head) for head in heads} for row in rows]
 
 
 def text(drawn: Chart, view: str | None) -> str:
-    """The chart for people: its table rescaled, what all rows share in one line, and what the line tells."""
+    """The chart for people: its table in readable units, the conditions that all rows share, and its
+    notes."""
     rows = even(drawn.data())
     shared = {} if len(rows) < 2 else _shared(rows)
     body = _TABLES.get(view or "", _listed)(rows, tuple(shared))
@@ -158,7 +163,7 @@ def text(drawn: Chart, view: str | None) -> str:
 
 
 def _shared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The conditions that are one over all rows."""
+    """The conditions that are the same in all rows."""
     names = (*FORM, "dataset", "split", "protocol")
     values = {name: {row.get(name) for row in rows} for name in names}
     return {
@@ -171,23 +176,23 @@ def _listed(rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
 
 
 def _for_people(row: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     for name, value in row.items():
         metric, aside = _metric_of(name)
         if metric is None:
-            told.update({} if name in shared else {name: value})
+            cells.update({} if name in shared else {name: value})
         elif aside in ("", "fitted", "limit"):
-            told[" ".join(filter(None, [METRICS[metric].label, aside]))] = _quantity(value, metric)
+            cells[" ".join(filter(None, [METRICS[metric].label, aside]))] = _quantity(value, metric)
         elif aside == "low":
             ends = [_quantity(row[f"{metric}_{end}"], metric) for end in ("low", "high")]
-            told[f"{METRICS[metric].label}, 95 %"] = " to ".join(filter(None, ends))
+            cells[f"{METRICS[metric].label}, 95 %"] = " to ".join(filter(None, ends))
         elif aside != "high":
-            told[f"{METRICS[metric].label} {aside}"] = value
-    return told
+            cells[f"{METRICS[metric].label} {aside}"] = value
+    return cells
 
 
 def _metric_of(column: str) -> tuple[str | None, str]:
-    """The metric that a column is of, and which part of the figure it tells."""
+    """The metric of a column, and which part of the figure the column has."""
     if column in METRICS:
         return column, ""
     metric, _, aside = column.rpartition("_")
@@ -199,7 +204,8 @@ def _quantity(value: float | None, metric: str) -> str | None:
 
 
 def _by_batch(metric: str, rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
-    """A network a line, a batch size a column; an asterisk after grade C, a tilde after an estimate."""
+    """A line for each network, a column for each batch size; an asterisk marks grade C, a tilde an
+    estimate."""
     batches = sorted({row["batch_size"] for row in rows})
     lines: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -212,7 +218,7 @@ def _by_batch(metric: str, rows: Sequence[Mapping[str, Any]], shared: Sequence[s
 
 
 def _grid(rows: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:
-    """Cell by cell: the classes, then the networks."""
+    """Each cell: its limits, then its networks."""
     cells: dict[tuple[str | None, str | None], list[Mapping[str, Any]]] = {}
     for row in rows:
         key = _quantity(row["memory_total_limit"], "memory_total"), _quantity(row["fps_limit"], "fps")
@@ -228,13 +234,13 @@ def _entry(row: Mapping[str, Any]) -> str:
     if row["verdict"] == "none":
         return "  no network"
     place = f"{row['place']}." if row["place"] is not None else " -"
-    figures = [f"{METRICS[name].label} {_told(row, name)}" for name in METRICS if row.get(name) is not None]
+    figures = [f"{METRICS[name].label} {_marked(row, name)}" for name in METRICS if row.get(name) is not None]
     on = f" on {row['engine']}" if row.get("engine") else ""
     near = "" if row["verdict"] == "met" else f": {row['verdict']}: {row['reasons']}"
     return f"  {place} {row['model']}{on} ({', '.join(figures)}){near}"
 
 
-def _told(row: Mapping[str, Any], metric: str) -> str:
+def _marked(row: Mapping[str, Any], metric: str) -> str:
     mark = " estimated" if row.get(f"{metric}_origin") == "estimated" else ""
     return f"{_quantity(row[metric], metric)}{mark}"
 

@@ -13,11 +13,15 @@ from vertebra.errors import InvalidInputError
 
 @click.command("cite")
 @click.argument("sources", nargs=-1, type=click.Path())
-@click.option("--map", "mapping", metavar="OURS=THEIRS,…", help="The columns of a CSV table of your own.")
-@click.option("--source", metavar="TEXT", help="With --map: who published it. [default: the file's name]")
-@click.option("--system", metavar="TEXT", help="With --map: the machine that it was measured on.")
 @click.option(
-    "--set", "columns", metavar="COLUMN=VALUE", multiple=True, help="With --map: what holds for every line."
+    "--map", "mapping", metavar="OURS=THEIRS,…", help="Read a CSV table of your own, with these columns."
+)
+@click.option(
+    "--source", metavar="TEXT", help="With --map: who published the figures. [default: the file's name]"
+)
+@click.option("--system", metavar="TEXT", help="With --map: the machine that they were measured on.")
+@click.option(
+    "--set", "columns", metavar="COLUMN=VALUE", multiple=True, help="With --map: a value for every row."
 )
 @table_option
 def command(
@@ -28,18 +32,18 @@ def command(
     columns: tuple[str, ...],
     table: str | None,
 ) -> None:
-    """Take in published figures: those that come with vertebra, or the rows of files.
+    """Import published figures into the table: those that ship with vertebra, or the rows of files.
 
     \b
       vertebra cite                       PaddleClas's figures of the eleven classics
       vertebra cite all                   everything that ships
-      vertebra cite imagenet bianco2018   by name; vertebra list sources tells all
-      vertebra cite other.csv             rows that `vertebra table --write` made
+      vertebra cite imagenet bianco2018   by name; vertebra list sources lists them
+      vertebra cite other.csv             rows written by `vertebra table --write`
       vertebra cite mine.csv --map "model=Model,top1=Acc@1:percent,latency=Time:ms" --system pi-5
 
-    SOURCES are names, or files: CSV, JSON or Parquet of our columns, or other tables (.sqlite). With --map
-    they are CSV tables of your own: our column or metric, theirs, and the unit of bare numbers. Taking in
-    the same rows twice adds nothing.
+    SOURCES are names or files: CSV, JSON or Parquet with vertebra's columns, or other tables (.sqlite). With
+    --map they are CSV tables of your own; OURS is a column or metric of vertebra, THEIRS a column of the
+    file, followed by the unit of numbers without one. Importing the same rows again adds nothing.
     """
 
     added = vertebra.cite(
@@ -53,10 +57,10 @@ def _given(columns: tuple[str, ...], system: str | None) -> dict[str, Any]:
     for item in columns:
         name, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not name or not value:
-            raise InvalidInputError(f'Can\'t read "{item}".', "write it like --set precision=float32")
+            raise InvalidInputError(f'Can\'t read "{item}".', "write it as --set precision=float32")
         if name in ("table", "mapping", "source") or name in given:
             raise InvalidInputError(
-                f'"{name}" can\'t be set, or is set twice.', "a column of ours, each once"
+                f'"{name}" can\'t be set, or is set twice.', "set each column of the table once"
             )
         given[name] = value
     return given

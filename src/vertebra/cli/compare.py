@@ -1,4 +1,4 @@
-"""`vertebra compare`: two sides of the table, figure by figure, and whether they differ."""
+"""`vertebra compare`: two sides, figure by figure, and whether they differ."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from vertebra.metrics import METRICS
 if TYPE_CHECKING:
     from vertebra.reading.comparison import Comparison
 
-#: What differs and has a column of its own, or follows from another engine.
-_TOLD = ("model", "engine", "provider", "layout", "streams")
+#: Conditions that aren't repeated in the notes: they have a column of their own, or follow from the engine.
+_SHOWN = ("model", "engine", "provider", "layout", "streams")
 
 
 @click.command("compare")
 @click.argument("sides", nargs=-1, metavar="[FIRST SECOND]")
-@click.option("--system", "systems", multiple=True, help="A machine's name; twice to compare two.")
-@click.option("--engine", "engines", multiple=True, help="Twice to compare two.")
-@click.option("--version", "versions", multiple=True, metavar="LIBRARY=VERSION", help="Twice to compare two.")
-@click.option("--model", "models", multiple=True, help="Only this network; may be repeated.")
-@click.option("--metric", "metrics", multiple=True, help="Only this figure; may be repeated.")
+@click.option("--system", "systems", multiple=True, help="A machine's name. Give two to compare them.")
+@click.option("--engine", "engines", multiple=True, help="An engine. Give two to compare them.")
+@click.option("--version", "versions", multiple=True, metavar="LIBRARY=VERSION",
+              help="A version of a library. Give two to compare them.")  # fmt: skip
+@click.option("--model", "models", multiple=True, help="Only this network. Repeatable.")
+@click.option("--metric", "metrics", multiple=True, help="Only this metric. Repeatable.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
-@click.option("--tolerance", default="0%", show_default=True, help="How much worse is no regression.")
 @click.option(
-    "--trust", type=click.Choice(GRADES), default="B", show_default=True, help="The worst grade to judge by."
+    "--tolerance", default="0%", show_default=True, help="Ignore regressions up to this size, such as 5%."
+)
+@click.option(
+    "--trust",
+    type=click.Choice(GRADES),
+    default="B",
+    show_default=True,
+    help="Don't judge figures with a worse grade.",
 )
 @table_option
 @format_options
@@ -40,10 +47,13 @@ def command(
     models: tuple[str, ...], metrics: tuple[str, ...], batch_size: int | None, tolerance: str, trust: str,
     table: str | None, style: str,
 ) -> None:  # fmt: skip
-    """Compare SECOND with FIRST, each MODEL, MODEL@ENGINE, a date, a run, a system, a table's file, ...
+    """Compare SECOND with FIRST. Each is MODEL, MODEL@ENGINE, a date, a run, a machine or a table's file.
 
     \b
-    Exit status: 0 no regression, 1 a figure is surely worse or a case fails now, 2 nothing to compare.
+    Verdicts: no detectable difference, better, worse, different, not judged, failed, fixed.
+    Exit status: 0 no regression, 1 a figure is worse or a case fails now, 2 nothing to compare.
+
+    \b
       vertebra compare alexnet@onnxruntime alexnet@openvino
       vertebra compare --version onnxruntime=1.20 --version onnxruntime=1.21 --metric latency
       vertebra compare before.sqlite after.sqlite --tolerance 5%
@@ -67,11 +77,13 @@ def _sides(sides: tuple[str, ...], named: dict[str, tuple[str, ...]]) -> tuple[A
     """The two sides, from two arguments or from options that were given twice."""
     twice = {name: given for name, given in named.items() if len(given) > 1}
     if any(len(given) > 2 for given in named.values()):
-        raise click.UsageError("Two sides are compared, so an option is given at most twice.")
+        raise click.UsageError("Two sides are compared: give each option at most twice.")
     if len(sides) == 2 and not twice and not named["version"]:
         return tuple(Path(side) if Path(side).is_file() else side for side in sides)  # type: ignore[return-value]
     if sides or not twice:
-        raise click.UsageError("Name two sides, or give --system, --engine or --version twice.")
+        raise click.UsageError(
+            "Two sides are needed: name both, or give --system, --engine or --version twice."
+        )
     return tuple(_choice(twice, place) for place in (0, 1))  # type: ignore[return-value]
 
 
@@ -80,7 +92,7 @@ def _choice(twice: dict[str, tuple[str, ...]], place: int) -> dict[str, str]:
     for version in twice.get("version", ())[place : place + 1]:
         library, _, number = version.partition("=")
         if not library or not number:
-            raise click.UsageError(f'"{version}" is no version: write it like onnxruntime=1.20')
+            raise click.UsageError(f'"{version}" is not a version: write it as onnxruntime=1.20')
         chosen[library] = number
     return chosen
 
@@ -107,15 +119,16 @@ def _record(one: Comparison, tolerance: float) -> dict[str, Any]:
 
 def _text(compared: list[Comparison], tolerance: float) -> str:
     worse = sum(one.is_regression(tolerance) for one in compared)
-    unsure = sum(one.verdict == "not judged" for one in compared)
-    told = [f"{len(compared)} figures", f"{worse} worse beyond {100 * tolerance:g} %", f"{unsure} not judged"]
-    return "\n".join([columns([_line(one) for one in compared]), "", ", ".join(told) + "."])
+    unjudged = sum(one.verdict == "not judged" for one in compared)
+    beyond = f" by more than {100 * tolerance:g} %" if tolerance else ""
+    counts = f"{len(compared)} figures, {worse} worse{beyond}, {unjudged} not judged."
+    return "\n".join([columns([_line(one) for one in compared]), "", counts])
 
 
 def _line(one: Comparison) -> dict[str, Any]:
     unit = METRICS[one.metric].unit
     is_failure = one.metric == "failure"
-    apart = [text for text in one.differing if text.split()[0] not in _TOLD]
+    apart = [text for text in one.differing if text.split()[0] not in _SHOWN]
     return {
         "model": _both(one.first.model, one.second.model),
         "engine": _both(one.first.engine or "", one.second.engine or ""),

@@ -1,4 +1,4 @@
-"""`vertebra doctor`: the machine as the harness sees it."""
+"""`vertebra doctor`: this machine, what disturbs it and what is missing."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
-@click.option("--quick", is_flag=True, help="A few seconds for each part: shows less.")
+@click.option("--quick", is_flag=True, help="Take a few seconds for each part; less precise.")
 @table_option
 @format_options
 def command(quick: bool, table: str | None, style: str) -> None:
-    """Examine this machine: what it is, what disturbs it now, what is missing and how to install it.
+    """Check this machine: its hardware, what disturbs it now, what is missing and how to install it.
 
-    Measures its peak arithmetic rate and memory bandwidth, and the smallest difference between two latencies
-    that it can show today: one case against itself. The figures go into the table, under the model `machine`.
+    Measures the peak arithmetic rate, the memory bandwidth, and the smallest difference between two latencies
+    that can be detected today, by comparing a case with itself. The figures are added to the table as those
+    of the model `machine`.
     """
 
     with showing() as progress:
-        told = vertebra.doctor(quick=quick, table=table, progress=progress)
+        diagnosis = vertebra.doctor(quick=quick, table=table, progress=progress)
     if style == "csv":
-        emit([record(row, style) for row in told.rows], style)
+        emit([record(row, style) for row in diagnosis.rows], style)
     else:
-        emit([told.to_dict()], style, lambda: _text(told))
+        emit([diagnosis.to_dict()], style, lambda: _text(diagnosis))
 
 
-def _text(told: Diagnosis) -> str:
-    state = told.state
+def _text(diagnosis: Diagnosis) -> str:
+    state = diagnosis.state
     blocks = {
         "This machine": _pairs(_described(state.machine, state.default_threads)),
         "Now": _pairs(_now(state.around, state.governor, state.counters)),
         "Engines": columns([_engine(engine) for engine in state.engines]),
-        "Measured": columns([_figure(row) for row in told.rows]),
-        "What to know": "\n".join([*_difference(told), *told.notes, *state.advice]),
+        "Measured": columns([_figure(row) for row in diagnosis.rows]),
+        "What to know": "\n".join([*_difference(diagnosis), *diagnosis.notes, *state.advice]),
     }
     return "\n\n".join(f"{heading}\n{text}" for heading, text in blocks.items() if text)
 
@@ -113,9 +114,9 @@ def _figure(row: Measurement) -> dict[str, Any]:
     }
 
 
-def _difference(told: Diagnosis) -> list[str]:
-    floor = told.value("aa_floor")
+def _difference(diagnosis: Diagnosis) -> list[str]:
+    floor = diagnosis.value("aa_floor")
     if floor is None:
         return []
     least = units.show(floor, "fraction")
-    return [f"Two latencies that differ by less than {least} can't be told apart here now."]
+    return [f"Differences of less than {least} between two latencies can't be detected on this machine now."]

@@ -1,4 +1,4 @@
-"""`vertebra eval`: accuracy on labelled pictures, or with --probe on one's own without training."""
+"""`vertebra eval`: accuracy on labelled pictures, or with --probe, of a probe on its features."""
 
 from __future__ import annotations
 
@@ -24,24 +24,41 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 
 @click.command("eval")
 @click.argument("arguments", nargs=-1, required=True, metavar="MODEL DATA | --probe DIR MODEL...")
-@click.option("--probe", "probed", metavar="DIR", help="Probe the networks named on the pictures in DIR.")
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of --probe.")
-@weights_options
-@click.option("--engine", help="[default: eager; onnxruntime for a Bundle]")
-@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 32, or the only one that it takes]")
-@click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures.")
-@click.option("--strict", is_flag=True, help="End at the first picture that can't be read.")
-@click.option("--format", type=click.Choice(_FORMATS), help="The layout of DATA. [default: as it looks]")
-@click.option("--split", metavar="NAME", help="train, val, test, ... [default: val, else test]")
 @click.option(
-    "--truth", type=click.Path(path_type=Path), metavar="FILE", help="The list that labels a folder."
+    "--probe",
+    "probed",
+    metavar="DIR",
+    help="Train a linear probe on the features of each MODEL, on the pictures in DIR.",
 )
-@click.option("--name", metavar="TEXT", help="What the table calls the data. [default: the folder's name]")
-@click.option("--verify", is_flag=True, help="Check an official archive's digest first.")
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Folds of the cross-validation of --probe.",
+)
+@weights_options
+@click.option("--engine", help="Engine to run. [default: eager; onnxruntime for a Bundle]")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Images in one call. [default: 32, or the only possible]"
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: physical cores]"
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures.")
+@click.option("--strict", is_flag=True, help="Stop at the first picture that can't be read.")
+@click.option("--format", type=click.Choice(_FORMATS), help="Layout of DATA. [default: detected]")
+@click.option("--split", metavar="NAME", help="Split: train, val, test, … [default: val, else test]")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), metavar="FILE", help="List with the labels of a folder."
+)
+@click.option("--name", metavar="TEXT", help="Name of the data in the table. [default: the folder's name]")
+@click.option("--verify", is_flag=True, help="Check the digest of an official archive first.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Classes as CSV, the confusion matrix, and the worst mistakes as a picture.")  # fmt: skip
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="All of it as an HTML page.")
+              help="Write classes (CSV), confusion matrix and a picture of the worst mistakes.")  # fmt: skip
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it all as an HTML page."
+)
 @table_option
 @format_options
 def command(
@@ -56,7 +73,7 @@ def command(
       vertebra eval --probe my-pictures/ alexnet squeezenet1_1 timm:resnet50.a1_in1k
 
     DATA is a folder with a folder for each class, a list, tar shards, Parquet, idx files or an archive of
-    ImageNet. With --labels index, class n of DATA is output n whatever it is called.
+    ImageNet. With --labels index, class n of DATA is output n of the network; names are ignored.
     """
     given_options = {**given(options), "strict": options["strict"], "table": table}
     if probed is not None:
@@ -64,14 +81,14 @@ def command(
         _probe(probed, arguments, style, folds=folds, **given_options)
         return
     if len(arguments) != 2:
-        raise click.UsageError(f"{len(arguments)} arguments were given; MODEL and DATA are expected.")
+        raise click.UsageError(f"MODEL and DATA are needed, not {len(arguments)} arguments.")
     _evaluate(*arguments, style, save, report, limit=limit, verify=verify, **given_options)
 
 
 def _refuse(unusable: dict[str, Any]) -> None:
     for name, value in unusable.items():
         if value is not None:
-            raise click.UsageError(f"{name} has no meaning with --probe.")
+            raise click.UsageError(f"{name} can't be combined with --probe.")
 
 
 def _evaluate(
@@ -85,15 +102,15 @@ def _evaluate(
     with showing() as progress:
         done = vertebra.evaluate(model, data, progress=progress, **options)
     emit([record(row, style) for row in done.rows], style, lambda: _text(done))
-    _tell_unreadable(done)
+    _print_unreadable(done)
     if save is not None:
         done.save(save)
-        _tell(f"written into {save}")
+        _log(f"written into {save}")
     if report is not None:
-        _tell(f"written to {done.report(report)}")
+        _log(f"written to {done.report(report)}")
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     click.echo(text, err=True)
 
 
@@ -107,7 +124,7 @@ def _text(done: Evaluated) -> str:
         f"{done.model} ({row.weights}) on {found.dataset}, split {found.split}: {found.total:,} images "
         f"in {found.seconds:.1f} s, {found.total / found.seconds:.3g} images/s"
     )
-    told = [
+    results = [
         {
             "metric": METRICS[one.metric].label,
             "value": units.show(one.value, METRICS[one.metric].unit),
@@ -116,11 +133,11 @@ def _text(done: Evaluated) -> str:
         for one in done.rows
     ]
     how = f"Origin: evaluated with {done.engine}, {row.precision}; {row.protocol}."
-    return "\n".join([head, "", columns(told), "", *_worst(done), how])
+    return "\n".join([head, "", columns(results), "", *_worst(done), how])
 
 
 def _worst(done: Evaluated, most: int = 5) -> list[str]:
-    """The classes that were found least, where some were missed."""
+    """The classes with the lowest accuracy, if pictures of several classes were missed."""
     from vertebra import units
 
     classes = [one for one in done.evaluation.classes() if one.right < one.images]
@@ -129,24 +146,24 @@ def _worst(done: Evaluated, most: int = 5) -> list[str]:
     classes.sort(key=lambda one: (one.recall, -one.images, one.index))
     lines = [
         {
-            "least found": one.name,
+            "worst classes": one.name,
             "top-1": units.show(one.recall, "fraction"),
             "images": one.images,
-            "mostly taken for": one.confused_with,
+            "most often predicted as": one.confused_with,
         }
         for one in classes[:most]
     ]
     return [columns(lines), ""]
 
 
-def _tell_unreadable(done: Evaluated) -> None:
+def _print_unreadable(done: Evaluated) -> None:
     found = done.evaluation
     for name, reason in found.unreadable[:_NAMED]:
-        _tell(f"unreadable: {name}: {reason}")
+        _log(f"unreadable: {name}: {reason}")
     if found.num_unreadable > _NAMED:
-        _tell(f"unreadable: {found.num_unreadable - _NAMED} more")
+        _log(f"unreadable: {found.num_unreadable - _NAMED} more")
     if found.num_unreadable:
-        _tell(f"{found.num_unreadable} images couldn't be read; the shares are of the {found.total:,} others")
+        _log(f"{found.num_unreadable} images couldn't be read; the results are of the other {found.total:,}")
 
 
 def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> None:
@@ -172,4 +189,4 @@ def _probe_text(rows: list[Measurement]) -> str:
     ]
     first = rows[0]
     how = f"{first.split} cross-validated on {first.dataset}; {'; '.join(first.grade_reasons)}."
-    return f"{columns(lines)}\n\nOrigin: {how}\nTo limit on it: vertebra pick --probe 90%"
+    return f"{columns(lines)}\n\nOrigin: {how}\nTo choose by it: vertebra pick --probe 90%"

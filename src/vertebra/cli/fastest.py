@@ -29,27 +29,29 @@ _SHARED = ("budget", "engine", "precision", "batch_size", "input_size", "table",
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("model", required=False),
-    click.option("--fastest", is_flag=True, help="Search the fastest form of MODEL on this machine."),
+    click.option("--fastest", is_flag=True, help="Search for the fastest form of MODEL on this machine."),
     click.option("--threads", type=click.IntRange(min=1), multiple=True,
-                 help="With --fastest, only so many. Repeatable. [default: from 1 to all cores]"),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the blocks."),
-    click.option("--export", metavar="FOLDER", help="Write the fastest form as a Bundle, with weights:"),
+                 help="With --fastest: threads to try. Repeatable. [default: 1 to all cores]"),
+    click.option("--seed", type=int, default=0, show_default=True,
+                 help="With --fastest: seed of the random order of the blocks."),
+    click.option("--export", metavar="FOLDER",
+                 help="With --fastest: write that form as a Bundle, with these weights:"),
     weights_options,
 )  # fmt: skip
 
 
 def offered(command: Function) -> Function:
-    """Adds MODEL, --fastest and its options to `pick`, and takes over where --fastest is given."""
+    """Adds MODEL, --fastest and its options to `pick`, and takes over if --fastest is given."""
 
     @functools.wraps(command)
     def pick(**options: Any) -> None:
         named = _named()
         if not options.pop("fastest"):
-            _refuse([name for name in named if name in _OWN], "goes with --fastest only", "add --fastest")
+            _refuse([name for name in named if name in _OWN], "needs --fastest", "add --fastest")
             command(**{name: value for name, value in options.items() if name not in _OWN})
             return
         foreign = [name for name in named if name not in (*_OWN, *_SHARED, "fastest")]
-        _refuse(foreign, "is for a choice among networks, and not for --fastest", "leave one of them out")
+        _refuse(foreign, "can't be combined with --fastest", "leave one of them out")
         _run(**{name: options[name] for name in (*_OWN, *_SHARED)})
 
     taken: Any = pick
@@ -66,7 +68,7 @@ def _named() -> list[str]:
 
 
 def _refuse(named: list[str], why: str, hint: str) -> None:
-    """Raise InvalidInputError, with the parameter's name as it is typed, where one was `named`."""
+    """Raise InvalidInputError about the first of the parameters `named`, if any."""
     if named:
         parameters = click.get_current_context().command.params
         first = next(parameter for parameter in parameters if parameter.name == named[0])
@@ -83,10 +85,10 @@ def _run(
         raise InvalidInputError("--fastest needs a network.", "name it: vertebra pick alexnet --fastest")
     budget = _USUAL_BUDGET if budget is None else budget
     if len(input_size) > 1:
-        raise InvalidInputError("Forms are compared at one input size.", "give one --input-size")
+        raise InvalidInputError("Forms are compared at one input size.", "pass only one --input-size")
     asked = {name: value for name, value in weights.items() if value}
     if asked and export is None:
-        _refuse([next(iter(asked))], "goes with --export only", "add --export FOLDER")
+        _refuse([next(iter(asked))], "needs --export", "add --export FOLDER")
     with showing() as progress:
         found = vertebra.fastest(
             model, engines=_listed(engine), precision=_listed(precision) or "float32",
@@ -99,7 +101,7 @@ def _run(
 
 
 def _listed(several: tuple[str, ...]) -> tuple[str, ...]:
-    """Each of several, whether they were repeated or divided by commas."""
+    """The values of an option that may be repeated or have commas."""
     return tuple(part.strip() for one in several for part in one.split(",") if part.strip())
 
 
@@ -132,21 +134,17 @@ def _text(found: Found, budget: str) -> str:
     lines = [f"The fastest form of {found.model} here is {best.form}: {_interval(best)}."]
     lines += ["", columns(list(map(functools.partial(_line, found), found.trials, found.shares))), ""]
     ran = sum(trial.seconds is not None for trial in found.trials)
-    lines.append(
-        f"{ran} of {len(found.trials)} forms have a figure, after {found.seconds:.0f} s of {budget}."
-    )
+    lines.append(f"{ran} of {len(found.trials)} forms were timed, in {found.seconds:.0f} s of {budget}.")
     if any(trial.form.precision != "float32" for trial in found.trials):
-        lines.append(
-            "Other precisions change the answers, within the limit that outputs are checked against."
-        )
+        lines.append("Precisions other than float32 change the outputs, within the limit that is checked.")
     return "\n".join([*lines, *found.notes, *_exported(found)])
 
 
 def _interval(trial: Trial) -> str:
     row = trial.latency
     assert row is not None
-    told, bounds = units.show(row.value, "s"), span(row)
-    return told if bounds is None else f"{told} ({bounds})"
+    latency, bounds = units.show(row.value, "s"), span(row)
+    return latency if bounds is None else f"{latency} ({bounds})"
 
 
 def _line(found: Found, trial: Trial, share: float | None) -> dict[str, Any]:
@@ -156,7 +154,7 @@ def _line(found: Found, trial: Trial, share: float | None) -> dict[str, Any]:
     return {
         "form": str(form),
         "latency": None if row is None else units.show(row.value, "s"),
-        "an image": units.show(trial.seconds, "s") if several and trial.seconds else None,
+        "per image": units.show(trial.seconds, "s") if several and trial.seconds else None,
         "to eager": None if ratio is None else f"{ratio:.2f}x",
         "of roofline": None if share is None else f"{share:.0%}",
         "samples": None if row is None else row.samples,
@@ -172,10 +170,8 @@ def _exported(found: Found) -> list[str]:
     if found.bundle is None or shipped is None:
         return []
     form = shipped.form
-    lines = [f"{found.bundle} holds it."]
+    lines = [f"It is written to {found.bundle}."]
     if shipped is not found.fastest:
         engine = found.fastest.form.engine
-        lines = [
-            f"{engine} opens no Bundles; {found.bundle} holds the fastest form of those that do: {form}."
-        ]
+        lines = [f"{engine} can't open Bundles; {found.bundle} has the fastest form that can: {form}."]
     return [*lines, f"Run it with: --engine {form.engine} --threads {form.threads}"]

@@ -1,4 +1,4 @@
-"""`vertebra list`: what there is to choose from."""
+"""`vertebra list`: models, engines, metrics, sources and charts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     "what", type=click.Choice(["models", "engines", "metrics", "sources", "charts"]), default="models"
 )
 @click.option(
-    "--source", type=click.Choice(["ours", "timm", "torchvision"]), help="Whose models. [default: ours]"
+    "--source",
+    type=click.Choice(["ours", "timm", "torchvision"]),
+    help="Library of the models. [default: ours]",
 )
-@click.option(
-    "--paper", metavar="NAME", help="Models that a paper compared, by its names: bianco2018 or canziani2016."
-)
+@click.option("--paper", metavar="NAME", help="Models that a paper compared: bianco2018 or canziani2016.")
 @format_options
 def command(what: str, source: str | None, paper: str | None, style: str) -> None:
-    """List models, engines, metrics, sources of published figures or charts (models by default)."""
+    """List models (the default), engines, metrics, sources of published figures, or charts."""
     for name, value in (("source", source), ("paper", paper)):
         if what != "models" and value is not None:
-            raise click.UsageError(f"--{name} lists models, not {what}.")
+            raise click.UsageError(f"--{name} is for models, not for {what}.")
     found = vertebra.list(what, source=source, paper=paper)
     if what == "models" and (paper is not None or source not in (None, "ours")):
         what = "entries" if paper is not None else "names"
@@ -71,7 +71,7 @@ def _engine(engine: Engine) -> dict[str, Any]:
         "precisions": ", ".join(engine.info.precisions),
         "reads": _reads(engine.info),
         "what it is": engine.info.summary,
-        "not here because": engine.missing,
+        "missing": engine.missing,
     }
 
 
@@ -87,6 +87,6 @@ _LINES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "metrics": lambda metric: {
         "metric": metric.name, "unit": metric.unit, "better": metric.better, "definition": metric.definition,
     },
-    "sources": lambda source: {"source": source.name, "what it tells": source.what, "from": source.origin},
+    "sources": lambda source: {"source": source.name, "what it has": source.what, "from": source.origin},
     "charts": lambda view: {"chart": view.name, "what it shows": view.what},
 }  # fmt: skip

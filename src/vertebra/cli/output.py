@@ -36,7 +36,7 @@ def format_options(function: Function) -> Function:
 
 
 def emit(rows: Sequence[Mapping[str, Any]], style: str, text: Callable[[], str] | None = None) -> None:
-    """Print `rows` in `style`. Keys are the columns; for people, `text` may say it in another way."""
+    """Print `rows` in `style`, a column for each key; `text` makes the text for people, if given."""
     if style == "json":
         click.echo(json.dumps([dict(row) for row in rows], indent=1, ensure_ascii=False))
     elif style == "csv":
@@ -46,10 +46,7 @@ def emit(rows: Sequence[Mapping[str, Any]], style: str, text: Callable[[], str] 
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> str:
-    """`rows` as aligned columns, numbers to the right; nothing is cut off, wherever it is printed.
-
-    Columns in which no row says anything are left out.
-    """
+    """`rows` as aligned columns, numbers to the right, at full width. Empty columns are left out."""
     if not rows:
         return "(nothing)"
     heads = [head for head in rows[0] if any(row[head] not in (None, "") for row in rows)]
@@ -83,9 +80,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def record(row: Measurement, style: str) -> dict[str, Any]:
-    """One row of the table, for `style`: every column in base units, or for people what matters, rescaled."""
+    """One row of the table: for "text" the main columns in readable units, else every column in base
+    units."""
     if style == "text":
-        return _told(row)
+        return _readable(row)
     every = asdict(row)
     if style == "csv":
         every["grade_reasons"] = "; ".join(row.grade_reasons)
@@ -93,7 +91,7 @@ def record(row: Measurement, style: str) -> dict[str, Any]:
     return every
 
 
-def _told(row: Measurement) -> dict[str, Any]:
+def _readable(row: Measurement) -> dict[str, Any]:
     return {
         "model": row.model,
         "metric": row.metric,
@@ -115,29 +113,29 @@ def span(row: Measurement) -> str | None:
 
 
 def conditions(row: Measurement) -> str:
-    """What a row holds under, as text."""
+    """The conditions of a row, as text."""
     return ", ".join(f"{name} {value}" for name, value in row.conditions().items())
 
 
 def part(one: Layer | Stage) -> dict[str, Any]:
     """One layer or stage, its shape as text."""
-    told: dict[str, Any] = one._asdict()
-    return {**told, "output_shape": "x".join(map(str, told["output_shape"]))}
+    values: dict[str, Any] = one._asdict()
+    return {**values, "output_shape": "x".join(map(str, values["output_shape"]))}
 
 
-#: What is told of a network at one glance.
+#: The figures in a line for people.
 GLANCE = ("top1", "latency", "memory_total", "params", "operations", "weight_bytes")
 
 
 def glance(row: WideRow) -> dict[str, Any]:
     """One network in one line, for people."""
-    told: dict[str, Any] = {"model": row.model, "engine": row.conditions.get("engine")}
-    told.update({METRICS[metric].label: quantity(row, metric) for metric in GLANCE})
+    line: dict[str, Any] = {"model": row.model, "engine": row.conditions.get("engine")}
+    line.update({METRICS[metric].label: quantity(row, metric) for metric in GLANCE})
     latency = row.figures.get("latency")
-    return {**told, "grade": None if latency is None else latency.grade}
+    return {**line, "grade": None if latency is None else latency.grade}
 
 
 def quantity(row: WideRow, metric: str) -> str | None:
-    """A figure as text for people, or None where no row tells it."""
+    """A figure as text for people, or None if no row has it."""
     value = row.value(metric)
     return None if value is None else units.show(value, METRICS[metric].unit)

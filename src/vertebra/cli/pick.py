@@ -1,4 +1,4 @@
-"""`vertebra pick`: a network under limits, with reasons."""
+"""`vertebra pick`: the best network within limits, with reasons."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _LIMITS = {
 }
 
 
-#: So many networks that fell out, or are on the front, are told in text.
-_MOST_TOLD = 12
+#: The text lists at most this number of excluded networks, and of networks on the front.
+_MOST_SHOWN = 12
 
 
 def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,52 +50,58 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("pick")
 @_limit_options
-@click.option("--by", "objective", default="top1", show_default=True, help="The metric to be best at.")
-@click.option("--top", type=click.IntRange(min=1), default=1, help="How many networks to print.")
+@click.option("--by", "objective", default="top1", show_default=True, help="Metric to optimise.")
+@click.option("--top", type=click.IntRange(min=1), default=1, help="Number of networks to print.")
 @click.option(
-    "--licence", multiple=True, metavar="NAME", help="Of the weights: apache-2.0, mit, … Repeatable."
+    "--licence",
+    multiple=True,
+    metavar="NAME",
+    help="Only weights with this licence: apache-2.0, mit, … Repeatable.",
 )
-@click.option("--family", multiple=True, metavar="NAME", help="Only networks named so: resnet. Repeatable.")
 @click.option(
-    "--input-size", type=click.IntRange(min=1), multiple=True, help="Only at this size. Repeatable."
+    "--family", multiple=True, metavar="NAME", help="Only this family of networks: resnet, … Repeatable."
 )
-@click.option("--dataset", metavar="NAME", help="The images that accuracies are of. [default: ImageNet's]")
+@click.option(
+    "--input-size",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Only networks with this input size. Repeatable.",
+)
+@click.option("--dataset", metavar="NAME", help="Data set of the accuracies. [default: ImageNet]")
 @click.option(
     "--origin",
     type=click.Choice(("published", "evaluated")),
-    help="Only accuracies of this origin: evaluated are those found here, on the images evaluated.",
+    help="Only accuracies of this origin; evaluated: measured with vertebra eval.",
 )
 @click.option("--engine", multiple=True, help="Only forms that run on this engine. Repeatable.")
 @click.option(
     "--precision",
     multiple=True,
-    help="Only forms in this precision. Repeatable; --fastest takes float32 by itself, and all.",
+    help="Only forms in this precision. Repeatable. [--fastest: float32 by default, or all]",
 )
 @click.option("--device", help="Only forms on this device: cpu, cuda.")
 @click.option("--scenario", help="Only forms under this load: single-stream, offline, server.")
-@click.option("--streams", type=click.IntRange(min=1), help="Only forms with so many streams.")
+@click.option("--streams", type=click.IntRange(min=1), help="Only forms with this number of streams.")
 @click.option("--batch-size", type=click.IntRange(min=1), multiple=True,
-              help="With --fastest repeatable. [default: 1]")  # fmt: skip
-@click.option("--system", help="The machine's name in the table. [default: this machine]")
-@click.option("--probed", metavar="NAME", help="The images that --probe is about. [default: the only ones]")
+              help="Batch size of the forms. Repeatable with --fastest. [default: 1]")  # fmt: skip
+@click.option("--system", help="Name of the machine in the table. [default: this machine]")
+@click.option("--probed", metavar="NAME", help="Data set of --probe. [default: the only one in the table]")
 @click.option(
     "--trust",
     type=click.Choice(GRADES),
     default="B",
     show_default=True,
-    help="The worst grade of a figure that may speak for a network.",
+    help="Don't choose by figures with a worse grade.",
 )
 @click.option(
     "--among",
     type=click.Choice(("table", "catalogue")),
-    help="The networks of the table, or every one with a published accuracy, priced where it never ran. "
-    "[default: table; with --budget catalogue]",
+    help="Candidates: the table's networks, or all published. [default: table; --budget: catalogue]",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="Measure for this long what a pick among the catalogue depends on; or search with --fastest. "
-    "[default: nothing is measured; with --fastest 60s]",
+    help="Spend up to TIME measuring the candidates that could change the answer.",
 )
 @click.option("--verify", metavar="TIME", hidden=True)  # what --budget was called
 @table_option
@@ -108,20 +114,24 @@ def command(
     system: str | None, probed: str | None, trust: str, among: str | None, budget: str | None,
     verify: str | None, table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
-    """Choose the best network that surely meets every limit, on this machine's measurements.
+    """Choose the best network that meets every limit with certainty, by this machine's measurements.
+
+    Prints the choice, the runner-up, the Pareto front, why better networks were excluded, and what relaxing
+    each limit would gain. With --among catalogue, networks that were never measured are candidates too, with
+    estimated figures.
 
     \b
-    Prints the choice, the runner-up, the front, what kept the better ones out, and what relaxing each limit
-    would buy. For example:
       vertebra pick --latency 50ms --memory 700MB --top 5
       vertebra pick --latency 20ms --budget 5m
 
+    With --fastest: search for the fastest form (engine, precision, threads, layout, batch size) of one
+    network, for 60 s or --budget.
+
     \b
-    With --fastest: of one network the fastest form here, and what became of the others. For example:
       vertebra pick alexnet --fastest --precision float32,bfloat16 --export fast
     """
     if len(batch_size) > 1:
-        raise InvalidInputError("Networks are compared at one batch size.", "give one --batch-size")
+        raise InvalidInputError("Networks are compared at one batch size.", "pass only one --batch-size")
     filters: dict[str, Any] = {
         "engine": engine or None, "precision": precision or None, "device": device, "scenario": scenario,
         "streams": streams, "batch_size": batch_size[0] if batch_size else 1, "probed": probed,
@@ -143,21 +153,21 @@ def command(
 
 
 def _ending(picked: Pick) -> str:
-    """What was measured for the answer, and whether it is the last word."""
+    """What was measured for the answer, and whether the answer is final."""
     if picked.ended is None:
         return ""
-    many = f"Measured for it: {', '.join(picked.measured) or 'nothing'}."
+    measured = f"Measured for this answer: {', '.join(picked.measured) or 'nothing'}."
     last = {
-        "settled": "Each estimate that is left has less than a 5 % chance to change the answer.",
-        "interrupted": "It was interrupted: this is the answer so far; what was measured is in the table.",
-        "budget": "The time was up before every estimate that may change the answer was measured.",
+        "settled": "Each remaining estimate has a chance of less than 5 % to change the answer.",
+        "interrupted": "Interrupted: this is the answer so far, and the measurements are in the table.",
+        "budget": "The time was up before every estimate that could change the answer was measured.",
     }
-    return f"\n{many} {last[picked.ended]}"
+    return f"\n{measured} {last[picked.ended]}"
 
 
 def records(picked: Pick, top: int) -> list[dict[str, Any]]:
-    """The networks that meet the limits (the first, and the front), then those that fell out, then those that
-    giving way in one limit would give: one record each, in base units."""
+    """One record in base units for each network: those that meet the limits (the first ones and the front),
+    the excluded ones, then those that relaxing one limit would give."""
     front = {row.model for row in picked.front}
     first = {row.model for row in picked.ranked[: max(top, 2)]}
     met = [
@@ -181,14 +191,14 @@ def _name(limit: Limit | Demand) -> str:
 
 
 def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict[str, Any]:
-    told = dict.fromkeys((*GLANCE, *_asked(picked)))
-    origins = {f"{name}_origin": row.figures[name].origin if name in row.figures else None for name in told}
+    shown = dict.fromkeys((*GLANCE, *_asked(picked)))
+    origins = {f"{name}_origin": row.figures[name].origin if name in row.figures else None for name in shown}
     return {
         "model": row.model,
         "verdict": verdict,
         "engine": row.conditions.get("engine"),
         "precision": row.conditions.get("precision"),
-        **{metric: row.value(metric) for metric in told},
+        **{metric: row.value(metric) for metric in shown},
         **origins,
         "front": False,
         "limit": None,
@@ -207,7 +217,7 @@ def text(picked: Pick, top: int) -> str:
     limits = ", ".join(map(str, (*picked.limits, *picked.demands))) or "no limits"
     lines = [f"Best {METRICS[picked.objective].label} under {limits}:", ""]
     if picked.choice is None:
-        lines.append("No network surely meets these limits. Nearest misses:")
+        lines.append("No network meets these limits with certainty. Nearest misses:")
         lines += [f"  {described(item.row)}: {item.why}" for item in picked.excluded[: max(top, 3)]]
         return "\n".join([*lines, "", *_relaxations(picked), *picked.notes])
     lines.append(columns([_glance(row, picked) for row in picked.ranked[:top]]))
@@ -223,37 +233,38 @@ def text(picked: Pick, top: int) -> str:
 
 
 def _front(picked: Pick) -> list[str]:
-    """The networks that no other beats both in the objective and in what it is weighed against."""
+    """The networks that no other beats in both the objective and the metric that is traded for it."""
     against = METRICS[picked.against].label
-    lines = [f"  {described(row, picked.objective, picked.against)}" for row in picked.front[:_MOST_TOLD]]
+    lines = [f"  {described(row, picked.objective, picked.against)}" for row in picked.front[:_MOST_SHOWN]]
     more = len(picked.front) - len(lines)
-    lines += [f"  and {more} more (--json tells them)"] if more > 0 else []
-    return [f"The front of {METRICS[picked.objective].label} against {against}:", *lines]
+    lines += [f"  and {more} more (list them with --json)"] if more > 0 else []
+    return [f"Pareto front of {METRICS[picked.objective].label} against {against}:", *lines]
 
 
 def _excluded(picked: Pick) -> list[str]:
-    """The better ones and what kept them out, in their order; of very many, those that are nearest. What is
-    not wanted is only counted."""
+    """The better networks and why they were excluded, in their order; if there are many, the nearest to the
+    limits. Those that a demand excludes are only counted."""
     wanted = [item for item in picked.excluded if not item.unwanted]
     near = sorted(wanted, key=lambda item: max((limit.miss(item.row) for limit in picked.limits), default=1))
-    shown = {id(item) for item in near[:_MOST_TOLD]}
+    shown = {id(item) for item in near[:_MOST_SHOWN]}
     lines = [f"  {described(item.row)}: {item.why}" for item in wanted if id(item) in shown]
     more = len(wanted) - len(lines)
-    lines += [f"  and {more} more that are farther out (--json tells them)"] if more else []
+    lines += [f"  and {more} more that miss by more (list them with --json)"] if more else []
     for demand in picked.demands:
         count = sum(demand in item.unwanted for item in picked.excluded)
-        lines += [f"  {count} of another or unknown {demand.name}"] if count else []
+        lines += [f"  {count} with another or an unknown {demand.name}"] if count else []
     return lines
 
 
 def _relaxations(picked: Pick) -> list[str]:
-    """What giving way in each limit would buy; where no single one is enough, what the nearest miss needs."""
+    """What relaxing each limit would gain; if no single one is enough, the limits that the nearest miss
+    needs."""
     if picked.relaxations:
         lines = [
             f"  {_relaxed(one)}: {described(one.row, picked.objective)}{_gained(one, picked)}"
             for one in picked.relaxations
         ]
-        return ["What relaxing one limit would buy:", *lines]
+        return ["What relaxing one limit would gain:", *lines]
     nearest = picked.excluded[0].row
     unmet = [limit for limit in picked.limits if limit.verdict(nearest) != "met"]
     needed = [(limit, limit.needed(nearest)) for limit in unmet]
@@ -264,9 +275,9 @@ def _relaxations(picked: Pick) -> list[str]:
 
 
 def _relaxed(one: Relaxation) -> str:
-    """How a limit would read, and how it reads: "latency ≤ 61.3 ms instead of 50.0 ms"."""
+    """The relaxed limit and the present one: "latency ≤ 61.3 ms instead of 50.0 ms"."""
     if isinstance(one.limit, Demand):
-        return f"{one.limit.name} {one.to} too"
+        return f"also {one.limit.name} {one.to}"
     unit = METRICS[one.limit.metric].unit
     return f"{replace(one.limit, bound=float(one.to))} instead of {units.show(one.limit.bound, unit)}"
 
@@ -281,25 +292,27 @@ def _gained(one: Relaxation, picked: Pick) -> str:
 
 
 def _glance(row: WideRow, picked: Pick) -> dict[str, Any]:
-    """One network in one line, with what was asked for where a glance doesn't tell it."""
+    """One network in one line, with the metrics of the limits and of the objective."""
     asked = dict.fromkeys(_asked(picked))
     more = {METRICS[metric].label: quantity(row, metric) for metric in asked if metric not in GLANCE}
     return {**glance(row), **more}
 
 
 def _origin(row: WideRow, picked: Pick) -> str:
-    """Where the choice's figures come from, for no figure should be read without it."""
+    """The origin of each of the choice's figures, and its conditions."""
     names = dict.fromkeys(("top1", "probe_top1", "latency", "memory_total", "params", *_asked(picked)))
-    told = [f"{METRICS[name].label} {_came(row.figures[name])}" for name in names if name in row.figures]
+    origins = [
+        f"{METRICS[name].label} {_origin_of(row.figures[name])}" for name in names if name in row.figures
+    ]
     conditions = ", ".join(f"{name} {value}" for name, value in row.conditions.items())
-    return f"Origin: {', '.join(told)}." + (f"\nMeasured with: {conditions}." if conditions else "")
+    return f"Origin: {', '.join(origins)}." + (f"\nMeasured with: {conditions}." if conditions else "")
 
 
-def _came(figure: Measurement) -> str:
-    """Where a figure comes from, in words."""
+def _origin_of(figure: Measurement) -> str:
+    """The origin of a figure, in words."""
     weights = f" for the weights {figure.weights}" if figure.weights else ""
     if figure.origin == "benched":
-        return "measured on this very form"
+        return "measured in this form"
     if figure.origin == "estimated":
         return "; ".join(("estimated", *figure.grade_reasons[:1])).replace(
             "estimated; estimated", "estimated"

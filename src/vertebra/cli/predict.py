@@ -1,4 +1,4 @@
-"""`vertebra predict`: what is on pictures."""
+"""`vertebra predict`: the classes of pictures."""
 
 from __future__ import annotations
 
@@ -23,23 +23,36 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("sources", nargs=-1, required=True)
-@click.option("-m", "--model", required=True, metavar="NAME|FOLDER", help="A network's name, or a Bundle.")
-@weights_options
-@click.option("--engine", help="[default: eager; onnxruntime for a Bundle]")
 @click.option(
-    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of each picture."
+    "-m", "--model", required=True, metavar="NAME|FOLDER", help="Name of a network, or folder of a Bundle."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 1, or the only one that it takes]")
-@click.option("--threads", type=click.IntRange(min=1), help="[default: physical cores]")
-@click.option("--every", type=click.IntRange(min=1), default=1, help="Of a video, each so manyth frame.")
+@weights_options
+@click.option("--engine", help="Engine to run. [default: eager; onnxruntime for a Bundle]")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Classes to print for each picture.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Images in one call. [default: 1, or the only possible]"
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: physical cores]"
+)
+@click.option("--every", type=click.IntRange(min=1), metavar="N", default=1, show_default=True,
+              help="For a video, predict every Nth frame.")  # fmt: skip
 @click.option(
     "--upright/--as-stored",
     default=True,
     show_default=True,
-    help="Turn pictures as their EXIF orientation says, or do what the weights' preprocessing says.",
+    help="Rotate pictures by their EXIF orientation, or follow the weights' preprocessing.",
 )
-@click.option("--save", type=click.Path(path_type=Path), help="A contact sheet: .png, .jpg, .html.")
-@click.option("--features", type=click.Path(path_type=Path), help="Embeddings: .npz or .parquet.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Write a contact sheet: .png, .jpg, .webp or .html."
+)
+@click.option("--features", type=click.Path(path_type=Path), help="Write the embeddings: .npz or .parquet.")
 @click.option("--csv", "style", flag_value="csv", help="Print CSV, a line for each class.")
 @click.option("--json", "style", flag_value="json", help="Print JSON, a line for each picture.")
 @click.option("--text", "style", flag_value="text", default="text", hidden=True)
@@ -47,9 +60,9 @@ def command(
     sources: tuple[str, ...], model: str, top: int, every: int, save: Path | None, features: Path | None,
     style: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Name what is on SOURCES: pictures, folders, patterns, addresses, - (standard input), videos, camera:0.
+    """Classify SOURCES: pictures, folders, patterns, addresses, - (standard input), videos, camera:0.
 
-    A picture that can't be read is named with its reason; the rest is answered, and the exit status is 1.
+    If a picture can't be read, the reason is printed, the others are classified, and the exit status is 1.
     """
     with contextlib.ExitStack() as stack:
         with showing() as progress:
@@ -65,7 +78,7 @@ def command(
 
 
 def _print(found: Iterator[Prediction], style: str) -> int:
-    """Print every prediction as it comes, and return how many pictures gave none."""
+    """Print each prediction as soon as it is made, and return the number of errors."""
     failed = 0
     if style == "csv":
         click.echo(_csv_line(_COLUMNS))
@@ -84,7 +97,8 @@ _COLUMNS = ("source", "rank", "index", "id", "name", "probability", "error")
 
 
 def _text(prediction: Prediction) -> Iterator[str]:
-    """The picture's name and a line for each class; nothing where there is none: standard error tells it."""
+    """The picture's name and a line for each class. An error gives nothing: it is printed to standard
+    error."""
     if prediction.error is not None:
         return
     yield _plain(prediction.source)
@@ -101,16 +115,16 @@ def _json(prediction: Prediction) -> Iterator[str]:
         {"index": answer.index, "id": answer.id, "name": answer.name, "probability": answer.probability}
         for answer in prediction.top
     ]
-    told = {"source": prediction.source, "top": top, "error": prediction.error}
-    yield json.dumps(told, ensure_ascii=False)
+    line = {"source": prediction.source, "top": top, "error": prediction.error}
+    yield json.dumps(line, ensure_ascii=False)
 
 
 def _csv(prediction: Prediction) -> Iterator[str]:
     if prediction.error is not None:
         yield _csv_line((prediction.source, None, None, None, None, None, prediction.error))
     for rank, answer in enumerate(prediction.top, 1):
-        told = (answer.index, answer.id, answer.name, answer.probability)
-        yield _csv_line((prediction.source, rank, *told, None))
+        cells = (answer.index, answer.id, answer.name, answer.probability)
+        yield _csv_line((prediction.source, rank, *cells, None))
 
 
 def _csv_line(cells: tuple[Any, ...]) -> str:
@@ -120,7 +134,7 @@ def _csv_line(cells: tuple[Any, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` in which nothing can steer a terminal: a file's name may hold anything."""
+    """`text` without control characters: the name of a file can have any."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 

@@ -12,7 +12,9 @@ from vertebra.cli.output import emit, format_options, part, table_option
 @click.command("profile")
 @click.argument("models", nargs=-1)
 @click.option(
-    "--input-size", type=click.IntRange(min=1), help="Height and width in pixels. [default: native]"
+    "--input-size",
+    type=click.IntRange(min=1),
+    help="Height and width in pixels. [default: the network's own]",
 )
 @click.option("--layers", is_flag=True, help="Print every layer.")
 @table_option
@@ -20,7 +22,7 @@ from vertebra.cli.output import emit, format_options, part, table_option
 def command(
     models: tuple[str, ...], input_size: int | None, layers: bool, table: str | None, style: str
 ) -> None:
-    """Count parameters, multiply-accumulates (MACs), activations and sizes of MODELS.
+    """Count parameters, multiply-accumulates (MACs), activations and sizes of MODELS without running them.
 
     Without MODELS: the eleven classics. Operations (FLOPs) are twice the MACs.
     """

@@ -24,8 +24,8 @@ _WITH_RATE = ("images", "B")
 
 @contextmanager
 def showing() -> Iterator[Listener]:
-    """A listener that shows each event. On a terminal the bar is erased at the end; what has no count is a
-    line that stays."""
+    """A listener that shows each event. On a terminal the bar is erased at the end; events without a count
+    are lines that stay."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -37,7 +37,7 @@ def showing() -> Iterator[Listener]:
 
 
 class _Lines:
-    """A line for each new text, and now and then one for the same."""
+    """A line for each new text, and every few seconds one for the same text."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._rate = clock, _Rate(clock)
@@ -108,15 +108,15 @@ def _bar() -> Bar:
 
 
 class _Rate:
-    """How much is done in a second, since the text began: what came before, such as loading a network, isn't
-    a part of it."""
+    """The work done per second since the first event with this text, so that earlier work, such as loading a
+    network, isn't included."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._text, self._began_s, self._first, self._last = "", 0.0, 0.0, 0.0
 
     def of(self, event: Progress) -> float | None:
-        """None while nothing is done yet, and for units that have no rate."""
+        """None as long as nothing is done, and for units without a rate."""
         now = self._clock()
         if event.text != self._text or event.done < self._last:
             self._text, self._began_s, self._first = event.text, now, event.done

@@ -1,4 +1,4 @@
-"""`vertebra report`: one HTML page that opens offline, served live, or the published page of this machine."""
+"""`vertebra report`: one HTML page that opens offline or is served live, or PaddleClas's page filled here."""
 
 from __future__ import annotations
 
@@ -12,28 +12,36 @@ from vertebra.cli.output import table_option
 
 @click.command("report")
 @click.option(
-    "--output", "-o", metavar="FILE", help="[default: vertebra-report.html; vertebra-page.html with --page]"
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="File to write. [default: vertebra-report.html; with --page: vertebra-page.html]",
 )
-@click.option("--system", help="The machine's name in the table. [default: this machine]")
+@click.option("--system", help="Name of the machine in the table. [default: this machine]")
 @click.option(
     "--among",
     type=click.Choice(("table", "catalogue")),
-    help="What the explorer has: what the table tells, or every network with a published accuracy, priced "
-    "where it never ran. [default: table]",
+    help="Networks to show: those of the table, or all published ones, estimated. [default: table]",
 )
 @click.option(
-    "--page", is_flag=True, help="PaddleClas's published page for this machine; FILE.md: as Markdown."
+    "--page",
+    is_flag=True,
+    help="Write PaddleClas's published tables, filled for this machine (.html or .md).",
 )
-@click.option("--engine", help="Whose latencies the page shows. [default: whichever tells most]")
-@click.option("--live", is_flag=True, help="Show it in a browser here, and follow the table while it grows.")
+@click.option(
+    "--engine", help="With --page: engine of the latencies. [default: the one with the most figures]"
+)
+@click.option("--live", is_flag=True, help="Serve the page here, and update it when the table grows.")
 @click.option("--serve", is_flag=True, hidden=True)  # what --live was called
-@click.option("--port", type=click.IntRange(0, 65535), help="Of --live; 0: any that is free. [default: 8000]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="With --live: port; 0 takes any free one. [default: 8000]"
+)
 @table_option
 def command(
     output: str | None, system: str | None, among: str | None, page: bool, engine: str | None, live: bool,
     serve: bool, port: int | None, table: str | None,
 ) -> None:  # fmt: skip
-    """Write what the table tells of this machine as one self-contained HTML page.
+    """Write the results of this machine as one self-contained HTML page.
 
     \b
       vertebra report -o report.html
@@ -48,7 +56,7 @@ def command(
         return
     with vertebra.report(output, live=True, **asked) as server:
         try:
-            click.echo(f"live at {server.address} until Ctrl-C", err=True)
+            click.echo(f"live at {server.address}; press Ctrl-C to stop", err=True)
             server.run()
         except KeyboardInterrupt:
-            click.echo("ended", err=True)
+            click.echo("stopped", err=True)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 @table_option
 @format_options
 def command(model: str, layers: bool, table: str | None, style: str) -> None:
-    """Tell all about one network: its paper and idea, figures, stages and layers.
+    """Show everything known about one network: its paper and idea, figures, stages and layers.
 
-    Layers and counts are those of the network's own input size; figures come from the table.
-    Of a BUNDLE every file is checked, then its model card and its rows are printed.
+    Layers and counts are for the network's own input size; figures are from the table.
+    For a BUNDLE, every file is checked, then its model card and its rows are printed.
     """
 
     portrait = vertebra.show(model, table=table)
@@ -45,7 +45,7 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
         pairs = zip(portrait.figures, portrait.shares, strict=True)
         figures = [{**record(row, style), "share_of_roofline": share} for row, share in pairs]
         parts = {"stages": map(part, portrait.stages), "layers": map(part, portrait.layers)}
-        lists = {name: list(told) for name, told in parts.items()}
+        lists = {name: list(entries) for name, entries in parts.items()}
         emit([{**asdict(portrait.model), "figures": figures, **lists}], style)
     else:
         click.echo(_text(portrait))
@@ -58,12 +58,14 @@ def _show_bundle(kept: Bundle, style: str) -> None:
     elif style == "csv":
         emit([record(row, style) for row in rows], style)
     else:
-        click.echo(model_card.text(kept.manifest()))  # not README.md: anything may stand there
-        files = [{"file": name, "size": units.show(told["bytes"], "B")} for name, told in kept.files.items()]
+        click.echo(model_card.text(kept.manifest()))  # not README.md, which anyone may have edited
+        files = [
+            {"file": name, "size": units.show(entry["bytes"], "B")} for name, entry in kept.files.items()
+        ]
         click.echo(columns(files))
         if rows:
             click.echo("\n" + columns([record(row, style) for row in rows]))
-        click.echo("Every file is as it was written: its sha256 is the one listed.", err=True)
+        click.echo("Every file is unchanged: its sha256 matches the manifest.", err=True)
 
 
 def _text(portrait: Portrait) -> str:
@@ -80,7 +82,8 @@ def _text(portrait: Portrait) -> str:
 
 
 def _history(model: Model) -> list[str]:
-    """What is told of the network, as far as it is: other libraries tell little."""
+    """Name, paper and idea of the network, as far as they are known: of other libraries' networks, not
+    much."""
     called = f" ({', '.join(model.aliases)})" if model.aliases else ""
     family = f", family {model.family}" if model.family else ""
     paper = f'"{model.title}"' if model.title else ""
@@ -88,10 +91,10 @@ def _history(model: Model) -> list[str]:
     paper += model.url or (f"https://arxiv.org/abs/{model.arxiv_id}" if model.arxiv_id else "")
     further = f"This form: {model.further}" if model.further else ""
     others = adapters.others(model.name) if model.source == "vertebra" else ()
-    offered = f"Others of this name: {', '.join(others)}" if others else ""
-    told = [f"{model.name}{called}{family}", _wrap(paper.strip())]
-    told += [_wrap(text) for text in (further, model.idea, model.place, offered)]
-    return [text for text in told if text]
+    offered = f"Other networks of this name: {', '.join(others)}" if others else ""
+    lines = [f"{model.name}{called}{family}", _wrap(paper.strip())]
+    lines += [_wrap(text) for text in (further, model.idea, model.place, offered)]
+    return [text for text in lines if text]
 
 
 def _sizes(model: Model) -> str:
@@ -102,21 +105,21 @@ def _sizes(model: Model) -> str:
 
 
 def _needs(model: Model) -> list[str]:
-    """Licence, accuracy and preprocessing of another library's weights; ours stand in `docs/weights.md`."""
+    """Licence, accuracy and preprocessing of another library's weights; ours are in `docs/weights.md`."""
     if model.source not in adapters.LIBRARIES:
         return []
     try:
-        told = zoo.facts(model.name, "pretrained")
+        facts = zoo.facts(model.name, "pretrained")
     except VertebraError as error:
         return [_wrap(f"Weights: {error.message}")]
-    way = told.preprocess
-    accuracy = f", top-1 {told.top1:.1%}" if told.top1 is not None else ""
+    way = facts.preprocess
+    accuracy = f", top-1 {facts.top1:.1%}" if facts.top1 is not None else ""
     return [
         _wrap(
-            f"Weights {told.weights}, licence {told.licence or 'not stated'}, {told.num_classes} classes"
+            f"Weights {facts.weights}, licence {facts.licence or 'not stated'}, {facts.num_classes} classes"
             f"{accuracy}. Pictures are resized to {way.resize} ({way.interpolation}) and cropped to "
-            f"{way.input_size[0]}x{way.input_size[1]}, mean {way.mean}, deviation {way.std}. "
-            f"Source: {told.source}."
+            f"{way.input_size[0]}x{way.input_size[1]}, mean {way.mean}, standard deviation {way.std}. "
+            f"Source: {facts.source}."
         )
     ]
 
@@ -126,7 +129,7 @@ def _wrap(text: str) -> str:
 
 
 def _figures(portrait: Portrait) -> str:
-    """Our own figures first; what several editions print alike stands once."""
+    """Our own figures first; a figure that several editions print alike is shown once."""
     alike: dict[tuple[Any, ...], list[Measurement]] = {}
     shares = {id(row): share for row, share in zip(portrait.figures, portrait.shares, strict=True)}
     for row in sorted(portrait.figures, key=lambda row: row.origin == "published"):
@@ -138,7 +141,7 @@ def _figures(portrait: Portrait) -> str:
 def _figure(group: Sequence[Measurement], share: float | None) -> dict[str, Any]:
     row = max(group, key=lambda row: len(row.conditions()))
     metric = METRICS[row.metric]
-    # An edition that says it undisputed settles it for the others.
+    # One edition whose figure is undisputed is enough.
     disputed = all(row.disputed for row in group)
     return {
         "figure": metric.label,

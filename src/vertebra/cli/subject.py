@@ -11,20 +11,26 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
-        "--weights", metavar="SOURCE", help="A file, a published set, hf:… [default: the published set]"
+        "--weights",
+        metavar="SOURCE",
+        help="Weights: a file, a published set or hf:… [default: the published set]",
     ),
-    click.option("--untrained", is_flag=True, help="Run it without weights: it only guesses."),
     click.option(
-        "--labels", metavar="FILE", help="What the classes are called. [default: as the weights tell]"
+        "--untrained", is_flag=True, help="Run the network without trained weights; its answers are random."
     ),
-    click.option("--preprocess", metavar="NAME|FILE", help="A protocol or a JSON file. [default: likewise]"),
-    click.option("--sha256", metavar="DIGEST", help="What the weights' file must have."),
-    click.option("--accept-unverified", is_flag=True, help="Fetch weights whose digest nobody publishes."),
+    click.option("--labels", metavar="FILE", help="Names of the classes. [default: those of the weights]"),
+    click.option(
+        "--preprocess",
+        metavar="NAME|FILE",
+        help="Preprocessing: a protocol or a JSON file. [default: that of the weights]",
+    ),
+    click.option("--sha256", metavar="DIGEST", help="Digest that the file of the weights must have."),
+    click.option("--accept-unverified", is_flag=True, help="Allow weights that have no published digest."),
 )
 
 
 def weights_options(function: Function) -> Function:
-    """Adds what `resolving.resolve` takes beside the name; the command gets them as keyword arguments."""
+    """Adds the options of `resolving.resolve`; the command gets them as keyword arguments."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

@@ -1,4 +1,4 @@
-"""`vertebra survey`: the newcomer's one command."""
+"""`vertebra survey`: the first command to run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from vertebra.cli.progress import showing
 
 @click.command("survey")
 @click.option(
-    "--budget", default="6m", show_default=True, help="Time for measuring; less time, fewer samples."
+    "--budget", default="6m", show_default=True, help="Time for measuring; less time gives fewer samples."
 )
-@click.option("--engine", "engines", multiple=True, help="May be repeated. [default: every one found here]")
-@click.option("--model", "models", multiple=True, help="May be repeated. [default: the eleven classics]")
-@click.option("--output", "-o", default="vertebra-survey", show_default=True, metavar="FOLDER")
-@click.option("--again", is_flag=True, help="Measure what the table already tells once more.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the blocks.")
+@click.option(
+    "--engine", "engines", multiple=True, help="Engine to measure. Repeatable. [default: all installed]"
+)
+@click.option(
+    "--model", "models", multiple=True, help="Network to measure. Repeatable. [default: the eleven classics]"
+)
+@click.option("--output", "-o", default="vertebra-survey", show_default=True, metavar="FOLDER",
+              help="Folder of the report and the charts.")  # fmt: skip
+@click.option("--again", is_flag=True, help="Measure again what is already in the table.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the random order of the blocks."
+)
 @table_option
 def command(
     budget: str,
@@ -28,9 +35,9 @@ def command(
     seed: int,
     table: str | None,
 ) -> None:
-    """Measure the classic networks on this machine, and write a report with charts and a pick.
+    """Measure the classic networks on this machine, and write a report with charts and a choice.
 
-    Interrupt it whenever you like: what was measured is kept, and the same command goes on from there.
+    You can interrupt it at any time: measurements are kept, and the same command continues.
     """
 
     try:
@@ -40,13 +47,13 @@ def command(
                 table=table, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        click.echo("What was measured is in the table; the same command goes on from there.", err=True)
+        click.echo("The measurements are kept in the table; the same command continues.", err=True)
         raise
     if done.measured == 0:
-        click.echo(f"Nothing left to measure: the table tells all {done.known} cases. Report: {done.report}")
+        click.echo(f"Nothing left to measure: all {done.known} cases are in the table. Report: {done.report}")
         return
     click.echo(columns([glance(row) for row in done.fastest]))
-    kept = f", {done.known} were in the table" if done.known else ""
+    kept = f", {done.known} were already in the table" if done.known else ""
     failed = f", {done.failed} failed (vertebra table --metric failure)" if done.failed else ""
     click.echo(f"\n{done.measured} cases measured in {done.seconds:.0f} s{kept}{failed}.")
     click.echo(f"Report: {done.report}")

@@ -21,19 +21,21 @@ from vertebra.metrics import METRICS
 @click.option("--system", help="Only this machine.")
 @click.option("--precision", help="Only this precision.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
-@click.option("--all", "every", is_flag=True, help="Every row, not only the latest of each figure.")
-@click.option("--wide", is_flag=True, help="A line per network and form, a column per figure.")
+@click.option("--all", "every", is_flag=True, help="Print every row, not only the latest of each figure.")
+@click.option(
+    "--wide", is_flag=True, help="Print a line for each network and form, a column for each figure."
+)
 @click.option("--write", "file", metavar="FILE", help="Write the rows to a .csv, .json or .parquet file.")
 @table_option
 @format_options
 def command(every: bool, wide: bool, file: str | None, table: str | None, style: str, **filters: Any) -> None:
-    """Print the rows of the table: published, profiled and measured figures side by side.
+    """Print the rows of the table: published, counted, measured and estimated figures.
 
-    For people, figures are rescaled and the conditions put into one column; --json and --csv print
-    every column in base units.
+    The text has readable units and all conditions in one column; --json and --csv print every column in base
+    units.
     """
     if wide and file is not None:
-        raise click.UsageError("--write takes rows, which --wide folds together: leave one of them out.")
+        raise click.UsageError("--write can't be combined with --wide.")
     chosen = {name: value for name, value in filters.items() if value is not None}
     if wide:
         forms = vertebra.table(path=table, every=every, wide=True, **chosen)
@@ -48,7 +50,7 @@ def command(every: bool, wide: bool, file: str | None, table: str | None, style:
 
 
 def _form(row: WideRow, style: str) -> dict[str, Any]:
-    """A network in one form: its conditions, then its figures, for people those that matter, rescaled."""
+    """A network in one form: its conditions and its figures; for people, the main ones in readable units."""
     where = {name: row.conditions.get(name) for name in FORM}
     if style == "text":
         return {**glance(row), **{name: where[name] for name in ("precision", "batch_size", "system")}}

@@ -112,7 +112,7 @@ def load(
     Without an `engine`, a Bundle runs in the first that opens its format, a name in `eager`. `weights` is a
     source as `zoo.build` takes it; without one the network's published set is used, and an untrained network
     is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a record, a
-    protocol's name or a JSON file) stand in for what the weights or the Bundle tell. `sha256` and
+    protocol's name or a JSON file) replace those of the weights or the Bundle. `sha256` and
     `accept_unverified` are those of `zoo.weights`. `progress` gets downloads and exports, and that a network
     is untrained.
     Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.

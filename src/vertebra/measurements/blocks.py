@@ -125,6 +125,6 @@ def _known(samples: Mapping[str, Sequence[float]], name: str, index: int) -> flo
 
 
 def _surroundings(samples: Mapping[str, Sequence[float]], index: int) -> Surroundings | None:
-    told = {name: _known(samples, f"surroundings.{name}", index) for name in _SURROUNDINGS}
-    wall_s = told.pop("wall_s")
-    return None if wall_s is None else Surroundings(wall_s=wall_s, **told)
+    values = {name: _known(samples, f"surroundings.{name}", index) for name in _SURROUNDINGS}
+    wall_s = values.pop("wall_s")
+    return None if wall_s is None else Surroundings(wall_s=wall_s, **values)

@@ -308,5 +308,7 @@ class Rows(list[Measurement]):
         file = Path(path)
         writers = {".csv": write_csv, ".json": write_json, ".parquet": write_parquet}
         if file.suffix not in writers:
-            raise InvalidInputError(f'Can\'t tell the format of "{file}".', f"formats: {', '.join(writers)}")
+            raise InvalidInputError(
+                f'Can\'t detect the format of "{file}".', f"formats: {', '.join(writers)}"
+            )
         writers[file.suffix](self, file)

@@ -73,7 +73,7 @@ def format_of(path: Path) -> str:
     """The format that a sheet of this name has. Raises InvalidInputError."""
     if path.suffix.lower() not in FORMATS:
         raise InvalidInputError(
-            f'Can\'t tell the format of "{path}".', f"a contact sheet is written as {', '.join(FORMATS)}"
+            f'Can\'t detect the format of "{path}".', f"a contact sheet is written as {', '.join(FORMATS)}"
         )
     return FORMATS[path.suffix.lower()]
 

@@ -78,7 +78,7 @@ def test_a_batch_has_its_own_array_unless_one_is_to_do(reuse):
 def test_errors_keep_their_place_with_their_reason():
     greys = [None, 1, -1, 2, 3, None, -1, None, 4]
     [first, second, third] = in_batches(greys, picture, TINY, 3)
-    broken = "<6 bytes>: no JPEG, PNG"
+    broken = "<6 bytes>: not a JPEG, PNG"
     for batch, expected in ((first, ["no address.", 1, broken, 2, 3]), (third, [4])):
         [entries] = told(iter([batch]))
         for one, other in zip(entries, expected, strict=True):
@@ -97,7 +97,7 @@ def test_a_batch_ends_after_as_many_errors_as_it_may_have_pictures():
 
 
 def test_what_can_not_be_a_source_ends_the_run_and_its_threads():
-    with pytest.raises(InvalidInputError, match="Pixels are"):
+    with pytest.raises(InvalidInputError, match="Pixels must be"):
         list(in_batches([0, 1], lambda _: np.zeros((4, 4), np.uint8), TINY, 2))
     assert not decoding_threads()
 

@@ -14,7 +14,7 @@ from vertebra.machine import files
 
 _HOLDER = """
 import pathlib, sys, time
-from vertebra import files
+from vertebra.machine import files
 with files.sole_use(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -21,7 +21,7 @@ from vertebra.machine.processes import Child, HungError, JunkError, LostError
 #: Answers each line with what it asks for; `processes` and `answers` are there, as in any real child.
 SERVER = """
     import ctypes, json, os, subprocess, sys, threading, time
-    from vertebra import processes
+    from vertebra.machine import processes
 
     answers = processes.answers()
 

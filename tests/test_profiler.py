@@ -447,7 +447,8 @@ def test_fvcores_rule_adds_norms_and_pools() -> None:
 def test_no_weights_are_made() -> None:
     # Linux counts the peak in KiB, macOS in bytes: either way VGG19's 575 MB would show.
     script = (
-        "import resource; from functools import partial; from vertebra import profiler, zoo\n"
+        "import resource; from functools import partial\n"
+        "from vertebra import zoo; from vertebra.measuring import profiler\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "def go(name): profiler.profile(partial(zoo.build, name), model=name, input_size=224)\n"
         "go('vgg11'); before = peak(); go('vgg19'); print((peak() - before) / before)"
@@ -551,7 +552,10 @@ def test_an_unknown_shipped_profile_suggests_close_names() -> None:
 
 
 def test_shipped_profiles_are_read_without_torch() -> None:
-    script = "import sys; from vertebra import rows; rows.layers('vgg16'); print('torch' in sys.modules)"
+    script = (
+        "import sys; from vertebra.measurements import shipped\n"
+        "shipped.layers('vgg16'); print('torch' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 

@@ -105,7 +105,8 @@ def test_another_process_here_gives_the_same_id_whatever_its_affinity() -> None:
         if sys.platform == "linux"
         else ""
     )
-    code = f"{narrow}from vertebra import system; print(system.describe().id, system.default_threads())"
+    code = f"{narrow}from vertebra.machine import system\n"
+    code += "print(system.describe().id, system.default_threads())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -282,7 +283,7 @@ def test_a_tool_that_fails_or_hangs_leaves_no_card(
 def test_the_fingerprint_imports_no_runtime() -> None:
     source = str(Path(system.__file__).parents[1])
     code = (
-        "import sys; from vertebra import system; system.describe(); "
+        "import sys; from vertebra.machine import system; system.describe(); "
         "print({'torch', 'numpy', 'psutil'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -437,7 +437,7 @@ def test_a_survey_cites_profiles_measures_and_reports(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="Can't make the folder"):
+    with pytest.raises(InvalidInputError, match="Can't create the folder"):
         vertebra.survey(
             models=["squeezenet1_1"], engines=["null"], output=tmp_path / "file" / "out",
             table=tmp_path / "table.sqlite",

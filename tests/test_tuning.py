@@ -539,7 +539,7 @@ def test_the_command_tells_the_fastest_form_and_exports_it(
         (["alexnet", "--fastest", "--latency", "9ms"], "--latency can't be combined with --fastest"),
         (["alexnet", "--fastest", "--by", "top1"], "--by can't be combined with --fastest"),
         (["alexnet", "--fastest", "--untrained"], "--untrained needs --export"),
-        (["alexnet", "--fastest", "--engine", "eager", "--export", "x", "--untrained"], "opens Bundles"),
+        (["alexnet", "--fastest", "--engine", "eager", "--export", "x", "--untrained"], "can open Bundles"),
         (["alexnet", "--fastest", "--untrained", "--export", "."], "is the current folder"),
         (["alexnet", "--fastest", "--budget", "soon"], '"soon"'),
         (["alexnex", "--fastest"], 'Unknown model "alexnex"'),
@@ -563,12 +563,12 @@ def test_contradictions_are_one_clear_error(
 
 
 def test_a_bundle_s_form_is_not_searched(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="whose form is chosen"):
+    with pytest.raises(InvalidInputError, match="which has only one form"):
         vertebra.fastest(str(tmp_path), table=tmp_path / "table.sqlite")
 
 
 def test_weights_of_a_bundle_that_nobody_asks_for_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="Weights are for a Bundle"):
+    with pytest.raises(InvalidInputError, match="Weights are only for an exported Bundle"):
         vertebra.fastest("alexnet", untrained=True, table=tmp_path / "table.sqlite")
 
 

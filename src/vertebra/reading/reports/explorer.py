@@ -1,7 +1,7 @@
 """The explorer: every network of the page in linked views, under limits that the reader moves.
 
 Its data are in the page as columns, one per metric, with one cell per network if the figure is the same in
-all of its forms. The script `explorer.js` draws them and picks by the rule of `recommendation.pick`.
+all of its forms. The script `explorer.js` draws them and picks by the rule of `rule.pick`.
 """
 
 from __future__ import annotations

@@ -378,7 +378,7 @@ def test_the_command_evaluates_prints_and_appends(pictures, tmp_path):
 def test_the_command_wants_a_model_and_data(arguments):
     done = CliRunner().invoke(cli, ["eval", *arguments])
     assert done.exit_code == 2
-    assert "MODEL and DATA are expected" in done.stderr
+    assert "MODEL and DATA are needed" in done.stderr
 
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")

@@ -479,6 +479,6 @@ def test_an_engine_without_its_converter_is_told_with_what_installs_it(
 def test_an_engine_whose_bundles_hold_no_onnx_is_refused_by_name(
     engine: str, asked: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidInputError, match=f"{engine} has a format of its own"):
+    with pytest.raises(InvalidInputError, match=f"Bundles of {engine} have another format"):
         vertebra.export("squeezenet1_1", tmp_path / "net", untrained=True, engine=engine, **asked)
     assert list(tmp_path.iterdir()) == []

@@ -345,15 +345,15 @@ def test_another_package_is_no_runtime(stand_in, tmp_path):
 
 
 def test_a_bundle_has_its_weights_and_a_runtime_belongs_to_a_page(stand_in, tmp_path):
-    with pytest.raises(InvalidInputError, match="is a Bundle and has its weights"):
+    with pytest.raises(InvalidInputError, match="is a Bundle and already has its weights"):
         vertebra.export(golden_bundle.folder(), tmp_path / "page", web=True, weights="x.pth")
-    with pytest.raises(InvalidInputError, match="part of a web page"):
+    with pytest.raises(InvalidInputError, match="only for a web page"):
         vertebra.export("squeezenet1_1", tmp_path / "page", runtime=stand_in)
 
 
 @pytest.mark.parametrize("asked", [{"web": True}, {"embed_preprocess": True}])
 def test_an_engine_of_another_format_is_refused_before_anything_is_exported(tmp_path, asked):
-    with pytest.raises(InvalidInputError, match="ncnn has a format of its own"):
+    with pytest.raises(InvalidInputError, match="Bundles of ncnn have another format"):
         vertebra.export("squeezenet1_1", tmp_path / "page", untrained=True, engine="ncnn", **asked)
     assert list(tmp_path.iterdir()) == []
 

@@ -215,7 +215,7 @@ def test_every_published_set_of_timm_has_its_facts_or_says_why_not():
         except InvalidInputError as error:
             refusals[name] = error.message
     assert len(refusals) < 20
-    assert all("pads" in reason or "squares" in reason for reason in refusals.values())
+    assert all("pads" in reason or "only square pictures" in reason for reason in refusals.values())
 
 
 @needs_torchvision

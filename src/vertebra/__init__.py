@@ -97,6 +97,9 @@ class _Moved:
         old = ".".join(name.split(".")[:2])
         if old not in _MOVED:
             return None
+        # From now on first, or the files of a moved package would be found again under its earlier name.
+        sys.meta_path.remove(_Moved)
+        sys.meta_path.insert(0, _Moved)
         from importlib.machinery import ModuleSpec
 
         return ModuleSpec(name, _Moved, origin=_MOVED[old] + name[len(old) :])  # type: ignore[arg-type]
@@ -112,8 +115,8 @@ class _Moved:
         sys.modules[module.__name__] = import_module(module.__spec__.origin)
 
 
-# First, or Python would find the files of a moved package once more under its earlier name.
-sys.meta_path.insert(0, _Moved)
+# Last: every import asks those before it only, until an earlier name is used.
+sys.meta_path.append(_Moved)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,6 @@ from typing import NoReturn
 
 import click
 
-from vertebra._version import __version__
 from vertebra.errors import VertebraError
 
 #: heading in `vertebra --help` -> verb -> what it does, in a few words
@@ -82,8 +81,19 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from vertebra._version import __version__
+
+        click.echo(f"vertebra {__version__}")
+        context.exit()
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="vertebra", message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version,
+    help="Show the version and exit.",
+)  # fmt: skip
 def cli() -> None:
     """Measure image-classification networks on this machine, and choose the best one within your limits."""
 

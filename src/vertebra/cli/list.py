@@ -11,8 +11,7 @@ import vertebra
 from vertebra.cli.output import emit, format_options
 
 if TYPE_CHECKING:
-    from vertebra.engines import EngineInfo
-    from vertebra.verbs.list import Engine
+    from vertebra.engines import Engine, EngineInfo
     from vertebra.zoo import Model
     from vertebra.zoo.papers import Entry
 

@@ -51,6 +51,15 @@ class EngineInfo:
     converters: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Engine:
+    """An engine on this machine: the version of its runtime, and why it can't run here, or None if it can."""
+
+    info: EngineInfo
+    version: str | None
+    missing: str | None
+
+
 _ONNX = ("torch", "onnx", "onnxscript")
 #: Bundles in ONNX are checked in ONNX Runtime, whichever engine opens them later.
 _CHECKED_ONNX = (*_ONNX, "onnxruntime", "onnxruntime-gpu")
@@ -243,6 +252,11 @@ def missing(name: str) -> str | None:
         return None
     error = _missing_error(info, package)
     return f"{error.message} {error.hint}"
+
+
+def here() -> list[Engine]:
+    """Every engine in the table, as it is on this machine."""
+    return [Engine(info, version(info.name), missing(info.name)) for info in known()]
 
 
 def require(name: str) -> str:

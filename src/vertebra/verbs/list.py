@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vertebra.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from vertebra.engines import EngineInfo
+    from vertebra.engines import Engine
     from vertebra.measuring.citations import Source
     from vertebra.metrics import Metric
     from vertebra.reading.charts import View
     from vertebra.zoo import Model
     from vertebra.zoo.papers import Entry
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine, the version of its runtime, and why it can't run here, or None if it can."""
-
-    info: EngineInfo
-    version: str | None
-    missing: str | None
 
 
 @overload
@@ -87,7 +77,7 @@ def _models() -> builtins.list[Model]:
 def _engines() -> builtins.list[Engine]:
     from vertebra import engines
 
-    return [Engine(info, engines.version(info.name), engines.missing(info.name)) for info in engines.known()]
+    return engines.here()
 
 
 def _metrics() -> builtins.list[Metric]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError
-from vertebra.zoo import adapters, building, names
+from vertebra.zoo import names
 from vertebra.zoo.names import CLASSICS, Model, models
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def find(name: str) -> Model:
     Only names of timm and torchvision need these libraries. Raises UnknownNameError, MissingRuntimeError and,
     for a file that can't be used, InvalidInputError.
     """
+    from vertebra.zoo import adapters
+
     adapter = adapters.adapter_of(name)
     if adapter is not None:
         return adapter.find(name)
@@ -39,6 +41,8 @@ def find(name: str) -> Model:
 
 def canonical(name: str) -> str:
     """The name of the network called `name` in rows; names of other libraries aren't looked up."""
+    from vertebra.zoo import adapters
+
     return name if adapters.is_foreign(name) else names.find(name).name
 
 
@@ -68,6 +72,8 @@ def build(
         import torch
     except ModuleNotFoundError as error:
         raise MissingRuntimeError.of("building a network", "torch", "torch") from error
+    from vertebra.zoo import adapters
+
     checks: dict[str, Any] = {"sha256": sha256, "accept_unverified": accept_unverified}
     make = _ours if model.source == "vertebra" else adapters.load(model.source).build
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -85,6 +91,8 @@ def _ours(
     source: str | Path | None,
     checks: dict[str, Any],
 ) -> nn.Module:
+    from vertebra.zoo import building
+
     if source is None:
         classes = 1000 if num_classes is None else num_classes
         return building.untrained(model, num_classes=classes, in_channels=in_channels)
@@ -104,6 +112,8 @@ def facts(name: str, weights: str | Path | None = None) -> Facts:
     """
     model = find(name)
     if model.source != "vertebra":
+        from vertebra.zoo import adapters
+
         found: Facts = adapters.load(model.source).facts(model, weights)
         return found
     from vertebra.zoo.factsheet import of_ours

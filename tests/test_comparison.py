@@ -160,6 +160,61 @@ def test_a_case_that_fails_now_is_a_regression_and_one_that_failed_before_is_not
     assert (before.verdict, before.is_regression()) == ("fixed", False)
 
 
+@pytest.mark.parametrize(
+    ("metric", "ends", "tolerance", "is_regression"),
+    [
+        ("latency", (1.05, 1.25), 0.03, True),
+        ("latency", (1.05, 1.25), 0.05, False),
+        ("latency", (1.05, 1.25), 0.10, False),
+        ("latency", (1.05, 1.25), 0.30, False),
+        ("throughput", (0.80, 0.95), 0.03, True),
+        ("throughput", (0.80, 0.95), 0.10, False),
+        ("throughput", (0.80, 0.95), 0.24, False),
+        ("throughput", (0.80, 0.95), 0.30, False),
+    ],
+)
+def test_a_regression_is_judged_by_the_end_of_the_interval_next_to_1(
+    metric: str, ends: tuple[float, float], tolerance: float, is_regression: bool
+) -> None:
+    left = row(1.0, metric=metric)
+    found = Comparison(metric, left, left, "worse", sum(ends) / 2, *ends)
+    assert found.is_regression(tolerance) == is_regression
+
+
+@pytest.mark.parametrize(
+    ("times", "verdict"),
+    [
+        (1.04, "no detectable difference"),
+        (1.06, "worse"),
+        (0.96, "no detectable difference"),
+        (0.94, "better"),
+    ],
+)
+def test_memory_differs_above_5_percent(table: Table, times: float, verdict: str) -> None:
+    first, second = (row(value, metric="memory_total") for value in (1e8, times * 1e8))
+    assert both(table, first, second).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("metric", "first", "second", "verdict"),
+    [
+        ("missed_deadlines", (0.0, 0.0, 0.01), (0.3, 0.25, 0.35), "worse"),
+        ("missed_deadlines", (0.3, 0.25, 0.35), (0.0, 0.0, 0.01), "better"),
+        ("missed_deadlines", (0.0, 0.0, 0.01), (0.005, 0.001, 0.02), "no detectable difference"),
+        ("missed_deadlines", (0.0, None, None), (0.3, None, None), "not judged"),
+        ("params", (0.0, None, None), (5.0, None, None), "worse"),
+    ],
+)
+def test_from_or_to_zero_there_is_no_ratio_but_a_verdict(
+    table: Table, metric: str, first: tuple[Any, ...], second: tuple[Any, ...], verdict: str
+) -> None:
+    more = {"protocol": "within 10 ms", "arrival_rate": 30.0}
+    rows = [row(value, metric=metric, low=low, high=high, **more) for value, low, high in (first, second)]
+    found = both(table, *rows)
+    assert found.verdict == verdict
+    assert found.is_regression(0.5) == (verdict == "worse")
+
+
 # Like with like.
 
 
@@ -311,10 +366,21 @@ def test_a_regression_ends_with_1_and_one_within_the_tolerance_with_0(slower: Ta
 def test_the_text_says_what_has_no_detectable_difference(table: Table) -> None:
     table.append([sure(0.010)])
     table.append([sure(0.0101, engine="openvino")])
-    code, text = command(table, "@onnxruntime", "@openvino")
+    code, text = command(table, "@onnxruntime", "@openvino", "--all")
     assert code == 0
     assert "no detectable difference" in text
-    assert "1 figures, 0 worse, 0 not judged." in text
+    first, outcome = text.splitlines()[:2]
+    assert first == "Not judged: 0 of 1 figure. Judged: 1 (0 worse, 1 without a detectable difference)."
+    assert outcome == "Outcome: holds (100 % judged, 80 % required)."
+
+
+def test_without_all_only_what_changed_is_printed(table: Table) -> None:
+    table.append([sure(0.010), sure(0.020, batch_size=8)])
+    table.append([sure(0.0101, engine="openvino"), sure(0.030, batch_size=8, engine="openvino")])
+    _, text = command(table, "@onnxruntime", "@openvino")
+    assert "30.0 ms" in text
+    assert "10.1 ms" not in text
+    assert "Not shown: 1 more without a change; to see them: --all" in text
 
 
 def test_json_and_csv_hold_base_units(slower: Table) -> None:

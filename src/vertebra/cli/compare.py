@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,37 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, table_option
-from vertebra.errors import VertebraError
+from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vertebra.measurements import Measurement
     from vertebra.reading.comparison import Comparison
+    from vertebra.reading.regression import Gate
 
 #: Conditions that aren't repeated in the notes: they have a column of their own, or follow from the engine.
 _SHOWN = ("model", "engine", "provider", "layout", "streams")
 
 
-@click.command("compare")
+class _Gate(click.Command):
+    """Every error ends with 2, a bug of ours too: 1 means that something is worse."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except VertebraError as error:
+            raise click.UsageError("\n".join(filter(None, [error.message, error.hint]))) from error
+        except Exception:
+            traceback.print_exc()
+            raise SystemExit(2) from None
+
+
+@click.command("compare", cls=_Gate)
 @click.argument("sides", nargs=-1, metavar="[FIRST SECOND]")
 @click.option("--system", "systems", multiple=True, help="A machine's name. Give two to compare them.")
 @click.option("--engine", "engines", multiple=True, help="An engine. Give two to compare them.")
@@ -30,47 +50,61 @@ _SHOWN = ("model", "engine", "provider", "layout", "streams")
 @click.option("--model", "models", multiple=True, help="Only this network. Repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="Only this metric. Repeatable.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
-@click.option(
-    "--tolerance", default="0%", show_default=True, help="Ignore regressions up to this size, such as 5%."
-)
-@click.option(
-    "--trust",
-    type=click.Choice(GRADES),
-    default="B",
-    show_default=True,
-    help="Don't judge figures with a worse grade.",
-)
+@click.option("--tolerance", default="0%", show_default=True,
+              help="Ignore regressions up to this size, such as 5%.")  # fmt: skip
+@click.option("--trust", type=click.Choice(GRADES), default="B", show_default=True,
+              help="Don't judge figures with a worse grade.")  # fmt: skip
+@click.option("--require-judged", default="80%", show_default=True, metavar="SHARE",
+              help="Exit with 3 if a smaller share of the figures could be judged.")  # fmt: skip
+@click.option("--require-all", is_flag=True, help="Exit with 1 if a case of FIRST is missing from SECOND.")
+@click.option("--all", "every", is_flag=True, help="Print every figure, not only those that changed.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write JUnit's XML to this file.")  # fmt: skip
 @table_option
+@click.option("--markdown", "style", flag_value="markdown", help="Print Markdown.")
 @format_options
 def command(
     sides: tuple[str, ...], systems: tuple[str, ...], engines: tuple[str, ...], versions: tuple[str, ...],
     models: tuple[str, ...], metrics: tuple[str, ...], batch_size: int | None, tolerance: str, trust: str,
-    table: str | None, style: str,
+    require_judged: str, require_all: bool, every: bool, junit: Path | None, table: str | None, style: str,
 ) -> None:  # fmt: skip
     """Compare SECOND with FIRST. Each is MODEL, MODEL@ENGINE, a date, a run, a machine or a table's file.
 
     \b
     Verdicts: no detectable difference, better, worse, different, not judged, failed, fixed.
-    Exit status: 0 no regression, 1 a figure is worse or a case fails now, 2 nothing to compare.
+    Exit status: 0 nothing is worse, 1 something is certainly worse, 2 wrong use or an error,
+    3 too few figures could be judged.
 
     \b
       vertebra compare alexnet@onnxruntime alexnet@openvino
       vertebra compare --version onnxruntime=1.20 --version onnxruntime=1.21 --metric latency
-      vertebra compare before.sqlite after.sqlite --tolerance 5%
+      vertebra compare before.sqlite after.sqlite --tolerance 5% --require-all --junit compare.xml
     """
+    from vertebra.machine import files
+    from vertebra.reading import regression
 
     named: dict[str, tuple[str, ...]] = {"system": systems, "engine": engines, "version": versions}
     first, second = _sides(sides, named)
     filters: dict[str, Any] = {"model": models or None, "batch_size": batch_size}
     filters |= {name: given for name, given in named.items() if len(given) == 1 and name != "version"}
-    try:
-        least = units.parse(tolerance, "fraction")
-        compared = vertebra.compare(first, second, table=table, metric=metrics, trust=trust, **filters)
-    except VertebraError as error:
-        raise click.UsageError("\n".join(filter(None, [error.message, error.hint]))) from error
-    emit([_record(one, least) for one in compared], style, lambda: _text(compared, least))
-    if any(one.is_regression(least) for one in compared):
-        raise SystemExit(1)
+    least, share = _share("--tolerance", tolerance), _share("--require-judged", require_judged)
+    compared = vertebra.compare(first, second, table=table, metric=metrics, trust=trust, **filters)
+    gate = regression.Gate(compared, least, require_all, share)
+    if junit is not None:
+        files.write_whole(junit, regression.junit(gate))
+    shown = list(compared) if every else gate.changed
+    if style == "markdown":
+        click.echo(regression.markdown(gate, shown), nl=False)
+    else:
+        emit(_records(gate), style, lambda: _text(gate, shown))
+    raise SystemExit(gate.status)
+
+
+def _share(option: str, text: str) -> float:
+    share = units.parse(text, "fraction")
+    if share < 0:
+        raise InvalidInputError(f"{option} {text} is below 0.", "pass a percentage such as 5%")
+    return share
 
 
 def _sides(sides: tuple[str, ...], named: dict[str, tuple[str, ...]]) -> tuple[Any, Any]:
@@ -97,6 +131,12 @@ def _choice(twice: dict[str, tuple[str, ...]], place: int) -> dict[str, str]:
     return chosen
 
 
+def _records(gate: Gate) -> list[dict[str, Any]]:
+    missing = [_lonely(row, "first") for row in gate.compared.missing]
+    new = [_lonely(row, "second") for row in gate.compared.new]
+    return [*(_record(one, gate.tolerance) for one in gate.compared), *missing, *new]
+
+
 def _record(one: Comparison, tolerance: float) -> dict[str, Any]:
     return {
         "model": one.second.model,
@@ -117,30 +157,54 @@ def _record(one: Comparison, tolerance: float) -> dict[str, Any]:
     }
 
 
-def _text(compared: list[Comparison], tolerance: float) -> str:
-    worse = sum(one.is_regression(tolerance) for one in compared)
-    unjudged = sum(one.verdict == "not judged" for one in compared)
-    beyond = f" by more than {100 * tolerance:g} %" if tolerance else ""
-    counts = f"{len(compared)} figures, {worse} worse{beyond}, {unjudged} not judged."
-    return "\n".join([columns([_line(one) for one in compared]), "", counts])
+def _lonely(row: Measurement, side: str) -> dict[str, Any]:
+    """A row whose case only one side has, under the keys of `_record`."""
+    verdict = "missing" if side == "first" else "new"
+    keys = ("ratio", "low", "high", "p_value", "first", "second", "first_grade", "second_grade")
+    empty = dict.fromkeys(keys)
+    own = {"model": row.model, "metric": row.metric, side: row.value, f"{side}_grade": row.grade}
+    more = {"paired": False, "verdict": verdict, "regression": False, "differing": "", "notes": ""}
+    record = {**empty, **own, **more}
+    return {key: record[key] for key in _KEYS}
+
+
+#: The keys of a record, in order.
+_KEYS = (
+    "model", "metric", "first", "second", "ratio", "low", "high", "p_value", "paired", "verdict",
+    "regression", "first_grade", "second_grade", "differing", "notes",
+)  # fmt: skip
+
+
+def _text(gate: Gate, shown: Sequence[Comparison]) -> str:
+    hidden = len(gate.compared) - len(shown)
+    more = [f"Not shown: {hidden} more without a change; to see them: --all"] if hidden else []
+    table = [columns([_line(one) for one in shown]), ""] if shown else []
+    return "\n".join([*gate.summary(), "", *table, *more]).rstrip()
 
 
 def _line(one: Comparison) -> dict[str, Any]:
-    unit = METRICS[one.metric].unit
-    is_failure = one.metric == "failure"
-    apart = [text for text in one.differing if text.split()[0] not in _SHOWN]
+    from vertebra.reading.regression import values
+
+    first, second = values(one)
     return {
         "model": _both(one.first.model, one.second.model),
         "engine": _both(one.first.engine or "", one.second.engine or ""),
         "figure": METRICS[one.metric].label,
-        "first": None if is_failure else units.show(one.first.value, unit),
-        "second": None if is_failure else units.show(one.second.value, unit),
+        "first": first,
+        "second": second,
         "ratio": None if one.ratio is None else f"{one.ratio:.3f}",
         "95 % interval": None if one.low is None else f"{one.low:.3f} to {one.high:.3f}",
-        "p": None if one.p_value is None else f"{one.p_value:.2g}",
         "verdict": one.verdict,
-        "notes": "; ".join([*one.notes, *apart]),
+        "notes": "; ".join([*one.notes, *_apart(one)]),
     }
+
+
+def _apart(one: Comparison) -> list[str]:
+    """What differs and has no column of its own; a library that only one of two engines needs is no news."""
+    texts = [text for text in one.differing if text.split()[0] not in _SHOWN]
+    if one.first.engine == one.second.engine:
+        return texts
+    return [text for text in texts if " none → " not in text and not text.endswith(" → none")]
 
 
 def _both(first: str, second: str) -> str:

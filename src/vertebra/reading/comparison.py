@@ -6,13 +6,14 @@ that (another machine has another number of cores). Everything that differs betw
 
 Latencies are compared by their blocks if the table has them, in pairs if they were measured interleaved.
 Other figures are compared by their intervals. A figure with neither was measured once, and isn't judged.
+A case that only one side has is named: what can't be compared must not pass for equal.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,7 @@ _MACHINE = "machine"
 _LEAST_BYTES = 0.05
 #: Half of a 95 % interval in standard errors.
 _Z = 1.96
+_ONCE = "measured once, no interval"
 
 
 @dataclass(frozen=True)
@@ -86,29 +88,84 @@ class Comparison:
     def is_regression(self, tolerance: float = 0.0) -> bool:
         """Whether the second is certainly worse, by more than `tolerance` (a share). A new failure always
         is."""
-        if self.verdict == "failed":
-            return True
-        if self.verdict != "worse" or self.ratio is None:
-            return False
+        return self.verdict == "failed" or (self.verdict == "worse" and self._is_beyond(tolerance))
+
+    def is_suspect(self, tolerance: float = 0.0) -> bool:
+        """Whether the second isn't judged, though all of its interval is worse by more than `tolerance`."""
+        return self.verdict == "not judged" and self.low is not None and self._is_beyond(tolerance)
+
+    @property
+    def is_judgeable(self) -> bool:
+        """Whether measuring better could judge it: a time that is taken once never has an interval."""
+        return _ONCE not in self.notes
+
+    def _is_beyond(self, tolerance: float) -> bool:
+        better = metrics.find(self.metric).better
+        if self.ratio is None:  # from or to zero: beyond any share
+            return self.verdict == "worse"
         low = self.ratio if self.low is None else self.low
         high = self.ratio if self.high is None else self.high
-        least = low if metrics.find(self.metric).better == "lower" else 1 / high
+        least = {"lower": low, "higher": 1 / high if high else math.inf, "neither": 0.0}[better]
         return least > 1 + tolerance
 
 
+class Compared(list[Comparison]):
+    """The figures that both sides have. `missing` are rows of the first side whose case the second side
+    lacks, and `new` the reverse; a case is one network under one set of conditions."""
+
+    def __init__(
+        self,
+        figures: Iterable[Comparison] = (),
+        missing: Iterable[Measurement] = (),
+        new: Iterable[Measurement] = (),
+    ) -> None:
+        super().__init__(figures)
+        self.missing = tuple(missing)
+        self.new = tuple(new)
+
+    @property
+    def judgeable(self) -> list[Comparison]:
+        """The figures that aren't single measurements."""
+        return [one for one in self if one.is_judgeable]
+
+    @property
+    def judged(self) -> list[Comparison]:
+        """The figures with a verdict."""
+        return [one for one in self if one.verdict != "not judged"]
+
+    @property
+    def judged_share(self) -> float:
+        """The share of `judgeable` that is judged, from 0 to 1; 0 if there are none."""
+        return len(self.judged) / len(self.judgeable) if self.judgeable else 0.0
+
+    def regressions(self, tolerance: float = 0.0) -> list[Comparison]:
+        """The figures that are certainly worse by more than `tolerance` (a share), and new failures."""
+        return [one for one in self if one.is_regression(tolerance)]
+
+
 def compare(
-    first: Side, second: Side, *, floor: float = statistics.LEAST_DIFFERENCE, trust: str = "B"
-) -> list[Comparison]:
+    first: Side,
+    second: Side,
+    *,
+    metric: Collection[str] = (),
+    floor: float = statistics.LEAST_DIFFERENCE,
+    trust: str = "B",
+) -> Compared:
     """The figures that both sides have, in the order of the first's rows, then cases that failed on one side
-    only.
+    only; of `metric` only, where given.
 
     `floor` is the smallest difference that can be detected on the machine. A figure with a grade worse than
     `trust` on either side isn't judged.
     """
     varied = _varied(first, second)
-    pairs = list(_pairs(first.rows, second.rows, varied))
-    judged = [_judged(left, right, first, second, floor, trust) for left, right in pairs]
-    return [*judged, *_failures(first.rows, second.rows, varied)]
+    left, right = (_of_metrics(side.rows, metric) for side in (first, second))
+    judged = [_judged(*pair, first, second, floor, trust) for pair in _pairs(left, right, varied)]
+    figures = [*judged, *_failures(first.rows, second.rows, varied)]
+    return Compared(figures, _missing(left, right, varied), _missing(right, left, varied))
+
+
+def _of_metrics(rows: Iterable[Measurement], names: Collection[str]) -> list[Measurement]:
+    return [row for row in rows if not names or row.metric in (*names, "failure")]
 
 
 def _varied(first: Side, second: Side) -> set[str]:
@@ -159,11 +216,33 @@ def _outcomes(rows: Iterable[Measurement], varied: set[str]) -> dict[tuple[Any, 
     outcomes: dict[tuple[Any, ...], Measurement] = {}
     for row in rows:
         if row.metric in ("latency", "failure"):
-            key = _key(row, varied | {"provider", "layout", "streams"}, "outcome")
+            key = _outcome_key(row, varied)
             known = outcomes.get(key)
             if known is None or (row.measured_at or "") >= (known.measured_at or ""):
                 outcomes[key] = row
     return outcomes
+
+
+def _missing(
+    first: Iterable[Measurement], second: Iterable[Measurement], varied: set[str]
+) -> list[Measurement]:
+    """The rows of `first` whose case has no figure in `second`, nor a failure there."""
+    second = list(second)
+    cases = {_case(row, varied) for row in second if _is_compared(row)}
+    failed = {_outcome_key(row, varied) for row in second if row.metric == "failure"}
+    return [
+        row for row in first
+        if _is_compared(row) and _case(row, varied) not in cases and _outcome_key(row, varied) not in failed
+    ]  # fmt: skip
+
+
+def _case(row: Measurement, varied: set[str]) -> tuple[Any, ...]:
+    return _key(row, varied, "case")
+
+
+def _outcome_key(row: Measurement, varied: set[str]) -> tuple[Any, ...]:
+    """A failure has no provider or layout."""
+    return _key(row, varied | {"provider", "layout", "streams"}, "outcome")
 
 
 # ------------------------------------------------------------------ sides
@@ -305,8 +384,7 @@ def _by_blocks(
 def _by_figures(left: Measurement, right: Measurement, floor: float) -> Comparison:
     """By the two values and their intervals, as if the errors were normal."""
     if left.value <= 0 or right.value <= 0:
-        verdict: Verdict = "no detectable difference" if left.value == right.value else "not judged"
-        return Comparison(left.metric, left, right, verdict)
+        return _without_ratio(left, right)
     middle = math.log(right.value / left.value)
     errors = [_error(left), _error(right)]
     known = [error for error in errors if error is not None]
@@ -317,6 +395,22 @@ def _by_figures(left: Measurement, right: Measurement, floor: float) -> Comparis
     apart = abs(middle) - reach > math.log1p(margin)
     ratio, low, high = (math.exp(value) for value in (middle, middle - reach, middle + reach))
     return Comparison(left.metric, left, right, _verdict(left.metric, ratio, apart), ratio, low, high)
+
+
+def _without_ratio(left: Measurement, right: Measurement) -> Comparison:
+    """From or to zero: counts are exact, and intervals that don't overlap are apart."""
+    if left.value == right.value:
+        return Comparison(left.metric, left, right, "no detectable difference")
+    if None in (left.low, left.high, right.low, right.high):
+        is_exact = metrics.find(left.metric).unit == "count"
+        verdict = _verdict(left.metric, _direction(left, right), True) if is_exact else "not judged"
+        return Comparison(left.metric, left, right, verdict, notes=() if is_exact else (_ONCE,))
+    apart = left.high < right.low or right.high < left.low  # type: ignore[operator]
+    return Comparison(left.metric, left, right, _verdict(left.metric, _direction(left, right), apart))
+
+
+def _direction(left: Measurement, right: Measurement) -> float:
+    return math.inf if right.value > left.value else 0.0
 
 
 def _error(row: Measurement) -> float | None:
@@ -331,7 +425,7 @@ def _without_interval(left: Measurement, right: Measurement, middle: float) -> C
     unit = metrics.find(left.metric).unit
     if left.origin == "benched" and unit != "B":
         return Comparison(
-            left.metric, left, right, "not judged", math.exp(middle), notes=("measured once, no interval",)
+            left.metric, left, right, "not judged", math.exp(middle), notes=(_ONCE,)
         )  # fmt: skip
     margin = _LEAST_BYTES if left.origin == "benched" else 0.0
     verdict = _verdict(left.metric, math.exp(middle), abs(middle) > math.log1p(margin))

@@ -14,7 +14,7 @@ from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
-    from vertebra.reading.comparison import Comparison, Side
+    from vertebra.reading.comparison import Compared, Side
 
 
 def compare(
@@ -25,12 +25,13 @@ def compare(
     metric: Sequence[str] = (),
     trust: str = "B",
     **filters: Any,
-) -> list[Comparison]:
+) -> Compared:
     """Compare the figures of the second side with those of the first; `comparison.side` describes a side.
 
     `filters` (column=value) apply to both sides; `metric` selects figures. If neither side names a machine,
-    both are of this one. Figures with a grade worse than `trust` aren't judged. Raises InvalidInputError if
-    the sides have no figure in common.
+    both are of this one. Figures with a grade worse than `trust` aren't judged. The list's `missing` and
+    `new` are rows whose case only one side has; `vertebra.reading.regression.Gate` judges it as a whole.
+    Raises InvalidInputError if the sides have no figure in common.
     """
     from vertebra.reading import comparison
 
@@ -42,11 +43,8 @@ def compare(
         filters = {"system": candidates.this_system(source), **filters}
     left, right = (comparison.narrowed(side, filters) for side in sides)
     compared = comparison.compare(
-        left, right, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust
+        left, right, metric=metric, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust
     )
-    compared = [
-        one for one in compared if not metric or one.metric in metric or one.verdict in ("failed", "fixed")
-    ]
     if not compared:
         raise InvalidInputError(
             f'"{left.name}" and "{right.name}" have no figure in common.',

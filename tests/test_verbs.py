@@ -17,6 +17,7 @@ from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.inference import loading, resolving
 from vertebra.measurements import COLUMNS, Measurement
 from vertebra.measurements.views import FORM
+from vertebra.reading import directory
 from vertebra.reading.choice.rule import LIMITS
 from vertebra.verbs.bench import Benched
 
@@ -173,6 +174,7 @@ FURTHER: dict[str, set[str]] = {
     "compare": set(COLUMNS),
     "chart": set(FORM),
     "pick": {*LIMITS, *FORM, "dataset", "probed", "origin"},
+    "list": set(directory.LIMITS),
     "evaluate": set(inspect.signature(loading.load).parameters),
     "predict": set(inspect.signature(loading.load).parameters),
     "fastest": set(inspect.signature(resolving.resolve).parameters),
@@ -197,6 +199,7 @@ ELSEWHERE = {
     ("eval", "probed"): "vertebra.probe",
     ("eval", "save"): "Evaluated.save",
     ("eval", "report"): "Evaluated.report",
+    ("list", "words"): "the arguments what and pattern",
     ("pick", "fastest"): "vertebra.fastest",
     ("report", "output"): "the argument path",
     ("table", "file"): "Rows.write",

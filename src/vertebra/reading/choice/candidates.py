@@ -136,7 +136,7 @@ def candidates(source: Table, question: Question) -> list[WideRow]:
     if question.among == "catalogue":
         shipped = [row for row in with_catalogue(known) if row.metric in kept]
         known = [row for row in shipped if _is_asked(row, filters)]
-    return wide(_with_wanted_weights(known, question.demands))
+    return wide(with_wanted_weights(known, question.demands))
 
 
 def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +223,7 @@ _DEMANDS: dict[str, Callable[[WideRow], str | None]] = {
 }
 
 
-def _with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) -> Sequence[Measurement]:
+def with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) -> Sequence[Measurement]:
     """`rows` without accuracies of weights under other licences, if the network has weights under a wanted
     one."""
     wanted = next((demand.wanted for demand in demands if demand.name == "licence"), ())

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         for model in asked.networks:
             table = Table(Path(scratch) / f"{model}.sqlite")
             found = vertebra.fastest(
-                model, engines=asked.engine, threads=asked.threads, budget=asked.budget, table=table
+                model, engine=asked.engine, threads=asked.threads, budget=asked.budget, table=table
             )
             for trial in found.trials:
                 print(f"  {trial.verdict:8} {trial.form}: {trial.reason or trial.seconds}")

@@ -241,3 +241,20 @@ def test_every_verb_of_the_command_is_a_function_with_its_options(verb: str) -> 
 
 def spelled(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
+
+
+# ------------------------------------------------------------------ earlier names of arguments
+
+
+def test_earlier_names_of_arguments_are_still_taken(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "table.sqlite"
+    picks = [vertebra.pick(among="catalogue", params="2M", table=table, **{name: "params"})  # type: ignore[arg-type]
+             for name in ("by", "objective")]  # fmt: skip
+    assert picks[0].objective == picks[1].objective == "params"
+    for name in ("engine", "engines"):
+        with pytest.raises(VertebraError, match='Unknown engine "onx"'):
+            vertebra.bench("alexnet", table=table, **{name: "onx"})  # type: ignore[arg-type]
+        with pytest.raises(VertebraError, match='Unknown engine "onx"'):
+            vertebra.fastest("alexnet", table=table, **{name: "onx"})  # type: ignore[arg-type]
+        with pytest.raises(VertebraError, match='Unknown engine "onx"'):
+            vertebra.survey(output=tmp_path / "out", table=table, **{name: ["onx"]})  # type: ignore[arg-type]

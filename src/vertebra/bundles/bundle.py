@@ -43,6 +43,7 @@ from vertebra.bundles.places import draft, strangers
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
+from vertebra.measurements import display
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,8 +89,8 @@ def _label_set(name: str, names: Sequence[str], ids: Sequence[str] | None) -> La
     return LabelSet(name, tuple(names), None if ids is None else tuple(ids))
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, repr=False)
+class Bundle(display.Shown):
     """A Bundle on disk; docs/bundle.md explains every key of its manifest.
 
     `weights` names trained parameters; None means untrained ones, drawn from `seed`. `labels` names the label
@@ -122,6 +123,11 @@ class Bundle:
     quantisation: Mapping[str, Any] | None = None
     converted_from: Mapping[str, Mapping[str, Any]] | None = None
     schema: int = SCHEMA
+
+    def summary(self) -> str:
+        """The network and its form."""
+        form = f"{self.format}, {self.precision}, {self.num_classes} classes, {self.input_size} px"
+        return f"{self.model} ({form}) in {self.folder}"
 
     @property
     def network(self) -> Path:

@@ -91,7 +91,7 @@ def command(
     batches = _between(batch_sizes) if batch_sizes else one_by_one or None
     with showing() as progress:
         rows = vertebra.bench(
-            *models, engines=engines, precision=precisions or None, batch_size=batches,
+            *models, engine=engines, precision=precisions or None, batch_size=batches,
             streams=streams or None, progress=progress, **options,
         )  # fmt: skip
     emit(

@@ -91,7 +91,7 @@ def _run(
         _refuse([next(iter(asked))], "needs --export", "add --export FOLDER")
     with showing() as progress:
         found = vertebra.fastest(
-            model, engines=_listed(engine), precision=_listed(precision) or "float32",
+            model, engine=_listed(engine), precision=_listed(precision) or "float32",
             batch_size=batch_size or 1, threads=threads, input_size=next(iter(input_size), None),
             budget=budget, seed=seed, export=export, table=table, progress=progress,
             **asked,

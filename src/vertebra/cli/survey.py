@@ -43,7 +43,7 @@ def command(
     try:
         with showing() as progress:
             done = vertebra.survey(
-                budget=budget, engines=engines, models=models, output=output, again=again, seed=seed,
+                budget=budget, engine=engines, model=models, output=output, again=again, seed=seed,
                 table=table, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -75,6 +75,12 @@ class Measurement:
     versions: Mapping[str, str] = field(default_factory=dict)
     measured_at: str | None = None
 
+    def __repr__(self) -> str:
+        """The columns that have a value."""
+        known = [(name, getattr(self, name)) for name in COLUMNS]
+        shown = (f"{name}={value!r}" for name, value in known if value not in (None, (), {}))
+        return f"Measurement({', '.join(shown)})"
+
     def __post_init__(self) -> None:
         metric = metrics.find(self.metric)
         if self.origin not in ORIGINS:

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from vertebra import metrics
+from vertebra.measurements import display
 from vertebra.measurements.measurement import CONDITIONS, Measurement
 
 #: Conditions that make one way of running a network, in the order in which they are shown.
@@ -50,6 +51,11 @@ class WideRow:
     conditions: Mapping[str, Any]
     figures: Mapping[str, Measurement]
     conflicts: Mapping[str, tuple[Measurement, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        line = display.glance(self)
+        shown = (f"{name} {value}" for name, value in line.items() if name != "model" and value is not None)
+        return f"<WideRow: {display.plain(', '.join([self.model, *shown]))}>"
 
     def value(self, metric: str) -> float | None:
         """The value of `metric` in its base unit, or None where no row has it."""

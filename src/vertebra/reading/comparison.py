@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 from vertebra import metrics, zoo
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table, exchange, latest, statistics
+from vertebra.measurements import Measurement, Table, display, exchange, latest, statistics
 from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS
@@ -68,8 +69,8 @@ class Side:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(display.Shown):
     """One figure on both sides. `ratio` is the second divided by the first, with a 95 % interval if there is
     one; `differing` are the conditions and versions that differ, in words."""
 
@@ -84,6 +85,22 @@ class Comparison:
     paired: bool = False
     differing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """What is compared, and the verdict."""
+        return " ".join(str(value) for value in self.line().values() if value)
+
+    def line(self) -> display.Line:
+        """The comparison in one line of a table."""
+        sure = self.low is not None and self.high is not None
+        return {
+            "figure": f"{metrics.find(self.metric).label} of {self.second.model}",
+            "first": display.quantity(self.first),
+            "second": display.quantity(self.second),
+            "ratio": None if self.ratio is None else f"{self.ratio:.3f}",
+            "95 % interval": f"{self.low:.3f} to {self.high:.3f}" if sure else None,
+            "verdict": self.verdict,
+        }
 
     def is_regression(self, tolerance: float = 0.0) -> bool:
         """Whether the second is certainly worse, by more than `tolerance` (a share). A new failure always
@@ -109,7 +126,7 @@ class Comparison:
         return least > 1 + tolerance
 
 
-class Compared(list[Comparison]):
+class Compared(display.Shown, list[Comparison]):
     """The figures that both sides have. `missing` are rows of the first side whose case the second side
     lacks, and `new` the reverse; a case is one network under one set of conditions."""
 
@@ -122,6 +139,17 @@ class Compared(list[Comparison]):
         super().__init__(figures)
         self.missing = tuple(missing)
         self.new = tuple(new)
+
+    def summary(self) -> str:
+        """How many figures have which verdict."""
+        kinds = Counter(one.verdict for one in self)
+        counts = [f"{count} {kind}" for kind, count in kinds.items()]
+        gone = [f"{len(self.missing)} missing", f"{len(self.new)} new"]
+        return ", ".join([display.count(len(self), "figure"), *counts, *gone])
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The figures."""
+        yield [one.line() for one in self]
 
     @property
     def judgeable(self) -> list[Comparison]:

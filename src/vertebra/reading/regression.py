@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from vertebra import metrics, units
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, display
 from vertebra.reading.comparison import Compared, Comparison, Verdict
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Gate:
         kinds = Counter(one.verdict for one in self.compared)
         parts = [f"{len(self.compared.regressions(self.tolerance))} worse{self._beyond()}"]
         parts += [f"{kinds[verdict]} {text}" for verdict, text in _COUNTED.items() if kinds[verdict]]
-        unjudged = f"Not judged: {every - judged} of {_count(every, 'figure')}."
+        unjudged = f"Not judged: {every - judged} of {display.count(every, 'figure')}."
         return f"{unjudged} Judged: {judged} ({', '.join(parts)})."
 
     def _beyond(self) -> str:
@@ -96,13 +96,13 @@ class Gate:
         sides = (("Missing", "first", self.compared.missing), ("New", "second", self.compared.new))
         found = [(word, side, cases(rows)) for word, side, rows in sides if rows]
         return [
-            f"{word}: {_count(len(names), 'case')} that only the {side} side has: {_few(names)}."
+            f"{word}: {display.count(len(names), 'case')} that only the {side} side has: {_few(names)}."
             for word, side, names in found
         ]
 
     def _once(self) -> str:
         once = len(self.compared) - len(self.compared.judgeable)
-        return f"Measured once, and never judged: {_count(once, 'figure')}." if once else ""
+        return f"Measured once, and never judged: {display.count(once, 'figure')}." if once else ""
 
     def _conclusion(self) -> str:
         share = f"{100 * self.compared.judged_share:.0f} % judged, {100 * self.require_judged:g} % required"
@@ -134,10 +134,6 @@ def _few(names: Iterable[str]) -> str:
     every = list(names)
     more = f"; and {len(every) - _FEW} more" if len(every) > _FEW else ""
     return "; ".join(every[:_FEW]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 # ------------------------------------------------------------------ for a build server

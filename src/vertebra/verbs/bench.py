@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import metrics
 from vertebra.measurements import Measurement, Rows
 from vertebra.reading import roofline
-from vertebra.verbs import given
+from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 from vertebra.zoo import names
 
@@ -36,7 +36,7 @@ class Benched(Rows):
 
 def bench(
     *models: str | Path,
-    engines: Sequence[str] = (),
+    engine: str | Sequence[str] = (),
     precision: str | Sequence[str] | None = None,
     device: str = "cpu",
     batch_size: int | Sequence[int] | None = None,
@@ -54,9 +54,10 @@ def bench(
     seed: int = 0,
     table: TableLike = None,
     progress: Listener | None = None,
+    engines: str | Sequence[str] | None = None,
 ) -> Benched:
-    """Measure `models` (by default the classics) on `engines` (by default all installed), in each combination
-    of precision, batch size and streams, and append the rows.
+    """Measure `models` (by default the classics) on each `engine` (by default all installed), in each
+    combination of precision, batch size and streams, and append the rows.
 
     A model is a name, or the folder of a Bundle. The default precision is float32, and a Bundle's own. A name
     is measured with untrained parameters, which are as fast as trained ones. Each case runs in `processes`
@@ -65,14 +66,16 @@ def bench(
     `streams` and `end_to_end` are those of `load.Load`. Batch size and streams are 1 by default; for an
     offline load, all useful ones are measured by default, and `best_loads` of the result has the best.
 
-    A case that fails gives a row of the metric `failure` with its reason, and the others continue. Raises
-    InvalidInputError, before anything runs, if options contradict each other or aren't possible here.
+    `engines` is an earlier name of `engine`. A case that fails gives a row of the metric `failure` with its
+    reason, and the others continue. Raises InvalidInputError, before anything runs, if options contradict
+    each other or aren't possible here.
     """
     from vertebra import bundles
     from vertebra.campaigns import campaign, cases
     from vertebra.campaigns.load import Load, batches_of, streams_of
     from vertebra.inference import resolving
 
+    engines = given.several(given.renamed(engine, engines, ()))
     bound = None if latency_bound is None else given.seconds(latency_bound)
     served = streams_of(scenario, threads) if streams is None else given.several(streams)
     load = Load(scenario, arrival_rate, bound, served, end_to_end)
@@ -105,5 +108,7 @@ def bench(
     )  # fmt: skip
     deadline = None if budget_s is None else start + budget_s
     into = given.table(table)
-    rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, progress=progress)
+    rows = campaign.measure(
+        wanted, into, limits=limits, deadline=deadline, seed=seed, progress=notebook.listener(progress)
+    )
     return Benched(rows, into.latest(model=metrics.MACHINE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vertebra.verbs import given
+from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def doctor(*, quick: bool = False, table: TableLike = None, progress: Listener |
     from vertebra.machine import system
 
     into = given.table(table)
-    found = diagnosis.examine(quick=quick, progress=progress)
+    found = diagnosis.examine(quick=quick, progress=notebook.listener(progress))
     if found.rows:
         into.append(found.rows, samples=found.samples, system=system.describe())
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, now
-from vertebra.verbs import given
+from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def evaluate(
 
     pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
     found = _evaluated(
-        model, pictures, batch_size=batch_size, limit=limit, strict=strict, progress=progress, **loaded_by
-    )
+        model, pictures, batch_size=batch_size, limit=limit, strict=strict,
+        progress=notebook.listener(progress), **loaded_by,
+    )  # fmt: skip
     given.table(table).append(found.rows)
     return found
 
@@ -84,7 +85,7 @@ def probe(
     into = given.table(table)
     pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name)
     measured: list[Measurement] = []
-    for rows in _probed(models, pictures, folds=folds, progress=progress, **options):
+    for rows in _probed(models, pictures, folds=folds, progress=notebook.listener(progress), **options):
         into.append(rows)
         measured += rows
     return measured

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import zoo
 from vertebra.errors import InvalidInputError
+from vertebra.verbs import notebook
 
 if TYPE_CHECKING:
     from vertebra.bundles import Bundle
@@ -49,6 +50,7 @@ def export(
     `labelled` pictures, which `data.open` opens with `format` and `split`, the lost accuracy is measured; it
     may be at most `most_lost` ("0.5%").
     """
+    progress = notebook.listener(progress)
     if runtime is not None and not web:
         raise InvalidInputError("A runtime is only for a web page.", "add --web")
     if web or embed_preprocess:

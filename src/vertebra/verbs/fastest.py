@@ -12,7 +12,7 @@ from vertebra import metrics, zoo
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.measurements import Table
 from vertebra.reading import roofline
-from vertebra.verbs import given
+from vertebra.verbs import given, notebook
 from vertebra.verbs.export import export
 from vertebra.verbs.given import TableLike
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def fastest(
     model: str,
     *,
-    engines: str | Sequence[str] = (),
+    engine: str | Sequence[str] = (),
     precision: str | Sequence[str] = "float32",
     batch_size: int | Sequence[int] = 1,
     threads: int | Sequence[int] = (),
@@ -34,14 +34,16 @@ def fastest(
     export: str | Path | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
+    engines: str | Sequence[str] | None = None,
     **options: Any,
 ) -> Found:
     """The fastest form of one network on this machine: engine, precision, threads, layout and batch size.
 
-    It tries `engines` (by default all installed) in each `precision` ("all": every one except int8), with
-    each `batch_size` and number of `threads` (by default from one to all cores), and compares the time per
-    image. Slower forms are dropped early; the search ends within `budget`. The outputs of every form are
-    compared with eager's in float32 before it is timed. All rows are appended to the table.
+    It tries each `engine` (by default all installed; `engines` is an earlier name) in each `precision`
+    ("all": every one except int8), with each `batch_size` and number of `threads` (by default from one to all
+    cores), and compares the time per image. Slower forms are dropped early; the search ends within `budget`.
+    The outputs of every form are compared with eager's in float32 before it is timed. All rows are appended
+    to the table.
 
     With `export`, the fastest form that a Bundle can have is written into that folder. `options` are those of
     `resolving.resolve` and choose its weights; a network without published weights needs untrained=True.
@@ -55,8 +57,10 @@ def fastest(
         raise InvalidInputError("Weights are only for an exported Bundle.", "add --export FOLDER")
     if export is not None and input_size is not None:
         raise InvalidInputError("A Bundle has the network's own input size.", "leave --input-size out")
+    progress = notebook.listener(progress)
+    engines = given.several(given.renamed(engine, engines, ()))
     cases = tuning.cases(
-        model, given.several(engines), precisions=given.several(precision),
+        model, engines, precisions=given.several(precision),
         batch_sizes=given.several(batch_size), threads=given.several(threads), input_size=input_size,
     )  # fmt: skip
     if export is not None:

@@ -11,7 +11,7 @@ from vertebra.measurements import Table
 from vertebra.measurements.views import FORM
 from vertebra.reading.choice import candidates
 from vertebra.reading.choice.rule import Pick
-from vertebra.verbs import given
+from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _CONDITIONS = (*FORM, "dataset", "probed", "origin")
 
 def pick(
     *,
-    objective: str = "top1",
+    by: str = "top1",
     table: TableLike = None,
     filters: Mapping[str, Any] | None = None,
     trust: str = "B",
@@ -34,15 +34,17 @@ def pick(
     family: str | Sequence[str] = (),
     input_size: int | Sequence[int] = (),
     progress: Listener | None = None,
+    objective: str | None = None,
     **limits: Any,
 ) -> Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
-    The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `objective`
-    is a metric or such a key. `licence` (of the weights, "apache-2.0"), `family` and `input_size` restrict
-    the candidates. Conditions such as engine="eager" are keywords too, or in `filters`; dataset="folder" and
-    probed="folder" name the images of the accuracies, origin="evaluated" takes only accuracies measured here.
-    No network is chosen by a figure with a grade worse than `trust`.
+    The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `by` is
+    the metric to optimise, or such a key (`objective` was its name earlier). `licence` (of the weights,
+    "apache-2.0"), `family` and `input_size` restrict the candidates. Conditions such as engine="eager" are
+    keywords too, or in `filters`; dataset="folder" and probed="folder" name the images of the accuracies,
+    origin="evaluated" takes only accuracies measured here. No network is chosen by a figure with a grade
+    worse than `trust`.
 
     With `among="catalogue"` (else "table"), every network with a published accuracy is a candidate, with
     figures estimated from the networks that were measured on this machine. With `budget`, a time, the
@@ -53,14 +55,14 @@ def pick(
     conditions = {**(filters or {})}
     conditions |= {name: limits.pop(name) for name in _CONDITIONS if name in limits}
     question = candidates.ask(
-        limits, objective=objective, licence=given.several(licence), family=given.several(family),
-        input_size=given.several(input_size), trust=trust,
+        limits, objective=given.renamed(by, objective, "top1"), licence=given.several(licence),
+        family=given.several(family), input_size=given.several(input_size), trust=trust,
         among=among or ("table" if budget is None else "catalogue"), filters=conditions,
     )  # fmt: skip
     if budget is None:
         return candidates.pick(given.table(table, create=False), question)
     _refuse_contradictions(question)
-    return _settled(question, given.table(table), given.seconds(budget), progress)
+    return _settled(question, given.table(table), given.seconds(budget), notebook.listener(progress))
 
 
 #: Conditions under which networks are measured for a pick; others can't be asked for.

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from vertebra.verbs import notebook
+
 if TYPE_CHECKING:
     from vertebra.inference.prediction import Given, Prediction
     from vertebra.progress import Listener
@@ -82,7 +84,7 @@ def predict(
     found = _predictions(
         *sources, model=model, top=top, features=features is not False,
         pictures=pictures or save is not None, every=every, upright=upright,
-        progress=progress, **loaded_by,
+        progress=notebook.listener(progress), **loaded_by,
     )  # fmt: skip
     if save is not None:
         found = _drawn(found, Path(save), pictures)

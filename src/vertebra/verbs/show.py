@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra import metrics, zoo
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, display
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 from vertebra.verbs.profile import counted
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from vertebra.zoo import names
 
 
-@dataclass(frozen=True)
-class Portrait:
+@dataclass(frozen=True, repr=False)
+class Portrait(display.Shown):
     """All that is known of one network without running it here: `layers` and `stages` at its native size, and
     for each of the figures its share of the machine's roofline, where that is known."""
 
@@ -28,6 +29,15 @@ class Portrait:
     stages: list[Stage]
     layers: list[Layer]
     shares: list[float | None]
+
+    def summary(self) -> str:
+        """The network's name, family and year."""
+        return f"{self.model.name}: {self.model.family}, {self.model.year}, {self.model.input_size} px"
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The table's figures, and the stages."""
+        yield [display.readable(row) for row in self.figures]
+        yield [{**one._asdict(), "output_shape": "x".join(map(str, one.output_shape))} for one in self.stages]
 
 
 def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:

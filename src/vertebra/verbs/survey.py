@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from vertebra import zoo
 from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table, WideRow
+from vertebra.measurements import Measurement, Table, WideRow, display
 from vertebra.progress import Listener, Progress, silent
-from vertebra.verbs import given
+from vertebra.verbs import given, notebook
 from vertebra.verbs.chart import chart, compared
 from vertebra.verbs.cite import cite
 from vertebra.verbs.given import TableLike
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from vertebra.measuring.benchmarking import Case
 
 
-@dataclass(frozen=True)
-class Survey:
+@dataclass(frozen=True, repr=False)
+class Survey(display.Shown):
     """The result of a survey: the numbers of cases measured now, known before, and failed among both.
     `fastest` has the fastest form of each network that ran, the fastest network first."""
 
@@ -37,27 +37,42 @@ class Survey:
     seconds: float
     fastest: list[WideRow]
 
+    def summary(self) -> str:
+        """What was measured, and where the report is."""
+        counts = f"{self.measured} cases measured, {self.known} known before, {self.failed} failed"
+        return f"{counts} in {self.seconds:.0f} s; report: {self.report}"
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The fastest form of each network."""
+        yield [display.glance(row) for row in self.fastest]
+
 
 def survey(
     *,
-    models: Sequence[str] = (),
-    engines: Sequence[str] = (),
+    model: str | Sequence[str] = (),
+    engine: str | Sequence[str] = (),
     budget: str | float = "6m",
     output: str | Path = "vertebra-survey",
     again: bool = False,
     seed: int = 0,
     table: TableLike = None,
     progress: Listener | None = None,
+    models: Sequence[str] | None = None,
+    engines: Sequence[str] | None = None,
 ) -> Survey:
     """Cite, profile and bench the classics on the installed engines, and write a report into `output`.
 
     This is the quick mode: one process for each case, no grade above B. Cases that the table has for this
     machine and these versions aren't measured again, unless `again`. `budget` limits the measuring; if it is
-    short, rows have fewer samples and say so. Raises InvalidInputError if it is too short for any.
+    short, rows have fewer samples and say so. `models` and `engines` are earlier names. Raises
+    InvalidInputError if it is too short for any.
     """
     from vertebra.campaigns import campaign, cases
 
     start, budget_s = time.monotonic(), given.seconds(budget)
+    progress = notebook.listener(progress)
+    models = given.several(given.renamed(model, models, ()))
+    engines = given.several(given.renamed(engine, engines, ()))
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
     wanted = cases.cases(chosen, engines)
     into, folder = given.table(table), Path(output)

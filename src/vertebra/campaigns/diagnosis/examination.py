@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from vertebra.engines import EngineInfo, Subject
 from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
 from vertebra.machine import system
-from vertebra.measurements import Measurement, blocks, now, statistics
+from vertebra.measurements import Measurement, blocks, display, now, statistics
 from vertebra.measuring import benchmarking
 from vertebra.measuring.benchmarking import Case, Limits, Result
-from vertebra.metrics import MACHINE
+from vertebra.metrics import MACHINE, METRICS
 from vertebra.progress import Listener, Progress, silent
 
 #: `network.dense`; importing its module needs torch.
@@ -36,8 +36,8 @@ _SEED = 0
 _BATCH, _CARD_BATCH = 8, 256
 
 
-@dataclass
-class Diagnosis:
+@dataclass(repr=False)
+class Diagnosis(display.Shown):
     """`rows` are of the model `machine`, `samples` their raw latencies; `notes` say what couldn't be
     measured, and why."""
 
@@ -45,6 +45,15 @@ class Diagnosis:
     rows: list[Measurement] = field(default_factory=list)
     samples: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """What was measured of this machine."""
+        return ", ".join(f"{METRICS[row.metric].label} {display.quantity(row)}" for row in self.rows)
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The rows, and the notes."""
+        yield [display.readable(row) for row in self.rows]
+        yield [{"note": note} for note in self.notes]
 
     def value(self, metric: str) -> float | None:
         """The best value of `metric` among the rows."""

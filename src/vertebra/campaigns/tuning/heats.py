@@ -22,7 +22,7 @@ from vertebra.campaigns.tuning.search import NO_TIME, Finish, Trial, search
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.exporting.process import Exporter
 from vertebra.machine import files, system
-from vertebra.measurements import Measurement, Table, latest
+from vertebra.measurements import Measurement, Table, display, latest
 from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.views import FORM
 from vertebra.measuring import benchmarking
@@ -49,8 +49,8 @@ _PART, _LEAST_PART_S, _MOST_PART_S = 1 / 20, 1.0, 5.0
 _REFERENCE = NeededBundle("onnxruntime", "float32", None)
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass(frozen=True, repr=False)
+class Found(display.Shown):
     """The answer: a Trial for each form, the fastest first; the measurements, and the seconds it took.
     `bundle` is the folder of the best form that could be exported, if that was asked for. `notes` name
     engines that were left out. `shares` has for each trial the part of its latency that the machine's
@@ -63,6 +63,17 @@ class Found:
     bundle: Path | None = None
     notes: tuple[str, ...] = ()
     shares: tuple[float | None, ...] = ()
+
+    def summary(self) -> str:
+        """The fastest form and its latency."""
+        best = self.fastest
+        latency = None if best.latency is None else display.quantity(best.latency)
+        forms = display.count(len(self.trials), "form")
+        return f"{self.model} is fastest on {best.form}: {latency or 'not timed'} ({forms})"
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The forms that were timed."""
+        yield [{"form": str(one.form), **display.readable(one.latency)} for one in self.trials if one.latency]
 
     @property
     def fastest(self) -> Trial:

@@ -18,6 +18,7 @@ from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess, Source, open_image
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.inference.prediction.sources import Given, Picture, is_on_disk, pictures_of
+from vertebra.measurements import display
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +40,14 @@ class Answer:
     name: str | None
     probability: float
 
+    @property
+    def called(self) -> str:
+        """The name, else the id, else the number of the output."""
+        return self.name or self.id or f"class {self.index}"
 
-@dataclass(frozen=True)
-class Prediction:
+
+@dataclass(frozen=True, repr=False)
+class Prediction(display.Shown):
     """A network's answer for one picture: `top`, the most likely class first, or `error`, why there is none.
 
     `features` (D,) and `picture` (H, W, 3), uint8, the picture as the network sees it, are set on request.
@@ -52,6 +58,17 @@ class Prediction:
     error: str | None = None
     features: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     picture: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+    def summary(self) -> str:
+        """The picture's name with the first answer or the error."""
+        if self.error is not None:
+            return f"{self.source}: {self.error}"
+        answers = (f"{one.called} {100 * one.probability:.1f} %" for one in self.top[:1])
+        return f"{self.source}: {', '.join(answers)}"
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The answers."""
+        yield [{"class": one.called, "probability": f"{100 * one.probability:.2f} %"} for one in self.top]
 
 
 def predict(

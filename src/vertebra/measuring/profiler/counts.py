@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from vertebra import units
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.machine import system
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, display
 from vertebra.measurements.shipped import Count, Layer, Stage
 from vertebra.measuring.profiler import fvcore, historic
 from vertebra.measuring.profiler.shapes import Unfilled
@@ -25,14 +26,23 @@ from vertebra.measuring.profiler.trace import Call, Trace, trace
 _SIZELESS = ("params", "buffers", "weight_bytes")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile(Count):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Profile(display.Shown, Count):
     """The counts of one network, layer by layer too. `model_stat` is None for networks that are not on the
     page of 2020."""
 
     layers: tuple[Layer, ...]
     stages: tuple[Stage, ...]
     model_stat: historic.ModelStat | None
+
+    def summary(self) -> str:
+        """The totals in one line."""
+        params, macs = (units.show(count, "count") for count in (self.params, self.macs))
+        return f"{self.model}: {params} parameters, {macs} MACs at {self.input_size}x{self.input_size}"
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The stages."""
+        yield [{**one._asdict(), "output_shape": "x".join(map(str, one.output_shape))} for one in self.stages]
 
 
 def profile(

@@ -12,6 +12,7 @@ from typing import Any
 
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.machine.files import write_whole
+from vertebra.measurements import display
 
 #: One version of the language, so that a newer vl-convert draws the same picture.
 VEGALITE_VERSION = "5.20"
@@ -20,8 +21,8 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v5.20.0.json"
 SUFFIXES = (".png", ".svg", ".json")
 
 
-@dataclass(frozen=True)
-class Chart:
+@dataclass(frozen=True, repr=False)
+class Chart(display.Shown):
     """A drawn figure. `spec` is its Vega-Lite spec; `missing` maps each network that is left out to the
     reason; `notes` are sentences on what it shows."""
 
@@ -29,6 +30,21 @@ class Chart:
     rows: tuple[Mapping[str, Any], ...]
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """The title, and how many rows are drawn."""
+        title = self.spec.get("title")
+        text = title.get("text") if isinstance(title, Mapping) else title
+        words = " ".join(text) if isinstance(text, list) else text or "a chart"
+        left = f", {len(self.missing)} left out" if self.missing else ""
+        return f"{words} ({len(self.rows)} drawn{left})"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """The picture, for a notebook; without vl-convert only text."""
+        text = {"text/plain": repr(self)}
+        if importlib.util.find_spec("vl_convert") is None:
+            return text
+        return {**text, "image/svg+xml": self.svg()}
 
     def data(self) -> list[dict[str, Any]]:
         """The chart as a table: one dict per network (and batch size, or class), values in base units."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, WideRow
+from vertebra.measurements import Measurement, WideRow, display
 
 #: What must be equal before two candidates may be compared.
 LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate")
@@ -35,6 +35,8 @@ LIMITS = {
     "top5": "top5",
     "probe": "probe_top1",
 }
+
+_NAMES = ("model", "engine", "grade")
 
 Verdict = Literal["met", "borderline", "broken", "unknown"]
 
@@ -163,8 +165,8 @@ class Relaxation:
     gain: float | None
 
 
-@dataclass(frozen=True)
-class Pick:
+@dataclass(frozen=True, repr=False)
+class Pick(display.Shown):
     """The answer: networks that meet every limit, best first, each in its best form. `relaxations` holds for
     each limit that keeps a better one out the smallest step that helps, and the one that helps most; `notes`
     what else must be said with the answer.
@@ -182,6 +184,22 @@ class Pick:
     notes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
     ended: Literal["settled", "budget", "interrupted"] | None = None
+
+    def summary(self) -> str:
+        """The choice and its figures, or that there is none."""
+        limits = ", ".join(map(str, (*self.limits, *self.demands))) or "no limit"
+        if self.choice is None:
+            return f"no network surely meets {limits}"
+        line = display.glance(self.choice)
+        figures = ", ".join(f"{name} {value}" for name, value in line.items() if name not in _NAMES and value)
+        meet = "1 network meets" if len(self.ranked) == 1 else f"{len(self.ranked)} networks meet"
+        where = f" on {line['engine']}" if line["engine"] else ""
+        return f"{self.choice.model}{where}: {figures} ({meet} {limits})"
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The networks that meet the limits, then those that would be better."""
+        yield [display.glance(row) for row in self.ranked]
+        yield [{"better, but excluded": one.row.model, "why": one.why} for one in self.excluded]
 
     @property
     def choice(self) -> WideRow | None:

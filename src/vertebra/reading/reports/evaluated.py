@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError
 from vertebra.machine.files import write_whole
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, display
 from vertebra.measuring.evaluation import Evaluation, Mistake
+from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
     from vertebra.data.preprocess.decode import Pixels
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 _ENCODED = (bytes, bytearray, memoryview, str, Path)
 
 
-@dataclass(frozen=True)
-class Evaluated:
+@dataclass(frozen=True, repr=False)
+class Evaluated(display.Shown):
     """An evaluation with the network that it is of, and the rows that it gives."""
 
     model: str
@@ -31,6 +32,18 @@ class Evaluated:
     engine: str
     evaluation: Evaluation
     rows: list[Measurement]
+
+    def summary(self) -> str:
+        """The network, its accuracy and the pictures."""
+        shares = (f"{METRICS[row.metric].label} {display.quantity(row)}" for row in self.rows
+                  if row.metric in ("top1", "top5"))  # fmt: skip
+        return (
+            f"{self.model} on {self.evaluation.dataset}: {', '.join(shares)} ({self.evaluation.total} images)"
+        )
+
+    def tables(self) -> Iterable[list[display.Line]]:
+        """The rows."""
+        yield [display.readable(row) for row in self.rows]
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write into `folder`: classes.csv, confusion.csv, confusion.svg and .png, mistakes.png where there

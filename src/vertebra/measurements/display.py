@@ -1,0 +1,126 @@
+"""How values look at a Python prompt and in a notebook: one line, and tables in HTML.
+
+What a verb returns holds thousands of numbers; printed whole it hides the answer. Everything that is shown is
+text from the table or a file, so it is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vertebra import units
+from vertebra.metrics import METRICS
+
+if TYPE_CHECKING:
+    from vertebra.measurements.measurement import Measurement
+
+#: The figures of a network in one line.
+GLANCE = ("top1", "latency", "memory_total", "params", "operations", "weight_bytes")
+#: At most this many lines of a table are shown, and characters of a cell.
+_MOST_LINES, _MOST_CHARACTERS = 25, 200
+
+Line = Mapping[str, Any]
+
+
+class Figures(Protocol):
+    """A wide row, as far as it is shown."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def conditions(self) -> Mapping[str, Any]: ...
+    @property
+    def figures(self) -> Mapping[str, Measurement]: ...
+
+
+class Shown:
+    """A value with a short `repr`, and with tables in a notebook."""
+
+    def summary(self) -> str:
+        """One line of text."""
+        raise NotImplementedError
+
+    def tables(self) -> Iterable[Sequence[Line]]:
+        """Tables below the summary: lines with equal keys."""
+        return ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {plain(self.summary())}>"
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p>{html.escape(plain(self.summary()))}</p>", *map(table, self.tables())]
+        return f"<div>{''.join(parts)}</div>"
+
+
+def table(lines: Sequence[Line]) -> str:
+    """An HTML table of the first lines; columns without a value are left out."""
+    if not lines:
+        return ""
+    heads = [head for head in lines[0] if any(line[head] not in (None, "") for line in lines)]
+    rows = [_cells(heads, "th"), *(_cells([line[head] for head in heads], "td")
+            for line in islice(lines, _MOST_LINES))]  # fmt: skip
+    more = len(lines) - _MOST_LINES
+    return f"<table>{''.join(rows)}</table>" + (f"<p>… and {more} more</p>" if more > 0 else "")
+
+
+def _cells(values: Iterable[Any], kind: str) -> str:
+    shown = ("" if value is None else html.escape(_cut(plain(str(value)))) for value in values)
+    return f"<tr>{''.join(f'<{kind}>{cell}</{kind}>' for cell in shown)}</tr>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
+
+
+def plain(text: str) -> str:
+    """`text` in one line, with every character that isn't printable replaced by a question mark."""
+    return "".join(one if one.isprintable() else " " if one in "\n\t" else "?" for one in text)
+
+
+def count(number: int, noun: str) -> str:
+    """The number with the noun, in the singular for 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def glance(row: Figures) -> Line:
+    """One network in one line."""
+    figures = {METRICS[name].label: quantity(row.figures.get(name)) for name in GLANCE}
+    latency = row.figures.get("latency")
+    grade = None if latency is None else latency.grade
+    return {"model": row.model, "engine": row.conditions.get("engine"), **figures, "grade": grade}
+
+
+def quantity(row: Measurement | None) -> str | None:
+    """The value in a readable unit; estimated ones are marked with "~" and show their interval."""
+    if row is None:
+        return None
+    unit = METRICS[row.metric].unit
+    shown = units.show(row.value, unit)
+    if row.origin != "estimated":
+        return shown
+    ends = interval(row)
+    return f"~{shown}" if ends is None else f"~{shown} ({ends})"
+
+
+def interval(row: Measurement) -> str | None:
+    """The 95 % interval as text, or None where the row has none."""
+    if row.low is None or row.high is None:
+        return None
+    unit = METRICS[row.metric].unit
+    return f"{units.show(row.low, unit)} to {units.show(row.high, unit)}"
+
+
+def readable(row: Measurement) -> Line:
+    """One row of the table in one line."""
+    return {
+        "model": row.model,
+        "metric": row.metric,
+        "value": units.show(row.value, METRICS[row.metric].unit),
+        "95 % interval": interval(row),
+        "grade": row.grade,
+        "origin": row.origin,
+        "conditions": ", ".join(f"{name} {value}" for name, value in row.conditions().items()),
+    }

@@ -132,7 +132,7 @@ def test_photographs_are_answered_like_in_python(run, tmp_path):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "opencv-bilinear"])
 def test_every_record_is_carried_out_to_the_grey_level(run, tmp_path, interpolation):
-    sizes = [(96, 73), (37, 41), (40, 80), (211, 300), (20, 26), (24, 31)]
+    sizes = [(96, 73), (37, 41), (40, 80), (211, 300), (20, 26), (24, 31), (48, 49), (51, 48)]
     files = [saved(tmp_path / f"{h}x{w}.jpg", picture(h, w)) for h, w in sizes]
     for number, (resize, rounding) in enumerate([(24, "floor"), (24, "nearest"), ((23, 30), "floor")]):
         record = Preprocess(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from vertebra.measurements.blocks import Block, Surroundings
+from vertebra.measuring.benchmarking import grading
 from vertebra.measuring.benchmarking.grading import Grade, grade, grade_looks
 from vertebra.measuring.benchmarking.timing import Stopped, WarmUp
 
@@ -238,6 +240,87 @@ def test_nothing_is_left_out_of_the_outliers_that_are_told() -> None:
 
 def test_what_takes_no_time_at_all_has_a_grade_too() -> None:
     assert graded(measured([0.0, 0.0, 0.0])).letter == "A"
+
+
+# ------------------------------------------------------------------ every threshold, at both sides
+
+
+def letter_of(signs: Iterator[object]) -> str | None:
+    return next((sign.leaves for sign in signs), None)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("half_width", "letter"), [(0.0199, None), (0.0201, "B"), (0.0999, "B"), (0.1001, "C")]
+)
+def test_how_wide_an_interval_may_be(
+    monkeypatch: pytest.MonkeyPatch, half_width: float, letter: str | None
+) -> None:
+    found = SimpleNamespace(low=1.0, half_width=half_width)
+    monkeypatch.setattr(grading.statistics, "interval", lambda blocks: found)
+    assert letter_of(grading._of_interval(measured(), "sure")) == letter
+
+
+@pytest.mark.parametrize(
+    ("drift", "letter"), [(0.0, None), (0.049, "B"), (-0.049, "B"), (0.051, "C"), (-0.051, "C")]
+)
+def test_how_far_samples_may_drift(monkeypatch: pytest.MonkeyPatch, drift: float, letter: str | None) -> None:
+    monkeypatch.setattr(grading.steadiness, "drift_of_blocks", lambda blocks: drift)
+    assert letter_of(grading._of_drift(measured())) == letter
+
+
+@pytest.mark.parametrize(("apart", "letter"), [(0.0399, "A"), (0.0401, "B"), (0.0999, "B"), (0.1001, "C")])
+def test_how_far_processes_may_be_apart(monkeypatch: pytest.MonkeyPatch, apart: float, letter: str) -> None:
+    monkeypatch.setattr(grading.steadiness, "disagreement", lambda processes: apart)
+    assert letter_of(grading._of_processes(measured(), quick=False)) == letter
+    level = [1.0, 1.0, 1.0 + apart]
+    assert grade_looks(level).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("ratio", "share", "letter"),
+    [(1.099, 0.5, "B"), (1.101, 0.5, "C"), (1.3, 0.249, "B"), (1.3, 0.251, "C"), (1.3, 0.751, "B"),
+     (1.3, 0.749, "C")],
+)  # fmt: skip
+def test_how_far_apart_and_how_even_two_modes_may_be(
+    monkeypatch: pytest.MonkeyPatch, ratio: float, share: float, letter: str
+) -> None:
+    monkeypatch.setattr(grading.steadiness, "modes", lambda values: SimpleNamespace(ratio=ratio, share=share))
+    assert letter_of(grading._of_modes(measured())) == letter
+
+
+@pytest.mark.parametrize(
+    ("seen", "letter"),
+    [
+        ({"others_cpu": 0.099}, "A"), ({"others_cpu": 0.101}, "B"),
+        ({"others_cpu": 0.299}, "B"), ({"others_cpu": 0.301}, "C"),
+        ({"steal": 0.029}, "A"), ({"steal": 0.031}, "B"), ({"steal": 0.099}, "B"), ({"steal": 0.101}, "C"),
+        ({"throttled_s": 0.25 * 0.009}, "A"), ({"throttled_s": 0.25 * 0.011}, "B"),
+        ({"throttled_s": 0.25 * 0.099}, "B"), ({"throttled_s": 0.25 * 0.101}, "C"),
+        ({"pressure": 0.499}, "A"), ({"pressure": 0.501}, "B"), ({"pressure": 0.999}, "B"),
+        ({"others_cpu": None, "load": 1.99}, "A"), ({"others_cpu": None, "load": 2.01}, "B"),
+    ],
+)  # fmt: skip
+def test_how_much_may_disturb_every_block(seen: dict[str, float], letter: str) -> None:
+    assert graded(changed(measured(), lambda block: True, around(**seen))).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("change", "letter"),
+    [
+        (around(clock_hz=3e9 * 0.951), "A"), (around(clock_hz=3e9 * 0.949), "B"),
+        (around(card_clock_hz=1.5e9 * 0.951), "A"), (around(card_clock_hz=1.5e9 * 0.949), "B"),
+        (lambda block: replace(block, canary_s=0.006 * 1.099), "A"),
+        (lambda block: replace(block, canary_s=0.006 * 1.101), "B"),
+    ],
+)  # fmt: skip
+def test_how_much_slower_a_third_of_the_blocks_may_have_run(change: Change, letter: str) -> None:
+    assert graded(changed(measured(), lambda block: block.order % 3 == 0, change)).letter == letter
+
+
+@pytest.mark.parametrize(("disturbed", "letter"), [(3, "A"), (4, "B")])
+def test_a_tenth_of_the_blocks_may_be_disturbed(disturbed: int, letter: str) -> None:
+    heavy = both(around(others_cpu=0.4), slower(1.2))
+    assert graded(changed(measured(), lambda block: block.order < disturbed, heavy)).letter == letter
 
 
 @pytest.mark.parametrize(

@@ -67,3 +67,34 @@ def test_logits_of_a_shorter_precision_are_told_from_float32(dropped_bits: int) 
 def test_a_precision_without_a_limit_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="int3"):
         parity.check_outputs(REFERENCE, REFERENCE, "int3")
+
+
+@pytest.mark.parametrize(
+    ("precision", "within", "beyond"),
+    [
+        ("float32", 2.9e-4, 3.1e-4), ("tf32", 0.0149, 0.0151), ("float16", 0.0149, 0.0151),
+        ("bfloat16", 0.199, 0.201), ("int8", 1.99, 2.01), ("int8-weights", 0.299, 0.301),
+    ],
+)  # fmt: skip
+def test_each_precision_has_its_own_limit(precision: str, within: float, beyond: float) -> None:
+    step = np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert parity.check_outputs(
+        REFERENCE.astype(float), REFERENCE + within * step, precision
+    ) == pytest.approx(within)
+    with pytest.raises(MeasurementError, match=f"allowed in {precision}"):
+        parity.check_outputs(REFERENCE.astype(float), REFERENCE + beyond * step, precision)
+
+
+def test_every_limit_is_tested() -> None:
+    assert set(parity.LIMITS) == {"float32", "tf32", "float16", "bfloat16", "int8", "int8-weights"}
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_logits_with_the_bits_of_eight_bit_floats_are_told_from_sixteen(precision: str) -> None:
+    """Three bits of mantissa, as float8 keeps, in each of a thousand logits, and the first two exchanged."""
+    logits = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float32)
+    kept = np.uint32((0xFFFFFFFF << 20) & 0xFFFFFFFF)
+    short = (logits.view(np.uint32) & kept).view(np.float32)
+    short[:, [0, 1]] = short[:, [1, 0]]
+    with pytest.raises(MeasurementError, match="Wrong outputs"):
+        parity.check_outputs(logits, short, precision)

@@ -23,7 +23,7 @@ from vertebra.errors import BundleError, InvalidInputError, MeasurementError
 from vertebra.exporting import picture
 
 PHOTOGRAPHS = sorted(Path("/usr/share/libjxl-testdata/jxl/flower").glob("*.jpg"))[:3]
-SIZES = [(120, 90), (90, 123), (57, 201), (64, 64), (48, 64), (33, 35), (401, 300)]
+SIZES = [(120, 90), (90, 123), (57, 201), (64, 64), (48, 64), (33, 35), (401, 300), (96, 97), (99, 96)]
 
 
 def pixels_of_graph(record: Preprocess, image: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vertebra.data.preprocess import Preprocess, preprocess, preprocess_many, protocols, scans
+from vertebra.data.preprocess.decode import EncodedImage
 from vertebra.data.preprocess.resize import resize
 from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
 
@@ -144,6 +145,16 @@ def test_sizes_follow_each_librarys_rounding():
     # an odd spare: 16.5 goes to the even 16 in torchvision, 17.5 to 18; PaddleClas always rounds down
     assert protocols.torchvision().corner(257, 259) == (16, 18)
     assert protocols.paddleclas().corner(257, 259) == (16, 17)
+    # a longer side on a half goes to the even number: 513 · 256 / 512 = 256.5, 515 · 256 / 512 = 257.5
+    assert protocols.paddleclas().resized(512, 513) == (256, 256)
+    assert protocols.paddleclas().resized(515, 512) == (258, 256)
+    assert protocols.torchvision().resized(512, 513) == (256, 256)
+    assert protocols.torchvision().resized(515, 512) == (257, 256)
+
+
+def test_every_protocol_subtracts_imagenets_mean_and_divides_by_its_deviation():
+    for name, record in protocols.PROTOCOLS.items():
+        assert (record.mean, record.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), name
 
 
 def test_darknet53_has_its_three_protocols():
@@ -389,6 +400,34 @@ def test_scaled_decoding_shows_the_same_picture_whatever_its_orientation(orienta
     data = jpeg(smooth.astype(np.uint8), exif=exif)
     record = protocols.paddleclas()
     scaled = dataclasses.replace(record, decode="scaled")
+    difference = levels(preprocess(data, scaled), record) - levels(preprocess(data, record), record)
+    assert np.abs(difference).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "divisor"),
+    [
+        ((800, 1600), (200, 200), 4),  # an eighth of the height would be too small
+        ((1600, 800), (200, 200), 4),
+        ((1600, 1600), (200, 200), 8),
+        ((1600, 1600), (201, 200), 4),
+        ((1600, 1600), (200, 201), 4),
+        ((400, 1600), (200, 300), 2),
+        ((399, 1600), (200, 200), 2),
+        ((397, 1600), (200, 200), 1),
+        ((100, 1600), (200, 200), 1),
+    ],
+)  # fmt: skip
+def test_a_scaled_decode_leaves_both_sides_large_enough(size, at_least, divisor):
+    image = EncodedImage("a", b"", "JPEG", *size, 1, None)
+    assert image._divisor(at_least) == divisor
+
+
+def test_an_oblong_picture_that_is_squashed_is_not_decoded_too_small():
+    record = protocols.timm(224, 0.9, crop_mode="squash")
+    scaled = dataclasses.replace(record, decode="scaled")
+    x = np.mgrid[:500, :2400][1]
+    data = jpeg(np.repeat((x % 2400 / 2400 * 255).astype(np.uint8)[:, :, None], 3, axis=2), quality=95)
     difference = levels(preprocess(data, scaled), record) - levels(preprocess(data, record), record)
     assert np.abs(difference).max() < 4
 

@@ -10,7 +10,7 @@ import pytest
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, WideRow, wide
-from vertebra.reading.choice.rule import Demand, Limit, bounds, pick
+from vertebra.reading.choice.rule import LIMITS, Demand, Limit, bounds, pick
 
 HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
 
@@ -63,6 +63,63 @@ def test_the_slow_end_of_the_interval_must_meet_a_frame_rate():
     assert Limit("fps", 30).verdict(rows[0]) == "borderline"
     assert Limit("fps", 29).verdict(rows[0]) == "met"
     assert Limit("fps", 34).verdict(rows[0]) == "broken"
+
+
+#: One value for every limit; a network that has exactly that meets it, whichever way it bounds.
+EXACT = {
+    "latency": 0.0333, "fps": 30.3, "memory_total": 2e8, "weight_bytes": 4.96e6, "params": 1_235_496,
+    "macs": 4.1e9, "operations": 8.2e9, "top1": 0.814, "top5": 0.907, "probe_top1": 0.567,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", sorted(LIMITS.values()))
+def test_a_network_that_equals_a_limit_meets_it_and_one_just_beyond_does_not(metric: str):
+    bound = EXACT[metric]
+    worse = 1 + 1e-6 if Limit(metric, bound).is_ceiling else 1 - 1e-6
+    for value, verdict in ((bound, "met"), (bound / worse, "met"), (bound * worse, "broken")):
+        figure = Measurement(model="a", metric=metric, value=value, origin="published")
+        assert Limit(metric, bound).verdict(WideRow("a", {}, {metric: figure})) == verdict
+
+
+@pytest.mark.parametrize("typed", ["40.7%", "56.7%", "70%", "81.4%"])
+def test_a_limit_as_typed_is_met_by_the_figure_that_reads_so(typed: str):
+    (limit,) = bounds({"top1": typed})
+    row = candidates(network("a", float(typed[:-1] + "e-2"), 5))[0]
+    assert limit.verdict(row) == "met"
+
+
+def test_the_nearest_to_a_floor_is_the_one_that_misses_it_least():
+    picked = pick(candidates(SMALL, LARGE, MIDDLE), [Limit("top1", 0.9)])
+    assert [item.row.model for item in picked.excluded] == ["large", "middle", "small"]
+    picked = pick(candidates(SMALL, LARGE, MIDDLE), [Limit("fps", 1000)])
+    assert [item.row.model for item in picked.excluded] == ["small", "middle", "large"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "bound", "value", "miss"),
+    [("latency", 0.01, 0.03, 3.0), ("latency", 0.03, 0.01, 1 / 3), ("top1", 0.8, 0.4, 2.0),
+     ("top1", 0.4, 0.8, 0.5), ("fps", 30, 10, 3.0)],
+)  # fmt: skip
+def test_a_miss_is_how_many_times_over_the_limit(metric: str, bound: float, value: float, miss: float):
+    figure = Measurement(model="a", metric=metric, value=value, origin="published")
+    assert Limit(metric, bound).miss(WideRow("a", {}, {metric: figure})) == pytest.approx(miss)
+
+
+def test_no_relaxation_promises_a_network_that_grade_c_keeps_out():
+    rows = candidates(SMALL, doubted(MIDDLE), LARGE)
+    picked = pick(rows, [Limit("latency", 0.010)])
+    assert [(one.to, one.row.model) for one in picked.relaxations] == [(0.100, "large")]
+    allowed = pick(rows, [Limit("latency", 0.010)], least_grade="C")
+    assert [one.row.model for one in allowed.relaxations] == ["middle", "large"]
+
+
+@pytest.mark.parametrize(("grade", "least", "chosen"), [
+    ("A", "A", True), ("B", "A", False), ("C", "A", False), ("A", "B", True), ("B", "B", True),
+    ("C", "B", False), ("A", "C", True), ("B", "C", True), ("C", "C", True),
+])  # fmt: skip
+def test_a_grade_is_trusted_if_it_is_as_good_as_the_least_one(grade: str, least: str, chosen: bool):
+    rows = candidates([replace(row, grade=grade) if row.metric == "latency" else row for row in LARGE])
+    assert (pick(rows, [Limit("latency", 1.0)], least_grade=least).choice is not None) == chosen
 
 
 def test_each_network_stands_once_in_its_best_form():

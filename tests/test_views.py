@@ -143,6 +143,19 @@ def test_sources_that_disagree_are_told_as_a_conflict_and_never_averaged() -> No
     assert row.conflicts == {"top1": (two,)}
 
 
+def test_a_top5_is_of_the_same_weights_and_page_as_the_top1_beside_it() -> None:
+    rows = [
+        figure("a", "top1", 0.80, "published", weights="new", dataset="imagenet-1k", source="page"),
+        figure("a", "top5", 0.91, "published", weights="old", dataset="imagenet-1k", source="page"),
+        figure("a", "top5", 0.92, "published", weights="new", dataset="imagenet-1k", source="other page"),
+        figure("a", "top5", 0.95, "published", weights="new", dataset="imagenet-1k", source="page"),
+    ]
+    (row,) = wide(rows)
+    assert (row.value("top1"), row.value("top5")) == (0.80, 0.95)
+    (without,) = wide(rows[:3])
+    assert (without.value("top1"), without.value("top5")) == (0.80, None)
+
+
 def test_wide_takes_the_newest_row_of_each_figure() -> None:
     (row,) = wide(
         [latency("a", 0.02, measured_at="2026-01-01"), latency("a", 0.01, measured_at="2026-01-02")]

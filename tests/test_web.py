@@ -181,7 +181,7 @@ def test_the_page_tells_how_long_it_took(page):
 
 @needs_browser
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "opencv-bilinear"])
-@pytest.mark.parametrize("size", [(96, 73), (37, 41), (64, 48), (300, 211), (32, 44)])
+@pytest.mark.parametrize("size", [(96, 73), (37, 41), (64, 48), (300, 211), (32, 44), (64, 65), (67, 64)])
 def test_the_page_resizes_to_the_grey_levels_of_python(page, interpolation, size):
     pixels = picture(*size)
     for resize_rounding, target in (("nearest", 32), ("floor", 32), ("floor", (33, 47))):

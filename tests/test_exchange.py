@@ -34,6 +34,7 @@ number = st.floats(allow_nan=False, allow_infinity=False)
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "text": st.text(),
     "integer": st.integers(-(2**63) + 1, 2**63 - 1),
+    "boolean": st.booleans(),
     "number": number,
     "texts": st.lists(st.text(), max_size=3).map(tuple),
     "mapping": st.dictionaries(st.text(), st.text(), max_size=3),
@@ -234,7 +235,7 @@ def test_a_bad_csv_is_told_by_its_line_and_nothing_is_appended(
         ("[1, 2", "not JSON"),
         ("[]", "format"),
         ('{"format": "songs", "version": 1, "rows": []}', "format"),
-        ('{"format": "vertebra.measurements", "version": 2, "rows": []}', "version 2"),
+        ('{"format": "vertebra.measurements", "version": 3, "rows": []}', "version 3"),
         ('{"format": "vertebra.measurements", "version": 1, "rows": [3]}', "list of objects"),
         (
             '{"format": "vertebra.measurements", "version": 1, "rows": [{"model": "a", "moddel": 1}]}',
@@ -310,3 +311,11 @@ def test_without_the_library_the_install_line_is_printed(
         use(tmp_path / "rows")
     assert raised.value.hint == 'install it with: pip install "vertebra[tables]"'
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_json_of_both_versions_is_read(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "rows.json"
+    row = '{"model": "a", "metric": "params", "value": 1.0, "origin": "profiled"}'
+    path.write_text(f'{{"format": "vertebra.measurements", "version": {version}, "rows": [{row}]}}')
+    assert [(row.model, row.network_sha256) for row in exchange.read_json(path)] == [("a", None)]

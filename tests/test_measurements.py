@@ -417,14 +417,14 @@ def test_an_older_table_is_taken_through_the_steps_that_it_lacks(
     path = tmp_path / "table.sqlite"
     Table(path).append([params("a")])
     steps = [
-        lambda connection: connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN note TEXT"),
-        lambda connection: connection.exec_driver_sql("UPDATE runs SET note = 'taken over'"),
+        ("ALTER TABLE runs ADD COLUMN note TEXT",),
+        ("UPDATE runs SET note = 'taken over'",),
     ]
-    monkeypatch.setattr(database, "MIGRATIONS", tuple(steps))
+    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, *steps))
     assert [row.model for row in Table(path, create=False).rows()] == ["a"]
     with contextlib.closing(sqlite3.connect(path)) as raw:
         assert raw.execute("SELECT note FROM runs").fetchall() == [("taken over",)]
-        assert raw.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() == ("3",)
+        assert raw.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() == ("4",)
     Table(path).append([params("b")])  # a second opening takes no step again
     assert len(Table(path)) == 2
     monkeypatch.undo()
@@ -439,22 +439,106 @@ def test_a_step_that_fails_leaves_the_older_table_as_it_was(
     Table(path).append([params("a")])
     before = path.read_bytes()
     steps = [
-        lambda connection: connection.exec_driver_sql("DROP TABLE samples"),
-        lambda connection: connection.exec_driver_sql("ALTER TABLE absent ADD COLUMN note TEXT"),
+        ("DROP TABLE samples",),
+        ("ALTER TABLE absent ADD COLUMN note TEXT",),
     ]
-    monkeypatch.setattr(database, "MIGRATIONS", tuple(steps))
+    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, *steps))
     with pytest.raises(TableError):
         Table(path)
     assert path.read_bytes() == before
 
 
-def test_the_layout_of_version_1_stands_still() -> None:
+VERSION_1 = Path(__file__).with_name("table_version_1.sql")
+
+
+def _version_1(path: Path) -> Path:
+    """A table as an earlier vertebra wrote it."""
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        raw.executescript(VERSION_1.read_text(encoding="utf-8"))
+    return path
+
+
+def _answers(path: Path) -> tuple[object, ...]:
+    table = Table(path, create=False)
+    rows = table.rows()
+    empty = {(row.network_sha256, row.dataset_sha256, row.beside, row.exclusive) for row in rows}
+    whole = [run.is_whole() for run in table.runs()]
+    latency = table.rows(metric="latency")[0]
+    samples = {name: len(values) for name, values in table.samples(str(latency.run)).items()}
+    return len(rows), empty, whole, latency.value, latency.system, samples["latency"], list(table.systems())
+
+
+_IN_VERSION_1 = (
+    18, {(None, None, None, None)}, [True, True], 0.015043772, "amd-epyc-2-cores-408406fa", 65,
+    ["amd-epyc-2-cores-408406fa"],
+)  # fmt: skip
+
+
+def test_a_table_of_version_1_is_brought_up_to_date_and_a_copy_of_it_kept(tmp_path: Path) -> None:
+    path = _version_1(tmp_path / "table.sqlite")
+    path.chmod(0o600)
+    assert _answers(path) == _IN_VERSION_1
+    kept = tmp_path / "table.sqlite.v1.backup"
+    with contextlib.closing(sqlite3.connect(kept)) as old:
+        assert VERSION_1.read_text(encoding="utf-8").endswith("\n".join(old.iterdump()) + "\n")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    Table(path).append([params("a", network_sha256="ab", dataset_sha256="cd", beside=2, exclusive=True)])
+    assert Table(path).rows(exclusive=True, beside=2, dataset_sha256="cd")[0].exclusive is True
+    assert [run.is_whole() for run in Table(path).runs()] == [True, True, True]
+
+
+def test_an_earlier_copy_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "table.sqlite.v1.backup").write_text("mine")
+    Table(_version_1(tmp_path / "table.sqlite"))
+    assert (tmp_path / "table.sqlite.v1.backup").read_text() == "mine"
+    assert (tmp_path / "table.sqlite.v1.backup-2").is_file()
+
+
+def test_a_table_of_version_1_that_may_not_be_written_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _version_1(tmp_path / "table.sqlite")
+    before = path.read_bytes()
+    connected = database._connected
+    monkeypatch.setattr(
+        database, "_connected", lambda path, mode: connected(path, "ro")
+    )  # the superuser may write all files
+    assert _answers(path) == _IN_VERSION_1
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*backup*"))
+    with pytest.raises(TableError, match="not writable"):
+        Table(path).append([params("a")])
+
+
+def test_a_table_of_version_1_merges_with_what_was_brought_up_to_date(tmp_path: Path) -> None:
+    old, new = _version_1(tmp_path / "old.sqlite"), _version_1(tmp_path / "new.sqlite")
+    Table(new).append([params("a", exclusive=False)])
+    assert Table(new).take_in(old) == 0
+    assert len(Table(new)) == 19
+    assert Table(old).take_in(new) == 1
+    assert content(Table(old)) == content(Table(new))
+
+
+_OPEN = "import sys; from vertebra.measurements import Table; print(len(Table(sys.argv[1])))"
+
+
+def test_processes_that_open_a_table_of_version_1_at_once_all_read_it_whole(tmp_path: Path) -> None:
+    path = _version_1(tmp_path / "table.sqlite")
+    command = [sys.executable, "-c", _OPEN, str(path)]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) for _ in range(4)
+    ]
+    assert [process.communicate()[0].strip() for process in started] == ["18"] * 4
+    assert [file.name for file in tmp_path.glob("*backup*")] == ["table.sqlite.v1.backup"]
+
+
+def test_the_layout_of_version_2_stands_still() -> None:
     """Whoever changes a column adds a step to MIGRATIONS, and the new layout here."""
     tables = {
         name: [column.name for column in table.columns] for name, table in database.layout().tables.items()
     }
     assert (database.schema_version(), tables) == (
-        1,
+        2,
         {
             "meta": ["name", "value"],
             "systems": ["id", "description"],
@@ -467,12 +551,14 @@ def test_the_layout_of_version_1_stands_still() -> None:
                 "value",
                 "origin",
                 "weights",
+                "network_sha256",
                 "low",
                 "high",
                 "samples",
                 "grade",
                 "grade_reasons",
                 "dataset",
+                "dataset_sha256",
                 "split",
                 "protocol",
                 "input_size",
@@ -486,6 +572,8 @@ def test_the_layout_of_version_1_stands_still() -> None:
                 "streams",
                 "scenario",
                 "arrival_rate",
+                "beside",
+                "exclusive",
                 "system",
                 "source",
                 "convention",
@@ -494,6 +582,7 @@ def test_the_layout_of_version_1_stands_still() -> None:
                 "measured_at",
             ],
             "samples": ["run", "name", "samples"],
+            "forgotten": ["run", "forgotten_at", "reason"],
         },
     )
 

@@ -8,9 +8,12 @@ run. A killed process leaves a whole run or none. What depends on SQLite is in `
 
 from __future__ import annotations
 
+import itertools
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +29,18 @@ PRODUCT = "vertebra measurements"
 BUSY_TIMEOUT_S = 30.0
 _SQLITE_HEADER = b"SQLite format 3\x00"
 
-#: Steps from version 1 on, oldest first: step number i makes version i + 2 of a table of version
-#: i + 1. All run in the transaction that opened the table; a failing one leaves the file as it was.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = ()
+#: Steps from version 1 on, oldest first, in SQL: step number i makes version i + 2 of a table of version
+#: i + 1. A copy of the file is kept first. All run in the transaction that opened the table; a failing one
+#: leaves the file as it was.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "ALTER TABLE measurements ADD COLUMN network_sha256 TEXT",
+        "ALTER TABLE measurements ADD COLUMN dataset_sha256 TEXT",
+        "ALTER TABLE measurements ADD COLUMN beside BIGINT",
+        "ALTER TABLE measurements ADD COLUMN exclusive BOOLEAN",
+        "CREATE TABLE forgotten (run TEXT NOT NULL PRIMARY KEY, forgotten_at TEXT NOT NULL, reason TEXT)",
+    ),
+)
 
 #: start of SQLite's name of a fault -> what it means, what to do
 _FAULTS = {
@@ -62,19 +74,29 @@ def schema_version() -> int:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Connection | None]:
-    """A consistent view of the file, or None where there is no table yet."""
+    """A consistent view of the file in today's layout, or None where there is no table yet.
+
+    An older file that can't be brought up to date, since it or its folder may not be written, is read from a
+    copy in memory.
+    """
     if not _is_begun(path):
         yield None
         return
-    with _connection(path, "ro" if _has_write_ahead_log(path) else "rw", "BEGIN") as connection:
+    with _connection(path, _reading_mode(path), "BEGIN") as connection:
         version = _version(connection, path)
         if version in (0, schema_version()):
             yield connection if version else None
             return
-    with writing(path):  # brings an older layout up to date
-        pass
-    with reading(path) as connection:
-        yield connection
+    try:
+        with writing(path):  # brings the older layout up to date
+            pass
+    except TableError:
+        with _transaction(path, lambda: _copy_in_memory(path), "BEGIN") as connection:
+            _take_steps(connection, _version(connection, path))
+            yield connection
+    else:
+        with reading(path) as connection:
+            yield connection
 
 
 def select(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -85,7 +107,7 @@ def select(path: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any
     if not _is_begun(path):
         return []
     try:
-        with closing(_connected(path, "ro" if _has_write_ahead_log(path) else "rw")) as connection:
+        with closing(_connected(path, _reading_mode(path))) as connection:
             connection.execute("BEGIN")
             if _is_of_today(connection):
                 return connection.execute(query, values).fetchall()
@@ -111,8 +133,7 @@ def writing(path: Path) -> Iterator[Connection]:
     """A transaction that keeps other processes from writing, on a table of today's layout."""
     _make_folder(path)
     if _is_begun(path):  # a foreign file is refused before it is opened for writing
-        mode = "ro" if _has_write_ahead_log(path) else "rw"
-        with _connection(path, mode, "BEGIN") as connection:
+        with _connection(path, _reading_mode(path), "BEGIN") as connection:
             _version(connection, path)
     with _connection(path, "rwc", "BEGIN IMMEDIATE") as connection:
         _bring_up_to_date(connection, path)
@@ -149,6 +170,10 @@ def _is_begun(path: Path) -> bool:
     return bool(header)
 
 
+def _reading_mode(path: Path) -> str:
+    return "ro" if _has_write_ahead_log(path) else "rw"
+
+
 def _has_write_ahead_log(path: Path) -> bool:
     """We never write such a file, and merely closing it could change it: it is opened read-only."""
     with path.open("rb") as file:
@@ -174,13 +199,17 @@ def _fault(path: Path, what: str, hint: str) -> TableError:
     return TableError(f"Can't use the table {path}: {what}.", hint)
 
 
+def _connection(path: Path, mode: str, begin: str) -> AbstractContextManager[Connection]:
+    return _transaction(path, lambda: _connected(path, mode), begin)
+
+
 @contextmanager
-def _connection(path: Path, mode: str, begin: str) -> Iterator[Connection]:
+def _transaction(path: Path, connect: Callable[[], sqlite3.Connection], begin: str) -> Iterator[Connection]:
     """A connection inside a transaction that ends with the block; SQLite's faults become TableErrors."""
     import sqlalchemy as sql
     from sqlalchemy.pool import NullPool
 
-    engine = sql.create_engine("sqlite://", creator=lambda: _connected(path, mode), poolclass=NullPool)
+    engine = sql.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     try:
         with engine.connect() as connection:
             if begin == "BEGIN IMMEDIATE":
@@ -203,6 +232,40 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
+def _copy_in_memory(path: Path) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(_connected(path, _reading_mode(path))) as connection:
+        connection.backup(copy)
+    return copy
+
+
+def _keep_copy(path: Path, version: int) -> Path:
+    """Copy the file, whose write lock the caller holds, to `NAME.v1.backup` or the next free name."""
+    kept = _free_name(path.with_name(f"{path.name}.v{version}.backup"))
+    draft = path.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        with (  # opening the file by other means than SQLite's would end the caller's lock when it is closed
+            closing(_connected(path, "ro")) as connection,
+            closing(sqlite3.connect(draft)) as copy,
+        ):
+            connection.backup(copy)
+        shutil.copymode(path, draft)
+        draft.replace(kept)
+    except OSError as error:
+        raise _fault(
+            path, f"a copy of it can't be kept as {kept.name} ({error.strerror})", "free some space"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return kept
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or where that is taken, `path` with the first free number from 2 on."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(found for found in itertools.chain((path,), numbered) if not found.exists())
+
+
 def _translated(path: Path, error: BaseException | None) -> TableError:
     name = str(getattr(error, "sqlite_errorname", ""))
     for start, (what, hint) in _FAULTS.items():
@@ -220,7 +283,7 @@ def layout() -> MetaData:
     import sqlalchemy as sql
 
     sql_type = {"integer": sql.BigInteger, "number": sql.Double, "text": sql.Text, "texts": sql.Text,
-                "mapping": sql.Text}  # fmt: skip
+                "boolean": sql.Boolean, "mapping": sql.Text}  # fmt: skip
     tables = sql.MetaData()
     sql.Table(
         "meta",
@@ -255,6 +318,13 @@ def layout() -> MetaData:
         sql.Column("run", sql.Text, sql.ForeignKey("runs.id"), primary_key=True),
         sql.Column("name", sql.Text, primary_key=True),
         sql.Column("samples", sql.Text, nullable=False),
+    )
+    sql.Table(
+        "forgotten",
+        tables,
+        sql.Column("run", sql.Text, primary_key=True),
+        sql.Column("forgotten_at", sql.Text, nullable=False),
+        sql.Column("reason", sql.Text),
     )
     return tables
 
@@ -295,8 +365,23 @@ def _bring_up_to_date(connection: Connection, path: Path) -> None:
         connection.execute(meta.insert(), [{"name": "product", "value": PRODUCT}])
         connection.execute(meta.insert(), [{"name": "schema_version", "value": str(schema_version())}])
         return
-    for step in MIGRATIONS[version - 1 :]:
-        step(connection)
+    _state_version(connection)  # a file that may not be written fails here, before a copy of it is kept
+    kept = _keep_copy(path, version)
+    try:
+        _take_steps(connection, version)
+    except BaseException:
+        kept.unlink()
+        raise
+
+
+def _take_steps(connection: Connection, version: int) -> None:
+    for statement in (statement for step in MIGRATIONS[version - 1 :] for statement in step):
+        connection.exec_driver_sql(statement)
+    _state_version(connection)
+
+
+def _state_version(connection: Connection) -> None:
+    meta = layout().tables["meta"]
     connection.execute(
         meta.update().where(meta.c.name == "schema_version").values(value=str(schema_version()))
     )

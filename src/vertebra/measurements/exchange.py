@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT = "vertebra.measurements"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: Version 1 lacks columns that version 2 has; what it holds means the same.
+_READABLE = (1, FORMAT_VERSION)
 
 
 def _values(row: Measurement) -> dict[str, Any]:
@@ -155,11 +157,14 @@ def _text_cell(text: str) -> str:
 
 
 _CELL: dict[Kind, Callable[[Any], str]] = {
-    "text": _text_cell, "integer": str, "number": repr, "texts": text_of, "mapping": text_of,
+    "text": _text_cell, "integer": str, "boolean": json.dumps, "number": repr, "texts": text_of,
+    "mapping": text_of,
 }  # fmt: skip
+_BOOLEANS = {"true": True, "false": False}
 _PARSE: dict[Kind, Callable[[str], Any]] = {
     "text": lambda cell: json.loads(cell) if cell.startswith('"') else cell,
-    "integer": int, "number": float, "texts": json.loads, "mapping": json.loads,
+    "integer": int, "boolean": lambda cell: _BOOLEANS[cell.lower()], "number": float, "texts": json.loads,
+    "mapping": json.loads,
 }  # fmt: skip
 
 
@@ -167,7 +172,7 @@ def _parsed(name: str, cell: str, line: int, path: Path | str) -> Any:
     kind = KINDS[name]
     try:
         return _PARSE[kind](cell)
-    except ValueError:
+    except (ValueError, KeyError):
         raise InvalidInputError(
             f"{path}, line {line}: can't read {name} from {cell!r}.",
             "write numbers plainly, in base units, and lists as JSON",
@@ -196,10 +201,9 @@ def read_json(path: Path | str) -> list[Measurement]:
         _refuse(path, "it is not JSON")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         _refuse(path, f'it lacks "format": "{FORMAT}"')
-    if content.get("version") != FORMAT_VERSION:
-        _refuse(
-            path, f"its format has version {content.get('version')}, and only {FORMAT_VERSION} can be read"
-        )
+    if content.get("version") not in _READABLE:
+        known = " and ".join(map(str, _READABLE))
+        _refuse(path, f"its format has version {content.get('version')}, and only {known} can be read")
     rows = content.get("rows")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         _refuse(path, 'its "rows" are not a list of objects')
@@ -215,7 +219,8 @@ def write_parquet(rows: Iterable[Measurement], path: Path | str) -> None:
     from pyarrow import parquet
 
     kinds = {
-        "text": pyarrow.string(), "integer": pyarrow.int64(), "number": pyarrow.float64(),
+        "text": pyarrow.string(), "integer": pyarrow.int64(), "boolean": pyarrow.bool_(),
+        "number": pyarrow.float64(),
         "texts": pyarrow.list_(pyarrow.string()), "mapping": pyarrow.map_(pyarrow.string(), pyarrow.string()),
     }  # fmt: skip
     schema = pyarrow.schema(
@@ -258,7 +263,8 @@ def _unpacked(values: dict[str, Any]) -> dict[str, Any]:
 def to_dataframe(rows: Iterable[Measurement]) -> pandas.DataFrame:
     """One column a column, in pandas' own nullable types. Raises MissingRuntimeError without pandas."""
     pandas = _pandas()
-    types = {"text": "string", "integer": "Int64", "number": "Float64", "texts": object, "mapping": object}
+    types = {"text": "string", "integer": "Int64", "boolean": "boolean", "number": "Float64", "texts": object,
+             "mapping": object}  # fmt: skip
     values = [_values(row) for row in rows]
     series = {
         name: pandas.Series([value.get(name) for value in values], dtype=types[KINDS[name]])

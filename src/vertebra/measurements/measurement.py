@@ -20,8 +20,9 @@ GRADES = ("A", "B", "C")
 
 #: The columns that distinguish two values of a metric for the same subject.
 CONDITIONS = (
-    "dataset", "split", "protocol", "input_size", "batch_size", "precision", "engine", "provider", "device",
-    "layout", "threads", "streams", "scenario", "arrival_rate", "system",
+    "dataset", "dataset_sha256", "split", "protocol", "input_size", "batch_size", "precision", "engine",
+    "provider", "device", "layout", "threads", "streams", "scenario", "arrival_rate", "beside", "exclusive",
+    "system",
 )  # fmt: skip
 
 
@@ -40,6 +41,9 @@ class Measurement:
     is an ISO 8601 date or time in UTC. `convention` states how an imported count was counted, and
     `disputed` why a published value is doubted; both are text, and the value stays as printed.
 
+    `network_sha256` is the content of a network that comes from a file, and None for one whose names say
+    which it is; `dataset_sha256` is what the data set holds: its pictures' base names, labels and sizes.
+
     Raises InvalidInputError where the row could not be understood by itself.
     """
 
@@ -48,12 +52,14 @@ class Measurement:
     value: float
     origin: str
     weights: str | None = None
+    network_sha256: str | None = None
     low: float | None = None
     high: float | None = None
     samples: int | None = None
     grade: str | None = None
     grade_reasons: tuple[str, ...] = ()
     dataset: str | None = None
+    dataset_sha256: str | None = None
     split: str | None = None
     protocol: str | None = None
     input_size: int | None = None
@@ -67,6 +73,8 @@ class Measurement:
     streams: int | None = None
     scenario: str | None = None
     arrival_rate: float | None = None
+    beside: int | None = None
+    exclusive: bool | None = None
     system: str | None = None
     source: str | None = None
     convention: str | None = None

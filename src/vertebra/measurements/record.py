@@ -16,12 +16,13 @@ from typing import Any, Literal, cast
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements.measurement import COLUMNS, Measurement
 
-Kind = Literal["text", "integer", "number", "texts", "mapping"]
+Kind = Literal["text", "integer", "boolean", "number", "texts", "mapping"]
 Record = dict[str, Any]
 
 _KIND_OF: dict[str, Kind] = {
     "str": "text",
     "int": "integer",
+    "bool": "boolean",
     "float": "number",
     "tuple[str, ...]": "texts",
     "Mapping[str, str]": "mapping",
@@ -110,6 +111,12 @@ def _integer(value: Any) -> int:
     return number
 
 
+def _boolean(value: Any) -> bool:
+    if type(value).__name__ not in ("bool", "bool_"):  # pandas gives NumPy's
+        raise TypeError
+    return bool(value)
+
+
 def number(value: Any) -> float:
     """`value` as a finite float; an int becomes one. Raises TypeError or ValueError."""
     if isinstance(value, bool | str | bytes):
@@ -136,9 +143,11 @@ def _mapping(value: Any) -> dict[str, str]:
 
 
 _CANONICAL: dict[Kind, Callable[[Any], Any]] = {
-    "text": _text, "integer": _integer, "number": number, "texts": _texts, "mapping": _mapping,
+    "text": _text, "integer": _integer, "boolean": _boolean, "number": number, "texts": _texts,
+    "mapping": _mapping,
 }  # fmt: skip
 _EXPECTED: dict[Kind, str] = {
-    "text": "text", "integer": "a whole number of at most 64 bits", "number": "a finite number",
+    "text": "text", "integer": "a whole number of at most 64 bits", "boolean": "true or false",
+    "number": "a finite number",
     "texts": "a list of texts", "mapping": "a mapping from text to text",
 }  # fmt: skip

@@ -328,6 +328,8 @@ def _row(found: Sequence[Any]) -> Measurement:
     values = dict(zip(COLUMNS, found, strict=False))
     values["grade_reasons"] = tuple(_unpacked(values["grade_reasons"])) if values["grade_reasons"] else ()
     values["versions"] = dict(_unpacked(values["versions"])) if values["versions"] else {}
+    if values["exclusive"] is not None:  # SQLite's own booleans are numbers
+        values["exclusive"] = bool(values["exclusive"])
     return Measurement.restored(values)
 
 

@@ -36,6 +36,10 @@ _NOT_MAPPED = (
     "grade",
     "grade_reasons",
     "versions",
+    "network_sha256",
+    "dataset_sha256",
+    "beside",
+    "exclusive",
 )
 _MAPPED = tuple(name for name in COLUMNS if name not in _NOT_MAPPED)
 _EVERY = f"{', '.join(_MAPPED)}; metrics: vertebra list metrics"

@@ -551,3 +551,32 @@ def test_the_command_offers_every_format():
     from vertebra.cli import eval as command
 
     assert set(command._FORMATS) == set(datasets.FORMATS)
+
+
+# ------------------------------------------------------------------ the digest
+
+
+def test_a_set_s_digest_is_of_names_labels_and_sizes_in_any_order(tmp_path):
+    def made(name: str, **pictures: tuple[str, int]) -> datasets.Dataset:
+        for folder, (picture, size) in pictures.items():
+            write(tmp_path / name / folder / picture, b"\0" * size)
+        return datasets.open(tmp_path / name)
+
+    first = made("one", cat=("a.png", 5), dog=("b.png", 6)).sha256
+    assert len(first) == 64
+    assert first == made("a copy", dog=("b.png", 6), cat=("a.png", 5)).sha256
+    others = [
+        made("bytes", cat=("a.png", 5), dog=("b.png", 7)),
+        made("names", cat=("a.png", 5), dog=("c.png", 6)),
+        made("labels", cat=("b.png", 6), dog=("a.png", 5)),
+        made("more", cat=("a.png", 5), dog=("b.png", 6), emu=("c.png", 1)),
+    ]
+    assert len({first, *(other.sha256 for other in others)}) == 5
+
+
+def test_the_digest_of_a_shard_is_of_its_members_and_not_of_its_name(tmp_path):
+    members = [("a.png", png(1)), ("a.cls", b"0"), ("b.png", png(2) + b"\0"), ("b.cls", b"1")]
+    one, other = (datasets.open(tar(tmp_path / name, members)) for name in ("one.tar", "other.tar.gz"))
+    assert one.sha256 == other.sha256
+    changed = datasets.open(tar(tmp_path / "changed.tar", [*members[:2], ("b.png", png(2)), members[3]]))
+    assert changed.sha256 != one.sha256

@@ -197,11 +197,16 @@ def _validation(path: Path, name: str) -> Dataset:
                 label = _target(member.name.rpartition("/")[2], targets, KIT)
                 yield Sample(tars.content(archive, member, str(path)), label, member.name)
 
+    def sizes() -> Iterator[tuple[str, int, int]]:
+        with tars.opened(path) as archive:
+            for member in tars.members(archive, str(path)):
+                yield member.name, _target(member.name.rpartition("/")[2], targets, KIT), member.size
+
     with tars.opened(path) as archive:
         count = sum(1 for _ in tars.members(archive, str(path)))
     if not count:
         raise empty(path, FORMAT_TAR)
-    return Dataset(name, "val", FORMAT_TAR, _classes(), len(_classes()), count, str(path), read)
+    return Dataset(name, "val", FORMAT_TAR, _classes(), len(_classes()), count, str(path), read, sizes)
 
 
 def _kit_targets(folder: Path) -> list[int]:
@@ -232,7 +237,7 @@ def _training(path: Path, name: str) -> Dataset:
     """Each class is an archive of its own inside the archive, `n01440764.tar`."""
     index = {synset: number for number, synset in enumerate(_classes())}
 
-    def walk(pictures: bool) -> Iterator[Sample]:
+    def walk(pictures: bool) -> Iterator[tuple[Sample, int]]:
         with tars.opened(path) as archive:
             for outer in tars.members(archive, str(path)):
                 synset = outer.name.rpartition("/")[2].removesuffix(".tar")
@@ -244,10 +249,13 @@ def _training(path: Path, name: str) -> Dataset:
                 with tars.opened(path, archive.extractfile(outer), place=place) as inner:
                     for member in tars.members(inner, place):
                         data = tars.content(inner, member, place) if pictures else b""
-                        yield Sample(data, index[synset], f"{synset}/{member.name}")
+                        yield Sample(data, index[synset], f"{synset}/{member.name}"), member.size
 
     count = sum(1 for _ in walk(pictures=False))
     if not count:
         raise empty(path, FORMAT_TAR)
-    return Dataset(name, "train", FORMAT_TAR, _classes(), len(_classes()), count, str(path),
-                   lambda: walk(pictures=True))  # fmt: skip
+    return Dataset(
+        name, "train", FORMAT_TAR, _classes(), len(_classes()), count, str(path),
+        lambda: (sample for sample, _ in walk(pictures=True)),
+        lambda: ((sample.name, sample.label, size) for sample, size in walk(pictures=False)),
+    )  # fmt: skip

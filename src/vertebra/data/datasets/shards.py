@@ -45,10 +45,15 @@ def open_shards(files: Sequence[Path], *, name: str, split: str | None) -> Datas
 
     def read() -> Iterator[Sample]:
         for file in files:
-            for key, text, picture in _samples(file, pictures=True):
+            for key, text, picture, _ in _samples(file, pictures=True):
                 yield Sample(picture, found.index[text], _name(files, file, key))
 
-    return Dataset(name, split, FORMAT, classes, count, found.count, found.largest_at, read)
+    def sizes() -> Iterator[tuple[str, int, int]]:
+        for file in files:
+            for key, text, _, size in _samples(file, pictures=False):
+                yield key, found.index[text], size
+
+    return Dataset(name, split, FORMAT, classes, count, found.count, found.largest_at, read, sizes)
 
 
 def _name(files: Sequence[Path], file: Path, key: str) -> str:
@@ -60,7 +65,7 @@ def _scan(files: Sequence[Path]) -> _Found:
     first: dict[str, str] = {}
     for file in files:
         keys: set[int] = set()
-        for key, text, _ in _samples(file, pictures=False):
+        for key, text, _, _ in _samples(file, pictures=False):
             if hash(key) in keys:
                 raise InvalidInputError(f"{file}: the key {key} occurs twice.", "write each sample once")
             keys.add(hash(key))
@@ -71,8 +76,8 @@ def _scan(files: Sequence[Path]) -> _Found:
     return _Found(count, classes, index, first.get(largest, ""))
 
 
-def _samples(file: Path, *, pictures: bool) -> Iterator[tuple[str, str, bytes]]:
-    """Key, label's text and, if asked for, encoded picture of each sample."""
+def _samples(file: Path, *, pictures: bool) -> Iterator[tuple[str, str, bytes, int]]:
+    """Key, label's text, encoded picture if asked for, and the picture's bytes, of each sample."""
     with tars.opened(file) as archive:
         everything = tars.members(archive, str(file))
         for key, group in groupby(everything, key=lambda member: _split(member.name)[0]):
@@ -88,9 +93,10 @@ def _split(name: str) -> tuple[str, str]:
 
 def _sample(
     archive: TarFile, file: Path, key: str, group: Iterator[TarInfo], pictures: bool
-) -> tuple[str, str, bytes]:
+) -> tuple[str, str, bytes, int]:
     label: str | None = None
     picture: bytes | None = None
+    size = 0
     for member in group:
         ending = _split(member.name)[1]
         if ending == "cls":
@@ -98,14 +104,14 @@ def _sample(
         elif ending == "json" and label is None:
             label = _from_json(tars.content(archive, member, str(file), _MOST))
         elif f".{ending}" in SUFFIXES:
-            picture = tars.content(archive, member, str(file)) if pictures else b""
+            picture, size = tars.content(archive, member, str(file)) if pictures else b"", member.size
     if picture is None or not label:
         lacks = "picture" if picture is None else "label"
         raise InvalidInputError(
             f"{file}: the sample {key} has no {lacks}.",
             f"each key needs a picture ({', '.join(SUFFIXES[:3])}, …) and a .cls, or a .json with label",
         )
-    return key, label, picture
+    return key, label, picture, size
 
 
 def _text(data: bytes) -> str:

@@ -469,7 +469,7 @@ def _answers(path: Path) -> tuple[object, ...]:
 
 
 _IN_VERSION_1 = (
-    18, {(None, None, None, None)}, [True, True], 0.015043772, "amd-epyc-2-cores-408406fa", 65,
+    18, {(None, None, None, None)}, [True, True], 0.015043772, "amd-epyc-2-cores-0ec31edf", 65,
     ["amd-epyc-2-cores-408406fa"],
 )  # fmt: skip
 

@@ -99,7 +99,7 @@ def test_what_changes_between_processes_or_boots_is_the_same_system(other: dict[
 
 
 def test_another_process_here_gives_the_same_id_whatever_its_affinity() -> None:
-    source = str(Path(system.__file__).parents[1])
+    source = str(Path(system.__file__).parents[2])
     narrow = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
         if sys.platform == "linux"
@@ -281,7 +281,7 @@ def test_a_tool_that_fails_or_hangs_leaves_no_card(
 
 
 def test_the_fingerprint_imports_no_runtime() -> None:
-    source = str(Path(system.__file__).parents[1])
+    source = str(Path(system.__file__).parents[2])
     code = (
         "import sys; from vertebra.machine import system; system.describe(); "
         "print({'torch', 'numpy', 'psutil'} & set(sys.modules))"

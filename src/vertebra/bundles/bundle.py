@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vertebra.bundles import identity
 from vertebra.bundles.manifest import (
     CARD,
     EXPORT_AGAIN,
@@ -137,7 +138,19 @@ class Bundle(display.Shown):
     @property
     def file_bytes(self) -> int:
         """Bytes of the files that an engine loads."""
-        return sum(record["bytes"] for name, record in self.files.items() if name not in _NOT_LOADED)
+        return sum(self.files[name]["bytes"] for name in self._loaded())
+
+    @property
+    def network_sha256(self) -> str | None:
+        """The content of its network if that comes from a file or was rounded to int8 with pictures; None if
+        the names of the model and its weights say which it is."""
+        if self.precision.startswith("int8") and self.precision != "int8-weights":
+            return identity.of_files({name: self.files[name] for name in self._loaded()})
+        return identity.of_weights(self.model, self.weights, self.weights_sha256)
+
+    def _loaded(self) -> list[str]:
+        """The files that an engine loads."""
+        return [name for name in self.files if name not in _NOT_LOADED]
 
     def label_set(self) -> LabelSet | None:
         """The names of the classes, or None if the Bundle has none. Raises BundleError."""

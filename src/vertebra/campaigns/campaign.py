@@ -14,7 +14,7 @@ from itertools import groupby
 
 from vertebra import engines, units
 from vertebra.campaigns.cases import expected_bytes, multiply_accumulates, remaining
-from vertebra.campaigns.exports import has_room, prepared, scratch_folder
+from vertebra.campaigns.exports import has_room, prepared, scratch_folder, subject_of
 from vertebra.errors import InvalidInputError
 from vertebra.exporting.process import Exporter
 from vertebra.machine import files, system
@@ -90,7 +90,9 @@ def measure(
     another process has measured meanwhile are left out. Only one process measures into a table at a time: two
     would disturb each other.
     """
-    ordered = sorted(wanted, key=lambda case: (multiply_accumulates(case), case.model))
+    ordered = sorted(
+        wanted, key=lambda case: (multiply_accumulates(case), case.model, case.network_sha256 or "")
+    )
     limits = limits or Limits()
     pace, listener = _Pace(len(ordered), limits, deadline), progress or silent
     measured: list[Measurement] = []
@@ -147,7 +149,7 @@ def _groups(ordered: Sequence[Case], most: int) -> Iterator[list[Case]]:
     """Cases that are measured side by side: at most `most`, those of one network together if possible, and
     only as many as the scratch folder has room for."""
     group: list[Case] = []
-    for _, found in groupby(ordered, key=lambda case: (case.model, case.input_size)):
+    for _, found in groupby(ordered, key=subject_of):
         same = list(found)
         if group and (len(group) + len(same) > most or not has_room([*group, *same])):
             yield group

@@ -16,7 +16,7 @@ from vertebra.machine import system
 from vertebra.measurements import Measurement, shipped
 from vertebra.measuring.benchmarking import Case
 from vertebra.measuring.benchmarking.results import conditions
-from vertebra.zoo import names
+from vertebra.zoo import adapters, names
 
 #: Untrained parameters are as fast as trained ones; the seed makes them the same in every process.
 SEED = 0
@@ -103,7 +103,8 @@ def bundle_cases(
         Case(model=kept.model, engine=engine, subject=Subject(kept.model, bundle=str(kept.folder)),
              input_size=kept.input_size, batch_size=batch_size, num_classes=kept.num_classes,
              in_channels=kept.in_channels, precision=precision, threads=threads, device=device,
-             weights=kept.weights, scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
+             weights=kept.weights, network_sha256=kept.network_sha256,
+             scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
              latency_bound_s=load.latency_bound_s, preprocess=record if load.end_to_end else None,
              operations=_operations(kept.model, kept.input_size) if kept.model in shipped.models() else None)
         for engine, precision, streams in ways
@@ -142,12 +143,14 @@ def _check_bundle(
 def _case(model: names.Model, input_size: int | None, threads: int, load: Load) -> Case:
     """The network at batch size 1, with the null engine for now."""
     size = native_or(model, input_size)
+    called = zoo.name_in_rows(model)
     return Case(
-        model=model.name,
+        model=called,
         engine="null",
         subject=Subject(
-            model=model.name, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
+            model=called, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
         ),
+        network_sha256=adapters.content_sha256(model.name) if model.is_file else None,
         input_size=size,
         threads=threads,
         scenario=load.scenario,
@@ -246,12 +249,15 @@ def remaining(wanted: Iterable[Case], rows_: Iterable[Measurement]) -> list[Case
     only while the libraries that convert for its engine have the same versions too."""
     wanted, here = list(wanted), system.describe().id
     installed = {name: _installed(name) for name in {case.engine for case in wanted}}
-    answers: dict[tuple[str, str | None], list[Measurement]] = defaultdict(list)
+    answers: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
     for row in rows_:
         is_answer = row.metric in _ANSWERS and row.system == here and row.engine in installed
         if is_answer and _is_current(row, *installed[str(row.engine)]):
-            answers[row.model, row.engine].append(row)
-    return [case for case in wanted if not any(_fits(row, case) for row in answers[case.model, case.engine])]
+            answers[row.model, row.network_sha256, row.engine].append(row)
+    return [
+        case for case in wanted
+        if not any(_fits(row, case) for row in answers[case.model, case.network_sha256, case.engine])
+    ]  # fmt: skip
 
 
 def _installed(engine: str) -> tuple[str | None, Mapping[str, str]]:

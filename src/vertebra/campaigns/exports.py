@@ -48,8 +48,13 @@ def has_room(cases_: Iterable[Case]) -> bool:
 
 def _bundles_bytes(cases_: Iterable[Case]) -> float:
     """What the scratch folder must hold for the cases' Bundles, with some room to write them."""
-    bundles = {(case.model, needed_bundle(case)) for case in cases_ if _is_to_export(case)}
-    return 1.2 * sum(4 * totals(model)["params"] for model, _ in bundles)
+    bundles = {(*subject_of(case), needed_bundle(case)) for case in cases_ if _is_to_export(case)}
+    return 1.2 * sum(4 * totals(model)["params"] for model, *_ in bundles)
+
+
+def subject_of(case: Case) -> tuple[str, str | None, int]:
+    """What cases that are exported and measured together have in common: the network and its input size."""
+    return case.model, case.network_sha256, case.input_size
 
 
 def prepared(
@@ -60,7 +65,7 @@ def prepared(
     If one of a network's engines reads Bundles, the network is exported, and all its engines are
     compared with that Bundle's reference.
     """
-    for number, (_, group) in enumerate(groupby(cases_, key=lambda case: (case.model, case.input_size))):
+    for number, (_, group) in enumerate(groupby(cases_, key=subject_of)):
         here = list(group)
         yield from ((case, None) for case in here if case.subject.bundle is not None)
         same = [case for case in here if case.subject.bundle is None]

@@ -74,7 +74,8 @@ def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
     groups: dict[tuple[object, ...], list[Measurement]] = {}
     for row in rows:
         if (row.metric, row.scenario) == ("throughput", "offline"):
-            groups.setdefault((row.model, row.engine, row.precision, row.device), []).append(row)
+            key = (row.model, row.network_sha256, row.engine, row.precision, row.device)
+            groups.setdefault(key, []).append(row)
     return [_best_load(group) for group in groups.values()]
 
 

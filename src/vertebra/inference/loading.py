@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 class Loaded:
     """A network that is ready to run, with its preprocessing and labels.
 
-    `weights` is None if it is untrained, `labels` if its classes have no names. If the network
-    `gives_probabilities`, as many ONNX files do, `logits` returns their logarithms.
+    `weights` is None if it is untrained, `network_sha256` if its names say which it is, `labels` if its
+    classes have no names. If the network `gives_probabilities`, as many ONNX files do, `logits` returns their
+    logarithms.
     """
 
     session: Session
@@ -37,6 +38,7 @@ class Loaded:
     labels: LabelSet | None
     model: str
     weights: str | None
+    network_sha256: str | None = None
     engine: str
     settings: Settings
     num_classes: int
@@ -164,6 +166,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         labels=card.labels,
         model=resolved.subject.model,
         weights=card.weights,
+        network_sha256=resolved.network_sha256,
         engine=engine,
         settings=settings,
         num_classes=resolved.num_classes,

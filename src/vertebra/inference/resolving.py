@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
-from vertebra.bundles import Card, proof
+from vertebra.bundles import Card, identity, proof
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
@@ -29,14 +29,15 @@ SEED = 0
 class Resolved:
     """A network with its weights, found but not loaded: the subject to run, and the facts about it.
 
-    `file` is the network's file if it is an ONNX file. `batch_size` is the only one that it takes; None: it
-    takes any. It computes in `precision`.
+    `network_sha256` is its content if that comes from a file; `file` is that file if it is ONNX. `batch_size`
+    is the only one that it takes; None: it takes any. It computes in `precision`.
     """
 
     subject: Subject
     input_size: int
     num_classes: int
     card: Card
+    network_sha256: str | None = None
     file: NetworkFile | None = None
     batch_size: int | None = None
     precision: str = "float32"
@@ -100,6 +101,7 @@ def from_bundle(
         input_size=kept.input_size,
         num_classes=kept.num_classes,
         card=card,
+        network_sha256=kept.network_sha256,
         batch_size=kept.batch_size,
         precision=kept.precision,
     )
@@ -149,13 +151,16 @@ def resolve(
     arguments |= {"seed": SEED} if source is None else _build_arguments(source, checks)
     subject = Subject(model.name, builder="vertebra.zoo:build", arguments=arguments)
     return Resolved(
-        subject=subject, input_size=record.input_size[0], num_classes=facts.num_classes, card=card
+        subject=subject,
+        input_size=record.input_size[0],
+        num_classes=facts.num_classes,
+        card=card,
+        network_sha256=identity.of_weights(model.name, card.weights, digest),
     )
 
 
 def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None) -> Resolved:
     from vertebra import zoo
-    from vertebra.machine import downloads
     from vertebra.zoo import adapters
     from vertebra.zoo.adapters import onnx
 
@@ -166,18 +171,18 @@ def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Prep
     chosen = facts.labels if labels is None else labels
     card = Card(
         weights=facts.weights,
-        weights_sha256=downloads.digest(file.weights),
+        weights_sha256=adapters.content_sha256(model.name),
         preprocess=record,
         labels=None if chosen is None else _labels(chosen, facts.num_classes),
     )
     return Resolved(
-        # the model's name has the file's digest, so that a changed file has another name
         subject=Subject(
-            f"{model.source}:{facts.weights}", builder=model.builder, arguments={"name": f"onnx:{file.path}"}
+            zoo.name_in_rows(model), builder=model.builder, arguments={"name": f"onnx:{file.path}"}
         ),
         input_size=record.input_size[0],
         num_classes=facts.num_classes,
         card=card,
+        network_sha256=card.weights_sha256,
         file=file,
         batch_size=onnx.signature(file.path).batch_size,
     )
@@ -215,7 +220,9 @@ def _fetched(
         sha256 = checks["sha256"] or known
         return downloads.digest(weights.file_of(address, sha256=sha256, progress=progress))
     path = Path(source).expanduser()
-    return downloads.digest(path) if path.is_file() else None
+    if not path.is_file() and not str(source).startswith(("hf:", "https://", "http://")):
+        return None
+    return downloads.digest(weights.file_of(source, sha256=checks["sha256"], progress=progress))
 
 
 def _build_arguments(source: str | Path, checks: dict[str, Any]) -> dict[str, Any]:

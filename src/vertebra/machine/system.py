@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -71,9 +71,10 @@ class System:
 
     @property
     def id(self) -> str:
-        """A readable name and a hash of hardware, limits, OS release and drivers.
+        """A readable name and a hash of hardware, limits, the OS's major version and the drivers' branches.
 
-        The same in every process here: affinity, kernel build, Python and libraries are not part of it.
+        The same in every process here: affinity, kernel build, Python and libraries are not part of it; nor
+        is what an update or a boot changes without making anything faster or slower.
         """
         parts = [
             self.cpu or self.architecture,
@@ -83,6 +84,14 @@ class System:
         slug = "-".join(filter(None, (_slug(part) for part in parts)))
         digest = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()
         return f"{slug}-{digest[:8]}"
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> System:
+        """The system that `to_dict` described, here or in an earlier version. Raises KeyError, TypeError or
+        ValueError where it is something else."""
+        values = {name: described[name] for name in cls.__dataclass_fields__}
+        gpus = tuple(Gpu(**gpu) for gpu in values["gpus"])
+        return cls(**{**values, "features": tuple(values["features"]), "gpus": gpus})
 
     def to_dict(self) -> dict[str, Any]:
         """The description as plain data, id first."""
@@ -98,9 +107,38 @@ class System:
         identity = asdict(self)
         for name in ("usable_cores", "kernel", "python"):
             del identity[name]
-        # what the kernel keeps for itself changes from boot to boot
-        identity["memory_bytes"] = None if self.memory_bytes is None else round(self.memory_bytes / 2**30)
+        identity["memory_bytes"] = installed_gib(self.memory_bytes)
+        identity["os"] = _major(self.os)
+        for gpu in identity["gpus"]:
+            gpu["memory_bytes"] = installed_gib(gpu["memory_bytes"])
+            gpu["driver"] = gpu["driver"] and gpu["driver"].partition(".")[0]
         return identity
+
+
+def installed_gib(reported_bytes: int | None) -> int | None:
+    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, … GiB that holds what was reported.
+
+    The kernel, the firmware and a driver keep a part for themselves, which differs from boot to boot; modules
+    have sizes at these steps or far from them.
+    """
+    if reported_bytes is None:
+        return None
+    steps = (size for power in range(40) for size in (2**power, 3 * 2 ** (power - 1)) if size >= 1)
+    return next(int(size) for size in steps if size * 2**30 >= reported_bytes and size == int(size))
+
+
+def _major(name: str) -> str:
+    """A system's name with its major version: "Ubuntu 22.04", "Debian GNU/Linux 12", "macOS 15".
+
+    Ubuntu's and its relatives' have the year and the month, and macOS 10 was eleven systems.
+    """
+    found = re.match(r"(.*?)\s*v?(\d+)(?:\.(\d+))?", re.sub(r"\(.*?\)", "", name).strip())
+    if found is None:
+        return name
+    word, major, minor = found.groups()
+    is_month = minor in ("04", "10") and int(major) >= 12
+    two = is_month or (minor is not None and (word, major) == ("macOS", "10"))
+    return f"{word} {major}.{minor}" if two else f"{word} {major}"
 
 
 @cache

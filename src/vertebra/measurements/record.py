@@ -33,6 +33,8 @@ KINDS: dict[str, Kind] = {
     column.name: _KIND_OF[cast(str, column.type).removesuffix(" | None")] for column in fields(Measurement)
 }
 REQUIRED = ("model", "metric", "value", "origin")
+#: Where a row keeps the id that its system has in the table, if it was read with another one.
+STORED_SYSTEM = "_stored_system"
 #: SQLite and Parquet hold whole numbers of 64 bits.
 _LARGEST_INTEGER = 2**63 - 1
 
@@ -42,6 +44,8 @@ def record_of(row: Measurement) -> Record:
     record: Record = {}
     for name in COLUMNS:
         value = getattr(row, name)
+        if name == "system":
+            value = vars(row).get(STORED_SYSTEM, value)
         if name == "run" or value is None or (KINDS[name] in ("texts", "mapping") and not value):
             continue
         record[name] = canonical(name, value)

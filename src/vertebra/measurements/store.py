@@ -16,8 +16,16 @@ from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements import exchange, views
 from vertebra.measurements.database import layout, prepare, reading, select, writing
 from vertebra.measurements.measurement import COLUMNS, Measurement, now
-from vertebra.measurements.record import KINDS, Record, canonical, text_of, unknown_column
+from vertebra.measurements.record import (
+    KINDS,
+    STORED_SYSTEM,
+    Record,
+    canonical,
+    text_of,
+    unknown_column,
+)
 from vertebra.measurements.run import Run
+from vertebra.measurements.subjects import Subject
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +103,7 @@ class Table:
         None is the value of an empty column. Raises UnknownNameError for an unknown column.
         """
         _check_filters(filters)
-        return self._select(_all_of(filters))
+        return self._select(_all_of(self._with_every_id(filters)))
 
     def comparable(self, metrics: Collection[str] | None = None, **load: Any) -> list[Measurement]:
         """The rows of metrics that don't depend on a machine, and of the others those with columns equal to
@@ -104,6 +112,7 @@ class Table:
         Oldest run first, as `rows` gives them. Raises UnknownNameError for an unknown column.
         """
         _check_filters(load)
+        load = dict(self._with_every_id(load))
         needing = _equal("metric", views.NEEDING_A_MACHINE)
         where = _Where(f"(NOT {needing.text} OR {_all_of(load).text})", needing.values + _all_of(load).values)
         if metrics is not None:
@@ -112,15 +121,59 @@ class Table:
         return self._select(where)
 
     def benched_systems(self) -> set[str]:
-        """The ids of the systems that something was measured on."""
+        """The ids of the systems that something was measured on, each machine by one."""
         query = "SELECT DISTINCT system FROM measurements WHERE origin = ?"
-        return {system for (system,) in select(self.path, query, ("benched",))}
+        present = self._present_ids()
+        return {present.get(system, system) for (system,) in select(self.path, query, ("benched",))}
+
+    def subjects(self, model: str) -> list[Subject]:
+        """The networks called `model` that the table has rows of."""
+        query = "SELECT DISTINCT model, network_sha256 FROM measurements WHERE model = ?"
+        return [(name, digest) for name, digest in select(self.path, query, (model,))]
+
+    def system(self, system_id: str) -> dict[str, Any] | None:
+        """The description of a system by its id, one of today's or one that an earlier version gave it."""
+        present = self._present_ids()
+        wanted = present.get(system_id, system_id)
+        known = self.systems().items()
+        return next((found for name, found in known if wanted in (name, present.get(name))), None)
+
+    def _present_ids(self) -> dict[str, str]:
+        """The ids that earlier versions gave to systems, each with the id that the system has today.
+
+        Stored rows keep theirs, so that a run stays what it was; rows that are read have today's.
+        """
+        found = select(self.path, "SELECT id, description FROM systems")
+        today = {old: _id_today(description) for old, description in found}
+        return {old: new for old, new in today.items() if new is not None and new != old}
+
+    def _with_every_id(self, filters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The filters, a system's with all ids that it ever had."""
+        asked = filters.get("system")
+        if asked is None:
+            return filters
+        several = (asked,) if isinstance(asked, str) else tuple(asked)
+        present = self._present_ids()
+        today = {present.get(one, one) for one in several}
+        return {
+            **filters,
+            "system": (*several, *today, *(old for old, new in present.items() if new in today)),
+        }
 
     def _select(self, where: _Where) -> list[Measurement]:
         """The rows for which the condition holds, oldest run first."""
         found = select(self.path, f"{_ROWS} WHERE {where.text}", where.values)
         found.sort(key=_AGE)  # SQLite would take longer, for it moves whole rows
-        return [_row(values) for values in found]
+        return self.with_present_ids([_row(values) for values in found])
+
+    def with_present_ids(self, rows: list[Measurement]) -> list[Measurement]:
+        """The rows, just read, with today's ids of the systems that the table knows; what is exported of them
+        keeps those that are stored."""
+        present = self._present_ids() if rows else {}
+        for row in rows if present else ():
+            if row.system in present:  # written in place, since there are thousands of new rows
+                vars(row).update({STORED_SYSTEM: row.system, "system": present[row.system]})
+        return rows
 
     def latest(self, **filters: Any) -> list[Measurement]:
         """The newest row of each figure (`views.latest`) among those that the filters leave."""
@@ -331,6 +384,17 @@ def _row(found: Sequence[Any]) -> Measurement:
     if values["exclusive"] is not None:  # SQLite's own booleans are numbers
         values["exclusive"] = bool(values["exclusive"])
     return Measurement.restored(values)
+
+
+@lru_cache(maxsize=256)
+def _id_today(description: str) -> str | None:
+    """The id that a described system has today; None where the description is of another kind."""
+    from vertebra.machine.system import System
+
+    try:
+        return System.from_dict(json.loads(description)).id
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 @lru_cache(maxsize=4096)

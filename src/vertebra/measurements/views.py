@@ -8,7 +8,7 @@ Nothing is averaged; where two sources disagree, `conflicts` holds the other row
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from vertebra import metrics
 from vertebra.measurements import display
 from vertebra.measurements.measurement import CONDITIONS, Measurement
+from vertebra.measurements.subjects import Subject, is_of_catalogue, names, subject
 
 #: Conditions that make one way of running a network, in the order in which they are shown.
 FORM = (
@@ -43,6 +44,7 @@ _TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "estimate
 class WideRow:
     """One network under one set of runtime conditions; `conditions` is empty where nothing was run.
 
+    `model` is what the network is called, with the beginning of its digest where others share its name.
     `figures` maps a metric's name to the row with its value, `conflicts` a metric's name to the
     rows with other values under the same conditions.
     """
@@ -71,6 +73,8 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
     newest: dict[tuple[Any, ...], Measurement] = {}
     for row in rows:
         key = _identity(row)
+        if row.metric == "probe_top1":  # its dataset names the pictures' content, in older rows too
+            key = (*key[:_OF_THE_SET], None, *key[_OF_THE_SET + 1 :])
         known = newest.get(key)
         if known is None or (row.measured_at or "") >= (known.measured_at or ""):
             newest[key] = row
@@ -78,30 +82,52 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
 
 
 #: What distinguishes two figures.
-_identity = attrgetter("model", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
+_IDENTITY = ("model", "network_sha256", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
+_identity = attrgetter(*_IDENTITY)
+_OF_THE_SET = _IDENTITY.index("dataset_sha256")
 _form = attrgetter(*FORM)
 
 
 def wide(rows: Iterable[Measurement]) -> list[WideRow]:
-    """One wide row per model and form, models and forms in the order of their first row.
+    """One wide row per subject and form, models and forms in the order of their first row.
 
     Figures of the machine itself belong to no network and are left out.
     """
-    static: dict[str, list[Measurement]] = defaultdict(list)
-    forms: dict[tuple[str, tuple[Any, ...]], list[Measurement]] = {}
+    static: dict[Subject, list[Measurement]] = defaultdict(list)
+    forms: dict[tuple[Subject, tuple[Any, ...]], list[Measurement]] = {}
     models: dict[str, None] = {}
-    for row in latest(row for row in rows if row.model != metrics.MACHINE):
+    newest = latest(row for row in rows if row.model != metrics.MACHINE)
+    for row in newest:
         models.setdefault(row.model)
         if depends_on_machine(row):
-            forms.setdefault((row.model, _form(row)), []).append(row)
+            forms.setdefault((subject(row), _form(row)), []).append(row)
         else:
-            static[row.model].append(row)
-    run = {model for model, _ in forms}
-    wide_rows = [_wide_row(model, dict(zip(FORM, form, strict=True)), own, static[model])
-                 for (model, form), own in forms.items()]  # fmt: skip
-    wide_rows += [_wide_row(model, {}, [], static[model]) for model in models if model not in run]
+            static[subject(row)].append(row)
+    called = names(newest)
+    run = {one for one, _ in forms}
+    found = [(one, dict(zip(FORM, form, strict=True)), own) for (one, form), own in forms.items()]
+    found += [(one, dict[str, Any](), list[Measurement]()) for one in called if one not in run]
     order = {model: place for place, model in enumerate(models)}
-    return sorted(wide_rows, key=lambda row: order[row.model])
+    found.sort(key=lambda entry: order[entry[0][0]])
+    return [
+        _wide_row(called[one], form, own, _known_of(one, [*own, *static[one]], static))
+        for one, form, own in found
+    ]
+
+
+#: What is counted from a network's layers, however its parameters are rounded.
+_COUNTS = frozenset({"params", "buffers", "macs", "operations", "activations"})
+
+
+def _known_of(
+    one: Subject, own: Sequence[Measurement], static: Mapping[Subject, Sequence[Measurement]]
+) -> list[Measurement]:
+    """The figures of a subject that need no machine. A network of the catalogue in int8 has the counts of its
+    floats."""
+    known = list(static.get(one, ()))
+    if one[1] is not None and own and all(map(is_of_catalogue, own)):
+        known += [row for row in static.get((one[0], None), ()) if row.metric in _COUNTS]
+    return known
 
 
 def depends_on_machine(row: Measurement) -> bool:

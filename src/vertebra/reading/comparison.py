@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from vertebra import metrics, zoo
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table, display, exchange, latest, statistics
+from vertebra.measurements import Measurement, Table, display, exchange, latest, statistics, subjects
 from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS
@@ -39,7 +39,7 @@ _FORMS = "MODEL, MODEL@ENGINE, @ENGINE, column=value, library=version, a date, a
 
 #: What else may differ if the sides select different values of this.
 FOLLOWS: dict[str, tuple[str, ...]] = {
-    "model": ("weights", "input_size"),
+    "model": ("network_sha256", "weights", "input_size"),
     "engine": ("provider", "layout", "streams", "device"),
     "device": ("provider", "layout", "streams", "threads"),
     "provider": ("device", "layout"),
@@ -49,7 +49,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "file": ("system", "threads", "streams", "device", "provider"),
     "run": ("system", "threads", "streams", "device", "provider"),
 }
-_SUBJECT = ("model", "weights", "metric", "origin")
+_SUBJECT = ("model", "network_sha256", "weights", "metric", "origin")
 #: The reserved model of a machine's own figures.
 _MACHINE = "machine"
 #: Memory is measured once too, but repeats within this.
@@ -287,7 +287,7 @@ def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
     if not isinstance(choice, Mapping):
         file = Path(choice).expanduser()
         if file.suffix in (".sqlite", *_FILES):
-            return _side_of_file(file)
+            return _side_of_file(file, table)
     every = table.rows()
     chosen = dict(choice) if isinstance(choice, Mapping) else _parse(str(choice), every)
     rows = [row for row in every if all(_has(row, name, value) for name, value in chosen.items())]
@@ -314,13 +314,14 @@ def _matches(row: Measurement, name: str, wanted: Any) -> bool:
     return value in several or (value is None and name not in metrics.find(row.metric).conditions)
 
 
-def _side_of_file(file: Path) -> Side:
+def _side_of_file(file: Path, known: Table) -> Side:
     if not file.is_file():
         raise InvalidInputError(
             f"There is no file {file}.", "name a table (.sqlite), or rows written by vertebra table --write"
         )
     if file.suffix in _FILES:
-        return Side(str(file), latest(_FILES[file.suffix](file)), lambda _: {}, {"file": file})
+        rows = known.with_present_ids(_FILES[file.suffix](file))
+        return Side(str(file), latest(rows), lambda _: {}, {"file": file})
     table = Table(file, create=False)
     return Side(str(file), latest(table.rows()), cache(table.samples), {"file": file})
 
@@ -340,9 +341,17 @@ def _parse(text: str, rows: Iterable[Measurement]) -> dict[str, Any]:
     model, at, engine = text.rpartition("@") if "@" in text else (text, "", "")
     if not model and not engine:
         raise InvalidInputError(f'"{text}" is not a side.', f"a side is {_FORMS}")
-    is_known = any(row.model == model for row in known)
-    named = {"model": model if is_known else _model(model)} if model else {}
-    return {**named, **({"engine": engine} if at else {})}
+    return {**(_network(model, known) if model else {}), **({"engine": engine} if at else {})}
+
+
+def _network(name: str, rows: Sequence[Measurement]) -> dict[str, Any]:
+    """The columns that a network's name fixes; with the beginning of a digest, its digest too."""
+    digests = subjects.by_model({subjects.subject(row) for row in rows})
+    model, digest = (name, None) if name in digests else subjects.parted(name)
+    model = model if model in digests else _model(model)
+    if digest is None:
+        return {"model": model}
+    return {"model": model, "network_sha256": subjects.chosen(digest, model, digests.get(model, ()))}
 
 
 def _resolved(name: str, value: str) -> str:

@@ -172,6 +172,7 @@ def _conditions(loaded: Loaded, *libraries: str) -> dict[str, Any]:
     return {
         "model": loaded.model,
         "weights": loaded.weights or "untrained",
+        "network_sha256": loaded.network_sha256,
         "engine": loaded.engine,
         "precision": effective.get("precision") or loaded.settings.precision,
         "device": effective.get("device") or loaded.settings.device,

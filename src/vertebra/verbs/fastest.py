@@ -75,7 +75,8 @@ def fastest(
     search = partial(
         tuning.fastest, cases, into, budget_s=given.seconds(budget), seed=seed, progress=progress
     )
-    found = search() if export is None else _shipped(search, Path(export), options | {"progress": progress})
+    options |= {"progress": progress}
+    found = search() if export is None else _shipped(search, model, Path(export), options)
     notes = () if engines or zoo.find(model).is_file else tuple(tuning.left_out())
     return replace(found, notes=notes, shares=_shares(found, into))
 
@@ -86,9 +87,9 @@ def _shares(found: Found, table: Table) -> tuple[float | None, ...]:
     return tuple(None if row is None else roofline.shares_of([row], machine)[0] for row in rows)
 
 
-def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any]) -> Found:
-    """The result of `search`, with the fastest form that a Bundle can have written into `folder`, its rows
-    included."""
+def _shipped(search: Callable[[], Found], model: str, folder: Path, options: dict[str, Any]) -> Found:
+    """The result of `search`, with the fastest form of `model` that a Bundle can have written into `folder`,
+    its rows included."""
     from vertebra import bundles
     from vertebra.campaigns import tuning
 
@@ -102,6 +103,6 @@ def _shipped(search: Callable[[], Found], folder: Path, options: dict[str, Any])
             )
         engine, precision, batch_size = tuning.needed_bundle(best.form)
         made: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
-        kept = export(found.model, draft, **made, **options)
+        kept = export(model, draft, **made, **options)
         bundles.write_rows(kept, found.rows_of(best))
     return replace(found, bundle=folder)

@@ -5,14 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vertebra import units
-from vertebra.measurements import Table
+from vertebra import units, zoo
+from vertebra.measurements import Table, subjects
 
 TableLike = Table | str | Path | None
 
 
 def table(table: TableLike, *, create: bool = True) -> Table:
     return table if isinstance(table, Table) else Table(table, create=create)
+
+
+def network(name: str, source: Table) -> dict[str, Any]:
+    """The columns that choose the rows of the network called `name`: as the table has it, in any spelling, or
+    with the beginning of a digest, `onnx:model.onnx#3fa2b1c4`.
+
+    Raises UnknownNameError for an unknown name, and InvalidInputError for a digest that isn't unique.
+    """
+    if source.subjects(name):
+        return {"model": name}
+    model, digest = subjects.parted(name)
+    known = source.subjects(model)
+    if not known:
+        model = zoo.canonical(model)
+        known = source.subjects(model)
+    if digest is None:
+        return {"model": model}
+    return {"model": model, "network_sha256": subjects.chosen(digest, model, [one for _, one in known])}
 
 
 def seconds(text: str | float) -> float:

@@ -128,7 +128,7 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
         engines.find(engine)
     chosen = system or candidates.this_system(source)
     rows = [row for row in source.latest() if candidates.is_of_imagenet(row)]
-    described = source.systems().get(chosen or "")
+    described = source.system(chosen or "")
     return edition(rows, chosen, system=described, engine=engine, made_at=now()[:10])
 
 
@@ -146,7 +146,7 @@ def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]
     shown = _reported(rows, chosen)
     return {
         "rows": candidates.with_catalogue(shown) if among == "catalogue" else shown,
-        "system": source.systems().get(chosen or ""),
+        "system": source.system(chosen or ""),
         "pick": picks,
         "made_at": now()[:10],
     }

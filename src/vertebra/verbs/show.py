@@ -51,6 +51,7 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
     from vertebra.inference import resolving
     from vertebra.measurements import shipped
     from vertebra.reading import roofline
+    from vertebra.zoo import adapters
 
     if resolving.is_bundle(model):
         return bundles.read(model)
@@ -58,7 +59,9 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
 
     found = zoo.find(model)
     source = given.table(table, create=False)
-    figures = [row for row in source.latest(model=found.name) if row.metric != "failure"]
+    content = adapters.content_sha256(found.name) if found.is_file else None
+    known = source.latest(model=zoo.name_in_rows(found), network_sha256=content)
+    figures = [row for row in known if row.metric != "failure"]
     ours = found.source == "vertebra"
     shares = roofline.shares(
         figures, source.latest(model=metrics.MACHINE), shipped.totals(found.name) if ours else None

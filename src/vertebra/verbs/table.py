@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, overload
 
-from vertebra import metrics, zoo
+from vertebra import metrics
 from vertebra.errors import UnknownNameError
 from vertebra.measurements import ORIGINS, Rows, WideRow, latest, views
 from vertebra.verbs import given
@@ -27,14 +27,15 @@ def table(
     With `wide` it gives one row for each network and form, with all its figures. Figures that need no
     machine, such as the accuracy, are included for every form.
     """
+    source = given.table(path, create=False)
     if isinstance(filters.get("model"), str) and filters["model"] != metrics.MACHINE:
-        filters["model"] = zoo.canonical(filters["model"])
+        filters |= given.network(filters["model"], source)
     if isinstance(filters.get("metric"), str):
         metrics.find(filters["metric"])
     if isinstance(filters.get("origin"), str) and filters["origin"] not in ORIGINS:
         raise UnknownNameError.of("origin", filters["origin"], ORIGINS, "vertebra table --help")
     of_form = {name: filters.pop(name) for name in views.FORM if wide and name in filters}
-    rows = given.table(path, create=False).rows(**filters)
+    rows = source.rows(**filters)
     rows = rows if every else latest(rows)
     return [row for row in views.wide(rows) if _is_of(row, of_form)] if wide else Rows(rows)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vertebra.zoo.factsheet import Facts
 
-__all__ = ["CLASSICS", "Model", "build", "canonical", "facts", "features", "find", "models"]
+__all__ = ["CLASSICS", "Model", "build", "canonical", "facts", "features", "find", "models", "name_in_rows"]
 
 
 def find(name: str) -> Model:
@@ -43,7 +43,16 @@ def canonical(name: str) -> str:
     """The name of the network called `name` in rows; names of other libraries aren't looked up."""
     from vertebra.zoo import adapters
 
+    if adapters.is_file(name):
+        return adapters.name_of_file(name)
     return name if adapters.is_foreign(name) else names.find(name).name
+
+
+def name_in_rows(model: Model) -> str:
+    """What rows call the network: for a file its name without folders, which differ on other machines."""
+    from vertebra.zoo import adapters
+
+    return adapters.name_of_file(model.name) if model.is_file else model.name
 
 
 def build(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -81,9 +81,22 @@ class Dataset:
     def __iter__(self) -> Iterator[Sample]:
         return self.read()
 
+    def part(self, count: int) -> Dataset:
+        """The set of the first `count` samples."""
+        if count >= len(self):
+            return self
+        sizes = None if self.sizes is None else partial(_first_sizes, self.sizes, count)
+        return replace(self, length=count, read=partial(self.first, count), sizes=sizes)
+
     def first(self, count: int) -> Iterator[Sample]:
         """The first `count` samples."""
         return islice(self.read(), count)
+
+
+def _first_sizes(
+    sizes: Callable[[], Iterator[tuple[str, int, int]]], count: int
+) -> Iterator[tuple[str, int, int]]:
+    return islice(sizes(), count)
 
 
 def _size(source: Source) -> int:

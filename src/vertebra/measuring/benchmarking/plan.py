@@ -22,7 +22,8 @@ class Case:
 
     `reference` is the folder of a Bundle of the same network; the outputs are compared with its logits before
     a timing is trusted. A subject that is a Bundle is its own reference; a builder without one is timed, and
-    its figures say that nothing was compared.
+    its figures say that nothing was compared. `network_sha256` is the network's content if that comes from a
+    file.
 
     `scenario` is one of SCENARIOS: `streams` serve an offline load at once; queries of a server arrive
     at `arrival_rate` per second and should be answered within `latency_bound_s`. With `preprocess`, the
@@ -43,6 +44,7 @@ class Case:
     layout: str | None = None
     provider: str | None = None
     weights: str | None = None
+    network_sha256: str | None = None
     reference: str | None = None
     scenario: str = "single-stream"
     streams: int = 1

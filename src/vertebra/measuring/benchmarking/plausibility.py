@@ -123,7 +123,8 @@ def against_other_batches(rows: Sequence[Measurement], others: Iterable[Measurem
 
 
 def _is_other_batch(other: Measurement, latency: Measurement) -> bool:
-    alike = (name for name in (*CONDITIONS, "model", "weights", "metric", "origin") if name != "batch_size")
+    subject = ("model", "network_sha256", "weights", "metric", "origin")
+    alike = (name for name in (*CONDITIONS, *subject) if name != "batch_size")
     return (
         other.batch_size is not None
         and other.batch_size != latency.batch_size

@@ -180,6 +180,7 @@ def _row(
     return Measurement(
         model=case.model,
         weights=case.weights,
+        network_sha256=case.network_sha256,
         metric=metric,
         value=value,
         origin="benched",

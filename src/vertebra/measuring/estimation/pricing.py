@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, latest, now, shipped
 from vertebra.measurements.shipped import published
+from vertebra.measurements.subjects import is_of_catalogue
 from vertebra.measurements.views import FORM
 from vertebra.measuring.estimation.estimator import FEWEST_ANCHORS, Estimator, Field
 from vertebra.measuring.estimation.memory import MemoryModel
@@ -120,7 +121,7 @@ def _usable(measured: Iterable[Measurement], metric: str) -> list[Measurement]:
     counts = shipped.counts()
     return [
         row for row in measured
-        if row.metric == metric and row.origin == "benched" and row.model in counts
+        if row.metric == metric and row.origin == "benched" and row.model in counts and is_of_catalogue(row)
         and row.input_size == counts[row.model].input_size
     ]  # fmt: skip
 

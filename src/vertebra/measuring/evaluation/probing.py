@@ -47,11 +47,13 @@ SEED = 0
 @dataclass(frozen=True)
 class Images:
     """A data set's distinct images: the places of the samples that count, and the identity of the whole
-    content. `repeats` is the number of exact copies of an earlier image."""
+    content, which has the beginning of its `sha256`. `repeats` is the number of exact copies of an earlier
+    image."""
 
     identity: str
     places: tuple[int, ...]
     repeats: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Probe:
     `majority` the share of the largest class, which a constant answer would reach."""
 
     dataset: str
+    dataset_sha256: str
     preprocess: Preprocess
     total: int
     num_classes: int
@@ -101,7 +104,7 @@ def look(data: Dataset) -> Images:
             )
     lines = sorted(f"{digest} {_class(data, sample.label)}" for digest, sample in first.items())
     whole = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places))
+    return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places), whole)
 
 
 def _class(data: Dataset, label: int) -> str:
@@ -150,6 +153,7 @@ def probe(
     counts = Counter(labels)
     return Probe(
         dataset=images.identity,
+        dataset_sha256=images.sha256,
         preprocess=record,
         total=len(labels),
         num_classes=len(counts),
@@ -264,6 +268,7 @@ def rows(found: Probe, conditions: Mapping[str, Any]) -> list[Measurement]:
             samples=found.total,
             origin="evaluated",
             dataset=found.dataset,
+            dataset_sha256=found.dataset_sha256,
             split=f"{found.folds}-fold",
             protocol=f"frozen features, logistic regression; {protocol(found.preprocess)}",
             input_size=found.preprocess.input_size[0],

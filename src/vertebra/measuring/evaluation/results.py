@@ -80,6 +80,7 @@ class Evaluation:
     num_unreadable: int
     names: Mapping[int, str]
     seconds: float
+    dataset_sha256: str | None = None
 
     def name_of(self, output: int) -> str:
         """An output's name, or its number."""
@@ -143,6 +144,7 @@ def rows(evaluation: Evaluation, conditions: Mapping[str, Any]) -> list[Measurem
     common: dict[str, Any] = {
         "origin": "evaluated",
         "dataset": evaluation.dataset,
+        "dataset_sha256": evaluation.dataset_sha256,
         "split": evaluation.split,
         "protocol": protocol(evaluation.preprocess),
         "input_size": evaluation.preprocess.input_size[0],

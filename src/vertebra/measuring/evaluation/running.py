@@ -80,6 +80,7 @@ def evaluate(
     return of_tally(
         tally,
         dataset=IMAGENET_1K if is_validation(data) else data.name,
+        dataset_sha256=data.part(total).sha256,
         split=split_told(data, total),
         preprocess=record,
         num_classes=num_classes,

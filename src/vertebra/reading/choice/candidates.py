@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -12,6 +13,7 @@ from typing import Any
 from vertebra import metrics
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, wide
+from vertebra.measurements.subjects import short, subject
 from vertebra.reading.choice import rule
 from vertebra.reading.choice.rule import Demand, Limit, Pick
 
@@ -76,14 +78,18 @@ def comparable(
     """The rows of one load: this machine at batch size 1, unless `load` has other values.
 
     Accuracies are from `dataset` (None: the whole of ImageNet's validation split) and `origin`, a probe's
-    from the images `probed`.
+    from the images `probed`. A name that several data sets share takes the beginning of a digest,
+    `name@3fa2b1c4`; without one, InvalidInputError names them.
     """
     load = {"batch_size": 1, "system": this_system(source), **load}
     load = {name: value for name, value in load.items() if value is not None}
-    return [
+    found = [
         row for row in source.comparable(metric, **load)
         if _is_of(row, dataset, probed) and (origin is None or not _is_accuracy(row) or row.origin == origin)
     ]  # fmt: skip
+    if dataset is not None:
+        _check_one_content(found, dataset)
+    return found
 
 
 def this_system(table: Table) -> str | None:
@@ -112,9 +118,68 @@ def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> 
     if not _is_accuracy(row):
         return True
     if dataset is not None:
-        return row.dataset == dataset
+        return row.dataset == dataset or _is_named(row, dataset)
     if row.origin != "evaluated":
         return row.dataset in (None, "imagenet-1k")
+    return _is_default(row)
+
+
+#: What chooses one of several data sets of a name: the beginning of its digest, or that it has none.
+_MARKED = re.compile(r"(.+)@([0-9a-f]{4,64}|none)")
+
+
+def _is_named(row: Measurement, dataset: str) -> bool:
+    """Whether the row's data set is the one of its name that `dataset` chooses by a digest."""
+    found = _MARKED.fullmatch(dataset)
+    if found is None or row.dataset != found[1]:
+        return False
+    return row.origin == "published" or (row.dataset_sha256 or "none").startswith(found[2])
+
+
+def _check_one_content(rows: Iterable[Measurement], dataset: str) -> None:
+    """Raise InvalidInputError if networks were evaluated on several data sets that `dataset` names."""
+    evaluated = [row for row in rows if _is_accuracy(row) and row.origin == "evaluated"]
+    shown = _sets(evaluated)
+    if len(shown) > 1:
+        first = min(shown, key=lambda name: "@" not in name)
+        raise InvalidInputError(
+            f"Networks were evaluated on {len(shown)} sets of images called {dataset}: {_listed(shown)}.",
+            f"choose one: --dataset {first}",
+        )
+
+
+def _sets(rows: Iterable[Measurement]) -> dict[str, list[Measurement]]:
+    """The rows of each set of images, by its name; with the beginning of its digest where several share it.
+
+    Copies of ImageNet's whole validation split count as one: its name says what it holds.
+    """
+    every: dict[tuple[str, str], list[Measurement]] = {}
+    for row in rows:
+        digest = "" if _is_default(row) else row.dataset_sha256 or "none"
+        every.setdefault((str(row.dataset), digest), []).append(row)
+    count = Counter(name for name, _ in every)
+    digests = [digest for _, digest in every]
+    return {
+        f"{name}@{short(digest, digests)}" if digest and count[name] > 1 else name: group
+        for (name, digest), group in every.items()
+    }
+
+
+def _listed(sets: Mapping[str, Sequence[Measurement]]) -> str:
+    """The sets, those that share their name with the numbers of images and of networks."""
+    parts = []
+    for name, group in sorted(sets.items()):
+        if "@" not in name:
+            parts.append(name)
+            continue
+        images = max(row.samples or 0 for row in group)
+        networks = len({subject(row) for row in group})
+        old = ", from before data sets had digests" if name.endswith("@none") else ""
+        parts.append(f"{name} ({images} images, {networks} network{'s' * (networks > 1)}{old})")
+    return ", ".join(parts)
+
+
+def _is_default(row: Measurement) -> bool:
     return (row.dataset, row.split) == ("imagenet-1k", "val")
 
 
@@ -146,10 +211,13 @@ def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
     """
     named = dict(filters)
     if named.get("origin") == "evaluated" and named.get("dataset") is None:
-        sets = sorted({str(row.dataset) for row in source.rows(metric="top1", origin="evaluated")})
+        rows = source.rows(metric="top1", origin="evaluated")
+        # a part of ImageNet is never used unasked
+        found = _sets(row for row in rows if row.dataset != "imagenet-1k" or _is_default(row))
+        sets = sorted(found)
         if len(sets) > 1:
             raise InvalidInputError(
-                f"Networks were evaluated on {len(sets)} sets of images: {', '.join(sets)}.",
+                f"Networks were evaluated on {len(sets)} sets of images: {_listed(found)}.",
                 "choose one: --dataset NAME",
             )
         named["dataset"] = sets[0] if sets and sets != ["imagenet-1k"] else None  # its whole split is used

@@ -6,11 +6,14 @@ importing them takes seconds.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import mmap
+import os
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -78,6 +81,64 @@ def is_foreign(name: str) -> bool:
 def is_file(name: str) -> bool:
     """Whether `name` is a file that engines open."""
     return name.partition(":")[0].lower() in FILES and is_foreign(name)
+
+
+def name_of_file(name: str) -> str:
+    """What rows call the network in a file or folder, in every verb and on every machine: its name without
+    the folders above it, `onnx:network.onnx`."""
+    source, _, path = name.partition(":")
+    base = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return f"{source.lower()}:{Path(path).resolve().name if base in ('', '.', '..') else base}"
+
+
+def content_sha256(name: str) -> str:
+    """The digest of all that the network in a file consists of.
+
+    Raises InvalidInputError and MissingRuntimeError.
+    """
+    return _content(network_file(name))
+
+
+def _content(file: NetworkFile) -> str:
+    """That of the file of its weights, and with data beside it, of both."""
+    digest = _digest(file.weights)
+    beside = data_files(file.path) if file.weights == file.path else []
+    if not beside:
+        return digest
+    lines = [digest, *map(_digest, beside)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: Path, mtime_ns: int, size: int) -> str:
+    """That of a file in this state: networks are large, and each of their cases asks for it."""
+    from vertebra.machine import downloads
+
+    return downloads.digest(path)
+
+
+#: How a tensor's entry in an ONNX file names the file beside it that has its values.
+_LOCATION = re.compile(rb"\n\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files beside an ONNX file that hold values of it, by name; those that exist."""
+    if path.stat().st_size == 0:
+        return []
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        names = set()
+        for found in _LOCATION.finditer(content):
+            count = found[1]
+            length = count[0] if len(count) == 1 else (count[0] & 127) | count[1] << 7
+            names.add(content[found.end() : found.end() + length])
+    known = sorted(name.decode("utf-8", "surrogateescape") for name in names)
+    inside = [name for name in known if "\0" not in name and ".." not in name and not os.path.isabs(name)]
+    return [beside for name in inside if (beside := path.parent / name).is_file()]
 
 
 def adapter_of(name: str) -> Adapter | None:

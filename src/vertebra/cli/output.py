@@ -79,11 +79,11 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def record(row: Measurement, style: str) -> dict[str, Any]:
-    """One row of the table: for "text" the main columns in readable units, else every column in base
-    units."""
+def record(row: Measurement, style: str, name: str | None = None) -> dict[str, Any]:
+    """One row of the table: for "text" the main columns in readable units, with the network's `name` among
+    those that share it, else every column in base units."""
     if style == "text":
-        return _readable(row)
+        return {**_readable(row), "model": name or row.model}
     every = asdict(row)
     if style == "csv":
         every["grade_reasons"] = "; ".join(row.grade_reasons)
@@ -113,8 +113,12 @@ def span(row: Measurement) -> str | None:
 
 
 def conditions(row: Measurement) -> str:
-    """The conditions of a row, as text."""
-    return ", ".join(f"{name} {value}" for name, value in row.conditions().items())
+    """The conditions of a row, as text; a data set with the beginning of its digest."""
+    known = row.conditions()
+    digest = known.pop("dataset_sha256", None)
+    if digest is not None and "@" not in str(row.dataset):
+        known["dataset"] = f"{row.dataset}@{str(digest)[:8]}"
+    return ", ".join(f"{name} {value}" for name, value in known.items())
 
 
 def part(one: Layer | Stage) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 
 import vertebra
 from vertebra.cli.output import emit, format_options, glance, record, table_option
-from vertebra.measurements import WideRow
+from vertebra.measurements import WideRow, subjects
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
 
@@ -46,7 +46,8 @@ def command(every: bool, wide: bool, file: str | None, table: str | None, style:
         rows.write(file)
         click.echo(f"{len(rows)} rows written to {file}", err=True)
         return
-    emit([record(row, style) for row in rows], style)
+    called = subjects.names(rows)
+    emit([record(row, style, called[subjects.subject(row)]) for row in rows], style)
 
 
 def _form(row: WideRow, style: str) -> dict[str, Any]:

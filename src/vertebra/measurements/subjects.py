@@ -103,6 +103,14 @@ def parted(name: str) -> tuple[str, str | None]:
     return (found[1], found[2]) if found else (name, None)
 
 
+def is_called(row: Measurement, name: str) -> bool:
+    """Whether `name` is the row's model, or its model with the beginning of its digest."""
+    if row.model == name:
+        return True
+    model, digest = parted(name)
+    return digest is not None and row.model == model and (row.network_sha256 or _NONE).startswith(digest)
+
+
 def chosen(digest: str, model: str, known: Iterable[str | None]) -> str | None:
     """The one of the digests `known` of `model` that begins with `digest`; None for `none`.
 

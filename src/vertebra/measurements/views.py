@@ -105,6 +105,7 @@ def wide(rows: Iterable[Measurement]) -> list[WideRow]:
             static[subject(row)].append(row)
     called = names(newest)
     run = {one for one, _ in forms}
+    run |= {(one[0], None) for (one, _), own in forms.items() if is_of_catalogue(own[0])}
     found = [(one, dict(zip(FORM, form, strict=True)), own) for (one, form), own in forms.items()]
     found += [(one, dict[str, Any](), list[Measurement]()) for one in called if one not in run]
     order = {model: place for place, model in enumerate(models)}

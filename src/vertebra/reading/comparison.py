@@ -310,6 +310,8 @@ def narrowed(side: Side, filters: Mapping[str, Any]) -> Side:
 
 def _matches(row: Measurement, name: str, wanted: Any) -> bool:
     several = wanted if isinstance(wanted, list | tuple | set) else (wanted,)
+    if name == "model":
+        return any(subjects.is_called(row, one) for one in several)
     value = getattr(row, name)
     return value in several or (value is None and name not in metrics.find(row.metric).conditions)
 
@@ -489,9 +491,15 @@ def _doubts(left: Measurement, right: Measurement, trust: str) -> tuple[str, ...
 
 
 def _conditions_apart(left: Measurement, right: Measurement) -> list[str]:
-    names = ("model", "weights", *CONDITIONS)
-    pairs = [(name, getattr(left, name), getattr(right, name)) for name in names]
+    names = ("model", "network_sha256", "weights", *CONDITIONS)
+    pairs = [(name, _shown(name, left), _shown(name, right)) for name in names]
     return [f"{name} {one} → {other}" for name, one, other in pairs if one != other]
+
+
+def _shown(name: str, row: Measurement) -> Any:
+    """The value of a column; of a digest its beginning."""
+    value = getattr(row, name)
+    return value[:8] if value is not None and name.endswith("_sha256") else value
 
 
 def _versions_apart(left: Measurement, right: Measurement) -> list[str]:

@@ -95,7 +95,7 @@ def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequ
     that are small enough to be exported here, the same on each engine."""
     known = {engine: set[str]() for engine in runners}
     for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
-        if row.metric == "latency" and row.origin == "benched":
+        if row.metric == "latency" and row.origin == "benched" and row.network_sha256 is None:
             known[str(row.engine)].add(row.model)
     shared = set.intersection(*known.values())
     affordable = max(estimation.FEWEST_ANCHORS, int(seconds / (_ANCHOR_S * len(runners))))

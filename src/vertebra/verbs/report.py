@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table, depends_on_machine, now
+from vertebra.measurements import Measurement, Table, depends_on_machine, now, subjects
 from vertebra.reading.choice import candidates, rule
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
@@ -127,7 +127,9 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
     if engine is not None:
         engines.find(engine)
     chosen = system or candidates.this_system(source)
-    rows = [row for row in source.latest() if candidates.is_of_imagenet(row)]
+    rows = [
+        row for row in source.latest() if candidates.is_of_imagenet(row) and subjects.is_of_catalogue(row)
+    ]
     described = source.system(chosen or "")
     return edition(rows, chosen, system=described, engine=engine, made_at=now()[:10])
 

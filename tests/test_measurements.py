@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import random
 import re
@@ -17,10 +18,16 @@ from pathlib import Path
 
 import pytest
 
+from vertebra import engines
+from vertebra.campaigns import cases
 from vertebra.errors import InvalidInputError, TableError, UnknownNameError
-from vertebra.measurements import Measurement, Table, database, default_path, now
+from vertebra.machine import system
+from vertebra.machine.system import System
+from vertebra.measurements import Measurement, Table, database, default_path, now, wide
 from vertebra.measurements.record import record_of, text_of
 from vertebra.measurements.run import Run
+from vertebra.measuring.benchmarking import results
+from vertebra.reading.choice import candidates
 
 
 def params(model: str, value: float = 1.0, **columns: object) -> Measurement:
@@ -692,3 +699,75 @@ def test_every_column_is_explained_in_the_documentation() -> None:
 
     text = (Path(__file__).parents[1] / "docs" / "table.md").read_text(encoding="utf-8")
     assert [name for name in COLUMNS if f"| `{name}` |" not in text] == []
+
+
+# ------------------------------------------------------------------ systems whose ids changed
+
+
+def _with_old_id(path: Path, described: System, old: str, row: Measurement) -> str:
+    """A table in which the system has the id that an earlier version gave it; returns the run's id."""
+    Table(path)
+    run = Run.of([dataclasses.replace(row, system=old)], {"latency": [1.0]}, old)
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        text = text_of({**described.to_dict(), "id": old})
+        raw.execute("INSERT INTO systems VALUES (?, ?)", (old, text))
+        raw.execute("INSERT INTO runs VALUES (?, ?, ?)", (run.id, "2026-01-01", old))
+        record = run.records[0] | {"run": run.id, "ordinal": 0}
+        record = {name: text_of(value) if name == "versions" else value for name, value in record.items()}
+        marks = ", ".join("?" * len(record))
+        raw.execute(f"INSERT INTO measurements ({', '.join(record)}) VALUES ({marks})", [*record.values()])
+        raw.execute("INSERT INTO samples VALUES (?, 'latency', '[1.0]')", (run.id,))
+        raw.commit()
+    return run.id
+
+
+def test_an_old_id_that_a_system_would_not_have_today_is_the_same_system(tmp_path: Path) -> None:
+    here, path = system.describe(), tmp_path / "table.sqlite"
+    run = _with_old_id(path, here, "old-id-11111111", latency("vgg16", 0.5, input_size=224))
+    table = Table(path)
+    table.append([latency("alexnet", 0.1, system=here.id)], system=here)
+    assert [row.system for row in table.rows()] == [here.id] * 2
+    for name in (here.id, "old-id-11111111"):
+        assert len(table.rows(system=name)) == len(table.comparable(system=name)) == 2
+    assert table.rows(system=(here.id, "other")) == table.rows()
+    assert table.benched_systems() == {here.id}
+    assert candidates.this_system(table) == here.id
+    assert table.system("old-id-11111111") == table.system(here.id)
+    assert table.system(here.id) is not None
+    assert {row.conditions["system"] for row in wide(table.rows())} == {here.id}
+    assert all(run.is_whole() for run in table.runs())
+    assert table.samples(run) == {"latency": [1.0]}
+
+
+def test_what_is_exported_of_such_a_system_keeps_the_stored_id(tmp_path: Path) -> None:
+    path = tmp_path / "table.sqlite"
+    _with_old_id(path, system.describe(), "old-id-11111111", latency("vgg16", 0.5))
+    table = Table(path)
+    for write, read, name in (
+        (table.write_csv, table.read_csv, "rows.csv"), (table.write_json, table.read_json, "rows.json"),
+    ):  # fmt: skip
+        write(tmp_path / name)
+        assert "old-id-11111111" in (tmp_path / name).read_text()
+        assert read(tmp_path / name) == 0
+    copy = Table(tmp_path / "copy.sqlite")
+    assert (copy.merge(table), content(copy)) == (1, content(table))
+    assert table.merge(copy) == 0
+
+
+def test_a_survey_goes_on_where_the_system_had_another_id(tmp_path: Path) -> None:
+    [case] = cases.cases(["alexnet"], ["eager"])
+    told = results.conditions(case) | {"versions": {"torch": engines.version("eager")}, "layout": "NCHW"}
+    row = Measurement(model="alexnet", metric="latency", value=0.1, origin="benched", system="x", **told)
+    path = tmp_path / "table.sqlite"
+    assert cases.remaining([case], Table(path).rows()) == [case]
+    _with_old_id(path, system.describe(), "old-id-11111111", row)
+    assert cases.remaining([case], Table(path).rows()) == []
+
+
+def test_a_description_of_another_kind_leaves_the_id_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "table.sqlite"
+    Table(path).append([latency("a", 1.0, system="pi-5")])
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        raw.execute("INSERT INTO systems VALUES ('pi-5', '[1, 2]'), ('pi-4', 'no JSON')")
+        raw.commit()
+    assert Table(path).rows()[0].system == "pi-5"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
 
+import golden_bundle
 import pytest
 
 import vertebra
+from vertebra import bundles, zoo
 from vertebra.bundles import identity
 from vertebra.campaigns import cases
 from vertebra.data import datasets
@@ -244,6 +247,51 @@ def test_an_onnx_file_and_its_bundle_are_one_network_and_another_file_of_the_nam
         (0.4, 0.001),
         (0.2, 0.002),
     ]
+
+
+def checkpoint(path: Path, seed: int) -> Path:
+    """Parameters for squeezenet1_1 with three classes."""
+    torch = pytest.importorskip("torch")
+
+    path.parent.mkdir(parents=True)
+    network = zoo.build("squeezenet1_1", num_classes=3, seed=seed)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_two_checkpoints_of_one_name_are_two_networks(tmp_path: Path, table: Table) -> None:
+    files = [checkpoint(tmp_path / name / "best.pth", seed) for seed, name in enumerate(("runa", "runb"))]
+    data = pictures(tmp_path / "mine", "blue", "green", "red", each=1)
+    rows = [
+        vertebra.evaluate("squeezenet1_1", data, labels="index", weights=file, table=table).rows[0]
+        for file in files
+    ]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert [(row.weights, row.network_sha256) for row in rows] == [("best.pth", one) for one in digests]
+    kept = vertebra.table(path=table, metric="top1")
+    assert [row.network_sha256 for row in kept] == digests
+    assert [row.model for row in vertebra.table(path=table, metric="top1", wide=True)] == [
+        f"squeezenet1_1#{one[:8]}" for one in digests
+    ]
+
+
+def test_a_bundle_of_a_checkpoint_is_the_checkpoints_network() -> None:
+    content = hashlib.sha256(golden_bundle.WEIGHTS.read_bytes()).hexdigest()
+    kept = bundles.read(golden_bundle.folder())
+    assert kept.network_sha256 == content
+    told = {"files": {"model.onnx": {"sha256": OTHER, "bytes": 1}, "proof.npz": {"sha256": ONE, "bytes": 1}}}
+    mine = dataclasses.replace(kept, weights="best.pth", weights_sha256=ONE, **told)
+    assert mine.network_sha256 == ONE
+    assert dataclasses.replace(mine, weights=None, weights_sha256=None).network_sha256 is None
+    assert dataclasses.replace(mine, precision="int8-weights").network_sha256 == ONE
+    rounded = [
+        dataclasses.replace(mine, precision="int8", files={"model.onnx": {"sha256": one, "bytes": 1}})
+        for one in (ONE, OTHER)
+    ]
+    digests = {one.network_sha256 for one in rounded}
+    assert len(digests | {ONE, OTHER, None}) == 5
+    same = dataclasses.replace(rounded[1], folder=Path("elsewhere"), files=told["files"])
+    assert same.network_sha256 == rounded[1].network_sha256  # the proof isn't the network
 
 
 # ------------------------------------------------------------------ data sets

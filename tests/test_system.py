@@ -92,10 +92,61 @@ def test_other_hardware_limits_drivers_or_releases_are_another_system(other: dic
         {"kernel": "Linux 6.2"},
         {"usable_cores": 1},
         {"memory_bytes": 400 * 2**30 - 5_000_000},
+        {"os": "Debian GNU/Linux 12.9 (bookworm)"},
+        {"gpus": (Gpu("NVIDIA H200", 143_700 * 2**20, "570.124.06"),)},
     ],
 )
 def test_what_changes_between_processes_or_boots_is_the_same_system(other: dict[str, object]) -> None:
     assert dataclasses.replace(EXAMPLE, **other).id == EXAMPLE.id  # type: ignore[arg-type]
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("reported", "installed"),
+    [
+        ((16_252_000 * 1024, 16_253_500 * 1024, int(15.4 * GIB), 16 * GIB), 16),
+        ((int(7.6 * GIB), int(7.8 * GIB), 6 * GIB + 1), 8),
+        ((int(62.7 * GIB), int(62.2 * GIB), 49 * GIB), 64),
+        ((int(23.4 * GIB), 17 * GIB), 24),
+        ((int(2.9 * GIB), 3 * GIB), 3),
+        ((1, GIB), 1),
+        ((int(755.4 * GIB), 768 * GIB), 768),
+        ((int(1007.5 * GIB),), 1024),
+    ],
+)
+def test_what_is_reported_of_the_memory_gives_what_is_installed(
+    reported: tuple[int, ...], installed: int
+) -> None:
+    assert {system.installed_gib(number) for number in reported} == {installed}
+
+
+@pytest.mark.parametrize(
+    ("releases", "others"),
+    [
+        (("Ubuntu 22.04.4 LTS", "Ubuntu 22.04.5 LTS"), ("Ubuntu 22.10", "Ubuntu 24.04.1 LTS")),
+        (("Debian GNU/Linux 12 (bookworm)", "Debian GNU/Linux 12.9 (bookworm)"), ("Debian GNU/Linux 13",)),
+        (("macOS 15.1", "macOS 15.6.1"), ("macOS 14.7", "macOS 10.15.7")),
+        (("macOS 10.15.6", "macOS 10.15.7"), ("macOS 10.14.6",)),
+        (("Rocky Linux 9.4 (Blue Onyx)", "Rocky Linux 9.6 (Blue Onyx)"), ("Rocky Linux 8.10",)),
+        (("Rocky Linux 8.9", "Rocky Linux 8.10"), ("AlmaLinux 8.9",)),
+        (("Windows 11",), ("Windows 10",)),
+        (("Arch Linux",), ("Linux",)),
+    ],
+)
+def test_a_point_release_is_the_same_system_and_a_release_is_not(
+    releases: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    ids = [{dataclasses.replace(EXAMPLE, os=name).id for name in names} for names in (releases, others)]
+    assert len(ids[0]) == 1
+    assert not ids[0] & ids[1]
+
+
+def test_a_description_gives_the_system_back() -> None:
+    assert System.from_dict(json.loads(json.dumps(EXAMPLE.to_dict()))) == EXAMPLE
+    with pytest.raises(KeyError):
+        System.from_dict({"id": "mine"})
 
 
 def test_another_process_here_gives_the_same_id_whatever_its_affinity() -> None:

@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import golden_bundle
 import pytest
 
+import golden_bundle
 import vertebra
 from vertebra import bundles, zoo
 from vertebra.bundles import identity

@@ -42,13 +42,16 @@ def metrics_page() -> str:
         "What each number in the table means, made from `src/vertebra/metrics.py` by `docs/make.py`. Values",
         "are kept in base units (seconds, bytes, counts, fractions of 1), rescaled only when printed.",
         "",
-        "| metric | unit | better | meaning | must state |",
-        "| --- | --- | --- | --- | --- |",
+        "A row whose value a metric can't have is refused wherever rows come in ([table.md](table.md)).",
+        "",
+        "| metric | unit | can be | better | meaning | must state |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for metric in METRICS.values():
         conditions = ", ".join(f"`{name}`" for name in metric.conditions)
         lines.append(
-            f"| `{metric.name}` | {metric.unit} | {metric.better} | {metric.definition} | {conditions} |"
+            f"| `{metric.name}` | {metric.unit} | {metric.range} | {metric.better} | {metric.definition} "
+            f"| {conditions} |"
         )
     return "\n".join(lines) + "\n"
 

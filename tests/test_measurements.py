@@ -14,7 +14,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,19 +152,85 @@ def test_latest_is_the_newest_row_of_each_figure(table: Table) -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("columns", "message"),
     [
-        params("a", low=float("nan")),
-        params("a", threads=1.5),
-        params("a", weights="\ud800"),
-        params("a", samples=2**63),
+        ({"low": float("nan")}, "low"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"weights": "\ud800"}, "U[+]D800"),
+        ({"samples": 2**63}, "samples"),
+        ({"value": 0.0, "origin": "published"}, "parameters of a is 0, which"),
+        ({"value": -5.0}, "parameters of a is -5"),
+        ({"value": 5.3}, "5.3"),
+        ({"value": 12.0, "low": 13.0}, "13 to 12, doesn't contain its value, 12"),
+        ({"value": 12.0, "high": 11.0}, "doesn't contain its value, 12"),
+        ({"low": 2.0, "high": float("inf")}, "high of the parameters of a is inf"),
+        ({"value": "many"}, "not a number"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples": -3}, "samples is -3"),
+        ({"input_size": 0}, "input_size is 0"),
+        ({"batch_size": -8}, "batch_size is -8"),
+        ({"threads": True}, "threads is True"),
+        ({"streams": 0}, "streams is 0"),
+        ({"arrival_rate": 0.0}, "arrival_rate is 0"),
+        ({"arrival_rate": -1.0}, "arrival_rate is -1"),
+        ({"measured_at": "29/11/2026"}, "measured_at is '29/11/2026', which is not a date"),
+        ({"measured_at": "yesterday"}, "not a date"),
+        ({"measured_at": "2026-02-30"}, "not a date"),
+        ({"model": "a\x1b[2Jb"}, "model holds the character U[+]001B"),
+        ({"model": "a\u202eb"}, "U[+]202E"),
+        ({"model": "a\u2028b"}, "U[+]2028"),
+        ({"model": "a\nb"}, "a tab or a line break"),
+        ({"model": " "}, "blank"),
+        ({"model": "x" * 1001}, "1001 characters"),
+        ({"dataset": "\x00"}, "dataset holds"),
+        ({"grade_reasons": ("fine", "\x07")}, "grade_reasons holds"),
+        ({"versions": {"torch": "2\x1b"}}, "versions holds"),
     ],
-    ids=["nan", "part of a thread", "no text", "too large"],
 )
-def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_appended(
-    table: Table, row: Measurement
-) -> None:
-    with pytest.raises(InvalidInputError):
+def test_a_row_that_can_not_be_is_refused(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        Measurement(**{"model": "a", "metric": "params", "value": 12.0, "origin": "profiled", **columns})
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "fits"),
+    [
+        ("top1", 0.0, True), ("top1", 1.0, True), ("top1", 1.01, False), ("top1", -0.05, False),
+        ("calibration_error", 75.3, False), ("latency", 0.0, False), ("latency", -0.012, False),
+        ("latency", 1e-9, True), ("throughput", 0.0, False), ("memory_total", 0.0, False),
+        ("memory_weights", 0.0, True), ("compile_time", 0.0, True), ("compile_time", -1.0, False),
+        ("output_error", 3.0, True), ("unreadable", 0.0, True), ("unreadable", 1.5, False),
+        ("failure", 1.0, True), ("failure", 2.0, False), ("buffers", 0.0, True), ("macs", 0.0, False),
+        ("model_stat_operations", -4.0, True), ("energy_per_image", 0.0, False), ("macs", 4.1, False),
+        ("macs", 4133742592.25, True), ("top1", float("inf"), False), ("aa_floor", 1.5, True),
+    ],
+)  # fmt: skip
+def test_a_published_value_lies_in_its_metrics_range(metric: str, value: float, fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(InvalidInputError):
+        Measurement(model="a", metric=metric, value=value, origin="published")
+
+
+def test_a_network_without_parameters_may_be_counted() -> None:
+    assert params("pools only", 0.0).value == 0
+
+
+def test_names_may_hold_any_letters_and_spaces() -> None:
+    for name in ("Zürich\xa0☃", "人脸", "a\u200db", "Bildschirmfoto\u202f1"):
+        assert params(name).model == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-22", "2026-11-22T09:00:00Z", "2026-11-22T09:00:00.5+05:30", "20261122", "2026-11-22 09:00"],
+)
+def test_iso_dates_and_times_are_dates(text: str) -> None:
+    assert params("a", measured_at=text).measured_at == text
+
+
+def test_a_bad_row_leaves_the_table_as_it_was(table: Table) -> None:
+    row = params("a")
+    object.__setattr__(row, "low", 3.0)  # past the row's own check
+    with pytest.raises(InvalidInputError, match="doesn't contain"):
         table.append([params("fine"), row])
     assert len(table) == 0
 

@@ -151,6 +151,33 @@ def test_blocks_that_differ_widen_the_interval_that_their_samples_alone_would_gi
     assert by_blocks.half_width > 2 * by_samples.half_width
 
 
+#: Blocks of one process as (blocks, samples in each, seconds): the fast ones hold more samples.
+_RESTLESS = [
+    [[(3, 250, 0.001), (5, 25, 0.010)]],
+    [[(6, 400, 0.0005), (7, 2, 0.9)]],
+    [[(3, 250, 0.001), (5, 25, 0.010)], [(8, 25, 0.010)], [(4, 250, 0.001), (4, 25, 0.010)]],
+    [[(6, 1, 1e-9), (6, 1, 1e3)], [(7, 9, 1e-9), (6, 9, 1e3)]],
+    [[(8, 3, 0.0)], [(5, 3, 0.0), (6, 3, 0.02)]],
+]
+
+
+@pytest.mark.parametrize("made", _RESTLESS)
+def test_an_interval_holds_its_median_and_stays_among_the_samples(
+    made: list[list[tuple[int, int, float]]],
+) -> None:
+    processes = [[[level] * held for count, held, level in process for _ in range(count)] for process in made]
+    found = statistics.interval(blocks_of(*processes))
+    every = [one for process in processes for block in process for one in block]
+    assert found.low is not None
+    assert found.high is not None
+    assert min(every) <= found.low <= found.median <= found.high <= max(every)
+
+
+def test_an_interval_shows_what_half_of_the_blocks_were_slowed_to() -> None:
+    process = [[0.001] * 250] * 3 + [[0.010] * 25] * 5
+    assert statistics.interval(blocks_of(process)) == statistics.Interval(0.001, 0.001, 0.010)
+
+
 # Two cases.
 
 

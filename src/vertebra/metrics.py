@@ -2,11 +2,13 @@
 
 Axis labels, limits, validation and the documentation all read it, so adding a metric is one
 entry here. A metric's `conditions` are the columns without which a value of our own means nothing: a row
-that lacks one is refused. A published figure may lack some.
+that lacks one is refused. A published figure may lack some. Its `range` holds the values that it can have: a
+row outside is refused wherever rows come in.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +18,69 @@ _RUNTIME = ("system", "engine", "device", "precision", "batch_size", "input_size
 _ACCURACY = ("dataset", "split")
 #: `scenario` is the load pattern, as MLPerf calls it.
 _SERVED = (*_RUNTIME, "scenario")
+
+
+#: Whole numbers are told from others below this; above, a count in G may have been rounded.
+_COUNTED_TO = 1e6
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a metric can have, from `least` to `most`. Zero may be possible, impossible (no network
+    takes 0 s), or only where we counted it: a published 0 parameters means that nobody knew."""
+
+    least: float = 0.0
+    most: float = math.inf
+    zero: Literal["possible", "if counted", "impossible"] = "impossible"
+    is_whole: bool = False
+
+    def __str__(self) -> str:
+        if self.least < 0:
+            return "any"
+        if self.most < math.inf:
+            return f"{self.least:g} to {self.most:g}"
+        texts = {"possible": "0 or more", "if counted": "above 0; 0 only if counted", "impossible": "above 0"}
+        return texts[self.zero]
+
+    def holds(self, value: float, *, published: bool = False) -> bool:
+        """Whether a metric of this range can have the value."""
+        if value == 0 and (self.zero == "impossible" or (self.zero == "if counted" and published)):
+            return False
+        broken = self.is_whole and abs(value) < _COUNTED_TO and value != round(value)
+        return self.least <= value <= self.most and not broken
+
+    def spans(self, end: float) -> bool:
+        """Whether an interval may end there: at 0 too, where the value itself is above 0."""
+        return self.least <= end <= self.most
+
+
+_SHARE = Range(most=1.0, zero="possible")
+_ABOVE_0 = Range()
+_FROM_0 = Range(zero="possible")
+_BYTES_COUNTED = Range(zero="if counted")
+_COUNTED = Range(zero="if counted", is_whole=True)
+
+#: Metric -> its range, where that isn't a share's for fractions and above 0 for all others.
+_RANGES = {
+    "unreadable": Range(zero="possible", is_whole=True),
+    "params": _COUNTED,
+    "buffers": Range(zero="possible", is_whole=True),
+    "weight_bytes": _BYTES_COUNTED,
+    "file_bytes": _BYTES_COUNTED,
+    "macs": _COUNTED,
+    "operations": _COUNTED,
+    "activations": _COUNTED,
+    "model_stat_params": _COUNTED,
+    "model_stat_operations": Range(least=-math.inf, zero="possible", is_whole=True),  # a difference
+    **dict.fromkeys(
+        ("memory_net", "memory_baseline", "memory_weights", "memory_activations", "memory_workspace",
+         "memory_allocated", "memory_reserved", "load_time", "compile_time", "sustained_rate"), _FROM_0
+    ),
+    "output_error": _FROM_0,  # relative to a spread: it may exceed it
+    "aa_floor": _FROM_0,
+    "failure": Range(most=1.0, zero="possible", is_whole=True),
+    "accuracy_density": _FROM_0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +93,11 @@ class Metric:
     better: Literal["higher", "lower", "neither"]
     definition: str
     conditions: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> Range:
+        """The values that it can have."""
+        return _RANGES.get(self.name, _SHARE if self.unit == "fraction" else _ABOVE_0)
 
 
 _ENTRIES = (

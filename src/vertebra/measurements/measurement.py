@@ -6,7 +6,6 @@ where it is from (provenance).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError
+from vertebra.measurements.possible import check
 
 ORIGINS = ("published", "estimated", "profiled", "benched", "evaluated")
 GRADES = ("A", "B", "C")
@@ -44,7 +44,8 @@ class Measurement:
     `network_sha256` is the content of a network that comes from a file, and None for one whose names say
     which it is; `dataset_sha256` is what the data set holds: its pictures' base names, labels and sizes.
 
-    Raises InvalidInputError where the row could not be understood by itself.
+    Raises InvalidInputError where the row could not be understood by itself, or holds what can't be: a value
+    outside of its metric's range, an interval without its value, a batch size of 0, text that can't be printed.
     """
 
     model: str
@@ -98,10 +99,7 @@ class Measurement:
             )
         if self.grade is not None and self.grade not in GRADES:
             raise InvalidInputError(f'Unknown grade "{self.grade}".', f"grades: {', '.join(GRADES)}")
-        if not math.isfinite(self.value):
-            raise InvalidInputError(
-                f"The {metric.label} of {self.model} is {self.value}, not a finite number."
-            )
+        check(self)
         if self.origin == "published":
             return
         missing = [name for name in metric.conditions if getattr(self, name) is None]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from vertebra.errors import InvalidInputError, TableError
 from vertebra.measurements.measurement import Measurement
+from vertebra.measurements.possible import check
 from vertebra.measurements.record import Record, number, record_of, text_of
 
 
@@ -34,7 +35,10 @@ class Run:
         system: str | None = None,
     ) -> Run:
         """The run of these rows. Raises InvalidInputError where there are none, or a value isn't a number."""
+        rows = tuple(rows)
         records = tuple(record_of(row) for row in rows)
+        for row in rows:
+            check(row)
         if not records:
             raise InvalidInputError("No rows to append.", "a run holds at least one row")
         plain = {name: _numbers(name, values) for name, values in (samples or {}).items()}

@@ -10,12 +10,13 @@ from typing import Any
 
 from vertebra._version import __version__
 from vertebra.engines import EngineInfo
-from vertebra.errors import MeasurementError
+from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.machine import system
 from vertebra.machine.system import library_versions
 from vertebra.measurements import Measurement, now, statistics
 from vertebra.measurements import blocks as packing
 from vertebra.measurements.blocks import Block
+from vertebra.measurements.possible import plain
 from vertebra.measuring.benchmarking import energy, plausibility
 from vertebra.measuring.benchmarking.energy import Energy
 from vertebra.measuring.benchmarking.grading import Grade, grade, grade_looks
@@ -118,16 +119,16 @@ def _further(answer: dict[str, Any]) -> dict[str, list[float]]:
 def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, quick: bool) -> Result:
     """The rows of the figures; the row of a failure if they can't be true."""
     row = partial(_row, case, info, system, figures.checks[-1]["effective"])
-    rows = [
-        *_of_time(row, case, figures, quick),
-        *_of_cold(row, figures),
-        *_of_output(row, figures),
-        *_of_memory(row, case, figures),
-        *_of_energy(row, case, figures, quick),
-    ]
     try:
+        rows = [
+            *_of_time(row, case, figures, quick),
+            *_of_cold(row, figures),
+            *_of_output(row, figures),
+            *_of_memory(row, case, figures),
+            *_of_energy(row, case, figures, quick),
+        ]
         _check_plausible(case, rows)
-    except MeasurementError as error:
+    except (MeasurementError, InvalidInputError) as error:  # a clock that stood still gives 0 s
         return failed(case, info, error.message, hint=error.hint, system=system)
     return Result(case, rows, _samples(figures))
 
@@ -135,7 +136,7 @@ def measured(case: Case, info: EngineInfo, figures: Figures, *, system: str, qui
 def failed(case: Case, info: EngineInfo, reason: str, *, system: str, hint: str | None = None) -> Result:
     """The row that records that the case gave no figure, why, and with a `hint` what to do about it. Its
     versions include the libraries that convert for the engine: with other versions the case may work."""
-    reasons = (reason,) if hint is None else (reason.removesuffix("."), hint)
+    reasons = tuple(map(plain, (reason,) if hint is None else (reason.removesuffix("."), hint)))
     row = _row(case, info, system, {}, "failure", 1.0, grade_reasons=reasons)
     versions = {**row.versions, **library_versions(info.converters)}
     return Result(case, [replace(row, versions=versions)], {}, reason)

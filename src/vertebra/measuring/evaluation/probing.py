@@ -244,7 +244,11 @@ def _cross_validated(
 
 
 def _interval(right: int, total: int, by_fold: Sequence[float]) -> tuple[float, float]:
-    """The wider of Wilson's interval and Nadeau and Bengio's, end by end."""
+    """The wider of Wilson's interval and Nadeau and Bengio's, end by end.
+
+    Student's may reach beyond 0 and 1, where no share can be: what is cut off there holds nothing, and the rest
+    covers the truth as often.
+    """
     from scipy.stats import t
 
     low, high = wilson(right, total)

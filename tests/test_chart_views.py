@@ -374,7 +374,7 @@ def test_a_chart_of_very_many_networks_names_the_front_alone():
         )
         for index in range(150)
         for row in known()[:5]
-        if row.metric != "top1" or index % 2
+        if row.metric != "top5" and (row.metric != "top1" or index % 2)
     ]
     chart = draw("accuracy-operations", rows)
     named = {

@@ -25,7 +25,7 @@ from vertebra.campaigns import cases
 from vertebra.errors import InvalidInputError, TableError, UnknownNameError
 from vertebra.machine import system
 from vertebra.machine.system import System
-from vertebra.measurements import Measurement, Table, database, default_path, now, wide
+from vertebra.measurements import Measurement, Table, database, default_path, now, possible, wide
 from vertebra.measurements.record import record_of, text_of
 from vertebra.measurements.run import Run
 from vertebra.measuring.benchmarking import results
@@ -212,6 +212,12 @@ def test_a_published_value_lies_in_its_metrics_range(metric: str, value: float, 
 
 def test_a_network_without_parameters_may_be_counted() -> None:
     assert params("pools only", 0.0).value == 0
+
+
+def test_names_of_files_are_made_plain_for_rows_of_our_own() -> None:
+    named = possible.plain_names({"model": "onnx:a\x1b\nb.onnx", "dataset": "x" * 2000, "samples": 3})
+    assert named == {"model": "onnx:a\ufffd\ufffdb.onnx", "dataset": "x" * 999 + "…", "samples": 3}
+    Measurement(metric="params", value=1, origin="profiled", **named)
 
 
 def test_names_may_hold_any_letters_and_spaces() -> None:

@@ -44,8 +44,9 @@ class Measurement:
     `network_sha256` is the content of a network that comes from a file, and None for one whose names say
     which it is; `dataset_sha256` is what the data set holds: its pictures' base names, labels and sizes.
 
-    Raises InvalidInputError where the row could not be understood by itself, or holds what can't be: a value
-    outside of its metric's range, an interval without its value, a batch size of 0, text that can't be printed.
+    Raises InvalidInputError where the row could not be understood by itself, or holds what can't be: a
+    value outside of its metric's range, an interval without its value, a batch size of 0, text that can't be
+    printed.
     """
 
     model: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -26,8 +26,8 @@ _FROM_ONE = ("samples", "input_size", "batch_size", "threads", "streams")
 #: Text of several lines, as libraries' messages are; all other text is a name of one line.
 _PROSE = ("source", "convention", "disputed")
 _NAMES = (
-    "model", "weights", "network_sha256", "dataset", "dataset_sha256", "split", "protocol", "precision", "engine", "provider", "device", "layout",
-    "scenario", "system", "run",
+    "model", "weights", "network_sha256", "dataset", "dataset_sha256", "split", "protocol", "precision",
+    "engine", "provider", "device", "layout", "scenario", "system", "run",
 )  # fmt: skip
 #: The longest name (paths are names of ONNX files) and the longest prose, in characters.
 LONGEST_NAME, LONGEST_PROSE = 1000, 20_000
@@ -75,10 +75,7 @@ def _in_numbers(row: Row) -> Iterator[tuple[str, str | None]]:
         if row.arrival_rate is not None and not 0 < row.arrival_rate < math.inf:
             yield f"arrival_rate is {row.arrival_rate:g}.", "arrival_rate is above 0, in requests per second"
     except (TypeError, ValueError, OverflowError):
-        yield (
-            f"A number of {metric.label} of {row.model} is not a number.",
-            "numbers are plain, in base units",
-        )
+        yield f"A number of {metric.label} of {row.model} is not a number.", "write plain numbers"
 
 
 def _is_count(value: Any, least: int = 1) -> bool:
@@ -102,18 +99,20 @@ def _in_interval(row: Row, metric: metrics.Metric) -> Iterator[tuple[str, str | 
 
 
 def _outside(row: Row, metric: metrics.Metric) -> tuple[str, str]:
-    shown = f"{row.value:g}" if metric.unit == "count" else units.show(row.value, metric.unit)
+    shown = _shown(row.value, metric.unit)
     why = f"The {metric.label} of {row.model} is {shown}, which it can't be."
     if metric.unit == "fraction" and row.value > 1:
         return why, f"{_ranged(metric)}; if {row.value:g} is in percent, say so: :percent in a map, or divide"
     if row.value == 0:
         return why, f"{_ranged(metric)}; leave the cell empty if it isn't known"
     if metric.range.is_whole and row.value != round(row.value):
-        return why, f"it is a whole number; is its unit missing, such as :{_LARGER[row.value < 1]} in a map?"
+        return why, "it is a whole number; is its unit missing, such as :M or :G in a map?"
     return why, _ranged(metric)
 
 
-_LARGER = ("M", "G")
+def _shown(value: float, unit: str) -> str:
+    exact = {"count": f"{value:g}", "fraction": f"{100 * value:g} %"}
+    return exact.get(unit) or units.show(value, unit)
 
 
 def _ranged(metric: metrics.Metric) -> str:
@@ -172,8 +171,9 @@ def _of_prose(column: str, text: Any, longest: int = LONGEST_PROSE) -> Iterator[
         )
     found = None if text.isprintable() else _UNPRINTABLE.search(text)
     if found is not None:
+        code = f"U+{ord(found.group()):04X}"
         yield (
-            f"{column} holds the character U+{ord(found.group()):04X}, which can't be printed: {_quoted(text)}.",
+            f"{column} holds the character {code}, which can't be printed: {_quoted(text)}.",
             "write it without control characters",
         )
 
@@ -188,6 +188,17 @@ def plain(text: str, longest: int = LONGEST_PROSE) -> str:
     `longest` characters."""
     kept = text if text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)
     return kept if len(kept) <= longest else f"{kept[: longest - 1]}…"
+
+
+def plain_names(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """`columns` of a row of our own, with names as a row can hold them: a folder or a file may be called by
+    anything, and what was measured of it isn't lost for its name."""
+    return {
+        name: _LINE_BREAKS.sub("\ufffd", plain(value, LONGEST_NAME))
+        if isinstance(value, str) and name in _NAMES
+        else value
+        for name, value in columns.items()
+    }
 
 
 # ------------------------------------------------------------------ dates

@@ -185,7 +185,7 @@ def interval(blocks: Sequence[Block], *, seed: int = 0) -> Interval:
     if min(map(len, processes)) < _FEWEST_BLOCKS:
         return process_interval(samples, seed=seed)
     # The medians stay as they are: moved by a difference so that their own median is the centre, the fast
-    # blocks of a process that was disturbed half of the time came to lie below 0 s, and the interval with them.
+    # blocks of a process that was disturbed half of the time would lie below 0 s, and the interval with them.
     levels = [[median(block.latencies) for block in process] for process in processes]
     if len(levels) > 1:
         return _around(centre, *_drawn_again(levels, seed))

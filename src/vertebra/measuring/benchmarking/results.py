@@ -16,7 +16,7 @@ from vertebra.machine.system import library_versions
 from vertebra.measurements import Measurement, now, statistics
 from vertebra.measurements import blocks as packing
 from vertebra.measurements.blocks import Block
-from vertebra.measurements.possible import plain
+from vertebra.measurements.possible import plain, plain_names
 from vertebra.measuring.benchmarking import energy, plausibility
 from vertebra.measuring.benchmarking.energy import Energy
 from vertebra.measuring.benchmarking.grading import Grade, grade, grade_looks
@@ -178,9 +178,8 @@ def _row(
 ) -> Measurement:
     """A row with the conditions that the runtime reported, or else those that were asked for."""
     reported = {name: found for name, found in effective.items() if name in _REPORTED and found is not None}
+    names = {"model": case.model, "weights": case.weights, **conditions(case), **reported, **_load(case)}
     return Measurement(
-        model=case.model,
-        weights=case.weights,
         network_sha256=case.network_sha256,
         metric=metric,
         value=value,
@@ -188,7 +187,7 @@ def _row(
         system=system,
         versions=_versions(info),
         measured_at=now(),
-        **{**conditions(case), **reported, **_load(case)},
+        **plain_names(names),
         **more,
     )
 

@@ -27,6 +27,7 @@ from vertebra.data.datasets import Dataset, Sample
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.measurements import Measurement
+from vertebra.measurements.possible import plain_names
 from vertebra.measuring.evaluation import protocol, unreadable_in, wilson
 from vertebra.progress import Listener, Progress, silent
 
@@ -246,8 +247,8 @@ def _cross_validated(
 def _interval(right: int, total: int, by_fold: Sequence[float]) -> tuple[float, float]:
     """The wider of Wilson's interval and Nadeau and Bengio's, end by end.
 
-    Student's may reach beyond 0 and 1, where no share can be: what is cut off there holds nothing, and the rest
-    covers the truth as often.
+    Student's may reach beyond 0 and 1, where no share can be: what is cut off there holds nothing, and the
+    rest covers the truth as often.
     """
     from scipy.stats import t
 
@@ -271,13 +272,12 @@ def rows(found: Probe, conditions: Mapping[str, Any]) -> list[Measurement]:
             high=found.high,
             samples=found.total,
             origin="evaluated",
-            dataset=found.dataset,
             dataset_sha256=found.dataset_sha256,
             split=f"{found.folds}-fold",
             protocol=f"frozen features, logistic regression; {protocol(found.preprocess)}",
             input_size=found.preprocess.input_size[0],
             grade_reasons=tuple(_remarks(found)),
-            **conditions,
+            **plain_names({"dataset": found.dataset, **conditions}),
         )
     ]
 

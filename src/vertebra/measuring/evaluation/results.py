@@ -11,6 +11,7 @@ from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
 from vertebra.measurements import Measurement
+from vertebra.measurements.possible import plain_names
 from vertebra.measuring.evaluation.statistics import wilson
 from vertebra.measuring.evaluation.tally import Mistake, Tally
 
@@ -141,20 +142,23 @@ def names_of(
 def rows(evaluation: Evaluation, conditions: Mapping[str, Any]) -> list[Measurement]:
     """The evaluation as rows. `conditions` are the columns that only the caller knows: model, weights,
     engine, precision, device, versions, measured_at, …"""
-    common: dict[str, Any] = {
-        "origin": "evaluated",
-        "dataset": evaluation.dataset,
-        "dataset_sha256": evaluation.dataset_sha256,
-        "split": evaluation.split,
-        "protocol": protocol(evaluation.preprocess),
-        "input_size": evaluation.preprocess.input_size[0],
-        "samples": evaluation.total,
-        **conditions,
-    }
+    common: dict[str, Any] = plain_names(
+        {
+            "origin": "evaluated",
+            "dataset": evaluation.dataset,
+            "dataset_sha256": evaluation.dataset_sha256,
+            "split": evaluation.split,
+            "protocol": protocol(evaluation.preprocess),
+            "input_size": evaluation.preprocess.input_size[0],
+            "samples": evaluation.total,
+            **conditions,
+        }
+    )
     found = [_accuracy("top1", evaluation.top1, common)]
     if evaluation.top5 is not None:
         found.append(_accuracy("top5", evaluation.top5, common))
-    found.append(Measurement(metric="calibration_error", value=evaluation.calibration_error, **common))
+    error = min(1.0, evaluation.calibration_error)  # confidences in float32 may sum to a little more than 1
+    found.append(Measurement(metric="calibration_error", value=error, **common))
     found.append(Measurement(metric="unreadable", value=float(evaluation.num_unreadable), **common))
     return found
 

@@ -17,6 +17,7 @@ from vertebra import units
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.machine import system
 from vertebra.measurements import Measurement, display
+from vertebra.measurements.possible import plain_names
 from vertebra.measurements.shipped import Count, Layer, Stage
 from vertebra.measuring.profiler import fvcore, historic
 from vertebra.measuring.profiler.shapes import Unfilled
@@ -89,7 +90,7 @@ def rows(profile: Profile, *, measured_at: str | None = None) -> list[Measuremen
     versions = system.library_versions(("torch", "vertebra"))
     return [
         Measurement(
-            model=profile.model,
+            **plain_names({"model": profile.model}),
             metric=metric,
             value=counts[metric],
             origin="profiled",

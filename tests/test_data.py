@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
+import os
 import struct
 import tarfile
 from pathlib import Path
@@ -580,3 +583,158 @@ def test_the_digest_of_a_shard_is_of_its_members_and_not_of_its_name(tmp_path):
     assert one.sha256 == other.sha256
     changed = datasets.open(tar(tmp_path / "changed.tar", [*members[:2], ("b.png", png(2)), members[3]]))
     assert changed.sha256 != one.sha256
+
+
+# ------------------------------------------------------------------ what is left out
+
+
+@pytest.mark.parametrize(
+    "ending", [".jpg", ".JPEG", ".jpe", ".jfif", ".pjpeg", ".dib", ".apng", ".TIFF", ".webp"]
+)
+def test_every_ending_of_a_picture_counts(tmp_path, ending):
+    write(tmp_path / "pets" / "cat" / f"a{ending}", png(1))
+    write(tmp_path / "pets" / "dog" / "b.png", png(2))
+    assert len(datasets.open(tmp_path / "pets")) == 2
+    file = tar(tmp_path / "a.tar", [(f"0{ending}", png(3)), ("0.cls", b"0")])
+    assert told(datasets.open(file)) == [("0", 0, 3)]
+
+
+def test_what_is_left_out_of_class_folders_is_counted_by_kind(tmp_path):
+    inner = ("a.png", "._a.png", "Thumbs.db", "desktop.ini", "notes.txt", "b.heic", "@eaDir/a.png/THUMB.jpg")
+    for name in (*(f"cat/{one}" for one in inner), "__MACOSX/cat/._a.png", "readme.md", "c.png"):
+        write(tmp_path / name, png())
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
+    found = datasets.open(tmp_path)
+    assert (found.classes, [sample.name for sample in found]) == (("cat",), ["cat/a.png"])
+    assert {kind: count for kind, count in found.left_out.items() if count} == {
+        "hidden": 5,
+        "not pictures": 2,
+        ".heic pictures, which can't be read": 1,
+        "not regular files": 1,
+        "pictures outside the class folders": 1,
+    }
+
+
+def test_folders_of_pictures_that_cannot_be_read_are_named_by_their_ending(tmp_path):
+    write(tmp_path / "cat" / "a.ppm", b"P6")
+    write(tmp_path / "dog" / "b.ppm", b"P6")
+    with pytest.raises(InvalidInputError, match=r"2 \.ppm pictures, which can't be read") as error:
+        datasets.open(tmp_path)
+    assert error.value.hint == "convert the pictures to PNG or JPEG"
+    write(tmp_path / "dog" / "b.png", png())
+    with pytest.raises(InvalidInputError, match=r"such as cat \(1 \.ppm pictures"):
+        datasets.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other", ["._a.png", "./._a.png", ".DS_Store", "__MACOSX/a.png", "x/.b/c.png", "README.md", "x/LICENSE"]
+)
+def test_members_that_are_not_of_a_sample_are_left_out(tmp_path, other):
+    found = datasets.open(tar(tmp_path / "a.tar", [(other, b"?"), ("./a.png", png(1)), ("./a.cls", b"1")]))
+    assert told(found) == [("a", 1, 1)]
+    assert sum(found.left_out.values()) == 1
+
+
+def test_a_member_s_name_with_two_dots_is_explained(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"consists of v1\.0/red\.0\.jpg") as error:
+        datasets.open(tar(tmp_path / "a.tar", [("v1.0/red.0.jpg", png()), ("v1.0/red.0.cls", b"0")]))
+    assert "two dots" in error.value.hint
+
+
+def test_class_numbers_of_shards_are_numbers_in_any_form(tmp_path):
+    members = [
+        member for n in range(12)
+        for member in ((f"{n}.png", png(n)), (f"{n}.json", json.dumps({"label": float(n)}).encode()))
+    ]  # fmt: skip
+    found = datasets.open(tar(tmp_path / "a.tar", members))
+    assert [(sample.label, shade(sample)) for sample in found] == [(n, n) for n in range(12)]
+
+
+# ------------------------------------------------------------------ hostile and damaged files
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_header_that_claims_256_gigabytes_is_refused_before_it_is_read(tmp_path, kind, pack):
+    member = tarfile.TarInfo("a")
+    member.type, member.size = kind, 256 * 2**30
+    file = write(tmp_path / "a.tar", pack(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240)))
+    with pytest.raises(InvalidInputError, match="a header claims 274,877,906,944 bytes"):
+        datasets.open(file)
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, gzip.compress, bz2.compress])
+def test_a_damaged_packed_archive_is_refused(tmp_path, pack):
+    noise = np.random.default_rng(0).integers(0, 4, 300_000, dtype=np.uint8).tobytes()
+    whole = tar(tmp_path / "whole.tar", [("0.png", noise), ("0.cls", b"0")]).read_bytes()
+    packed = bytearray(pack(whole))
+    packed[1_000:1_200] = bytes(200)
+    with pytest.raises(InvalidInputError, match="as a tar archive"):
+        list(datasets.open(write(tmp_path / "a.tgz", bytes(packed))))
+
+
+def test_parquet_that_is_damaged_inside_is_refused(tmp_path):
+    pictures = [np.random.default_rng(n).bytes(5_000) for n in range(8)]
+    file = parquet(tmp_path / "a.parquet", {"image": pictures, "label": [0, 1] * 4})
+    content = bytearray(file.read_bytes())
+    for start in range(0, len(content) - 2_000, 500):
+        content[start + 8 : start + 200] = b"\xff" * 192
+    with pytest.raises(InvalidInputError, match="as Parquet"):
+        list(datasets.open(write(file, bytes(content))))
+
+
+def test_names_that_are_not_utf_8_are_text_that_can_be_written(tmp_path):
+    for name in (b"r\xe9d/a.png", b"blue/caf\xe9.png"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path / "s\udce9t") + b"/" + name))
+        write(path, png())
+    found = datasets.open(tmp_path / "s\udce9t")
+    texts = [found.name, *found.classes, *(sample.name for sample in found), found.largest_at]
+    assert texts[:3] == ["s\\udce9t", "blue", "r\\udce9d"]
+    assert "".join(texts).encode().isascii()
+    assert [decode(sample.source).shape for sample in found] == [(3, 4, 3)] * 2
+
+
+# ------------------------------------------------------------------ ImageNet as others give it
+
+
+def test_kaggle_s_imagenet_is_read_as_it_unpacks(tmp_path):
+    root = tmp_path / "imagenet-object-localization-challenge"
+    inner = root / "ILSVRC" / "Data" / "CLS-LOC"
+    write(inner / "val" / "ILSVRC2012_val_00000001.JPEG", png(5))
+    write(inner / "test" / "ILSVRC2012_test_00000001.JPEG", png(6))
+    write(inner / "train" / SYNSETS[3] / f"{SYNSETS[3]}_1.JPEG", png(7))
+    write(
+        root / "LOC_val_solution.csv",
+        f"ImageId,PredictionString\nILSVRC2012_val_00000001,{SYNSETS[4]} 1 2 3 4\n",
+    )
+    write(root / "LOC_synset_mapping.txt", "\n".join(f"{synset} word" for synset in SYNSETS))
+    for place in (root, inner, inner / "val"):
+        found = datasets.open(place)
+        assert (found.split, found.classes, shade(next(iter(found)))) == ("val", (SYNSETS[4],), 5)
+    assert datasets.open(root, split="train").classes == (SYNSETS[3],)
+
+
+def test_photos_with_their_synset_in_the_name_need_no_list(tmp_path):
+    for number in (7, 2):
+        write(tmp_path / "val" / f"ILSVRC2012_val_0000000{number}_{SYNSETS[number]}.JPEG", png(number))
+    found = datasets.open(tmp_path / "val")
+    assert (found.split, found.classes) == ("val", SYNSETS)
+    assert [(sample.label, shade(sample)) for sample in found] == [(2, 2), (7, 7)]
+    assert imagenet.is_named_validation(found)
+
+
+def test_synset_folders_with_a_list_beside_them_are_class_folders(tmp_path):
+    for index in (5, 999):  # the synsets of the last classes begin with n1
+        write(tmp_path / "val" / SYNSETS[index] / f"ILSVRC2012_val_{index:08d}.JPEG", png(index % 256))
+    write(tmp_path / "val" / "val.txt", "ILSVRC2012_val_00000005.JPEG 5\n")
+    assert datasets.open(tmp_path / "val").classes == (SYNSETS[5], SYNSETS[999])
+
+
+def test_a_repository_with_its_shards_in_one_folder_is_read(tmp_path):
+    root = tmp_path / "pets"
+    write(root / "README.md", "# pets")
+    parquet(root / "data" / "test-00000-of-00001.parquet", {"image": [png(1)], "label": [0]})
+    parquet(root / "data" / "train-00000-of-00001.parquet", {"image": [png(2)], "label": [0]})
+    found = datasets.open(root)
+    assert (found.name, found.split, shade(next(iter(found)))) == ("pets", "test", 1)
+    assert shade(next(iter(datasets.open(root, split="train")))) == 2

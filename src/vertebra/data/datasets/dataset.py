@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from vertebra.data.datasets.walking import SUFFIXES, is_picture
+from vertebra.data.names import printable
 from vertebra.data.preprocess import Source
 from vertebra.errors import InvalidInputError
 
-#: Endings of pictures' file names, in lower case; the content decides the format.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+__all__ = ["Dataset", "Sample", "class_index", "is_picture"]
 
-#: The split that is used where none is named, in this order: what a network was not trained on.
-DEFAULT_SPLITS = ("val", "valid", "validation", "test")
-
-#: Several spellings of one split.
-SPELLINGS = {"valid": "val", "validation": "val", "dev": "val", "t10k": "test", "training": "train"}
+#: Where the order of the classes comes from.
+BY_NUMBER = "as numbered in the data"
+BY_NAME = "in alphabetical order"
+BY_VALUE = "in the order of their numbers"
+BY_FILE = "as the file lists its classes"
+BY_SYNSET = "in the order of ImageNet's synsets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,9 @@ class Dataset:
     """Labelled pictures, opened one at a time while it is iterated, in the same order each time.
 
     `classes` are the names of the labels, or None where the set has only numbers. `num_classes` is their
-    count, or the largest label plus one. `largest_at` is where the largest label is.
+    count, or the largest label plus one. `largest_at` is where the largest label is. `order` says where the
+    classes' order comes from, `left_out` counts the files that aren't part of the set by their kind, and
+    `assumed` are sentences about what was taken for granted.
     """
 
     name: str
@@ -51,6 +58,9 @@ class Dataset:
     read: Callable[[], Iterator[Sample]] = field(repr=False)
     #: Name, label and bytes of each sample, where that is cheaper than reading all of them.
     sizes: Callable[[], Iterator[tuple[str, int, int]]] | None = field(default=None, repr=False)
+    order: str = BY_NUMBER
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -118,40 +128,85 @@ def of(
     format: str,
     classes: tuple[str, ...] | None,
     at: Callable[[int], str],
+    **facts: Any,
 ) -> Dataset:
     """A set whose names and labels are known and whose pictures are found by `locate`; `at` gives the
-    place of a sample's label by its number. Raises InvalidInputError for an empty set."""
+    place of a sample's label by its number, `facts` are a Dataset's order, left_out and assumed. Raises
+    InvalidInputError for an empty set."""
     if not samples:
         raise empty(name, format)
 
     def read() -> Iterator[Sample]:
-        return (Sample(locate(sample), label, sample) for sample, label in samples)
+        return (Sample(locate(sample), label, printable(sample)) for sample, label in samples)
 
     largest = max(range(len(samples)), key=lambda index: samples[index][1])
     count = samples[largest][1] + 1 if classes is None else len(classes)
-    return Dataset(name, split, format, classes, count, len(samples), at(largest), read)
+    return Dataset(name, split, format, classes, count, len(samples), at(largest), read, **facts)
 
 
 def empty(name: str | Path, format: str) -> InvalidInputError:
     """The error that a set of this format contains no pictures."""
     return InvalidInputError(
-        f"{name}, read as {format}, contains no pictures.",
+        f"{printable(name)}, read as {format}, contains no pictures.",
         f"pictures end in {', '.join(SUFFIXES)}; if this is another layout, pass --format",
     )
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name is a picture's; hidden files never are."""
-    base = name.rpartition("/")[2]
-    return base.lower().endswith(SUFFIXES) and not base.startswith(".")
+#: A whole number as lists and tables write one: 7, +7, 007, 7.0, 7., 7e0.
+_NUMBER = re.compile(r"\+?\d+(\.0*)?([eE][+-]?\d+)?")
+_SIGNED = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+#: What programs write where a label is missing.
+_MISSING = ("nan", "na", "n/a", "<na>", "null", "none", "nat", "?")
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number from 0 that a label's text is, or None.
+
+    >>> [whole_number(text) for text in ("7", "+7", "007", "7.0", "7e0", "70e-1", "7.5", "-1", "cat")]
+    [7, 7, 7, 7, 7, 7, None, None, None]
+    """
+    if len(text) > 40 or not text.isascii() or not _NUMBER.fullmatch(text):
+        return None
+    value = Decimal(text)
+    return int(value) if value == value.to_integral_value() and value < 10**9 else None
+
+
+def check_negative(label: str, place: str) -> None:
+    """Raise InvalidInputError, naming the place, for a label below 0."""
+    if label.startswith("-") and _SIGNED.fullmatch(label):
+        raise InvalidInputError(
+            f"{place}: the label is {label}; labels begin at 0.", "number the classes from 0"
+        )
+
+
+def check_numbers(places: Mapping[str, str]) -> None:
+    """Raise InvalidInputError for a label that isn't a whole number though all are numbers, and for a missing
+    one (nan, null, …) among numbers. `places` are the labels' texts and where each is first."""
+    missing = [text for text in places if text.lower() in _MISSING]
+    numbers = [text for text in places if _SIGNED.fullmatch(text)]
+    if not numbers or len(missing) + len(numbers) < len(places):
+        return
+    broken = next((text for text in numbers if whole_number(text) is None), None)
+    if broken is not None:
+        raise InvalidInputError(
+            f"{places[broken]}: the label is {broken}, which is not a whole number from 0.",
+            "number the classes from 0, or name them",
+        )
+    if missing:
+        raise InvalidInputError(
+            f'{places[missing[0]]}: the label is "{missing[0]}"; the others are numbers.',
+            "leave out pictures without a label",
+        )
 
 
 def class_index(labels: Sequence[str]) -> tuple[tuple[str, ...] | None, dict[str, int]]:
     """The classes that text `labels` name, in order, and each one's index.
 
-    Labels that are all whole numbers are the indices themselves, and the classes are None.
+    Labels that are all whole numbers, however they are written, are the indices themselves, and the classes
+    are None.
     """
     distinct = sorted(set(labels))
-    if all(label.isascii() and label.isdecimal() and len(label) < 10 for label in distinct):
-        return None, {label: int(label) for label in distinct}
+    numbers = {label: whole_number(label) for label in distinct}
+    if None not in numbers.values():
+        return None, {label: number for label, number in numbers.items() if number is not None}
     return tuple(distinct), {label: index for index, label in enumerate(distinct)}

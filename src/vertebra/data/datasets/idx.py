@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vertebra.data.datasets.dataset import SPELLINGS, Dataset, Sample, empty
+from vertebra.data.datasets import splits
+from vertebra.data.datasets.dataset import Dataset, Sample, empty
 from vertebra.errors import InvalidInputError
 
 FORMAT = "idx files"
@@ -29,13 +30,13 @@ def pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
-        if match:
+        if match and path.is_file():
             prefix = match[1].lower()
-            found.setdefault((SPELLINGS.get(prefix, prefix or "all"), match[2].lower()), path)
-    splits = dict.fromkeys(split for split, _ in found)
+            found.setdefault((splits.named(prefix) or prefix or "all", match[2].lower()), path)
+    there = dict.fromkeys(split for split, _ in found)
     return {
         split: (found[split, "images"], found[split, "labels"])
-        for split in splits
+        for split in there
         if {(split, "images"), (split, "labels")} <= found.keys()
     }
 

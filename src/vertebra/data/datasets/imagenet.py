@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vertebra.data import labels
 from vertebra.data.datasets import dataset, tars
-from vertebra.data.datasets.dataset import Dataset, Sample, empty
+from vertebra.data.datasets.dataset import BY_SYNSET, Dataset, Sample, empty
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 
 NAME = "imagenet-1k"
@@ -30,7 +30,10 @@ ARCHIVES = {
 }
 KIT = "ILSVRC2012_devkit_t12.tar.gz"
 _MAPS = ("meta.mat", "map_clsloc.txt")
-_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
+_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.JPEG", re.IGNORECASE)
+#: Names as in Hugging Face's archives: the class is in the photo's name.
+_NAMED = re.compile(r".+_(n\d{8})\.JPE?G", re.IGNORECASE)
+_SYNSET = re.compile(r"n\d{8}")
 
 
 def is_validation_name(name: str) -> bool:
@@ -44,9 +47,42 @@ def is_validation_name(name: str) -> bool:
 
 def is_validation(data: Dataset) -> bool:
     """Whether a data set is the whole of ImageNet's validation split, by its count and its first name."""
-    if len(data) != VALIDATION_COUNT:
-        return False
+    return len(data) == VALIDATION_COUNT and is_named_validation(data)
+
+
+def is_named_validation(data: Dataset) -> bool:
+    """Whether a set's first photo is named like one of ImageNet's validation photos."""
     return all(is_validation_name(sample.name) for sample in data.first(1))
+
+
+def is_synset(word: str) -> bool:
+    """Whether a word has the form of a WordNet synset of a noun, such as n01440764."""
+    return _SYNSET.fullmatch(word) is not None
+
+
+# ------------------------------------------------------------------ one folder
+
+
+def are_named_by_synset(folder: Path) -> bool:
+    """Whether the pictures in a folder have their synset in their names, as
+    ILSVRC2012_val_00000293_n01440764.JPEG has."""
+    pictures = [path.name for path in folder.iterdir() if dataset.is_picture(path.name)]
+    known = set(_classes())
+    matches = [_NAMED.fullmatch(picture) for picture in pictures]
+    return bool(pictures) and all(match is not None and match[1] in known for match in matches)
+
+
+def open_named(folder: Path, *, name: str, split: str | None) -> Dataset:
+    """The photos in a folder that have their synset in their names."""
+    pictures = sorted(path.name for path in folder.iterdir() if dataset.is_picture(path.name))
+    index = {synset: number for number, synset in enumerate(_classes())}
+    samples = [(picture, index[match[1]]) for picture in pictures if (match := _NAMED.fullmatch(picture))]
+    is_val = split is None and all(map(is_validation_name, pictures))
+    return dataset.of(
+        samples, lambda picture: folder / picture, name=name, split="val" if is_val else split,
+        format=FORMAT_FLAT, classes=_classes(), at=lambda number: pictures[number], order=BY_SYNSET,
+        assumed=("the class of each photo is the synset in its name",),
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------ one folder and the ground truth
@@ -65,7 +101,7 @@ def open_flat(folder: Path, truth: Path, *, name: str, split: str | None) -> Dat
     samples = [(picture, _target(picture, targets, truth)) for picture in pictures]
     return dataset.of(
         samples, lambda picture: folder / picture, name=name, split=split or "val", format=FORMAT_FLAT,
-        classes=_classes(), at=lambda number: f"{truth}:{number + 1}",
+        classes=_classes(), at=lambda number: f"{truth}:{number + 1}", order=BY_SYNSET,
     )  # fmt: skip
 
 
@@ -206,7 +242,9 @@ def _validation(path: Path, name: str) -> Dataset:
         count = sum(1 for _ in tars.members(archive, str(path)))
     if not count:
         raise empty(path, FORMAT_TAR)
-    return Dataset(name, "val", FORMAT_TAR, _classes(), len(_classes()), count, str(path), read, sizes)
+    return Dataset(
+        name, "val", FORMAT_TAR, _classes(), len(_classes()), count, str(path), read, sizes, BY_SYNSET
+    )
 
 
 def _kit_targets(folder: Path) -> list[int]:
@@ -257,5 +295,5 @@ def _training(path: Path, name: str) -> Dataset:
     return Dataset(
         name, "train", FORMAT_TAR, _classes(), len(_classes()), count, str(path),
         lambda: (sample for sample, _ in walk(pictures=True)),
-        lambda: ((sample.name, sample.label, size) for sample, size in walk(pictures=False)),
+        lambda: ((sample.name, sample.label, size) for sample, size in walk(pictures=False)), BY_SYNSET,
     )  # fmt: skip

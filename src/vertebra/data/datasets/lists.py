@@ -1,162 +1,213 @@
-"""Lists of pictures with their labels: `path label` lines as PaddleClas and Caffe write them, and CSV.
+"""Lists of pictures with their labels: `path label` lines as PaddleClas and Caffe write them, CSV, and JSON
+lines.
 
 A list's labels are indices where all of them are whole numbers, and class names otherwise. Paths are relative
-to the list's own folder, unless the folder of the pictures is given.
+to the list's own folder, unless the folder of the pictures is given. Where no file has the path as it is
+written, its longest end that exists counts, so that lists from Windows and from other machines are read.
 """
 
 from __future__ import annotations
 
-import csv
 import os
+import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from vertebra.data.datasets import dataset
-from vertebra.data.datasets.dataset import Dataset
+from vertebra.data.datasets import dataset, splits, walking
+from vertebra.data.datasets.dataset import BY_NAME, BY_NUMBER, Dataset
+from vertebra.data.datasets.lines import LOOKED_AT, Entry, Listed, header_of
+from vertebra.data.datasets.lines import read as read_lines
+from vertebra.data.names import printable
 from vertebra.errors import InvalidInputError
 
 FORMAT = "list"
-SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
-
-#: The two columns' names in a header, in lower case. ImageId and PredictionString are Kaggle's for ImageNet.
-_PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "imageid", "image_id", "img")
-_LABELS = ("label", "class", "target", "category", "synset", "wnid", "class_id", "predictionstring")
-
-_MAX_BYTES = 2**30
-#: How many of the first paths are looked for: if none exists, the folder is taken to be the wrong one.
-_LOOKED_AT = 100
+SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of a list: the picture's path as written, its label's text, and the line's number."""
-
-    path: str
-    label: str
-    line: int
-
-
-def open_list(file: Path, *, name: str, split: str | None, images: Path | None = None) -> Dataset:
+def open_list(
+    file: Path, *, name: str, split: str | None, asked: str | None = None, images: Path | None = None
+) -> Dataset:
     """The pictures that `file` lists, in its order, in the folder `images` (the list's own, where None).
 
-    Raises InvalidInputError, with the place, for a line without a label, a negative one, a path that occurs
-    twice, an empty list, and where none of the pictures exists.
+    `split` is that of the files' names, `asked` the one asked for: where a column gives the split of each
+    row, the rows of one are read. Raises InvalidInputError, with the place, for a line without a label, a
+    negative one, two lines of one picture, an empty list, and where none of the pictures exists.
     """
-    entries = read_entries(file)
     root = file.parent if images is None else images
+    places = _Places(root)
+    listed = read_lines(file, places.exists)
+    if not listed.entries:
+        raise InvalidInputError(f"{printable(file)} lists no pictures.", 'write "path label" lines, or CSV')
+    entries, split, left_out = _of_split(file, listed, split, asked)
+    _check_labels(file, entries)
+    places.settle([entry.path for entry in entries[:LOOKED_AT]])
+    paths = [places.path_of(entry.path) for entry in entries]
+    _check_there(file, places, entries)
+    _check_once(file, entries, paths)
     classes, index = dataset.class_index([entry.label for entry in entries])
-    paths = [_named(entry.path, root) for entry in entries]
-    _check_there(file, root, paths)
     samples = [(path, index[entry.label]) for path, entry in zip(paths, entries, strict=True)]
     return dataset.of(
-        samples, lambda path: root / path, name=name, split=split, format=FORMAT, classes=classes,
-        at=lambda number: f"{file}:{entries[number].line}",
+        samples, lambda path: places.root / path, name=name, split=split, format=FORMAT, classes=classes,
+        at=lambda number: f"{printable(file)}:{entries[number].line}",
+        order=BY_NUMBER if classes is None else BY_NAME, left_out=left_out,
+        assumed=(*listed.assumed, *places.assumed()),
     )  # fmt: skip
 
 
-def read_entries(file: Path) -> list[Entry]:
-    """The lines of a list, checked. Raises InvalidInputError with file and line."""
-    entries = list(_entries(file, _text(file)))
-    first: dict[str, int] = {}
+def has_labels(file: Path) -> bool:
+    """Whether the first line names a column of paths and one of labels."""
+    return header_of(file) is not None
+
+
+def _of_split(
+    file: Path, listed: Listed, own: str | None, asked: str | None
+) -> tuple[list[Entry], str | None, Counter[str]]:
+    """The entries of the split that is meant, what it is called, and how many others there are."""
+    if not listed.has_splits:
+        return listed.entries, own, Counter()
+    there = sorted({entry.split or "" for entry in listed.entries})
+    wanted = own if asked is None and own in there else asked
+    split = splits.chosen(file, there, wanted)
+    entries = [entry for entry in listed.entries if (entry.split or "") == split]
+    return entries, split or None, Counter({"lines of other splits": len(listed.entries) - len(entries)})
+
+
+# ------------------------------------------------------------------ places
+
+
+class _Places:
+    """Where the pictures of a list are: in `root`, or in a folder in it; and how their paths are written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed_in = root
+        self._inner: list[Path] | None = None
+        self._literal = False
+        self._cut: tuple[str, str] | None = None
+        self.special: set[str] = set()
+
+    def exists(self, path: str) -> bool:
+        """Whether the path, as it is written in the list, leads to a file in any of the places."""
+        return any(self._found(place, path) is not None for place in self._places())
+
+    def settle(self, paths: Sequence[str]) -> None:
+        """Choose the folder in which the first of `paths` are, and whether they are there as written."""
+        self.root = next(
+            (place for place in self._places() if any(self._found(place, path) for path in paths)), self.root
+        )
+        self._literal = any(_is_file(self.root, _forward(path)) for path in paths)
+
+    def path_of(self, path: str) -> str:
+        """The path below `root` that leads to the picture; as it is written where none does."""
+        found = self._found(self.root, path)
+        if found is None:
+            return path
+        if walking.is_special(self.root / found):
+            self.special.add(found)
+        if len(_parts(found)) < len(_parts(os.path.normpath(_forward(path)))):
+            self._cut = self._cut or (path, found)
+        return found
+
+    def assumed(self) -> Iterator[str]:
+        """What was taken for granted, in sentences."""
+        if self.root != self._listed_in:
+            yield f"the pictures are in the folder {printable(self.root.name)}"
+        if self._cut is not None:
+            yield f"paths are read without their first folders: {self._cut[0]} is {printable(self._cut[1])}"
+
+    def _places(self) -> Iterator[Path]:
+        yield self.root
+        if self._inner is None:
+            folders = sorted(os.scandir(self.root), key=lambda entry: entry.name)
+            self._inner = [
+                self.root / one.name for one in folders if not walking.is_hidden(one.name) and one.is_dir()
+            ]
+        yield from self._inner
+
+    def _found(self, place: Path, path: str) -> str | None:
+        """The longest end of `path` that is a file in `place`."""
+        if "\0" in path:
+            return None
+        for one in (path, *_ends(_forward(path), whole_only=self._literal)):
+            if _is_file(place, one):
+                return os.path.normpath(one)
+            if not walking.is_picture(one):
+                longer = next((one + suffix for suffix in _ADDED if _is_file(place, one + suffix)), None)
+                if longer is not None:
+                    return os.path.normpath(longer)
+        return None
+
+
+#: Endings that a list may leave out.
+_ADDED = (*walking.SUFFIXES[:4], ".png", ".JPEG", ".JPG", ".PNG", *walking.SUFFIXES[7:])
+
+
+def _forward(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _ends(path: str, *, whole_only: bool) -> Iterator[str]:
+    """The path and what is left of it without its first folders, the longest first."""
+    yield path
+    parts = _parts(path)
+    if not whole_only:
+        yield from ("/".join(parts[first:]) for first in range(1, len(parts)))
+
+
+def _is_file(place: Path, path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.stat(os.path.join(place, path)).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+# ------------------------------------------------------------------ checks
+
+
+def _check_labels(file: Path, entries: Sequence[Entry]) -> None:
+    first: dict[str, str] = {}
     for entry in entries:
-        _check_label(file, entry)
-        if entry.path in first:
+        place = f"{printable(file)}:{entry.line}"
+        dataset.check_negative(entry.label, place)
+        first.setdefault(entry.label, place)
+    dataset.check_numbers(first)
+
+
+def _check_there(file: Path, places: _Places, entries: Sequence[Entry]) -> None:
+    if not any(places.exists(entry.path) for entry in entries[:LOOKED_AT]):
+        raise InvalidInputError(
+            f"The first pictures of {printable(file)}, such as {entries[0].path}, are not in "
+            f"{printable(places.root)}.",
+            "put the list next to the pictures, or pass their folder and --truth LIST",
+        )
+    for entry in entries:
+        if places.special and places.path_of(entry.path) in places.special:
             raise InvalidInputError(
-                f"{file}:{entry.line}: {entry.path} occurs twice, first in line {first[entry.path]}.",
+                f"{printable(file)}:{entry.line}: {entry.path} is not a regular file.",
+                "list files, not pipes or devices",
+            )
+
+
+def _check_once(file: Path, entries: Sequence[Entry], paths: Sequence[str]) -> None:
+    """Refuse two lines that are of the same file, however they write its path."""
+    first: dict[str, Entry] = {}
+    for entry, path in zip(entries, paths, strict=True):
+        key = os.path.normpath(path)
+        earlier = first.setdefault(key, entry)
+        if earlier is entry:
+            continue
+        if earlier.path == entry.path:
+            raise InvalidInputError(
+                f"{printable(file)}:{entry.line}: {entry.path} occurs twice, first in line {earlier.line}.",
                 "list each picture once",
             )
-        first[entry.path] = entry.line
-    if not entries:
-        raise InvalidInputError(f"{file} lists no pictures.", 'write "path label" lines, or CSV')
-    return entries
-
-
-def _check_label(file: Path, entry: Entry) -> None:
-    if entry.label.startswith("-") and entry.label[1:].isdecimal():
         raise InvalidInputError(
-            f"{file}:{entry.line}: the label is {entry.label}; labels begin at 0.",
-            "number the classes from 0",
-        )
-
-
-def _text(file: Path) -> str:
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise InvalidInputError(f"{file} is too large for a list of pictures.")
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InvalidInputError(f"Can't read {file}: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{file} is not UTF-8 text.", "save it as UTF-8") from error
-
-
-def _entries(file: Path, text: str) -> Iterator[Entry]:
-    separator = _separator(text)
-    if separator is None:
-        yield from _spaced(file, text)
-        return
-    reader = csv.reader(text.splitlines(), delimiter=separator)
-    try:
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise InvalidInputError(f"{file}:{reader.line_num}: not CSV: {error}.") from error
-    columns = _columns(rows[0][1]) if rows else None
-    for line, row in rows[1:] if columns else rows:
-        yield _entry(file, line, row, columns or (0, 1))
-
-
-def _separator(text: str) -> str | None:
-    """The separator of the columns, from the first line that isn't empty; None for blanks."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return next((mark for mark in ("\t", ",", ";") if mark in first), None)
-
-
-def _columns(header: Sequence[str]) -> tuple[int, int] | None:
-    """Places of the path and of the label, where the row is a header."""
-    words = [cell.strip().lower() for cell in header]
-    path = next((words.index(word) for word in _PATHS if word in words), None)
-    label = next((words.index(word) for word in _LABELS if word in words), None)
-    return None if path is None or label is None or path == label else (path, label)
-
-
-def _entry(file: Path, line: int, row: Sequence[str], columns: tuple[int, int]) -> Entry:
-    cells = [cell.strip() for cell in row]
-    if len(cells) <= max(columns) or not cells[columns[0]] or not cells[columns[1]]:
-        raise _unreadable(file, line, ",".join(row))
-    path, label = cells[columns[0]], cells[columns[1]]
-    if path.startswith("ILSVRC2012_") and not Path(path).suffix:
-        # Kaggle's list leaves out the ending, and adds boxes to the class: "n03995372 85 1 499 272"
-        path, label = f"{path}.JPEG", label.split()[0]
-    return Entry(path, label, line)
-
-
-def _spaced(file: Path, text: str) -> Iterator[Entry]:
-    for line, content in enumerate(text.splitlines(), 1):
-        if not content.strip():
-            continue
-        parts = content.strip().rsplit(None, 1)
-        if len(parts) != 2:
-            raise _unreadable(file, line, content)
-        yield Entry(parts[0], parts[1], line)
-
-
-def _unreadable(file: Path, line: int, content: str) -> InvalidInputError:
-    return InvalidInputError(
-        f'{file}:{line}: "{content.strip()[:80]}" has no path and label.',
-        'write "path label" lines, or CSV with the columns path and label',
-    )
-
-
-def _named(path: str, root: Path) -> str:
-    """The path as listed; only its last part where the list names another folder and `root` holds it."""
-    base = path.replace("\\", "/").rpartition("/")[2]
-    return base if base != path and not (root / path).exists() and (root / base).exists() else path
-
-
-def _check_there(file: Path, root: Path, paths: Sequence[str]) -> None:
-    if not any(os.path.exists(root / path) for path in paths[:_LOOKED_AT]):
-        raise InvalidInputError(
-            f"The first pictures of {file}, such as {paths[0]}, are not in {root}.",
-            "put the list next to the pictures, or pass their folder and --truth LIST",
+            f"{printable(file)}:{entry.line}: {entry.path} and {earlier.path} in line {earlier.line} are "
+            f"both the file {printable(key)}.",
+            "put the pictures into the folders that the list names, and list each once",
         )

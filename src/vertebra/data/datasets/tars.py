@@ -6,16 +6,34 @@ is refused: such an archive is malicious or broken.
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
+from vertebra.data.names import printable
 from vertebra.errors import InvalidInputError
 
 #: The most bytes that are read of one member.
 MAX_BYTES = 2**29
+#: The most bytes of a member's name and attributes: tarfile would read as many as a header claims.
+_MOST_HEADER = 2**20
+_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header is no larger than one can be."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _HEADERS and self.size > _MOST_HEADER:
+            raise tarfile.ReadError(f"a header claims {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]  # tarfile's own, not in its stubs
 
 
 @contextmanager
@@ -23,11 +41,13 @@ def opened(
     path: Path, stream: IO[bytes] | None = None, *, place: str | None = None
 ) -> Iterator[tarfile.TarFile]:
     """The archive at `path`, or in `stream`. Raises InvalidInputError where it isn't one, or is cut short."""
-    name = place or str(path)
+    name = place or printable(path)
     try:
-        with tarfile.open(path if stream is None else None, "r:*", fileobj=stream) as archive:
+        with tarfile.open(
+            path if stream is None else None, "r:*", fileobj=stream, tarinfo=_Member
+        ) as archive:
             yield archive
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InvalidInputError(
             f"Can't read {name} as a tar archive: {reason}.", "download or write it again"
@@ -57,17 +77,21 @@ def check(member: tarfile.TarInfo, place: str) -> None:
         reason = "is not a regular file"
     if reason is not None:
         raise InvalidInputError(
-            f"{place}: the member {member.name!r} {reason}.", "use only archives that you trust"
+            f"{printable(place)}: the member {member.name!r} {reason}.", "use only archives that you trust"
         )
 
 
 def content(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str, most: int = MAX_BYTES) -> bytes:
     """The member's bytes. Raises InvalidInputError above `most` bytes, and where the archive ends early."""
     if member.size > most:
-        raise InvalidInputError(f"{place}: {member.name} has {member.size:,} bytes, more than {most:,}.")
+        raise InvalidInputError(
+            f"{printable(place)}: {printable(member.name)} has {member.size:,} bytes, more than {most:,}."
+        )
     stream = archive.extractfile(member)
     assert stream is not None, "only files are read"
     data = stream.read()
     if len(data) < member.size:
-        raise InvalidInputError(f"{place} is cut short in {member.name}.", "download it again")
+        raise InvalidInputError(
+            f"{printable(place)} is cut short in {printable(member.name)}.", "download it again"
+        )
     return data

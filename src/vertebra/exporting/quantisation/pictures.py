@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra.data.datasets.dataset import is_picture
+from vertebra.data.datasets import walking
 from vertebra.data.preprocess import Preprocess, preprocess_many
 from vertebra.errors import InvalidInputError
 
@@ -38,7 +38,7 @@ def check_count(folder: Path) -> None:
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if is_picture(path.name) and path.is_file())
+    return sorted(Path(one.folder, name) for one in walking.walk(folder) for name in one.pictures)
 
 
 def _too_few(folder: Path, found: int, broken: int = 0) -> InvalidInputError:

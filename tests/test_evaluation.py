@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import math
+import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vertebra
+from colours import COLOURS, colours, encoded
 from vertebra.cli import cli
 from vertebra.data import datasets, labels
 from vertebra.data.datasets import Dataset, Sample
@@ -29,6 +32,7 @@ from vertebra.measurements import Measurement, wide
 from vertebra.measuring import evaluation
 from vertebra.measuring.evaluation import evaluate, match, protocol, rows, wilson
 from vertebra.measuring.evaluation.statistics import bin_of
+from vertebra.measuring.evaluation.tally import Tally
 from vertebra.progress import Progress
 from vertebra.reading.reports.evaluated import Evaluated, classes_csv
 from vertebra.verbs.chart import compared
@@ -495,3 +499,96 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         assert total == count
     # 9,000 inputs would take 440 MB, their files 110 MB, their names 1 MB; ru_maxrss is in kB (macOS: bytes)
     assert peaks[10_000] < 1.25 * peaks[1_000]
+
+
+# ------------------------------------------------------------------ what it was of
+
+
+def test_mistakes_of_equal_names_and_confidences_have_one_order():
+    samples = [Sample(np.zeros((2, 2, 3), np.uint8), truth, "same") for truth in (0, 1, 0, 1, 2)]
+    orders = []
+    for order in (samples, samples[::-1]):
+        tally = Tally(3)
+        for sample in order:
+            tally.add([sample], [sample.label], np.array([[0, 0, 0, 9]], np.float32))
+        orders.append([(one.truth, one.predicted) for one in tally.mistakes()])
+    assert orders == [[(0, 3), (0, 3), (1, 3)]] * 2
+
+
+def test_an_evaluation_says_what_it_was_of():
+    found = evaluate(
+        replace(dataset([0, -1, 1], [0, 2, 1], classes=("cat", "dog", "emu")), left_out={"hidden": 2}),
+        answering({0: [1, 0, 0], 1: [0, 1, 0]}), TINY, num_classes=3, by_index=True,
+    )  # fmt: skip
+    assert found.pictures is not None
+    assert list(found.pictures.lines()) == [
+        "Data: 2 images of 2 of 3 classes, as numbered in the data: cat, dog, emu; "
+        "the first class is the first output, and so on.",
+        "Left out: 2 hidden, 1 unreadable.",
+        "No image could be read of 1 class: emu.",
+    ]
+    assert json.loads(json.dumps(found.pictures.record()))["left_out"] == {"hidden": 2, "unreadable": 1}
+
+
+def test_a_limited_evaluation_says_how_many_classes_it_covers():
+    pictures = dataset([0] * 5 + [1] * 5, [0] * 5 + [1] * 5, classes=("cat", "dog"))
+    called = labels.from_names(["dog", "cat"])
+    found = evaluate(pictures, answering({0: [1, 0]}), TINY, num_classes=2, labels=called, limit=4)
+    assert found.pictures is not None
+    first, second = found.pictures.lines()
+    assert "4 images of 1 of 2 classes" in first
+    assert "matched to the outputs by name (labels)" in first
+    assert second == "Left out: 6 after the limit."
+
+
+@pytest.mark.parametrize(
+    ("word", "output"),
+    [("tabby_cat", 281), ("great_white_shark", 2), ("n02085620-Chihuahua", 151), ("n01440764_tench", 0)],
+)
+def test_classes_are_matched_as_keras_and_stanford_write_them(word, output):
+    assert match(dataset([0], [0], classes=(word,)), labels.find("imagenet-1k"), 1000) == (output,)
+
+
+def test_folders_called_by_numbers_with_gaps_get_a_name_as_the_hint():
+    with pytest.raises(InvalidInputError, match="2 of the 2 classes") as error:
+        match(dataset([0], [0], classes=("243", "559")), labels.find("imagenet-1k"), 1000)
+    assert "output 243 is n02108422 or bull mastiff" in (error.value.hint or "")
+
+
+@pytest.fixture
+def painted(tmp_path, monkeypatch) -> Path:
+    """Pictures of three colours, and a network that knows them."""
+    network = colours(batch_size=2)
+    monkeypatch.setattr("vertebra.inference.loading.load", lambda *_, **__: network)
+    monkeypatch.setattr(
+        "vertebra.verbs.evaluate._conditions", lambda *_: {"model": "colours", "engine": "null"}
+    )
+    for name in COLOURS:
+        for number in range(2):
+            (tmp_path / "paints" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "paints" / name / f"{number}.png").write_bytes(encoded(name))
+    return tmp_path / "paints"
+
+
+def test_the_command_prints_classes_their_order_and_what_was_left_out(painted, tmp_path):
+    (painted / "red" / "._0.png").write_bytes(b"?")
+    arguments = ["eval", "colours", str(painted), "--table", str(tmp_path / "t.sqlite")]
+    text = CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout
+    assert "Data: 6 images of 3 classes, in alphabetical order: blue, green, red; matched" in text
+    assert "Left out: 1 hidden." in text
+    told = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)[0]
+    assert (told["metric"], told["value"], told["data"]["first"]) == ("top1", 1.0, ["blue", "green", "red"])
+    assert "6 images of 3 classes" in CliRunner().invoke(cli, [*arguments, "--csv"]).stderr
+
+
+def test_names_that_are_not_utf_8_are_saved_and_reported(painted, tmp_path):
+    pytest.importorskip("vl_convert")
+    (painted / "blue").rename(Path(os.fsdecode(os.fsencode(painted) + b"/bl\xfce")))
+    (painted / "red" / os.fsdecode(b"x\xe9.jpg")).write_bytes(b"no picture")
+    (painted / "red" / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded("green"))
+    done = vertebra.evaluate("colours", painted, labels="index", table=tmp_path / "t.sqlite")
+    done.save(tmp_path / "out")
+    page = done.report(tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "red/x\\udce9.jpg" in (tmp_path / "out" / "unreadable.csv").read_text(encoding="utf-8")
+    assert "bl\\udcfce" in page
+    assert "red/caf\\udce9.png" in page

@@ -16,7 +16,7 @@ from vertebra.cli import cli
 from vertebra.data import datasets
 from vertebra.data.datasets import Dataset, Sample
 from vertebra.data.preprocess import Preprocess
-from vertebra.errors import ImageError, InvalidInputError
+from vertebra.errors import ImageError, InvalidInputError, WeightsError
 from vertebra.measurements import Measurement
 from vertebra.measuring.evaluation import probing, wilson
 from vertebra.progress import Progress
@@ -205,3 +205,109 @@ def test_the_command_refuses_what_a_probe_has_no_use_for(pictures):
     done = CliRunner().invoke(cli, ["eval", "--probe", str(pictures), "alexnet", "--limit", "3"])
     assert done.exit_code == 2
     assert "--limit can't be combined with --probe" in done.stderr
+
+
+# ------------------------------------------------------------------ what is left out, and several networks
+
+
+@pytest.mark.parametrize("broken", [b"\0\0\0\x18ftypheic", b"\x89PNG\r\n\x1a\n"])
+def test_a_class_without_a_readable_image_is_refused_before_any_features(pictures, broken):
+    (pictures / "third").mkdir()
+    for number in range(3):
+        (pictures / "third" / f"{number}.jpg").write_bytes(broken + bytes([number]))
+    with pytest.raises(InvalidInputError, match=r"no image of the class third can be read: third/0\.jpg: "):
+        probing.look(datasets.open(pictures))
+
+
+def test_a_class_whose_images_break_only_when_decoded_is_refused_too(pictures):
+    (pictures / "third").mkdir()
+    whole = next((pictures / "dark").iterdir()).read_bytes()
+    for number in range(3):
+        (pictures / "third" / f"{number}.png").write_bytes(whole[: 200 + number])
+    data = datasets.open(pictures)
+    with pytest.raises(InvalidInputError, match="no image of the class third can be read"):
+        probing.probe(data, probing.look(data), greys, TINY)
+
+
+@pytest.fixture
+def networks(monkeypatch) -> list[tuple[str, dict]]:
+    """Stands for every network but those called misfit…; notes how each was loaded."""
+    loads: list[tuple[str, dict]] = []
+
+    class Made:
+        def __init__(self, model: str) -> None:
+            self.model = model
+
+        preprocess = TINY
+        settings = type("Settings", (), {"batch_size": 4})
+
+        def features(self, images: np.ndarray) -> np.ndarray:
+            return greys(images)
+
+        def close(self) -> None:
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+
+    def load(model: str, **options) -> Made:
+        loads.append((model, options))
+        if model.startswith("misfit"):
+            raise WeightsError(f"{model} doesn't fit.", "use others")
+        return Made(model)
+
+    monkeypatch.setattr("vertebra.inference.loading.load", load)
+    monkeypatch.setattr(
+        "vertebra.verbs.evaluate._conditions",
+        lambda made, *_: {"model": made.model, "engine": "null", "device": "cpu"},
+    )
+    return loads
+
+
+def test_a_network_that_does_not_fit_leaves_the_others_their_results(pictures, tmp_path, networks):
+    table = str(tmp_path / "t.sqlite")
+    (pictures / "dark" / "broken.png").write_bytes(b"no picture")
+    arguments = ["eval", "--probe", str(pictures), "one", "misfit", "two", "--table", table]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 1
+    assert "error: misfit: misfit doesn't fit.\nhint: use others" in done.stderr
+    assert "unreadable: dark/broken.png: not a" in done.stderr
+    assert "Data: 24 images of 2 classes, in alphabetical order: bright, dark." in done.stdout
+    assert "Left out: 1 unreadable." in done.stdout
+    assert len(vertebra.Table(table).rows()) == 2
+    # all are looked at before the first image
+    assert [name for name, _ in networks] == ["one", "misfit", "two", "one", "two"]
+
+
+def test_where_no_network_fits_each_is_named(pictures, tmp_path, networks):
+    with pytest.raises(InvalidInputError, match=r"misfit a: misfit a doesn't fit\. misfit b: misfit b"):
+        vertebra.probe(pictures, "misfit a", "misfit b", table=tmp_path / "t.sqlite")
+    with pytest.raises(WeightsError, match="misfit a doesn't fit"):
+        vertebra.probe(pictures, "misfit a", table=tmp_path / "t.sqlite")
+
+
+def test_each_network_has_its_own_weights(pictures, tmp_path, networks):
+    arguments = [
+        "eval",
+        "--probe",
+        str(pictures),
+        "one",
+        "two",
+        "three",
+        "--table",
+        str(tmp_path / "t.sqlite"),
+    ]
+    given = ["--weights", "one=a=b.pth", "--weights", "three=hf:c"]
+    assert CliRunner().invoke(cli, [*arguments, *given]).exit_code == 0
+    assert {name: options.get("weights") for name, options in networks} == {
+        "one": "a=b.pth", "two": None, "three": "hf:c",
+    }  # fmt: skip
+    for wrong in (
+        ["--weights", "a.pth", "--weights", "b.pth"],
+        [*given, "--weights", "x.pth"],
+        given[:2] * 2,
+    ):
+        done = CliRunner().invoke(cli, [*arguments, *wrong])
+        assert (done.exit_code, "--weights" in done.stderr) == (2, True)
+    with pytest.raises(InvalidInputError, match="given for four, which isn't probed"):
+        vertebra.probe(pictures, "one", weights={"four": "a.pth"}, table=tmp_path / "t.sqlite")

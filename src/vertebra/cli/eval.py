@@ -10,11 +10,15 @@ import click
 import vertebra
 from vertebra.cli.output import columns, emit, format_options, record, span, table_option
 from vertebra.cli.progress import showing
-from vertebra.cli.subject import given, weights_options
+from vertebra.cli.subject import given, weights_by_model, weights_options_of_several
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vertebra.measurements import Measurement
+    from vertebra.measuring.evaluation import Pictures
     from vertebra.reading.reports.evaluated import Evaluated
+    from vertebra.verbs.evaluate import Probed
 
 #: How many unreadable images are named on the terminal; --save and --report name more.
 _NAMED = 10
@@ -37,7 +41,7 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
     show_default=True,
     help="Folds of the cross-validation of --probe.",
 )
-@weights_options
+@weights_options_of_several
 @click.option("--engine", help="Engine to run. [default: eager; onnxruntime for a Bundle]")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Images in one call. [default: 32, or the only possible]"
@@ -63,7 +67,8 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @format_options
 def command(
     arguments: tuple[str, ...], probed: str | None, folds: int, limit: int | None, verify: bool,
-    save: Path | None, report: Path | None, table: str | None, style: str, **options: Any,
+    weights: tuple[str, ...], save: Path | None, report: Path | None, table: str | None, style: str,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Measure the accuracy of MODEL, a network's name or a Bundle, on the labelled pictures in DATA.
 
@@ -76,12 +81,16 @@ def command(
     ImageNet. With --labels index, class n of DATA is output n of the network; names are ignored.
     """
     given_options = {**given(options), "strict": options["strict"], "table": table}
+    models = arguments if probed is not None else arguments[:1]
+    given_options |= given({"weights": weights_by_model(weights, models)})
     if probed is not None:
         _refuse({"--limit": limit, "--save": save, "--report": report, "--engine": options["engine"]})
         _probe(probed, arguments, style, folds=folds, **given_options)
         return
     if len(arguments) != 2:
         raise click.UsageError(f"MODEL and DATA are needed, not {len(arguments)} arguments.")
+    if isinstance(given_options.get("weights"), dict):
+        given_options["weights"] = given_options["weights"][arguments[0]]
     _evaluate(*arguments, style, save, report, limit=limit, verify=verify, **given_options)
 
 
@@ -101,13 +110,28 @@ def _evaluate(
         charts.require()
     with showing() as progress:
         done = vertebra.evaluate(model, data, progress=progress, **options)
-    emit([record(row, style) for row in done.rows], style, lambda: _text(done))
-    _print_unreadable(done)
+    pictures = done.evaluation.pictures
+    emit(_records(done.rows, pictures, style), style, lambda: _text(done))
+    _print_left_out(pictures, style)
+    _print_unreadable(done.evaluation.unreadable, done.evaluation.num_unreadable, done.evaluation.total)
     if save is not None:
         done.save(save)
         _log(f"written into {save}")
     if report is not None:
         _log(f"written to {done.report(report)}")
+
+
+def _records(rows: Sequence[Measurement], pictures: Pictures | None, style: str) -> list[dict[str, Any]]:
+    """The rows as they are printed; in JSON with what they are of."""
+    more = {"data": pictures.record()} if style == "json" and pictures is not None else {}
+    return [{**record(row, style), **more} for row in rows]
+
+
+def _print_left_out(pictures: Pictures | None, style: str) -> None:
+    """What the data were, where the answer has no room for it."""
+    if pictures is not None and style == "csv":
+        for line in pictures.lines():
+            _log(line)
 
 
 def _log(text: str) -> None:
@@ -133,7 +157,8 @@ def _text(done: Evaluated) -> str:
         for one in done.rows
     ]
     how = f"Origin: evaluated with {done.engine}, {row.precision}; {row.protocol}."
-    return "\n".join([head, "", columns(results), "", *_worst(done), how])
+    data = found.pictures.lines() if found.pictures is not None else ()
+    return "\n".join([head, "", columns(results), "", *_worst(done), *data, how])
 
 
 def _worst(done: Evaluated, most: int = 5) -> list[str]:
@@ -156,24 +181,31 @@ def _worst(done: Evaluated, most: int = 5) -> list[str]:
     return [columns(lines), ""]
 
 
-def _print_unreadable(done: Evaluated) -> None:
-    found = done.evaluation
-    for name, reason in found.unreadable[:_NAMED]:
+def _print_unreadable(unreadable: Sequence[tuple[str, str]], count: int, total: int) -> None:
+    for name, reason in unreadable[:_NAMED]:
         _log(f"unreadable: {name}: {reason}")
-    if found.num_unreadable > _NAMED:
-        _log(f"unreadable: {found.num_unreadable - _NAMED} more")
-    if found.num_unreadable:
-        _log(f"{found.num_unreadable} images couldn't be read; the results are of the other {found.total:,}")
+    if count > _NAMED:
+        _log(f"unreadable: {count - _NAMED} more")
+    if count:
+        _log(f"{count} images couldn't be read; the results are of the other {total:,}")
 
 
 def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> None:
 
     with showing() as progress:
         rows = vertebra.probe(data, *models, progress=progress, **options)
-    emit([record(row, style) for row in rows], style, lambda: _probe_text(rows))
+    emit(_records(rows, rows.pictures, style), style, lambda: _probe_text(rows))
+    _print_left_out(rows.pictures, style)
+    _print_unreadable(rows.unreadable, len(rows.unreadable), rows[0].samples or 0)
+    for model, error in rows.failures.items():
+        _log(f"error: {model}: {error.message}")
+        if error.hint:
+            _log(f"hint: {error.hint}")
+    if rows.failures:
+        raise SystemExit(1)
 
 
-def _probe_text(rows: list[Measurement]) -> str:
+def _probe_text(rows: Probed) -> str:
     from vertebra import units
 
     ordered = sorted(rows, key=lambda row: -row.value)
@@ -189,4 +221,5 @@ def _probe_text(rows: list[Measurement]) -> str:
     ]
     first = rows[0]
     how = f"{first.split} cross-validated on {first.dataset}; {'; '.join(first.grade_reasons)}."
-    return f"{columns(lines)}\n\nOrigin: {how}\nTo choose by it: vertebra pick --probe 90%"
+    data = "\n".join(rows.pictures.lines() if rows.pictures is not None else ())
+    return f"{columns(lines)}\n\n{data}\nOrigin: {how}\nTo choose by it: vertebra pick --probe 90%"

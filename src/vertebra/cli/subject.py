@@ -9,12 +9,18 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_WEIGHTS = click.option(
+    "--weights",
+    metavar="SOURCE",
+    help="Weights: a file, a published set or hf:… [default: the published set]",
+)
+_WEIGHTS_OF_SEVERAL = click.option(
+    "--weights",
+    multiple=True,
+    metavar="SOURCE",
+    help="Weights: a file, a published set or hf:…; of one MODEL: MODEL=SOURCE. Repeatable.",
+)
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--weights",
-        metavar="SOURCE",
-        help="Weights: a file, a published set or hf:… [default: the published set]",
-    ),
     click.option(
         "--untrained", is_flag=True, help="Run the network without trained weights; its answers are random."
     ),
@@ -31,9 +37,35 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def weights_options(function: Function) -> Function:
     """Adds the options of `resolving.resolve`; the command gets them as keyword arguments."""
-    for option in reversed(_OPTIONS):
+    return _with(function, _WEIGHTS)
+
+
+def weights_options_of_several(function: Function) -> Function:
+    """The same for a verb that takes several networks: `weights` is a tuple; see `weights_by_model`."""
+    return _with(function, _WEIGHTS_OF_SEVERAL)
+
+
+def _with(function: Function, weights: Callable[[Any], Any]) -> Function:
+    for option in reversed((weights, *_OPTIONS)):
         function = option(function)
     return function
+
+
+def weights_by_model(given: tuple[str, ...], models: tuple[str, ...]) -> str | dict[str, str] | None:
+    """The values of --weights: one source for all `models`, or one each, as MODEL=SOURCE."""
+    named: dict[str, str] = {}
+    plain: list[str] = []
+    for text in given:
+        model = next((one for one in models if text.startswith(f"{one}=")), None)
+        if model is None:
+            plain.append(text)
+        elif model in named:
+            raise click.UsageError(f"--weights has two sources for {model}.")
+        else:
+            named[model] = text[len(model) + 1 :]
+    if len(plain) > 1 or (plain and named):
+        raise click.UsageError("Several --weights must each name their network: --weights MODEL=SOURCE.")
+    return plain[0] if plain else named or None
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

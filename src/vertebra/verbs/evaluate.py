@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, now
-from vertebra.verbs import given, notebook
+from vertebra.errors import VertebraError
+from vertebra.measurements import Measurement
+from vertebra.measurements import Rows
+from vertebra.measurements import now
+from vertebra.verbs import given
+from vertebra.verbs import notebook
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
     from vertebra.data.datasets import Dataset
     from vertebra.inference.loading import Loaded
+    from vertebra.measuring.evaluation import Pictures
+    from vertebra.measuring.evaluation.probing import Probe
     from vertebra.progress import Listener, Progress
     from vertebra.reading.reports.evaluated import Evaluated
+
+
+class Probed(Rows):
+    """The rows of the networks that were probed. `failures` are those that couldn't be loaded, with their
+    errors; `pictures` says what they were probed on, and `unreadable` names the images that were left out and
+    the reasons."""
+
+    def __init__(
+        self,
+        rows: Iterable[Measurement] = (),
+        failures: Mapping[str, VertebraError] | None = None,
+        pictures: Pictures | None = None,
+        unreadable: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(rows)
+        self.failures = dict(failures or {})
+        self.pictures = pictures
+        self.unreadable = tuple(unreadable)
+
 
 #: In place of a label set: class n is output n.
 BY_INDEX = "index"
@@ -67,13 +92,17 @@ def probe(
     truth: str | Path | None = None,
     name: str | None = None,
     folds: int = 5,
+    weights: str | Path | Mapping[str, str | Path] | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
     **options: Any,
-) -> list[Measurement]:
+) -> Probed:
     """Accuracy of a probe for each of `models` on the labelled pictures at `dataset`: logistic regression on
     frozen features, cross-validated. Each network's row is appended as soon as it is known.
 
+    `weights` is a source for every network, or one for each by its name. All networks are loaded once before
+    the first picture is read. One that can't be loaded is in the `failures` of what is returned and doesn't
+    end the run; where none can, the first error is raised.
     `options` are batch_size, strict, and those of `loading.load`. `probing` defines the interval.
     """
     from vertebra.data import datasets
@@ -83,12 +112,47 @@ def probe(
             "No network was named to probe.", "name at least one; to see them: vertebra list"
         )
     into = given.table(table)
+    of_model = _weights_of(models, weights)
     pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name)
-    measured: list[Measurement] = []
-    for rows in _probed(models, pictures, folds=folds, progress=notebook.listener(progress), **options):
+    progress = notebook.listener(progress)
+    measured = Probed()
+    found: Probe | None = None
+    for model, result in _probed(models, of_model, pictures, folds=folds, progress=progress, **options):
+        if isinstance(result, VertebraError):
+            measured.failures[str(model)] = result
+            continue
+        found, rows = result
         into.append(rows)
         measured += rows
+    if found is None:
+        raise _none_loaded(measured.failures)
+    measured.pictures, measured.unreadable = found.pictures, found.unreadable
     return measured
+
+
+def _none_loaded(failures: Mapping[str, VertebraError]) -> VertebraError:
+    first = next(iter(failures.values()))
+    if len(failures) == 1:
+        return first
+    told = " ".join(f"{model}: {error.message}" for model, error in failures.items())
+    return InvalidInputError(f"None of the networks can be loaded. {told}", first.hint)
+
+
+def _weights_of(
+    models: Sequence[str | Path], weights: str | Path | Mapping[str, str | Path] | None
+) -> dict[str | Path, dict[str, Any]]:
+    """The option `weights` of each network, where it has one."""
+    if weights is None:
+        return {model: {} for model in models}
+    if not isinstance(weights, Mapping):
+        return {model: {"weights": weights} for model in models}
+    strange = next((name for name in weights if name not in map(str, models)), None)
+    if strange is not None:
+        raise InvalidInputError(
+            f"Weights were given for {strange}, which isn't probed.",
+            f"the networks are {', '.join(map(str, models))}",
+        )
+    return {model: {"weights": weights[str(model)]} if str(model) in weights else {} for model in models}
 
 
 def _evaluated(
@@ -123,6 +187,7 @@ def _evaluated(
 
 def _probed(
     models: Sequence[str | Path],
+    weights: Mapping[str | Path, Mapping[str, Any]],
     pictures: Dataset,
     *,
     folds: int = 5,
@@ -130,18 +195,24 @@ def _probed(
     strict: bool = False,
     progress: Listener | None = None,
     **loaded_by: Any,
-) -> Iterator[list[Measurement]]:
-    """The rows of each network's probe."""
+) -> Iterator[tuple[str | Path, VertebraError | tuple[Probe, list[Measurement]]]]:
+    """Each network with its probe and the rows, or with the error of its weights."""
     from vertebra.inference import loading
     from vertebra.measuring.evaluation import probing
 
     probing.require()
-    images = probing.look(pictures)
-    for model in models:
-        with loading.load(
-            model, engine="eager", batch_size=batch_size, usual_batch_size=BATCH_SIZE, progress=progress,
-            **loaded_by,
-        ) as loaded:  # fmt: skip
+    common = {"engine": "eager", "batch_size": batch_size, "usual_batch_size": BATCH_SIZE, **loaded_by}
+    fitting = []
+    for model in dict.fromkeys(models):
+        try:  # every network's weights, before minutes are spent on the first
+            loading.load(model, progress=progress, **common, **weights[model]).close()
+            fitting.append(model)
+        except VertebraError as error:
+            yield model, error
+    images = probing.look(pictures) if fitting else None
+    for model in fitting:
+        assert images is not None
+        with loading.load(model, **common, **weights[model]) as loaded:
             found = probing.probe(
                 pictures, images, loaded.features, loaded.preprocess, folds=folds,
                 batch_size=loaded.settings.batch_size, strict=strict,
@@ -150,7 +221,7 @@ def _probed(
             conditions = _conditions(loaded, "scikit-learn")
             # Features don't depend on the engine: the row is valid for every one.
             del conditions["engine"], conditions["device"]
-        yield probing.rows(found, conditions)
+        yield model, (found, probing.rows(found, conditions))
 
 
 def _named(progress: Listener, text: str) -> Listener:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from vertebra.data.datasets import Dataset
+from vertebra.data.datasets.dataset import whole_number
 from vertebra.data.labels import LabelSet
 from vertebra.errors import InvalidInputError, UnknownNameError
+
+#: As in n02085620-Chihuahua.
+_SYNSET = re.compile(r"(n\d{8})[-_ .]")
 
 
 def match(
@@ -32,6 +37,15 @@ def match(
     return tuple(range(num_classes))
 
 
+def matched_by(data: Dataset, labels: LabelSet | None, *, by_index: bool = False) -> str:
+    """How `match` finds the outputs, in a few words."""
+    if data.classes is None:
+        return "class n is output n"
+    if labels is not None and not by_index:
+        return f"matched to the outputs by name ({labels.name})"
+    return "the first class is the first output, and so on"
+
+
 def _numbers(data: Dataset, num_classes: int) -> tuple[int, ...]:
     if data.num_classes > num_classes:
         raise InvalidInputError(
@@ -51,18 +65,35 @@ def _names(classes: Sequence[str], labels: LabelSet, name: str) -> tuple[int, ..
         raise InvalidInputError(
             f"{len(strange)} of the {len(classes)} classes of {name} are not among the network's "
             f"{len(labels)} ({labels.name}): {shown}{', …' if len(strange) > 3 else ''}.",
-            "name the classes as the network does; or, if their order is the outputs', pass --labels index",
+            _hint(strange, labels),
         )
     found = [output for output in outputs if output is not None]
     _check_apart(classes, found, labels)
     return tuple(found)
 
 
+def _hint(strange: Sequence[str], labels: LabelSet) -> str:
+    numbers = [whole_number(word) for word in strange]
+    first = numbers[0]
+    if first is None or None in numbers or first >= len(labels):
+        return "name the classes as the network does; or, if their order is the outputs', pass --labels index"
+    known = labels[first]
+    called = f"{known.id} or {known.name.partition(',')[0]}" if known.id else known.name
+    return (
+        "folders are called by number only if they are 0, 1, 2, … without a gap; name the classes as the "
+        f"network does: output {first} is {called}"
+    )
+
+
 def _index(labels: LabelSet, word: str) -> int | None:
-    try:
-        return labels.index_of(word)
-    except UnknownNameError:
-        return None
+    """The output of a class: by its name, also with _ for blanks, or the synset that its name begins with."""
+    synset = _SYNSET.match(word)
+    for name in (word, word.replace("_", " "), *([synset[1]] if synset else [])):
+        try:
+            return labels.index_of(name)
+        except UnknownNameError:
+            continue
+    return None
 
 
 def _check_apart(classes: Sequence[str], outputs: Sequence[int], labels: LabelSet) -> None:

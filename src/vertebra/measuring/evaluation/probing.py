@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.data.batches import in_batches
 from vertebra.data.datasets import Dataset, Sample
-from vertebra.data.preprocess import Preprocess
-from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.data.preprocess import Preprocess, open_image
+from vertebra.errors import ImageError, InvalidInputError, MissingRuntimeError
 from vertebra.measurements import Measurement
 from vertebra.measurements.possible import plain_names
-from vertebra.measuring.evaluation import protocol, unreadable_in, wilson
+from vertebra.measuring.evaluation import Pictures, describe, protocol, reason, unreadable_in, wilson
 from vertebra.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ Extract = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
 PENALTY = 0.01
 MAX_ITERATIONS = 1000
 SEED = 0
+
+_ENCODED = (bytes, bytearray, memoryview, str, Path)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Images:
 @dataclass(frozen=True)
 class Probe:
     """What a probe found: `low` to `high` is a 95 % interval, `by_fold` the share right in each fold, and
-    `majority` the share of the largest class, which a constant answer would reach."""
+    `majority` the share of the largest class, which a constant answer would reach. `pictures` says which
+    classes and files it is of."""
 
     dataset: str
     dataset_sha256: str
@@ -75,6 +78,7 @@ class Probe:
     majority: float
     repeats: int
     unreadable: tuple[tuple[str, str], ...]
+    pictures: Pictures
 
 
 def require() -> None:
@@ -89,11 +93,18 @@ def look(data: Dataset) -> Images:
     """Read all images once: which are distinct, and the identity of the whole (without file names).
 
     An image that appears twice could be both fitted and tested, so copies don't count.
-    Raises InvalidInputError if one image has two classes.
+    Raises InvalidInputError if one image has two classes, and if a class has only images that can't be read,
+    as far as their headers show.
     """
     first: dict[str, Sample] = {}
     places = []
+    readable: set[int] = set()
+    broken: dict[int, str] = {}
     for place, sample in enumerate(data):
+        if sample.label not in readable:
+            flaw = _flaw(sample)
+            readable |= {sample.label} if flaw is None else set()
+            broken.setdefault(sample.label, flaw or "")
         digest = _digest(sample)
         earlier = first.setdefault(digest, sample)
         if earlier is sample:
@@ -103,13 +114,36 @@ def look(data: Dataset) -> Images:
                 f"{earlier.name} and {sample.name} are the same image in two classes.",
                 "leave one of them out",
             )
-    lines = sorted(f"{digest} {_class(data, sample.label)}" for digest, sample in first.items())
+    if readable:
+        _check_lost(data, readable, broken)
+    lines = sorted(f"{digest} {data.class_name(sample.label)}" for digest, sample in first.items())
     whole = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places), whole)
 
 
-def _class(data: Dataset, label: int) -> str:
-    return str(label) if data.classes is None else data.classes[label]
+def _flaw(sample: Sample) -> str | None:
+    """Why an image can't be read, as far as its header shows; None if nothing is wrong with it."""
+    if not isinstance(sample.source, _ENCODED):
+        return None
+    try:
+        open_image(sample.source)
+    except ImageError as error:
+        return f"{sample.name}: {reason(sample, error)}"
+    return None
+
+
+def _check_lost(data: Dataset, readable: Collection[int], broken: Mapping[int, str]) -> None:
+    """Raise InvalidInputError if a class has only images that can't be read: the probe would be of fewer
+    classes."""
+    lost = sorted(label for label in broken if label not in readable)
+    if lost:
+        names = ", ".join(data.class_name(label) for label in lost[:3])
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise InvalidInputError(
+            f"{data.name}: no image of the class{'es' * (len(lost) > 1)} {names}{more} can be read: "
+            f"{broken[lost[0]]}",
+            "convert or replace these images, or leave the classes out",
+        )
 
 
 def _digest(sample: Sample) -> str:
@@ -145,9 +179,10 @@ def probe(
     require()
     if folds < 2:
         raise InvalidInputError(f"A probe with {folds} folds was asked for; it needs at least 2.")
-    features, labels, unreadable = _features(
+    features, labels, unreadable, missed = _features(
         data, images, extract, record, batch_size, strict, progress or silent
     )
+    _check_lost(data, set(labels), missed)
     folds = min(folds, _smallest_class(data, labels))
     right, by_fold = _cross_validated(features, labels, folds)
     low, high = _interval(right, len(labels), by_fold)
@@ -166,6 +201,9 @@ def probe(
         majority=max(counts.values()) / len(labels),
         repeats=images.repeats,
         unreadable=tuple(unreadable),
+        pictures=describe(
+            data, read=counts, missed={}, left_out={"unreadable": len(unreadable), "copies": images.repeats}
+        ),
     )
 
 
@@ -177,19 +215,23 @@ def _features(
     batch_size: int,
     strict: bool,
     progress: Listener,
-) -> tuple[npt.NDArray[np.float32], list[int], list[tuple[str, str]]]:
-    """Features (N, D) and labels of the distinct images, and those that can't be read."""
+) -> tuple[npt.NDArray[np.float32], list[int], list[tuple[str, str]], dict[int, str]]:
+    """Features (N, D) and labels of the distinct images, those that can't be read, and the first of them in
+    each class."""
     import numpy as np
 
     vectors: list[Any] = []
     labels: list[int] = []
     unreadable: list[tuple[str, str]] = []
+    missed: dict[int, str] = {}
     event = Progress(f"computing features on {data.name}", 0, len(images.places), "images")
     progress(event)
     ready = in_batches(_distinct(data, images), lambda sample: sample.source, record, batch_size, reuse=True)
     with closing(ready):
         for batch in ready:
             unreadable += unreadable_in(batch, strict=strict)
+            for sample, error in batch.unreadable:
+                missed.setdefault(sample.label, f"{sample.name}: {reason(sample, error)}")
             samples = batch.readable
             if samples:
                 vectors.append(np.array(extract(batch.images)))
@@ -197,7 +239,7 @@ def _features(
             progress(replace(event, done=len(labels) + len(unreadable)))
     if not labels:
         raise InvalidInputError(f"None of the images of {data.name} can be read: {unreadable[0][1]}")
-    return np.concatenate(vectors), labels, unreadable
+    return np.concatenate(vectors), labels, unreadable, missed
 
 
 def _distinct(data: Dataset, images: Images) -> Iterator[Sample]:
@@ -210,12 +252,12 @@ def _smallest_class(data: Dataset, labels: Sequence[int]) -> int:
     rarest, count = min(counts.items(), key=lambda item: (item[1], item[0]))
     if len(counts) < 2:
         raise InvalidInputError(
-            f"All {len(labels)} images of {data.name} are of one class, {_class(data, rarest)}.",
+            f"All {len(labels)} images of {data.name} are of one class, {data.class_name(rarest)}.",
             "a probe separates classes: use at least two folders",
         )
     if count < 2:
         raise InvalidInputError(
-            f"The class {_class(data, rarest)} of {data.name} has a single image.",
+            f"The class {data.class_name(rarest)} of {data.name} has a single image.",
             "each class needs at least 2, one to fit and one to test; 20 are better",
         )
     return count

@@ -12,6 +12,7 @@ from vertebra.data.preprocess import Preprocess
 from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
 from vertebra.measurements import Measurement
 from vertebra.measurements.possible import plain_names
+from vertebra.measuring.evaluation.described import Pictures
 from vertebra.measuring.evaluation.statistics import wilson
 from vertebra.measuring.evaluation.tally import Mistake, Tally
 
@@ -63,7 +64,8 @@ class Evaluation:
 
     `confusion` counts (true output, answered output) pairs, `names` are the outputs' names by index, if
     known. `unreadable` are the names of images that couldn't be read and the reasons, at most a thousand of
-    them; `num_unreadable` counts all. `seconds` is the time of the run.
+    them; `num_unreadable` counts all. `seconds` is the time of the run. `pictures` says which classes and
+    files it is of, and what was left out.
     """
 
     dataset: str
@@ -82,6 +84,7 @@ class Evaluation:
     names: Mapping[int, str]
     seconds: float
     dataset_sha256: str | None = None
+    pictures: Pictures | None = None
 
     def name_of(self, output: int) -> str:
         """An output's name, or its number."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra.data.batches import Batch, in_batches
 from vertebra.data.datasets import Dataset, Sample, is_validation
 from vertebra.data.labels import IMAGENET_1K, LabelSet
+from vertebra.data.names import printable
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.machine import system
-from vertebra.measuring.evaluation.matching import match
+from vertebra.measuring.evaluation.described import describe
+from vertebra.measuring.evaluation.matching import match, matched_by
 from vertebra.measuring.evaluation.results import Evaluation, names_of, of_tally
 from vertebra.measuring.evaluation.tally import Tally
 from vertebra.progress import Listener, Progress, silent
@@ -56,6 +61,7 @@ def evaluate(
     outputs = match(data, labels, num_classes, by_index=by_index)
     total = len(data) if limit is None else min(limit, len(data))
     tally, unreadable, missed = Tally(mistakes), list[tuple[str, str]](), 0
+    read_of, missed_of = Counter[int](), Counter[int]()
     start = time.monotonic()
     listener = progress or silent
     event = Progress(f"evaluating on {data.name}", 0, total, "images")
@@ -71,7 +77,9 @@ def evaluate(
             failed = unreadable_in(batch, strict=strict)
             missed += len(failed)
             unreadable += failed[: NAMED - len(unreadable)]
+            missed_of.update(sample.label for sample, _ in batch.unreadable)
             samples = batch.readable
+            read_of.update(sample.label for sample in samples)
             if samples:
                 tally.add(samples, [outputs[sample.label] for sample in samples], answer(batch.images))
             listener(replace(event, done=tally.total + missed))
@@ -88,6 +96,13 @@ def evaluate(
         num_unreadable=missed,
         names=names_of(labels, data.classes, outputs),
         seconds=time.monotonic() - start,
+        pictures=describe(
+            data,
+            read=read_of,
+            missed=missed_of,
+            matched=matched_by(data, labels, by_index=by_index),
+            left_out={"after the limit": len(data) - total},
+        ),
     )
 
 
@@ -96,7 +111,7 @@ def split_told(data: Dataset, total: int) -> str:
 
     "val", "test", "all" if the set has no splits, "val[:500]" for its first 500 images.
     """
-    split = data.split or "all"
+    split = data.split or ("val" if is_validation(data) else "all")
     return split if total == len(data) else f"{split}[:{total}]"
 
 
@@ -106,4 +121,10 @@ def unreadable_in(batch: Batch[Sample], *, strict: bool) -> list[tuple[str, str]
     if strict and failed:
         sample, error = failed[0]
         raise ImageError(f"{sample.name}: {error.message}", error.hint)
-    return [(sample.name, error.message) for sample, error in failed]
+    return [(sample.name, reason(sample, error)) for sample, error in failed]
+
+
+def reason(sample: Sample, error: ImageError) -> str:
+    """Why an image can't be read, without the path or the size that the error begins with."""
+    start = r"<[\d,]+ bytes>" if not isinstance(sample.source, str | Path) else re.escape(str(sample.source))
+    return printable(re.sub(f"^{start}: ", "", error.message))

@@ -50,7 +50,7 @@ class Tally:
     bin_right: list[int] = field(default_factory=lambda: [0] * BINS)
     bin_confidence: list[int] = field(default_factory=lambda: [0] * BINS)
     top5_by_class: Counter[int] = field(default_factory=Counter)
-    _worst: list[tuple[float, _Later, Mistake]] = field(default_factory=list)
+    _worst: list[_Ranked] = field(default_factory=list)
 
     def add(self, samples: Sequence[Sample], truths: Sequence[int], logits: npt.NDArray[np.float32]) -> None:
         """Count a batch: the samples, the output that each should have, and the logits (N, num_classes).
@@ -92,7 +92,7 @@ class Tally:
         mistake = Mistake(
             sample.name, truth, predicted, float(shares[predicted]), float(shares[truth]), sample.source
         )
-        entry = (mistake.confidence, _Later(sample.name), mistake)
+        entry = _Ranked(mistake)
         if len(self._worst) < self.kept:
             heapq.heappush(self._worst, entry)
         elif self.kept:
@@ -100,7 +100,7 @@ class Tally:
 
     def mistakes(self) -> tuple[Mistake, ...]:
         """The most confident mistakes, the worst first, equals by name."""
-        return tuple(sorted((entry[2] for entry in self._worst), key=lambda one: (-one.confidence, one.name)))
+        return tuple(entry.mistake for entry in sorted(self._worst, reverse=True))
 
     def calibration_error(self) -> float:
         """Mean distance between confidence and accuracy in a bin, each bin by its count."""
@@ -112,10 +112,13 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class _Later:
-    """A name that sorts first if it is last in the alphabet."""
+class _Ranked:
+    """A mistake, which is less than a worse one: by confidence, then by what is later in the alphabet."""
 
-    name: str
+    mistake: Mistake
 
-    def __lt__(self, other: _Later) -> bool:
-        return self.name > other.name
+    def __lt__(self, other: _Ranked) -> bool:
+        one, two = self.mistake, other.mistake
+        if one.confidence != two.confidence:
+            return one.confidence < two.confidence
+        return (one.name, one.truth, one.predicted) > (two.name, two.truth, two.predicted)

@@ -80,7 +80,9 @@ class Evaluated(display.Shown):
         """
         from vertebra.reading.reports import accuracy
 
-        conditions = {"engine": self.engine, "weights": self.weights}
+        pictures = self.evaluation.pictures
+        data = None if pictures is None else " ".join(pictures.lines()).removeprefix("Data: ")
+        conditions = {"engine": self.engine, "weights": self.weights, "data": data}
         upright = self.evaluation.preprocess.apply_orientation
         page = accuracy.html(
             self.model, self.evaluation, self.rows, self.confusion_chart(),

@@ -136,6 +136,11 @@ class Bundle(display.Shown):
         return self.folder / NETWORKS[self.format]
 
     @property
+    def is_from_archive(self) -> bool:
+        """Whether the folder is one into which `read` unpacked an archive."""
+        return self.folder.resolve().parent == _unpacked_here().resolve()
+
+    @property
     def file_bytes(self) -> int:
         """Bytes of the files that an engine loads."""
         return sum(self.files[name]["bytes"] for name in self._loaded())
@@ -267,11 +272,17 @@ def is_zipped(path: Path | str) -> bool:
     return str(path).lower().endswith(".zip") and Path(path).is_file()
 
 
+def _unpacked_here() -> Path:
+    from vertebra.machine import downloads
+
+    return downloads.cache_folder() / "unpacked"
+
+
 def _unpacked(path: Path) -> Path:
     """The folder in the cache with the archive's content; every file is checked when it is unpacked."""
     from vertebra.machine import archives, downloads
 
-    folder = downloads.cache_folder() / "unpacked" / downloads.digest(path)[:32]
+    folder = _unpacked_here() / downloads.digest(path)[:32]
     if not (folder / MANIFEST).is_file():
         more = {MANIFEST: MAX_MANIFEST_BYTES, ROWS: MAX_MANIFEST_BYTES}
         with draft(folder) as draft_:

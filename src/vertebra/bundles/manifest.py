@@ -23,6 +23,17 @@ NETWORKS = {
     "executorch": "model.pte",
     "aotinductor": "model.pt2",
 }
+#: formats whose file is native code: loading it runs it
+NATIVE = ("aotinductor",)
+#: format -> what reads its file, which is data to these, but not checked against malice
+READERS = {
+    "onnx": "ONNX Runtime, OpenVINO and TensorRT",
+    "openvino": "OpenVINO",
+    "ncnn": "ncnn",
+    "mnn": "MNN",
+    "litert": "LiteRT",
+    "executorch": "ExecuTorch",
+}
 REFERENCE = "reference.npz"
 LABELS = "labels.json"
 PICTURE = "picture.onnx"
@@ -35,7 +46,10 @@ SCHEMA = 2
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 #: endings of files that run code when they are loaded
-_CODE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".py", ".pyc")
+_CODE = (
+    ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".py", ".pyc",
+    ".so", ".dll", ".dylib", ".pyd", ".plan", ".engine",
+)  # fmt: skip
 
 #: Limits against damaged or hostile files: no real manifest is longer, and no real network larger.
 MAX_MANIFEST_BYTES = 2**24

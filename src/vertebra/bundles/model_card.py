@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vertebra.bundles.manifest import NATIVE, NETWORKS, READERS
+
 
 def text(manifest: Mapping[str, Any]) -> str:
     """README.md of the Bundle with this manifest; the same manifest gives the same text."""
@@ -16,10 +18,26 @@ def text(manifest: Mapping[str, Any]) -> str:
         *_picture(manifest.get("picture")),
         "## Proof",
         _proof(manifest),
+        "## Before you load it",
+        warning(manifest["format"]),
         "## Use",
         "    vertebra show .\n    vertebra predict photo.jpg -m .",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def warning(format: str) -> str:
+    """What loading a file of this format means for whoever doesn't know its maker."""
+    if format in NATIVE:
+        return (
+            f"`{NETWORKS[format]}` is native code: loading it runs it, with the rights of whoever loads it. "
+            "vertebra does so only on the machine that made it, or with --trust-code. The digests in "
+            "vertebra.json don't show who made it."
+        )
+    return (
+        f"`{NETWORKS[format]}` is data, not a program. It is read by {READERS[format]}, which isn't made to "
+        "withstand hostile files. The digests in vertebra.json don't show who made it."
+    )
 
 
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

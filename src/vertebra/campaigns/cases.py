@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from itertools import product
 
 from vertebra import engines, zoo
-from vertebra.bundles import Bundle
+from vertebra.bundles import Bundle, native
 from vertebra.campaigns.load import Load, checked_threads
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError
@@ -83,10 +83,13 @@ def bundle_cases(
     precisions: Sequence[str] = (),
     device: str = "cpu",
     load: Load | None = None,
+    trust_code: bool = False,
 ) -> list[Case]:
     """Cases as `cases` makes them, for the network in a Bundle as it is: on the engines `chosen` (all here
     that open it, if none is named), in its own precision and at its own batch size if it has one and no other
-    is asked for. Raises InvalidInputError for conditions that it doesn't support."""
+    is asked for. Raises InvalidInputError for conditions that it doesn't support, and BundleError if it is
+    native code that may not be loaded."""
+    native.check(kept, trust_code=trust_code)
     opening = [name for name in engines.available() if kept.format in engines.find(name).formats]
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or opening
     threads, load = checked_threads(threads), load or Load()
@@ -100,7 +103,8 @@ def bundle_cases(
             "leave out the batch size, or --end-to-end",
         )
     return [
-        Case(model=kept.model, engine=engine, subject=Subject(kept.model, bundle=str(kept.folder)),
+        Case(model=kept.model, engine=engine,
+             subject=Subject(kept.model, bundle=str(kept.folder), trust_code=trust_code),
              input_size=kept.input_size, batch_size=batch_size, num_classes=kept.num_classes,
              in_channels=kept.in_channels, precision=precision, threads=threads, device=device,
              weights=kept.weights, network_sha256=kept.network_sha256,

@@ -19,6 +19,7 @@ from vertebra.cli.output import (  # fmt: skip
     table_option,
 )
 from vertebra.cli.progress import showing
+from vertebra.cli.subject import trust_option
 from vertebra.errors import InvalidInputError
 from vertebra.metrics import METRICS
 
@@ -74,6 +75,7 @@ _HEADLINES = ("end_to_end_latency", "sustained_rate", "latency", "throughput", "
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the random order of the blocks."
 )
+@trust_option
 @table_option
 @format_options
 def command(

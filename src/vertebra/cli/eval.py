@@ -10,7 +10,7 @@ import click
 import vertebra
 from vertebra.cli.output import columns, emit, format_options, record, span, table_option
 from vertebra.cli.progress import showing
-from vertebra.cli.subject import given, weights_by_model, weights_options_of_several
+from vertebra.cli.subject import given, trust_option, weights_by_model, weights_options_of_several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,7 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
     help="Folds of the cross-validation of --probe.",
 )
 @weights_options_of_several
+@trust_option
 @click.option("--engine", help="Engine to run. [default: eager; onnxruntime for a Bundle]")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Images in one call. [default: 32, or the only possible]"

@@ -15,7 +15,7 @@ import click
 
 import vertebra
 from vertebra.cli.progress import showing
-from vertebra.cli.subject import given, weights_options
+from vertebra.cli.subject import given, trust_option, weights_options
 
 if TYPE_CHECKING:
     from vertebra.inference.prediction import Answer, Prediction
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     "-m", "--model", required=True, metavar="NAME|FOLDER", help="Name of a network, or folder of a Bundle."
 )
 @weights_options
+@trust_option
 @click.option("--engine", help="Engine to run. [default: eager; onnxruntime for a Bundle]")
 @click.option(
     "--top",

@@ -12,6 +12,7 @@ import click
 import vertebra
 from vertebra import units, zoo
 from vertebra.bundles import Bundle, model_card
+from vertebra.bundles.manifest import NATIVE
 from vertebra.cli.output import columns, conditions, emit, format_options, part, record, table_option
 from vertebra.errors import VertebraError
 from vertebra.metrics import METRICS
@@ -54,7 +55,16 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
 def _show_bundle(kept: Bundle, style: str) -> None:
     rows = kept.rows()
     if style == "json":
-        emit([{**kept.manifest(), "rows": [record(row, style) for row in rows]}], style)
+        emit(
+            [
+                {
+                    **kept.manifest(),
+                    "runs_native_code": kept.format in NATIVE,
+                    "rows": [record(row, style) for row in rows],
+                }
+            ],
+            style,
+        )
     elif style == "csv":
         emit([record(row, style) for row in rows], style)
     else:
@@ -65,7 +75,9 @@ def _show_bundle(kept: Bundle, style: str) -> None:
         click.echo(columns(files))
         if rows:
             click.echo("\n" + columns([record(row, style) for row in rows]))
-        click.echo("Every file is unchanged: its sha256 matches the manifest.", err=True)
+        click.echo(
+            "Every file has the sha256 in the Bundle's own manifest. That doesn't show who made it.", err=True
+        )
 
 
 def _text(portrait: Portrait) -> str:

@@ -68,6 +68,13 @@ def weights_by_model(given: tuple[str, ...], models: tuple[str, ...]) -> str | d
     return plain[0] if plain else named or None
 
 
+trust_option = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run a Bundle of native code that another machine made: it can do all that you can.",
+)
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value}

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -21,6 +21,8 @@ from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeE
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vertebra.bundles import Bundle
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,15 @@ class Subject:
 
     Either `bundle`, the path of a Bundle's folder, or `builder`, the address "module:function" of a function
     that is called with `arguments` and returns a torch module. Two calls must give the same parameters in
-    two processes, so an untrained network takes a seed among its arguments.
+    two processes, so an untrained network takes a seed among its arguments. `trust_code`: the Bundle may be
+    native code that another machine made.
     """
 
     model: str
     bundle: str | None = None
     builder: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
         if (self.bundle is None) == (self.builder is None):
@@ -287,14 +291,26 @@ def load(name: str, subject: Subject, settings: Settings) -> Session:
     MeasurementError where the runtime doesn't do what was asked (another precision, other threads).
     """
     info = find(require(name))
-    _check_request(info, subject, settings)
-    session: Session = importlib.import_module(info.module).load(subject, settings)
+    kept = _check_request(info, subject, settings)
+    session = _loaded(info, kept, subject, settings)
     try:
         check_effective(info.name, settings, session.effective())
     except MeasurementError:
         session.close()
         raise
     return session
+
+
+def _loaded(info: EngineInfo, kept: Bundle | None, subject: Subject, settings: Settings) -> Session:
+    """The engine's session. Native code gets here only, and only as a file that may be loaded."""
+    from vertebra.bundles import native
+    from vertebra.bundles.manifest import NATIVE
+
+    start: Callable[..., Session] = importlib.import_module(info.module).load
+    if kept is None or kept.format not in NATIVE:
+        return start(subject, settings)
+    with native.cleared(kept, trust_code=subject.trust_code) as file:
+        return start(file, settings)
 
 
 def check_effective(name: str, settings: Settings, effective: Mapping[str, Any]) -> None:
@@ -352,7 +368,8 @@ def _missing_error(info: EngineInfo, package: str) -> MissingRuntimeError:
     return MissingRuntimeError(error, "install it with: pip install vertebra")
 
 
-def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> None:
+def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> Bundle | None:
+    """The Bundle that the engine will open, if any. Raises InvalidInputError."""
     held = "bundle" if subject.bundle is not None else "builder"
     if info.reads not in ("any", held):
         raise InvalidInputError(
@@ -368,16 +385,17 @@ def _check_request(info: EngineInfo, subject: Subject, settings: Settings) -> No
         ("provider", info.providers),
     ):
         _check_offered(info.name, condition, getattr(settings, condition), offered)
-    if subject.bundle is not None and info.reads == "bundle":
-        _check_bundle(info, subject.bundle, settings)
     if settings.streams > 1 and not info.many_streams:
         raise InvalidInputError(
             f'The engine "{info.name}" has one stream; {settings.streams} were asked for.',
             "call its session from several threads instead, or choose an engine with streams",
         )
+    if subject.bundle is None or info.reads != "bundle":
+        return None
+    return _checked_bundle(info, subject.bundle, settings)
 
 
-def _check_bundle(info: EngineInfo, folder: str, settings: Settings) -> None:
+def _checked_bundle(info: EngineInfo, folder: str, settings: Settings) -> Bundle:
     """Raises InvalidInputError where the Bundle is another engine's, or of another batch size."""
     from vertebra import bundles
 
@@ -394,6 +412,7 @@ def _check_bundle(info: EngineInfo, folder: str, settings: Settings) -> None:
             f"{folder} takes only batches of {kept.batch_size}, not of {settings.batch_size}.",
             f"use that batch size, or export again: vertebra export --batch-size {settings.batch_size}",
         )
+    return kept
 
 
 def _check_offered(name: str, condition: str, asked: str | None, offered: Iterable[str]) -> None:

@@ -5,10 +5,10 @@ The package runs on processors like the one that it was made on, with a torch li
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundles
-from vertebra.engines import Session, Settings, Subject, check_images
+from vertebra.engines import Session, Settings, check_images
 from vertebra.errors import BundleError
 
 if TYPE_CHECKING:
@@ -58,12 +58,11 @@ class AotinductorSession(Session):
         del self._package
 
 
-def load(subject: Subject, settings: Settings) -> AotinductorSession:
+def load(path: Path, settings: Settings) -> AotinductorSession:
+    """The package at `path`, which is native code: `engines.load` gives only files that may be loaded."""
     import torch
     from torch import _inductor
 
-    assert subject.bundle is not None
-    path = bundles.read(subject.bundle, verify=False).network
     torch.set_num_threads(settings.threads)
     try:
         package = _inductor.aoti_load_package(str(path))

@@ -113,6 +113,11 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
     assert subject.bundle is not None
     provider = _provider(settings)
     network = bundles.read(subject.bundle, verify=False).network
+    if settings.device != "cpu" and _holds(network, b"EPContext"):
+        raise BundleError(
+            f"{network} holds a part that is compiled for a card, which may contain native code.",
+            "pass the network as it was before it was compiled",
+        )
     try:
         session = onnxruntime.InferenceSession(
             str(network), _options(settings), providers=[(provider, _OPTIONS[provider][settings.precision])]
@@ -124,8 +129,12 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
 
 def _is_quantised(network: Path) -> bool:
     """Whether the graph has operators that round to integers, which ONNX Runtime's types don't show."""
-    with network.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"\x22\x0eQuantizeLinear") >= 0  # a node's field op_type, and the word's length
+    return _holds(network, b"\x22\x0eQuantizeLinear")  # a node's field op_type, and the word's length
+
+
+def _holds(network: Path, content: bytes) -> bool:
+    with network.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(content) >= 0
 
 
 def _provider(settings: Settings) -> str:

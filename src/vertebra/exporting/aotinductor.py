@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vertebra.bundles import native
 from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, refused
 
@@ -28,6 +29,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
         with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
             path = _inductor.aoti_compile_and_package(captured, package_path=f"{scratch}/{made.name}")
             made.write_bytes(Path(path).read_bytes())
+        native.note(made)
     except (RuntimeError, TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise refused("aotinductor", None, lines[0]) from error

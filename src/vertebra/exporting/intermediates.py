@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra import bundles
+from vertebra.bundles import native
 from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting import folding
 from vertebra.exporting.orders import FORMATS, Order
@@ -217,7 +218,8 @@ def _by_executorch(path: Path, images: Tensor) -> Sequence[Tensor]:
 def _by_aotinductor(path: Path, images: Tensor) -> Sequence[Tensor]:
     from torch import _inductor
 
-    answers: Sequence[Tensor] = _inductor.aoti_load_package(str(path))(images)
+    with native.own(path) as file:
+        answers: Sequence[Tensor] = _inductor.aoti_load_package(str(file))(images)
     return answers
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vertebra import bundles, engines
-from vertebra.bundles import manifest
+from vertebra.bundles import manifest, native
 from vertebra.engines import Subject
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.inference.resolving import Resolved
@@ -54,7 +54,7 @@ def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        bundles.read(folder, verify=False)
+        native.check(bundles.read(folder, verify=False))
     except BundleError:
         return False
     return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
-from vertebra.bundles import Card, identity, proof
+from vertebra.bundles import Card, identity, native, proof
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
@@ -72,10 +72,13 @@ def from_bundle(
     *,
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
+    trust_code: bool = False,
 ) -> Resolved:
-    """The network of a Bundle, after its files are checked against its manifest. Raises BundleError, and
-    InvalidInputError if it doesn't take colour pictures, or if no preprocessing is known."""
+    """The network of a Bundle, after its files are checked against its manifest. Raises BundleError, also if
+    it is native code that may not be loaded (see `bundles.native`), and InvalidInputError if it doesn't take
+    colour pictures, or if no preprocessing is known."""
     kept = bundles.read(folder)
+    native.check(kept, trust_code=trust_code, called=folder)
     if kept.in_channels != 3:
         raise InvalidInputError(
             f"The network in {folder} takes {kept.in_channels} channels; pictures have 3."
@@ -97,7 +100,7 @@ def from_bundle(
         )
     _check_size(kept.model, card.preprocess, kept.input_size)
     return Resolved(
-        subject=Subject(kept.model, bundle=str(folder)),
+        subject=Subject(kept.model, bundle=str(folder), trust_code=trust_code),
         input_size=kept.input_size,
         num_classes=kept.num_classes,
         card=card,

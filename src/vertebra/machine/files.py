@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path`; what was there before stays until the new content is complete.
+def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write `content` to `path`; what was there before stays until the new content is complete. The file's
+    `mode` is by default the usual one.
 
     Raises InvalidInputError where the folder is missing, may not be written or is full.
     """
     try:
-        _replace(path, content)
+        _replace(path, content, mode)
     except OSError as error:
         raise InvalidInputError(
             f"Can't write {path}: {error.strerror or error}.",
@@ -31,14 +32,14 @@ def write_whole(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, mode: int | None) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are private
+        os.chmod(name, 0o666 & ~_umask() if mode is None else mode)  # mkstemp's files are private
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -52,6 +52,7 @@ def bench(
     seconds: str | float | None = None,
     budget: str | float | None = None,
     seed: int = 0,
+    trust_code: bool = False,
     table: TableLike = None,
     progress: Listener | None = None,
     engines: str | Sequence[str] | None = None,
@@ -65,6 +66,7 @@ def bench(
     `budget`; `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`,
     `streams` and `end_to_end` are those of `load.Load`. Batch size and streams are 1 by default; for an
     offline load, all useful ones are measured by default, and `best_loads` of the result has the best.
+    A Bundle of native code that this machine didn't make is measured only with `trust_code`.
 
     `engines` is an earlier name of `engine`. A case that fails gives a row of the metric `failure` with its
     reason, and the others continue. Raises InvalidInputError, before anything runs, if options contradict
@@ -89,7 +91,8 @@ def bench(
         for kept in kept_bundles
         for case in cases.bundle_cases(
             kept, engines, precisions=precisions,
-            batch_sizes=() if batch_size is None and kept.batch_size else batches, **asked,
+            batch_sizes=() if batch_size is None and kept.batch_size else batches, trust_code=trust_code,
+            **asked,
         )
     ]  # fmt: skip
     if named or not kept_bundles:

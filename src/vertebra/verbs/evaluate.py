@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra._version import __version__
-from vertebra.errors import InvalidInputError
-from vertebra.errors import VertebraError
-from vertebra.measurements import Measurement
-from vertebra.measurements import Rows
-from vertebra.measurements import now
-from vertebra.verbs import given
-from vertebra.verbs import notebook
+from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.measurements import Measurement, Rows, now
+from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:

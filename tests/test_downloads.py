@@ -468,3 +468,172 @@ def test_a_killed_process_holds_nobody_up_and_its_beginning_is_used(server):
     hold.set()
     assert fetch(server.url).read_bytes() == CONTENT
     assert ranges(server)[-1] is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"etag": '"v2"'}, {"etag": None}, {"etag": None, "modified": "Tue, 01 Jan 2030 00:00:00 GMT"}],
+    ids=["another", "none", "another kind"],
+)
+def test_a_server_that_resumes_with_another_version_is_asked_for_the_whole(server, other):
+    """It ignores If-Range; no digest is known that would tell that two versions were joined."""
+
+    def resume(handler: Handler) -> None:
+        start = int(handler.headers["Range"][6:-1])
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        handler.send_header("Content-Length", str(len(CONTENT) - start))
+        if other["etag"]:
+            handler.send_header("ETag", other["etag"])
+        if "modified" in other:
+            handler.send_header("Last-Modified", other["modified"])
+        handler.end_headers()
+        handler.wfile.write(CONTENT[::-1][start:])
+
+    server.script = [serve(upto=1_000_000), resume]
+    assert fetch(server.url).read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=1000000-", None]
+
+
+def dripped(where: str) -> Callable[[Handler], None]:
+    """An answer of which a byte comes now and then, so that no read is ever late."""
+
+    def action(handler: Handler) -> None:
+        head = b"HTTP/1.0 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+        start = 0 if where == "headers" else len(head)
+        handler.wfile.write(head[:start])
+        handler.wfile.flush()
+        for byte in head[start:] + b"x" * 1_000_000:
+            if over.wait(0.02):
+                break
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+
+    over = threading.Event()
+    action.over = over  # type: ignore[attr-defined]
+    return action
+
+
+@pytest.mark.parametrize("where", ["headers", "body"])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"timeout_s": 0.3, "attempts": 2}, r"2 times in a row: only \d+ bytes came in 0\.3"),
+        ({"timeout_s": 20, "whole_s": 0.3, "attempts": 5}, r"given up: it took more than 0\.3 s"),
+    ],
+    ids=["too slow", "too long in all"],
+)
+def test_a_server_that_drips_is_given_up(server, where, given, told):
+    drip = dripped(where)
+    server.script = [drip] * 5
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match=told):
+        fetch(server.url, **given)
+    drip.over.set()
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("code", [201, 204, 205])
+def test_an_answer_that_is_no_file_is_told(server, code):
+    server.script = [answer(code)]
+    with pytest.raises(DownloadError, match=f"answered {code} .* which is no file"):
+        fetch(server.url)
+    assert not downloads.location(server.url).exists()
+
+
+def test_an_empty_file_is_told_unless_it_is_wanted(server):
+    server.content = b""
+    with pytest.raises(DownloadError, match="an empty file"):
+        fetch(server.url)
+    assert left_over(downloads.location(server.url)) == set()
+    assert fetch(Wanted(url=server.url, size_bytes=0)).read_bytes() == b""
+
+
+def test_nobody_else_may_write_what_is_cached(server, tmp_path):
+    mask = os.umask(0)
+    try:
+        path = fetch(server.url)
+    finally:
+        os.umask(mask)
+    places = [path, path.with_name(path.name + ".json"), *path.relative_to(tmp_path).parents]
+    modes = {str(place): (tmp_path / place).stat().st_mode & 0o022 for place in places[:-1]}
+    assert modes == dict.fromkeys(modes, 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("/ü.jpg", "/%C3%BC.jpg"),
+        ("/a b.jpg?q=ä b", "/a%20b.jpg?q=%C3%A4%20b"),
+        ("/100%.jpg", "/100%25.jpg"),
+        ("/%C3%BC%20.jpg#part", "/%C3%BC%20.jpg"),
+    ],
+)
+def test_an_address_is_asked_for_as_people_write_it(server, written, asked):
+    host = f"http://127.0.0.1:{server.server_address[1]}"
+    assert fetch(host + written).read_bytes() == CONTENT
+    assert fetch(host.replace("http", "HTTP", 1) + written + "x").read_bytes() == CONTENT
+    assert server.requests[0][0] == asked
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a..b/",
+        "https://" + "a" * 64 + ".org/",
+        "https://\ud800.org/",
+        "https://[::1/",
+        "https://e.org:99999/",
+        "https://e.org:x/",
+        "https://me:secret@e.org/",
+        "https://e%2eorg/",
+        "https://e.org/a\nb",
+        "https://e.org/\x1b[2J",
+    ],
+)
+def test_what_is_no_address_is_told_at_once(url):
+    with pytest.raises(DownloadError, match="is not an address") as caught:
+        fetch(url)
+    assert "secret" not in caught.value.message
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "place", ["https://a..b/", "http://[::1/", "https://" + "a" * 64 + ".org/", "ftp://e.org/"]
+)
+def test_a_redirect_to_no_address_is_told(server, place):
+    server.script = [answer(302, Location=place)]
+    with pytest.raises(DownloadError):
+        fetch(server.url, attempts=1)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "place", ["127.0.0.1", "localhost", "127.1", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]"]
+)
+def test_a_foreign_address_cannot_send_on_to_this_machine(place):
+    handler = downloads._SafeRedirects("https://e.org/x")
+    for scheme in ("http", "https"):
+        with pytest.raises(DownloadError):
+            handler.redirect_request(None, None, 302, "", {}, f"{scheme}://{place}:9/x")
+
+
+@pytest.mark.parametrize("header", ["Content-Length", "Content-Range"])
+def test_a_size_of_thousands_of_digits_is_told(server, header):
+    def huge(handler: Handler) -> None:
+        size = "9" * 5000
+        handler.send_response(206 if header == "Content-Range" else 200)
+        handler.send_header(header, f"bytes 0-9/{size}" if header == "Content-Range" else size)
+        handler.end_headers()
+
+    server.script = [huge] * 2
+    with pytest.raises(DownloadError, match=r"5,000 digits|another position"):
+        fetch(server.url, attempts=2)
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, '{"sha256": ' * 50_000, "9" * 5000])
+def test_a_note_that_nests_too_deeply_counts_as_none(server, note):
+    path = fetch(server.url)
+    path.with_name(path.name + ".json").write_text(note)
+    assert downloads.known_sha256(server.url) is None
+    assert fetch(server.url) == path

@@ -1,8 +1,8 @@
 """Files from the network, fetched once: resumed, checked, and complete in the cache or not there at all.
 
-`fetch(url)` gives the path of the file in the user's cache. Only https is allowed, and http to this
-machine. Proxies are read from the environment (`HTTPS_PROXY`, `NO_PROXY`); VERTEBRA_OFFLINE=1 forbids the
-network, and VERTEBRA_CACHE sets another folder for the cache.
+`fetch(url)` gives the path of the file in the user's cache; `addresses` says which addresses are allowed.
+Proxies are read from the environment (`HTTPS_PROXY`, `NO_PROXY`); VERTEBRA_OFFLINE=1 forbids the network, and
+VERTEBRA_CACHE sets another folder for the cache.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import ipaddress
 import json
 import os
 import re
@@ -29,7 +28,8 @@ from typing import IO, Any
 
 from vertebra._version import __version__
 from vertebra.errors import DownloadError, InvalidInputError
-from vertebra.machine import files
+from vertebra.machine import addresses, files, pacing
+from vertebra.machine.pacing import Pace, TooSlowError
 from vertebra.progress import Listener, Progress, silent
 
 CHUNK_BYTES = 2**18
@@ -37,6 +37,8 @@ ENOUGH_BYTES = 2**20  # after this much in one attempt, the count of failures st
 LONGEST_PAUSE_S = 60.0
 SPARE_BYTES = 2**24  # left free on the disk
 
+_MOST_DIGITS = 18  # of a size in bytes
+_SPAN = rf"bytes ([0-9]{{1,{_MOST_DIGITS}}})-[0-9]+/([0-9]{{1,{_MOST_DIGITS}}}|\*)"
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _DIGESTS = {"sha256": 64, "md5": 32}
 _BY_HAND = "or download the file another way and pass its path"
@@ -104,7 +106,7 @@ def known_sha256(url: str, folder: Path | None = None) -> str | None:
     """The digest that the file of `url` had when it was first downloaded; None if it never was."""
     try:
         digest = json.loads(_note(location(url, folder)).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
 
@@ -117,17 +119,18 @@ def fetch(
     timeout_s: float = 30.0,
     attempts: int = 5,
     limit_bytes: int | None = None,
+    whole_s: float | None = None,
 ) -> Path:
     """The path of the wanted file in the cache, downloaded if it isn't there.
 
     A copy in the cache is checked each time: against the digest given, and against the one that it had when
-    first downloaded. A transfer that breaks or stalls for `timeout_s` is resumed where it stopped, also by a
-    later process; `attempts` in a row without a mebibyte of progress end it. Two processes that need the same
-    file download it once.
+    first downloaded. A transfer that breaks, stalls for `timeout_s` or is slower than 1 kB/s for that long is
+    resumed where it stopped, also by a later process; `attempts` in a row without a mebibyte of progress end
+    it, and so does waiting for `whole_s` in all. Two processes that need the same file download it once.
     Raises DownloadError.
     """
     wanted = Wanted(url=wanted) if isinstance(wanted, str) else wanted
-    _check_address(wanted.url)
+    address = addresses.sent(wanted.url)
     path = location(wanted.url, folder)
     wanted = _as_first_fetched(wanted, folder)
     if not offline():
@@ -145,7 +148,8 @@ def fetch(
                 f"{path} is not the expected file, and VERTEBRA_OFFLINE forbids downloading it again.",
                 f"unset VERTEBRA_OFFLINE, {_BY_HAND}",
             )
-        _Transfer(wanted, path, progress, timeout_s, limit_bytes).complete(attempts)
+        pace = Pace(over_s=timeout_s, whole_s=whole_s)
+        _Transfer(wanted, address, path, progress, timeout_s, limit_bytes, pace).complete(attempts)
     return path
 
 
@@ -155,34 +159,9 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
-def _check_address(url: str) -> None:
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError as error:
-        raise DownloadError(
-            f"{url} is not an address: {error}.", "pass an https address or a file"
-        ) from error
-    host = parts.hostname
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
-        return
-    raise DownloadError(
-        f"Can't download {url}: only https is allowed, and http from this machine.",
-        "pass an https address or a file",
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -215,7 +194,8 @@ def _note(path: Path) -> Path:
 
 def _write_note(path: Path, content: dict[str, Any]) -> None:
     draft = path.with_name(path.name + ".new")
-    draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with open(draft, "w", encoding="utf-8", opener=files.unshared) as stream:
+        json.dump(content, stream, indent=1)
     os.replace(draft, path)
 
 
@@ -241,26 +221,46 @@ def _faults(path: Path, wanted: Wanted) -> list[str]:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Redirects to allowed addresses; to this machine only from this machine, or a foreign page could ask
+    what runs here."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
-        _check_address(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        address = addresses.sent(newurl)
+        if addresses.is_here(address) and not addresses.is_here(self._address):
+            raise DownloadError(
+                f"{self._address} sends on to {address}, an address of this machine.",
+                "only an address of this machine may do so; look for the file elsewhere",
+            )
+        return super().redirect_request(req, fp, code, msg, headers, address)  # type: ignore[arg-type]
 
 
 class _Transfer:
     """One file in transfer: `path` appears when it is complete; until then the bytes are in `part`."""
 
     def __init__(
-        self, wanted: Wanted, path: Path, progress: Listener | None, timeout_s: float, limit_bytes: int | None
+        self,
+        wanted: Wanted,
+        address: str,
+        path: Path,
+        progress: Listener | None,
+        timeout_s: float,
+        limit_bytes: int | None,
+        pace: Pace,
     ) -> None:
         self.wanted = wanted
+        self.address = address
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self.progress = progress or silent
         self.timeout_s = timeout_s
         self.limit_bytes = limit_bytes
-        self.opener = urllib.request.build_opener(_SafeRedirects())
+        self.pace = pace
+        self.opener = urllib.request.build_opener(_SafeRedirects(address), *pacing.handlers(pace))
         self.resumed = False
 
     def complete(self, attempts: int) -> None:
@@ -292,6 +292,7 @@ class _Transfer:
                 self._attempt()
                 return
             except _Broken as error:
+                self.pace.check_whole(self.wanted.url)
                 failures = 1 if self._have() - before >= ENOUGH_BYTES else failures + 1
                 if failures >= attempts:
                     raise DownloadError(
@@ -302,6 +303,7 @@ class _Transfer:
                 time.sleep(min(error.pause_s or 0.5 * 2 ** (failures - 1), LONGEST_PAUSE_S))
 
     def _attempt(self) -> None:
+        self.pace.begin()
         with self._open() as response:
             start, total = self._start(response)
             if self.limit_bytes is not None and (total or 0) > self.limit_bytes:
@@ -330,10 +332,16 @@ class _Transfer:
                     "if your proxy signs its own certificates, set SSL_CERT_FILE to them",
                 ) from error
             raise _Broken(f"there was no connection ({error.reason})") from error
+        except TooSlowError as error:
+            raise _Broken(str(error)) from error
         except TimeoutError as error:
             raise _Broken(f"no data arrived for {self.timeout_s:g} s") from error
         except (http.client.HTTPException, OSError) as error:
             raise _Broken(f"the connection broke ({type(error).__name__})") from error
+        except ValueError as error:  # an address to go on to that urllib can't even take apart
+            raise DownloadError(
+                f"The answer of {self.wanted.url} can't be understood: {error}.", "check the address"
+            ) from error
 
     def _request(self) -> urllib.request.Request:
         headers = {"User-Agent": f"vertebra/{__version__}", "Accept-Encoding": "identity"}
@@ -343,7 +351,7 @@ class _Transfer:
             headers["Range"] = f"bytes={have}-"
             if validator:
                 headers["If-Range"] = validator
-        return urllib.request.Request(self.wanted.url, headers=headers)
+        return urllib.request.Request(self.address, headers=headers)
 
     def _refused(self, error: urllib.error.HTTPError) -> None:
         if error.code == 416:  # the part kept is not a beginning of the file there
@@ -360,29 +368,46 @@ class _Transfer:
 
     def _start(self, response: http.client.HTTPResponse) -> tuple[int, int | None]:
         """The position of the answer's first byte, and the size of the whole."""
-        length = response.headers.get("Content-Length", "")
-        rest = int(length) if length.isdecimal() else None
+        if response.status not in (200, 203, 206):
+            raise DownloadError(
+                f"{self.wanted.url} answered {response.status} ({response.reason}), which is no file.",
+                "check the address",
+            )
+        rest = self._number(response.headers.get("Content-Length", ""))
+        etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
         if response.status == 206:
-            have = self._have()
-            span = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            have, noted = self._have(), self._validator()
+            span = re.fullmatch(_SPAN, response.headers.get("Content-Range", ""))
             if span is None or int(span[1]) != have:
                 self._forget()
                 raise _Broken("the server resumed at another position than asked")
+            if noted is not None and noted not in (etag, modified):
+                self._forget()
+                raise _Broken("the server resumed with another version of the file")
             self.resumed = True
             return have, int(span[2]) if span[2] != "*" else None if rest is None else have + rest
-        validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        validator = etag or modified
         strong = validator if validator and not validator.startswith("W/") else None
         self._forget()
         self.resumed = False
         _write_note(self._part_note(), {"url": self.wanted.url, "validator": strong})
         return 0, rest
 
+    def _number(self, text: str) -> int | None:
+        if not re.fullmatch("[0-9]+", text):
+            return None
+        if len(text) > _MOST_DIGITS:
+            raise DownloadError(
+                f"{self.wanted.url} announces a size of {len(text):,} digits.", "check the address"
+            )
+        return int(text)
+
     def _report(self, done: int, total: int | None) -> None:
         self.progress(Progress(f"downloading {self.path.name}", done, total, "B"))
 
     def _receive(self, response: http.client.HTTPResponse, start: int, total: int | None) -> None:
         done = start
-        with self.part.open("ab" if start else "wb") as stream:
+        with open(self.part, "ab" if start else "wb", opener=files.unshared) as stream:
             self._report(done, total)
             while chunk := self._read(response):
                 done += len(chunk)
@@ -394,6 +419,9 @@ class _Transfer:
             os.fsync(stream.fileno())
         if total is not None and done < total:
             raise _Broken(f"the connection ended after {done} of {total} bytes")
+        if done == 0 and self.wanted.size_bytes != 0:
+            self._forget()
+            raise DownloadError(f"{self.wanted.url} answered with an empty file.", "check the address")
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         with self._network():
@@ -428,7 +456,7 @@ class _Transfer:
     def _validator(self) -> str | None:
         try:
             noted = json.loads(self._part_note().read_text(encoding="utf-8"))["validator"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return noted if isinstance(noted, str) and noted.isprintable() else None
 

@@ -47,6 +47,20 @@ def _replace(path: Path, content: bytes, mode: int | None) -> None:
         raise
 
 
+def unshared(path: str, flags: int) -> int:
+    """An `opener` for `open`: a new file that only its owner may write, whatever the umask."""
+    return os.open(path, flags, 0o644)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it; only their owner may write into those that are made, whatever the
+    umask. Raises OSError."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o755, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -126,7 +140,7 @@ def _acquired(lock: BaseFileLock, hint: str, *, blocking: bool = True, poll_s: f
 
     folder = Path(lock.lock_file).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock.acquire(blocking=blocking, poll_interval=poll_s)
     except filelock.Timeout:
         return False

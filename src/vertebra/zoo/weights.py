@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
-from vertebra.machine import downloads
+from vertebra.machine import addresses, downloads
 from vertebra.progress import Listener
 from vertebra.zoo import building
 from vertebra.zoo.names import Model, find
@@ -349,7 +349,7 @@ def _check_verifiable(published: Weights, sha256: str | None, accept_unverified:
 
 
 def _address(source: str) -> str | None:
-    if source.startswith(("https://", "http://")):
+    if addresses.is_address(source):
         return source
     if not source.startswith("hf:"):
         return None

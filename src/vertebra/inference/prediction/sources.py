@@ -31,6 +31,8 @@ else:
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
+#: The longest wait for a picture, in seconds: one slow server must not hold up the others.
+_WHOLE_S = 120.0
 _CAMERA = re.compile(r"camera:(\d+)")
 
 
@@ -144,7 +146,9 @@ def _fetched(url: str) -> Picture:
 
     with tempfile.TemporaryDirectory(prefix="vertebra-") as folder:
         try:
-            path = downloads.fetch(url, folder=Path(folder), attempts=2, limit_bytes=MAX_BYTES)
+            path = downloads.fetch(
+                url, folder=Path(folder), attempts=2, limit_bytes=MAX_BYTES, whole_s=_WHOLE_S
+            )
             return Picture(url, path.read_bytes())
         except DownloadError as error:
             return Picture(url, error=error.message)

@@ -20,7 +20,7 @@ from pathlib import Path
 from vertebra.bundles.bundle import Bundle
 from vertebra.bundles.manifest import EXPORT_AGAIN, NATIVE
 from vertebra.errors import BundleError
-from vertebra.machine import downloads, files
+from vertebra.machine import downloads, files, leftovers
 
 _FOLDER, _LIST = "native-code", "made-here.sha256"
 _TRUST = "if you trust its maker, add --trust-code (Python: trust_code=True)"
@@ -115,7 +115,7 @@ def _refusal(called: str | Path, format: str) -> BundleError:
 def _copied(source: Path) -> Iterator[tuple[Path, str]]:
     """A copy that only this user can reach, and the digest of the bytes in it: nobody can exchange the file
     between the check and the loading."""
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as private:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as private:
         copy = Path(private) / source.name
         try:
             digest = _copy(source, copy)

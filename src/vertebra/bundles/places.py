@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vertebra.bundles.manifest import LITTER, MANIFEST, ROWS, read_manifest
 from vertebra.errors import BundleError
+from vertebra.machine import downloads
 from vertebra.machine.files import whole_folder
 
 
@@ -16,7 +17,9 @@ def draft(folder: Path) -> Iterator[Path]:
     """A hidden folder that replaces `folder` at the end. Raises BundleError if that is impossible."""
     try:
         _check_place(folder)
-        with whole_folder(folder, lambda there: (there / MANIFEST).is_file()) as draft_:
+        with whole_folder(
+            folder, lambda there: (there / MANIFEST).is_file(), is_own=_is_cached(folder)
+        ) as draft_:
             yield draft_
     except FileExistsError as error:
         raise BundleError(
@@ -27,6 +30,10 @@ def draft(folder: Path) -> Iterator[Path]:
             f"The Bundle {folder} can't be written: {error.strerror or error}.",
             "check the free space and the permissions; nothing was written",
         ) from error
+
+
+def _is_cached(folder: Path) -> bool:
+    return folder.absolute().is_relative_to(downloads.cache_folder())
 
 
 def _check_place(folder: Path) -> None:

@@ -16,6 +16,7 @@ from vertebra.campaigns.cases import totals
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
+from vertebra.machine import leftovers
 from vertebra.measuring.benchmarking import Case
 from vertebra.progress import Listener, Progress
 
@@ -31,8 +32,9 @@ class NeededBundle(NamedTuple):
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for Bundles, deleted at the end. Raises InvalidInputError if it can't be made."""
+    leftovers.sweep(Path(tempfile.gettempdir()))
     try:
-        folder = tempfile.TemporaryDirectory(prefix="vertebra-")
+        folder = tempfile.TemporaryDirectory(prefix=leftovers.prefix())
     except OSError as error:
         raise InvalidInputError(
             f"Can't make a scratch folder in {tempfile.gettempdir()}: {error.strerror}.",

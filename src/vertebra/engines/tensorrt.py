@@ -17,7 +17,7 @@ from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError, MeasurementError, MissingRuntimeError
 from vertebra.machine import downloads
-from vertebra.machine.files import write_whole
+from vertebra.machine.files import make_folder, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,8 +241,8 @@ def _timing_cache(config: Any) -> Path:
 
 
 def _keep(path: Path, config: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, bytes(config.get_timing_cache().serialize()))
+    make_folder(path.parent)
+    write_whole(path, bytes(config.get_timing_cache().serialize()), mode=0o644)
 
 
 def _refused(path: Path, parser: Any) -> Exception:

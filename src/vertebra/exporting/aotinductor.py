@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vertebra.bundles import native
 from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, refused
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +27,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     made = draft / NETWORKS["aotinductor"]
     try:
         captured = torch.export.export(network, (images,), dynamic_shapes=None if batch is None else (batch,))
-        with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
             path = _inductor.aoti_compile_and_package(captured, package_path=f"{scratch}/{made.name}")
             made.write_bytes(Path(path).read_bytes())
         native.note(made)

@@ -23,6 +23,7 @@ from vertebra.bundles import native
 from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting import folding
 from vertebra.exporting.orders import FORMATS, Order
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,7 +200,7 @@ def shown(kept: bundles.Bundle, network: nn.Module, images: Array) -> list[Array
     folding.fold_batch_norms(network)
     example = kept.reference_pair(kept.batch_size or kept.reference["batch_size"])[0]
     converter = importlib.import_module(FORMATS[kept.format].module)
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as folder:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as folder:
         order = Order(kept.batch_size, kept.precision)
         converter.write(_Showing(network), torch.from_numpy(example), Path(folder), order)
         path = Path(folder) / NETWORKS[kept.format]

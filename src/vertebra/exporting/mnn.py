@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from vertebra.bundles.manifest import NETWORK, NETWORKS
 from vertebra.exporting import onnx
 from vertebra.exporting.orders import Order, refused
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +32,7 @@ _CONVERT = "import json, sys, _tools; _tools.mnnconvert(json.loads(sys.argv[1]))
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
     """`model.mnn` in `draft`."""
     made = (draft / NETWORKS["mnn"]).resolve()  # the converter runs in another folder
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         onnx.write(network, images, Path(scratch), order)
         path = Path(scratch) / NETWORK
         words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(made)]

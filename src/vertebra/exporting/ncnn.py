@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.bundles.manifest import NETWORKS
 from vertebra.exporting.orders import Order, layer_of, refused
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +33,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     import torch
 
     target = draft / NETWORKS["ncnn"]
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notice that a newer format exists
         path = Path(scratch) / "model.pt"
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra.bundles.manifest import NETWORK, NETWORKS
 from vertebra.exporting import onnx
 from vertebra.exporting.orders import Order, refused
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +20,7 @@ def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None
     """`model.xml` and `model.bin` in `draft`."""
     import openvino
 
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         onnx.write(network, images, Path(scratch), order)
         try:
             graph = openvino.Core().read_model(Path(scratch) / NETWORK)

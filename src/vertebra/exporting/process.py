@@ -17,6 +17,7 @@ from vertebra import bundles, errors
 from vertebra.bundles import Bundle, Card
 from vertebra.engines import Subject
 from vertebra.errors import MeasurementError, UnsuitableNetworkError, VertebraError
+from vertebra.machine import leftovers
 from vertebra.machine.processes import Child, HungError, LostError
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Exporter:
             raise
 
     def _start(self) -> Child:
+        leftovers.sweep(Path(tempfile.gettempdir()))
         self._child = Child(
             [sys.executable, "-m", "vertebra.exporting"],
             env={"TORCHINDUCTOR_CACHE_DIR": compiler_cache(), **os.environ},

@@ -23,8 +23,8 @@ from typing import Any
 from vertebra import bundles
 from vertebra.bundles import Bundle
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
-from vertebra.machine import downloads
-from vertebra.machine.files import whole_folder
+from vertebra.machine import downloads, leftovers
+from vertebra.machine.files import make_folder, whole_folder
 from vertebra.progress import Listener, Progress, silent
 
 PACKAGE = "onnxruntime-web"
@@ -138,7 +138,7 @@ def _unpacked(package: Path) -> Iterator[Path]:
     if package.is_dir():
         yield package
         return
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         try:
             with tarfile.open(package, "r:gz") as archive:
                 wanted = [archive.getmember(f"package/{name}") for name in RUNTIME_FILES]
@@ -173,9 +173,11 @@ def _fetched(progress: Listener | None) -> Path:
         )
     (progress or silent)(Progress(f"downloading {PACKAGE} {VERSION} with npm"))
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
-            shutil.move(_packed(npm, Path(scratch), by_hand), kept)
+        make_folder(kept.parent)
+        with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
+            packed = _packed(npm, Path(scratch), by_hand)
+            packed.chmod(0o644)
+            shutil.move(packed, kept)
     except OSError as error:
         raise DownloadError(
             f"The cache {kept.parent} can't be written: {error.strerror or error}.",

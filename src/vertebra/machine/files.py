@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -33,7 +34,7 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
 
 
 def _replace(path: Path, content: bytes, mode: int | None) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=leftovers.hidden(path.name), dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -68,21 +69,37 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """A hidden folder next to `folder` that takes its name at the end, and is removed where that fails.
+def whole_folder(
+    folder: Path, replaceable: Callable[[Path], bool], *, is_own: bool = False
+) -> Iterator[Path]:
+    """A hidden folder next to `folder` that takes its name at the end, and is removed where that fails, as
+    are those of dead processes next to it. If it `is_own`, only its owner may write into it, whatever the
+    umask.
 
     What is at `folder` is replaced if it is empty or `replaceable`. Raises FileExistsError if it isn't, and
     what else the disk raises as OSError.
     """
-    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    leftovers.sweep(folder.parent)
+    draft = folder.parent / f"{leftovers.hidden(folder.name)}{uuid.uuid4().hex[:8]}"
     try:
         if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or replaceable(folder))):
             raise FileExistsError(f"{folder} already exists and would be overwritten")
-        draft.mkdir(parents=True)
+        if is_own:
+            make_folder(folder.parent)
+        draft.mkdir(0o700 if is_own else 0o777, parents=True)
         yield draft
+        if is_own:
+            _unshare(draft)
         _take_place(draft, folder)
     finally:
         _drop(draft, folder)
+
+
+def _unshare(draft: Path) -> None:
+    for path in draft.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o022)
+    draft.chmod(0o755)
 
 
 def _drop(draft: Path, folder: Path) -> None:

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, TextIO
 
 from vertebra.errors import VertebraError
+from vertebra.machine import leftovers
 
 #: The environment variable with the number of the child's end of that pipe.
 _LIFELINE = "VERTEBRA_LIFELINE"
@@ -58,7 +59,7 @@ class Child:
         with contextlib.ExitStack() as undone:
             if scratch is not None:
                 self._scratch = tempfile.TemporaryDirectory(
-                    prefix="vertebra-", dir=scratch, ignore_cleanup_errors=True
+                    prefix=leftovers.prefix(), dir=scratch, ignore_cleanup_errors=True
                 )
                 undone.callback(self._scratch.cleanup)
                 environment["TMPDIR"] = self._scratch.name

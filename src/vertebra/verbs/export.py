@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import zoo
 from vertebra.errors import InvalidInputError
+from vertebra.machine import leftovers
 from vertebra.verbs import notebook
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def export(
     from vertebra import bundles
     from vertebra.exporting import web as page
 
-    with page.draft(Path(output)) as draft, tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+    with page.draft(Path(output)) as draft, tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, progress, options)
         page.publish(draft, kept, runtime=runtime, progress=progress)
     return bundles.read(Path(output) / page.INNER, verify=False)

@@ -17,7 +17,7 @@ from vertebra.campaigns.diagnosis.state import State
 from vertebra.engines import EngineInfo, Subject
 from vertebra.errors import MeasurementError
 from vertebra.exporting.process import Exporter
-from vertebra.machine import system
+from vertebra.machine import leftovers, system
 from vertebra.measurements import Measurement, blocks, display, now, statistics
 from vertebra.measuring import benchmarking
 from vertebra.measuring.benchmarking import Case, Limits, Result
@@ -79,7 +79,7 @@ def examine(*, quick: bool = False, progress: Listener | None = None) -> Diagnos
     if not _has_torch():
         found.notes.append("Measuring the engines' rates and the smallest detectable difference needs torch.")
         return found
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch, Exporter() as exporter:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch, Exporter() as exporter:
         listener(Progress("exporting a network of matrix products"))
         folder = Path(scratch) / "bundle"
         try:

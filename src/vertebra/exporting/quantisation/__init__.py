@@ -21,6 +21,7 @@ from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.exporting.quantisation import graphs, guard, pictures
 from vertebra.exporting.quantisation.loss import Loss
 from vertebra.exporting.quantisation.search import Found, Make, Search
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
@@ -162,7 +163,7 @@ def quantise(
     if calibration.labelled is not None:
         assert card is not None
         loss = Loss.of(calibration.labelled, calibration.most_lost, card, num_classes, split, batch_size)
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         graph, network = graphs.of(format), draft / NETWORKS[format]
         search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1)
         found = search.until(_make(quantiser, precision, network, split, batch_size or 1))

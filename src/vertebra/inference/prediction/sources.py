@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from vertebra.data.preprocess import Source
 from vertebra.data.preprocess.decode import MAX_BYTES
 from vertebra.errors import DownloadError, InvalidInputError, MissingRuntimeError
+from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,7 @@ def _fetched(url: str) -> Picture:
     """The picture at an address. It isn't kept, since the picture there may change."""
     from vertebra.machine import downloads
 
-    with tempfile.TemporaryDirectory(prefix="vertebra-") as folder:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as folder:
         try:
             path = downloads.fetch(
                 url, folder=Path(folder), attempts=2, limit_bytes=MAX_BYTES, whole_s=_WHOLE_S

@@ -114,7 +114,7 @@ def _convert(folder: Path, kept: Path) -> None:
     """Put the model in ONNX into `kept`, checked against PaddlePaddle's own outputs, with a note on that."""
     python = interpreter()
     try:
-        with files.whole_folder(kept, lambda _: True) as draft:
+        with files.whole_folder(kept, lambda _: True, is_own=True) as draft:
             versions = _run(python, folder, draft)
             note = {"versions": versions, "parity": _compare(folder, draft)}
             (draft / _NOTE).write_text(json.dumps(note), encoding="utf-8")

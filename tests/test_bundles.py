@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -612,6 +613,106 @@ def test_an_archive_without_a_bundle_is_told_so(tmp_path: Path, cache: Path) -> 
         bundles.read(tmp_path / "x.zip")
 
 
+@pytest.mark.parametrize("at", range(0, 60, 3))
+def test_a_damaged_archive_is_told_so(folder: Path, cache: Path, at: int) -> None:
+    """Bytes of deflated contents, of headers and of the central directory."""
+    path = zipped(folder)
+    content = bytearray(path.read_bytes())
+    place = at * len(content) // 60
+    content[place : place + 8] = bytes(byte ^ 0x5A for byte in content[place : place + 8])
+    path.write_bytes(content)
+    with contextlib.suppress(BundleError):  # a name or a date may change without harm
+        bundles.read(path)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "README.md"])
+def test_deflated_bytes_that_mean_nothing_are_told(folder: Path, cache: Path, name: str) -> None:
+    path = zipped(folder)
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo(name)
+    content = bytearray(path.read_bytes())
+    start = entry.header_offset + 30 + len(name)
+    content[start : start + 20] = b"\xff" * 20  # zlib: invalid block type
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="can't be unpacked"):
+        bundles.read(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_of_another_packing_is_refused(folder: Path, cache: Path, method: int) -> None:
+    path = folder.parent / "small.zip"
+    for packed in (MANIFEST, "model.onnx"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in folder.iterdir():
+                archive.write(file, file.name, method if file.name == packed else zipfile.ZIP_STORED)
+        with pytest.raises(BundleError, match=f"{packed} is packed by the method {method}"):
+            bundles.read(path)
+
+
+def npz(path: Path, header: str, name: str = "logits", values: bytes = b"") -> None:
+    text = header.encode() + b" " * (117 - len(header)) + b"\n"
+    content = b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + values
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", content)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}", r"shape \(1000000000000,\)"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 10)}", "can't be read"),
+        ("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 10)}", "can't be read"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (2, 10)}", "can't be read"),
+        ("{'descr': '<f4', 'shape': (2, 10)}", "can't be read"),
+        ("(" * 100, "can't be read"),
+    ],
+)
+def test_the_reference_s_header_decides_before_anything_is_read(folder: Path, header: str, told: str) -> None:
+    npz(folder / "reference.npz", header)
+    relist(folder, "reference.npz")
+    with pytest.raises(BundleError, match=told):
+        bundles.read(folder).reference_pair(2)
+
+
+@pytest.mark.parametrize("key", ["preprocess", "quantisation", "versions", "new"])
+@pytest.mark.parametrize("levels", [65, 900, 100_000])
+def test_a_manifest_that_nests_too_deeply_is_told_so(folder: Path, key: str, levels: int) -> None:
+    text = (folder / MANIFEST).read_text()
+    deep = "[" * levels + "]" * levels
+    (folder / MANIFEST).write_text(f'{text.rstrip()[:-1]}, "{key}": {deep}}}')
+    with pytest.raises(BundleError, match="64 levels deep"):
+        bundles.read(folder)
+
+
+HARMFUL = ["\x1b[2J", "a\nb", "a\0", "\u202eevil", "n" * 1001]
+
+
+@pytest.mark.parametrize("text", HARMFUL)
+@pytest.mark.parametrize(
+    "key", ["model", "weights", "licence", "labels", "precision", "engines", "versions", "format"]
+)
+def test_a_manifest_s_texts_hold_no_control_characters(folder: Path, key: str, text: str) -> None:
+    change(folder, **{key: {"engines": [text], "versions": {"torch": text}}.get(key, text)})
+    with pytest.raises(BundleError, match=f"can't be its {key}") as caught:
+        bundles.read(folder)
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 500
+
+
+def test_a_bundle_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="can't be its model"):
+        write(tmp_path / "small", model="a\nb")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "model.onnx", "reference.npz"])
+def test_a_pipe_in_a_bundle_is_refused_at_once(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(BundleError, match="is not a plain file"):
+        bundles.read(folder)
+
+
 # ------------------------------------------------------------------ vertebra show
 
 
@@ -643,7 +744,8 @@ def test_show_names_what_was_changed(folder: Path) -> None:
 
 
 def test_show_prints_no_commands_to_the_terminal(tmp_path: Path) -> None:
-    kept = write(tmp_path / "small", model="a\x1b[31mb")
+    kept = write(tmp_path / "small")
+    change(kept.folder, parity={"engine": "a\x1b[31mb"})
     done = show(kept.folder)
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.stdout

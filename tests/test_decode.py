@@ -9,6 +9,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -301,6 +302,57 @@ def test_a_webp_bomb_is_refused():
     data = encoded(Image.new("RGB", (16_000, 9_000)), "WEBP", lossless=True, method=0, quality=0)
     with pytest.raises(ImageError, match="more than"):
         decode(data)
+
+
+def with_scans(data: bytes, more: int) -> bytes:
+    """A progressive JPEG whose last scan comes `more` times again."""
+    start = data.rindex(b"\xff\xda")
+    return data[:-2] + data[start:-2] * more + data[-2:]
+
+
+def test_a_large_jpeg_of_endless_scans_is_refused_by_its_markers():
+    data = encoded(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True)
+    assert data.count(b"\xff\xda") == 10
+    for count in (0, 22):
+        assert open_image(with_scans(data, count)).height == 4000
+    start = time.process_time()
+    for count in (23, 5000):
+        with pytest.raises(ImageError, match="4000 × 4000 pixels in more than 32 scans"):
+            open_image(with_scans(data, count))
+    assert time.process_time() - start < 1
+
+
+def test_a_small_jpeg_may_have_more_scans_and_what_follows_its_end_is_not_counted():
+    data = encoded(Image.fromarray(picture(100, 100)), "JPEG", progressive=True)
+    assert open_image(with_scans(data, 400)).width == 100
+    large = encoded(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True)
+    assert open_image(large + large * 10).width == 4000
+
+
+def test_rubbish_between_segments_hides_no_scans():
+    data = with_scans(encoded(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True), 50)
+    start = data.index(b"\xff\xda")
+    with pytest.raises(ImageError, match="scans"):
+        open_image(data[:start] + b"rubbish\xff\x00\xff\xd0" + data[start:])
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "link.jpg"])
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / "x.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "x.jpg")
+    with pytest.raises(ImageError, match="not a file, but a pipe"):
+        open_image(tmp_path / name)
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match="or a device"):
+        open_image(tmp_path / "zero.jpg")
+
+
+def test_a_pipe_of_the_shell_is_read(tmp_path):
+    read, write = os.pipe()
+    os.write(write, encoded(Image.fromarray(picture()), "PNG"))
+    os.close(write)
+    assert open_image(f"/dev/fd/{read}").width == 60
+    os.close(read)
 
 
 def test_the_limit_on_pixels_is_the_callers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,24 @@ def test_names_given_in_python_are_checked_too():
     assert [label.name for label in labels.from_names(["cat", "dog"])] == ["cat", "dog"]
     with pytest.raises(InvalidInputError):
         labels.from_names(["cat", "cat"])
+
+
+def test_a_key_that_occurs_twice_is_found_in_time_in_a_long_file(tmp_path):
+    pairs = [f'"{number}": "name {number}"' for number in range(200_000)]
+    path = written(tmp_path / "labels.json", "{" + ", ".join([*pairs, '"199999": "again"']) + "}")
+    start = time.process_time()
+    with pytest.raises(InvalidInputError, match='the key "199999" occurs twice'):
+        labels.read(path)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"0": ' * 5000, "[" * 65 + "]" * 65])
+def test_json_that_nests_too_deeply_is_told_so(tmp_path, text):
+    with pytest.raises(InvalidInputError, match=r"levels deep|not valid JSON"):
+        labels.read(written(tmp_path / "labels.json", text))
+
+
+@pytest.mark.parametrize("source", ["a" * 5000, "a" * 5000 + ".txt", "a\0b.txt"])
+def test_a_name_that_no_file_can_have_is_told(source):
+    with pytest.raises((InvalidInputError, UnknownNameError)):
+        labels.resolve(source)

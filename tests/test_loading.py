@@ -22,6 +22,7 @@ from vertebra.errors import (
     BundleError,
     DownloadError,
     InvalidInputError,
+    MeasurementError,
     MissingRuntimeError,
     UnknownNameError,
     VertebraError,
@@ -462,3 +463,54 @@ def test_every_refusal_is_one_that_a_user_can_mend(tmp_path):
     (tmp_path / "vertebra.json").write_text("{}")
     with pytest.raises(VertebraError):
         loading.load(tmp_path)
+
+
+# ------------------------------------------------------------------ what no file can be
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 2500, "onnx:" + "a" * 5000, "a\0b", "~nobody-here/x"])
+@pytest.mark.parametrize("option", ["subject", "weights", "labels", "preprocess"])
+def test_a_name_that_no_file_can_have_is_refused_with_one_message(option, name):
+    given = {"subject": "squeezenet1_1", "weights": str(WEIGHTS), option: name}
+    with pytest.raises(VertebraError):
+        loading.load(**given)
+
+
+def test_a_graph_of_other_fixed_sizes_than_its_manifest_says_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    shapes = {"images": ["N", 3, 32, 32], "logits": ["N", 3, 32, 32]}
+
+    def write(folder: Path) -> None:
+        ends = [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+        node = onnx.helper.make_node("Relu", ["images"], ["logits"])
+        graph = onnx.helper.make_graph([node], "small", ends[:1], ends[1:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, folder / "model.onnx")
+
+    def load(size: int, classes: int) -> None:
+        kept = bundles.write(
+            tmp_path / "net", write, model="net", logits=np.zeros((2, classes), np.float32),
+            reference_seed=0, input_size=size, in_channels=3, versions={},
+        )  # fmt: skip
+        subject = engines.Subject("net", bundle=str(kept.folder))
+        engines.load("onnxruntime", subject, engines.Settings(input_size=size, num_classes=classes))
+
+    with pytest.raises(BundleError, match=r"takes \['N', 3, 32, 32\]; .* says \[1, 3, 224, 224\]"):
+        load(224, 10)
+    with pytest.raises(BundleError, match=r"gives \['N', 3, 32, 32\]; .* says \[1, 10\]"):
+        load(32, 10)
+
+
+def test_whatever_a_runtime_raises_for_a_bundle_is_one_of_our_errors(monkeypatch):
+    from vertebra.engines import onnxruntime
+
+    def fail(*_):
+        raise IndexError("list index out of range")
+
+    with loading.load(golden_bundle.folder()) as loaded:
+        monkeypatch.setattr(onnxruntime.OnnxruntimeSession, "run", fail)
+        with pytest.raises(MeasurementError, match=r"onnxruntime can't run squeezenet1_1: list index"):
+            loaded.logits(np.zeros((1, 3, *SIZE), np.float32))
+    monkeypatch.setattr(onnxruntime, "load", fail)
+    with pytest.raises(BundleError, match=r"onnxruntime can't load the network .*list index"):
+        loading.load(golden_bundle.folder())

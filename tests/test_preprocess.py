@@ -537,3 +537,9 @@ def test_a_mistake_of_the_caller_ends_the_run():
 
 def test_no_sources_give_no_results():
     assert list(preprocess_many([], protocols.torchvision())) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"resize": ' + "[" * 900 + "]" * 900 + "}"])
+def test_a_record_that_nests_too_deeply_is_told_so(text):
+    with pytest.raises(InvalidInputError, match="levels deep"):
+        Preprocess.from_json(text)

@@ -141,6 +141,17 @@ def test_a_request_that_names_another_host_is_refused(file):
         assert ask(server, Host=f"localhost:{port}")[0] == 200
 
 
+def test_the_port_of_http_may_be_left_out_of_the_host_as_browsers_do(file, monkeypatch):
+    with serving(of(file)) as server:
+        assert ask(server, Host="localhost")[0] == 421
+        monkeypatch.setattr(server._http, "server_port", 80)
+        for host in ("localhost", "127.0.0.1", "localhost:80"):
+            connection = http.client.HTTPConnection(*server._http.server_address, timeout=20)
+            connection.request("GET", "/", headers={"Host": host})
+            assert connection.getresponse().status == 200
+            connection.close()
+
+
 def test_it_listens_on_the_loopback_address_alone(file):
     with serving(of(file)) as server:
         assert server.address.startswith("http://127.0.0.1:")

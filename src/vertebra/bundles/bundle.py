@@ -13,14 +13,13 @@ rows.json         rows measured with the Bundle; the manifest lists every file b
 
 from __future__ import annotations
 
-import json
-import zipfile
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.bundles import identity
+from vertebra.bundles import arrays, identity
 from vertebra.bundles.manifest import (
     CARD,
     EXPORT_AGAIN,
@@ -34,6 +33,7 @@ from vertebra.bundles.manifest import (
     REFERENCE,
     ROWS,
     SCHEMA,
+    decoded,
     is_plain,
     preprocess_of,
     read_manifest,
@@ -44,6 +44,7 @@ from vertebra.bundles.places import draft, strangers
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
+from vertebra.machine import json_text
 from vertebra.measurements import display
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Bundle(display.Shown):
 
     def manifest(self) -> dict[str, Any]:
         """The content of vertebra.json, in the newest schema."""
-        return upgraded(json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")))
+        return upgraded(decoded(self.folder / MANIFEST))
 
     def rows(self) -> list[Measurement]:
         """The rows measured with the Bundle, maybe none. Raises TableError if they can't be read."""
@@ -204,31 +205,8 @@ class Bundle(display.Shown):
         return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
 
     def _logits(self) -> npt.NDArray[np.float32]:
-        import numpy as np
-
-        path = self.folder / REFERENCE
-        expected = (self.reference["batch_size"], self.num_classes)
-        try:
-            _check_archive(path, 4 * expected[0] * expected[1])
-            with np.load(path, allow_pickle=False) as archive:
-                logits: npt.NDArray[np.float32] = archive["logits"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise BundleError(
-                f"The reference logits in {path} can't be read: {error}.", EXPORT_AGAIN
-            ) from error
-        if logits.shape != expected:
-            raise BundleError(
-                f"{path} holds logits of shape {logits.shape}; {expected} was expected.", EXPORT_AGAIN
-            )
-        return logits
-
-
-def _check_archive(path: Path, content_bytes: int) -> None:
-    """Raise ValueError if the archive would unpack to much more than the expected array."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > 2 * content_bytes + 1024:
-        raise ValueError(f"it unpacks to {size:,} bytes; {content_bytes:,} bytes of logits were expected")
+        shape = (self.reference["batch_size"], self.num_classes)
+        return arrays.read(self.folder / REFERENCE, {"logits": shape})["logits"]
 
 
 def reference_images(
@@ -269,7 +247,7 @@ def read(folder: Path | str, *, verify: bool = True) -> Bundle:
 
 def is_zipped(path: Path | str) -> bool:
     """Whether `path` is a file that may be a zipped Bundle."""
-    return str(path).lower().endswith(".zip") and Path(path).is_file()
+    return str(path).lower().endswith(".zip") and os.path.isfile(path)
 
 
 def _unpacked_here() -> Path:
@@ -302,9 +280,9 @@ def _check_unpacked(folder: Path, archive: Path) -> None:
 def _sizes(manifest: bytes) -> dict[str, int]:
     """The bytes of each listed file; empty for a damaged manifest, because `read` will report the fault."""
     try:
-        files = json.loads(manifest)["files"]
+        files = json_text.parsed(manifest)["files"]
         return {name: record["bytes"] for name, record in files.items() if is_plain(name)}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -332,7 +310,8 @@ def _check_file(path: Path, record: Mapping[str, Any], *, verify: bool) -> None:
         if path.is_symlink():
             raise BundleError(f"{path} is a symbolic link.", "replace it with the file itself")
         if not path.is_file():
-            raise BundleError(f"{path} is missing.", EXPORT_AGAIN)
+            fault = "is not a plain file" if path.exists() else "is missing"
+            raise BundleError(f"{path} {fault}.", EXPORT_AGAIN)
         size_bytes = path.stat().st_size
         changed = size_bytes != record["bytes"] or (verify and sha256(path) != record["sha256"])
     except OSError as error:

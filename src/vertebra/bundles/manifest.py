@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
+from vertebra.machine import json_text
 
 MANIFEST = "vertebra.json"
 NETWORK = "model.onnx"
@@ -89,13 +90,16 @@ OPTIONAL: dict[str, Any] = {"proof": None, "quantisation": None, "converted_from
 #: schema -> the keys that it added, with their values in older Bundles
 _ADDED: dict[int, dict[str, Any]] = {2: {"picture": None, "batch_size": None, "engines": [], "parity": None}}
 
+_TEXTS = ("model", "weights", "weights_sha256", "licence", "labels", "format", "precision")
+_MOST_SIGNS, _MOST_NAME_BYTES = 1000, 255
+
 EXPORT_AGAIN = "export the network again: vertebra export"
 _UPGRADE = "upgrade vertebra, or export the network again with this version"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The checked manifest, in the newest schema. Raises BundleError if it isn't a Bundle's."""
-    value = _decoded(path)
+    value = decoded(path)
     if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] < 1:
         raise BundleError(
             f'{path} is not a Bundle\'s manifest: "schema" must be a whole number from 1 up.', EXPORT_AGAIN
@@ -107,6 +111,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     value = upgraded(value)
     _check_keys(path, value)
+    check_texts(path, value)
     _check_files(path, value["files"])
     _check_sizes(path, value)
     _check_proofs(path, value)
@@ -123,19 +128,22 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return value
 
 
-def _decoded(path: Path) -> Any:
+def decoded(path: Path) -> Any:
+    """The content of a manifest, unchecked. Raises BundleError if it can't be read."""
     try:
         if path.is_symlink():
             raise BundleError(f"{path} is a symbolic link.", "replace it with the file itself")
-        if (size_bytes := path.stat().st_size) > MAX_MANIFEST_BYTES:
+        if not stat.S_ISREG((about := path.stat()).st_mode):
+            raise BundleError(f"{path} is not a plain file.", EXPORT_AGAIN)
+        if (size_bytes := about.st_size) > MAX_MANIFEST_BYTES:
             raise BundleError(
                 f"{path} has {size_bytes:,} bytes; a manifest has {MAX_MANIFEST_BYTES:,} at most.",
                 EXPORT_AGAIN,
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_text.parsed(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_a_bundle(path.parent) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise BundleError(f"{path} can't be read: {error}.", EXPORT_AGAIN) from error
 
 
@@ -171,10 +179,28 @@ def _check_keys(path: Path, value: Mapping[str, Any]) -> None:
         raise BundleError(f"{path} is not a Bundle's manifest. Keys {found}.", EXPORT_AGAIN)
 
 
+def check_texts(path: Path, value: Mapping[str, Any]) -> None:
+    """Raise BundleError for a text that couldn't stand in a line of a table or a page."""
+    versions = [text for pair in value["versions"].items() for text in pair]
+    texts = {key: [value[key]] for key in _TEXTS} | {"engines": value["engines"], "versions": versions}
+    for key, found in texts.items():
+        for text in found:
+            if text is None and key in _TEXTS:
+                continue
+            if not isinstance(text, str) or not text.isprintable() or len(text) > _MOST_SIGNS:
+                raise BundleError(
+                    f"{path}: {json_text.shown(text)} can't be its {key}: a text of at most {_MOST_SIGNS:,} "
+                    "signs, each printable, was expected.",
+                    EXPORT_AGAIN,
+                )
+
+
 def _check_files(path: Path, files: Mapping[str, Any]) -> None:
     for name, record in files.items():
         if not is_plain(name):
-            raise BundleError(f'{path} lists "{name}", which is not a file of this folder.', EXPORT_AGAIN)
+            raise BundleError(
+                f"{path} lists {json_text.shown(name)}, which is not a file of this folder.", EXPORT_AGAIN
+            )
         if not _is_record(record):
             raise BundleError(f'{path} lists "{name}" without its bytes and sha256.', EXPORT_AGAIN)
         if name.lower().endswith(_CODE):
@@ -213,7 +239,8 @@ def _holds(value: Any, kind: type | tuple[type, ...]) -> bool:
 
 def is_plain(name: str) -> bool:
     """Whether `name` can only be a file directly in the folder, on any system."""
-    return name not in ("", ".", "..", MANIFEST) and not set(name) & set("/\\:\0")
+    is_word = name not in ("", ".", "..", MANIFEST) and not set(name) & set("/\\:")
+    return is_word and name.isprintable() and len(name.encode()) <= _MOST_NAME_BYTES
 
 
 def _is_picture(value: Mapping[str, Any]) -> bool:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import parity
+from vertebra.bundles import arrays
 from vertebra.bundles.bundle import Bundle
 from vertebra.bundles.manifest import EXPORT_AGAIN, PROOF
 from vertebra.data.labels import LabelSet
@@ -200,22 +200,8 @@ def _digest(labels: LabelSet) -> str:
 
 
 def _read(kept: Bundle) -> tuple[Images, Images]:
-    import numpy as np
-
     path = kept.folder / PROOF
     places = len(range(0, kept.input_size, -(-kept.input_size // _PLACES)))
     shapes = {"tensors": (len(_SIZES), 3, places, places), "logits": (len(_SIZES), kept.num_classes)}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size_bytes = sum(entry.file_size for entry in archive.infolist())
-        if size_bytes > 4096 + 4 * sum(int(np.prod(shape)) for shape in shapes.values()):
-            raise ValueError(f"it unpacks to {size_bytes:,} bytes")
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: np.asarray(archive[name], dtype=np.float32) for name in shapes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"The reference in {path} can't be read: {error}.", EXPORT_AGAIN) from error
-    if {name: array.shape for name, array in found.items()} != shapes:
-        raise BundleError(
-            f"{path} holds arrays of other shapes than the Bundle's network needs.", EXPORT_AGAIN
-        )
+    found = arrays.read(path, shapes)
     return found["tensors"], found["logits"]

@@ -21,6 +21,7 @@ from vertebra.bundles.manifest import (
     REFERENCE,
     ROWS,
     SCHEMA,
+    check_texts,
     sha256,
 )
 from vertebra.bundles.places import draft
@@ -141,7 +142,9 @@ def write_rows(kept: Bundle, rows: Iterable[Measurement]) -> None:
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the model card, and the manifest with the hash of every file."""
+    """Write the model card, and the manifest with the hash of every file. Raises BundleError for a text that
+    `read` would refuse."""
+    check_texts(folder / MANIFEST, manifest)
     (folder / CARD).write_text(model_card.text(manifest), encoding="utf-8")
     hashed = (path for path in sorted(folder.iterdir()) if path.name not in (ROWS, MANIFEST))
     files = {path.name: _record(path) for path in hashed}

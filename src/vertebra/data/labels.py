@@ -6,7 +6,7 @@ or `index name` lines, or a JSON list or dict.
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.machine import files, json_text
 
 IMAGENET_1K = "imagenet-1k"
 
@@ -126,7 +127,7 @@ def resolve(source: str | Path, *, num_classes: int | None = None) -> LabelSet:
         if num_classes is not None:
             labels.check_count(num_classes)
         return labels
-    if isinstance(source, str) and not Path(source).suffix and not Path(source).exists():
+    if isinstance(source, str) and not Path(source).suffix and not os.path.exists(source):
         return find(source)
     return read(source, num_classes=num_classes)
 
@@ -139,7 +140,7 @@ def read(path: str | Path, *, num_classes: int | None = None) -> LabelSet:
     occur twice only where the classes have indices.
     Raises InvalidInputError.
     """
-    path = Path(path)
+    path = files.named(path)
     text = _text(path)
     labels = _from_json(path, text) if text.lstrip()[:1] in ("[", "{") else _from_lines(path, text)
     if num_classes is not None:
@@ -157,9 +158,11 @@ def from_names(names: Sequence[str], *, name: str = "labels") -> LabelSet:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
             raise InvalidInputError(f"{path} is too large for a list of labels.", "pass a text or JSON file")
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise InvalidInputError(
             f"Can't read labels from {path}: {error.strerror or error}.",
@@ -181,8 +184,8 @@ def _from_lines(path: Path, text: str) -> LabelSet:
 
 def _from_json(path: Path, text: str) -> LabelSet:
     try:
-        content = json.loads(text, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
+        content = json_text.parsed(text, pairs=_without_repeats)
+    except ValueError as error:
         raise InvalidInputError(f"{path} is not valid JSON: {error}.", "correct the file") from error
     if isinstance(content, list) and all(isinstance(item, str) for item in content):
         return _plain(str(path), content)
@@ -205,9 +208,9 @@ def _from_json(path: Path, text: str) -> LabelSet:
 def _without_repeats(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'the key "{repeated}" occurs twice')
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {json_text.shown(repeated)} occurs twice")
     return content
 
 

@@ -12,11 +12,19 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
+from vertebra.errors import (
+    BundleError,
+    InvalidInputError,
+    MeasurementError,
+    MissingRuntimeError,
+    UnknownNameError,
+    VertebraError,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -307,10 +315,28 @@ def _loaded(info: EngineInfo, kept: Bundle | None, subject: Subject, settings: S
     from vertebra.bundles.manifest import NATIVE
 
     start: Callable[..., Session] = importlib.import_module(info.module).load
-    if kept is None or kept.format not in NATIVE:
+    if kept is None:
         return start(subject, settings)
-    with native.cleared(kept, trust_code=subject.trust_code) as file:
-        return start(file, settings)
+    with _told_by(info.name, kept):
+        if kept.format not in NATIVE:
+            return start(subject, settings)
+        with native.cleared(kept, trust_code=subject.trust_code) as file:
+            return start(file, settings)
+
+
+@contextmanager
+def _told_by(name: str, kept: Bundle) -> Iterator[None]:
+    """Whatever a runtime raises for a network's file becomes a BundleError: they share no base class."""
+    try:
+        yield
+    except (VertebraError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise BundleError(
+            f"{name} can't load the network in {kept.folder}: {reason}.",
+            "export the network again: vertebra export",
+        ) from error
 
 
 def check_effective(name: str, settings: Settings, effective: Mapping[str, Any]) -> None:
@@ -427,7 +453,7 @@ def _object(text: str, kind: type[Any]) -> dict[str, Any]:
     """The JSON object in `text`, whose keys must be fields of the dataclass `kind`."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"Expected a {kind.__name__} as JSON: {error}.") from error
     names = {entry.name for entry in fields(kind)}
     if not isinstance(value, dict) or set(value) != names:

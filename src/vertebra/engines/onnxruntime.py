@@ -124,7 +124,31 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one.
         raise BundleError(f"ONNX Runtime can't load {network}: {error}") from error
+    _check_shapes(network, session, settings)
     return OnnxruntimeSession(session, settings, quantised=_is_quantised(network))
+
+
+def _check_shapes(network: Path, session: Any, settings: Settings) -> None:
+    """Raise BundleError if the graph takes or gives something else than the Bundle's manifest says."""
+    for what, ends, expected in (
+        ("takes", session.get_inputs(), settings.input_shape),
+        ("gives", session.get_outputs()[:1], settings.output_shape),
+    ):
+        shapes = [list(end.shape) for end in ends]
+        if len(shapes) != 1 or not _fits(shapes[0], expected):
+            found = " and ".join(map(str, shapes)) or "nothing"
+            raise BundleError(
+                f"The network in {network} {what} {found}; the Bundle's manifest says {list(expected)}.",
+                "export the network again: vertebra export",
+            )
+
+
+def _fits(shape: list[Any], expected: tuple[int, ...]) -> bool:
+    """Whether a graph's sizes, of which only whole numbers are fixed, allow these; a pool leaves ones."""
+    pairs = zip(shape, (*expected, 1, 1), strict=False)
+    return len(shape) >= len(expected) and all(
+        size == wanted for size, wanted in pairs if isinstance(size, int)
+    )
 
 
 def _is_quantised(network: Path) -> bool:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -23,7 +24,7 @@ from typing import Any
 from vertebra import bundles
 from vertebra.bundles import Bundle
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
-from vertebra.machine import downloads, leftovers
+from vertebra.machine import downloads, json_text, leftovers
 from vertebra.machine.files import make_folder, whole_folder
 from vertebra.progress import Listener, Progress, silent
 
@@ -122,8 +123,8 @@ def _copy_runtime(package: Path, to: Path) -> str:
 
 def _version(path: Path) -> str:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content: Any = json_text.parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"{path} can't be read: {error}.", f"pass what {_command()} fetches"
         ) from error
@@ -143,7 +144,7 @@ def _unpacked(package: Path) -> Iterator[Path]:
             with tarfile.open(package, "r:gz") as archive:
                 wanted = [archive.getmember(f"package/{name}") for name in RUNTIME_FILES]
                 archive.extractall(scratch, wanted, filter="data")
-        except (OSError, EOFError, tarfile.TarError, KeyError) as error:
+        except (OSError, EOFError, ValueError, tarfile.TarError, KeyError, zlib.error) as error:
             raise InvalidInputError(
                 f"{package} is not an archive of {PACKAGE}: {error}.", f"pass what {_command()} fetches"
             ) from error

@@ -14,7 +14,7 @@ from vertebra import bundles, engines
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Session, Settings
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.inference import kept_exports, resolving
 from vertebra.inference.resolving import Resolved
 from vertebra.progress import Listener, Progress, silent
@@ -49,8 +49,17 @@ class Loaded:
         smaller batch is filled with zeros. Raises InvalidInputError for another shape."""
         import numpy as np
 
-        answers = self.session.run(self._batch(images))[: len(images)]
+        answers = self._run(self._batch(images))[: len(images)]
         return np.log(np.maximum(answers, np.float32(1e-37))) if self.gives_probabilities else answers
+
+    def _run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        try:
+            return self.session.run(images)
+        except (VertebraError, MemoryError):
+            raise
+        except Exception as error:  # the runtimes' errors share no other base
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise MeasurementError(f"{self.engine} can't run {self.model}: {reason}") from error
 
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The classifier's inputs for `images`: (N, D). Raises InvalidInputError unless the engine is eager,

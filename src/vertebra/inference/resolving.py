@@ -5,6 +5,7 @@ A subject is a Bundle's folder, or a name as `zoo.find` takes it. Bundles and ON
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,15 @@ from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
+from vertebra.machine import files
 
 if TYPE_CHECKING:
     from vertebra.progress import Listener
     from vertebra.zoo import Model
     from vertebra.zoo.adapters import NetworkFile
+
+#: No record is longer; what else is named by mistake may be.
+_MAX_RECORD_BYTES = 2**20
 
 #: The seed of an untrained network's parameters.
 SEED = 0
@@ -50,7 +55,7 @@ def is_bundle(subject: str | Path) -> bool:
     """Whether `subject` is a folder: a bare name is a network's, even if a folder has that name."""
     if isinstance(subject, Path):
         return True
-    if ":" in subject and not Path(subject).exists():
+    if ":" in subject and not os.path.exists(subject):
         return False
     if "/" in subject or "\\" in subject or subject in (".", ".."):
         return True
@@ -58,7 +63,7 @@ def is_bundle(subject: str | Path) -> bool:
 
     if bundles.is_zipped(subject):
         return True
-    if not Path(subject).is_dir():
+    if not os.path.isdir(subject):
         return False
     try:
         names.find(subject)
@@ -222,7 +227,7 @@ def _fetched(
         address, known = adapters.load(model.source).published(model)
         sha256 = checks["sha256"] or known
         return downloads.digest(weights.file_of(address, sha256=sha256, progress=progress))
-    path = Path(source).expanduser()
+    path = files.named(source)
     if not path.is_file() and not str(source).startswith(("hf:", "https://", "http://")):
         return None
     return downloads.digest(weights.file_of(source, sha256=checks["sha256"], progress=progress))
@@ -230,7 +235,7 @@ def _fetched(
 
 def _build_arguments(source: str | Path, checks: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `zoo.build` for these weights; a file by its absolute path, for other processes."""
-    path = Path(source).expanduser()
+    path = files.named(source)
     known = {name: value for name, value in checks.items() if value}
     return {"weights": str(path.resolve()) if path.is_file() else str(source), **known}
 
@@ -246,13 +251,14 @@ def _weights_name(source: str | None) -> str | None:
 def _record(given: str | Path | Preprocess) -> Preprocess:
     if isinstance(given, Preprocess):
         return given
-    path = Path(given)
+    path = files.named(given)
     if path.suffix.lower() != ".json":
         from vertebra.data.preprocess import protocols
 
         return protocols.find(str(given))
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_RECORD_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"The Preprocess record {path} can't be read: {error}.", "write it with Preprocess.to_json()"

@@ -47,7 +47,9 @@ def unpack(
                 _check(path, name, entry, {**more, **listed}, exact=name in listed)
                 with archive.open(entry) as source, (to / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (BundleError, OSError, MemoryError):
+        raise
+    except Exception as error:  # what zipfile and zlib raise for damaged archives shares no other base
         raise BundleError(f"{path} can't be unpacked: {error}.", _HINT) from error
 
 
@@ -83,13 +85,24 @@ def _check(path: Path, name: str, entry: zipfile.ZipInfo, sizes: Mapping[str, in
         raise BundleError(f'{path} holds "{name}", which its Bundle doesn\'t list.', _HINT)
     if stat.S_ISLNK(entry.external_attr >> 16) or entry.flag_bits & 1:
         raise BundleError(f'{path} holds "{name}" as a link or encrypted.', _HINT)
+    check_packing(entry)
     if entry.file_size > sizes[name] or (exact and entry.file_size != sizes[name]):
         raise BundleError(
             f'{path} holds "{name}" with {entry.file_size:,} bytes; {sizes[name]:,} are listed.', _HINT
         )
 
 
+def check_packing(entry: zipfile.ZipInfo) -> None:
+    """Raise NotImplementedError unless the entry is stored or deflated: nobody packs a Bundle otherwise, and
+    other methods have costs of their own."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError(
+            f"{entry.filename} is packed by the method {entry.compress_type}, not stored or deflated"
+        )
+
+
 def _content(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    check_packing(entry)
     if entry.file_size > limit:
         raise BundleError(f"{path} holds {entry.filename} with {entry.file_size:,} bytes.", _HINT)
     return archive.read(entry)

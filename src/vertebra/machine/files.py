@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
+def named(path: str | Path) -> Path:
+    """The path that somebody wrote, with `~` replaced. Raises InvalidInputError if no file can be called so,
+    which is otherwise found out in many places and ways."""
+    try:
+        found = Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found.lstat()
+    except (OSError, ValueError, RuntimeError) as error:
+        start = ascii(str(path))[1:-1][:60]
+        raise InvalidInputError(
+            f"No file can be called {start}…: {getattr(error, 'strerror', None) or error}.",
+            "pass the path of a file",
+        ) from error
+    return found
+
+
 def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write `content` to `path`; what was there before stays until the new content is complete. The file's
     `mode` is by default the usual one.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
-from vertebra.machine import addresses, downloads
+from vertebra.machine import addresses, downloads, files
 from vertebra.progress import Listener
 from vertebra.zoo import building
 from vertebra.zoo.names import Model, find
@@ -307,7 +307,7 @@ def file_of(source: str | Path, *, sha256: str | None = None, progress: Listener
     fetched = _fetched(source, sha256, progress)
     if fetched:
         return fetched
-    path = Path(source).expanduser()
+    path = files.named(source)
     if not path.exists():
         raise WeightsError(f"There is no file {path}.", 'pass a checkpoint\'s path, or "pretrained"')
     _check_digest(path, sha256)
@@ -365,7 +365,7 @@ def _address(source: str) -> str | None:
 
 
 def _local(model: str, source: str | Path, sha256: str | None) -> Path:
-    path = Path(source).expanduser()
+    path = files.named(source)
     if not path.exists():
         known = [name for record in records(model) for name in (record.name, record.tag)]
         if isinstance(source, str) and path.suffix.lower() not in _SUFFIXES:

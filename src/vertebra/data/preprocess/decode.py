@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,12 @@ MAX_PIXELS = 2**27
 
 #: The most bytes that are read of a file.
 MAX_BYTES = 2**29
+
+#: Where the streams are that a shell gave to this process.
+_STREAMS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+
+#: The most scans of any JPEG; of a small one as many as make up this many pixels.
+_USUAL_SCANS, _MOST_WORK = 32, 2**28
 
 #: first bytes -> format
 _SIGNATURES = (
@@ -169,6 +176,8 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
             pillow = _open_pillow(data, kind)
         size = (pillow.height, pillow.width)
     _check_size(name, kind, size, max_pixels)
+    if kind == "JPEG":
+        _check_scans(name, data, size)
     orientation = exif_orientation(_exif(kind, data, pillow))
     return EncodedImage(name, data, kind, size[0], size[1], orientation, pillow)
 
@@ -184,6 +193,17 @@ def _check_size(name: str, kind: str, size: tuple[int, int], max_pixels: int) ->
         )
 
 
+def _check_scans(name: str, data: bytes, size: tuple[int, int]) -> None:
+    """Refuse a JPEG that stores a large picture again and again, which takes a decoder minutes."""
+    most = max(_USUAL_SCANS, _MOST_WORK // (size[0] * size[1]))
+    found = scans.count(data, most)
+    if found > most:
+        raise ImageError(
+            f"{name}: the JPEG stores its {size[1]} × {size[0]} pixels in more than {most} scans.",
+            "open it in an image viewer and save it again; a camera's pictures have about 10",
+        )
+
+
 def _read(source: Source) -> tuple[str, bytes]:
     """What to call the source in messages, and its bytes."""
     if isinstance(source, bytes | bytearray | memoryview):
@@ -195,6 +215,8 @@ def _read(source: Source) -> tuple[str, bytes]:
         )
     name = str(source)
     try:
+        if not _is_file(source):
+            raise ImageError(f"{name}: not a file, but a pipe or a device.", "pass its content: predict -")
         with open(source, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
@@ -203,6 +225,13 @@ def _read(source: Source) -> tuple[str, bytes]:
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name}: the file has more than {MAX_BYTES:,} bytes.")
     return name, data
+
+
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether reading it can't wait for ever, as for a pipe that somebody put into a folder. What a shell
+    makes of `<(command)` may be read, and opening a folder tells what is wrong with it."""
+    kind = os.stat(path).st_mode
+    return stat.S_ISREG(kind) or stat.S_ISDIR(kind) or str(path).startswith(_STREAMS)
 
 
 def _format(name: str, data: bytes) -> str:

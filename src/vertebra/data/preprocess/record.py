@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vertebra.errors import InvalidInputError
+from vertebra.machine import json_text
 
 #: Version of the record's fields and their meaning. A change of either raises it.
 VERSION = 1
@@ -95,7 +96,7 @@ class Preprocess:
     def from_json(cls, text: str) -> Preprocess:
         """The record in a JSON text. Raises InvalidInputError where it isn't one."""
         try:
-            value = json.loads(text)
+            value = json_text.parsed(text)
         except ValueError as error:
             raise InvalidInputError(f"The Preprocess record is not JSON: {error}.", _FORM) from error
         return cls.from_dict(value)
@@ -170,7 +171,7 @@ def _is_number(value: object) -> bool:
 
 def _refusal(name: str, value: object, expected: str) -> InvalidInputError:
     shown = list(value) if isinstance(value, tuple) else value
-    return InvalidInputError(f"Preprocess: {name} is {shown!r}; it must be {expected}.")
+    return InvalidInputError(f"Preprocess: {name} is {json_text.shown(shown)}; it must be {expected}.")
 
 
 def _unknown_key(key: str, known: list[str]) -> InvalidInputError:

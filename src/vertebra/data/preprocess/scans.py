@@ -19,6 +19,28 @@ _START_OF_SCAN, _END, _PROGRESSIVE = 0xDA, 0xD9, 0xC2
 _SMOOTHED = 5
 
 
+#: Any marker, as a decoder finds the next one, with what stands between them.
+_ANY_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+
+#: Markers without a length: a restart, a start, and one that is for temporary use.
+_BARE = (0x01, *range(0xD0, 0xD9))
+
+
+def count(data: bytes, enough: int) -> int:
+    """The number of scans of a JPEG, counted up to one more than `enough`; 0 if there can't be as many."""
+    if data.count(bytes((0xFF, _START_OF_SCAN))) <= enough:
+        return 0
+    found = position = 0
+    while (marker := _ANY_MARKER.search(data, position)) is not None and found <= enough:
+        code, position = marker[1][0], marker.end()
+        if code == _END:
+            break
+        found += code == _START_OF_SCAN
+        if code not in _BARE:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return found
+
+
 def thinned(data: bytes, divisor: int) -> bytes:
     """A progressive JPEG without the scans that a decoding at 1/`divisor` hardly shows; anything else, and
     any incomplete file, unchanged.

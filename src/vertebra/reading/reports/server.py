@@ -22,6 +22,9 @@ from vertebra.errors import InvalidInputError, VertebraError
 #: The largest share of time spent on making pages: it is taken from the measurements that run meanwhile.
 SHARE = 0.1
 
+#: The port of http, which browsers leave out.
+_USUAL_PORT = 80
+
 #: The file's size and time of change; None if there is no file.
 Stamp = tuple[int, int] | None
 
@@ -130,7 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         port = self.server.server_port
-        hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
+        ends = (f":{port}", "") if port == _USUAL_PORT else (f":{port}",)
+        hosts = [f"{name}{end}" for name in ("127.0.0.1", "localhost") for end in ends]
         if self.headers.get_all("Host", []) not in ([host] for host in hosts):
             self._answer(HTTPStatus.MISDIRECTED_REQUEST, "This server answers this machine only.")
         elif self.path == "/":

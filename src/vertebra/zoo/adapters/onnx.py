@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra.data.preprocess import protocols
 from vertebra.errors import InvalidInputError, WeightsError
+from vertebra.machine import files
 from vertebra.zoo.adapters import NetworkFile
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model
@@ -35,7 +36,7 @@ class Signature(NamedTuple):
 
 def path_of(name: str) -> Path:
     """The file that `onnx:path` names. Raises InvalidInputError where there is none."""
-    path = Path(name.partition(":")[2]).expanduser()
+    path = files.named(name.partition(":")[2])
     if not path.is_file():
         raise InvalidInputError(f"There is no file {path}.", "write onnx:path/to/network.onnx")
     return path

@@ -51,7 +51,7 @@ _LIBRARY_BYTES, _COPIES = 8 * 2**30, 8
 
 def folder_of(name: str) -> Path:
     """The folder that `paddle:folder` names. Raises InvalidInputError where it has no inference model."""
-    folder = Path(name.partition(":")[2]).expanduser()
+    folder = files.named(name.partition(":")[2])
     absent = [part for part in (_graph(folder), folder / _PARAMETERS) if not part.is_file()]
     if absent:
         raise InvalidInputError(
@@ -105,9 +105,9 @@ def interpreter() -> str:
         return sys.executable
     if not named:
         raise MissingRuntimeError("A PaddlePaddle model needs paddle2onnx, which is not installed.", _HINT)
-    if not Path(named).expanduser().is_file():
+    if not files.named(named).is_file():
         raise MissingRuntimeError(f"{PYTHON} is set to {named}, where there is no Python.", _HINT)
-    return str(Path(named).expanduser().absolute())  # and not what its link leads to: that has no packages
+    return str(files.named(named).absolute())  # and not what its link leads to: that has no packages
 
 
 def _convert(folder: Path, kept: Path) -> None:

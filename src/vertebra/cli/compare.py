@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ def _sides(sides: tuple[str, ...], named: dict[str, tuple[str, ...]]) -> tuple[A
     if any(len(given) > 2 for given in named.values()):
         raise click.UsageError("Two sides are compared: give each option at most twice.")
     if len(sides) == 2 and not twice and not named["version"]:
-        return tuple(Path(side) if Path(side).is_file() else side for side in sides)  # type: ignore[return-value]
+        return tuple(Path(side) if os.path.isfile(side) else side for side in sides)  # type: ignore[return-value]
     if sides or not twice:
         raise click.UsageError(
             "Two sides are needed: name both, or give --system, --engine or --version twice."

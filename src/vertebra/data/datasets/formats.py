@@ -12,6 +12,7 @@ from vertebra.data.datasets import folders, idx, imagenet, lists, shards, splits
 from vertebra.data.datasets.dataset import Dataset, is_picture
 from vertebra.data.names import from_address, printable
 from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.machine import files
 
 #: value of `format` -> the layout
 FORMATS = {
@@ -67,7 +68,7 @@ def open(
     Raises InvalidInputError, with file and line, where there is no data set, an ambiguous or broken one, or
     not the split that was asked for.
     """
-    place = (from_address(path) if isinstance(path, str) else None) or Path(path).expanduser()
+    place = (from_address(path) if isinstance(path, str) else None) or files.named(path)
     if format is not None and format not in FORMATS:
         raise UnknownNameError.of("layout", format, FORMATS, ", ".join(FORMATS))
     if not place.exists():

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import colorsys
+import contextlib
 import json
 import math
 import random
 import struct
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from classic_rows import CLASSICS, SYSTEM, known, timed
+from test_names import HOSTILE
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
-from vertebra.measurements import wide
-from vertebra.reading.charts import Chart, ball_chart, bar_chart
+from vertebra.measurements import Measurement, wide
+from vertebra.reading import reports
+from vertebra.reading.charts import VIEWS, Chart, ball_chart, bar_chart, draw
 from vertebra.reading.charts.labels import CENTRE, Ball, Box, Segment, place
 from vertebra.reading.charts.points import front, points
 from vertebra.reading.charts.scales import fit
-from vertebra.reading.charts.style import text_width
+from vertebra.reading.charts.style import colours, family, text_width
 
 NAMES = {classic[0] for classic in CLASSICS}
 
@@ -182,7 +187,10 @@ def test_only_grade_c_is_hollow():
     chart = ball_chart(wide([*known(), *timed()]), x="latency")
     hollow = {datum["model"] for datum in data_of(ball_layer(chart)) if datum["hollow"]}
     assert hollow == {"vgg11", "vgg13", "vgg16", "vgg19"}
-    assert ball_layer(chart)["encoding"]["fillOpacity"]["condition"] == {"test": "datum.hollow", "value": 0}
+    assert ball_layer(chart)["encoding"]["fillOpacity"]["condition"] == {
+        "test": "datum.hollow",
+        "value": 0.08,
+    }
     assert any("Hollow balls" in line for line in chart.spec["title"]["subtitle"])
 
 
@@ -354,8 +362,8 @@ def test_vega_draws_the_balls_where_the_labels_expect_them():
 
 def test_another_suffix_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InvalidInputError) as caught:
-        ball_chart(wide(known())).save(tmp_path / "chart.pdf")
-    assert ".png, .svg, .json" in str(caught.value.hint)
+        ball_chart(wide(known())).save(tmp_path / "chart.gif")
+    assert ".png, .svg, .pdf, .json" in str(caught.value.hint)
     assert not list(tmp_path.iterdir())
 
 
@@ -371,3 +379,113 @@ def test_without_vl_convert_the_spec_works_and_drawing_says_how_to_install_it(mo
     with pytest.raises(MissingRuntimeError) as caught:
         chart.svg()
     assert "vertebra[charts]" in str(caught.value.hint)
+
+
+def named(names: Sequence[str], batches: Sequence[int] = (1, 8)) -> list[Measurement]:
+    """The classics' rows, over and over, under other names."""
+    rows = []
+    for number, name in enumerate(names):
+        old = CLASSICS[number % len(CLASSICS)][0]
+        runs = [row for batch in batches for row in timed(batch_size=batch)]
+        runs += [replace(row, metric="power", value=20.0) for row in runs if row.metric == "latency"]
+        rows += [replace(row, model=name) for row in [*known(), *runs] if row.model == old]
+    return rows
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_names_of_any_kind_are_drawn(view):
+    batches = (1, 8) if VIEWS[view].batches else (1,)
+    chart = draw(view, wide(named(HOSTILE, batches)))
+    drawn = ElementTree.fromstring(chart.svg())
+    labels = {text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert any("net.onnx" in label for label in labels)
+    assert max(map(len, labels)) < 200
+    assert json.loads(chart.json().encode())
+    if view == "accuracy":
+        assert (
+            len(chart.spec["data"]["values"])
+            == len(HOSTILE)
+            == len(chart.spec["encoding"]["y"]["scale"]["domain"])
+        )
+
+
+@pytest.mark.parametrize("length", [0, 1, 60, 61, 124, 126, 128, 150, 5000])
+def test_a_name_of_any_length_ends_and_keeps_its_whole_name_in_the_figures(length):
+    name = "@" * length  # the widest letter
+    chart = ball_chart(wide(named([name, "alexnet", "vgg16"], (1,))))
+    assert len(label_boxes(chart)) == 3
+    assert any(datum["description"].startswith(f"{name}: ") for datum in data_of(ball_layer(chart)))
+    assert name in {row["model"] for row in chart.data()}
+
+
+def test_labels_that_no_plot_holds_are_left_away_and_the_drawing_ends():
+    rows = named([f"{'@' * 90}{number}" for number in range(60)], (1,))  # all balls in eleven places
+    chart = ball_chart(wide(rows))
+    assert len(data_of(ball_layer(chart))) == 60
+    assert chart.spec["height"] < 6000
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 5e-324, 1e300, 1.7e308])
+@pytest.mark.parametrize("metric", ["top1", "params", "macs", "weight_bytes", "latency", "memory_total"])
+@pytest.mark.parametrize("several", [False, True])
+def test_impossible_figures_are_left_out_or_drawn_and_nothing_breaks(metric, value, several):
+    bad = [
+        Measurement.restored({**vars(row), "value": value, "low": None, "high": None})
+        if row.metric == metric and (several or row.model == "vgg16") else row
+        for batch in (1, 8) for row in [*known(), *timed(batch_size=batch)]
+    ]  # fmt: skip
+    for view in VIEWS.values():
+        rows = bad if view.batches else [row for row in bad if row.batch_size in (None, 1)]
+        with contextlib.suppress(InvalidInputError):
+            chart = draw(view.name, wide(rows))
+            json.dumps(chart.spec, allow_nan=False)
+    assert reports.html(bad).encode()
+
+
+def test_a_network_with_an_impossible_figure_is_named_with_it():
+    rows = [replace(row, value=0.0) if (row.metric, row.model) == ("macs", "vgg16") else row
+            for row in [*known(), *timed()]]  # fmt: skip
+    assert draw("operations-latency", wide(rows)).missing == {"vgg16": "impossible: operations of 0"}
+    assert "vgg16" in {row["model"] for row in draw("accuracy-operations", wide(rows)).data()}
+
+
+def test_subtitles_take_at_most_three_lines():
+    system = "a-machine-with-a-very-long-name-" * 20
+    rows = [replace(row, system=system) for row in timed()] + known()[:-5]
+    for view in ("accuracy-latency", "operations-latency", "memory-size", "accuracy", "grid"):
+        lines = draw(view, wide(rows)).spec["title"]["subtitle"]
+        assert 1 <= len(lines) <= 3
+        assert all(text_width(line, 12) <= 920 for line in lines)
+
+
+def test_a_pdf_is_one(tmp_path):
+    path = ball_chart(wide(known())).save(tmp_path / "chart.pdf")
+    assert path.read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("timm:tf_efficientnet_b0", "efficientnet"), ("timm:tf_efficientnetv2_s", "efficientnetv2"),
+        ("timm:mobilenetv3_large_100", "mobilenetv3"), ("mobilenet_v3_small", "mobilenetv3"),
+        ("timm:mobilenetv4_conv_small", "mobilenetv4"), ("timm:swinv2_base", "swinv2"),
+        ("resnetv2_50x1", "resnetv2"), ("timm:resnet50", "resnet"), ("resnet18_vd", "resnet"),
+        ("senet154_vd", "senet"), ("darknet53", "darknet"), ("inception_v3", "inceptionv3"),
+        ("timm:gluon_resnet50_v1b", "resnet"), ("timm:legacy_seresnet18", "seresnet"),
+        ("squeezenet1_1", "squeezenet"), ("timm:vit_base", "vit"), ("timm:levit_128", "levit"), ("tf_", "tf"),
+        ("onnx:/home/me/net7.onnx", "net"), ("50net", "50net"), ("", "(no name)"),
+    ],
+)  # fmt: skip
+def test_families_have_their_true_names(model, expected):
+    assert family(model) == expected
+
+
+def test_no_two_of_the_palettes_colours_are_of_one_hue():
+    shades = list(colours("abcdef").values())
+    hues = [
+        colorsys.rgb_to_hls(*(int(shade[at : at + 2], 16) / 255 for at in (1, 3, 5)))[0] for shade in shades
+    ]
+    for index, hue in enumerate(hues):
+        for other in hues[:index]:
+            assert min(abs(hue - other), 1 - abs(hue - other)) > 0.02
+    assert family("alexnet") != family("vgg16")

@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from classic_rows import CLASSICS, SOURCE, SYSTEM, known, timed
+from test_charts import named
+from test_names import HOSTILE
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
 from vertebra.reading import reports
@@ -268,3 +270,12 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(InvalidInputError, match="Can't write"):
         reports.write(tmp_path / "nowhere" / "report.html", known())
+
+
+def test_names_of_any_kind_make_a_page_that_can_be_written():
+    page = reports.html(named(HOSTILE, (1,)))
+    assert page.encode()
+    parsed = Page(page)
+    assert (parsed.faults, parsed.open) == ([], [])
+    assert not set(page) & set("\x00\x1b\u2028\u202e\ufffe\uffff")
+    assert "x" * 5000 in page

@@ -16,6 +16,7 @@ from vertebra.machine.files import write_whole
 from vertebra.measurements.measurement import GRADES
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
+from vertebra.reading.names import encoded
 
 if TYPE_CHECKING:
     from vertebra.reading.charts import Chart
@@ -63,7 +64,7 @@ def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--all", "all_views", is_flag=True, help="Draw every view as .svg, .png and .csv into folder FILE."
 )
-@click.option("--output", "-o", metavar="FILE", help="Draw into a .svg, .png or .json file.")
+@click.option("--output", "-o", metavar="FILE", help="Draw into a .svg, .png, .pdf or .json file.")
 @table_option
 @format_options
 def command(
@@ -143,7 +144,7 @@ def _save(drawn: Chart, folder: Path, name: str) -> None:
         ) from error
     for suffix in (".svg", ".png"):
         drawn.save(folder / f"{name}{suffix}")
-    write_whole(folder / f"{name}.csv", csv_text(even(drawn.data())).encode())
+    write_whole(folder / f"{name}.csv", encoded(csv_text(even(drawn.data()))))
 
 
 def even(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

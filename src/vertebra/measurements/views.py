@@ -213,9 +213,9 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
     top1, params = figures.get("top1"), figures.get("params")
     if macs is not None:
         derived["operations"] = _changed(macs, metric="operations", value=2 * macs.value)
-    if latency is not None and latency.batch_size == 1:
+    if latency is not None and latency.batch_size == 1 and latency.value > 0:
         derived["fps"] = _inverse(latency)
-    if top1 is not None and params is not None:
+    if top1 is not None and params is not None and params.value >= 1:
         density = top1.value / (params.value / 1e6)
         derived["accuracy_density"] = _changed(
             top1, metric="accuracy_density", value=density, low=None, high=None
@@ -224,8 +224,7 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
 
 
 def _inverse(latency: Measurement) -> Measurement:
-    low = None if latency.high is None else 1 / latency.high
-    high = None if latency.low is None else 1 / latency.low
+    low, high = (1 / end if end else None for end in (latency.high, latency.low))
     return _changed(latency, metric="fps", value=1 / latency.value, low=low, high=high)
 
 

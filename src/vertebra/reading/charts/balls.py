@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, assert_never
 
@@ -12,7 +12,8 @@ from vertebra import metrics, units
 from vertebra.measurements import WideRow
 from vertebra.reading.charts import fits, labels, scales, style
 from vertebra.reading.charts.chart import SCHEMA, Chart
-from vertebra.reading.charts.points import Point, condition_lines, front, left_out, points
+from vertebra.reading.charts.points import Point, condition_lines, front, interval, left_out, points
+from vertebra.reading.names import distinct
 
 WIDTH = 760
 HEIGHT = 460
@@ -29,6 +30,8 @@ _ROOM = 4
 #: Of more networks than this, only those on the front, or furthest from a fitted line, are named.
 _MOST_NAMED = 60
 _FURTHEST = 12
+#: How often a plot grows for its labels before some of them are left away.
+_GROWTHS = 8
 
 #: The line through the balls: the Pareto front, its straight upper bound, or a fitted line.
 Line = Literal["front", "bound", "power", "linear", "none"]
@@ -56,6 +59,7 @@ class _Plot:
     curve: fits.Fit | fits.Bound | None
     balls: tuple[labels.Ball, ...]
     named: tuple[int, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """Pixels from the top left corner, of values in shown units."""
@@ -70,7 +74,8 @@ class _Plot:
         """A point's ball and the size of its label, in pixels."""
         shown = self.shown(point)
         across, down = self.pixel(shown["x"], shown["y"])
-        return labels.Ball(across, down, radius, style.text_width(point.model, _LABEL_SIZE), _LABEL_HEIGHT)
+        width = style.text_width(self.names[point.model], _LABEL_SIZE)
+        return labels.Ball(across, down, radius, width, _LABEL_HEIGHT)
 
     def shown(self, point: Point) -> dict[str, float]:
         """A point's three values in shown units."""
@@ -97,7 +102,7 @@ def ball_chart(
     (engine, precision, batch size, system, …), naming what differs, and UnknownNameError for an unknown
     metric.
     """
-    found, missing = points(rows, (x, y, size))
+    found, missing = points(rows, (x, y, size), logs=(x, y) if log else ())
     drawn = sorted(found, key=lambda point: (-point.value(size), point.model))
     curve = _curve(drawn, x, y, line)
     plot, boxes = _laid_out(_blank(drawn, x, y, size, line, curve, log))
@@ -184,17 +189,28 @@ def _short(value: float) -> float:
 
 
 def _laid_out(blank: _Plot) -> tuple[_Plot, list[labels.Box]]:
-    """The plot and its labels' places; the plot grows if the labels don't fit."""
-    names = [blank.drawn[index].model for index in blank.named]
+    """The plot and its labels' places. It grows if the labels don't fit, and after some growths it has fewer
+    labels, those of the first half of the points that had one, until they fit."""
+    names = [blank.names[blank.drawn[index].model] for index in blank.named]
     text_area = sum(style.text_width(name, _LABEL_SIZE) * _LABEL_HEIGHT for name in names)
     height = max(HEIGHT, round(_ROOM * text_area / WIDTH))
-    while True:
-        plot = _stretched(blank, height)
-        lines = [*_line_pieces(plot), *_interval_lines(plot)]
-        boxes = labels.place([plot.balls[index] for index in plot.named], WIDTH, height, lines)
+    for _ in range(_GROWTHS):
+        plot, boxes = _placed(blank, height)
         if boxes is not None:
             return plot, boxes
         height += HEIGHT // 4
+    while blank.named:
+        blank = replace(blank, named=blank.named[: len(blank.named) // 2])
+        plot, boxes = _placed(blank, HEIGHT)
+        if boxes is not None:
+            return plot, boxes
+    return _stretched(blank, HEIGHT), []
+
+
+def _placed(blank: _Plot, height: int) -> tuple[_Plot, list[labels.Box] | None]:
+    plot = _stretched(blank, height)
+    lines = [*_line_pieces(plot), *_interval_lines(plot)]
+    return plot, labels.place([plot.balls[index] for index in plot.named], WIDTH, height, lines)
 
 
 def _blank(
@@ -206,7 +222,10 @@ def _blank(
     x_axis = _fitted(drawn, _radii(drawn, size), x, x_unit, WIDTH, log)
     y_axis = _fitted(drawn, _radii(drawn, size), y, y_unit, HEIGHT, log)
     named = _named(drawn, x, y, line, curve)
-    return _Plot(tuple(drawn), x, y, size, x_unit, y_unit, size_unit, x_axis, y_axis, line, curve, (), named)
+    names = distinct(point.model for point in drawn)
+    return _Plot(
+        tuple(drawn), x, y, size, x_unit, y_unit, size_unit, x_axis, y_axis, line, curve, (), named, names
+    )
 
 
 def _stretched(blank: _Plot, height: int) -> _Plot:
@@ -218,7 +237,8 @@ def _stretched(blank: _Plot, height: int) -> _Plot:
 
 def _radii(drawn: Sequence[Point], size: str) -> list[float]:
     largest = max(point.value(size) for point in drawn)
-    return [_DIAMETER / 2 * math.sqrt(point.value(size) / largest) if largest else 0.0 for point in drawn]
+    shares = [max(0.0, point.value(size) / largest) if largest > 0 else 0.0 for point in drawn]
+    return [_DIAMETER / 2 * math.sqrt(share) for share in shares]
 
 
 def _named(
@@ -248,24 +268,18 @@ def _fitted(
     log: bool | None,
 ) -> scales.Axis:  # fmt: skip
     values = [unit.show(point.value(metric)) for point in drawn]
-    ends = [unit.show(end) for point in drawn for end in _interval(point, metric)]
+    ends = [unit.show(end) for point in drawn for end in interval(point, metric)]
     return scales.fit(values, radii, length, ends, log=log)
 
 
-def _interval(point: Point, metric: str) -> tuple[float, ...]:
-    figure = point.figures[metric]
-    return () if figure.low is None or figure.high is None else (figure.low, figure.high)
+#: Of a note, what has no room under a title.
+_AT_LENGTH = " predicting each network from the others"
 
 
 def _subtitle(plot: _Plot, missing: dict[str, str], notes: Sequence[str]) -> list[str]:
-    parts = condition_lines(plot.drawn, (plot.x, plot.y))
-    width = WIDTH + _LEGEND_WIDTH
-    size = style.CONFIG["title"]["subtitleFontSize"]
-    lines = [line for some in parts for line in style.wrap(some, width, size)]
-    lines += style.wrap(_key(plot), width, size)
-    for note in notes:
-        lines += style.wrap(note.split(": "), width, size)
-    return lines + style.wrap(left_out(missing), width, size)
+    conditions = condition_lines(plot.drawn, (plot.x, plot.y))
+    told = [note.replace(_AT_LENGTH, "").split(": ") for note in notes]
+    return style.subtitle([_key(plot), *conditions, *told, left_out(missing)], WIDTH + _LEGEND_WIDTH)
 
 
 def _key(plot: _Plot) -> list[str]:
@@ -283,7 +297,9 @@ def _key(plot: _Plot) -> list[str]:
 def _description(plot: _Plot, best: Sequence[Point], title: str) -> str:
     count = len(plot.drawn)
     text = f"{title}: {count} network{'s' if count != 1 else ''}, ball area shows {_label(plot.size, False)}."
-    return text + (f" On the Pareto front: {', '.join(point.model for point in best)}." if best else "")
+    return text + (
+        f" On the Pareto front: {', '.join(point.model for point in best[:_FURTHEST])}." if best else ""
+    )
 
 
 def _axis(plot: _Plot, metric: str) -> dict[str, Any]:
@@ -312,14 +328,15 @@ def _ball_layer(plot: _Plot, families: dict[str, str]) -> dict[str, Any]:
         "color": colour,
         "fill": colour,
         "stroke": {**colour, "legend": None},
-        "fillOpacity": {"condition": {"test": "datum.hollow", "value": 0}, "value": 0.45},
+        "fillOpacity": {"condition": {"test": "datum.hollow", "value": 0.08}, "value": 0.5},
+        "strokeWidth": {"condition": {"test": "datum.hollow", "value": 2.8}, "value": 1.4},
         **style.dashed(any(point.estimated for point in plot.drawn)),
         "description": {"field": "description"},
         "tooltip": {"field": "description"},
     }
     return {
         "data": {"values": [_ball_datum(plot, point, families) for point in plot.drawn]},
-        "mark": {"type": "point", "shape": "circle", "filled": False, "strokeWidth": 1.6},
+        "mark": {"type": "point", "shape": "circle", "filled": False},
         "encoding": encoding,
     }
 
@@ -330,7 +347,7 @@ def _ball_datum(plot: _Plot, point: Point, families: dict[str, str]) -> dict[str
         for metric in (plot.x, plot.y, plot.size)
     ]
     return {
-        "model": point.model,
+        "model": plot.names[point.model],
         "family": point.family if point.family in families else style.OTHERS,
         **plot.shown(point),
         "hollow": point.hollow,
@@ -348,7 +365,7 @@ def _size_channel(plot: _Plot) -> dict[str, Any]:
         "symbolStrokeColor": style.FAINT,
         "format": "~r",
     }
-    scale = {"type": "linear", "domain": [0, largest or 1], "range": [0, _DIAMETER**2]}
+    scale = {"type": "linear", "domain": [0, largest if largest > 0 else 1], "range": [0, _DIAMETER**2]}
     return {"field": "size", "type": "quantitative", "scale": scale, "legend": legend}
 
 
@@ -430,10 +447,10 @@ def _intervals(plot: _Plot) -> list[dict[str, float]]:
     rows = []
     for point in plot.drawn:
         x, y, _ = plot.shown(point).values()
-        x_ends = [plot.x_unit.show(end) for end in _interval(point, plot.x)]
-        y_ends = [plot.y_unit.show(end) for end in _interval(point, plot.y)]
-        rows += [{"x": x_ends[0], "x2": x_ends[1], "y": y, "y2": y}] if x_ends else []
-        rows += [{"x": x, "x2": x, "y": y_ends[0], "y2": y_ends[1]}] if y_ends else []
+        x_ends = [plot.x_unit.show(end) for end in interval(point, plot.x) if end > 0 or not plot.x_axis.log]
+        y_ends = [plot.y_unit.show(end) for end in interval(point, plot.y) if end > 0 or not plot.y_axis.log]
+        rows += [{"x": x_ends[0], "x2": x_ends[1], "y": y, "y2": y}] if len(x_ends) == 2 else []
+        rows += [{"x": x, "x2": x, "y": y_ends[0], "y2": y_ends[1]}] if len(y_ends) == 2 else []
     return rows
 
 
@@ -451,7 +468,7 @@ def _centre_layer(plot: _Plot) -> dict[str, Any]:
 
 def _label_layers(plot: _Plot, boxes: Sequence[labels.Box]) -> list[dict[str, Any]]:
     texts = [
-        {**plot.values(box.left, (box.top + box.bottom) / 2), "model": plot.drawn[index].model}
+        {**plot.values(box.left, (box.top + box.bottom) / 2), "model": plot.names[plot.drawn[index].model]}
         for index, box in zip(plot.named, boxes, strict=True)
     ]
     data = {"values": texts}

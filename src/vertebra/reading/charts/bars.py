@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vertebra import metrics
+from vertebra import metrics, units
 from vertebra.measurements import WideRow
 from vertebra.reading.charts import scales, style
 from vertebra.reading.charts.chart import SCHEMA, Chart
-from vertebra.reading.charts.points import Point, condition_lines, points
+from vertebra.reading.charts.points import Point, condition_lines, interval, points
+from vertebra.reading.names import distinct
 
 _WIDTH = 520
 _STEP = 26
@@ -51,39 +52,37 @@ def _subtitle(drawn: Sequence[Point], metric: str) -> list[str]:
         parts.append("hollow bars: grade C, not reliable")
     if any(point.estimated for point in drawn):
         parts.append("dashed bars: estimated")
-    if any(_interval(point, metric) for point in drawn):
+    if any(interval(point, metric) for point in drawn):
         parts.append("lines: 95 % intervals")
-    return style.wrap(parts, _WIDTH + 120, style.CONFIG["title"]["subtitleFontSize"])
+    return style.subtitle([parts], _WIDTH + 120)
 
 
 def _data(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> list[dict[str, Any]]:
     families = style.colours(sorted(point.family for point in drawn))
+    names = distinct(point.model for point in drawn)
+    shown = metrics.find(metric)
     return [
         {
-            "model": point.model,
+            "model": names[point.model],
+            "description": f"{point.model}: {shown.label} {units.show(point.value(metric), shown.unit)}",
             "family": point.family if point.family in families else style.OTHERS,
             "x": unit.show(point.value(metric)),
-            "end": unit.show(max(point.value(metric), *_interval(point, metric), 0.0)),
+            "end": unit.show(max(point.value(metric), *interval(point, metric), 0.0)),
             "text": f"{unit.show(point.value(metric)):#.3g}".rstrip("."),
             "hollow": point.hollow,
             "estimated": point.estimated,
-            **dict(zip(("low", "high"), map(unit.show, _interval(point, metric)), strict=False)),
+            **dict(zip(("low", "high"), map(unit.show, interval(point, metric)), strict=False)),
         }
         for point in drawn
     ]
 
 
-def _interval(point: Point, metric: str) -> tuple[float, ...]:
-    figure = point.figures[metric]
-    return () if figure.low is None or figure.high is None else (figure.low, figure.high)
-
-
 def _encoding(drawn: Sequence[Point], metric: str, unit: scales.Unit) -> dict[str, Any]:
     names = {"title": None, "grid": False, "labelColor": style.INK, "labelLimit": 400}
     values = {"title": scales.title_of(metric, unit), "tickCount": 6, "format": "~r"}
-    order = [point.model for point in drawn]
+    order = list(distinct(point.model for point in drawn).values())
     return {
-        "y": {"field": "model", "type": "nominal", "sort": order, "axis": names},
+        "y": {"field": "model", "type": "nominal", "sort": None, "scale": {"domain": order}, "axis": names},
         "x": {"field": "x", "type": "quantitative", "axis": values},
     }
 
@@ -92,7 +91,7 @@ def _layers(drawn: Sequence[Point], metric: str) -> list[dict[str, Any]]:
     families = style.colours(sorted(point.family for point in drawn))
     colour = {"field": "family", "type": "nominal", "legend": None,
               "scale": {"domain": list(families), "range": list(families.values())}}  # fmt: skip
-    opacity = {"condition": {"test": "datum.hollow", "value": 0}, "value": 0.7}
+    opacity = {"condition": {"test": "datum.hollow", "value": 0.1}, "value": 0.7}
     bar = {"type": "bar", "height": {"band": 0.7}, "strokeWidth": 1.4}
     text = {"type": "text", "align": "left", "dx": 6, "color": style.INK, "fontSize": 12, "aria": False}
     return [
@@ -102,6 +101,7 @@ def _layers(drawn: Sequence[Point], metric: str) -> list[dict[str, Any]]:
                 "fill": colour,
                 "stroke": colour,
                 "fillOpacity": opacity,
+                "description": {"field": "description"},
                 **style.dashed(any(point.estimated for point in drawn)),
             },
         },

@@ -13,12 +13,13 @@ from typing import Any
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.machine.files import write_whole
 from vertebra.measurements import display
+from vertebra.reading.names import plain
 
 #: One version of the language, so that a newer vl-convert draws the same picture.
 VEGALITE_VERSION = "5.20"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.20.0.json"
 
-SUFFIXES = (".png", ".svg", ".json")
+SUFFIXES = (".png", ".svg", ".pdf", ".json")
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +47,9 @@ class Chart(display.Shown):
             return text
         return {**text, "image/svg+xml": self.svg()}
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", _harmless(self.spec))
+
     def data(self) -> list[dict[str, Any]]:
         """The chart as a table: one dict per network (and batch size, or class), values in base units."""
         return [dict(row) for row in self.rows]
@@ -67,12 +71,19 @@ class Chart(display.Shown):
         )
         return drawn
 
+    def pdf(self) -> bytes:
+        """The chart as a PDF file's bytes. Raises MissingRuntimeError if vl-convert isn't installed."""
+        drawn: bytes = _converter().vegalite_to_pdf(
+            dict(self.spec), vl_version=VEGALITE_VERSION, allowed_base_urls=[]
+        )
+        return drawn
+
     def json(self) -> str:
         """The spec as JSON text, which any Vega-Lite editor opens."""
         return json.dumps(self.spec, ensure_ascii=False, indent=1)
 
     def save(self, path: str | Path) -> Path:
-        """Write the chart to `path`, in the format that the suffix names: .png, .svg or .json.
+        """Write the chart to `path`, in the format that the suffix names: .png, .svg, .pdf or .json.
 
         Raises InvalidInputError for another suffix, or if `path` can't be written.
         """
@@ -86,11 +97,24 @@ class Chart(display.Shown):
             return self.png()
         if suffix == ".svg":
             return self.svg().encode()
+        if suffix == ".pdf":
+            return self.pdf()
         if suffix == ".json":
             return self.json().encode()
         raise InvalidInputError(
             f'A chart can\'t be saved as "{path.name}".', f"name a file that ends in {', '.join(SUFFIXES)}"
         )
+
+
+def _harmless(part: Any) -> Any:
+    """A spec whose texts can all be drawn: vl-convert ends the whole process over a control character."""
+    if isinstance(part, str):
+        return plain(part)
+    if isinstance(part, Mapping):
+        return {name: _harmless(value) for name, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_harmless(value) for value in part]
+    return part
 
 
 def require() -> None:

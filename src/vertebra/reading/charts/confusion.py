@@ -9,6 +9,7 @@ from typing import Any
 
 from vertebra.reading.charts import style
 from vertebra.reading.charts.chart import SCHEMA, Chart
+from vertebra.reading.names import distinct, short
 
 #: The most classes with which a matrix is readable; of more, those with the most mistakes are drawn.
 MOST = 30
@@ -84,22 +85,25 @@ def _cells(
 
 def _labels(classes: list[int | None], name_of: Callable[[int], str]) -> dict[int | None, str]:
     """A short name for each class, with its number if two names would be equal."""
-    short = {index: _REST if index is None else _cut(name_of(index)) for index in classes}
-    times = Counter(short.values())
-    return {index: name if times[name] == 1 else f"{name} {index}" for index, name in short.items()}
+    cut = {index: _REST if index is None else _cut(name_of(index)) for index in classes}
+    times = Counter(cut.values())
+    numbered = {index: name if times[name] == 1 else f"{name} {index}" for index, name in cut.items()}
+    labels = distinct(numbered.values(), str)
+    return {index: labels[name] for index, name in numbered.items()}
 
 
 def _cut(name: str) -> str:
-    first = name.partition(",")[0].strip()
+    first = short(name.partition(",")[0], 5 * _LONGEST)
     return first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"
 
 
 def _encoding(order: list[str]) -> dict[str, Any]:
     axis = {"grid": False, "labelColor": style.INK, "labelLimit": 200}
     return {
-        "y": {"field": "truth", "type": "nominal", "sort": order, "axis": {**axis, "title": "True class"}},
+        "y": {"field": "truth", "type": "nominal", "sort": None, "scale": {"domain": order},
+              "axis": {**axis, "title": "True class"}},
         "x": {
-            "field": "answer", "type": "nominal", "sort": order,
+            "field": "answer", "type": "nominal", "sort": None, "scale": {"domain": order},
             "axis": {**axis, "title": "Predicted class", "labelAngle": -45, "orient": "bottom"},
         },
     }  # fmt: skip

@@ -16,12 +16,14 @@ from vertebra.measurements import WideRow
 from vertebra.reading.charts import style
 from vertebra.reading.charts.chart import SCHEMA, Chart
 from vertebra.reading.choice.rule import Limit, refuse_mixed_loads
+from vertebra.reading.names import short
 
 MEMORY_CLASSES = (0.7e9, 1.0e9, 1.4e9)
 FPS_CLASSES = (15.0, 30.0, 60.0)
 BEST = 5
 
 _COLUMN = 300
+_LONGEST = 34
 _LINE = 17
 
 
@@ -170,7 +172,7 @@ def _subtitle(cells: Sequence[Cell]) -> list[str]:
     parts = ["batch size 1", *fixed]
     parts += ["in brackets: borderline, or of a grade that is not trusted"] if near else []
     parts += ["~: estimated"] if any(_is_estimated(row) for row in rows) else []
-    return style.wrap(parts, 3 * _COLUMN, style.CONFIG["title"]["subtitleFontSize"])
+    return style.subtitle([parts], 3 * _COLUMN)
 
 
 def _is_estimated(row: WideRow) -> bool:
@@ -179,7 +181,7 @@ def _is_estimated(row: WideRow) -> bool:
 
 def _line(entry: Entry, objective: str) -> str:
     shown = units.show(entry.row.figures[objective].value, metrics.find(objective).unit)
-    text = f"{entry.row.model} {shown}{' ~' if _is_estimated(entry.row) else ''}"
+    text = f"{short(entry.row.model, _LONGEST)} {shown}{' ~' if _is_estimated(entry.row) else ''}"
     return f"({text})" if entry.place is None else f"{entry.place}. {text}"
 
 

@@ -11,6 +11,7 @@ from vertebra.reading.charts import scales, style
 from vertebra.reading.charts.chart import SCHEMA, Chart
 from vertebra.reading.charts.lines import by_batch, record_by_batch
 from vertebra.reading.charts.points import Point, condition_lines, left_out
+from vertebra.reading.names import distinct
 
 #: From the best class to the worst: from light to dark, so that it reads without colour too.
 _COLOURS = ("#e8f3ec", "#fbe9c6", "#f3b98f", "#c8553d", "#6f1d1b")
@@ -36,7 +37,8 @@ def heat_table(
     title = title or f"{label[:1].upper()}{label[1:]} by batch size"
     order = _order(found, metric)
     batches = sorted({point.figures[metric].batch_size or 1 for point in found})
-    data = [_cell(point, metric, unit, bounds, words) for point in found]
+    names = distinct(order)
+    data = [{**_cell(point, metric, unit, bounds, words), "model": names[point.model]} for point in found]
     spec = {
         "$schema": SCHEMA,
         "background": "white",
@@ -46,7 +48,7 @@ def heat_table(
         "description": f"{title}: {len(order)} networks at {len(batches)} batch sizes.",
         "title": {"text": title, "subtitle": _subtitle(found, metric, unit, missing)},
         "data": {"values": data},
-        "encoding": _encoding(order, batches),
+        "encoding": _encoding(list(names.values()), batches),
         "layer": _layers(words),
         "config": style.CONFIG,
     }
@@ -105,14 +107,14 @@ def _subtitle(found: Sequence[Point], metric: str, unit: scales.Unit, missing: d
     parts.append(f"in {unit.name}, blank where not measured")
     parts += ["*: grade C, not reliable"] if any(point.hollow for point in found) else []
     parts += ["~: estimated"] if any(point.estimated for point in found) else []
-    size = style.CONFIG["title"]["subtitleFontSize"]
-    return style.wrap(parts, 700, size) + style.wrap(left_out(missing), 700, size)
+    return style.subtitle([parts, left_out(missing)], 700)
 
 
 def _encoding(order: Sequence[str], batches: Sequence[int]) -> dict[str, Any]:
     axis = {"grid": False, "labelColor": style.INK, "labelLimit": 400}
     return {
-        "y": {"field": "model", "type": "nominal", "sort": list(order), "axis": {**axis, "title": None}},
+        "y": {"field": "model", "type": "nominal", "sort": None, "scale": {"domain": list(order)},
+              "axis": {**axis, "title": None}},
         "x": {
             "field": "batch", "type": "ordinal", "sort": list(batches),
             "axis": {**axis, "title": "Batch size", "labelAngle": 0, "orient": "top"},

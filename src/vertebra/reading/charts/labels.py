@@ -17,6 +17,8 @@ CENTRE = 4.0
 _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 247)
 _GAPS = (2, 7, 13, 20, 28, 38, 50, 65, 85, 110, 140, 180, 240)
 _PASSES = 2
+#: Of the grid of places that is searched last, the most lines and columns.
+_MOST_STEPS = 60
 
 # What a place costs, as the pixels of distance that would be as bad.
 _ANGLE = 0.25
@@ -240,10 +242,12 @@ def _around(ball: Ball) -> Iterator[Box]:
 
 
 def _anywhere(field: _Field, ball: Ball) -> Iterator[Box]:
-    """A grid over the whole field."""
-    for row in range(int(field.height / (ball.text_height / 2))):
-        for column in range(int(field.width / (ball.text_width / 3))):
-            left, top = column * ball.text_width / 3, row * ball.text_height / 2
+    """A grid over the whole field, of a bounded number of places."""
+    across = max(ball.text_width / 3, field.width / _MOST_STEPS)
+    down = max(ball.text_height / 2, field.height / _MOST_STEPS)
+    for row in range(int(field.height / down)):
+        for column in range(int(field.width / across)):
+            left, top = column * across, row * down
             yield Box(left, top, left + ball.text_width, top + ball.text_height)
 
 

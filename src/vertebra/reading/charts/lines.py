@@ -11,7 +11,8 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import WideRow
 from vertebra.reading.charts import scales, style
 from vertebra.reading.charts.chart import SCHEMA, Chart
-from vertebra.reading.charts.points import Point, condition_lines, left_out, points
+from vertebra.reading.charts.points import Point, condition_lines, interval, left_out, points
+from vertebra.reading.names import distinct
 
 #: With more lines than this the chart is unreadable, so the networks with the most batch sizes are drawn.
 MOST = 40
@@ -40,7 +41,7 @@ def batch_chart(rows: Iterable[WideRow], *, metric: str, title: str | None = Non
     height = max(_HEIGHT, len(ends) * _LABEL_HEIGHT)
     axis = scales.fit(
         [unit.show(point.value(metric)) for point in drawn], [0.0] * len(drawn), height,
-        [unit.show(end) for point in drawn for end in _interval(point, metric)],
+        [unit.show(end) for point in drawn for end in interval(point, metric)],
     )  # fmt: skip
     spec = {
         "$schema": SCHEMA,
@@ -90,11 +91,6 @@ def _kept(found: Sequence[Point]) -> list[str]:
     return ranked[:MOST]
 
 
-def _interval(point: Point, metric: str) -> tuple[float, ...]:
-    figure = point.figures[metric]
-    return () if figure.low is None or figure.high is None else (figure.low, figure.high)
-
-
 def _batch(point: Point, metric: str) -> int:
     return int(point.figures[metric].batch_size or 1)
 
@@ -111,26 +107,24 @@ def _subtitle(
     drawn: Sequence[Point], metric: str, missing: dict[str, str], kept: int, found: Sequence[Point]
 ) -> list[str]:
     [parts] = condition_lines(drawn, (metric,))
-    parts += ["bars: 95 % intervals"] if any(_interval(point, metric) for point in drawn) else []
+    parts += ["bars: 95 % intervals"] if any(interval(point, metric) for point in drawn) else []
     parts += ["hollow: grade C, not reliable"] if any(point.hollow for point in drawn) else []
     parts += ["dashed: estimated"] if any(point.estimated for point in drawn) else []
     every = len({point.model for point in found})
     parts += [f"{kept} of {every} networks"] if kept < every else []
-    size = style.CONFIG["title"]["subtitleFontSize"]
-    return style.wrap(parts, _WIDTH + 120, size) + style.wrap(left_out(missing), _WIDTH + 120, size)
+    return style.subtitle([parts, left_out(missing)], _WIDTH + 120)
 
 
 def _layers(
     drawn: Sequence[Point], metric: str, unit: scales.Unit, axis: scales.Axis, ends: Sequence[Point]
 ) -> list[dict[str, Any]]:
     families = style.colours(sorted(point.family for point in drawn))
-    data = [_datum(point, metric, unit, families) for point in drawn]
     estimated = {point.model for point in drawn if point.estimated}
+    data = [{**_datum(point, metric, unit, families), "dashed": point.model in estimated} for point in drawn]
     at = {"x": _across(drawn, metric), "y": _up(metric, unit, axis)}
     colour = {"field": "family", "type": "nominal", "legend": None,
               "scale": {"domain": list(families), "range": list(families.values())}}  # fmt: skip
-    dash = {"condition": {"test": f"indexof({sorted(estimated)}, datum.model) >= 0", "value": [5, 4]},
-            "value": [1, 0]}  # fmt: skip
+    dash = {"condition": {"test": "datum.dashed", "value": [5, 4]}, "value": [1, 0]}
     hollow = {"condition": {"test": "datum.hollow", "value": "white"}, **colour}
     rule = {"type": "rule", "color": style.INK, "strokeWidth": 1.2, "aria": False}
     return [
@@ -155,7 +149,7 @@ def _layers(
 
 def _datum(point: Point, metric: str, unit: scales.Unit, families: Mapping[str, str]) -> dict[str, Any]:
     shown = units.show(point.value(metric), metrics.find(metric).unit)
-    ends = [unit.show(end) for end in _interval(point, metric)]
+    ends = [unit.show(end) for end in interval(point, metric)]
     return {
         "model": point.model,
         "family": point.family if point.family in families else style.OTHERS,
@@ -192,8 +186,9 @@ def _names(
     ranked = sorted(ends, key=lambda point: point.value(metric))
     wished = [axis.position(unit.show(point.value(metric))) for point in ranked]
     places = _spaced(wished, axis.length)
+    names = distinct(point.model for point in ranked)
     values = [
-        {"model": point.model, "place": axis.length - place}
+        {"model": names[point.model], "place": axis.length - place}
         for point, place in zip(ranked, places, strict=True)
     ]
     text = {"type": "text", "align": "left", "baseline": "middle", "fontSize": _LABEL_SIZE,

@@ -12,12 +12,13 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, WideRow
 from vertebra.measurements.views import FORM
 from vertebra.reading.charts.style import family
+from vertebra.reading.names import short
 
 #: Networks differ in their native size, so it only has to be the same within a network.
 _OF_THE_NETWORK = ("input_size",)
 
 #: More networks than this are counted, not named, under a title.
-_NAMED = 12
+_NAMED = 4
 
 _UNSTATED = "unstated"
 
@@ -64,11 +65,12 @@ class Point:
 
 
 def points(
-    rows: Iterable[WideRow], asked: Sequence[str], *, varying: Sequence[str] = ()
+    rows: Iterable[WideRow], asked: Sequence[str], *, varying: Sequence[str] = (), logs: Sequence[str] = ()
 ) -> tuple[list[Point], dict[str, str]]:
     """One point per network that has all metrics of `asked`, and why the other networks have none.
 
-    The conditions `varying` may differ, as batch sizes do along a line: there is a point for each. Raises
+    The conditions `varying` may differ, as batch sizes do along a line: there is a point for each. The
+    metrics `logs` are drawn on logarithmic axes, so that a network with 0 has no point. Raises
     UnknownNameError for an unknown metric, and InvalidInputError if the rows have several forms of a network,
     forms that differ from network to network, or no network that has all metrics.
     """
@@ -81,6 +83,11 @@ def points(
         if lacking:
             missing[row.model] = "no " + " and no ".join(metrics.find(name).label for name in lacking)
             continue
+        absurd = [metric for metric in asked if not _is_drawable(row.figures[metric].value, metric in logs)]
+        if absurd:
+            told = [f"{metrics.find(name).label} of {row.figures[name].value:g}" for name in absurd]
+            missing[row.model] = f"impossible: {' and '.join(told)}"
+            continue
         point = Point(row.model, {metric: row.figures[metric] for metric in asked})
         if point not in found:
             found.append(point)
@@ -90,6 +97,22 @@ def points(
         raise InvalidInputError(f"No network has {labels}.", "fill the table with: vertebra survey")
     drawn = {point.model for point in found}
     return found, {model: reason for model, reason in missing.items() if model not in drawn}
+
+
+#: No figure of a network is beyond these powers of ten in base units; an axis can't hold such values.
+_LEAST, _MOST = 1e-30, 1e30
+
+
+def _is_drawable(value: float, is_above_zero: bool = False) -> bool:
+    return _LEAST <= value <= _MOST or (value == 0 and not is_above_zero)
+
+
+def interval(point: Point, metric: str) -> tuple[float, ...]:
+    """The ends of a figure's 95 % interval; none if it has none, or one that can't be drawn."""
+    figure = point.figures[metric]
+    if figure.low is None or figure.high is None or not -_MOST <= figure.low <= figure.high <= _MOST:
+        return ()
+    return figure.low, figure.high
 
 
 def refuse_mixed_conditions(found: Sequence[Point], varying: Sequence[str] = ()) -> None:
@@ -218,7 +241,7 @@ def left_out(missing: Mapping[str, str]) -> list[str]:
         reasons = Counter(missing.values())
         parts = [f"{count} networks ({reason})" for reason, count in reasons.most_common()]
     else:
-        parts = [f"{model} ({reason})" for model, reason in missing.items()]
+        parts = [f"{short(model)} ({reason})" for model, reason in missing.items()]
     return [f"Not drawn: {parts[0]}", *parts[1:]] if parts else []
 
 
@@ -245,5 +268,5 @@ def _sizes(figures: Sequence[Measurement]) -> str:
     if len(others) > _NAMED:
         least, most = min(filter(None, others.values())), max(filter(None, others.values()))
         return f"input {common} ({len(others)} networks {least} to {most})"
-    listed = ", ".join(f"{model} {size}" for model, size in others.items())
+    listed = ", ".join(f"{short(model)} {size}" for model, size in others.items())
     return f"input {common}" + (f" ({listed})" if listed else "")

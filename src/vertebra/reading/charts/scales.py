@@ -99,6 +99,7 @@ def fit(
     """
     positive = min(values) > 0
     log = positive and (max(values) / min(values) >= _LOG_FROM if log is None else log)
+    radii = [radius if math.isfinite(radius) else 0.0 for radius in radii]
     kept = list(zip(values, radii, strict=True))
     kept += [(value, 0.0) for value in extremes if value > 0 or not log]
     bent = [(math.log10(value) if log else value, radius + _MARGIN) for value, radius in kept]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from vertebra.reading.names import short
 
 #: vl-convert brings the first font and draws with it; the others have roughly its widths.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
@@ -13,8 +15,9 @@ INK = "#1f2328"
 FAINT = "#59636e"
 GRID = "#e8ebef"
 
-#: Okabe and Ito's palette for colour-blind readers too (2008), without the yellow, which is faint on white.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: Okabe and Ito's palette for colour-blind readers too (2008), without the yellow, which is faint on white,
+#: and with a purple for the second blue, which small marks don't tell from the first.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#6a3d9a")
 _OTHER = "#6e7781"
 OTHERS = "other families"
 
@@ -51,15 +54,28 @@ def text_width(text: str, font_size: float) -> float:
     return sum(_WIDTH_OF.get(letter, 667) for letter in text) * font_size / 1000
 
 
+#: What stands before a family's name: where the weights come from, or what was changed.
+_BEFORE = re.compile(r"(?:tf|gluon|legacy|ssl|swsl|bn)_(?=[a-z])", re.IGNORECASE)
+_FAMILY = re.compile(r"([A-Za-z]+?)(?:_?[vV]([0-9]+))?(?![A-Za-z])")
+
+
 def family(model: str) -> str:
-    """The family that a network's name begins with, without the library's prefix.
+    """The family that a network's name begins with, with its version and without the library's prefix.
 
     >>> family("squeezenet1_0"), family("timm:resnet50_acnet_deploy"), family("50net")
     ('squeezenet', 'resnet', '50net')
+    >>> family("timm:tf_mobilenetv3_small_075"), family("mobilenet_v3_large"), family("senet_vd")
+    ('mobilenetv3', 'mobilenetv3', 'senet')
     """
-    name = model.rpartition(":")[2]
-    start = re.match(r"[A-Za-z]+", name)
-    return start.group().lower() if start else name
+    name = model.rpartition(":")[2].rpartition("/")[2]
+    start = _FAMILY.match(_BEFORE.sub("", name, count=1) if _BEFORE.match(name) else name)
+    if start is None:
+        return short(name, _LONGEST_FAMILY)
+    word, version = start.groups()
+    return short(word.lower(), _LONGEST_FAMILY) + (f"v{version[:2]}" if version else "")
+
+
+_LONGEST_FAMILY = 20
 
 
 def colours(families: Iterable[str]) -> dict[str, str]:
@@ -79,6 +95,28 @@ def wrap(parts: Iterable[str], width: float, font_size: float) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def subtitle(groups: Iterable[Sequence[str]], width: float) -> list[str]:
+    """The parts of `groups` one after the other, in at most three lines of `width` pixels under a title."""
+    size = CONFIG["title"]["subtitleFontSize"]
+    lines = wrap((_cut(part, width, size) for group in groups for part in group), width, size)
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES - 1] = _cut(" · ".join(lines[_MOST_LINES - 1 :]), width, size)
+    return lines[:_MOST_LINES]
+
+
+_MOST_LINES = 3
+
+
+def _cut(text: str, width: float, font_size: float) -> str:
+    """`text`, ended with dots if it is wider than `width` pixels."""
+    if text_width(text, font_size) <= width:
+        return text
+    text = text[: int(width)]
+    while text and text_width(f"{text}…", font_size) > width:
+        text = text[: -max(1, len(text) // 50)]
+    return f"{text.rstrip(' ·')}…"
 
 
 def dashed(any_estimated: bool) -> dict[str, Any]:

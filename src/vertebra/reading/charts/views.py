@@ -72,7 +72,7 @@ def per_image(row: WideRow) -> WideRow:
     published throughput."""
     latency, throughput = row.figures.get("latency"), row.figures.get("throughput")
     derived: dict[str, Measurement] = {}
-    if latency is not None and latency.batch_size:
+    if latency is not None and latency.batch_size and latency.value > 0:
         derived["latency_per_image"] = _scaled(latency, "latency_per_image", 1 / latency.batch_size)
         if throughput is None:
             derived["throughput"] = _inverse(latency, "throughput", latency.batch_size)
@@ -108,7 +108,7 @@ def _balls(
     x: str, y: str, size: str, line: Literal["front", "power", "linear"], rows: Sequence[WideRow],
     settings: Settings,
 ) -> Chart:  # fmt: skip
-    log = True if line == "power" else None
+    log = {"power": True, "linear": False}.get(line)  # a straight line is one on its own axes only
     return ball_chart(rows, x=x, y=y, size=size, line=line, log=log)
 
 
@@ -124,7 +124,7 @@ def _power(rows: Sequence[WideRow], settings: Settings) -> Chart:
             "No network has a figure of power.",
             "power needs a machine with energy counters; choose one with --system",
         )
-    return ball_chart(rows, x="operations", y="power", line="linear")
+    return ball_chart(rows, x="operations", y="power", line="linear", log=False)
 
 
 def _lines(metric: str, rows: Sequence[WideRow], settings: Settings) -> Chart:

@@ -21,6 +21,7 @@ from vertebra.measurements import Measurement, latest, shipped
 from vertebra.measurements.shipped import published
 from vertebra.measurements.views import FORM
 from vertebra.measuring import citations
+from vertebra.reading.names import plain
 from vertebra.reading.reports import markup
 from vertebra.reading.reports.markup import Column, Html, section, tag
 from vertebra.reading.reports.page import whole
@@ -427,4 +428,4 @@ def _markdown_table(table: Table, commands: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Text with Markdown's special characters escaped."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -14,6 +14,7 @@ from vertebra.machine.files import write_whole
 from vertebra.measurements import Measurement, display
 from vertebra.measuring.evaluation import Evaluation, Mistake
 from vertebra.metrics import METRICS
+from vertebra.reading.names import encoded
 
 if TYPE_CHECKING:
     from vertebra.data.preprocess.decode import Pixels
@@ -60,7 +61,7 @@ class Evaluated(display.Shown):
         if self.evaluation.unreadable:
             files["unreadable.csv"] = _csv(("image", "reason"), self.evaluation.unreadable)
         for name, content in files.items():
-            write_whole(place / name, content.encode())
+            write_whole(place / name, encoded(content))
         drawn = [self.confusion_chart().save(place / f"confusion.{kind}") for kind in ("svg", "png")]
         if self.evaluation.mistakes:
             drawn.append(write_mistakes(self.evaluation, place / "mistakes.png"))

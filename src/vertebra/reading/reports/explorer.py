@@ -7,6 +7,7 @@ all of its forms. The script `explorer.js` draws them and picks by the rule of `
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from vertebra.metrics import Metric
 from vertebra.reading.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES
 from vertebra.reading.charts.style import family
 from vertebra.reading.choice.rule import LIMITS, LOAD
+from vertebra.reading.names import distinct, plain
 from vertebra.reading.reports.markup import Html, section, tag
 
 #: The metrics by which a network can be chosen.
@@ -77,11 +79,11 @@ _HOW_TO_READ = (
 def data(rows: Sequence[Measurement]) -> dict[str, Any]:
     """The script's data: conditions, networks, and one column per metric; values in base units."""
     found = _rows(rows)
-    models = list(dict.fromkeys(row.model for row, _, _ in found.rows))
+    models = distinct((row.model for row, _, _ in found.rows), plain)
     index = {model: place for place, model in enumerate(models)}
     names = _objectives([row for row, _, _ in found.rows])
     forms = [_form(row.conditions) for row, _, _ in found.rows]
-    distinct = list(dict.fromkeys(forms))
+    distinct_forms = list(dict.fromkeys(forms))
     sweeps = [_form(row.conditions, _OF_SWEEP) for row, _, _ in found.rows]
     distinct_sweeps = list(dict.fromkeys(sweeps))
     return {
@@ -91,14 +93,14 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "best": BEST,
         "loads": found.loads,
         "engines": found.engines,
-        "models": models,
+        "models": list(models.values()),
         "families": [family(model.partition(":")[2] or model) for model in models],
-        "forms": distinct,
+        "forms": distinct_forms,
         "sweeps": distinct_sweeps,
         "model": [index[row.model] for row, _, _ in found.rows],
         "load": [load for _, load, _ in found.rows],
         "engine": [engine for _, _, engine in found.rows],
-        "form": [distinct.index(form) for form in forms],
+        "form": [distinct_forms.index(form) for form in forms],
         "sweep": [distinct_sweeps.index(sweep) for sweep in sweeps],
         "columns": {name: _column(name, found.rows, index) for name in names},
     }
@@ -204,7 +206,7 @@ _NONE: _Cell = (None, None, None, "-", "-", "")
 
 
 def _cell(figure: Measurement | None) -> _Cell:
-    if figure is None:
+    if figure is None or not math.isfinite(figure.value):
         return _NONE
     reason = next(iter(figure.grade_reasons), "")
     origin = _LETTERS[figure.origin]
@@ -236,7 +238,7 @@ def _whole(value: float | None) -> float | int | None:
 def _harmless(contents: Mapping[str, Any]) -> str:
     """JSON that can't end the element that contains it."""
     text = json.dumps(contents, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return plain(text.replace("<", "\\u003c"))
 
 
 def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vertebra.reading.names import plain
+
 
 class Html(str):
     """Markup. Any other str is text, and `tag` escapes it."""
@@ -32,14 +34,17 @@ def tag(name: str, *content: str, **attributes: Attribute) -> Html:
 
 
 def _attribute(key: str, value: Attribute) -> str:
-    return f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+    return f' {key.rstrip("_").replace("_", "-")}="{_escaped(str(value))}"'
 
 
 def joined(parts: Iterable[str], between: str = "") -> Html:
     """`parts` joined by the text `between`, with text escaped."""
-    return Html(
-        html.escape(between).join(part if isinstance(part, Html) else html.escape(part) for part in parts)
-    )
+    return Html(_escaped(between).join(part if isinstance(part, Html) else _escaped(part) for part in parts))
+
+
+def _escaped(text: str) -> str:
+    """Text without markup and without the characters that no page can hold."""
+    return html.escape(plain(text))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from classic_rows import CLASSICS, SYSTEM, known, timed
 from field_rows import field
 from test_web import SWITCHES
 from vertebra import metrics, units
+from vertebra.errors import InvalidInputError
 from vertebra.machine import downloads
 from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
@@ -205,6 +206,170 @@ def test_the_pick_under_limits_drawn_at_random_is_that_of_the_command(page, seed
     ask(page, limits, by, trust)
     assert page.text_content("#explorer-choice") == rule.sentences(picked)[0]
     assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(picked.ranked)}."
+
+
+@pytest.fixture(scope="module")
+def classics(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The page of the classics, timed on this machine."""
+    path = tmp_path_factory.mktemp("classics") / "report.html"
+    path.write_text(reports.html([*known(), *timed()]), encoding="utf-8")
+    return opened(browser, path.as_uri())
+
+
+def picked(limits: dict[str, str], by: str = "top1") -> rule.Pick:
+    """What the command answers from the classics' rows."""
+    ordered = {name: limits[name] for name in rule.LIMITS if name in limits}
+    return rule.pick(wide([*known(), *timed()]), rule.bounds(ordered), by, least_grade="C")
+
+
+def same_as_command(page: Any, limits: dict[str, str], by: str = "top1") -> None:
+    ask(page, limits, by, trust="C")
+    found = picked(limits, by)
+    assert page.text_content("#explorer-choice") == rule.sentences(found)[0]
+    assert page.text_content("#explorer-meeting") == f"Networks that meet every limit: {len(found.ranked)}."
+
+
+@needs_browser
+@pytest.mark.parametrize("classic", CLASSICS, ids=lambda classic: classic[0])
+def test_a_network_meets_a_limit_that_is_its_own_figure(classics, classic):
+    model, _, params, macs, top1, *_ = classic
+    for limits, by in (
+        ({"top1": f"{100 * top1:.1f}%"}, "params"),
+        ({"macs": f"{macs}"}, "top1"),
+        ({"params": f"{params}"}, "top1"),
+        ({"top1": f"{top1}", "macs": f"{macs / 1e9:.9f}G", "params": f"{params / 1e6:.6f}M"}, "top1"),
+    ):  # fmt: skip
+        same_as_command(classics, limits, by)
+        assert model in {row.model for row in picked(limits, by).ranked}
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("address", "command", "field"),
+    [
+        ("memory=1.1GB", "--memory 1100MB", "1100"), ("memory=668MiB", "--memory 700.448768MB", "700.448768"),
+        ("top1=0.70", "--top1 70%", "70"), ("top1=75%25", "--top1 75%", "75"), ("top1=75%", "--top1 75%", "75"),
+        ("macs=4100M", "--macs 4.100G", "4.100"), ("macs=4.1e9", "--macs 4.1G", "4.1"),
+        ("latency=0.02s", "--latency 20ms", "20"), ("latency=20ms", "--latency 20ms", "20"),
+        ("latency=20000%C2%B5s", "--latency 20.000ms", "20.000"), ("fps=30fps", "--fps 30", "30"),
+        ("size=0.5gb", "--size 500MB", "500"), ("params=25.5M", "--params 25.5M", "25.5"),
+        ("latency=9ms&latency=20ms", "--latency 20ms", "20"),
+    ],
+)  # fmt: skip
+def test_the_address_takes_the_units_of_the_command(classics, address, command, field):
+    given, text = address.rpartition("&")[2].split("=")
+    limits = {given: text.replace("%25", "%").replace("%C2%B5", "µ")}
+    classics.evaluate("(hash) => { location.hash = hash; }", f"#explorer?trust=C&{address}")
+    until(classics, lambda: classics.input_value(f"#limit-{given}").rstrip("0") == field.rstrip("0"))
+    settle(classics)
+    assert classics.text_content("#explorer-choice") == rule.sentences(picked(limits))[0]
+    told = classics.text_content("#explorer-command")
+    typed = told.partition(f"--{given} ")[2].split(" ")[0]
+    unit = metrics.find(rule.LIMITS[given]).unit
+    assert units.parse(typed, unit) == units.parse(limits[given], unit)
+    assert units.parse(command.split(" ")[1], unit) == units.parse(typed, unit)
+
+
+@needs_browser
+def test_what_an_address_says_in_vain_is_left_out_and_said(classics):
+    classics.evaluate(
+        "(hash) => { location.hash = hash; }",
+        "#explorer?latency=soon&top1=120%25&memory=-3MB&energy=3&probe=70%25&by=beauty&limits=3&latancy=20ms"
+        "&trust=C",
+    )
+    until(classics, lambda: "latancy" in classics.text_content("#explorer-dropped"))
+    told = classics.text_content("#explorer-dropped")
+    assert "latency=soon (can't be read; write it like 10ms)" in told
+    assert "top1=120% (can't be read; write it like 75%)" in told
+    assert "memory=-3MB (can't be read" in told
+    assert "probe=70% (no network here has this figure)" in told
+    assert "by=beauty (not one of the choices here)" in told
+    assert "latancy=20ms (there is no such option)" in told
+    assert classics.text_content("#explorer-choice") == rule.sentences(picked({}))[0]
+    classics.click("#explorer-reset")
+    settle(classics)
+    assert classics.text_content("#explorer-dropped") == ""
+    classics.fill("#limit-latency", "0.02s")
+    classics.dispatch_event("#limit-latency", "change")
+    settle(classics)
+    assert classics.input_value("#limit-latency") == "20"
+    classics.fill("#limit-latency", "quick")
+    settle(classics)
+    assert "latency=quick (can't be read" in classics.text_content("#explorer-dropped")
+    classics.click("#explorer-reset")
+
+
+def read_by_page(page: Any, texts: list[tuple[str, str]]) -> list[float | None]:
+    """What the page's own reader makes of texts in units, in one call."""
+    reader = (Path(explorer.__file__).parent / "explorer-units.js").read_text(encoding="utf-8")
+    scales = {unit: explorer._scales(unit) for unit in units.SUFFIXES}
+    told: list[float | None] = page.evaluate(
+        f"""({{ units, texts }}) => {{
+            const data = {{ units }};
+            {reader}
+            return texts.map(([text, unit]) => {{
+                const found = quantity(text, unit);
+                return found === null ? null : valueOf(found);
+            }});
+        }}""",
+        {"units": scales, "texts": texts},
+    )
+    return told
+
+
+@needs_browser
+def test_the_page_reads_quantities_as_the_command_does(page):
+    draw = random.Random(3)
+    texts = [(f"{tenths / 10:.1f}%", "fraction") for tenths in range(400, 1000)]
+    texts += [(f"{tenths / 10:.1f}ms", "s") for tenths in range(1, 2000)]
+    texts += [(f"{cents / 100:.2f}G", "count") for cents in range(1, 2000)]
+    for unit, suffixes in units.SUFFIXES.items():
+        for suffix in [*suffixes, "", "parsec"]:
+            for number in (
+                "0",
+                "1",
+                "0.70",
+                ".5",
+                "4.1",
+                "1e3",
+                "2.5E-3",
+                "007",
+                "1e400",
+                f"{draw.random():.17g}",
+            ):
+                texts += [(f"{number}{suffix}", unit), (f" {number} {suffix.upper()} ", unit)]
+    texts += [(text, "s") for text in ("", "ms", "-1s", "1 000s", "1,5s", "nan", "1__s", "1e s", "..5s")]
+    expected: list[float | None] = []
+    for text, unit in texts:
+        try:
+            expected.append(units.parse(text, unit))
+        except InvalidInputError:
+            expected.append(None)
+    told = read_by_page(page, texts)
+    assert [(text, one) for text, one in zip(texts, told, strict=True)] == list(
+        zip(texts, expected, strict=True)
+    )
+    assert None in expected
+    assert units.parse("81.4%", "fraction") == 0.814
+
+
+@needs_browser
+def test_every_stop_of_a_slider_is_the_limit_that_it_shows(classics):
+    ask(classics, {}, trust="C")
+    for option in ("top1", "latency"):
+        for step in range(0, 1001, 91):
+            classics.evaluate(
+                "([id, step]) => { const one = document.getElementById(id); one.value = step;"
+                " one.dispatchEvent(new Event('input')); }",
+                [f"slide-{option}", step],
+            )
+            settle(classics)
+            typed = classics.input_value(f"#limit-{option}")
+            limits = {option: f"{typed}{'%' if option == 'top1' else 'ms'}"} if typed else {}
+            assert classics.text_content("#explorer-choice") == rule.sentences(picked(limits))[0]
+        classics.click("#explorer-reset")
+        classics.select_option("#explorer-trust", "C")
+    classics.click("#explorer-reset")
 
 
 @needs_browser
@@ -409,6 +574,8 @@ def test_no_request_leaves_the_page_and_its_policy_stands(page, file):
 @needs_browser
 def test_the_keyboard_reaches_every_control(page):
     ask(page, {})
+    page.evaluate("document.getElementById('explorer-more').open = true")
+    page.focus("#explorer-body")
     page.focus("#limit-latency")
     reached = []
     for _ in range(60):

@@ -10,7 +10,7 @@ import pytest
 
 from classic_rows import CLASSICS, SOURCE, SYSTEM, known, timed
 from test_charts import named
-from test_names import HOSTILE
+from test_names import HOSTILE as NAMES
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement
 from vertebra.reading import reports
@@ -273,7 +273,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_names_of_any_kind_make_a_page_that_can_be_written():
-    page = reports.html(named(HOSTILE, (1,)))
+    page = reports.html(named(NAMES, (1,)))
     assert page.encode()
     parsed = Page(page)
     assert (parsed.faults, parsed.open) == ([], [])

@@ -10,9 +10,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from vertebra import metrics
+from vertebra import metrics, units
 from vertebra.measurements import Measurement, WideRow, wide
 from vertebra.measurements.views import FORM, depends_on_machine
 from vertebra.metrics import Metric
@@ -24,11 +25,13 @@ from vertebra.reading.reports.markup import Html, section, tag
 
 #: The metrics by which a network can be chosen.
 _OBJECTIVES = (*LIMITS.values(), "accuracy_density", "throughput", "energy_per_image", "power")
-#: The unit in which a bound is typed: (base units, name) by unit.
+#: The unit in which a bound is typed: (power of ten of the base unit, name, example) by unit.
 _TYPED = {
-    "s": (1e-3, "ms"), "B": (1e6, "MB"), "count": (1e6, "M"), "fraction": (1e-2, "%"), "1/s": (1.0, ""),
-    "J": (1e-3, "mJ"), "W": (1.0, "W"),
+    "s": (-3, "ms", "10ms"), "B": (6, "MB", "700MB"), "count": (6, "M", "25M"), "fraction": (-2, "%", "75%"),
+    "1/s": (0, "", "30"), "J": (-3, "mJ", "50mJ"), "W": (0, "W", "15W"),
 }  # fmt: skip
+#: The limits that are always in sight; the others are folded.
+_FIRST = ("latency", "fps", "memory", "top1")
 #: The conditions of a form, without the network's own input size.
 _OF_FORM = tuple(name for name in FORM if name != "input_size")
 #: The conditions of a line along the batch size.
@@ -84,6 +87,7 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
     names = _objectives([row for row, _, _ in found.rows])
     forms = [_form(row.conditions) for row, _, _ in found.rows]
     distinct_forms = list(dict.fromkeys(forms))
+    shared, briefs = _brief([row.conditions for row, _, _ in found.rows], forms)
     sweeps = [_form(row.conditions, _OF_SWEEP) for row, _, _ in found.rows]
     distinct_sweeps = list(dict.fromkeys(sweeps))
     return {
@@ -94,8 +98,13 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "loads": found.loads,
         "engines": found.engines,
         "models": list(models.values()),
+        "order": _order(list(models)),
+        "units": {name: _scales(name) for name in sorted({metrics.find(name).unit for name in names})},
+        "options": list(LIMITS),
         "families": [family(model.partition(":")[2] or model) for model in models],
         "forms": distinct_forms,
+        "briefs": briefs,
+        "shared": shared,
         "sweeps": distinct_sweeps,
         "model": [index[row.model] for row, _, _ in found.rows],
         "load": [load for _, load, _ in found.rows],
@@ -104,6 +113,33 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "sweep": [distinct_sweeps.index(sweep) for sweep in sweeps],
         "columns": {name: _column(name, found.rows, index) for name in names},
     }
+
+
+def _order(models: Sequence[str]) -> list[int]:
+    """Each network's place in the order of the names."""
+    places = {model: place for place, model in enumerate(sorted(models))}
+    return [places[model] for model in models]
+
+
+def _scales(unit: str) -> dict[str, tuple[str, int]]:
+    """By suffix, how many base units it is, exactly: a whole number and a power of ten."""
+    return {suffix: _exact(scale) for suffix, scale in units.SUFFIXES[unit].items()}
+
+
+def _exact(scale: float) -> tuple[str, int]:
+    _, digits, exponent = Decimal(repr(scale)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    return "".join(map(str, digits)), exponent
+
+
+def _brief(conditions: Sequence[Mapping[str, Any]], forms: Sequence[str]) -> tuple[str, list[str]]:
+    """What all rows that ran have in common, and for each distinct form what it has besides."""
+    ran = [one for one in conditions if "system" in one or "engine" in one]
+    values = {name: {one.get(name) for one in ran} for name in _OF_FORM}
+    differing = [name for name in _OF_FORM if len(values[name]) > 1]
+    shared = _form(ran[0], [name for name in _OF_FORM if name not in differing]) if ran else ""
+    briefs = {form: _form(one, differing) for one, form in zip(conditions, forms, strict=True)}
+    return shared, list(briefs.values())
 
 
 @dataclass(frozen=True)
@@ -180,12 +216,12 @@ def _objectives(rows: Iterable[WideRow]) -> list[str]:
 
 def _metric(metric: Metric) -> dict[str, Any]:
     options = {bounded: option for option, bounded in LIMITS.items()}
-    factor, unit = _TYPED[metric.unit]
+    power, unit, example = _TYPED[metric.unit]
     if metric.name in ("macs", "operations"):
-        factor, unit = 1e9, "G"
+        power, unit, example = 9, "G", "1.5G"
     return {
         "name": metric.name, "label": metric.label, "unit": metric.unit, "lower": metric.better == "lower",
-        "option": options.get(metric.name), "factor": factor, "typed": unit,
+        "option": options.get(metric.name), "power": power, "typed": unit, "example": example,
     }  # fmt: skip
 
 
@@ -242,16 +278,25 @@ def _harmless(contents: Mapping[str, Any]) -> str:
 
 
 def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
-    limits = [_limit(entry) for entry in contents["metrics"] if entry["option"]]
+    options = [entry for entry in contents["metrics"] if entry["option"]]
+    limits = [_limit(entry) for entry in options if entry["option"] in _FIRST]
+    others = [_limit(entry) for entry in options if entry["option"] not in _FIRST]
     views = [name for name in _VIEWS if name in known]
     chosen = [_view("")] if len(_across(contents)) > 1 else []
     return [
-        tag("form",
-            tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits")),
-            tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(contents), class_="choices")),
-            id="explorer-form"),
+        tag("div",
+            tag("div", tag("p", "", id="explorer-choice"), tag("p", "", id="explorer-meeting"),
+                class_="pick now", role="region", aria_label="The pick", tabindex=0),
+            tag("p", "", id="explorer-dropped", role="alert"),
+            tag("form",
+                tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits"),
+                    *_more(others)),
+                tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(contents), class_="choices")),
+                id="explorer-form"),
+            class_="controls"),
         tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
-        tag("div", id="explorer-answer", class_="pick", role="region", aria_label="The pick"),
+        tag("div", id="explorer-answer", role="region", aria_label="More about the pick"),
+        tag("div", *_axes(contents), class_="choices axes", role="group", aria_label="Axes of the charts"),
         tag("div", *map(_view, views), *(_batch_view(entry) for entry in contents["batched"]),
             *chosen, class_="views"),
         tag("div", id="explorer-legend", class_="legend"),
@@ -263,11 +308,18 @@ def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
         tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
             tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
             tag("span", id="explorer-count", role="status")),
-        tag("div", tag("table", tag("caption", "The networks under these limits, the best first"),
-                       tag("thead"), tag("tbody"), id="explorer-table"),
+        tag("div",
+            tag("table", tag("caption", _caption(contents["shared"])), tag("thead"), tag("tbody"),
+                id="explorer-table"),
             class_="scroll", tabindex=0, role="region", aria_label="The networks under these limits"),
         tag("p", tag("button", "Show all", type="button", id="explorer-all", hidden="hidden")),
     ]  # fmt: skip
+
+
+def _more(limits: Sequence[Html]) -> list[Html]:
+    """Limits that few need."""
+    inside = tag("div", *limits, class_="limits")
+    return [tag("details", tag("summary", "More limits"), inside, id="explorer-more")] if limits else []
 
 
 def _limit(entry: Mapping[str, Any]) -> Html:
@@ -277,8 +329,8 @@ def _limit(entry: Mapping[str, Any]) -> Html:
     return tag(
         "div",
         tag("label", f"{label}, {side}{unit}", for_=f"limit-{name}"),
-        tag("input", id=f"limit-{name}", type="number", min="0", step="any", placeholder="no limit",
-            autocomplete="off"),
+        tag("input", id=f"limit-{name}", type="text", inputmode="decimal", placeholder="no limit",
+            autocomplete="off", spellcheck="false"),
         tag("input", id=f"slide-{name}", type="range", min="0", max="1000", step="1", autocomplete="off",
             aria_label=f"{label}, {side}, as a slider"),
     )  # fmt: skip
@@ -287,20 +339,27 @@ def _limit(entry: Mapping[str, Any]) -> Html:
 def _choices(contents: Mapping[str, Any]) -> list[Html]:
     best = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
     loads = [(str(place), load["label"]) for place, load in enumerate(contents["loads"])]
-    upwards = sorted(best, key=lambda entry: entry[0] not in _ACCURACIES)
     engines = [("", "any"), *((engine, engine) for engine in contents["engines"])]
     return [
         _select("by", "Best by", best),
         _select("trust", "Grades that count", list(_TRUSTED.items())),
-        *([_select("load", "Measured on", loads)] if len(loads) > 1 else []),
+        *([_select("load", "Machine and load", loads)] if len(loads) > 1 else []),
         *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
-        _select("up", "Vertical axis", upwards),
-        *([_select("across", "Horizontal axis of the last view", _across(contents))]
-          if len(_across(contents)) > 1 else []),
-        tag("div", tag("input", type="checkbox", id="explorer-log", checked="checked", autocomplete="off"),
-            " ", tag("label", "Logarithmic axes", for_="explorer-log")),
         tag("div", tag("button", "Reset", type="button", id="explorer-reset"), " ",
             tag("a", "Link to this state", href="#explorer", id="explorer-link")),
+    ]  # fmt: skip
+
+
+def _axes(contents: Mapping[str, Any]) -> list[Html]:
+    """What the charts show."""
+    best = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
+    upwards = sorted(best, key=lambda entry: entry[0] not in _ACCURACIES)
+    across = _across(contents)
+    return [
+        _select("up", "Vertical axis", upwards),
+        *([_select("across", "Horizontal axis of the last chart", across)] if len(across) > 1 else []),
+        tag("div", tag("input", type="checkbox", id="explorer-log", checked="checked", autocomplete="off"),
+            " ", tag("label", "Logarithmic axes", for_="explorer-log")),
     ]  # fmt: skip
 
 
@@ -363,6 +422,10 @@ def _missing(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
     if "power" not in known:
         notes.append(("No power yet. ", "vertebra bench", " measures it on machines with energy counters."))
     return [tag("p", before, tag("code", line), after, class_="note") for before, line, after in notes]
+
+
+def _caption(shared: str) -> str:
+    return "The networks under these limits, the best first" + (f"; run with {shared}" if shared else "")
 
 
 def _capital(label: str) -> str:

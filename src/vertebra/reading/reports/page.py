@@ -141,10 +141,10 @@ def whole(
     style = Html(_asset("page.css") + _asset("explorer.css"))
     names = [
         "page.js",
-        *(["explorer.js"] if 'id="explorer"' in there else []),
+        *(["explorer"] if 'id="explorer"' in there else []),
         *(["live.js"] if version else []),
     ]
-    scripts = [Html(_asset(name)) for name in names]
+    scripts = [Html(_explorer() if name == "explorer" else _asset(name)) for name in names]
     head = joined([
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, scripts, version)}">'),
@@ -169,6 +169,14 @@ def _policy(style: str, scripts: Sequence[str], version: str | None) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+#: The parts of the explorer's script, in the order in which they run.
+_EXPLORER = ("figures", "units", "pick", "state", "answer", "tables", "views", "start")
+
+
+def _explorer() -> str:
+    return "\n".join(_asset(f"explorer-{part}.js") for part in _EXPLORER)
 
 
 def _asset(name: str) -> str:

@@ -248,7 +248,8 @@ def test_a_network_meets_a_limit_that_is_its_own_figure(classics, classic):
     ("address", "command", "field"),
     [
         ("memory=1.1GB", "--memory 1100MB", "1100"), ("memory=668MiB", "--memory 700.448768MB", "700.448768"),
-        ("top1=0.70", "--top1 70%", "70"), ("top1=75%25", "--top1 75%", "75"), ("top1=75%", "--top1 75%", "75"),
+        ("top1=0.70", "--top1 70%", "70"), ("top1=75%25", "--top1 75%", "75"),
+        ("top1=75%", "--top1 75%", "75"),
         ("macs=4100M", "--macs 4.100G", "4.100"), ("macs=4.1e9", "--macs 4.1G", "4.1"),
         ("latency=0.02s", "--latency 20ms", "20"), ("latency=20ms", "--latency 20ms", "20"),
         ("latency=20000%C2%B5s", "--latency 20.000ms", "20.000"), ("fps=30fps", "--fps 30", "30"),

@@ -17,7 +17,7 @@ from vertebra.reading.names import distinct
 
 WIDTH = 760
 HEIGHT = 460
-_LEGEND_WIDTH = 150
+_LEGEND_WIDTH = 110
 
 #: Diameter of the largest ball in pixels; Vega's symbol size is the square of a circle's diameter.
 _DIAMETER = 60
@@ -117,7 +117,10 @@ def ball_chart(
         "width": plot.x_axis.length,
         "height": plot.y_axis.length,
         "description": _description(plot, best, title),
-        "title": {"text": title, "subtitle": _subtitle(plot, missing, notes)},
+        "title": {
+            "text": style.cut(title, WIDTH, style.CONFIG["title"]["fontSize"]),
+            "subtitle": _subtitle(plot, missing, notes),
+        },
         "layer": [
             *_line_layer(plot),
             _ball_layer(plot, families),
@@ -361,7 +364,7 @@ def _size_channel(plot: _Plot) -> dict[str, Any]:
     legend = {
         "title": scales.title_of(plot.size, plot.size_unit),
         "values": _round_sizes(largest),
-        "symbolFillColor": "#d8dde3",
+        "symbolFillColor": style.LEGEND,
         "symbolStrokeColor": style.FAINT,
         "format": "~r",
     }

@@ -37,7 +37,10 @@ def bar_chart(rows: Iterable[WideRow], *, metric: str = "top1", title: str | Non
         "width": _WIDTH,
         "height": {"step": _STEP},
         "description": f"{title}: {len(drawn)} networks, the best is {drawn[0].model}.",
-        "title": {"text": title, "subtitle": _subtitle(drawn, metric)},
+        "title": {
+            "text": style.cut(title, _WIDTH, style.CONFIG["title"]["fontSize"]),
+            "subtitle": _subtitle(drawn, metric),
+        },
         "data": {"values": _data(drawn, metric, unit)},
         "encoding": _encoding(drawn, metric, unit),
         "layer": _layers(drawn, metric),

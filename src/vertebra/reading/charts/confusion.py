@@ -16,6 +16,8 @@ MOST = 30
 #: With up to this many classes, each cell shows its number.
 _NUMBERED = 15
 _REST = "all others"
+#: The most pixels of a line of the title.
+_TITLE = 560
 _LONGEST = 24
 
 
@@ -47,7 +49,10 @@ def confusion_chart(
         "width": {"step": 30},
         "height": {"step": 30},
         "description": f"{title}: {images} images of {len(shown) + left_out} classes.",
-        "title": {"text": title, "subtitle": [subtitle]},
+        "title": {
+            "text": style.cut(title, _TITLE, style.CONFIG["title"]["fontSize"]),
+            "subtitle": style.subtitle([subtitle.split("; ")], _TITLE),
+        },
         "data": {"values": data},
         "encoding": _encoding(order),
         "layer": _layers(len(order) <= _NUMBERED),
@@ -110,14 +115,16 @@ def _encoding(order: list[str]) -> dict[str, Any]:
 
 
 def _layers(numbered: bool) -> list[dict[str, Any]]:
-    colour = {
+    strength = {
         "field": "share", "type": "quantitative",
-        "scale": {"domain": [0, 1], "type": "sqrt", "range": ["#f4f7fb", "#0b3c7d"]},
-        "legend": {"title": "Share of the row", "format": "~%", "values": [0, 0.05, 0.25, 0.5, 1]},
+        "scale": {"domain": [0, 1], "type": "sqrt", "range": [0.04, 1]},
+        "legend": {"title": "Share of the row", "format": "~%", "values": [0, 0.05, 0.25, 0.5, 1],
+                   "symbolType": "square", "symbolFillColor": style.CELL, "symbolStrokeColor": style.CELL},
     }  # fmt: skip
-    layers: list[dict[str, Any]] = [{"mark": {"type": "rect"}, "encoding": {"color": colour}}]
+    rect = {"type": "rect", "color": style.CELL}
+    layers: list[dict[str, Any]] = [{"mark": rect, "encoding": {"fillOpacity": strength}}]
     if numbered:
-        ink = {"condition": {"test": "datum.share > 0.3", "value": "white"}, "value": style.INK}
+        ink = {"condition": {"test": "datum.share > 0.3", "value": style.ON_CELL}, "value": style.INK}
         text = {"type": "text", "fontSize": 10, "aria": False}
         layers.append({"mark": text, "encoding": {"text": {"field": "count"}, "color": ink}})
     return layers

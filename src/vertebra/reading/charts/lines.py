@@ -50,7 +50,10 @@ def batch_chart(rows: Iterable[WideRow], *, metric: str, title: str | None = Non
         "width": _WIDTH,
         "height": height,
         "description": f"{title}: {len(kept)} networks.",
-        "title": {"text": title, "subtitle": _subtitle(drawn, metric, missing, len(kept), found)},
+        "title": {
+            "text": style.cut(title, _WIDTH, style.CONFIG["title"]["fontSize"]),
+            "subtitle": _subtitle(drawn, metric, missing, len(kept), found),
+        },
         "layer": _layers(drawn, metric, unit, axis, ends),
         "config": style.CONFIG,
     }

@@ -17,9 +17,11 @@ GRID = "#e8ebef"
 
 #: Okabe and Ito's palette for colour-blind readers too (2008), without the yellow, which is faint on white,
 #: and with a purple for the second blue, which small marks don't tell from the first.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#6a3d9a")
-_OTHER = "#6e7781"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#6a3d9a")
+OTHER = "#6e7781"
 OTHERS = "other families"
+#: The fill of a legend's neutral marks, that of a confusion matrix's cells, and the numbers on dark cells.
+LEGEND, CELL, ON_CELL = "#d8dde3", "#0b3c7d", "#fffffe"
 
 CONFIG: dict[str, Any] = {
     "font": FONT,
@@ -81,8 +83,8 @@ _LONGEST_FAMILY = 20
 def colours(families: Iterable[str]) -> dict[str, str]:
     """A colour per family, in the order given; families beyond the palette share a grey under one name."""
     distinct = list(dict.fromkeys(families))
-    coloured = dict(zip(distinct, _COLOURS, strict=False))
-    return coloured if len(distinct) <= len(_COLOURS) else {**coloured, OTHERS: _OTHER}
+    coloured = dict(zip(distinct, COLOURS, strict=False))
+    return coloured if len(distinct) <= len(COLOURS) else {**coloured, OTHERS: OTHER}
 
 
 def wrap(parts: Iterable[str], width: float, font_size: float) -> list[str]:
@@ -100,16 +102,16 @@ def wrap(parts: Iterable[str], width: float, font_size: float) -> list[str]:
 def subtitle(groups: Iterable[Sequence[str]], width: float) -> list[str]:
     """The parts of `groups` one after the other, in at most three lines of `width` pixels under a title."""
     size = CONFIG["title"]["subtitleFontSize"]
-    lines = wrap((_cut(part, width, size) for group in groups for part in group), width, size)
+    lines = wrap((cut(part, width, size) for group in groups for part in group), width, size)
     if len(lines) > _MOST_LINES:
-        lines[_MOST_LINES - 1] = _cut(" · ".join(lines[_MOST_LINES - 1 :]), width, size)
+        lines[_MOST_LINES - 1] = cut(" · ".join(lines[_MOST_LINES - 1 :]), width, size)
     return lines[:_MOST_LINES]
 
 
 _MOST_LINES = 3
 
 
-def _cut(text: str, width: float, font_size: float) -> str:
+def cut(text: str, width: float, font_size: float) -> str:
     """`text`, ended with dots if it is wider than `width` pixels."""
     if text_width(text, font_size) <= width:
         return text

@@ -23,6 +23,7 @@ from vertebra.reading.reports.markup import (
     tag,
     text,
 )
+from vertebra.reading.reports.pictures import picture
 
 _STYLE = """
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1.2rem; }
@@ -89,7 +90,6 @@ def _figures(
 
 
 def _confusion(chart: Chart) -> Html:
-    svg = Html(chart.svg())
     return section(
         "confusion",
         "Confusion matrix",
@@ -97,27 +97,50 @@ def _confusion(chart: Chart) -> Html:
             "p",
             "Each row is a true class, each column a predicted class; off the diagonal are the mistakes.",
         ),
-        tag("figure", tag("div", svg, class_="card")),
+        tag("figure", tag("div", picture(chart), class_="card")),
     )
 
 
+#: A share of fewer images than this says little, so right answers are counted instead.
+_FEW = 10
+
+
 def _classes(evaluation: Evaluation) -> Html:
+    found = evaluation.classes()
+    counted = all(one.images < _FEW for one in found)
     columns = [
-        Column("Class", number=False), Column("Images"), Column("Top-1"), Column("from"), Column("to"),
-        *([Column("Top-5")] if evaluation.top5 is not None else []),
-        Column("Precision"), Column("Most often confused with", number=False),
+        Column("Class", number=False), Column("Images"), Column("Right" if counted else "Top-1"),
+        *([] if counted else [Column("from"), Column("to")]),
+        *([Column("In the top 5" if counted else "Top-5")] if evaluation.top5 is not None else []),
+        *([] if counted else [Column("Precision")]), Column("Most often confused with", number=False),
     ]  # fmt: skip
-    worst_first = sorted(evaluation.classes(), key=lambda one: (one.recall, one.index))
-    body = [_class(evaluation, one) for one in worst_first]
-    return section("classes", "Class by class", table("The classes, the worst first", columns, body))
+    worst_first = sorted(found, key=lambda one: (one.recall, one.index))
+    body = [_class(evaluation, one, counted) for one in worst_first]
+    few = sum(one.images < _FEW for one in found)
+    note = (
+        f"A class with fewer than {_FEW} images has its right answers counted, as a share would say little."
+    )
+    return section(
+        "classes", "Class by class", *([tag("p", note)] if few else []),
+        table("The classes, the worst first", columns, body),
+    )  # fmt: skip
 
 
-def _class(evaluation: Evaluation, one: ClassResult) -> list[Cell]:
-    low, high = evaluation.interval_of(one)
-    cells = [text(one.name), Cell(str(one.images), one.images), _share(one.recall), _share(low), _share(high)]
+def _class(evaluation: Evaluation, one: ClassResult, counted: bool) -> list[Cell]:
+    few = one.images < _FEW
+    cells = [text(one.name), Cell(str(one.images), one.images)]
+    cells.append(_of(one.right, one.images) if few else _share(one.recall))
+    if not counted:
+        cells += [Cell(""), Cell("")] if few else map(_share, evaluation.interval_of(one))
     if evaluation.top5 is not None:
-        cells.append(_share(one.top5 / one.images))
-    return [*cells, _share(one.precision), text(one.confused_with)]
+        cells.append(_of(one.top5, one.images) if few else _share(one.top5 / one.images))
+    if not counted:
+        cells.append(_of(one.right, one.answers) if few else _share(one.precision))
+    return [*cells, text(one.confused_with)]
+
+
+def _of(right: int, images: int) -> Cell:
+    return Cell(f"{right} of {images}", right / images) if images else Cell("")
 
 
 def _share(value: float | None) -> Cell:

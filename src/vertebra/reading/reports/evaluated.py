@@ -145,7 +145,8 @@ def _tile(evaluation: Evaluation, mistake: Mistake) -> Tile:
     answers = ((mistake.predicted, mistake.confidence), (mistake.truth, mistake.share))
     lines = tuple((share, evaluation.name_of(index)) for index, share in answers)
     title = f"is {evaluation.name_of(mistake.truth).partition(',')[0]}"
-    return Tile(title, lines, picture=_pixels(mistake, evaluation.preprocess.apply_orientation))
+    picture = _pixels(mistake, evaluation.preprocess.apply_orientation)
+    return Tile(title, lines, picture=picture, marks=(False, True))
 
 
 def _pixels(mistake: Mistake, upright: bool) -> Pixels:

@@ -64,17 +64,18 @@ function showAnswer(found, asked) {
 
 const capital = (label) => label[0].toUpperCase() + label.slice(1);
 const COLUMNS = [
-  { key: "network", label: "Network" }, { key: "verdict", label: "Under the limits" },
-  ...(data.briefs.some(Boolean) ? [{ key: "form", label: "Conditions" }] : []),
+  { key: "network", label: "Network" },
   ...data.metrics.map((metric) => ({
     key: metric.name, label: capital(metric.label), number: true,
   })),
+  { key: "verdict", label: "Under the limits" },
+  ...(data.forms.some(Boolean) ? [{ key: "form", label: "Conditions" }] : []),
 ];
 let everything = false;
 let lines = [];
 
 function heading(column) {
-  const cell = made("th", "", { scope: "col", ...(column.number ? { class: "number" } : {}) });
+  const cell = made("th", "", { scope: "col", class: column.number ? "number" : column.key === "form" ? "form" : "text" });
   const button = made("button", column.label, { type: "button" });
   button.addEventListener("click", () => {
     const [key, down] = state.sort.split("-");
@@ -87,8 +88,8 @@ function heading(column) {
 
 function cellOf(one, column) {
   if (!column.number) {
-    const text = column.key === "form" ? one.row.brief : one.meets ? "met" : why(one);
-    return made("td", text, { class: "line", title: column.key === "form" ? one.row.form : text });
+    const text = column.key === "form" ? brieflyRun(one.row) : one.meets ? "met" : why(one);
+    return made("td", text, { class: `line ${column.key}`, title: column.key === "form" ? one.row.form : text });
   }
   const found = figure(one.row, column.key);
   const cell = made("td", found ? shown(found) : "", { class: found?.origin === "e" ? "number estimated" : "number" });
@@ -100,6 +101,19 @@ function cellOf(one, column) {
   const aside = [range, found?.origin === "e" ? "estimated" : ""].filter(Boolean).join(", ");
   if (aside) cell.append(made("small", aside));
   return cell;
+}
+
+// Conditions that all lines of the table share stand above it, and only the others in its lines.
+let shared = new Set();
+const brieflyRun = (row) => row.parts.filter((part) => !shared.has(part)).join(", ");
+
+function findShared(found) {
+  const forms = [...new Set(found.map((one) => one.row.parts).filter((parts) => parts.length))];
+  shared = new Set(forms.length ? forms[0].filter((part) => forms.every((parts) => parts.includes(part))) : []);
+  const differ = forms.some((parts) => parts.length > shared.size);
+  element("explorer-table").classList.toggle("one-form", !differ);
+  element("explorer-table").caption.textContent = "The networks under these limits, the best first"
+    + (shared.size ? `; those that ran: ${[...shared].join(", ")}` : "");
 }
 
 function networkButton(model) {
@@ -121,7 +135,7 @@ function sorted(found) {
   if (!key) return found;
   const value = (one) => {
     if (key === "network") return one.row.model;
-    if (key === "form") return one.row.brief;
+    if (key === "form") return one.row.form;
     if (key === "verdict") return one.meets ? "" : why(one);
     return metrics.has(key) ? figure(one.row, key)?.value : undefined;
   };
@@ -137,6 +151,7 @@ const sought = (row) => state.search.toLowerCase().split(/\s+/).every((word) => 
 
 function fillTable(found) {
   lines = sorted([...found.ranked, ...found.nearest]).filter((one) => sought(one.row));
+  findShared(lines);
   const some = everything ? lines : lines.slice(0, FEW_ROWS);
   element("explorer-table").tBodies[0].replaceChildren(...some.map(lineOf));
   const [key, down] = state.sort.split("-");

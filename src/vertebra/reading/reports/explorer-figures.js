@@ -13,7 +13,7 @@ const FEW_ROWS = 50;
 
 const rows = data.model.map((model, place) => ({
   place, model: data.models[model], index: model, family: data.families[model], load: data.load[place],
-  engine: data.engines[data.engine[place]] ?? "", form: data.forms[data.form[place]], brief: data.briefs[data.form[place]],
+  engine: data.engines[data.engine[place]] ?? "", form: data.forms[data.form[place]], parts: data.parts[data.form[place]],
   sweep: data.sweep[place],
 }));
 

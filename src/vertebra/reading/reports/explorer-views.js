@@ -317,9 +317,9 @@ function fillViews(found) {
       continue;
     }
     const around = view.canvas.closest("figure");
-    around.hidden = view.metric === state.up;
     if (!view.canvas.dataset.metric) around.querySelector("figcaption").textContent = `Against ${metrics.get(view.metric).label}`;
     view.points = pointsOf(view, all);
+    around.hidden = view.metric === state.up || (view.points.length === 0 && Boolean(view.canvas.dataset.metric));
     const met = new Set(view.points.filter((point) => point.one.meets).map((point) => point.one.row.model)).size;
     view.canvas.setAttribute("aria-label", `${metrics.get(state.up).label} against ${metrics.get(view.metric).label}: `
       + `${view.points.length} points, ${met} networks meet the limits. The table below has the figures.`);
@@ -338,6 +338,7 @@ function fillAlong(view, meeting) {
     }
   }
   view.points = view.lines.flat();
+  view.canvas.closest("figure").hidden = view.points.length === 0;
   const drawn = new Set(view.points.map((point) => point.one.row.model));
   view.canvas.setAttribute("aria-label", `${metrics.get(view.up).label} against batch size: ${drawn.size} networks, `
     + `${[...drawn].filter((model) => models.has(model)).length} meet the limits. The folded table below has the figures.`);

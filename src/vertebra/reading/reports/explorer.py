@@ -87,7 +87,6 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
     names = _objectives([row for row, _, _ in found.rows])
     forms = [_form(row.conditions) for row, _, _ in found.rows]
     distinct_forms = list(dict.fromkeys(forms))
-    shared, briefs = _brief([row.conditions for row, _, _ in found.rows], forms)
     sweeps = [_form(row.conditions, _OF_SWEEP) for row, _, _ in found.rows]
     distinct_sweeps = list(dict.fromkeys(sweeps))
     return {
@@ -103,8 +102,7 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "options": list(LIMITS),
         "families": [family(model.partition(":")[2] or model) for model in models],
         "forms": distinct_forms,
-        "briefs": briefs,
-        "shared": shared,
+        "parts": [list(conditions.values()) for conditions in _first_of_each(found.rows, forms)],
         "sweeps": distinct_sweeps,
         "model": [index[row.model] for row, _, _ in found.rows],
         "load": [load for _, load, _ in found.rows],
@@ -132,14 +130,13 @@ def _exact(scale: float) -> tuple[str, int]:
     return "".join(map(str, digits)), exponent
 
 
-def _brief(conditions: Sequence[Mapping[str, Any]], forms: Sequence[str]) -> tuple[str, list[str]]:
-    """What all rows that ran have in common, and for each distinct form what it has besides."""
-    ran = [one for one in conditions if "system" in one or "engine" in one]
-    values = {name: {one.get(name) for one in ran} for name in _OF_FORM}
-    differing = [name for name in _OF_FORM if len(values[name]) > 1]
-    shared = _form(ran[0], [name for name in _OF_FORM if name not in differing]) if ran else ""
-    briefs = {form: _form(one, differing) for one, form in zip(conditions, forms, strict=True)}
-    return shared, list(briefs.values())
+def _first_of_each(rows: Sequence[Row], forms: Sequence[str]) -> list[dict[str, str]]:
+    """The conditions of each distinct form in words, by their names."""
+    found: dict[str, dict[str, str]] = {}
+    for (row, _, _), form in zip(rows, forms, strict=True):
+        stated = [name for name in _OF_FORM if name in row.conditions]
+        found.setdefault(form, {name: _form(row.conditions, (name,)) for name in stated})
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -309,7 +306,7 @@ def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
             tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
             tag("span", id="explorer-count", role="status")),
         tag("div",
-            tag("table", tag("caption", _caption(contents["shared"])), tag("thead"), tag("tbody"),
+            tag("table", tag("caption", _CAPTION), tag("thead"), tag("tbody"),
                 id="explorer-table"),
             class_="scroll", tabindex=0, role="region", aria_label="The networks under these limits"),
         tag("p", tag("button", "Show all", type="button", id="explorer-all", hidden="hidden")),
@@ -394,6 +391,7 @@ def _batch_view(entry: Mapping[str, Any]) -> Html:
     return tag("figure", tag("figcaption", title), canvas)
 
 
+_CAPTION = "The networks under these limits, the best first"
 _GRID = "The best networks for each class of memory and of speed"
 
 
@@ -422,10 +420,6 @@ def _missing(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
     if "power" not in known:
         notes.append(("No power yet. ", "vertebra bench", " measures it on machines with energy counters."))
     return [tag("p", before, tag("code", line), after, class_="note") for before, line, after in notes]
-
-
-def _caption(shared: str) -> str:
-    return "The networks under these limits, the best first" + (f"; run with {shared}" if shared else "")
 
 
 def _capital(label: str) -> str:

@@ -17,7 +17,7 @@ from vertebra.reading.reports.explorer import explorer_section
 from vertebra.reading.reports.failures import failures_section
 from vertebra.reading.reports.figures import charts_section
 from vertebra.reading.reports.glossary import glossary_section
-from vertebra.reading.reports.markup import Html, joined, section, tag
+from vertebra.reading.reports.markup import Html, details, joined, section, tag
 from vertebra.reading.reports.networks import forms, grade_section, networks_section
 from vertebra.reading.reports.published import published_section
 
@@ -242,11 +242,20 @@ def _versions(rows: Iterable[Measurement]) -> list[tuple[str, str]]:
     return [(name, " and ".join(versions)) for name, versions in sorted(found.items())]
 
 
+#: The most characters of a paragraph that isn't folded.
+_LONGEST = 400
+
+
+def _paragraph(text: str) -> Html:
+    """A paragraph; a long list is folded, with its beginning in sight."""
+    if len(text) <= _LONGEST:
+        return tag("p", text)
+    begin = text[:_LONGEST].rpartition(" ")[0][: _LONGEST // 2]
+    return details(f"{begin} …", tag("div", tag("p", text), class_="scroll long", tabindex=0))
+
+
 def _pick(passages: Sequence[Passage]) -> Html:
     if not passages:
         return Html("")
-    parts = [
-        tag("div", tag("h3", heading), *(tag("p", paragraph) for paragraph in paragraphs))
-        for heading, paragraphs in passages
-    ]
+    parts = [tag("div", tag("h3", heading), *map(_paragraph, paragraphs)) for heading, paragraphs in passages]
     return section("pick", "The pick", tag("div", *parts, class_="pick"))

@@ -26,17 +26,22 @@ MAX_CELLS = 1000
 
 _SIDE, _MARGIN, _LINE, _MOST_LINES = 192, 12, 17, 4
 _INK, _FAINT, _ALARM, _PAPER = "#1a1a1a", "#5c5c5c", "#a61b1b", "#ffffff"
+_GOOD, _BAR, _TRACK = "#1a7f37", "#bcd7f2", "#eef1f4"
+#: Pixels that a mark takes before a class.
+_MARK = 14
 
 
 @dataclass(frozen=True)
 class Tile:
     """One picture (H, W, 3) of a sheet, its title, and what it shows: classes with their share, 0 to 1, or
-    the `error` why there are none."""
+    the `error` why there are none. Where the truth is known, `marks` says of a class whether it is the
+    true one."""
 
     title: str
     classes: Sequence[tuple[float, str]] = ()
     error: str | None = None
     picture: npt.NDArray[np.uint8] | None = None
+    marks: Sequence[bool | None] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class _Cell:
     classes: Sequence[tuple[float, str]]
     error: str | None
     thumbnail: bytes | None  # JPEG: a thousand of them take a few megabytes
+    marks: Sequence[bool | None] = ()
+
+    def mark(self, number: int) -> bool | None:
+        """Whether a class is the true one; None if nobody knows."""
+        return self.marks[number] if number < len(self.marks) else None
 
 
 class Sheet:
@@ -60,7 +70,7 @@ class Sheet:
             self._left_out += 1
             return
         thumbnail = None if tile.picture is None else _thumbnail(tile.picture)
-        self._cells.append(_Cell(tile.title, tile.classes, tile.error, thumbnail))
+        self._cells.append(_Cell(tile.title, tile.classes, tile.error, thumbnail, tile.marks))
 
     def write(self, path: Path) -> None:
         """Write the sheet. Raises InvalidInputError where it can't be written, or its ending is unknown."""
@@ -126,20 +136,36 @@ def _draw_cell(canvas: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left
     else:
         draw.rectangle((left, top, left + _SIDE - 1, top + _SIDE - 1), outline=_FAINT)
     font = _font()
-    for number, (text, ink) in enumerate(_lines(cell)):
-        place = (left, top + _SIDE + 3 + number * _LINE)
-        draw.text(place, _cut(text, font, _SIDE), ink, font)
+    for number, (text, ink, share, mark) in enumerate(_lines(cell)):
+        y = top + _SIDE + 3 + number * _LINE
+        if share is not None:
+            draw.rectangle((left, y, left + _SIDE - 1, y + _LINE - 3), _TRACK)
+            filled = round(min(max(share, 0), 1) * (_SIDE - 1))
+            draw.rectangle((left, y, left + filled, y + _LINE - 3), _BAR)
+        shift = 3 * (share is not None) + (0 if mark is None else _MARK)
+        if mark is not None:
+            _draw_mark(draw, left + 3, y + 3, mark)
+        draw.text((left + shift, y), _cut(text, font, _SIDE - shift), ink, font)
 
 
-def _lines(cell: _Cell) -> Iterator[tuple[str, str]]:
-    """What stands below a picture, and in which colour: its classes, each by the first of its names, or why
-    there are none, and its title."""
+def _draw_mark(draw: ImageDraw.ImageDraw, left: int, top: int, is_right: bool) -> None:
+    """A tick or a cross, drawn, since not every font has them."""
+    if is_right:
+        draw.line([(left, top + 4), (left + 3, top + 8), (left + 9, top)], _GOOD, 2)
+        return
+    draw.line([(left, top), (left + 8, top + 8)], _ALARM, 2)
+    draw.line([(left, top + 8), (left + 8, top)], _ALARM, 2)
+
+
+def _lines(cell: _Cell) -> Iterator[tuple[str, str, float | None, bool | None]]:
+    """What stands below a picture: its classes, by the first of their names, or why there are none, and its
+    title; each with its colour, its share, and whether it is the truth."""
     if cell.error is not None:
-        yield "no answer:", _ALARM
-        yield cell.error, _ALARM
-    for share, name in cell.classes[: _MOST_LINES - 1]:
-        yield f"{share:.0%} {name.partition(',')[0]}", _INK
-    yield cell.title.rsplit("/", 1)[-1], _FAINT
+        yield "no answer:", _ALARM, None, None
+        yield cell.error, _ALARM, None, None
+    for number, (share, name) in enumerate(cell.classes[: _MOST_LINES - 1]):
+        yield f"{share:.0%} {name.partition(',')[0]}", _INK, share, cell.mark(number)
+    yield cell.title.rsplit("/", 1)[-1], _FAINT, None, None
 
 
 def _cut(text: str, font: Any, width: int) -> str:
@@ -159,9 +185,13 @@ body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; backg
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(208px, 1fr)); gap: 1.5rem }
 figure { margin: 0 } img { width: 192px; display: block }
 figcaption { overflow-wrap: anywhere; color: #5c5c5c } ol { margin: .3rem 0; padding: 0; list-style: none }
-.error { color: #a61b1b }
+.error { color: #a61b1b } h1, p { overflow-wrap: anywhere }
+meter { display: block; width: 192px; height: .5rem }
+.right::before { content: "✓ "; color: #1a7f37 } .wrong::before { content: "✗ "; color: #a61b1b }
+li { overflow-wrap: anywhere }
 @media (prefers-color-scheme: dark) { body { color: #eee; background: #161616 }
-  figcaption { color: #aaa } .error { color: #ff9a8f } }
+  figcaption { color: #aaa } .error, .wrong::before { color: #ff9a8f }
+  .right::before { color: #5fd07a } }
 """
 
 
@@ -175,12 +205,20 @@ def _page(cells: Sequence[_Cell], more: str) -> bytes:
     ).encode("utf-8", "replace")
 
 
+def _marked(is_right: bool | None) -> str:
+    return "" if is_right is None else f' class="{"right" if is_right else "wrong"}"'
+
+
 def _figure(cell: _Cell) -> str:
     title = html.escape(cell.title)
     if cell.error is not None:
         said = f'<p class="error">no answer: {html.escape(cell.error)}</p>'
     else:
-        classes = (f"<li><b>{share:.1%}</b> {html.escape(name)}</li>" for share, name in cell.classes)
+        classes = (
+            f"<li{_marked(cell.mark(number))}><b>{share:.1%}</b> {html.escape(name)}"
+            f'<meter value="{share:.4f}" aria-hidden="true"></meter></li>'
+            for number, (share, name) in enumerate(cell.classes)
+        )
         said = f"<ol>{''.join(classes)}</ol>"
     picture = ""
     if cell.thumbnail is not None:

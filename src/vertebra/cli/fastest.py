@@ -13,7 +13,7 @@ import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, span
 from vertebra.cli.progress import showing
-from vertebra.cli.subject import weights_options
+from vertebra.cli.subject import CHOICES, weights_options
 from vertebra.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _USUAL_BUDGET = "60s"
-_WEIGHTS = ("weights", "untrained", "labels", "preprocess", "sha256", "accept_unverified")
+_WEIGHTS = (
+    "weights",
+    "untrained",
+    "labels",
+    "preprocess",
+    "sha256",
+    "accept_unverified",
+    "ema",
+    "transform_input",
+)
 #: Parameters that only this part of `pick` has, and those that it shares with the rest.
 _OWN = ("model", "threads", "seed", "export", *_WEIGHTS)
 _SHARED = ("budget", "engine", "precision", "batch_size", "input_size", "table", "style")
@@ -86,7 +95,7 @@ def _run(
     budget = _USUAL_BUDGET if budget is None else budget
     if len(input_size) > 1:
         raise InvalidInputError("Forms are compared at one input size.", "pass only one --input-size")
-    asked = {name: value for name, value in weights.items() if value}
+    asked = {name: value for name, value in weights.items() if value or (value is False and name in CHOICES)}
     if asked and export is None:
         _refuse([next(iter(asked))], "needs --export", "add --export FOLDER")
     with showing() as progress:

@@ -12,14 +12,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _WEIGHTS = click.option(
     "--weights",
     metavar="SOURCE",
-    help="Weights: a file, a published set or hf:… [default: the published set]",
+    help="Weights: a file, a hub folder, a published set or hf:… [default: the published set]",
 )
 _WEIGHTS_OF_SEVERAL = click.option(
     "--weights",
     multiple=True,
     metavar="SOURCE",
-    help="Weights: a file, a published set or hf:…; of one MODEL: MODEL=SOURCE. Repeatable.",
+    help="Weights: a file, a hub folder, a published set or hf:…; of one MODEL: MODEL=SOURCE. Repeatable.",
 )
+#: options of which both values are a choice
+CHOICES = ("ema", "transform_input")
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--untrained", is_flag=True, help="Run the network without trained weights; its answers are random."
@@ -31,6 +34,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Preprocessing: a protocol or a JSON file. [default: that of the weights]",
     ),
     click.option("--sha256", metavar="DIGEST", help="Digest that the file of the weights must have."),
+    click.option(
+        "--ema/--no-ema",
+        default=None,
+        help="Averaged or raw weights of a file with both. [default: averaged]",
+    ),
+    click.option(
+        "--transform-input/--no-transform-input",
+        default=None,
+        help="torchvision's googlenet, inception_v3: rescale pixels. [default: as published]",
+    ),
     click.option("--accept-unverified", is_flag=True, help="Allow weights that have no published digest."),
 )
 
@@ -77,4 +90,4 @@ trust_option = click.option(
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
-    return {name: value for name, value in options.items() if value}
+    return {name: value for name, value in options.items() if value is not None}

@@ -117,6 +117,8 @@ def load(
     sha256: str | None = None,
     accept_unverified: bool = False,
     trust_code: bool = False,
+    ema: bool | None = None,
+    transform_input: bool | None = None,
     progress: Listener | None = None,
 ) -> Loaded:
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
@@ -125,22 +127,24 @@ def load(
     source as `zoo.build` takes it; without one the network's published set is used, and an untrained network
     is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a record, a
     protocol's name or a JSON file) replace those of the weights or the Bundle. `sha256` and
-    `accept_unverified` are those of `zoo.weights`. A Bundle of native code that this machine didn't make is
-    loaded only with `trust_code`, and never from an archive. `progress` gets downloads and exports, and that
-    a network is untrained.
+    `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A Bundle
+    of native code that this machine didn't make is loaded only with `trust_code`, and never from an archive.
+    `progress` gets downloads and exports, what was taken out of a file of weights, and that a network is
+    untrained.
     Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.
     Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
     and MeasurementError if the network can't be exported.
     """
     engine = engines.require(engine) if engine else None
     if resolving.is_bundle(subject):
-        if weights is not None or untrained:
+        if weights is not None or untrained or ema is not None or transform_input is not None:
             raise InvalidInputError(f"{subject} is a Bundle and has its own weights.", "leave weights out")
         resolved = resolving.from_bundle(subject, labels=labels, preprocess=preprocess, trust_code=trust_code)
     else:
         resolved = resolving.resolve(
             str(subject), weights=weights, untrained=untrained, labels=labels, preprocess=preprocess,
-            sha256=sha256, accept_unverified=accept_unverified, progress=progress,
+            sha256=sha256, accept_unverified=accept_unverified, ema=ema, transform_input=transform_input,
+            progress=progress,
         )  # fmt: skip
     if resolved.card.weights is None:
         (progress or silent)(Progress(f"{resolved.subject.model} is untrained: its answers mean nothing"))

@@ -17,6 +17,7 @@ from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
 from vertebra.machine import files
+from vertebra.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vertebra.progress import Listener
@@ -52,15 +53,18 @@ class Resolved:
 
 
 def is_bundle(subject: str | Path) -> bool:
-    """Whether `subject` is a folder: a bare name is a network's, even if a folder has that name."""
+    """Whether `subject` is a folder: a bare name is a network's, even if a folder has that name.
+
+    Raises InvalidInputError for a file of weights, which needs its network's name beside it."""
+    from vertebra.zoo import names, spellings
+
+    _refuse_weights(subject)
     if isinstance(subject, Path):
         return True
-    if ":" in subject and not os.path.exists(subject):
+    if not os.path.exists(subject) and (":" in subject or spellings.is_library(subject)):
         return False
     if "/" in subject or "\\" in subject or subject in (".", ".."):
         return True
-    from vertebra.zoo import names
-
     if bundles.is_zipped(subject):
         return True
     if not os.path.isdir(subject):
@@ -70,6 +74,17 @@ def is_bundle(subject: str | Path) -> bool:
     except UnknownNameError:
         return True
     return False
+
+
+def _refuse_weights(subject: str | Path) -> None:
+    from vertebra.zoo.weights import SUFFIXES
+
+    path = Path(subject)
+    if path.suffix.lower() in SUFFIXES and ":" not in str(subject) and not path.is_dir():
+        raise InvalidInputError(
+            f"{subject} is a file of weights; the network isn't named.",
+            f"name the network, and the file with --weights: NAME --weights {subject}",
+        )
 
 
 def from_bundle(
@@ -127,14 +142,17 @@ def resolve(
     preprocess: str | Path | Preprocess | None = None,
     sha256: str | None = None,
     accept_unverified: bool = False,
+    ema: bool | None = None,
+    transform_input: bool | None = None,
     progress: Listener | None = None,
 ) -> Resolved:
-    """The network called `name` with its weights, downloaded if needed. Raises what `load` raises."""
+    """The network called `name` with its weights, downloaded if needed. `progress` gets a line for what was
+    taken out of the file, or assumed about it. Raises what `load` raises."""
     from vertebra import zoo
 
     model = zoo.find(name)
     if model.is_file:
-        if weights is not None or untrained:
+        if weights is not None or untrained or ema is not None or transform_input is not None:
             raise InvalidInputError(f"{name} is a file and has its own weights.", "leave weights out")
         return _file(model, labels, preprocess)
     if untrained and weights is not None:
@@ -144,10 +162,13 @@ def resolve(
     source = None if untrained else weights or _published(model)
     checks = {"sha256": sha256, "accept_unverified": accept_unverified}
     digest = None if source is None else _fetched(model, source, checks, progress)
-    facts = zoo.facts(name, source)
+    choices = {"ema": ema, "transform_input": transform_input}
+    facts = zoo.facts(name, source, **choices)
+    for note in facts.notes:
+        (progress or silent)(Progress(note))
     record = facts.preprocess if preprocess is None else _record(preprocess)
-    _check_record(model, record)
-    chosen = facts.labels if labels is None else labels
+    _check_record(replace(model, input_size=facts.input_size), record)
+    chosen = (facts.label_names or facts.labels) if labels is None else labels
     card = Card(
         weights=_weights_name(facts.weights),
         weights_sha256=digest,
@@ -157,6 +178,7 @@ def resolve(
     )
     arguments: dict[str, Any] = {"name": name, "num_classes": facts.num_classes}
     arguments |= {"seed": SEED} if source is None else _build_arguments(source, checks)
+    arguments |= {name: value for name, value in choices.items() if value is not None}
     subject = Subject(model.name, builder="vertebra.zoo:build", arguments=arguments)
     return Resolved(
         subject=subject,
@@ -220,7 +242,7 @@ def _fetched(
 
     if model.source == "vertebra":
         path, _ = weights.locate(model.name, source, progress=progress, **checks)
-        return downloads.digest(path)
+        return weights.digest_of(path)
     if source == "pretrained":
         from vertebra.zoo import adapters
 
@@ -228,21 +250,24 @@ def _fetched(
         sha256 = checks["sha256"] or known
         return downloads.digest(weights.file_of(address, sha256=sha256, progress=progress))
     path = files.named(source)
-    if not path.is_file() and not str(source).startswith(("hf:", "https://", "http://")):
+    if path.exists():
+        return weights.digest_of(path)
+    if not str(source).startswith(("hf:", "https://", "http://")):
         return None
     return downloads.digest(weights.file_of(source, sha256=checks["sha256"], progress=progress))
 
 
 def _build_arguments(source: str | Path, checks: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `zoo.build` for these weights; a file by its absolute path, for other processes."""
+    """The arguments of `zoo.build` for these weights; a file or a folder by its absolute path, for other
+    processes."""
     path = files.named(source)
     known = {name: value for name, value in checks.items() if value}
-    return {"weights": str(path.resolve()) if path.is_file() else str(source), **known}
+    return {"weights": str(path.resolve()) if path.exists() else str(source), **known}
 
 
 def _weights_name(source: str | None) -> str | None:
     """A file's name without its folders, which differ on other machines."""
-    return source if source is None or source.startswith("hf:") else source.rsplit("/", 1)[-1]
+    return source if source is None or source.startswith("hf:") else source.rstrip("/").rsplit("/", 1)[-1]
 
 
 # ------------------------------------------------------------------ given by the user
@@ -266,9 +291,11 @@ def _record(given: str | Path | Preprocess) -> Preprocess:
     return Preprocess.from_json(text)
 
 
-def _labels(given: str | Path, num_classes: int) -> LabelSet:
+def _labels(given: str | Path | tuple[str, ...], num_classes: int) -> LabelSet:
     from vertebra.data import labels
 
+    if isinstance(given, tuple):
+        return labels.from_names(given, name="config.json")
     found = labels.resolve(given, num_classes=num_classes)
     return replace(found, name=Path(found.name).name)
 

@@ -95,6 +95,8 @@ def _check_holds_onnx(engine: str | None) -> None:
         )
 
 
+#: options of which both values are a choice
+_EITHER = ("ema", "transform_input")
 #: options of `exporting.export`; the others are those of `resolving.resolve`
 _MADE = ("engine", "precision", "batch_size", "calibration")
 
@@ -108,7 +110,9 @@ def _packed(
     from vertebra.inference import kept_exports, resolving
 
     if resolving.is_bundle(model):
-        given = sorted(name for name, value in options.items() if value)
+        given = sorted(
+            name for name, value in options.items() if value or (value is False and name in _EITHER)
+        )
         if given:
             raise InvalidInputError(
                 f"{model} is a Bundle and already has its {', '.join(given)}.", "leave them out"

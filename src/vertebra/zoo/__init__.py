@@ -2,7 +2,8 @@
 
 Ours are called by their bare names; those of other libraries by `timm:resnet50.a1_in1k` and
 `torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx`, PaddlePaddle's
-inference models by `paddle:folder`. A bare name is always ours.
+inference models by `paddle:folder`. A bare name is always ours. Spellings that timm, its pages on the hub and
+torchvision use, such as `timm/resnet50.a1_in1k`, are understood (`spellings`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.errors import MissingRuntimeError, UnknownNameError
+from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.zoo import names
 from vertebra.zoo.names import CLASSICS, Model, models
 
@@ -28,11 +29,12 @@ def find(name: str) -> Model:
     Only names of timm and torchvision need these libraries. Raises UnknownNameError, MissingRuntimeError and,
     for a file that can't be used, InvalidInputError.
     """
-    from vertebra.zoo import adapters
+    from vertebra.zoo import adapters, spellings
 
-    adapter = adapters.adapter_of(name)
+    spelled = spellings.plain(name)
+    adapter = adapters.adapter_of(spelled)
     if adapter is not None:
-        return adapter.find(name)
+        return adapter.find(spelled)
     try:
         return names.find(name)
     except UnknownNameError as error:
@@ -41,10 +43,11 @@ def find(name: str) -> Model:
 
 def canonical(name: str) -> str:
     """The name of the network called `name` in rows; names of other libraries aren't looked up."""
-    from vertebra.zoo import adapters
+    from vertebra.zoo import adapters, spellings
 
     if adapters.is_file(name):
         return adapters.name_of_file(name)
+    name = spellings.plain(name)
     return name if adapters.is_foreign(name) else names.find(name).name
 
 
@@ -64,13 +67,18 @@ def build(
     weights: str | Path | None = None,
     sha256: str | None = None,
     accept_unverified: bool = False,
+    ema: bool | None = None,
+    transform_input: bool | None = None,
 ) -> nn.Module:
     """Build the network called `name`, in training mode as torch leaves it.
 
     Without `weights` it is untrained: with `seed` the initial parameters are reproducible, and the global
     random state is left as it was. Under `with torch.device("meta")` nothing is allocated.
-    `weights` is a source as `zoo.weights` reads it; for timm's and torchvision's networks a file, or
-    "pretrained" for what the library publishes under this name. `num_classes` is by default that of the
+    `weights` is a source as `zoo.weights` reads it; for timm's and torchvision's networks a file, a folder of
+    the Hugging Face hub, or "pretrained" for what the library publishes under this name. Of raw and averaged
+    weights in one file the averaged ones are taken, or those that `ema` asks for. `transform_input` says
+    whether torchvision's googlenet or inception_v3 scales its pixels anew, which a file doesn't tell: by
+    default it does if it has weights, as with torchvision's own. `num_classes` is by default that of the
     weights, or 1000; a count other than the weights' is refused. `sha256` and `accept_unverified`
     are those of `zoo.weights.state_dict`.
     Raises UnknownNameError, InvalidInputError (a count below 1), WeightsError, DownloadError and
@@ -83,7 +91,10 @@ def build(
         raise MissingRuntimeError.of("building a network", "torch", "torch") from error
     from vertebra.zoo import adapters
 
-    checks: dict[str, Any] = {"sha256": sha256, "accept_unverified": accept_unverified}
+    _check_choices(model, weights, ema, transform_input)
+    checks: dict[str, Any] = {"sha256": sha256, "accept_unverified": accept_unverified, "ema": ema}
+    if transform_input is not None:
+        checks["transform_input"] = transform_input
     make = _ours if model.source == "vertebra" else adapters.load(model.source).build
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -114,20 +125,47 @@ def _ours(
     return network
 
 
-def facts(name: str, weights: str | Path | None = None) -> Facts:
+def _check_choices(
+    model: Model, weights: str | Path | None, ema: bool | None, transform_input: bool | None
+) -> None:
+    if ema is not None and weights is None:
+        raise InvalidInputError(
+            f"{model.name} has no weights to choose from.", "leave out --ema and --no-ema (in Python: ema)"
+        )
+    architecture = model.name.partition(":")[2].partition(".")[0]
+    turns = model.source == "torchvision" and architecture in ("googlenet", "inception_v3")
+    if transform_input is not None and not turns:
+        raise InvalidInputError(
+            f"{model.name} has no transform_input; torchvision's googlenet and inception_v3 have.",
+            "leave it out",
+        )
+
+
+def facts(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    ema: bool | None = None,
+    transform_input: bool | None = None,
+) -> Facts:
     """What must be known to use the network called `name`, untrained or with `weights` as `build` takes them.
 
-    Nothing is downloaded. Raises what `find` raises, and WeightsError.
+    Nothing is downloaded but an address that `weights` may be. Raises what `find` raises, WeightsError and
+    InvalidInputError.
     """
     model = find(name)
-    if model.source != "vertebra":
-        from vertebra.zoo import adapters
+    _check_choices(model, weights, ema, transform_input)
+    from vertebra.zoo import adapters
 
-        found: Facts = adapters.load(model.source).facts(model, weights)
+    if model.source in adapters.LIBRARIES:
+        choices = {"ema": ema, "transform_input": transform_input}
+        found: Facts = adapters.load(model.source).facts(model, weights, choices)
         return found
+    if model.is_file:
+        return adapters.file_facts(model, weights)
     from vertebra.zoo.factsheet import of_ours
 
-    return of_ours(model.name, weights)
+    return of_ours(model.name, weights, ema=ema)
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:

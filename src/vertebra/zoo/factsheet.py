@@ -15,7 +15,9 @@ class Facts:
     """A network with its weights. `weights`, `labels` (a label set's name), `licence`, `top1` and `top5`
     (fractions of ImageNet's validation set) are None where they aren't known or there are none.
 
-    `input_size` is the side of the square that `preprocess` produces. `source` is where the facts are from.
+    Where the file of the weights itself names its classes, `label_names` are these. `notes` are lines on what
+    was taken out of the file, and what had to be assumed about it. `input_size` is the side of the square
+    that `preprocess` produces. `source` is where the facts are from.
     """
 
     model: str
@@ -28,9 +30,11 @@ class Facts:
     top1: float | None = None
     top5: float | None = None
     source: str = ""
+    label_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def of_ours(name: str, source: str | Path | None = None) -> Facts:
+def of_ours(name: str, source: str | Path | None = None, *, ema: bool | None = None) -> Facts:
     """Facts of one of our networks, untrained or with the weights `source`.
 
     Those of a published set are read from its record and nothing is downloaded; a file is read for its
@@ -49,7 +53,7 @@ def of_ours(name: str, source: str | Path | None = None) -> Facts:
             source="untrained; preprocessing of the network's published weights",
         )
     record = weights.published(model.name, source)
-    return _of_record(record) if record else _of_file(model, source, published)
+    return _of_record(record) if record else _of_file(model, source, published, ema)
 
 
 def _preprocess(published: tuple[weights.Weights, ...], model: names.Model) -> Preprocess:
@@ -79,17 +83,21 @@ def _of_record(record: weights.Weights) -> Facts:
     )
 
 
-def _of_file(model: names.Model, source: str | Path, published: tuple[weights.Weights, ...]) -> Facts:
+def _of_file(
+    model: names.Model, source: str | Path, published: tuple[weights.Weights, ...], ema: bool | None
+) -> Facts:
     preprocess = _preprocess(published, model)
-    num_classes = len(weights.state_dict(model.name, source)["head.classifier.bias"])
+    taken = weights.take(model.name, source, ema=ema)
+    num_classes = len(taken.state["head.classifier.bias"])
     return Facts(
         model=model.name,
-        weights=str(source),
+        weights=taken.name,
         num_classes=num_classes,
         input_size=preprocess.input_size[0],
         preprocess=preprocess,
         labels=labels_for(num_classes),
         source="the file; preprocessing and labels of the network's published weights",
+        notes=taken.notes,
     )
 
 

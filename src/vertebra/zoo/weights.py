@@ -8,12 +8,13 @@ only looks the same are refused with the reason.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
 from vertebra.machine import addresses, downloads, files
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vertebra.zoo.backbone import Backbone
+    from vertebra.zoo.checkpoints.prefixes import Bare
 
-_SUFFIXES = (".pdparams", ".pkl", ".tar", ".pth", ".pt", ".safetensors")
+SUFFIXES = (".pdparams", ".pkl", ".tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 #: Seven times the largest network here; a larger answer is something else.
 LIMIT_BYTES = 4 * 2**30
@@ -235,6 +237,7 @@ def state_dict(
     dialect: str | None = None,
     sha256: str | None = None,
     accept_unverified: bool = False,
+    ema: bool | None = None,
     progress: Listener | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of our network `model` (float32, on the CPU) from `source`.
@@ -242,24 +245,50 @@ def state_dict(
     `num_classes` is the count that is needed, if it matters; `dialect` states which library's names the file
     uses where they don't show it: `vertebra`, `paddle` or `torchvision`. `sha256`, whole or its first eight
     digits or more, is what the file must have. A published set without a known digest is downloaded only with
-    `sha256` or `accept_unverified`; later it must stay the same.
+    `sha256` or `accept_unverified`; later it must stay the same. Of raw and averaged weights in one file the
+    averaged ones are taken, or those that `ema` asks for.
     Raises UnknownNameError, WeightsError, DownloadError and MissingRuntimeError.
     """
-    network = find(model)
-    path, published = locate(
-        network.name, source, sha256=sha256, accept_unverified=accept_unverified, progress=progress
-    )
-    from vertebra.zoo import checkpoints
+    taken = take(
+        model, source, dialect=dialect, in_channels=in_channels, sha256=sha256,
+        accept_unverified=accept_unverified, ema=ema, progress=progress,
+    )  # fmt: skip
+    _check_classes(find(model).name, str(source), taken.state, num_classes)
+    return taken.state
 
-    arrays = checkpoints.read(path)
+
+class Taken(NamedTuple):
+    """A state dict out of a file, the name of these weights, and lines on what was taken out of the file."""
+
+    state: dict[str, Tensor]
+    name: str
+    notes: tuple[str, ...]
+
+
+def take(
+    model: str,
+    source: str | Path,
+    *,
+    dialect: str | None = None,
+    in_channels: int = 3,
+    ema: bool | None = None,
+    **located: Any,
+) -> Taken:
+    """What `state_dict` returns, with what is to be told about it; `located` are options of `locate`."""
+    network = find(model)
+    path, published = locate(network.name, source, **located)
+    from vertebra.zoo import checkpoints
+    from vertebra.zoo.checkpoints import prefixes
+
+    found = checkpoints.take(path, ema=ema)
+    bare = _bare(network, found.arrays, None if found.has_both else ema)
     state = convert(
         network.name,
-        arrays,
+        bare.state,
         dialect=dialect or (published.dialect if published else None),
         in_channels=in_channels,
     )
-    _check_classes(network.name, str(source), state, num_classes)
-    return state
+    return Taken(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
 
 
 def load(network: Backbone, model: str, source: str | Path, **options: Any) -> None:
@@ -368,7 +397,7 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
     path = files.named(source)
     if not path.exists():
         known = [name for record in records(model) for name in (record.name, record.tag)]
-        if isinstance(source, str) and path.suffix.lower() not in _SUFFIXES:
+        if isinstance(source, str) and path.suffix.lower() not in SUFFIXES:
             raise UnknownNameError.of("weights", source, known, ", ".join(known[::2]) or f"none for {model}")
         raise WeightsError(
             f"There is no file {path}.", f"published for {model}: {', '.join(known[::2]) or 'none'}"
@@ -377,10 +406,23 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
     return path
 
 
+def digest_of(path: Path) -> str:
+    """The sha256 of a file of weights, or of those in a folder of the hub; of several files, that of the
+    lines of their digests and names. Raises WeightsError."""
+    from vertebra.zoo.checkpoints import folders
+
+    files = folders.files(path)
+    digests = [downloads.digest(file) for file in files]
+    if len(files) == 1:
+        return digests[0]
+    lines = "".join(f"{one}  {file.name}\n" for one, file in zip(digests, files, strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def _check_digest(path: Path, sha256: str | None) -> None:
     if sha256:
         downloads.Wanted(url=str(path), sha256=sha256)  # refuses anything but a digest
-        found = downloads.digest(path)
+        found = digest_of(path)
         if not found.startswith(sha256.lower()):
             raise WeightsError(
                 f"{path} has the sha256 {found}; {sha256} was expected.",
@@ -396,7 +438,7 @@ def convert(
     Raises WeightsError where they don't fit, belong to a network that only looks the same, or aren't finite.
     """
     network = find(model)
-    arrays = without_wrapping(arrays)
+    arrays = _bare(network, arrays).state
     _refuse_lookalikes(network, arrays, dialect)
     try:
         import torch  # noqa: F401
@@ -424,12 +466,16 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
             )
 
 
-def without_wrapping(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arrays without the prefix that torch's data-parallel and compiled modules put before every name."""
-    for prefix in ("module.", "_orig_mod."):
-        if arrays and all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    return arrays
+def _bare(network: Model, arrays: Mapping[str, Any], ema: bool | None = None) -> Bare:
+    """The arrays without what training programs put before every name."""
+    from vertebra.zoo.checkpoints import prefixes
+
+    known = _vocabularies(network).values()
+    for names in known:
+        bare = prefixes.without(arrays, names, ema)
+        if bare.prefix and names <= bare.state.keys():
+            return bare
+    return prefixes.without(arrays, set().union(*known), ema)
 
 
 def _refuse_lookalikes(network: Model, arrays: Mapping[str, Any], dialect: str | None) -> None:
@@ -463,14 +509,7 @@ def _dialects(network: Model, in_channels: int) -> dict[str, _Converter]:
 
 def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
     """The dialect with the most names found."""
-    from vertebra.zoo import paddle, torchvision
-
-    vocabulary: dict[str, set[str]] = {}
-    if network.name in paddle.TABLES:
-        vocabulary["paddle"] = {entry.theirs for entry in paddle.TABLES[network.name]()}
-    vocabulary["vertebra"] = set(_skeleton(network.name, 1, 3))
-    if network.name == "alexnet":
-        vocabulary["torchvision"] = {f"{name}.weight" for name in torchvision.ALEXNET}
+    vocabulary = _vocabularies(network)
     shared = {dialect: len(names & set(arrays)) for dialect, names in vocabulary.items()}
     best = max(shared, key=lambda dialect: shared[dialect])
     if not shared[best]:
@@ -479,6 +518,20 @@ def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
             f"known names are those of {', '.join(vocabulary)}; check that the file belongs to this network",
         )
     return best
+
+
+def _vocabularies(network: Model) -> dict[str, set[str]]:
+    """The names of parameters in each dialect."""
+    from vertebra.zoo import paddle, torchvision
+
+    vocabulary: dict[str, set[str]] = {}
+    if network.name in paddle.TABLES:
+        vocabulary["paddle"] = {entry.theirs for entry in paddle.TABLES[network.name]()}
+    names = _skeleton(network.name, 1, 3)
+    vocabulary["vertebra"] = {name for name in names if not name.endswith(".num_batches_tracked")}
+    if network.name == "alexnet":
+        vocabulary["torchvision"] = {f"{name}.weight" for name in torchvision.ALEXNET}
+    return vocabulary
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -51,8 +51,8 @@ class Adapter(Protocol):
         """The network of this name, which begins with the source."""
         ...
 
-    def facts(self, model: Model, weights: str | Path | None) -> Facts:
-        """See `zoo.facts`."""
+    def facts(self, model: Model, weights: str | Path | None, checks: Mapping[str, Any]) -> Facts:
+        """See `zoo.facts`; a file's network takes no `checks`."""
         ...
 
     def published(self, model: Model) -> tuple[str, str | None]:
@@ -159,6 +159,12 @@ def network_file(name: str) -> NetworkFile:
     return found
 
 
+def file_facts(model: Model, weights: str | Path | None) -> Facts:
+    """What `zoo.facts` returns for the network of a file."""
+    found: Facts = cast(Any, load(model.source)).facts(model, weights)
+    return found
+
+
 def require(library: str) -> None:
     """Raise MissingRuntimeError where one of `LIBRARIES` isn't installed."""
     if importlib.util.find_spec(library) is None:
@@ -186,9 +192,29 @@ def others(name: str) -> tuple[str, ...]:
 
 
 def offering(error: UnknownNameError, name: str) -> UnknownNameError:
-    """`error` about a bare name, with the other libraries' networks of that name in its hint."""
-    offered = others(name)
+    """`error` about a bare name, with the networks of that name in other libraries in its hint, or else those
+    whose names begin so."""
+    if name.lower().startswith(("hf-hub:", "hf_hub:", "hf:", "huggingface:", "https://huggingface.co/")):
+        return UnknownNameError(
+            error.message,
+            "name the network, and the file in the hub as its weights: "
+            "timm:NAME --weights hf:OWNER/REPOSITORY/model.safetensors",
+        )
+    offered = others(name) or _beginning(name)
     if offered:
-        named = " or ".join(f'"{other}"' for other in offered)
+        *first, last = (f'"{other}"' for other in offered)
+        named = f"{', '.join(first)} or {last}" if first else last
         return UnknownNameError(error.message, f"not one of vertebra's own; did you mean {named}?")
     return error
+
+
+def _beginning(name: str) -> tuple[str, ...]:
+    """Up to four networks whose names begin with `name`, of at least three letters, the shortest first."""
+    from vertebra.zoo.names import models
+
+    start = name.lower()
+    found = [model.name for model in models() if model.name.startswith(start)]
+    for source in LIBRARIES:
+        inside = sorted((one for one in known(source) if one.startswith(start)), key=len)
+        found += [f"{source}:{one}" for one in inside[:2]]
+    return tuple(found[:4]) if len(start) > 2 else ()

@@ -2,32 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vertebra.errors import WeightsError
 from vertebra.zoo import checkpoints, weights
+from vertebra.zoo.checkpoints import prefixes
 
 _COUNTER = ".num_batches_tracked"
+BY_ORDER = "its names are not the network's; its entries were matched by their order and shapes"
+_LARGEST = 4096  # pixels a side of a network's pictures
 
 
-def read(source: str | Path, checks: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a file or an address by their names there, in its order.
+@dataclass(frozen=True)
+class Read:
+    """The tensors of a file by the network's own names as far as they are known, the name of these weights,
+    and lines on what was taken out of the file."""
 
-    `checks` are `sha256` and `accept_unverified`, of which only the first matters here.
+    state: dict[str, Tensor]
+    name: str
+    notes: tuple[str, ...] = ()
+
+    def noting(self, note: str) -> Read:
+        """The same with one more line."""
+        return replace(self, notes=(*self.notes, f"{Path(self.name).name}: {note}"))
+
+
+class Fit(NamedTuple):
+    """A checkpoint that fits a network: its `state` by the network's names, or a `network` that another way
+    of loading made, its number of classes, the side of the pictures where the file decides it, and further
+    arguments of the network's function."""
+
+    read: Read
+    num_classes: int
+    state: dict[str, Tensor] | None = None
+    network: nn.Module | None = None
+    size: int | None = None
+    more: Mapping[str, Any] = MappingProxyType({})
+
+
+def read(source: str | Path, checks: Mapping[str, Any], wanted: Collection[str]) -> Read:
+    """The tensors of a file or an address, in its order, without what is before all names of `wanted`.
+
+    Of `checks`, `sha256` is what the file must have, and `ema` whether averaged weights are to be taken.
     Raises WeightsError, DownloadError and MissingRuntimeError.
     """
     path = weights.file_of(source, sha256=checks.get("sha256"))
-    arrays = weights.without_wrapping(checkpoints.read(path))
+    found = checkpoints.take(path, ema=checks.get("ema"))
+    names = {name for name in wanted if not name.endswith(_COUNTER)}
+    bare = prefixes.without(found.arrays, names, None if found.has_both else checks.get("ema"))
     # Always a copy: the state owns its memory and doesn't change with the arrays.
-    state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+    state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in bare.state.items()}
     weights.check_finite(state)
-    return state
+    return Read(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
+
+
+def skeleton(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """The names and shapes of the network that `make` makes, without values where it can be made so."""
+    try:
+        with torch.device("meta"):
+            return make().state_dict()
+    except (RuntimeError, NotImplementedError, TypeError):
+        return make().state_dict()
+
+
+def load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put `state`, of exactly the network's names and shapes, into it."""
+    whole: Any = OrderedDict(state)
+    # Some of torchvision's networks ask for the version of their layers.
+    whole._metadata = cast(Any, network.state_dict())._metadata
+    network.load_state_dict(whole)
+
+
+class NoResampling(TorchFunctionMode):
+    """Refuses, with RuntimeError, to resample parameters: a network for pictures of another size."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (F.interpolate, F.grid_sample):
+            raise RuntimeError("the parameters are for another size of pictures")
+        return func(*args, **(kwargs or {}))
+
+
+def sizes(state: Mapping[str, Tensor], like: Mapping[str, Tensor], side: int) -> list[int]:
+    """The sides of pictures for which the position embeddings in `state` may have been made, by those of a
+    network for pictures of `side` pixels, `like`."""
+    found: dict[int, None] = {}
+    for name in like.keys() & state.keys():
+        theirs, ours = tuple(state[name].shape), tuple(like[name].shape)
+        if theirs != ours and len(theirs) == len(ours):
+            found |= dict.fromkeys(
+                side * other // own for own, other in _grids(ours, theirs) if side * other % own == 0
+            )
+    return [size for size in found if size <= _LARGEST]
+
+
+def _grids(ours: tuple[int, ...], theirs: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """How many patches a side two position embeddings may be for: (1, tokens, D), (1, D, H, W), (1, H, W, D),
+    or tables of relative positions (entries, heads)."""
+    if len(ours) == 3:
+        for extra in range(6):  # tokens that are no patch
+            own, other = _root(ours[1] - extra), _root(theirs[1] - extra)
+            if own and other:
+                yield own, other
+    if len(ours) == 4 and ours[0] == theirs[0] == 1:
+        yield from {pair for pair in zip(ours[1:], theirs[1:], strict=True) if pair[0] != pair[1]}
+    if len(ours) == 2 and ours[1] == theirs[1]:
+        for extra in (0, 3):
+            own, other = _root(ours[0] - extra), _root(theirs[0] - extra)
+            if own and other and own % 2 == other % 2 == 1:
+                yield (own + 1) // 2, (other + 1) // 2
+
+
+def _root(value: int) -> int:
+    """The square root of a square number; 0 for others."""
+    root = math.isqrt(max(0, value))
+    return root if root * root == value else 0
+
+
+def with_own_head(
+    read: Read, like: Mapping[str, Tensor], classifiers: Iterable[str]
+) -> tuple[Read, str | None]:
+    """The same with the classifier under the network's own name where it was replaced by another single layer
+    (`fc.1` of dropout and a linear layer, or `classifier` in place of `classifier.1`); and what its layers
+    are called where the head is of another form."""
+    state = read.state
+    for own in classifiers:
+        root = own.partition(".")[0] + "."
+        if f"{own}.weight" in state or f"{own}.weight" not in like:
+            continue
+        kept = {name for name in like if name.startswith(root) and not name.startswith(f"{own}.")}
+        there = {name for name in state if name.startswith(root)}
+        more = sorted(there - kept)
+        found = next((name for name in more if name.endswith(".weight")), "").removesuffix(".weight")
+        if not kept <= there or not _is_one_layer(more, found, state, like[f"{own}.weight"]):
+            return read, ", ".join(more[:4]) or None
+        renamed = {_moved(name, found, own): value for name, value in state.items()}
+        note = f"took {found} as the network's {own}: the layers around it have no parameters"
+        return replace(read, state=renamed).noting(note), None
+    return read, None
+
+
+def _is_one_layer(more: list[str], found: str, state: Mapping[str, Tensor], like: Tensor) -> bool:
+    if not found or more != [f"{found}.bias", f"{found}.weight"]:
+        return False
+    return state[f"{found}.weight"].shape[1:] == like.shape[1:]
+
+
+def _moved(name: str, old: str, new: str) -> str:
+    return f"{new}{name.removeprefix(old)}" if name in (f"{old}.bias", f"{old}.weight") else name
 
 
 def held_classes(state: Mapping[str, Tensor], classifiers: Iterable[str], otherwise: int) -> int:
@@ -55,7 +188,7 @@ def by_name(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str
     """
     if _without_counters(like) != _without_counters(state):
         return None
-    return {name: state.get(name, torch.zeros_like(like[name])) for name in like}
+    return {name: state[name] if name in state else _zero(like[name]) for name in like}
 
 
 def by_order(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -64,13 +197,23 @@ def by_order(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[st
     if list(ours.values()) != list(theirs.values()) or set(ours) & set(theirs):
         return None  # common names mean that the other names should match too
     renamed = {mine: state[other] for mine, other in zip(ours, theirs, strict=True)}
-    return {name: renamed.get(name, torch.zeros_like(like[name])) for name in like}
+    return {name: renamed[name] if name in renamed else _zero(like[name]) for name in like}
 
 
-def refusal(model: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> WeightsError:
-    """The error that names the first difference between `state` and `like`."""
+def _zero(like: Tensor) -> Tensor:
+    """A counter that the checkpoint lacks; `like` may have no values."""
+    return torch.zeros(like.shape, dtype=like.dtype, device="cpu")
+
+
+def refusal(
+    model: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor], head: str | None = None
+) -> WeightsError:
+    """The error that names the first difference between `state` and `like`; `head` are the names of a
+    classifier of another form."""
     ours, theirs = _without_counters(like), _without_counters(state)
     hint = "check that the file belongs to exactly this network and variant"
+    if head and ours.keys() & theirs.keys():
+        hint = f"its head ({head}) is not the network's own; export that network to ONNX and pass onnx:FILE"
     shared = ours.keys() & theirs.keys()
     for name in ours:
         if name in shared and ours[name] != theirs[name]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
-from vertebra.zoo.adapters import known, states
+from vertebra.zoo.adapters import hub, known, states
 from vertebra.zoo.factsheet import Facts, labels_for
 from vertebra.zoo.names import Model
 
@@ -89,7 +91,7 @@ def _arxiv_id(config: PretrainedCfg) -> str | None:
     return found[0] if found else None
 
 
-def facts(model: Model, source: str | Path | None) -> Facts:
+def facts(model: Model, source: str | Path | None, checks: Mapping[str, Any]) -> Facts:
     """See `zoo.facts`. Raises InvalidInputError where no record can express the preprocessing."""
     config = _config(_bare(model))
     where = f"timm {importlib.metadata.version('timm')}, its configuration of {_bare(model)}"
@@ -107,19 +109,42 @@ def facts(model: Model, source: str | Path | None) -> Facts:
             f"The preprocessing of {model.name} pads pictures, which a Preprocess record can't express yet.",
             "the network can still be built, counted and benchmarked",
         )
-    pretrained = source == PRETRAINED
-    if pretrained:
+    if source == PRETRAINED:
         _check_published(model, config)
-    held = config.num_classes if pretrained else _held(config, states.read(source, {}))
+        return Facts(
+            model=model.name,
+            weights=_full_name(config),
+            num_classes=config.num_classes,
+            input_size=model.input_size,
+            preprocess=_preprocess(config),
+            labels=labels_for(config.num_classes),
+            licence=config.license,
+            source=where,
+        )
+    return _of_file(model, source, checks, config, where)
+
+
+def _of_file(
+    model: Model, source: str | Path, checks: Mapping[str, Any], config: PretrainedCfg, where: str
+) -> Facts:
+    fit = _fit(model, source, checks, None)
+    said = hub.said(source, model.name, config.architecture)
+    stated = said.applied(config) if said else config
+    size = fit.size or (stated.input_size[1] if said else model.input_size)
+    if not _can_be_stated(stated) or (model.fixed_size and size != (fit.size or model.input_size)):
+        raise WeightsError(
+            f"{source}: its config.json doesn't fit {model.name}.", "pass the file of the weights"
+        )
     return Facts(
         model=model.name,
-        weights=_full_name(config) if pretrained else str(source),
-        num_classes=held,
-        input_size=model.input_size,
-        preprocess=_preprocess(config),
-        labels=labels_for(held),
-        licence=config.license if pretrained else None,
-        source=where,
+        weights=fit.read.name,
+        num_classes=fit.num_classes,
+        input_size=size,
+        preprocess=_preprocess(stated, size),
+        labels=labels_for(fit.num_classes),
+        label_names=said.labels_of(fit.num_classes) if said else None,
+        source=f"{source}'s config.json" if said else where,
+        notes=fit.read.notes,
     )
 
 
@@ -131,19 +156,18 @@ def _full_name(config: PretrainedCfg) -> str:
     return f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
 
 
-def _held(config: PretrainedCfg, state: Mapping[str, Tensor]) -> int:
-    classifier = config.classifier or ()
-    names = (classifier,) if isinstance(classifier, str) else classifier
-    return states.held_classes(state, names, config.num_classes)
+def _classifiers(config: PretrainedCfg) -> tuple[str, ...]:
+    names = config.classifier or ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _can_be_stated(config: PretrainedCfg) -> bool:
     return config.crop_mode in ("center", "squash") and 0 < config.crop_pct <= 1
 
 
-def _preprocess(config: PretrainedCfg) -> Preprocess:
+def _preprocess(config: PretrainedCfg, size: int | None = None) -> Preprocess:
     return protocols.timm(
-        config.input_size[1],
+        size or config.input_size[1],
         config.crop_pct,
         config.interpolation,
         mean=_channels(config.mean),
@@ -173,25 +197,68 @@ def build(
     bare = _bare(model)
     if source is None:
         return _create(bare, 1000 if num_classes is None else num_classes, in_channels)
-    config = _config(bare)
+    is_theirs = source == PRETRAINED
     if source == PRETRAINED:
         source, digest = published(model)
         checks = checks | {"sha256": checks.get("sha256") or digest}
-    state = states.read(source, checks)
-    held = _held(config, state)
-    states.check_classes(model.name, source, held, num_classes)
-    network = _create(bare, held, in_channels)
-    like = network.state_dict()
-    fitted = states.by_name(state, like)
-    if fitted is None:
-        translated = _translated(bare, state, held, in_channels)
-        if translated is not None:
-            return translated
-        fitted = states.by_order(state, like)
-    if fitted is None:
-        raise states.refusal(model.name, state, like)
-    network.load_state_dict(fitted)
+    fit = _fit(model, source, checks, in_channels, num_classes, is_theirs=is_theirs)
+    if fit.network is not None:
+        return fit.network
+    assert fit.state is not None
+    network = _create(bare, fit.num_classes, in_channels, **fit.more)
+    states.load(network, fit.state)
     return network
+
+
+def _fit(
+    model: Model, source: str | Path, checks: Mapping[str, Any], in_channels: int | None,
+    num_classes: int | None = None, *, is_theirs: bool = False,
+) -> states.Fit:  # fmt: skip
+    """How the checkpoint fits the network: by its names, at the size that they show, by timm's translation,
+    or by order. Without `in_channels` they are the checkpoint's. Raises WeightsError where it doesn't."""
+    bare, config = _bare(model), _config(_bare(model))
+    classifiers = _classifiers(config)
+    like = states.skeleton(partial(_create, bare, 1000, in_channels or 3))
+    read, head = states.with_own_head(states.read(source, checks, like), like, classifiers)
+    held = states.held_classes(read.state, classifiers, config.num_classes)
+    states.check_classes(model.name, source, held, num_classes)
+    channels = in_channels or _channels_held(config, read.state)
+    like = states.skeleton(partial(_create, bare, held, channels))
+    fitted = states.by_name(read.state, like)
+    if fitted is not None:
+        return states.Fit(read, held, fitted)
+    for size in states.sizes(read.state, like, model.input_size):
+        sized = _at_size(bare, read, held, channels, size)
+        if sized is not None:
+            return sized
+    network = _translated(bare, read.state, held, channels, like, is_theirs)
+    if network is not None:
+        return states.Fit(read.noting("its names or shapes were translated by timm"), held, network=network)
+    fitted = states.by_order(read.state, like)
+    if fitted is None:
+        raise states.refusal(model.name, read.state, like, head)
+    return states.Fit(read.noting(states.BY_ORDER), held, fitted)
+
+
+def _at_size(bare: str, read: states.Read, held: int, channels: int, size: int) -> states.Fit | None:
+    """The fit of a network built for pictures of `size` pixels a side; None where there is none."""
+    try:
+        like = states.skeleton(partial(_create, bare, held, channels, img_size=size))
+    except _NOT_THEIRS:
+        return None
+    noted = read.noting(f"built for {size}x{size} pictures, as its position embeddings are")
+    fitted = states.by_name(read.state, like)
+    if fitted is not None:
+        return states.Fit(noted, held, fitted, size=size, more={"img_size": size})
+    network = _translated(bare, read.state, held, channels, like, is_theirs=False, img_size=size)
+    return None if network is None else states.Fit(noted, held, network=network, size=size)
+
+
+def _channels_held(config: PretrainedCfg, state: Mapping[str, Tensor]) -> int:
+    """The checkpoint's number of channels: by its first convolution, or 3 where that isn't known."""
+    first = config.first_conv if isinstance(config.first_conv, str) else ""
+    weight = state.get(f"{first}.weight")
+    return weight.shape[1] if weight is not None and weight.ndim == 4 else 3
 
 
 def _create(bare: str, num_classes: int, in_channels: int, **more: Any) -> nn.Module:
@@ -214,15 +281,27 @@ def published(model: Model) -> tuple[str, str | None]:
     return str(config.url), digits[1] if digits else None
 
 
-def _translated(bare: str, state: Mapping[str, Tensor], held: int, in_channels: int) -> nn.Module | None:
+def _translated(
+    bare: str, state: Mapping[str, Tensor], held: int, in_channels: int, like: Mapping[str, Tensor],
+    is_theirs: bool, **sized: int,
+) -> nn.Module | None:  # fmt: skip
     """The network with a checkpoint whose names or shapes timm translates, as it does for many networks'
-    first publications and for other numbers of channels; None where it can't."""
+    first publications and for other numbers of channels; None where it can't, and where it would resample
+    what isn't its own publication."""
     more = {
         "pretrained": True,
         "pretrained_cfg_overlay": {"state_dict": dict(state), "num_classes": held},
         "pretrained_strict": True,  # some networks would silently stay untrained
+        **sized,
     }
+    if not is_theirs and in_channels == 3 and _is_of_another_size(state, like):
+        return None
     try:
-        return _create(bare, held, in_channels, **more)
+        with nullcontext() if is_theirs else states.NoResampling():
+            return _create(bare, held, in_channels, **more)
     except _NOT_THEIRS:
         return None
+
+
+def _is_of_another_size(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> bool:
+    return any(state[name].numel() != like[name].numel() for name in like.keys() & state.keys())

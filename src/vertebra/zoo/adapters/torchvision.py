@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import WeightsEnum
 
 from vertebra.data.preprocess import Preprocess, protocols
@@ -28,6 +31,14 @@ PRETRAINED = "pretrained"
 _SIZED = {"vit_": "image_size", "maxvit_": "input_size"}
 #: architectures with a second classifier for training, and with pixels turned when weights are loaded
 _AUXILIARY = ("inception_v3", "googlenet")
+#: where these second classifiers are
+_HEADS = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}
+_ASSUMED = (
+    "pixels are rescaled inside the network (transform_input), as in torchvision's published weights; "
+    "if it was trained without: --no-transform-input"
+)
+#: DenseNet's names in torchvision's published files, written when names of layers could contain a dot
+_OLDER = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 def find(name: str) -> Model:
@@ -66,6 +77,8 @@ def _record(name: str) -> tuple[str, str, WeightsEnum]:
     published: Any = torchvision.models.get_model_weights(architecture)
     if not tag:
         return architecture, tag, published.DEFAULT
+    if tag.lower() == "default":
+        return architecture, published.DEFAULT.name, published.DEFAULT
     for record in published:
         if record.name.lower() == tag.lower():
             return architecture, tag, record
@@ -86,7 +99,7 @@ def _size_argument(architecture: str) -> str | None:
     return next((named for start, named in _SIZED.items() if architecture.startswith(start)), None)
 
 
-def facts(model: Model, source: str | Path | None) -> Facts:
+def facts(model: Model, source: str | Path | None, checks: Mapping[str, Any]) -> Facts:
     """See `zoo.facts`."""
     architecture, _, record = _record(model.name)
     where = f"torchvision {importlib.metadata.version('torchvision')}, {record}"
@@ -96,27 +109,43 @@ def facts(model: Model, source: str | Path | None) -> Facts:
             model=model.name, weights=None, num_classes=1000,
             input_size=model.input_size, preprocess=preprocess, source=where,
         )  # fmt: skip
-    pretrained = source == PRETRAINED
-    held = 1000 if pretrained else _held(model, _read(source, {}))
-    scores = record.meta["_metrics"]["ImageNet-1K"] if pretrained else {}
+    if source == PRETRAINED:
+        scores = record.meta["_metrics"]["ImageNet-1K"]
+        return Facts(
+            model=model.name,
+            weights=f"{architecture}.{record.name}",
+            num_classes=1000,
+            input_size=model.input_size,
+            preprocess=preprocess,
+            labels=labels_for(1000),
+            licence=record.meta.get("license", "BSD-3-Clause"),
+            top1=round(scores["acc@1"] / 100, 5),
+            top5=round(scores["acc@5"] / 100, 5),
+            source=where,
+        )
+    fit = _fit(model, source, checks)
     return Facts(
         model=model.name,
-        weights=f"{architecture}.{record.name}" if pretrained else str(source),
-        num_classes=held,
-        input_size=model.input_size,
-        preprocess=preprocess,
-        labels=labels_for(held),
-        licence=record.meta.get("license", "BSD-3-Clause") if pretrained else None,
-        top1=round(scores["acc@1"] / 100, 5) if pretrained else None,
-        top5=round(scores["acc@5"] / 100, 5) if pretrained else None,
+        weights=fit.read.name + _turned_off(checks),
+        num_classes=fit.num_classes,
+        input_size=fit.size or model.input_size,
+        preprocess=preprocess_of(record, fit.size),
+        labels=labels_for(fit.num_classes),
         source=where,
+        notes=fit.read.notes,
     )
 
 
-def preprocess_of(record: WeightsEnum) -> Preprocess:
-    """The record of a set's own transforms."""
+def _turned_off(checks: Mapping[str, Any]) -> str:
+    return " (transform_input off)" if checks.get("transform_input") is False else ""
+
+
+def preprocess_of(record: WeightsEnum, size: int | None = None) -> Preprocess:
+    """The record of a set's own transforms, in proportion where the pictures have another `size`."""
     preset = record.transforms()
     (crop,), (resize,) = preset.crop_size, preset.resize_size
+    if size is not None:
+        crop, resize = size, round(resize * size / crop)
     red, green, blue = preset.mean
     deviations = preset.std
     return protocols.torchvision(
@@ -142,50 +171,117 @@ def build(
             f"{in_channels} and {num_classes} were asked for.",
             "use timm's networks for other numbers of channels",
         )
+    turned = checks.get("transform_input")
     if source is None:
-        return _create(model, 1000 if num_classes is None else num_classes, trained=False)
+        classes = 1000 if num_classes is None else num_classes
+        return _create(model, classes, transform_input=bool(turned))
     if source == PRETRAINED:
         source, digest = published(model)
         checks = checks | {"sha256": checks.get("sha256") or digest}
-    state = _read(source, checks)
-    held = _held(model, state)
-    states.check_classes(model.name, source, held, num_classes)
-    network = _create(model, held, trained=True)
-    like = network.state_dict()
-    fitted = states.by_name(state, like) or states.by_order(state, like)
-    if fitted is None:
-        raise states.refusal(model.name, state, like)
-    network.load_state_dict(fitted)
+    fit = _fit(model, source, checks, num_classes)
+    if fit.network is not None:
+        return fit.network
+    assert fit.state is not None
+    network = _create(model, fit.num_classes, **fit.more)
+    states.load(network, fit.state)
     return network
 
 
-def _create(model: Model, num_classes: int, *, trained: bool) -> nn.Module:
+def _fit(
+    model: Model, source: str | Path, checks: Mapping[str, Any], num_classes: int | None = None
+) -> states.Fit:
+    """How the checkpoint fits the network: by its names, at the size that they show, by the network's own
+    renaming, or by order. Raises WeightsError where it doesn't."""
     architecture = _record(model.name)[0]
-    more: dict[str, Any] = {}
+    more = _trained(architecture, checks)
+    read = _read(model, source, checks, more)
+    if architecture in _AUXILIARY:
+        if not any(name.startswith(_HEADS[architecture]) for name in read.state):
+            more |= {"aux_logits": False}
+        if checks.get("transform_input") is None:
+            read = read.noting(_ASSUMED)
+    classifier = _classifier(model)
+    make = partial(_create, model, **more)
+    read, head = states.with_own_head(read, states.skeleton(partial(make, 1000)), [classifier])
+    held = states.held_classes(read.state, [classifier], 1000)
+    states.check_classes(model.name, source, held, num_classes)
+    like = states.skeleton(partial(make, held))
+    fitted = states.by_name(read.state, like)
+    if fitted is not None:
+        return states.Fit(read, held, fitted, more=more)
+    sized = _size_argument(architecture)
+    found = states.sizes(read.state, like, model.input_size) if sized == "image_size" else []
+    for size in (None, *found):
+        own = more if size is None else more | {"image_size": size}
+        fit = _by_itself(model, read, held, own, size)
+        if fit is not None:
+            return fit
+    fitted = states.by_order(read.state, like)
+    if fitted is None:
+        raise states.refusal(model.name, read.state, like, head)
+    return states.Fit(read.noting(states.BY_ORDER), held, fitted, more=more)
+
+
+def _trained(architecture: str, checks: Mapping[str, Any]) -> dict[str, Any]:
+    """The further arguments of a network with weights: torchvision turns the pixels of what it published."""
+    if architecture not in _AUXILIARY:
+        return {}
+    return {"transform_input": checks.get("transform_input") is not False}
+
+
+def _by_itself(
+    model: Model, read: states.Read, held: int, more: Mapping[str, Any], size: int | None
+) -> states.Fit | None:
+    """The network with the checkpoint as its own layers load it, which rename what older versions wrote; None
+    where names or shapes differ even so."""
+    network = _create(model, held, **more)
+    try:
+        with states.NoResampling():
+            network.load_state_dict(dict(read.state), strict=True)
+    except (RuntimeError, ValueError):
+        return None
+    if size is not None:
+        read = read.noting(f"built for {size}x{size} pictures, as its position embeddings are")
+    return states.Fit(read, held, network=network, size=size)
+
+
+def _create(model: Model, num_classes: int, **more: Any) -> nn.Module:
+    architecture = _record(model.name)[0]
     sized = _size_argument(architecture)
     if sized == "image_size":
-        more[sized] = model.input_size
+        more.setdefault(sized, model.input_size)
     elif sized == "input_size":
         more[sized] = (model.input_size, model.input_size)
     if architecture in _AUXILIARY:
-        more |= {"init_weights": False, "transform_input": trained}
+        more["init_weights"] = False
+    else:
+        more.pop("transform_input", None)
     network: nn.Module = torchvision.models.get_model(
         architecture, weights=None, num_classes=num_classes, **more
     )
     return network
 
 
-def _read(source: str | Path, checks: dict[str, Any]) -> dict[str, Tensor]:
-    state = states.read(source, checks)
-    return caffe.converted(state) if caffe.is_squeezenet(state) else state
+def _read(
+    model: Model, source: str | Path, checks: Mapping[str, Any], more: Mapping[str, Any]
+) -> states.Read:
+    architecture = _record(model.name)[0]
+    like = states.skeleton(partial(_create, model, 1000, **more))
+    wanted = {name for name in like if not name.startswith(_HEADS.get(architecture, ("\0",)))}
+    read = states.read(source, checks, wanted)
+    if caffe.is_squeezenet(read.state):
+        return replace(read, state=caffe.converted(read.state))
+    if architecture.startswith("densenet"):
+        return replace(read, state={_OLDER.sub(r"\1\2", name): one for name, one in read.state.items()})
+    return read
 
 
-def _held(model: Model, state: dict[str, Any]) -> int:
+def _classifier(model: Model) -> str:
     with torch.device("meta"):
-        network = _create(model, 1000, trained=False)
+        network = _create(model, 1000)
     classifier = classifier_of(network)
-    name = next(name for name, layer in network.named_modules() if layer is classifier)
-    return states.held_classes(state, [name], 1000)
+    names: dict[nn.Module, str] = {layer: name for name, layer in network.named_modules()}
+    return names[classifier]
 
 
 def published(model: Model) -> tuple[str, str | None]:

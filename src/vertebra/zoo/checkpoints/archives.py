@@ -17,7 +17,6 @@ import math
 import mmap
 import struct
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -161,19 +160,3 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise ValueError("its description has a number without end")
-
-
-def refuse_swollen_zip(path: Path) -> None:
-    """Raise WeightsError for a zip with more content than its own size: torch never compresses."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            swollen = sum(member.file_size for member in archive.infolist()) > path.stat().st_size
-    except (zipfile.BadZipFile, ValueError, OverflowError) as error:
-        raise WeightsError(f"{path} is a broken zip: {error}.", "download it again") from error
-    if swollen:
-        raise WeightsError(
-            f"{path} is compressed, or claims more than it holds; torch's files are neither.",
-            "save it again with torch.save",
-        )

@@ -4,8 +4,9 @@ Python's own unpickler calls any function that a file names, and NumPy's arrays 
 states that they trust. Here neither runs: the opcodes that `paddle.save` writes (protocols 2 to 4, from
 Python 2 and 3, NumPy 1 and 2) are followed one by one, the callables that they name are functions of ours,
 and every other opcode or callable is refused by its name. Nothing is allocated that the file doesn't hold: an
-array's bytes must be there, and as many as its shape needs. Nothing of an unknown type is printed or
-compared, since texts that hold each other can grow without bound.
+array's bytes must be there, and as many as its shape needs. Nothing is done again and again with one long
+value that the file holds once. Nothing of an unknown type is printed or compared, since texts that hold each
+other can grow without bound.
 
 Facts: the opcodes are documented in Python's `pickletools`, the array's and dtype's states in NumPy's
 `numpy.ndarray.__reduce__` and `numpy.dtype.__reduce__`.
@@ -16,7 +17,8 @@ from __future__ import annotations
 import math
 import mmap
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
@@ -30,6 +32,9 @@ PROTOCOLS = (2, 3, 4)
 DTYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
 MAX_DIMENSIONS = 16
 MAX_OPCODES = 1_000_000  # the deepest networks here need 50,000; each may cost 100 bytes
+MAX_ARGUMENTS = 16  # of a call or a state; longer ones could be copied again and again
+#: Python's hash of an int is the int itself modulo 2^61 - 1, so that larger ones can be made to collide.
+MAX_KEY = 2**31
 
 _HINT = "load only state dicts of arrays, as paddle.save writes them; such a file can't be made safe"
 
@@ -43,10 +48,10 @@ def read(path: Path) -> object:
     if size == 0:
         raise WeightsError(f"{path} is empty.", "download it again")
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _Machine(str(path), size).run(cast(BinaryIO, content))
+        return Machine(str(path), size).run(cast(BinaryIO, content))
 
 
-class _Callable(NamedTuple):
+class Named(NamedTuple):
     """A function of ours in place of one that the file names."""
 
     name: str
@@ -72,7 +77,7 @@ class _Dtype:
         return np.dtype(self.order + self.code)
 
 
-class _Array:
+class Restored:
     """An array being restored: empty until its state comes."""
 
     def __init__(self, *_: object) -> None:
@@ -106,58 +111,83 @@ def _scalar(dtype: object, data: object) -> Array:
     return _view(dtype, (), "C", data)
 
 
-class _Machine:
-    """The stack, the marks and the memo of one pickle being read."""
+class Machine:
+    """The stack, the marks and the memo of one pickle being read, of `size` bytes."""
+
+    hint = _HINT
+    protocols: tuple[int, ...] = PROTOCOLS
 
     def __init__(self, path: str, size: int) -> None:
         self.path = path
         self.size = size
+        self.opcode = "nothing"
+        self.count = 0  # of the opcodes so far
+        self.pairs = 0  # that dicts were made of, each of which took an opcode
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under the open marks
         self.memo: dict[int, Any] = {}
         self.encodable = size  # characters: each text may be encoded once, not again and again
         self.callables = {
-            f"{module} {name}": _Callable(name, function)
+            f"{module} {name}": Named(name, function)
             for modules, name, function in (
-                (("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct", _Array),
+                (("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct", Restored),
                 (("numpy.core.multiarray", "numpy._core.multiarray"), "scalar", _scalar),
                 (("numpy",), "ndarray", _nothing),
                 (("numpy",), "dtype", _Dtype),
                 (("_codecs",), "encode", self._encode),
                 (("__builtin__",), "bytes", _no_bytes),
-                (("collections",), "OrderedDict", _dict),
+                (("collections",), "OrderedDict", self._dict),
             )
             for module in modules
         }
 
     def run(self, stream: BinaryIO) -> object:
-        opcode = "nothing"
+        """What the pickle in `stream` holds, which is then at its end."""
+        with self.refusing():
+            return self.finished(self.load(stream), {})
+
+    def load(self, stream: BinaryIO) -> Any:
+        """What the pickle holds, its arrays not yet finished. Within `refusing`."""
+        for info, argument, _ in pickletools.genops(stream):
+            self.opcode = info.name
+            self.count += 1
+            if self.count > MAX_OPCODES:
+                raise ValueError(f"more than {MAX_OPCODES} opcodes")
+            self.step(self.opcode, argument)
+        return self.stack.pop()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Every error of a broken pickle as a WeightsError."""
         try:
-            for count, (info, argument, _) in enumerate(pickletools.genops(stream)):
-                opcode = info.name
-                if count > MAX_OPCODES:
-                    raise ValueError(f"more than {MAX_OPCODES} opcodes")
-                self._step(opcode, argument)
-            return _finished(self.stack.pop(), set())
+            yield
         except (ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError) as error:
             raise WeightsError(
-                f"{self.path} can't be read as a pickle of arrays: at {opcode}, {_reason(error)}.", _HINT
+                f"{self.path} can't be read as a pickle of arrays: at {self.opcode}, {_reason(error)}.",
+                self.hint,
             ) from error
 
-    def _step(self, opcode: str, argument: Any) -> None:
-        if opcode in _LITERALS:
+    def step(self, opcode: str, argument: Any) -> None:
+        if opcode in LITERALS:
             self.stack.append(argument)
-        elif opcode in _CONSTANTS:
-            self.stack.append(_CONSTANTS[opcode]())
-        elif opcode in _OPERATIONS:
-            _OPERATIONS[opcode](self, argument)
+        elif opcode in CONSTANTS:
+            self.stack.append(CONSTANTS[opcode]())
+        elif opcode in self.operations():
+            self.operations()[opcode](self, argument)
         else:
-            raise WeightsError(f"{self.path} uses the pickle opcode {opcode}, which no array needs.", _HINT)
+            raise WeightsError(
+                f"{self.path} uses the pickle opcode {opcode}, which no array needs.", self.hint
+            )
+
+    def operations(self) -> Mapping[str, Callable[[Any, Any], None]]:
+        """What is done at each opcode that is neither a literal nor a constant."""
+        return OPERATIONS
 
     def protocol(self, argument: int) -> None:
-        if argument not in PROTOCOLS:
+        if argument not in self.protocols:
             raise WeightsError(
-                f"{self.path} is a pickle of protocol {argument}; 2, 3 and 4 are read.",
+                f"{self.path} is a pickle of protocol {argument}; {self.protocols[0]} to "
+                f"{self.protocols[-1]} are read.",
                 "save it again with protocol=4",
             )
 
@@ -200,9 +230,16 @@ class _Machine:
         items = list(items)
         mapping = self._top(dict)
         for name, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(name, str | int):
-                raise ValueError(f"a {type(name).__name__} for a name")
-            mapping[name] = value
+            if self.is_name(name):
+                mapping[name] = value
+
+    def is_name(self, name: object) -> bool:
+        """Whether `name` may be a key; other kinds are refused."""
+        if not isinstance(name, str | int):
+            raise ValueError(f"a {type(name).__name__} for a name")
+        if isinstance(name, int) and abs(name) >= MAX_KEY:
+            raise ValueError("a huge number for a name")
+        return True
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
@@ -223,9 +260,13 @@ class _Machine:
             raise WeightsError(
                 f"{self.path} asks for {argument.replace(' ', '.')[:200]}, which no array needs: "
                 "loading it might execute code.",
-                _HINT,
+                self.hint_for(argument),
             )
         self.stack.append(self.callables[argument])
+
+    def hint_for(self, named: str) -> str:
+        """What to do about a file that asks for the callable `named`."""
+        return self.hint
 
     def stack_named(self, _: object) -> None:
         module, name = self._take(2)
@@ -235,14 +276,18 @@ class _Machine:
 
     def call(self, _: object) -> None:
         function, arguments = self._take(2)
-        if not isinstance(function, _Callable) or not isinstance(arguments, tuple):
+        if not isinstance(function, Named) or not isinstance(arguments, tuple):
             raise ValueError("a call of something other than a function")
+        if len(arguments) > MAX_ARGUMENTS:
+            raise ValueError(f"a call with {len(arguments)} arguments")
         self.stack.append(function.function(*arguments))
 
     def restore(self, _: object) -> None:
         (state,) = self._take(1)
-        if not isinstance(self.stack[-1], _Array | _Dtype):
+        if not isinstance(self.stack[-1], Restored | _Dtype):
             raise ValueError(f"a state for a {type(self.stack[-1]).__name__}")
+        if isinstance(state, tuple) and len(state) > MAX_ARGUMENTS:
+            raise ValueError(f"a state of {len(state)} parts")
         if isinstance(state, tuple) and state and isinstance(state[-1], str):
             # Python 2 wrote bytes as texts of as many characters.
             state = (*state[:-1], self._encode(state[-1], "latin1"))
@@ -256,6 +301,49 @@ class _Machine:
             raise ValueError("more bytes than the file can hold")
         return text.encode("latin-1")
 
+    def _dict(self, pairs: object = ()) -> dict[str, Any]:
+        if not isinstance(pairs, list | tuple):
+            raise ValueError("a dict of something other than pairs")
+        self.pairs += len(pairs)
+        if self.pairs > self.count:
+            raise ValueError("a dict made again and again of the same pairs")
+        return dict(self._pair(pair) for pair in pairs)
+
+    def _pair(self, pair: object) -> tuple[str, Any]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError("a dict of something other than pairs")
+        return pair[0], pair[1]
+
+    def finished(self, value: Any, done: dict[int, Any]) -> Any:
+        """`value` with the arrays in place of the objects that restored them. What is in two places is
+        finished once: `done` has it by its identity."""
+        if isinstance(value, dict | list):
+            if id(value) not in done:
+                done[id(value)] = _UNFINISHED
+                done[id(value)] = self._container(value, done)
+            if done[id(value)] is _UNFINISHED:
+                raise ValueError("a container that holds itself")
+            return done[id(value)]
+        return self.leaf(value)
+
+    def _container(self, value: dict[Any, Any] | list[Any], done: dict[int, Any]) -> Any:
+        if isinstance(value, dict):
+            return {name: self.finished(item, done) for name, item in value.items()}
+        return [self.finished(item, done) for item in value]
+
+    def leaf(self, value: Any) -> Any:
+        """`value`, which holds no others, finished."""
+        if isinstance(value, Restored):
+            if value.array is None:
+                raise ValueError("an array without data")
+            return value.array
+        if isinstance(value, Named | _Dtype):
+            raise ValueError("a function, where an array was expected")
+        return value
+
+
+_UNFINISHED = object()
+
 
 def _nothing(*_: object) -> object:
     raise ValueError("a bare array")
@@ -266,50 +354,20 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _dict(pairs: object = ()) -> dict[str, Any]:
-    if not isinstance(pairs, list | tuple):
-        raise ValueError("a dict of something other than pairs")
-    result = {}
-    for pair in pairs:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError("a dict of something other than pairs")
-        result[pair[0]] = pair[1]
-    return result
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return "a reference to nothing"
     return (str(error) or type(error).__name__).rstrip(".")[:200]
 
 
-def _finished(value: Any, seen: set[int]) -> Any:
-    """`value` with the arrays in place of the objects that restored them."""
-    if isinstance(value, _Array):
-        if value.array is None:
-            raise ValueError("an array without data")
-        return value.array
-    if isinstance(value, _Callable | _Dtype):
-        raise ValueError("a function, where an array was expected")
-    if isinstance(value, dict | list):
-        if id(value) in seen:
-            raise ValueError("one container in two places")
-        seen.add(id(value))
-    if isinstance(value, dict):
-        return {name: _finished(item, seen) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finished(item, seen) for item in value]
-    return value
-
-
-_LITERALS = frozenset(
+LITERALS = frozenset(
     {
         *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
         *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     }
 )
-_CONSTANTS: dict[str, Callable[[], object]] = {
+CONSTANTS: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -317,26 +375,26 @@ _CONSTANTS: dict[str, Callable[[], object]] = {
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
 }
-_OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": _Machine.protocol,
+OPERATIONS: dict[str, Callable[[Any, Any], None]] = {
+    "PROTO": Machine.protocol,
     "FRAME": lambda machine, argument: None,
     "STOP": lambda machine, argument: None,
-    "MARK": _Machine.mark,
-    "TUPLE": _Machine.marked_tuple,
+    "MARK": Machine.mark,
+    "TUPLE": Machine.marked_tuple,
     "TUPLE1": lambda machine, argument: machine.tuple_of(1),
     "TUPLE2": lambda machine, argument: machine.tuple_of(2),
     "TUPLE3": lambda machine, argument: machine.tuple_of(3),
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.appends,
-    "SETITEM": _Machine.set_item,
-    "SETITEMS": _Machine.set_items,
-    "MEMOIZE": _Machine.memoize,
-    "BINPUT": _Machine.put,
-    "LONG_BINPUT": _Machine.put,
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
-    "GLOBAL": _Machine.named,
-    "STACK_GLOBAL": _Machine.stack_named,
-    "REDUCE": _Machine.call,
-    "BUILD": _Machine.restore,
+    "APPEND": Machine.append,
+    "APPENDS": Machine.appends,
+    "SETITEM": Machine.set_item,
+    "SETITEMS": Machine.set_items,
+    "MEMOIZE": Machine.memoize,
+    "BINPUT": Machine.put,
+    "LONG_BINPUT": Machine.put,
+    "BINGET": Machine.get,
+    "LONG_BINGET": Machine.get,
+    "GLOBAL": Machine.named,
+    "STACK_GLOBAL": Machine.stack_named,
+    "REDUCE": Machine.call,
+    "BUILD": Machine.restore,
 }

@@ -95,7 +95,9 @@ def _run(
     budget = _USUAL_BUDGET if budget is None else budget
     if len(input_size) > 1:
         raise InvalidInputError("Forms are compared at one input size.", "pass only one --input-size")
-    asked = {name: value for name, value in weights.items() if value or (value is False and name in CHOICES)}
+    asked: dict[str, Any] = {
+        name: value for name, value in weights.items() if value or (value is False and name in CHOICES)
+    }
     if asked and export is None:
         _refuse([next(iter(asked))], "needs --export", "add --export FOLDER")
     with showing() as progress:

@@ -536,7 +536,7 @@ def test_a_server_that_drips_is_given_up(server, where, given, told):
 @pytest.mark.parametrize("code", [201, 204, 205])
 def test_an_answer_that_is_no_file_is_told(server, code):
     server.script = [answer(code)]
-    with pytest.raises(DownloadError, match=f"answered {code} .* which is no file"):
+    with pytest.raises(DownloadError, match=f"answered {code} .* instead of a file"):
         fetch(server.url)
     assert not downloads.location(server.url).exists()
 

@@ -370,7 +370,7 @@ class _Transfer:
         """The position of the answer's first byte, and the size of the whole."""
         if response.status not in (200, 203, 206):
             raise DownloadError(
-                f"{self.wanted.url} answered {response.status} ({response.reason}), which is no file.",
+                f"{self.wanted.url} answered {response.status} ({response.reason}) instead of a file.",
                 "check the address",
             )
         rest = self._number(response.headers.get("Content-Length", ""))

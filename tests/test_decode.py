@@ -204,6 +204,17 @@ def test_exif_is_read_in_both_byte_orders():
     assert exif_orientation(b"Exif\0\0" + exif(8, order=">")) == 8
 
 
+@pytest.mark.parametrize(("kind", "form"), [(1, "B3x"), (3, "H2x"), (4, "I"), (8, "h2x"), (9, "i")])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation_is_read_from_every_kind_of_whole_number(kind, form, order):
+    for value in (1, 3, 6, 8):
+        mark = b"II*\0" if order == "<" else b"MM\0*"
+        block = mark + struct.pack(f"{order}IHHHI{form}", 8, 1, 0x0112, kind, 1, value)
+        assert exif_orientation(block) == value
+        turned = encoded(Image.fromarray(picture(40, 60)), "JPEG", exif=b"Exif\0\0" + block)
+        assert decode(turned, apply_orientation=True).shape[:2] == ((60, 40) if value >= 5 else (40, 60))
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -211,12 +222,13 @@ def test_exif_is_read_in_both_byte_orders():
         b"Exif\0\0",
         exif(0),
         exif(9),
-        exif(6, kind=4),
+        exif(6, kind=2),
+        exif(6, kind=5),
         exif(6)[:15],
         b"II*\0\xff\xff\xff\xff",
         b"garbage" * 9,
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_broken_exif_counts_as_none(block):
     assert exif_orientation(block) == 1
@@ -459,3 +471,42 @@ def test_ten_thousand_mutated_files_neither_crash_nor_leak():
     read, refused, growth = run_fuzz(10_000)
     assert read + refused == 10_000
     assert growth < 60e6
+
+
+# ------------------------------------------------------------------ limits that no pixel needs
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+BIG = zlib.compress(b"a" * 3_000_000)
+BIG_CHUNKS = {
+    "text": chunk(b"tEXt", b"parameters\0" + b"a" * 3_000_000),
+    "packed text": chunk(b"zTXt", b"parameters\0\0" + BIG),
+    "international text": chunk(b"iTXt", b"parameters\0\1\0\0\0" + BIG),
+    "colour profile": chunk(b"iCCP", b"icc\0\0" + BIG),
+    "many texts": chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * 900_000)) * 90,
+}
+
+
+@pytest.mark.parametrize("name", BIG_CHUNKS)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_png_with_much_text_or_a_large_profile_is_read(name, last):
+    pixels = picture()
+    whole = encoded(Image.fromarray(pixels), "PNG")
+    place = len(whole) - 12 if last else 33  # before IEND, or after IHDR
+    np.testing.assert_array_equal(decode(whole[:place] + BIG_CHUNKS[name] + whole[place:]), pixels)
+
+
+@pytest.mark.parametrize(
+    ("marker", "bits", "reason"),
+    [(0xC1, 12, "JPEG with 12 bits per sample"), (0xC3, 8, "lossless JPEG"), (0xF7, 8, "lossless JPEG")],
+)
+def test_a_kind_of_jpeg_that_is_not_read_is_not_called_damaged(marker, bits, reason):
+    whole = bytearray(encoded(Image.fromarray(picture()), "JPEG"))
+    place = whole.index(b"\xff\xc0")
+    whole[place + 1], whole[place + 4] = marker, bits
+    with pytest.raises(ImageError, match=f"{reason} is not supported") as error:
+        decode(bytes(whole))
+    assert "8 bits per sample" in (error.value.hint or "")

@@ -79,6 +79,12 @@ READABLE = {
     "in another order": "1 dog\n0 cat\n",
     "comma-separated": "0,cat\n1,dog\n",
     "with colons": "0: cat\n1: dog",
+    "CSV with a header": "id,name\n0,cat\n1,dog\n",
+    "CSV with names first": "name;id\ncat;0\ndog;1\n",
+    "CSV with quotes": 'index,name\n0,"cat"\n1,"dog"\n',
+    "Hugging Face's configuration": '{"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "x": 1}',
+    "with names to numbers": '{"model_type": "vit", "label2id": {"cat": 0, "dog": 1}}',
+    "timm's configuration": '{"architecture": "resnet18", "label_names": ["cat", "dog"]}',
     "a JSON list": '["cat", "dog"]',
     "a JSON dict by index": '{"1": "dog", "0": "cat"}',
     "a JSON dict by name": '{"dog": 1, "cat": 0}',
@@ -182,3 +188,34 @@ def test_json_that_nests_too_deeply_is_told_so(tmp_path, text):
 def test_a_name_that_no_file_can_have_is_told(source):
     with pytest.raises((InvalidInputError, UnknownNameError)):
         labels.resolve(source)
+
+
+SYNSETS = {
+    "synset and name": "n01440764 tench, Tinca tinca\nn01443537 goldfish\n",
+    "with a number": "0 n01440764 tench, Tinca tinca\n1 n01443537 goldfish\n",
+    "as CSV": 'index,synset,name\n1,n01443537,goldfish\n0,n01440764,"tench, Tinca tinca"\n',
+}
+
+
+@pytest.mark.parametrize("form", SYNSETS)
+def test_names_that_begin_with_their_synset_have_it_as_their_identifier(tmp_path, form):
+    read = labels.read(written(tmp_path / "x.txt", SYNSETS[form]), num_classes=2)
+    assert (read.ids, read.names) == (("n01440764", "n01443537"), ("tench, Tinca tinca", "goldfish"))
+    assert read.index_of("n01443537") == read.index_of("goldfish") == 1
+
+
+def test_the_kit_s_own_order_is_not_taken_for_that_of_the_outputs(tmp_path):
+    with pytest.raises(InvalidInputError, match="not the outputs'"):
+        labels.read(written(tmp_path / "x.txt", "n02119789 1 kit_fox\nn02100735 2 English_setter\n"))
+
+
+def test_a_few_namesakes_among_many_are_allowed_and_named_where_one_is_meant(tmp_path):
+    names = [label.name.partition(",")[0] for label in labels.find("imagenet-1k")]
+    read = labels.read(written(tmp_path / "imagenet_classes.txt", "\n".join(names)), num_classes=1000)
+    assert (read[134].name, read[517].name) == ("crane", "crane")
+    with pytest.raises(InvalidInputError, match="134, 517"):
+        read.index_of("crane")
+
+
+def test_namesakes_with_indices_are_allowed_in_a_short_list_too(tmp_path):
+    assert labels.read(written(tmp_path / "x.txt", "0 crane\n1 crane")).names == ("crane", "crane")

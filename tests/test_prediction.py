@@ -29,6 +29,7 @@ from vertebra.data.preprocess import preprocess
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.inference import loading, prediction
 from vertebra.inference.prediction import features
+from vertebra.machine import downloads
 from vertebra.reading.reports import sheet
 from vertebra.verbs.predict import tile
 
@@ -67,6 +68,44 @@ def test_a_pattern_means_its_files(folder):
     assert answers(f"{folder}/*.png") == [("red.png", "red")]
     assert answers(f"{folder}/**/*e*.[Gp]*") == [("blue.GIF", "blue"), ("red.png", "red")]
     assert answers(f"{folder}/*.webp") == [("*.webp", "no file matches the pattern.")]
+
+
+@pytest.mark.parametrize("name", ["set [2024]", "a*b", "[x]/y?"])
+def test_a_folder_whose_name_is_a_pattern_is_meant_as_it_is(tmp_path, name):
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / "b.png").write_bytes(encoded("blue"))
+    assert answers(f"{tmp_path}/{name}/*.png") == [("b.png", "blue")]
+
+
+def test_hidden_files_and_folders_are_left_out_of_a_folder(tmp_path):
+    for name in ("._0.png", "__MACOSX/._0.png", "__MACOSX/1.png", ".thumbnails/t.png", "@eaDir/0.png/T.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded("green"))
+    assert "holds no picture" in answers(tmp_path)[0][1]
+    (tmp_path / "0.jfif").write_bytes(encoded("red", "JPEG"))
+    assert answers(tmp_path) == [("0.jfif", "red")]
+    assert answers(tmp_path / ".thumbnails" / "t.png") == [("t.png", "green")]
+
+
+def test_a_pipe_in_a_folder_is_named_and_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.jpg")
+    assert answers(folder)[0] == ("pipe.jpg", "it is not a regular file.")
+    assert answers(f"{folder}/*.jpg")[0][1] == "no file matches the pattern."
+
+
+@pytest.mark.parametrize("start", ["file://", "FILE://", "file://localhost"])
+def test_an_address_of_a_file_is_the_file(tmp_path, start):
+    (tmp_path / "my cat.png").write_bytes(encoded("red"))
+    assert answers(f"{start}{tmp_path}/my%20cat.png") == [("my cat.png", "red")]
+    assert prediction.absent([f"{start}{tmp_path}/my%20cat.png"]) == []
+
+
+def test_a_picture_of_more_pixels_than_allowed_is_decoded_if_they_are_allowed():
+    picture = encoded("blue", size=(40, 30))
+    assert "more than the 1,199 allowed" in answers(picture, max_pixels=1199)[0][1]
+    assert answers(picture, max_pixels=1200)[0][1] == "blue"
+    with pytest.raises(InvalidInputError, match="max_pixels is 0"):
+        answers(picture, max_pixels=0)
 
 
 def test_a_file_whose_name_is_a_pattern_is_that_file(tmp_path):
@@ -134,6 +173,14 @@ def test_an_address_is_fetched_and_not_kept(address, tmp_path, monkeypatch):
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
     assert answers(f"{address}/red.png") == [("red.png", "red")]
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_address_s_scheme_may_be_in_capitals_and_its_path_have_blanks(address, monkeypatch):
+    asked: list[str] = []
+    fetch = downloads.fetch
+    monkeypatch.setattr(downloads, "fetch", lambda url, **options: asked.append(url) or fetch(url, **options))
+    answers(address.replace("http", "HTTP") + "/a b.png")
+    assert asked == [f"{address}/a%20b.png"]
 
 
 def test_an_address_that_gives_no_picture_is_told(address):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vertebra.data.preprocess import Preprocess, preprocess, preprocess_many, protocols, scans
+from vertebra.data.preprocess import Preprocess, foreign, preprocess, preprocess_many, protocols, scans
 from vertebra.data.preprocess.decode import EncodedImage
 from vertebra.data.preprocess.resize import resize
 from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
@@ -543,3 +543,71 @@ def test_no_sources_give_no_results():
 def test_a_record_that_nests_too_deeply_is_told_so(text):
     with pytest.raises(InvalidInputError, match="levels deep"):
         Preprocess.from_json(text)
+
+
+# ------------------------------------------------------------------ as other libraries write it
+
+HALF = (0.5, 0.5, 0.5)
+VIT = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_rescale": True,
+       "rescale_factor": 0.00392156862745098, "do_normalize": True, "image_mean": [0.5] * 3,
+       "image_std": [0.5] * 3, "image_processor_type": "ViTImageProcessor"}  # fmt: skip
+RESNET = {**VIT, "size": {"shortest_edge": 256}, "do_center_crop": True, "resample": 3,
+          "crop_size": {"height": 224, "width": 224}}  # fmt: skip
+CONVNEXT = {**VIT, "size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3}
+
+
+def hub(side: int, resize: int | tuple[int, int], interpolation: str, **scale) -> Preprocess:
+    scale = scale or {"mean": HALF, "std": HALF}
+    return Preprocess((side, side), resize, interpolation, crop_rounding="floor", **scale)
+
+
+FOREIGN = {
+    "ViT": (VIT, hub(224, (224, 224), "bilinear")),
+    "ViT of old": ({**VIT, "size": 224}, hub(224, (224, 224), "bilinear")),
+    "ResNet": (RESNET, hub(224, 256, "bicubic")),
+    "with sizes as numbers": ({**RESNET, "size": 256, "crop_size": 224}, hub(224, 256, "bicubic")),
+    "ConvNeXt": (CONVNEXT, hub(224, 256, "bicubic")),
+    "ConvNeXt of 384": ({**CONVNEXT, "size": {"shortest_edge": 384}}, hub(384, (384, 384), "bicubic")),
+    "not normalised": (
+        {**VIT, "do_normalize": False}, hub(224, (224, 224), "bilinear", mean=(0, 0, 0), std=(1, 1, 1)),
+    ),
+    "timm": (
+        {"architecture": "x", "pretrained_cfg": {"input_size": [3, 256, 256], "crop_pct": 0.95,
+         "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3, "crop_mode": "squash"}},
+        protocols.timm(256, 0.95, "bicubic", mean=HALF, std=HALF, crop_mode="squash"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_preprocessing_is_read_as_hugging_face_and_timm_write_it(name):
+    config, record = FOREIGN[name]
+    assert foreign.from_json(json.dumps(config)) == record
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({**VIT, "do_pad": True}, "do_pad is true"),
+        ({**VIT, "do_rescale": False}, "do_rescale is false"),
+        ({**VIT, "rescale_factor": 1 / 127.5}, "rescale_factor is 0.0078"),
+        ({**VIT, "resample": 0}, "resample is 0"),
+        ({**VIT, "image_mean": [0.5]}, r"image_mean is \[0.5\]"),
+        ({**RESNET, "do_center_crop": False}, "do_center_crop is false"),
+        ({**RESNET, "crop_size": None, "size": {"longest_edge": 3}}, "size is"),
+        ({"model_type": "vit", "id2label": {}}, "has no preprocessing"),
+        (
+            {"pretrained_cfg": {"input_size": [1, 28, 28], "crop_pct": 1, "interpolation": "bilinear"}},
+            "input_size",
+        ),
+        ({"do_resiz": True}, 'Unknown key "do_resiz"'),
+    ],
+)
+def test_foreign_preprocessing_that_a_record_cannot_say_is_refused(config, message):
+    with pytest.raises(InvalidInputError, match=message):
+        foreign.from_json(json.dumps(config))
+
+
+def test_json_that_is_nested_too_deeply_is_refused():
+    with pytest.raises(InvalidInputError):
+        foreign.from_json("[" * 100_000)

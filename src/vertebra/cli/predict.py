@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Rotate pictures by their EXIF orientation, or follow the weights' preprocessing.",
 )
+@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N",
+              help="Decode pictures of up to N pixels. [default: 134217728]")  # fmt: skip
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Write a contact sheet: .png, .jpg, .webp or .html."
 )

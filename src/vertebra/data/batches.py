@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from vertebra.data.preprocess import Preprocess, Source, preprocess_many
+from vertebra.data.preprocess import MAX_PIXELS, Preprocess, Source, preprocess_many
 from vertebra.errors import ImageError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -65,13 +65,15 @@ def in_batches(
     workers: int | None = None,
     prefetch: int | None = None,
     reuse: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[Batch[Item]]:
     """`items` with the inputs that `record` makes of them, `size` to a batch; the last may be smaller.
 
     `source_of` gives an item's picture, or the reason why there is none. A batch also ends after `size`
     unreadable pictures, so that a source of nothing else neither piles up nor keeps its reasons back.
     `items` may be endless: it is read no further ahead than `prefetch` pictures, decoded on `workers` threads
-    (as in `preprocess_many`). Closing the generator ends the threads.
+    (as in `preprocess_many`); one with more than `max_pixels` isn't decoded. Closing the generator ends the
+    threads.
 
     Each batch has an array of its own. With `reuse` all stand in one, which the next batch overwrites: for
     callers that are finished with a batch when they ask for the next.
@@ -80,7 +82,7 @@ def in_batches(
     """
     if size < 1:
         raise InvalidInputError(f"The batch size is {size}; it must be at least 1.")
-    ready = _prepared(items, source_of, record, workers, prefetch)
+    ready = _prepared(items, source_of, record, workers, prefetch, max_pixels)
     return _gathered(ready, (size, 3, *record.input_size), reuse)
 
 
@@ -90,6 +92,7 @@ def _prepared(
     record: Preprocess,
     workers: int | None,
     prefetch: int | None,
+    max_pixels: int,
 ) -> Generator[tuple[Item, Input | ImageError]]:
     """Each item with its input or its error, in order."""
     under_way: deque[Item] = deque()
@@ -99,7 +102,8 @@ def _prepared(
             under_way.append(item)
             yield source_of(item)
 
-    with closing(preprocess_many(sources(), record, workers=workers, prefetch=prefetch)) as results:
+    made = preprocess_many(sources(), record, workers=workers, prefetch=prefetch, max_pixels=max_pixels)
+    with closing(made) as results:
         for result in results:
             yield under_way.popleft(), result
 

@@ -20,6 +20,12 @@ from vertebra.machine import files, json_text
 IMAGENET_1K = "imagenet-1k"
 
 _MAX_BYTES = 64 * 2**20  # a list of names is never this large; weights passed by mistake are
+_INDEX_LAST = re.compile(r"(\S.*?)\s*[,;\t]\s*(\d{1,9})")
+_SYNSET = re.compile(r"(n\d{8})\s*[\s,;]\s*(\S.*)")
+_OF_THE_KIT = re.compile(r"n\d{8}\s+\d+\s+\S+")
+_IN_CONFIGS = ("id2label", "label2id", "label_names")
+#: One name in so many may occur twice.
+_NAMESAKES = 50
 _INDEXED = re.compile(r"(\d+)(?:\s*[,:;]\s*|\s+)(\S.*)")
 
 
@@ -135,9 +141,10 @@ def resolve(source: str | Path, *, num_classes: int | None = None) -> LabelSet:
 def read(path: str | Path, *, num_classes: int | None = None) -> LabelSet:
     """The labels of a text or JSON file in UTF-8, checked to be `num_classes` where that is given.
 
-    Lines are either names or, all of them, `index name` as PaddleClas writes them. JSON is a list of names,
-    or a dict of names by index (also `{"0": ["n01440764", "tench"], …}`), or of indices by name. A name may
-    occur twice only where the classes have indices.
+    Lines are either names or, all of them, `index name` as PaddleClas writes them, also as CSV with a header,
+    or `synset name`. JSON is a list of names,
+    or a dict of names by index (also `{"0": ["n01440764", "tench"], …}`), or of indices by name, or a
+    `config.json` that holds one. A name may occur twice where the classes have indices, or if few do.
     Raises InvalidInputError.
     """
     path = files.named(path)
@@ -153,7 +160,7 @@ def from_names(names: Sequence[str], *, name: str = "labels") -> LabelSet:
 
     Raises InvalidInputError for no names, an empty one, or one given twice.
     """
-    return _plain(name, list(names))
+    return LabelSet(name, _unique(name, _filled(name, names)))
 
 
 def _text(path: Path) -> str:
@@ -176,10 +183,43 @@ def _from_lines(path: Path, text: str) -> LabelSet:
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    matches = [_INDEXED.fullmatch(line) for line in lines]
-    if lines and all(matches):
-        return _indexed(str(path), [(int(match[1]), match[2]) for match in matches if match])
-    return _plain(str(path), lines)
+    if lines and all(map(_OF_THE_KIT.fullmatch, lines)):
+        raise InvalidInputError(
+            f"{path} numbers ImageNet's classes in the development kit's order, not the outputs'.",
+            f"pass --labels {IMAGENET_1K}",
+        )
+    # a header is the one line that is not like the others
+    has_header = len(lines) > 1 and re.search(r"[,;\t]", lines[0]) and not _pairs(lines)
+    pairs = _pairs(lines[1:] if has_header else lines)
+    if pairs:
+        indexed = _indexed(str(path), pairs)
+        return _with_synsets(str(path), indexed.names) or indexed
+    return _with_synsets(str(path), lines) or _plain(str(path), lines)
+
+
+def _pairs(lines: Sequence[str]) -> list[tuple[int, str]] | None:
+    """Indices and names, if every line is `index name` or `name,index`."""
+    found = [_INDEXED.fullmatch(line) for line in lines]
+    if found and all(found):
+        return [(int(match[1]), _unquoted(match[2])) for match in found if match]
+    found = [_INDEX_LAST.fullmatch(line) for line in lines]
+    if found and all(found):
+        return [(int(match[2]), _unquoted(match[1])) for match in found if match]
+    return None
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == '"' else text
+
+
+def _with_synsets(source: str, names: Sequence[str]) -> LabelSet | None:
+    """The labels of `names` that all begin with their synset, as in `n01440764 tench`; else None."""
+    found = [_SYNSET.fullmatch(name) for name in names]
+    if not found or not all(found):
+        return None
+    pairs = [(match[1], _unquoted(match[2])) for match in found if match]
+    ids = _unique(source, tuple(synset for synset, _ in pairs))
+    return LabelSet(source, _filled(source, [name for _, name in pairs]), ids)
 
 
 def _from_json(path: Path, text: str) -> LabelSet:
@@ -187,6 +227,8 @@ def _from_json(path: Path, text: str) -> LabelSet:
         content = json_text.parsed(text, pairs=_without_repeats)
     except ValueError as error:
         raise InvalidInputError(f"{path} is not valid JSON: {error}.", "correct the file") from error
+    if isinstance(content, dict):  # a network's configuration, of Hugging Face's or timm's
+        content = next((content[key] for key in _IN_CONFIGS if key in content), content)
     if isinstance(content, list) and all(isinstance(item, str) for item in content):
         return _plain(str(path), content)
     if isinstance(content, dict) and all(_is_index(key) for key in content):
@@ -243,7 +285,10 @@ def _indexed(source: str, pairs: list[tuple[int, str]]) -> LabelSet:
 
 
 def _plain(source: str, names: list[str]) -> LabelSet:
-    return LabelSet(source, _unique(source, _filled(source, names)))
+    filled = _filled(source, names)
+    # Published lists have a few namesakes: ImageNet's two cranes. Outputs are told apart by their place.
+    few = (len(filled) - len(set(filled))) * _NAMESAKES <= len(filled)
+    return LabelSet(source, filled if few else _unique(source, filled))
 
 
 def _filled(source: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -288,7 +288,9 @@ def _record(given: str | Path | Preprocess) -> Preprocess:
         raise InvalidInputError(
             f"The Preprocess record {path} can't be read: {error}.", "write it with Preprocess.to_json()"
         ) from error
-    return Preprocess.from_json(text)
+    from vertebra.data.preprocess import foreign
+
+    return foreign.from_json(text)
 
 
 def _labels(given: str | Path | tuple[str, ...], num_classes: int) -> LabelSet:

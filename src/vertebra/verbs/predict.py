@@ -29,6 +29,7 @@ def predict(
     save: str | Path | None = None,
     every: int = 1,
     upright: bool = True,
+    max_pixels: int | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction]: ...
@@ -43,6 +44,7 @@ def predict(
     save: str | Path | None = None,
     every: int = 1,
     upright: bool = True,
+    max_pixels: int | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Stream: ...
@@ -56,6 +58,7 @@ def predict(
     save: str | Path | None = None,
     every: int = 1,
     upright: bool = True,
+    max_pixels: int | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction] | Stream:
@@ -83,7 +86,7 @@ def predict(
         embeddings.check(vectors)
     found = _predictions(
         *sources, model=model, top=top, features=features is not False,
-        pictures=pictures or save is not None, every=every, upright=upright,
+        pictures=pictures or save is not None, every=every, upright=upright, max_pixels=max_pixels,
         progress=notebook.listener(progress), **loaded_by,
     )  # fmt: skip
     if save is not None:
@@ -96,8 +99,9 @@ def predict(
 def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
     from vertebra.inference import loading, prediction
 
-    asked = {name: options.pop(name) for name in ("top", "features", "pictures", "every", "upright")}
-    absent = prediction.absent(sources)
+    names = ("top", "features", "pictures", "every", "upright", "max_pixels")
+    asked = {name: options.pop(name) for name in names}
+    absent = prediction.absent(sources, asked["max_pixels"])
     if absent:  # before weights are fetched and a network is loaded
         yield from absent
         return

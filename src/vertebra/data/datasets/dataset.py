@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vertebra.data.datasets.walking import SUFFIXES, is_picture
 from vertebra.data.names import printable
 from vertebra.data.preprocess import Source
+from vertebra.data.walking import SUFFIXES, is_picture
 from vertebra.errors import InvalidInputError
 
 __all__ = ["Dataset", "Sample", "class_index", "is_picture"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vertebra.data.datasets.dataset import BY_NAME, BY_VALUE, Dataset, Sample, empty, whole_number
-from vertebra.data.datasets.walking import BESIDE, HIDDEN, UNREADABLE, is_hidden, kind_of, walk
 from vertebra.data.names import printable
+from vertebra.data.walking import BESIDE, HIDDEN, UNREADABLE, is_hidden, kind_of, walk
 from vertebra.errors import InvalidInputError
 
 FORMAT = "class folders"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from vertebra.data.datasets import folders, idx, imagenet, lists, shards, splits, tables, walking
+from vertebra.data import walking
+from vertebra.data.datasets import folders, idx, imagenet, lists, shards, splits, tables
 from vertebra.data.datasets.dataset import Dataset, is_picture
 from vertebra.data.names import from_address, printable
 from vertebra.errors import InvalidInputError, UnknownNameError

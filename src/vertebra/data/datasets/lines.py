@@ -12,8 +12,8 @@ from typing import Any
 
 from vertebra.data.datasets import splits
 from vertebra.data.datasets.dataset import whole_number
-from vertebra.data.datasets.walking import is_picture
 from vertebra.data.names import printable
+from vertebra.data.walking import is_picture
 from vertebra.errors import InvalidInputError
 
 #: Names of columns, in lower case with _ between words, the surest first. ImageId and PredictionString are

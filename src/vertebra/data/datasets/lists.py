@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vertebra.data.datasets import dataset, splits, walking
+from vertebra.data import walking
+from vertebra.data.datasets import dataset, splits
 from vertebra.data.datasets.dataset import BY_NAME, BY_NUMBER, Dataset
 from vertebra.data.datasets.lines import LOOKED_AT, Entry, Listed, header_of
 from vertebra.data.datasets.lines import read as read_lines

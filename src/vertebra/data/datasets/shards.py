@@ -21,8 +21,8 @@ from vertebra.data.datasets.dataset import (
     class_index,
     empty,
 )
-from vertebra.data.datasets.walking import HIDDEN, NOT_PICTURES, SUFFIXES, is_hidden, is_picture
 from vertebra.data.names import printable
+from vertebra.data.walking import HIDDEN, NOT_PICTURES, SUFFIXES, is_hidden, is_picture
 from vertebra.errors import InvalidInputError
 
 FORMAT = "tar shards"

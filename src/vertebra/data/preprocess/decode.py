@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from vertebra.data.names import printable
 from vertebra.data.preprocess import scans
 from vertebra.errors import ImageError, InvalidInputError
 
@@ -151,7 +152,7 @@ class EncodedImage:
     def _pillow_pixels(self) -> Pixels:
         import numpy as np
 
-        with _refusing(self.name, self.format):
+        with _refusing(self.name, self.format, self.data):
             image = self.pillow or _open_pillow(self.data, self.format)
             if image.mode.startswith("I;16"):
                 grey = (np.asarray(image) >> 8).astype(np.uint8)
@@ -172,7 +173,7 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
     pillow = None
     size = _turbo_size(data) if kind == "JPEG" else None
     if size is None:
-        with _refusing(name, kind):
+        with _refusing(name, kind, data):
             pillow = _open_pillow(data, kind)
         size = (pillow.height, pillow.width)
     _check_size(name, kind, size, max_pixels)
@@ -189,7 +190,7 @@ def _check_size(name: str, kind: str, size: tuple[int, int], max_pixels: int) ->
     if height * width > max_pixels:
         raise ImageError(
             f"{name}: the {kind} has {width} × {height} pixels, more than the {max_pixels:,} allowed.",
-            "raise max_pixels if you trust its source",
+            "make it smaller; or, if you trust its source, raise max_pixels (predict has --max-pixels)",
         )
 
 
@@ -213,7 +214,7 @@ def _read(source: Source) -> tuple[str, bytes]:
         raise InvalidInputError(
             f"A picture must be bytes, a path or an array (H, W, 3) of uint8, not {type(source).__name__}."
         )
-    name = str(source)
+    name = printable(source)
     try:
         if not _is_file(source):
             raise ImageError(f"{name}: not a file, but a pipe or a device.", "pass its content: predict -")
@@ -263,19 +264,58 @@ def _open_pillow(data: bytes, kind: str) -> ImageFile:
     """Open it with the format's own plugin: `Image.open` would guess, and has its own limit of pixels."""
     from PIL import Image
 
+    if kind == "PNG":
+        data = _without_text(data)
     importlib.import_module(f"PIL.{_PLUGINS[kind]}")
     factory, _ = Image.OPEN[kind]
     return factory(io.BytesIO(data), "")
 
 
+def _without_text(data: bytes) -> bytes:
+    """A PNG without its texts and colour profile, for which Pillow has limits and which no pixel needs."""
+    kept, start, position = [], 0, 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 12 + length
+        if data[position + 4 : position + 8] in (b"tEXt", b"zTXt", b"iTXt", b"iCCP") and end <= len(data):
+            kept.append(data[start:position])
+            start = end
+        position = end
+    return b"".join([*kept, data[start:]]) if kept else data
+
+
+def _unread_jpeg(data: bytes) -> str | None:
+    """What kind of JPEG it is, if it is one that isn't read; None otherwise."""
+    position = 2
+    while position + 9 < len(data) and data[position] == 0xFF:
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker in _FRAMES:
+            bits = data[position + 4]
+            if marker in _LOSSLESS:
+                return "lossless JPEG"
+            return None if bits == 8 else f"JPEG with {bits} bits per sample"
+        position += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+#: Markers of a JPEG's frame; DHT, JPG and DAC are between them.
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF, 0xF7}
+
+
 @contextmanager
-def _refusing(name: str, kind: str) -> Iterator[None]:
+def _refusing(name: str, kind: str, data: bytes) -> Iterator[None]:
     """Turn any exception of a decoder into an ImageError: they have no common base class."""
     try:
         yield
     except ImageError:
         raise
     except Exception as error:
+        unread = _unread_jpeg(data) if kind == "JPEG" else None
+        if unread is not None:
+            raise ImageError(
+                f"{name}: {unread} is not supported.", "convert it to JPEG or PNG with 8 bits per sample"
+            ) from error
         reason = str(error).rstrip(".") or type(error).__name__
         raise ImageError(
             f"{name}: damaged {kind}: {reason}.", "open it in an image viewer; replace it or leave it out"
@@ -283,6 +323,10 @@ def _refusing(name: str, kind: str) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------ orientation
+
+
+#: EXIF's kinds of whole numbers. The orientation should be a short one (3); some cameras write a long one.
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 8: "h", 9: "i"}
 
 
 def exif_orientation(exif: bytes) -> int:
@@ -296,9 +340,11 @@ def exif_orientation(exif: bytes) -> int:
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, start)
         for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
+            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
             if tag == 0x0112:
-                return value if kind == 3 and 1 <= value <= 8 else 1
+                form = _WHOLE_NUMBERS.get(kind)
+                (value,) = (1,) if form is None else struct.unpack_from(f"{order}{form}", exif, entry + 8)
+                return value if 1 <= value <= 8 else 1
     except struct.error:  # an offset that points outside
         return 1
     return 1

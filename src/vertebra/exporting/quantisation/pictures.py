@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra.data.datasets import walking
+from vertebra.data import walking
 from vertebra.data.preprocess import Preprocess, preprocess_many
 from vertebra.errors import InvalidInputError
 

@@ -7,7 +7,7 @@ can't be read gets an error instead, and the others go on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.data.batches import Batch, in_batches
 from vertebra.data.labels import LabelSet
-from vertebra.data.preprocess import Preprocess, Source, open_image
+from vertebra.data.names import printable
+from vertebra.data.preprocess import MAX_PIXELS, Preprocess, Source, open_image
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.inference.prediction.sources import Given, Picture, is_on_disk, pictures_of
 from vertebra.measurements import display
@@ -80,6 +81,7 @@ def predict(
     pictures: bool = False,
     every: int = 1,
     upright: bool = True,
+    max_pixels: int | None = None,
 ) -> Iterator[Prediction]:
     """The `top` classes of each picture in `sources`, in order, as soon as its batch is done.
 
@@ -87,42 +89,46 @@ def predict(
     address, "-" (one picture on standard input), "camera:0", a video's path (every `every`th frame), a
     picture's bytes, or pixels (H, W, 3), uint8, RGB. With `upright`, pictures are turned by their EXIF
     orientation even if the network's record ignores it; without, the record decides, as in an evaluation.
+    A picture with more than `max_pixels` (by default MAX_PIXELS) isn't decoded.
     Raises InvalidInputError (a count below 1), and MissingRuntimeError if a video needs OpenCV.
     """
-    for name, value in (("top", top), ("every", every)):
+    most = MAX_PIXELS if max_pixels is None else max_pixels
+    for name, value in (("top", top), ("every", every), ("max_pixels", most)):
         if value < 1:
             raise InvalidInputError(f"{name} is {value}, but must be at least 1.")
     record = replace(loaded.preprocess, apply_orientation=True) if upright else loaded.preprocess
-    return _predictions(pictures_of(sources, every), loaded, record, top, features, pictures)
+    found = pictures_of(sources, every)
+    batches = in_batches(found, _source_of, record, loaded.settings.batch_size, max_pixels=most)
+    return _predictions(batches, loaded, top, features, pictures)
 
 
-def absent(sources: Sequence[Given]) -> list[Prediction]:
+def absent(sources: Sequence[Given], max_pixels: int | None = None) -> list[Prediction]:
     """The errors of `sources` if all are files and none is a picture, so that no network must be loaded to
     report them; empty if there is a picture, or may be one."""
     errors: list[Prediction] = []
     if not all(map(is_on_disk, sources)):
         return errors
     for picture in pictures_of(sources):
-        error = picture.error or _flaw(picture)
+        error = picture.error or _flaw(picture, max_pixels or MAX_PIXELS)
         if error is None:
             return []
         errors.append(Prediction(picture.name, error=error))
     return errors
 
 
-def _flaw(picture: Picture) -> str | None:
+def _flaw(picture: Picture, max_pixels: int) -> str | None:
     """Why the picture can't be read, judged by its header."""
     try:
-        open_image(picture.content)
+        open_image(picture.content, max_pixels=max_pixels)
     except ImageError as error:
         return _reason(error, picture)
     return None
 
 
 def _predictions(
-    found: Iterator[Picture], loaded: Loaded, record: Preprocess, top: int, features: bool, pictures: bool
+    batches: Generator[Batch[Picture]], loaded: Loaded, top: int, features: bool, pictures: bool
 ) -> Iterator[Prediction]:
-    with closing(in_batches(found, _source_of, record, loaded.settings.batch_size)) as ready:
+    with closing(batches) as ready:
         for batch in ready:
             yield from _answered(batch, loaded, top, features, pictures)
 
@@ -134,7 +140,7 @@ def _source_of(picture: Picture) -> Source | ImageError:
 def _reason(error: ImageError, picture: Picture) -> str:
     """The message without the name at its start: a Prediction has its source as well as the error."""
     if isinstance(picture.content, Path):
-        return error.message.removeprefix(f"{picture.content}: ")
+        return error.message.removeprefix(f"{printable(picture.content)}: ")
     return re.sub(r"^<[\d,]+ bytes>: ", "", error.message)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from vertebra.data import walking
+from vertebra.data.names import from_address, printable
 from vertebra.data.preprocess import Source
 from vertebra.data.preprocess.decode import MAX_BYTES
 from vertebra.errors import DownloadError, InvalidInputError, MissingRuntimeError
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 else:
     Given = Any
 
-#: Endings of the pictures that are found in a folder. A picture named directly may have any ending.
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 #: The longest wait for a picture, in seconds: one slow server must not hold up the others.
@@ -57,11 +57,16 @@ def is_on_disk(source: Given) -> bool:
     if not isinstance(source, str | Path):
         return False
     text = str(source)
-    if text == "-" or text.startswith(("https://", "http://")) or _CAMERA.fullmatch(text):
+    if text == "-" or _is_address(text) or _CAMERA.fullmatch(text):
         return False
-    if not os.path.exists(source):
+    local = from_address(text) or source
+    if not os.path.exists(local):
         return True
-    return os.path.isdir(source) or (os.path.isfile(source) and not text.lower().endswith(VIDEOS))
+    return os.path.isdir(local) or (os.path.isfile(local) and not text.lower().endswith(VIDEOS))
+
+
+def _is_address(text: str) -> bool:
+    return text[:8].lower().startswith(("https://", "http://"))
 
 
 def _pictures(source: Given, every: int) -> Iterator[Picture]:
@@ -73,8 +78,11 @@ def _pictures(source: Given, every: int) -> Iterator[Picture]:
         return iter([_pixels(source)])
     if source == "-":
         return iter([_standard_input()])
-    if source.startswith(("https://", "http://")):
+    if _is_address(source):
         return iter([_fetched(source)])
+    local = from_address(source)
+    if local is not None:
+        return _at_path(local, every)
     camera = _CAMERA.fullmatch(source)
     if camera is not None:
         return _frames(source, int(camera[1]), every)
@@ -102,33 +110,42 @@ def _at_path(path: Path, every: int) -> Iterator[Picture]:
 
 
 def _file(path: Path) -> Picture:
-    return Picture(_name(path), path)
-
-
-def _name(path: str | Path) -> str:
-    """The path as text that can be printed and stored, even if its bytes are not UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    return Picture(printable(path), path)
 
 
 def _in_folder(folder: Path) -> Iterator[Picture]:
-    """The pictures in a folder and its subfolders, each sorted by name. Links to folders aren't followed."""
+    """The pictures in a folder and its subfolders, each sorted by name. Links to folders aren't followed, and
+    hidden files and folders are left out."""
     problems: list[OSError] = []
     found = False
-    for place, folders, files in os.walk(folder, onerror=problems.append):
-        folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES):
-                found = True
-                yield _file(Path(place, name))
+    for one in walking.walk(folder, problems):
+        found = found or bool(one.pictures or one.special)
+        for name in sorted((*one.pictures, *one.special)):
+            path = Path(one.folder, name)
+            special = name in one.special
+            yield Picture(printable(path), error="it is not a regular file.") if special else _file(path)
     for problem in problems:
-        yield Picture(_name(problem.filename), error=f"can't be read: {problem.strerror}.")
+        yield Picture(printable(problem.filename), error=f"can't be read: {problem.strerror}.")
     if not found and not problems:
-        yield Picture(_name(folder), error=f"the folder holds no picture ({', '.join(SUFFIXES)}).")
+        yield Picture(
+            printable(folder), error=f"the folder holds no picture ({', '.join(walking.SUFFIXES)})."
+        )
+
+
+def _literal(pattern: str) -> str:
+    """The pattern, in which the longest start that is a folder is meant as it is written."""
+    parts = Path(pattern).parts
+    for count in range(len(parts) - 1, 0, -1):
+        start = os.path.join(*parts[:count])
+        if os.path.isdir(start):
+            return os.path.join(glob.escape(start), *parts[count:])
+    return pattern
 
 
 def _matches(pattern: str) -> Iterator[Picture]:
     """The files that match a pattern, sorted; `**` matches any folders."""
-    paths = [path for path in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(path)]
+    found = sorted(glob.glob(_literal(pattern), recursive=True))
+    paths = [path for path in found if not os.path.isdir(path) and not walking.is_special(path)]
     yield from (_file(Path(path)) for path in paths)
     if not paths:
         yield Picture(pattern, error="no file matches the pattern.")
@@ -141,14 +158,20 @@ def _standard_input() -> Picture:
     return Picture("-", data)
 
 
+def _with_small_scheme(url: str) -> str:
+    scheme, colon, rest = url.partition(":")
+    return f"{scheme.lower()}{colon}{rest}"
+
+
 def _fetched(url: str) -> Picture:
     """The picture at an address. It isn't kept, since the picture there may change."""
     from vertebra.machine import downloads
 
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as folder:
         try:
+            address = _with_small_scheme(url).replace(" ", "%20")
             path = downloads.fetch(
-                url, folder=Path(folder), attempts=2, limit_bytes=MAX_BYTES, whole_s=_WHOLE_S
+                address, folder=Path(folder), attempts=2, limit_bytes=MAX_BYTES, whole_s=_WHOLE_S
             )
             return Picture(url, path.read_bytes())
         except DownloadError as error:

@@ -126,5 +126,9 @@ def unreadable_in(batch: Batch[Sample], *, strict: bool) -> list[tuple[str, str]
 
 def reason(sample: Sample, error: ImageError) -> str:
     """Why an image can't be read, without the path or the size that the error begins with."""
-    start = r"<[\d,]+ bytes>" if not isinstance(sample.source, str | Path) else re.escape(str(sample.source))
+    start = (
+        r"<[\d,]+ bytes>"
+        if not isinstance(sample.source, str | Path)
+        else re.escape(printable(sample.source))
+    )
     return printable(re.sub(f"^{start}: ", "", error.message))

@@ -253,8 +253,10 @@ def test_an_engine_that_reads_bundles_gets_one_and_the_next_load_finds_it(cache,
         np.testing.assert_allclose(loaded.logits(images), eager.logits(images), atol=1e-5)
     with loading.load("squeezenet1_1", progress=seen.append, **options):
         pass
-    [event] = seen
-    assert event.text.startswith("exporting squeezenet1_1 into")
+    assumed, event, again = (one.text for one in seen)
+    assert assumed == again
+    assert assumed.startswith("assumed for squeezenet1_1, whose file doesn't state it: preprocessing (")
+    assert event.startswith("exporting squeezenet1_1 into")
     [folder] = (path for path in (cache / "bundles").iterdir() if path.is_dir())
     assert bundles.read(folder).weights == WEIGHTS.name
 
@@ -417,12 +419,12 @@ def test_an_onnx_file_becomes_a_bundle(tmp_path):
     loading.load(kept.folder, engine="openvino").close()
 
 
-def test_an_onnx_file_whose_data_stand_beside_it_is_told(tmp_path):
+def test_an_onnx_file_whose_data_stand_beside_it_becomes_a_bundle(tmp_path):
     shutil.copy(golden_bundle.folder() / "model.onnx", tmp_path / "other.onnx")
     shutil.copy(golden_bundle.folder() / "model.onnx.data", tmp_path / "model.onnx.data")
-    with pytest.raises(InvalidInputError, match=r"other\.onnx keeps its data in separate files"):
-        vertebra.export(f"onnx:{tmp_path / 'other.onnx'}", tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
+    kept = vertebra.export(f"onnx:{tmp_path / 'other.onnx'}", tmp_path / "bundle")
+    for name in ("model.onnx", "model.onnx.data"):
+        assert (kept.folder / name).read_bytes() == (golden_bundle.folder() / name).read_bytes()
 
 
 def test_an_onnx_file_that_is_only_measured_may_have_its_data_beside_it(tmp_path):

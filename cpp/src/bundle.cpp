@@ -136,6 +136,7 @@ Bundle read_bundle(const fs::path& folder) {
     bundle.model = manifest.at("model").get<std::string>();
     bundle.weights = text_or_empty(manifest.at("weights"));
     bundle.precision = manifest.at("precision").get<std::string>();
+    if (manifest.contains("outputs")) bundle.outputs = text_or_empty(manifest.at("outputs"));
     bundle.preprocess = preprocess_of(manifest.at("preprocess"));
     bundle.num_classes = manifest.at("num_classes").get<int>();
     bundle.in_channels = manifest.at("in_channels").get<int>();

@@ -49,6 +49,7 @@ struct Bundle {
   std::string weights;  // empty if untrained
   std::string format;
   std::string precision;
+  std::string outputs;  // "logits", "probabilities", ...; empty: the reference shows it
   int batch_size;  // the only one that the network takes; 0 if it takes any
   Preprocess preprocess;
   std::vector<Label> labels;  // empty if the Bundle has none

@@ -119,6 +119,11 @@ void print(const json& record, bool as_json) {
 
 // Exit status 1 if a photograph can't be read; the others are still answered.
 int answer_all(const vertebra::Bundle& bundle, const Arguments& arguments) {
+  const bool one_of_several =
+      bundle.outputs.empty() || bundle.outputs == "logits" || bundle.outputs == "probabilities";
+  if (bundle.num_classes == 1 || !one_of_several) {
+    throw vertebra::Error("this program names one class of several; this network's outputs stand each on its own");
+  }
   vertebra::Network network(bundle, 1, arguments.options.threads);
   const bool are_probabilities = vertebra::gives_probabilities(bundle, vertebra::reference_logits(bundle));
   int status = 0;

@@ -162,6 +162,7 @@ std::vector<float> reference_logits(const Bundle& bundle) {
 }
 
 bool gives_probabilities(const Bundle& bundle, const std::vector<float>& logits) {
+  if (!bundle.outputs.empty()) return bundle.outputs == "probabilities";
   const auto classes = static_cast<std::ptrdiff_t>(bundle.num_classes);
   for (auto row = logits.begin(); row != logits.end(); row += classes) {
     double sum = 0;

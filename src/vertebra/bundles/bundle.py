@@ -29,6 +29,7 @@ from vertebra.bundles.manifest import (
     MAX_MANIFEST_BYTES,
     NETWORKS,
     PICTURE,
+    PROBABILITIES,
     PROOF,
     REFERENCE,
     ROWS,
@@ -61,7 +62,8 @@ _NOT_LOADED = (REFERENCE, LABELS, PICTURE, PROOF, CARD)
 class Card:
     """What a Bundle records about its network, in addition to the graph.
 
-    `weights` names the trained parameters; `weights_sha256` is the digest of their file.
+    `weights` names the trained parameters; `weights_sha256` is the digest of their file. `outputs` is one of
+    `manifest.OUTPUTS`, or None if the network's answers show it. `assumed` names what no source states.
     """
 
     weights: str | None = None
@@ -69,6 +71,8 @@ class Card:
     licence: str | None = None
     preprocess: Preprocess | None = None
     labels: LabelSet | None = None
+    outputs: str | None = None
+    assumed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON holds it; `from_dict` reads it."""
@@ -79,7 +83,8 @@ class Card:
         """The card that `to_dict` wrote. Raises InvalidInputError if it is something else."""
         try:
             labels = None if value["labels"] is None else _label_set(**value["labels"])
-            return cls(**{**value, "labels": labels, "preprocess": preprocess_of(value["preprocess"])})
+            read_ = {"labels": labels, "preprocess": preprocess_of(value["preprocess"])}
+            return cls(**{**value, **read_, "assumed": tuple(value.get("assumed", ()))})
         except (KeyError, TypeError) as error:
             raise InvalidInputError(
                 f"The network's card can't be read: {error}.",
@@ -97,6 +102,8 @@ class Bundle(display.Shown):
 
     `weights` names trained parameters; None means untrained ones, drawn from `seed`. `labels` names the label
     set, which `label_set` reads. `batch_size` is the only one that the network takes; None: it takes any.
+    `outputs` is what its outputs are, one of `manifest.OUTPUTS`; None: the reference shows it. `assumed`
+    names what no source stated when the Bundle was made: "preprocess", "labels", "input_size".
     `parity` records how far the engine's outputs were from the reference when the Bundle was made. `files`
     maps a name to its sha256 and bytes.
     """
@@ -124,6 +131,8 @@ class Bundle(display.Shown):
     proof: Mapping[str, Any] | None = None
     quantisation: Mapping[str, Any] | None = None
     converted_from: Mapping[str, Mapping[str, Any]] | None = None
+    outputs: str | None = None
+    assumed: Sequence[str] = ()
     schema: int = SCHEMA
 
     def summary(self) -> str:
@@ -201,8 +210,16 @@ class Bundle(display.Shown):
         Raises BundleError if they can't be read."""
         import numpy as np
 
+        if self.outputs is not None:
+            return self.outputs == PROBABILITIES
+
         outputs = self._logits()
         return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+
+    def gives_shares(self) -> bool:
+        """Whether all reference outputs are from 0 to 1. Raises BundleError if they can't be read."""
+        outputs = self._logits()
+        return bool(((outputs >= 0) & (outputs <= 1)).all())
 
     def _logits(self) -> npt.NDArray[np.float32]:
         shape = (self.reference["batch_size"], self.num_classes)

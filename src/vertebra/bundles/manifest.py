@@ -82,10 +82,24 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "proof": (dict, type(None)),
     "quantisation": (dict, type(None)),
     "converted_from": (dict, type(None)),
+    "outputs": (str, type(None)),
+    "assumed": list,
 }
 
 #: keys that a manifest of any schema may lack -> their value then
-OPTIONAL: dict[str, Any] = {"proof": None, "quantisation": None, "converted_from": None}
+OPTIONAL: dict[str, Any] = {
+    "proof": None, "quantisation": None, "converted_from": None, "outputs": None, "assumed": [],
+}  # fmt: skip
+
+#: What a network's outputs can be: logits, of which a softmax makes probabilities; probabilities, which sum
+#: to 1; or a share for each class on its own, as it is, or as a logit.
+LOGITS, PROBABILITIES, SIGMOIDS, OWN_LOGITS = OUTPUTS = (
+    "logits", "probabilities", "sigmoids", "independent-logits",
+)  # fmt: skip
+#: those in which every class stands on its own
+INDEPENDENT = (SIGMOIDS, OWN_LOGITS)
+#: what may be assumed of a network whose files don't state it
+ASSUMED = ("preprocess", "labels", "input_size")
 
 #: schema -> the keys that it added, with their values in older Bundles
 _ADDED: dict[int, dict[str, Any]] = {2: {"picture": None, "batch_size": None, "engines": [], "parity": None}}
@@ -203,7 +217,7 @@ def _check_files(path: Path, files: Mapping[str, Any]) -> None:
             )
         if not _is_record(record):
             raise BundleError(f'{path} lists "{name}" without its bytes and sha256.', EXPORT_AGAIN)
-        if name.lower().endswith(_CODE):
+        if not runs_no_code(name):
             raise BundleError(
                 f'{path} lists "{name}", a file that runs code when it is loaded.',
                 "don't use this Bundle: vertebra writes no such file",
@@ -223,6 +237,14 @@ def _check_proofs(path: Path, value: Mapping[str, Any]) -> None:
         raise BundleError(f'{path}: "picture" lacks its file {PICTURE} or its proof.', EXPORT_AGAIN)
     if proof is not None and set(proof) != {"seed", "sizes", "labels_sha256"}:
         raise BundleError(f'{path}: "proof" must have seed, sizes and labels_sha256.', EXPORT_AGAIN)
+    if value["outputs"] not in (None, *OUTPUTS):
+        raise BundleError(
+            f'{path} has outputs "{str(value["outputs"])[:100]}"; this version of vertebra knows '
+            f"{', '.join(OUTPUTS)}.",
+            _UPGRADE,
+        )
+    if not set(value["assumed"]) <= set(ASSUMED):
+        raise BundleError(f'{path}: "assumed" may have {", ".join(ASSUMED)}.', EXPORT_AGAIN)
     if set(reference) != {"seed", "batch_size"} or not all(_holds(reference[key], int) for key in reference):
         raise BundleError(f'{path}: "reference" must have seed and batch_size, whole numbers.', EXPORT_AGAIN)
     if not (1 <= reference["batch_size"] <= _MOST_IMAGES and reference["seed"] >= 0):
@@ -241,6 +263,11 @@ def is_plain(name: str) -> bool:
     """Whether `name` can only be a file directly in the folder, on any system."""
     is_word = name not in ("", ".", "..", MANIFEST) and not set(name) & set("/\\:")
     return is_word and name.isprintable() and len(name.encode()) <= _MOST_NAME_BYTES
+
+
+def runs_no_code(name: str) -> bool:
+    """Whether `name` doesn't end like a file that runs code when it is loaded."""
+    return not name.lower().endswith(_CODE)
 
 
 def _is_picture(value: Mapping[str, Any]) -> bool:

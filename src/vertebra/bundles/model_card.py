@@ -40,6 +40,15 @@ def warning(format: str) -> str:
     )
 
 
+#: as in `manifest.OUTPUTS`
+_OUTPUTS = {
+    "logits": "logits: a softmax makes probabilities of them",
+    "probabilities": "probabilities, which sum to 1",
+    "sigmoids": "a share for each class on its own",
+    "independent-logits": "a logit for each class on its own: a sigmoid makes a share of it",
+}
+
+
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     weights = manifest["weights"]
     trained = (
@@ -54,6 +63,9 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input", f"(N, {manifest['in_channels']}, {size}, {size})"),
         ("classes", f"{manifest['num_classes']}, named in labels.json ({_plain(manifest['labels'])})"
          if manifest["labels"] else f"{manifest['num_classes']}, without names"),
+        *([("outputs", _OUTPUTS[manifest["outputs"]])] if manifest.get("outputs") else []),
+        *([("assumed, not stated by their source", _plain(", ".join(manifest["assumed"])))]
+          if manifest.get("assumed") else []),
         ("format, precision", f"{manifest['format']}, {manifest['precision']}"),
         ("made with", _plain(made) or "-"),
     ]  # fmt: skip

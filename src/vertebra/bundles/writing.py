@@ -94,6 +94,8 @@ def write(
             "reference": {"seed": reference_seed, "batch_size": reference_batch},
             "picture": None,
             **OPTIONAL,
+            "outputs": card.outputs,
+            "assumed": list(card.assumed),
             **added,
         }
         _write_manifest(draft_, manifest)

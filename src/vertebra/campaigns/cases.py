@@ -36,26 +36,24 @@ def cases(
     batch_sizes: Sequence[int] = (1,),
     input_size: int | None = None,
     threads: int | None = None,
-    precisions: Sequence[str] = ("float32",),
+    precisions: Sequence[str] = (),
     device: str = "cpu",
     load: Load | None = None,
 ) -> list[Case]:
     """One case for each of `models` on each of the engines `chosen` (all that can run here, if none is
-    named), in each precision, at each batch size and number of streams.
+    named), in each precision, at each batch size and number of streams. Without `precisions` they are
+    float32, and a file's own.
 
     Raises UnknownNameError, MissingRuntimeError (a named engine that isn't installed) and
     InvalidInputError (an impossible size, batch, number of threads or load), before anything runs.
     """
     runners = [engines.require(name) for name in dict.fromkeys(chosen)] or found_here()
     threads, load = checked_threads(threads), load or Load()
-    if "int8" in precisions:
-        raise InvalidInputError(
-            "int8 needs calibration pictures, and none are given here.",
-            "measure a Bundle: vertebra export MODEL -o FOLDER --precision int8 --calibrate PICTURES, then "
-            "vertebra bench FOLDER",
-        )
     known = {found.name: found for found in map(zoo.find, models)}
-    ways = _ways(runners, dict.fromkeys(precisions), device, load, named=bool(chosen))
+    ways = {
+        asked: _ways(runners, asked, device, load, named=bool(chosen))
+        for asked in {_precisions(model, precisions) for model in known.values()}
+    }
     for model in known.values():
         _check_batches(model, batch_sizes)
     if load.end_to_end and (input_size is not None or tuple(batch_sizes) != (1,)):
@@ -67,7 +65,7 @@ def cases(
         replace(_case(model, input_size, threads, load), engine=engine, batch_size=batch_size, device=device,
                 precision=precision, streams=streams)
         for model in known.values()
-        for engine, precision, streams in ways
+        for engine, precision, streams in ways[_precisions(model, precisions)]
         if chosen or not model.is_file or engines.find(engine).reads == "bundle"
         for batch_size in dict.fromkeys(batch_sizes)
     ]  # fmt: skip
@@ -148,7 +146,7 @@ def _case(model: names.Model, input_size: int | None, threads: int, load: Load) 
     """The network at batch size 1, with the null engine for now."""
     size = native_or(model, input_size)
     called = zoo.name_in_rows(model)
-    return Case(
+    case = Case(
         model=called,
         engine="null",
         subject=Subject(
@@ -164,6 +162,40 @@ def _case(model: names.Model, input_size: int | None, threads: int, load: Load) 
         preprocess=asdict(zoo.facts(model.name).preprocess) if load.end_to_end else None,
         operations=_operations(model.name, size),
     )
+    return _as_stated(case, model) if model.is_file else case
+
+
+def _as_stated(case: Case, model: names.Model) -> Case:
+    """The case of a network's file, with what the file states of its input and output."""
+    from vertebra.zoo import adapters
+    from vertebra.zoo.adapters import onnx
+
+    seen = onnx.signature(adapters.network_file(model.name).path)
+    return replace(case, num_classes=seen.num_classes, in_channels=seen.in_channels)
+
+
+def _precisions(model: names.Model, asked: Sequence[str]) -> tuple[str, ...]:
+    """The precisions to measure the network in. Raises InvalidInputError for those that it can't have without
+    being quantised first."""
+    own = "float32"
+    if model.is_file:
+        from vertebra.zoo import adapters
+        from vertebra.zoo.adapters import onnx
+
+        own = onnx.precision(onnx.graph(adapters.network_file(model.name).path))
+    chosen = tuple(dict.fromkeys(asked)) or (own,)
+    others = [one for one in chosen if one != own]
+    if own != "float32" and others:
+        raise InvalidInputError(
+            f"The network in {model.name} is in {own}; {others[0]} was asked for.", "leave the precision out"
+        )
+    if "int8" in others:
+        raise InvalidInputError(
+            "int8 needs calibration pictures, and none are given here.",
+            "measure a Bundle: vertebra export MODEL -o FOLDER --precision int8 --calibrate PICTURES, then "
+            "vertebra bench FOLDER",
+        )
+    return chosen
 
 
 def _operations(model: str, size: int) -> float | None:

@@ -16,9 +16,10 @@ from vertebra.campaigns.cases import totals
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetworkError
 from vertebra.exporting.process import Exporter
-from vertebra.machine import leftovers
+from vertebra.machine import leftovers, onnx_files
 from vertebra.measuring.benchmarking import Case
 from vertebra.progress import Listener, Progress
+from vertebra.zoo import adapters
 
 
 class NeededBundle(NamedTuple):
@@ -50,13 +51,21 @@ def has_room(cases_: Iterable[Case]) -> bool:
 
 def _bundles_bytes(cases_: Iterable[Case]) -> float:
     """What the scratch folder must hold for the cases' Bundles, with some room to write them."""
-    bundles = {(*subject_of(case), needed_bundle(case)) for case in cases_ if _is_to_export(case)}
-    return 1.2 * sum(4 * totals(model)["params"] for model, *_ in bundles)
+    bundles = {(*subject_of(case), needed_bundle(case)): case for case in cases_ if _is_to_export(case)}
+    return 1.2 * sum(map(_parameters_bytes, bundles.values()))
 
 
 def subject_of(case: Case) -> tuple[str, str | None, int]:
     """What cases that are exported and measured together have in common: the network and its input size."""
     return case.model, case.network_sha256, case.input_size
+
+
+def _parameters_bytes(case: Case) -> int:
+    name = str(case.subject.arguments.get("name", case.model))
+    if not adapters.is_file(name):
+        return 4 * totals(case.model)["params"]
+    found = onnx_files.read(adapters.network_file(name).path)
+    return sum(path.stat().st_size for path in (found.path, *onnx_files.data_files(found)))
 
 
 def prepared(
@@ -87,7 +96,10 @@ def prepared(
 
 
 def needed_bundle(case: Case) -> NeededBundle:
-    """The Bundle that the case's engine opens: if possible the one in ONNX, which several engines share."""
+    """The Bundle that the case's engine opens: if possible the one in ONNX, which several engines share. A
+    network's own file stays as it is, in whatever precision it is."""
+    if adapters.is_file(case.model):
+        return NeededBundle("onnxruntime", "float32", None)
     return bundle_for(case.engine, case.precision, case.batch_size)
 
 

@@ -118,7 +118,9 @@ def _json(prediction: Prediction) -> Iterator[str]:
         {"index": answer.index, "id": answer.id, "name": answer.name, "probability": answer.probability}
         for answer in prediction.top
     ]
-    line = {"source": prediction.source, "top": top, "error": prediction.error}
+    line: dict[str, Any] = {"source": prediction.source, "top": top, "error": prediction.error}
+    if prediction.assumed:
+        line["assumed"] = list(prediction.assumed)
     yield json.dumps(line, ensure_ascii=False)
 
 

@@ -20,6 +20,7 @@ from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement
+    from vertebra.measuring.graphs import GraphProfile
     from vertebra.verbs.show import Portrait
     from vertebra.zoo import Model
 
@@ -47,7 +48,8 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
         figures = [{**record(row, style), "share_of_roofline": share} for row, share in pairs]
         parts = {"stages": map(part, portrait.stages), "layers": map(part, portrait.layers)}
         lists = {name: list(entries) for name, entries in parts.items()}
-        emit([{**asdict(portrait.model), "figures": figures, **lists}], style)
+        stated = {} if portrait.counted is None else {"file": _stated(portrait.counted)}
+        emit([{**asdict(portrait.model), **stated, "figures": figures, **lists}], style)
     else:
         click.echo(_text(portrait))
 
@@ -86,8 +88,9 @@ def _text(portrait: Portrait) -> str:
         *_history(model),
         _sizes(model),
         *_needs(model),
+        *_of_file(portrait),
         "Figures\n" + _figures(portrait),
-        "Stages\n" + columns([part(stage) for stage in portrait.stages]),
+        *(["Stages\n" + columns([part(stage) for stage in portrait.stages])] if not model.is_file else []),
         *([f"{len(portrait.layers)} layers: vertebra show {model.name} --layers"] if portrait.layers else []),
     ]
     return "\n\n".join(blocks)
@@ -114,6 +117,30 @@ def _sizes(model: Model) -> str:
         return f"Input {model.input_size}x{model.input_size}, no other size"
     smallest = f", smallest {model.min_size}x{model.min_size}" if model.min_size > 1 else ""
     return f"Input {model.input_size}x{model.input_size}{smallest}"
+
+
+def _stated(counted: GraphProfile) -> dict[str, Any]:
+    """What a network's file states of itself, and what was counted in it."""
+    fields = ("num_classes", "in_channels", "batch_size", "precision", "opset", "ends_in")
+    counts = ("params", "buffers", "macs", "activations", "weight_bytes")
+    return {name: getattr(counted, name) for name in (*fields, *counts)}
+
+
+def _of_file(portrait: Portrait) -> list[str]:
+    if portrait.counted_not is not None:
+        return [f"Not counted: {portrait.counted_not}"]
+    counted = portrait.counted
+    if counted is None:
+        return []
+    batch = "any" if counted.batch_size is None else f"{counted.batch_size} only"
+    ends = "no softmax" if counted.ends_in != "Softmax" else "a softmax"
+    ends = "a sigmoid for each class" if counted.ends_in in ("Sigmoid", "HardSigmoid") else ends
+    size = units.show(counted.weight_bytes, "B")
+    return [
+        f"{counted.num_classes:,} classes, {counted.in_channels} channels, batch {batch}, "
+        f"{counted.precision}, opset {counted.opset}, {ends} at its end",
+        f"{counted.params:,} parameters ({size}), {counted.macs:,} MACs",
+    ]
 
 
 def _needs(model: Model) -> list[str]:

@@ -33,6 +33,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="NAME|FILE",
         help="Preprocessing: a protocol or a JSON file. [default: that of the weights]",
     ),
+    click.option(
+        "--outputs",
+        metavar="KIND",
+        help="What outputs are: logits, probabilities, sigmoids or independent-logits. [default: as seen]",
+    ),
     click.option("--sha256", metavar="DIGEST", help="Digest that the file of the weights must have."),
     click.option(
         "--ema/--no-ema",

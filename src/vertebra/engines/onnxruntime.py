@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles
 from vertebra.engines import Session, Settings, Subject, check_images
 from vertebra.errors import BundleError, InvalidInputError, MissingRuntimeError
+from vertebra.machine import onnx_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +45,9 @@ _SHORTER = {"use_tf32": "tf32", "trt_fp16_enable": "float16"}
 
 
 class OnnxruntimeSession(Session):
-    def __init__(self, session: Any, settings: Settings, *, quantised: bool) -> None:
+    def __init__(self, session: Any, settings: Settings, *, written_in: str) -> None:
         self._session = session
-        self._quantised = quantised
+        self._written_in = written_in
         self._settings = settings
         self._input = session.get_inputs()[0]
         self._output = session.get_outputs()[0]
@@ -100,7 +101,7 @@ class OnnxruntimeSession(Session):
         shorter = [kind for option, kind in _SHORTER.items() if options.get(option) in ("1", "True", "true")]
         if shorter and kinds == ["float32"]:
             return ", ".join(shorter)
-        return "int8" if self._quantised and kinds == ["float32"] else ", ".join(kinds)
+        return self._written_in if kinds == ["float32"] else ", ".join(kinds)
 
     def close(self) -> None:
         del self._session
@@ -111,21 +112,22 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
 
     onnxruntime.disable_telemetry_events()  # on Windows, where the package's variable is no opt-out
     assert subject.bundle is not None
-    provider = _provider(settings)
     network = bundles.read(subject.bundle, verify=False).network
     if settings.device != "cpu" and _holds(network, b"EPContext"):
         raise BundleError(
             f"{network} holds a part that is compiled for a card, which may contain native code.",
             "pass the network as it was before it was compiled",
         )
+    # ONNX Runtime's own types show only what enters and leaves the network.
+    written_in = onnx_files.read(network).precision
+    provider = _provider(settings, written_in)
+    how = _OPTIONS[provider].get(settings.precision, _OPTIONS[provider]["float32"])
     try:
-        session = onnxruntime.InferenceSession(
-            str(network), _options(settings), providers=[(provider, _OPTIONS[provider][settings.precision])]
-        )
+        session = onnxruntime.InferenceSession(str(network), _options(settings), providers=[(provider, how)])
     except Exception as error:  # ONNX Runtime's exceptions share no base but this one.
         raise BundleError(f"ONNX Runtime can't load {network}: {error}") from error
     _check_shapes(network, session, settings)
-    return OnnxruntimeSession(session, settings, quantised=_is_quantised(network))
+    return OnnxruntimeSession(session, settings, written_in=written_in)
 
 
 def _check_shapes(network: Path, session: Any, settings: Settings) -> None:
@@ -151,19 +153,15 @@ def _fits(shape: list[Any], expected: tuple[int, ...]) -> bool:
     )
 
 
-def _is_quantised(network: Path) -> bool:
-    """Whether the graph has operators that round to integers, which ONNX Runtime's types don't show."""
-    return _holds(network, b"\x22\x0eQuantizeLinear")  # a node's field op_type, and the word's length
-
-
 def _holds(network: Path, content: bytes) -> bool:
     with network.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         return whole.find(content) >= 0
 
 
-def _provider(settings: Settings) -> str:
+def _provider(settings: Settings, written_in: str) -> str:
     """The provider asked for, or the device's default. Raises InvalidInputError where it runs on another
-    device or lacks the precision, and MissingRuntimeError where this ONNX Runtime was built without it."""
+    device or lacks the precision, and MissingRuntimeError where this ONNX Runtime was built without it. What
+    a network is `written_in` needs no option."""
     import onnxruntime
 
     usual = next(name for name, device in _DEVICES.items() if device == settings.device)
@@ -173,7 +171,7 @@ def _provider(settings: Settings) -> str:
             f"{provider} runs on {_DEVICES[provider]}, but device {settings.device} was asked for.",
             f"use device {_DEVICES[provider]}, or leave the provider out",
         )
-    if settings.precision not in _OPTIONS[provider]:
+    if settings.precision not in (*_OPTIONS[provider], written_in):
         raise InvalidInputError(
             f'{provider} has no precision "{settings.precision}".',
             f"supported: {', '.join(_OPTIONS[provider])}",

@@ -5,7 +5,9 @@ By default it would compute in bfloat16 wherever the processor can.
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
@@ -25,9 +27,9 @@ _PRECISIONS |= dict.fromkeys(_EIGHT_BITS, "int8")
 
 
 class OpenvinoSession(Session):
-    def __init__(self, compiled: Any, settings: Settings, *, rounded: bool) -> None:
+    def __init__(self, compiled: Any, settings: Settings, *, stored: str) -> None:
         self._compiled = compiled
-        self._rounded = rounded
+        self._stored = stored
         self._settings = settings
 
     def prepare(self, images: npt.NDArray[np.float32]) -> Any:
@@ -56,7 +58,7 @@ class OpenvinoSession(Session):
         compiled = self._compiled
         devices = compiled.get_property(properties.execution_devices())
         return {
-            "precision": _precision(compiled, self._rounded),
+            "precision": _precision(compiled, self._stored),
             "threads": compiled.get_property(properties.inference_num_threads()),
             "streams": int(compiled.get_property(properties.num_streams())),
             "provider": ", ".join(devices),
@@ -78,18 +80,21 @@ def load(subject: Subject, settings: Settings) -> OpenvinoSession:
     try:
         model = core.read_model(network)
         model.reshape(openvino.PartialShape(list(settings.input_shape)))
+        stored = _stored(model)
         started = time.perf_counter()
-        compiled = core.compile_model(model, "CPU", _properties(settings))
+        compiled = core.compile_model(model, "CPU", _properties(settings, stored))
     except RuntimeError as error:
         raise BundleError(f"OpenVINO can't load {network}: {error}") from error
-    session = OpenvinoSession(compiled, settings, rounded=_is_rounded(model))
+    session = OpenvinoSession(compiled, settings, stored=stored)
     session.compile_s = time.perf_counter() - started
     return session
 
 
-def _properties(settings: Settings) -> dict[str, Any]:
+def _properties(settings: Settings, stored: str) -> dict[str, Any]:
+    # A network stored in float16 is widened: asked for its own precision, OpenVINO may take bfloat16.
+    hint = "f32" if settings.precision == stored else _HINTS[settings.precision]
     properties = {
-        "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
+        "INFERENCE_PRECISION_HINT": hint,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": str(settings.streams),
         "INFERENCE_NUM_THREADS": str(settings.threads),
@@ -99,10 +104,16 @@ def _properties(settings: Settings) -> dict[str, Any]:
     return properties
 
 
-def _is_rounded(model: Any) -> bool:
-    """Whether the file has parameters in eight bits: those of convolutions are widened when compiled."""
-    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
-    return any(node.get_element_type().get_type_name() in _EIGHT_BITS for node in constants)
+def _stored(model: Any) -> str:
+    """What the file's parameters are stored in, which are widened when compiled: int8-weights where some have
+    eight bits, float16 where most have sixteen, else float32."""
+    sizes: Counter[str] = Counter()
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant":
+            sizes[node.get_element_type().get_type_name()] += math.prod(node.get_output_shape(0))
+    if any(sizes[kind] for kind in _EIGHT_BITS):
+        return "int8-weights"
+    return "float16" if sizes["f16"] > sizes["f32"] else "float32"
 
 
 def _kind(node: Any, precision: str) -> str:
@@ -111,7 +122,7 @@ def _kind(node: Any, precision: str) -> str:
     return takes if precision in _EIGHT_BITS and takes not in _EIGHT_BITS else precision
 
 
-def _precision(compiled: Any, rounded: bool) -> str:
+def _precision(compiled: Any, stored: str) -> str:
     """The precision in which the compiled layers with parameters compute: `float32` for OpenVINO's f32."""
     kinds = set()
     for node in compiled.get_runtime_model().get_ops():
@@ -122,4 +133,4 @@ def _precision(compiled: Any, rounded: bool) -> str:
     precisions = {_PRECISIONS.get(kind, kind) for kind in kinds}
     if precisions == {"int8", "float32"}:  # a quantised network keeps some layers in float32
         return "int8"
-    return "int8-weights" if rounded and precisions == {"float32"} else ", ".join(sorted(precisions))
+    return stored if precisions == {"float32"} else ", ".join(sorted(precisions))

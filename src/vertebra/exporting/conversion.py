@@ -53,12 +53,10 @@ def export(
     other outputs, and UnsuitableNetworkError if untrained parameters give it extreme activations.
     """
     name = subject.arguments.get("name")
+    if isinstance(name, str) and adapters.is_file(name):
+        return _adopt(name, folder, engine, input_size, card)
     format, order, quantiser = _plan(engine, precision, batch_size, calibration)
     _check_calibration(precision, calibration, card)
-    if isinstance(name, str) and adapters.is_file(name):
-        if quantiser is not None:
-            raise InvalidInputError(f"{name} is an ONNX file, which isn't quantised.", "leave int8 out")
-        return _adopt(name, folder, engine, input_size, card)
     _require(format, engine)
     converter: Converter = importlib.import_module(FORMATS[format].module)
     import torch
@@ -255,7 +253,7 @@ def _adopt(
 ) -> bundles.Bundle:
     from vertebra.exporting.adoption import adopt
 
-    if _format(engine) != "onnx":
+    if "onnx" not in engines.find(engine).formats:
         raise InvalidInputError(
             f'{name} is an ONNX file, but "{engine}" opens {", ".join(engines.find(engine).formats)}.',
             "leave the engine out: the Bundle keeps the file as it is",

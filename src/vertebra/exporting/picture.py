@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
 from vertebra.bundles import Bundle
-from vertebra.bundles.manifest import PICTURE
+from vertebra.bundles.manifest import INDEPENDENT, PICTURE
 from vertebra.data.preprocess import Preprocess, preprocess
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
 
@@ -65,6 +65,11 @@ def embed(kept: Bundle) -> Bundle:
         raise InvalidInputError(
             f'Preprocessing can only be embedded in ONNX; this Bundle has the format "{kept.format}".',
             "export the network for the engine onnxruntime",
+        )
+    if kept.outputs in INDEPENDENT or kept.num_classes == 1:
+        raise InvalidInputError(
+            "picture.onnx answers with one class of several; this network's outputs stand each on its own.",
+            "leave --embed-preprocess out",
         )
     onnx = _onnx()
     network = onnx.load(str(kept.network), load_external_data=False)

@@ -23,6 +23,7 @@ from typing import Any
 
 from vertebra import bundles
 from vertebra.bundles import Bundle
+from vertebra.bundles.manifest import INDEPENDENT
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MissingRuntimeError
 from vertebra.machine import downloads, json_text, leftovers
 from vertebra.machine.files import make_folder, whole_folder
@@ -53,6 +54,11 @@ def check(kept: Bundle) -> None:
         raise InvalidInputError(
             f"The Bundle takes batches of {kept.batch_size} only; a page classifies single pictures.",
             "export the network without --batch-size",
+        )
+    if kept.outputs in INDEPENDENT or kept.num_classes == 1:
+        raise InvalidInputError(
+            "A web page shows one class of several; this network's outputs stand each on its own.",
+            "leave --web out",
         )
     if kept.preprocess is None:
         raise InvalidInputError(

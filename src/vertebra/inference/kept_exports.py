@@ -14,6 +14,7 @@ from vertebra import bundles, engines
 from vertebra.bundles import manifest, native
 from vertebra.engines import Subject
 from vertebra.errors import BundleError, InvalidInputError
+from vertebra.inference import resolving
 from vertebra.inference.resolving import Resolved
 from vertebra.machine import files
 from vertebra.progress import Listener, Progress, silent
@@ -33,7 +34,13 @@ def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listen
         with files.sole_use(folder, hint="name another folder with VERTEBRA_CACHE"):
             if not _is_whole(folder):  # another process may have made it meanwhile
                 _export_into_cache(resolved, folder, own, progress or silent)
-    return replace(resolved, subject=Subject(resolved.subject.model, bundle=str(folder)))
+    kept = bundles.read(folder, verify=False)
+    return replace(
+        resolved,
+        subject=Subject(resolved.subject.model, bundle=str(folder)),
+        card=replace(resolved.card, outputs=resolving.outputs_of(kept)),
+        batch_size=kept.batch_size if resolved.file is not None else resolved.batch_size,
+    )
 
 
 def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
@@ -85,19 +92,36 @@ def export(
     the same."""
     if resolved.file is not None:
         _check_file_engine(resolved, engine)
-        if made.get("calibration") is not None:
-            raise InvalidInputError(
-                f"{resolved.subject.model} is an ONNX file, which isn't quantised.", "leave int8 out"
-            )
+        _check_file_order(resolved, **made)
         from vertebra.exporting.adoption import adopt
 
-        model, size = resolved.subject.model, resolved.input_size
-        return adopt(resolved.file, folder, model=model, input_size=size, card=resolved.card)
+        model, size, batch = resolved.subject.model, resolved.input_size, made.get("batch_size")
+        return adopt(
+            resolved.file, folder, model=model, input_size=size, card=resolved.card, batch_size=batch
+        )
     from vertebra.exporting import process
 
     return process.export(
         resolved.subject, folder, input_size=resolved.input_size, card=resolved.card, engine=engine, **made
     )
+
+
+def _check_file_order(
+    resolved: Resolved,
+    precision: str | None = None,
+    calibration: object = None,
+    batch_size: int | None = None,
+) -> None:
+    if precision not in (None, resolved.precision):
+        raise InvalidInputError(
+            f"{resolved.subject.model} is an ONNX file in {resolved.precision}, and is kept as it is; "
+            f"{precision} was asked for.",
+            "leave the precision out",
+        )
+    if calibration is not None:
+        raise InvalidInputError(
+            f"{resolved.subject.model} is an ONNX file, which isn't quantised.", "leave --calibrate out"
+        )
 
 
 def _check_file_engine(resolved: Resolved, engine: str) -> None:

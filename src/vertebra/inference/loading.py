@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vertebra import bundles, engines
+from vertebra.bundles.manifest import INDEPENDENT, LOGITS, PROBABILITIES, SIGMOIDS
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Session, Settings
@@ -29,8 +30,9 @@ class Loaded:
     """A network that is ready to run, with its preprocessing and labels.
 
     `weights` is None if it is untrained, `network_sha256` if its names say which it is, `labels` if its
-    classes have no names. If the network `gives_probabilities`, as many ONNX files do, `logits` returns their
-    logarithms.
+    classes have no names. `outputs` is what the network gives, one of `manifest.OUTPUTS`: of probabilities
+    and shares, as many ONNX files give them, `logits` returns the logits. `assumed` names what nobody stated:
+    "preprocess", "labels", "input_size".
     """
 
     session: Session
@@ -42,7 +44,13 @@ class Loaded:
     engine: str
     settings: Settings
     num_classes: int
-    gives_probabilities: bool = False
+    outputs: str = LOGITS
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def independent(self) -> bool:
+        """Whether every class stands on its own: its share is a sigmoid of its logit, and no softmax."""
+        return self.outputs in INDEPENDENT
 
     def logits(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits (N, num_classes) of `images` (N, 3, H, W), float32, N at most the settings' batch_size; a
@@ -50,7 +58,12 @@ class Loaded:
         import numpy as np
 
         answers = self._run(self._batch(images))[: len(images)]
-        return np.log(np.maximum(answers, np.float32(1e-37))) if self.gives_probabilities else answers
+        if self.outputs not in (PROBABILITIES, SIGMOIDS):
+            return answers
+        logits = np.log(np.maximum(answers, np.float32(1e-37)))
+        if self.outputs == SIGMOIDS:
+            logits -= np.log(np.maximum(1 - answers, np.float32(1e-8)))
+        return logits
 
     def _run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         try:
@@ -114,6 +127,7 @@ def load(
     untrained: bool = False,
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
+    outputs: str | None = None,
     sha256: str | None = None,
     accept_unverified: bool = False,
     trust_code: bool = False,
@@ -126,11 +140,12 @@ def load(
     Without an `engine`, a Bundle runs in the first that opens its format, a name in `eager`. `weights` is a
     source as `zoo.build` takes it; without one the network's published set is used, and an untrained network
     is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a record, a
-    protocol's name or a JSON file) replace those of the weights or the Bundle. `sha256` and
+    protocol's name or a JSON file) replace those of the weights or the Bundle; `outputs` says what the
+    network's outputs are, one of `manifest.OUTPUTS`, where it can't be seen or is seen wrongly. `sha256` and
     `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A Bundle
     of native code that this machine didn't make is loaded only with `trust_code`, and never from an archive.
-    `progress` gets downloads and exports, what was taken out of a file of weights, and that a network is
-    untrained.
+    `progress` gets downloads and exports, what was taken out of a file of weights, that a network is
+    untrained, and what is assumed of it.
     Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.
     Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
     and MeasurementError if the network can't be exported.
@@ -139,24 +154,32 @@ def load(
     if resolving.is_bundle(subject):
         if weights is not None or untrained or ema is not None or transform_input is not None:
             raise InvalidInputError(f"{subject} is a Bundle and has its own weights.", "leave weights out")
-        resolved = resolving.from_bundle(subject, labels=labels, preprocess=preprocess, trust_code=trust_code)
+        resolved = resolving.from_bundle(
+            subject, labels=labels, preprocess=preprocess, outputs=outputs, trust_code=trust_code
+        )
     else:
         resolved = resolving.resolve(
             str(subject), weights=weights, untrained=untrained, labels=labels, preprocess=preprocess,
-            sha256=sha256, accept_unverified=accept_unverified, ema=ema, transform_input=transform_input,
-            progress=progress,
+            outputs=outputs, sha256=sha256, accept_unverified=accept_unverified, ema=ema,
+            transform_input=transform_input, progress=progress,
         )  # fmt: skip
     if resolved.card.weights is None:
         (progress or silent)(Progress(f"{resolved.subject.model} is untrained: its answers mean nothing"))
+    assumed = resolving.assumptions(resolved.subject.model, resolved.card)
+    if assumed is not None:
+        (progress or silent)(Progress(assumed))
+    runs_in_torch = resolved.subject.bundle is None and resolved.file is None
+    chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
+    is_exported = engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None
+    if is_exported and resolved.file is not None:  # first: only its Bundle shows which batches it takes
+        resolved = kept_exports.as_bundle(resolved, chosen, batch_size or usual_batch_size, progress)
     batch_size = batch_size or resolved.batch_size or usual_batch_size
     if resolved.batch_size not in (None, batch_size):
         raise InvalidInputError(
             f"{resolved.subject.model} takes batches of {resolved.batch_size} only, not of {batch_size}.",
             f"use batch size {resolved.batch_size}, or leave it out",
         )
-    runs_in_torch = resolved.subject.bundle is None and resolved.file is None
-    chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
-    if engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None:
+    if is_exported and resolved.subject.bundle is None:
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress)
     return _start(resolved, chosen, batch_size, threads, device)
 
@@ -185,7 +208,8 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         engine=engine,
         settings=settings,
         num_classes=resolved.num_classes,
-        gives_probabilities=_gives_probabilities(resolved),
+        outputs=card.outputs or LOGITS,
+        assumed=card.assumed,
     )
 
 
@@ -195,9 +219,3 @@ def _engine_of(folder: str | None) -> str:
         return "onnxruntime"
     kept = bundles.read(folder, verify=False)
     return next(info.name for info in engines.known() if kept.format in info.formats)
-
-
-def _gives_probabilities(resolved: Resolved) -> bool:
-    if resolved.subject.bundle is None:  # the null engine reads nothing
-        return False
-    return bundles.read(resolved.subject.bundle, verify=False).gives_probabilities()

@@ -6,12 +6,14 @@ A subject is a Bundle's folder, or a name as `zoo.find` takes it. Bundles and ON
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
-from vertebra.bundles import Card, identity, native, proof
+from vertebra.bundles import Bundle, Card, identity, native, proof
+from vertebra.bundles.manifest import INDEPENDENT, LOGITS, OUTPUTS, OWN_LOGITS, PROBABILITIES, SIGMOIDS
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
@@ -35,8 +37,9 @@ SEED = 0
 class Resolved:
     """A network with its weights, found but not loaded: the subject to run, and the facts about it.
 
-    `network_sha256` is its content if that comes from a file; `file` is that file if it is ONNX. `batch_size`
-    is the only one that it takes; None: it takes any. It computes in `precision`.
+    `network_sha256` is its content if that comes from a file; `file` is that file if it is ONNX, and
+    `card.outputs` is then only what was given. `batch_size` is the only one that it takes; None: it takes
+    any. It computes in `precision`.
     """
 
     subject: Subject
@@ -59,6 +62,8 @@ def is_bundle(subject: str | Path) -> bool:
     from vertebra.zoo import names, spellings
 
     _refuse_weights(subject)
+    if str(subject).lower().endswith(".onnx") and not Path(subject).is_dir():
+        return False
     if isinstance(subject, Path):
         return True
     if not os.path.exists(subject) and (":" in subject or spellings.is_library(subject)):
@@ -93,6 +98,7 @@ def from_bundle(
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
     trust_code: bool = False,
+    outputs: str | None = None,
 ) -> Resolved:
     """The network of a Bundle, after its files are checked against its manifest. Raises BundleError, also if
     it is native code that may not be loaded (see `bundles.native`), and InvalidInputError if it doesn't take
@@ -111,6 +117,8 @@ def from_bundle(
         licence=kept.licence,
         preprocess=kept.preprocess if preprocess is None else _record(preprocess),
         labels=kept.label_set() if labels is None else _labels(labels, kept.num_classes),
+        outputs=outputs_of(kept, outputs),
+        assumed=_left(kept.assumed, preprocess, labels),
     )
     if card.preprocess is None:
         raise InvalidInputError(
@@ -140,6 +148,7 @@ def resolve(
     untrained: bool = False,
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
+    outputs: str | None = None,
     sha256: str | None = None,
     accept_unverified: bool = False,
     ema: bool | None = None,
@@ -154,7 +163,7 @@ def resolve(
     if model.is_file:
         if weights is not None or untrained or ema is not None or transform_input is not None:
             raise InvalidInputError(f"{name} is a file and has its own weights.", "leave weights out")
-        return _file(model, labels, preprocess)
+        return _file(model, labels, preprocess, outputs)
     if untrained and weights is not None:
         raise InvalidInputError(
             "Weights and an untrained network were both asked for.", "leave one of them out"
@@ -169,12 +178,19 @@ def resolve(
     record = facts.preprocess if preprocess is None else _record(preprocess)
     _check_record(replace(model, input_size=facts.input_size), record)
     chosen = (facts.label_names or facts.labels) if labels is None else labels
+    _check_outputs(outputs, facts.num_classes, name)
+    if outputs in (PROBABILITIES, SIGMOIDS):
+        raise InvalidInputError(
+            f"{name} gives logits, not {outputs}.", f"use --outputs {OWN_LOGITS}, or leave it out"
+        )
     card = Card(
         weights=_weights_name(facts.weights),
         weights_sha256=digest,
         licence=facts.licence,
         preprocess=record,
         labels=None if chosen is None else _labels(chosen, facts.num_classes),
+        outputs=outputs,
+        assumed=_left(facts.assumed, preprocess, labels),
     )
     arguments: dict[str, Any] = {"name": name, "num_classes": facts.num_classes}
     arguments |= {"seed": SEED} if source is None else _build_arguments(source, checks)
@@ -189,13 +205,24 @@ def resolve(
     )
 
 
-def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Preprocess | None) -> Resolved:
+def _file(
+    model: Model,
+    labels: str | Path | None,
+    preprocess: str | Path | Preprocess | None,
+    outputs: str | None,
+) -> Resolved:
     from vertebra import zoo
     from vertebra.zoo import adapters
     from vertebra.zoo.adapters import onnx
 
     file = adapters.network_file(model.name)
-    facts = zoo.facts(model.name)
+    facts, seen = zoo.facts(model.name), onnx.signature(file.path)
+    if seen.in_channels != 3:
+        raise InvalidInputError(
+            f"{model.name} takes {seen.in_channels} channels; pictures have 3.",
+            "it can be measured: vertebra bench",
+        )
+    _check_outputs(outputs, seen.num_classes, model.name)
     record = facts.preprocess if preprocess is None else _record(preprocess)
     _check_record(model, record)
     chosen = facts.labels if labels is None else labels
@@ -204,6 +231,8 @@ def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Prep
         weights_sha256=adapters.content_sha256(model.name),
         preprocess=record,
         labels=None if chosen is None else _labels(chosen, facts.num_classes),
+        outputs=outputs,
+        assumed=_left(facts.assumed, preprocess, labels),
     )
     return Resolved(
         subject=Subject(
@@ -214,7 +243,8 @@ def _file(model: Model, labels: str | Path | None, preprocess: str | Path | Prep
         card=card,
         network_sha256=card.weights_sha256,
         file=file,
-        batch_size=onnx.signature(file.path).batch_size,
+        batch_size=seen.batch_size,
+        precision=onnx.precision(onnx.graph(file.path)),
     )
 
 
@@ -268,6 +298,75 @@ def _build_arguments(source: str | Path, checks: dict[str, Any]) -> dict[str, An
 def _weights_name(source: str | None) -> str | None:
     """A file's name without its folders, which differ on other machines."""
     return source if source is None or source.startswith("hf:") else source.rstrip("/").rsplit("/", 1)[-1]
+
+
+# ------------------------------------------------------------------ what the outputs are, what is assumed
+
+
+def outputs_of(kept: Bundle, told: str | None = None) -> str:
+    """What a Bundle's outputs are, one of `manifest.OUTPUTS`. Raises InvalidInputError if nobody told, and
+    its reference doesn't show it."""
+    told = told or kept.outputs
+    _check_outputs(told, kept.num_classes, str(kept.folder))
+    if told in (PROBABILITIES, SIGMOIDS) and told != kept.outputs and not kept.gives_shares():
+        raise InvalidInputError(
+            f"The outputs of {kept.folder} leave the range from 0 to 1: they are no {told}.",
+            f"use --outputs {OWN_LOGITS}, or leave it out",
+        )
+    if told is not None:
+        return told
+    if kept.gives_probabilities():
+        return PROBABILITIES
+    if kept.model.partition(":")[0] in ("onnx", "paddle") and kept.gives_shares():
+        raise InvalidInputError(
+            f"The outputs of {kept.folder} are all from 0 to 1 but don't sum to 1: probably a share for each "
+            "class on its own.",
+            f"say what they are: --outputs {SIGMOIDS} if so, --outputs {LOGITS} to put a softmax on them",
+        )
+    return LOGITS
+
+
+def _check_outputs(told: str | None, num_classes: int, name: str) -> None:
+    if told is not None and told not in OUTPUTS:
+        raise UnknownNameError.of("kind of outputs", told, OUTPUTS, ", ".join(OUTPUTS))
+    if num_classes == 1 and told not in INDEPENDENT:
+        raise InvalidInputError(
+            f"{name} has one output: as the only class it would get 100 % for every picture.",
+            f"say what it is: --outputs {SIGMOIDS} for a share from 0 to 1, --outputs {OWN_LOGITS} for a "
+            "logit, of which a sigmoid makes a share",
+        )
+
+
+def _left(assumed: Sequence[str], preprocess: object, labels: object) -> tuple[str, ...]:
+    """What is still assumed after the user gave a preprocessing, which has the input size, or labels."""
+    given = {"labels"} if labels is not None else set()
+    given |= {"preprocess", "input_size"} if preprocess is not None else set()
+    return tuple(one for one in assumed if one not in given)
+
+
+def assumptions(name: str, card: Card) -> str | None:
+    """In one line what is assumed of a network and how to change it; None if nothing is."""
+    told = []
+    options = []
+    if "preprocess" in card.assumed and card.preprocess is not None:
+        told.append(f"preprocessing ({_in_words(card.preprocess)})")
+        options.append("--preprocess NAME|FILE")
+    elif "input_size" in card.assumed and card.preprocess is not None:
+        told.append(f"input size {card.preprocess.input_size[0]}")
+    if "labels" in card.assumed and card.labels is not None:
+        told.append(f"labels ({card.labels.name})")
+        options.append("--labels FILE")
+    if not told:
+        return None
+    how = f"; to change it: {' '.join(options)}" if options else ""
+    return f"assumed for {name}, whose file doesn't state it: {', '.join(told)}{how}"
+
+
+def _in_words(record: Preprocess) -> str:
+    resize = "x".join(map(str, record.resize)) if isinstance(record.resize, tuple) else str(record.resize)
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (record.mean, record.std))
+    size = record.input_size[0]
+    return f"resize {resize} {record.interpolation}, crop {size}, mean {mean}, std {std}"
 
 
 # ------------------------------------------------------------------ given by the user

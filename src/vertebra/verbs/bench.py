@@ -15,6 +15,7 @@ from vertebra.verbs.given import TableLike
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
+    from vertebra.bundles import Bundle
     from vertebra.progress import Listener
 
 
@@ -60,7 +61,8 @@ def bench(
     """Measure `models` (by default the classics) on each `engine` (by default all installed), in each
     combination of precision, batch size and streams, and append the rows.
 
-    A model is a name, or the folder of a Bundle. The default precision is float32, and a Bundle's own. A name
+    A model is a name, or the folder of a Bundle. The default precision is float32, and a Bundle's or a file's
+    own. A name
     is measured with untrained parameters, which are as fast as trained ones. Each case runs in `processes`
     fresh processes (3; with `quick` 1) for `seconds` in all (30; with `quick` 10), or all cases share
     `budget`; `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`,
@@ -100,9 +102,11 @@ def bench(
             named or names.CLASSICS,
             engines,
             batch_sizes=batches,
-            precisions=precisions or ("float32",),
+            precisions=precisions,
             **asked,
         )
+    if end_to_end and progress is not None:
+        _tell_assumed(named, kept_bundles, progress)
     start = time.monotonic()
     budget_s = None if budget is None else given.seconds(budget)
     limits = campaign.limits(
@@ -115,3 +119,22 @@ def bench(
         wanted, into, limits=limits, deadline=deadline, seed=seed, progress=notebook.listener(progress)
     )
     return Benched(rows, into.latest(model=metrics.MACHINE))
+
+
+def _tell_assumed(names_: Sequence[str], kept_bundles: Sequence[Bundle], progress: Listener) -> None:
+    """Say what preprocessing is timed of networks that don't state theirs."""
+    from vertebra import zoo
+    from vertebra.bundles import Card
+    from vertebra.inference import resolving
+    from vertebra.progress import Progress
+
+    cards = {
+        kept.model: Card(preprocess=kept.preprocess, assumed=tuple(kept.assumed)) for kept in kept_bundles
+    }
+    for name in names_:
+        facts = zoo.facts(name)
+        cards[facts.model] = Card(preprocess=facts.preprocess, assumed=facts.assumed)
+    for model, card in cards.items():
+        told = resolving.assumptions(model, card)
+        if told is not None:
+            progress(Progress(told.partition("; to change it")[0]))

@@ -173,10 +173,11 @@ def _evaluated(
     ) as loaded:
         found = evaluation.evaluate(
             pictures, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
-            by_index=by_index, batch_size=loaded.settings.batch_size, limit=limit, strict=strict,
-            progress=progress,
+            by_index=by_index, independent=loaded.independent, batch_size=loaded.settings.batch_size,
+            limit=limit, strict=strict, progress=progress,
         )  # fmt: skip
         conditions = _conditions(loaded)
+        conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
     rows = evaluation.rows(found, conditions)
     return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows)
 

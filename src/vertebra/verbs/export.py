@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import zoo
 from vertebra.errors import InvalidInputError
 from vertebra.machine import leftovers
+from vertebra.progress import Progress
 from vertebra.verbs import notebook
 
 if TYPE_CHECKING:
@@ -56,11 +57,15 @@ def export(
         raise InvalidInputError("A runtime is only for a web page.", "add --web")
     if web or embed_preprocess:
         _check_holds_onnx(engine)
+    quantising: dict[str, Any] = {
+        "calibrate": calibrate, "guard": guard, "quantiser": quantiser, "labelled": labelled,
+        "format": format, "split": split, "most_lost": most_lost,
+    }  # fmt: skip
+    is_file = _is_file(model)
+    if is_file:
+        _refuse_quantising(model, quantising)
     made = {"engine": engine, "precision": precision, "batch_size": batch_size}
-    made["calibration"] = _calibration(
-        precision, calibrate=calibrate, guard=guard, quantiser=quantiser, labelled=labelled, format=format,
-        split=split, most_lost=most_lost,
-    )  # fmt: skip
+    made["calibration"] = None if is_file else _calibration(precision, **quantising)
     options |= {name: value for name, value in made.items() if value is not None}
     if not web:
         return _packed(model, Path(output), embed_preprocess, progress, options)
@@ -73,6 +78,23 @@ def export(
         kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, progress, options)
         page.publish(draft, kept, runtime=runtime, progress=progress)
     return bundles.read(Path(output) / page.INNER, verify=False)
+
+
+def _is_file(model: str | Path) -> bool:
+    """Whether `model` names a network's own file, which is kept as it is."""
+    from vertebra.inference import resolving
+    from vertebra.zoo import adapters
+
+    return not resolving.is_bundle(model) and adapters.is_file(str(model))
+
+
+def _refuse_quantising(model: str | Path, asked: dict[str, Any]) -> None:
+    given = [name.replace("_", "-") for name, value in asked.items() if value is not None]
+    if given:
+        raise InvalidInputError(
+            f"{model} is a file that is kept as it is, and not quantised.",
+            f"leave out --{', --'.join(given)}",
+        )
 
 
 def _calibration(precision: str | None, **asked: Any) -> Any:
@@ -129,6 +151,9 @@ def _packed(
         conversion.check_order(**made)
     with bundles.draft(folder) as draft:  # first: no weights are fetched if the folder can't be written
         resolved = resolving.resolve(str(model), progress=progress, **options)
+        assumed = resolving.assumptions(resolved.subject.model, resolved.card)
+        if assumed is not None and progress is not None:
+            progress(Progress(assumed))
         if embed:
             picture.check(resolved.card.preprocess)
         kept = kept_exports.export(resolved, draft, **made)

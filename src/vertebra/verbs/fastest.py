@@ -103,6 +103,8 @@ def _shipped(search: Callable[[], Found], model: str, folder: Path, options: dic
             )
         engine, precision, batch_size = tuning.needed_bundle(best.form)
         made: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
+        if zoo.find(model).is_file:
+            made = {}  # its Bundle keeps the file as it is
         kept = export(model, draft, **made, **options)
         bundles.write_rows(kept, found.rows_of(best))
     return replace(found, bundle=folder)

@@ -11,28 +11,47 @@ from vertebra.verbs.given import TableLike
 from vertebra.zoo import names
 
 if TYPE_CHECKING:
+    from vertebra.measurements import Measurement
+    from vertebra.measuring.graphs import GraphProfile
     from vertebra.measuring.profiler import Profile
 
 
-def profile(*models: str, input_size: int | None = None, table: TableLike = None) -> list[Profile]:
+def profile(
+    *models: str, input_size: int | None = None, table: TableLike = None
+) -> list[Profile | GraphProfile]:
     """Count parameters, MACs, activations and sizes of `models` (by default the classics).
 
-    Nothing is allocated or run. The totals are appended to the table; the result also has the layers.
+    Nothing is allocated or run; a file's graph is counted as it is. The totals are appended to the table; the
+    result also has the layers.
     """
     chosen = [zoo.find(model) for model in models or names.CLASSICS]
     profiles = [counted(model, input_size) for model in chosen]
     into = given.table(table)
-    from vertebra.measuring import profiler
-
     for one in profiles:
-        into.append(profiler.rows(one, measured_at=now()))
+        into.append(_rows(one))
     return profiles
 
 
-def counted(model: names.Model, input_size: int | None) -> Profile:
+def _rows(counted: Profile | GraphProfile) -> list[Measurement]:
+    from vertebra.measuring import graphs
+
+    if isinstance(counted, graphs.GraphProfile):
+        return graphs.rows(counted, measured_at=now())
+    from vertebra.measuring import profiler
+
+    return profiler.rows(counted, measured_at=now())
+
+
+def counted(model: names.Model, input_size: int | None) -> Profile | GraphProfile:
     from vertebra.campaigns import cases
+
+    size = cases.native_or(model, input_size)
+    if model.is_file:
+        from vertebra.measuring import graphs
+        from vertebra.zoo import adapters
+
+        return graphs.profile(adapters.network_file(model.name).path, model=model.name, input_size=size)
     from vertebra.measuring import profiler
     from vertebra.zoo import build
 
-    size = cases.native_or(model, input_size)
     return profiler.profile(lambda: build(model.name), model=model.name, input_size=size)

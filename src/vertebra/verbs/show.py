@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra import metrics, zoo
+from vertebra.errors import MeasurementError, MissingRuntimeError
 from vertebra.measurements import Measurement, display
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
@@ -16,19 +17,23 @@ from vertebra.verbs.profile import counted
 if TYPE_CHECKING:
     from vertebra.bundles import Bundle
     from vertebra.measurements.shipped import Layer, Stage
+    from vertebra.measuring.graphs import GraphProfile
     from vertebra.zoo import names
 
 
 @dataclass(frozen=True, repr=False)
 class Portrait(display.Shown):
     """All that is known of one network without running it here: `layers` and `stages` at its native size, and
-    for each of the figures its share of the machine's roofline, where that is known."""
+    for each of the figures its share of the machine's roofline, where that is known. Of a network in a file
+    `counted` has the counts and what the file states, or `counted_not` why it can't be counted."""
 
     model: names.Model
     figures: list[Measurement]
     stages: list[Stage]
     layers: list[Layer]
     shares: list[float | None]
+    counted: GraphProfile | None = None
+    counted_not: str | None = None
 
     def summary(self) -> str:
         """The network's name, family and year."""
@@ -44,8 +49,8 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
     """Everything known about one network: its paper and idea, the table's figures, its stages and layers; or
     a Bundle with every file checked.
 
-    The layers of vertebra's own networks ship with it; those of other libraries' are counted now, those of a
-    file not at all.
+    The layers of vertebra's own networks ship with it; those of other libraries' and of files are counted
+    now.
     """
     from vertebra import bundles
     from vertebra.inference import resolving
@@ -69,6 +74,17 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
     if ours:
         return Portrait(found, figures, shipped.stages(found.name), shipped.layers(found.name), shares)
     if found.is_file:
-        return Portrait(found, figures, [], [], shares)
+        return _of_file(found, figures, shares)
     profile = counted(found, None)
     return Portrait(found, figures, list(profile.stages), list(profile.layers), shares)
+
+
+def _of_file(found: names.Model, figures: list[Measurement], shares: list[float | None]) -> Portrait:
+    from vertebra.measuring.graphs import GraphProfile
+
+    try:
+        profile = counted(found, None)
+    except (MeasurementError, MissingRuntimeError) as error:
+        return Portrait(found, figures, [], [], shares, counted_not=error.message)
+    assert isinstance(profile, GraphProfile)
+    return Portrait(found, figures, [], list(profile.layers), shares, counted=profile)

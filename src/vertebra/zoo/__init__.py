@@ -1,7 +1,7 @@
 """The networks: `find` describes one, `facts` states what it needs with given weights, `build` builds it.
 
 Ours are called by their bare names; those of other libraries by `timm:resnet50.a1_in1k` and
-`torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx`, PaddlePaddle's
+`torchvision:resnet50.IMAGENET1K_V2`; a file by `onnx:path/to/network.onnx` or its path alone, PaddlePaddle's
 inference models by `paddle:folder`. A bare name is always ours. Spellings that timm, its pages on the hub and
 torchvision use, such as `timm/resnet50.a1_in1k`, are understood (`spellings`).
 """

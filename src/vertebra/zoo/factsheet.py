@@ -17,7 +17,8 @@ class Facts:
 
     Where the file of the weights itself names its classes, `label_names` are these. `notes` are lines on what
     was taken out of the file, and what had to be assumed about it. `input_size` is the side of the square
-    that `preprocess` produces. `source` is where the facts are from.
+    that `preprocess` produces. `source` is where the facts are from. `assumed` names those of "preprocess",
+    "labels" and "input_size" that no source states: guesses.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Facts:
     source: str = ""
     label_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 def of_ours(name: str, source: str | Path | None = None, *, ema: bool | None = None) -> Facts:
@@ -89,16 +91,23 @@ def _of_file(
     preprocess = _preprocess(published, model)
     taken = weights.take(model.name, source, ema=ema)
     num_classes = len(taken.state["head.classifier.bias"])
+    labels = labels_for(num_classes)
     return Facts(
         model=model.name,
         weights=taken.name,
         num_classes=num_classes,
         input_size=preprocess.input_size[0],
         preprocess=preprocess,
-        labels=labels_for(num_classes),
+        labels=labels,
         source="the file; preprocessing and labels of the network's published weights",
         notes=taken.notes,
+        assumed=assumed_of(labels),
     )
+
+
+def assumed_of(labels: str | None) -> tuple[str, ...]:
+    """What is assumed of a file of weights, which states neither preprocessing nor labels."""
+    return ("preprocess",) if labels is None else ("preprocess", "labels")
 
 
 def labels_for(num_classes: int) -> str | None:

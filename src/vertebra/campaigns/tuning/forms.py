@@ -12,6 +12,8 @@ from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.exporting import conversion
 from vertebra.machine import system
 from vertebra.measuring.benchmarking import Case
+from vertebra.zoo import adapters
+from vertebra.zoo.adapters import onnx
 
 #: An engine -> the one that compiles the same machine code beforehand, and is quicker to try.
 _TWINS = {"compile": "aotinductor"}
@@ -80,7 +82,7 @@ def cases(
     if not found.is_file:
         for name in runners:
             conversion.require(name)
-    asked = _precisions(runners, precisions)
+    asked = _precisions(runners, precisions) if not found.is_file else _precisions_of_file(found, precisions)
     planned = [
         replace(case, layout=layout)
         for engine in runners
@@ -120,6 +122,19 @@ def _precisions(runners: Iterable[str], asked: Sequence[str]) -> list[str]:
             raise UnknownNameError.of("precision", one, known, "vertebra list engines")
     every = [one for one in offered if one not in ("int8", "tf32")]  # TF32 exists on cards only
     return every if "all" in asked else list(dict.fromkeys(asked))
+
+
+def _precisions_of_file(found: zoo.Model, asked: Sequence[str]) -> list[str]:
+    """A file's own precision; of a float32 one, those too that an engine converts it to."""
+    own = onnx.precision(onnx.graph(adapters.network_file(found.name).path))
+    if own == "float32":
+        return _precisions(engines.available(), asked)
+    if tuple(asked) not in (("float32",), ("all",), (own,)):  # the first is the default
+        raise InvalidInputError(
+            f"The network in {found.name} is in {own}; {', '.join(asked)} was asked for.",
+            "leave the precision out",
+        )
+    return [own]
 
 
 def _thread_counts() -> list[int]:

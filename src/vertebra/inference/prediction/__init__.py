@@ -51,12 +51,14 @@ class Answer:
 class Prediction(display.Shown):
     """A network's answer for one picture: `top`, the most likely class first, or `error`, why there is none.
 
+    `assumed` names what nobody stated of the network, as in a Bundle's manifest.
     `features` (D,) and `picture` (H, W, 3), uint8, the picture as the network sees it, are set on request.
     """
 
     source: str
     top: tuple[Answer, ...] = ()
     error: str | None = None
+    assumed: tuple[str, ...] = field(default=(), compare=False, repr=False)
     features: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     picture: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
@@ -154,7 +156,7 @@ def _answered(
         if isinstance(row, ImageError):
             yield Prediction(picture.name, error=picture.error or _reason(row, picture))
             continue
-        prediction = _prediction(picture.name, logits[row], loaded.labels, top)
+        prediction = _prediction(picture.name, logits[row], loaded, top)
         if vectors is not None:
             prediction = replace(prediction, features=vectors[row])
         if pictures:
@@ -162,14 +164,15 @@ def _answered(
         yield prediction
 
 
-def _prediction(source: str, logits: Array, labels: LabelSet | None, top: int) -> Prediction:
+def _prediction(source: str, logits: Array, loaded: Loaded, top: int) -> Prediction:
     import numpy as np
 
     if not np.isfinite(logits).all():
         return Prediction(source, error="the network answered with values that are not finite.")
-    shares = probabilities(logits)
+    shares = sigmoids(logits) if loaded.independent else probabilities(logits)
     best = np.argsort(-shares, kind="stable")[:top]
-    return Prediction(source, tuple(_answer(int(index), float(shares[index]), labels) for index in best))
+    answers = tuple(_answer(int(index), float(shares[index]), loaded.labels) for index in best)
+    return Prediction(source, answers, assumed=loaded.assumed)
 
 
 def _answer(index: int, probability: float, labels: LabelSet | None) -> Answer:
@@ -191,6 +194,19 @@ def probabilities(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     powers = np.exp(shifted)
     shares: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def sigmoids(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The share of each class on its own, in float64.
+
+    >>> import numpy as np
+    >>> sigmoids(np.array([0.0, 1000.0, -1000.0])).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    import numpy as np
+
+    shares: npt.NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
     return shares
 
 

@@ -43,6 +43,7 @@ def evaluate(
     num_classes: int,
     labels: LabelSet | None = None,
     by_index: bool = False,
+    independent: bool = False,
     batch_size: int = 32,
     limit: int | None = None,
     strict: bool = False,
@@ -60,7 +61,7 @@ def evaluate(
     """
     outputs = match(data, labels, num_classes, by_index=by_index)
     total = len(data) if limit is None else min(limit, len(data))
-    tally, unreadable, missed = Tally(mistakes), list[tuple[str, str]](), 0
+    tally, unreadable, missed = Tally(mistakes, independent), list[tuple[str, str]](), 0
     read_of, missed_of = Counter[int](), Counter[int]()
     start = time.monotonic()
     listener = progress or silent

@@ -39,9 +39,11 @@ class Mistake:
 
 @dataclass
 class Tally:
-    """Counts over the images so far; `kept` bounds how many of the most confident mistakes are kept."""
+    """Counts over the images so far; `kept` bounds how many of the most confident mistakes are
+    kept. Where the classes are `independent`, a class's share is the sigmoid of its logit."""
 
     kept: int
+    independent: bool = False
     total: int = 0
     top1: int = 0
     top5: int = 0
@@ -69,8 +71,11 @@ class Tally:
         before = np.arange(scores.shape[1]) < truth[:, None]
         ranks = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
         predicted = scores.argmax(axis=1)
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
+        if self.independent:
+            shares = 0.5 * (1 + np.tanh(0.5 * scores))
+        else:
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
         for row, sample in enumerate(samples):
             guess = int(predicted[row])
             self._count(int(truth[row]), guess, int(ranks[row]), float(shares[row, guess]))

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import mmap
-import os
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError
+from vertebra.machine import onnx_files
 from vertebra.zoo.names import FILES
 
 if TYPE_CHECKING:
@@ -72,21 +71,28 @@ class Adapter(Protocol):
         ...
 
 
-def is_foreign(name: str) -> bool:
-    """Whether `name` begins with one of `SOURCES`; a bare name is ours."""
+def spelled(name: str) -> str:
+    """`name` with its source: the bare path of an ONNX file is `onnx:path`."""
     source, colon, _ = name.partition(":")
+    is_named = bool(colon) and source.lower() in SOURCES
+    return f"onnx:{name}" if not is_named and name.lower().endswith(".onnx") else name
+
+
+def is_foreign(name: str) -> bool:
+    """Whether `name` begins with one of `SOURCES`, or is the path of an ONNX file; a bare name is ours."""
+    source, colon, _ = spelled(name).partition(":")
     return bool(colon) and source.lower() in SOURCES
 
 
 def is_file(name: str) -> bool:
     """Whether `name` is a file that engines open."""
-    return name.partition(":")[0].lower() in FILES and is_foreign(name)
+    return spelled(name).partition(":")[0].lower() in FILES and is_foreign(name)
 
 
 def name_of_file(name: str) -> str:
     """What rows call the network in a file or folder, in every verb and on every machine: its name without
     the folders above it, `onnx:network.onnx`."""
-    source, _, path = name.partition(":")
+    source, _, path = spelled(name).partition(":")
     base = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
     return f"{source.lower()}:{Path(path).resolve().name if base in ('', '.', '..') else base}"
 
@@ -102,7 +108,7 @@ def content_sha256(name: str) -> str:
 def _content(file: NetworkFile) -> str:
     """That of the file of its weights, and with data beside it, of both."""
     digest = _digest(file.weights)
-    beside = data_files(file.path) if file.weights == file.path else []
+    beside = onnx_files.data_files(onnx_files.read(file.path)) if file.weights == file.path else []
     if not beside:
         return digest
     lines = [digest, *map(_digest, beside)]
@@ -122,28 +128,9 @@ def _digest_of(path: Path, mtime_ns: int, size: int) -> str:
     return downloads.digest(path)
 
 
-#: How a tensor's entry in an ONNX file names the file beside it that has its values.
-_LOCATION = re.compile(rb"\n\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
-
-
-def data_files(path: Path) -> list[Path]:
-    """The files beside an ONNX file that hold values of it, by name; those that exist."""
-    if path.stat().st_size == 0:
-        return []
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        names = set()
-        for found in _LOCATION.finditer(content):
-            count = found[1]
-            length = count[0] if len(count) == 1 else (count[0] & 127) | count[1] << 7
-            names.add(content[found.end() : found.end() + length])
-    known = sorted(name.decode("utf-8", "surrogateescape") for name in names)
-    inside = [name for name in known if "\0" not in name and ".." not in name and not os.path.isabs(name)]
-    return [beside for name in inside if (beside := path.parent / name).is_file()]
-
-
 def adapter_of(name: str) -> Adapter | None:
     """The adapter for `name`; None for a bare name. Raises MissingRuntimeError."""
-    return load(name.partition(":")[0].lower()) if is_foreign(name) else None
+    return load(spelled(name).partition(":")[0].lower()) if is_foreign(name) else None
 
 
 def load(source: str) -> Adapter:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
 from vertebra.zoo.adapters import hub, known, states
-from vertebra.zoo.factsheet import Facts, labels_for
+from vertebra.zoo.factsheet import Facts, assumed_of, labels_for
 from vertebra.zoo.names import Model
 
 PRETRAINED = "pretrained"
@@ -145,6 +145,7 @@ def _of_file(
         label_names=said.labels_of(fit.num_classes) if said else None,
         source=f"{source}'s config.json" if said else where,
         notes=fit.read.notes,
+        assumed=assumed_of(labels_for(fit.num_classes)) if said is None else (),
     )
 
 

@@ -21,7 +21,7 @@ from torchvision.models import WeightsEnum
 from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.zoo.adapters import caffe, known, states
-from vertebra.zoo.factsheet import Facts, labels_for
+from vertebra.zoo.factsheet import Facts, assumed_of, labels_for
 from vertebra.zoo.names import Model
 from vertebra.zoo.pooling import classifier_of
 
@@ -133,6 +133,7 @@ def facts(model: Model, source: str | Path | None, checks: Mapping[str, Any]) ->
         labels=labels_for(fit.num_classes),
         source=where,
         notes=fit.read.notes,
+        assumed=assumed_of(labels_for(fit.num_classes)),
     )
 
 

@@ -1,0 +1,300 @@
+"""What an ONNX file says of itself: its operators, its constants, where their data are, its precision.
+
+A reader of protobuf's wire format that skips the parameters' values: it needs no package, reads little of a
+large file, and knows only the few fields that are asked for here (onnx.proto has them all).
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from vertebra.errors import InvalidInputError
+
+#: onnx.proto's numbers of the types of elements
+_KINDS = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16", 17: "float8e4m3fn",
+    18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4e2m1",
+    24: "float8e8m0", 25: "uint2", 26: "int2",
+}  # fmt: skip
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
+#: what parameters of eight bits and more common types are stored in; anything shorter is its own precision
+_COMMON = (*_FLOATS, "int8", "uint8", "int32", "uint32", "int64", "uint64", "bool")
+#: Graphs hold graphs (branches, loops); deeper than this is no real network.
+_DEEPEST = 16
+
+#: operators that round what flows between the layers to integers
+_ROUNDING = {
+    "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm", "QAttention",
+    "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM",
+}  # fmt: skip
+#: operators that leave the values as they are, or nearly so
+_PASSING = {
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "QuantizeLinear",
+    "DequantizeLinear", "Dropout",
+}  # fmt: skip
+
+
+class Constant(NamedTuple):
+    """A tensor of the file: its elements' type, and the name of the other file that holds its data, if one
+    does."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    location: str | None
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        bits = re.match(r"[a-z]+(64|32|16|8|4|2)", self.kind)
+        return -(-self.elements * (int(bits[1]) if bits else 8) // 8)
+
+
+class Node(NamedTuple):
+    """One operator with the names of the tensors that it takes and gives."""
+
+    kind: str
+    domain: str
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """The graph in `path`. `nodes` and `constants` include those of inner graphs, after the graph's own."""
+
+    path: Path
+    opset: int
+    nodes: tuple[Node, ...]
+    constants: tuple[Constant, ...]
+    outputs: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def locations(self) -> tuple[str, ...]:
+        """The files that hold data of the network, as the file names them: relative to its folder."""
+        return tuple(dict.fromkeys(one.location for one in self.constants if one.location is not None))
+
+    @cached_property
+    def precision(self) -> str:
+        """In what the network computes: int8 where it rounds between its layers, int8-weights where only its
+        parameters have eight bits, else the type of most of its parameters. A type of fewer bits, or of 16
+        that is no float, is named as it is ("int4"), and no engine here runs it."""
+        elements: Counter[str] = Counter()
+        for one in self.constants:
+            if len(one.shape) > 1:
+                elements[one.kind] += one.elements
+        short = [kind for kind in elements if kind not in _COMMON]
+        if short:
+            return max(short, key=elements.__getitem__)
+        if any(node.kind in _ROUNDING or node.kind.startswith("QLinear") for node in self.nodes):
+            return "int8"
+        if any(node.kind == "DequantizeLinear" for node in self.nodes):
+            return "int8-weights"
+        floats = [kind for kind in _FLOATS if elements[kind]]
+        return max(floats, key=elements.__getitem__) if floats else "float32"
+
+    @cached_property
+    def ending(self) -> str:
+        """The operator that gives the answers, apart from those that only change their shape or type; empty
+        where there is none."""
+        makers: dict[str, Node] = {}
+        for node in self.nodes:
+            for name in node.gives:
+                makers.setdefault(name, node)
+        name = self.outputs[0] if self.outputs else ""
+        for _ in range(len(self.nodes)):
+            node_ = makers.get(name)
+            if node_ is None or node_.kind not in _PASSING or not node_.takes:
+                return "" if node_ is None else node_.kind
+            name = node_.takes[0]
+        return ""
+
+
+def read(path: Path) -> OnnxFile:
+    """The graph in the file, without its parameters' values. Raises InvalidInputError where it isn't one."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _network(path, content)
+    except (OSError, ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"{path} can't be read as a network: {error or 'it is damaged'}.",
+            "use an ONNX file that ONNX Runtime can run",
+        ) from error
+
+
+def data_files(found: OnnxFile) -> list[Path]:
+    """The other files that hold the network's data. Raises InvalidInputError where one is missing, or outside
+    the file's folder."""
+    files = []
+    for location in found.locations:
+        path = Path(location)
+        if path.is_absolute() or ".." in path.parts or "\\" in location or "\0" in location or not path.parts:
+            raise InvalidInputError(
+                f'{found.path} has data in "{location[:200]}", which isn\'t in its folder.',
+                "save it again with its data beside it: onnx.save(..., save_as_external_data=True)",
+            )
+        beside = found.path.parent / path
+        if not beside.is_file():
+            raise InvalidInputError(
+                f"{found.path} has its data in {location}, and there is no file {beside}.",
+                "put that file beside it: both belong together",
+            )
+        files.append(beside)
+    return files
+
+
+# ------------------------------------------------------------------ protobuf
+
+Content: TypeAlias = mmap.mmap
+#: number, value: a whole number, or where the content of a longer value begins and ends
+Field: TypeAlias = tuple[int, int | tuple[int, int]]
+
+
+def _fields(content: Content, begin: int, end: int) -> Iterator[Field]:
+    place = begin
+    while place < end:
+        key, place = _number(content, place)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, place = _number(content, place)
+            yield number, value
+            continue
+        if wire == 2:
+            length, place = _number(content, place)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise ValueError("it is no protobuf message")
+        if place + length > end:
+            raise ValueError("it is cut off, or no protobuf message")
+        yield number, (place, place + length)
+        place += length
+
+
+def _number(content: Content, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError("it is no protobuf message")
+
+
+def _text(content: Content, span: int | tuple[int, int]) -> str:
+    begin, end = _span(span)
+    return content[begin:end].decode()
+
+
+def _span(value: int | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(value, int):
+        raise ValueError("it is no ONNX file")
+    return value
+
+
+# ------------------------------------------------------------------ onnx.proto
+
+
+def _network(path: Path, content: Content) -> OnnxFile:
+    opset, outputs = 0, tuple[str, ...]()
+    nodes: list[Node] = []
+    constants: list[Constant] = []
+    graphs = []
+    for number, value in _fields(content, 0, len(content)):
+        if number == 8:  # opset_import
+            entry = dict(_fields(content, *_span(value)))
+            domain = _text(content, entry[1]) if 1 in entry else ""
+            if domain in ("", "ai.onnx"):
+                opset = int(entry.get(2, 0))  # type: ignore[arg-type]
+        elif number == 7:
+            outputs = _graph(content, value, nodes, constants, 0)
+            graphs.append(value)
+        elif number == 25:  # a function: like a graph, with its operators in field 7
+            for inner, node in _fields(content, *_span(value)):
+                if inner == 7:
+                    _node(content, node, nodes, constants, 1)
+    if not graphs:
+        raise ValueError("it has no graph")
+    return OnnxFile(path, opset, tuple(nodes), tuple(constants), outputs)
+
+
+def _graph(
+    content: Content, span: int | tuple[int, int], nodes: list[Node], constants: list[Constant], depth: int
+) -> tuple[str, ...]:
+    if depth > _DEEPEST:
+        raise ValueError("its graphs are nested too deeply")
+    outputs, held = [], []
+    for number, value in _fields(content, *_span(span)):
+        if number == 1:
+            held.append(value)
+        elif number == 5:
+            constants.append(_constant(content, value))
+        elif number == 12:
+            name = dict(_fields(content, *_span(value))).get(1)
+            outputs.append("" if name is None else _text(content, name))
+    for value in held:
+        _node(content, value, nodes, constants, depth)
+    return tuple(outputs)
+
+
+def _node(
+    content: Content, span: int | tuple[int, int], nodes: list[Node], constants: list[Constant], depth: int
+) -> None:
+    takes, gives, kind, domain = [], [], "", ""
+    inner: list[int | tuple[int, int]] = []
+    for number, value in _fields(content, *_span(span)):
+        if number == 1:
+            takes.append(_text(content, value))
+        elif number == 2:
+            gives.append(_text(content, value))
+        elif number == 4:
+            kind = _text(content, value)
+        elif number == 7:
+            domain = _text(content, value)
+        elif number == 5:
+            inner.append(value)
+    nodes.append(Node(kind, domain, tuple(takes), tuple(gives)))
+    for attribute in inner:
+        for number, value in _fields(content, *_span(attribute)):
+            if number in (5, 10):
+                made = gives[0] if kind == "Constant" and gives else None
+                constants.append(_constant(content, value, made))
+            elif number in (6, 11):
+                _graph(content, value, nodes, constants, depth + 1)
+
+
+def _constant(content: Content, span: int | tuple[int, int], name: str | None = None) -> Constant:
+    shape: list[int] = []
+    kind, own, location = 0, "", None
+    for number, value in _fields(content, *_span(span)):
+        if number == 1 and isinstance(value, int):
+            shape.append(value)
+        elif number == 1:
+            place, end = _span(value)
+            while place < end:
+                extent, place = _number(content, place)
+                shape.append(extent)
+        elif number == 2 and isinstance(value, int):
+            kind = value
+        elif number == 8:
+            own = _text(content, value)
+        elif number == 13:
+            entry = {key: _text(content, text) for key, text in _fields(content, *_span(value))}
+            location = entry.get(2, "") if entry.get(1) == "location" else location
+    return Constant(name or own, _KINDS.get(kind, f"type {kind}"), tuple(shape), location)

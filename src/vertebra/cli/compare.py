@@ -188,7 +188,7 @@ def _line(one: Comparison) -> dict[str, Any]:
 
     first, second = values(one)
     return {
-        "model": _both(one.first.model, one.second.model),
+        "model": _both(_name(one.first, one.second), _name(one.second, one.first)),
         "engine": _both(one.first.engine or "", one.second.engine or ""),
         "figure": METRICS[one.metric].label,
         "first": first,
@@ -206,6 +206,13 @@ def _apart(one: Comparison) -> list[str]:
     if one.first.engine == one.second.engine:
         return texts
     return [text for text in texts if " none → " not in text and not text.endswith(" → none")]
+
+
+def _name(row: Measurement, other: Measurement) -> str:
+    """What the network is called, beside another that may share its name."""
+    from vertebra.measurements import subjects
+
+    return subjects.names([row, other])[subjects.subject(row)]
 
 
 def _both(first: str, second: str) -> str:

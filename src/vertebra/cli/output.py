@@ -113,12 +113,10 @@ def span(row: Measurement) -> str | None:
 
 
 def conditions(row: Measurement) -> str:
-    """The conditions of a row, as text; a data set with the beginning of its digest."""
-    known = row.conditions()
-    digest = known.pop("dataset_sha256", None)
-    if digest is not None and "@" not in str(row.dataset):
-        known["dataset"] = f"{row.dataset}@{str(digest)[:8]}"
-    return ", ".join(f"{name} {value}" for name, value in known.items())
+    """The conditions of a row, as text."""
+    from vertebra.measurements import display
+
+    return display.conditions(row)
 
 
 def part(one: Layer | Stage) -> dict[str, Any]:

@@ -122,5 +122,14 @@ def readable(row: Measurement) -> Line:
         "95 % interval": interval(row),
         "grade": row.grade,
         "origin": row.origin,
-        "conditions": ", ".join(f"{name} {value}" for name, value in row.conditions().items()),
+        "conditions": conditions(row),
     }
+
+
+def conditions(row: Measurement) -> str:
+    """The conditions of a row as text; a data set with the beginning of its digest."""
+    known = row.conditions()
+    digest = known.pop("dataset_sha256", None)
+    if digest is not None and "@" not in str(row.dataset):
+        known["dataset"] = f"{row.dataset}@{str(digest)[:8]}"
+    return ", ".join(f"{name} {value}" for name, value in known.items())

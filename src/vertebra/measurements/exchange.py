@@ -27,6 +27,7 @@ from vertebra.errors import (
 from vertebra.measurements import display
 from vertebra.measurements.measurement import COLUMNS, Measurement
 from vertebra.measurements.record import KINDS, REQUIRED, Kind, check_columns, record_of, row_of, text_of
+from vertebra.measurements.subjects import names, subject
 
 if TYPE_CHECKING:
     import pandas
@@ -312,13 +313,14 @@ class Rows(display.Shown, list[Measurement]):
 
     def summary(self) -> str:
         """How many, of how many networks and metrics."""
-        models, metrics = len({row.model for row in self}), len({row.metric for row in self})
+        models, metrics = len(set(map(subject, self))), len({row.metric for row in self})
         parts = (display.count(models, "network"), display.count(metrics, "metric"))
         return f"{display.count(len(self), 'row')} of {' and '.join(parts)}"
 
     def tables(self) -> Iterable[list[display.Line]]:
         """The rows."""
-        yield [display.readable(row) for row in self]
+        called = names(self)
+        yield [{**display.readable(row), "model": called[subject(row)]} for row in self]
 
     def write(self, path: str | Path) -> None:
         """Write the rows to a .csv, .json or .parquet file that `cite` takes in again, on any machine."""

@@ -48,7 +48,9 @@ class _Gate(click.Command):
 @click.option("--engine", "engines", multiple=True, help="An engine. Give two to compare them.")
 @click.option("--version", "versions", multiple=True, metavar="LIBRARY=VERSION",
               help="A version of a library. Give two to compare them.")  # fmt: skip
-@click.option("--model", "models", multiple=True, help="Only this network. Repeatable.")
+@click.option(
+    "--model", "models", metavar="NAME[#DIGEST]", multiple=True, help="Only this network. Repeatable."
+)
 @click.option("--metric", "metrics", multiple=True, help="Only this metric. Repeatable.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Only this batch size.")
 @click.option("--tolerance", default="0%", show_default=True,

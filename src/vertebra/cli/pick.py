@@ -67,7 +67,7 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     help="Only networks with this input size. Repeatable.",
 )
-@click.option("--dataset", metavar="NAME", help="Data set of the accuracies. [default: ImageNet]")
+@click.option("--dataset", metavar="NAME[@DIGEST]", help="Data set of the accuracies. [default: ImageNet]")
 @click.option(
     "--origin",
     type=click.Choice(("published", "evaluated")),

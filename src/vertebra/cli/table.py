@@ -14,7 +14,7 @@ from vertebra.metrics import METRICS
 
 
 @click.command("table")
-@click.option("--model", help="Only this network.")
+@click.option("--model", metavar="NAME[#DIGEST]", help="Only this network.")
 @click.option("--metric", help="Only this metric.")
 @click.option("--engine", help="Only this engine.")
 @click.option("--origin", help="Only this origin: published, profiled, benched, evaluated, estimated.")

@@ -42,9 +42,9 @@ def pick(
     The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `by` is
     the metric to optimise, or such a key (`objective` was its name earlier). `licence` (of the weights,
     "apache-2.0"), `family` and `input_size` restrict the candidates. Conditions such as engine="eager" are
-    keywords too, or in `filters`; dataset="folder" and probed="folder" name the images of the accuracies,
-    origin="evaluated" takes only accuracies measured here. No network is chosen by a figure with a grade
-    worse than `trust`.
+    keywords too, or in `filters`; dataset="folder" and probed="folder" name the images of the accuracies
+    (dataset="folder@3fa2b1c4" one of several folders of that name, by its digest), origin="evaluated" takes
+    only accuracies measured here. No network is chosen by a figure with a grade worse than `trust`.
 
     With `among="catalogue"` (else "table"), every network with a published accuracy is a candidate, with
     figures estimated from the networks that were measured on this machine. With `budget`, a time, the

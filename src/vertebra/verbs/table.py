@@ -23,6 +23,7 @@ def table(
     *, path: TableLike = None, every: bool = False, wide: bool = False, **filters: Any
 ) -> Rows | list[WideRow]:
     """The rows that match `filters` (column=value or column=(values)): the latest of each, or `every` one.
+    A model may have the beginning of its digest, "onnx:model.onnx#3fa2b1c4", where several share its name.
 
     With `wide` it gives one row for each network and form, with all its figures. Figures that need no
     machine, such as the accuracy, are included for every form.

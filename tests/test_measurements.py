@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import vertebra
 from vertebra import engines
 from vertebra.campaigns import cases
 from vertebra.errors import InvalidInputError, TableError, UnknownNameError
@@ -29,6 +30,7 @@ from vertebra.measurements import Measurement, Table, database, default_path, no
 from vertebra.measurements.record import record_of, text_of
 from vertebra.measurements.run import Run
 from vertebra.measuring.benchmarking import results
+from vertebra.reading import comparison
 from vertebra.reading.choice import candidates
 
 
@@ -807,6 +809,9 @@ def test_an_old_id_that_a_system_would_not_have_today_is_the_same_system(tmp_pat
     assert table.benched_systems() == {here.id}
     assert candidates.this_system(table) == here.id
     assert table.system("old-id-11111111") == table.system(here.id)
+    assert len(vertebra.table(path=table, system="old-id-11111111", wide=True)) == 2
+    sides = [comparison.side(name, table) for name in ("old-id-11111111", here.id, f"system={here.id}")]
+    assert [len(side.rows) for side in sides] == [2, 2, 2]
     assert table.system(here.id) is not None
     assert {row.conditions["system"] for row in wide(table.rows())} == {here.id}
     assert all(run.is_whole() for run in table.runs())

@@ -134,9 +134,13 @@ class Table:
     def system(self, system_id: str) -> dict[str, Any] | None:
         """The description of a system by its id, one of today's or one that an earlier version gave it."""
         present = self._present_ids()
-        wanted = present.get(system_id, system_id)
+        wanted = self.system_id(system_id)
         known = self.systems().items()
         return next((found for name, found in known if wanted in (name, present.get(name))), None)
+
+    def system_id(self, system_id: str) -> str:
+        """The id that a system has today, by that one or an earlier one."""
+        return self._present_ids().get(system_id, system_id)
 
     def _present_ids(self) -> dict[str, str]:
         """The ids that earlier versions gave to systems, each with the id that the system has today.

@@ -289,7 +289,10 @@ def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
         if file.suffix in (".sqlite", *_FILES):
             return _side_of_file(file, table)
     every = table.rows()
-    chosen = dict(choice) if isinstance(choice, Mapping) else _parse(str(choice), every)
+    named = choice if isinstance(choice, Mapping) else table.system_id(str(choice))
+    chosen = dict(named) if isinstance(named, Mapping) else _parse(named, every)
+    if isinstance(chosen.get("system"), str):
+        chosen["system"] = table.system_id(chosen["system"])
     rows = [row for row in every if all(_has(row, name, value) for name, value in chosen.items())]
     name = _named(chosen) if isinstance(choice, Mapping) else str(choice)
     if not rows:

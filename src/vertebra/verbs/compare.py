@@ -41,6 +41,8 @@ def compare(
     sides = [comparison.side(choice, source) for choice in (first, second)]
     if not any({"system", "file", "run"} & side.chosen.keys() for side in sides):
         filters = {"system": candidates.this_system(source), **filters}
+    if isinstance(filters.get("system"), str):
+        filters["system"] = source.system_id(filters["system"])
     left, right = (comparison.narrowed(side, filters) for side in sides)
     compared = comparison.compare(
         left, right, metric=metric, floor=_floor(source.rows(metric="aa_floor"), left), trust=trust

@@ -126,7 +126,7 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
 
     if engine is not None:
         engines.find(engine)
-    chosen = system or candidates.this_system(source)
+    chosen = source.system_id(system) if system else candidates.this_system(source)
     rows = [
         row for row in source.latest() if candidates.is_of_imagenet(row) and subjects.is_of_catalogue(row)
     ]
@@ -139,7 +139,7 @@ def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]
     rows = [row for row in source.latest() if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
-    chosen = system or candidates.this_system(source)
+    chosen = source.system_id(system) if system else candidates.this_system(source)
     filters = {"system": chosen}
     picks = [
         (heading, rule.sentences(pick(table=source, filters=filters, among=among, **limits)))

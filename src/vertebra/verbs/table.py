@@ -35,6 +35,8 @@ def table(
         metrics.find(filters["metric"])
     if isinstance(filters.get("origin"), str) and filters["origin"] not in ORIGINS:
         raise UnknownNameError.of("origin", filters["origin"], ORIGINS, "vertebra table --help")
+    if isinstance(filters.get("system"), str):
+        filters["system"] = source.system_id(filters["system"])
     of_form = {name: filters.pop(name) for name in views.FORM if wide and name in filters}
     rows = source.rows(**filters)
     rows = rows if every else latest(rows)

@@ -227,6 +227,12 @@ HEAD = "model,metric,value,origin"
         (f"{HEAD}\na,params,,published\n", InvalidInputError, "line 2.*The row has no value"),
         (f"{HEAD}\na,params,1\n", TableError, "line 2 has 3 cells"),
         (f"{HEAD},versions\na,params,1,published,[1]\n", InvalidInputError, "line 2.*versions"),
+        (f"{HEAD},versions\na,params,1,published,{'[' * 100_000}\n", InvalidInputError, "line 2.*versions"),
+        (f"{HEAD}\na,latency,-0.012,published\n", InvalidInputError, "line 2: The latency of a is -12"),
+        (f"{HEAD},low,high\na,latency,0.15,published,0.16,0.1\n", InvalidInputError, "line 2.*contain"),
+        (f"{HEAD},batch_size\na,latency,0.15,published,0\n", InvalidInputError, "line 2: batch_size is 0"),
+        (f"{HEAD},measured_at\na,params,1,published,29.11.2026\n", InvalidInputError, "line 2: measured_at"),
+        (f'{HEAD}\n"a\x1bb",params,1,published\n', InvalidInputError, r"line 2: model holds.*U\+001B"),
         (f"{HEAD},grade_reasons\na,params,1,published,slow\n", InvalidInputError, "line 2.*grade_reasons"),
         (f"{HEAD},batchsize\na,params,1,published,1\n", UnknownNameError, 'Unknown column "batchsize"'),
         (f"{HEAD},model\na,params,1,published,b\n", TableError, "names a column twice"),
@@ -251,6 +257,11 @@ def test_a_bad_csv_is_told_by_its_line_and_nothing_is_appended(
         ("[1, 2", "not JSON"),
         ("[]", "format"),
         ('{"format": "songs", "version": 1, "rows": []}', "format"),
+        (
+            '{"format": "vertebra.measurements", "version": 1, "rows": [{"model": "a", "metric": "top1", '
+            '"value": 75.3, "origin": "published"}]}',
+            "row 1: The top-1 accuracy of a is 7530 %",
+        ),
         ('{"format": "vertebra.measurements", "version": 3, "rows": []}', "version 3"),
         ('{"format": "vertebra.measurements", "version": 1, "rows": [3]}', "list of objects"),
         (
@@ -335,3 +346,21 @@ def test_json_of_both_versions_is_read(tmp_path: Path, version: int) -> None:
     row = '{"model": "a", "metric": "params", "value": 1.0, "origin": "profiled"}'
     path.write_text(f'{{"format": "vertebra.measurements", "version": {version}, "rows": [{row}]}}')
     assert [(row.model, row.network_sha256) for row in exchange.read_json(path)] == [("a", None)]
+
+
+def test_a_data_frame_and_a_parquet_file_refuse_what_can_not_be_by_its_row(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = {"model": ["a", "b"], "metric": ["top1"] * 2, "value": [0.7, -0.05], "origin": ["published"] * 2}
+    frame, table = pandas.DataFrame(rows), Table(tmp_path / "table.sqlite")
+    with pytest.raises(InvalidInputError, match="row 2: The top-1 accuracy of b is -5 %"):
+        table.read_dataframe(frame)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(InvalidInputError, match=r"rows\.parquet, row 2: The top-1 accuracy of b is -5 %"):
+        table.take_in(tmp_path / "rows.parquet")
+    assert len(table) == 0
+
+
+def test_cells_that_a_spreadsheet_would_run_travel_unchanged(tmp_path: Path) -> None:
+    row = dataclasses.replace(BARE, model="=1+1", source="@sum\ttab", convention="+a")
+    exchange.write_csv([row], tmp_path / "rows.csv")
+    assert exchange.read_csv(tmp_path / "rows.csv") == [row]

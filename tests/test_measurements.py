@@ -23,10 +23,10 @@ import pytest
 import vertebra
 from vertebra import engines
 from vertebra.campaigns import cases
-from vertebra.errors import InvalidInputError, TableError, UnknownNameError
+from vertebra.errors import InvalidInputError, TableError, UnknownNameError, VertebraError
 from vertebra.machine import system
 from vertebra.machine.system import System
-from vertebra.measurements import Measurement, Table, database, default_path, now, possible, wide
+from vertebra.measurements import Measurement, Table, database, default_path, now, possible, stored, wide
 from vertebra.measurements.record import record_of, text_of
 from vertebra.measurements.run import Run
 from vertebra.measuring.benchmarking import results
@@ -850,3 +850,187 @@ def test_a_description_of_another_kind_leaves_the_id_as_it_is(tmp_path: Path) ->
         raw.execute("INSERT INTO systems VALUES ('pi-5', '[1, 2]'), ('pi-4', 'no JSON')")
         raw.commit()
     assert Table(path).rows()[0].system == "pi-5"
+
+
+# ------------------------------------------------------------------ forgetting
+
+
+def test_a_forgotten_run_shows_nowhere_until_it_is_restored(table: Table) -> None:
+    kept = table.append([params("a")])
+    wrong = table.append([latency("b", 9.0), params("b", 0.0)], samples={"latency": [9.0]})
+    assert table.forget(wrong[:6]) == {wrong: 2}
+    assert [row.run for row in table.rows()] == [row.run for row in table.latest()] == [kept]
+    assert (table.comparable(), len(table), table.benched_systems()) == (table.rows(), 1, set())
+    assert [row.model for row in table.rows(forgotten=True)] == ["b", "b"]
+    assert list(table.forgotten()) == [wrong]
+    assert table.forget(wrong) == {wrong: 2}  # again changes nothing
+    assert table.restore(wrong[:6]) == {wrong: 2}
+    assert (len(table), table.forgotten(), table.rows(forgotten=True)) == (3, {}, [])
+
+
+def test_what_begins_no_run_or_several_is_refused(table: Table) -> None:
+    runs = [table.append([params(f"m{number}")]) for number in range(17)]  # two begin alike: 16 first digits
+    first = next(run[0] for run in runs if sum(other[0] == run[0] for other in runs) > 1)
+    for beginning, message in ((first, "begins the ids of"), ("", "no run"), ("xyz", 'begins with "xyz"')):
+        with pytest.raises(VertebraError, match=message):
+            table.forget(beginning)
+    with pytest.raises(UnknownNameError, match="no forgotten run"):
+        table.restore(runs[0])
+    assert table.forgotten() == {}
+
+
+def test_what_is_forgotten_in_one_table_is_forgotten_where_they_are_merged(tmp_path: Path) -> None:
+    one, two = Table(tmp_path / "one.sqlite"), Table(tmp_path / "two.sqlite")
+    run = one.append([params("a")])
+    two.append([params("a")])
+    two.append([params("b")])
+    one.forget(run)
+    both = [Table(tmp_path / f"{name}.sqlite") for name in ("there", "back")]
+    for target, order in zip(both, ((one, two), (two, one)), strict=True):
+        for source in (*order, *order):
+            target.merge(source)
+        assert [row.model for row in target.rows()] == ["b"]
+        assert list(target.forgotten()) == [run]
+
+
+# ------------------------------------------------------------------ what stands in older tables
+
+
+@pytest.fixture(autouse=True)
+def nothing_named_yet() -> None:
+    stored._named.clear()
+
+
+def edited(table: Table, column: str, value: object, *, where: str = "model = 'bad'") -> Table:
+    with contextlib.closing(sqlite3.connect(table.path)) as raw:
+        raw.execute(f"UPDATE measurements SET {column} = ? WHERE {where}", (value,))
+        raw.commit()
+    return table
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("value", "text"), ("value", b"1"), ("value", float("inf")), ("model", b"blob"), ("metric", "late"),
+        ("origin", "x"), ("grade", "Z"), ("versions", "{"), ("versions", "[" * 100_000), ("versions", "[1]"),
+        ("grade_reasons", "3"), ("grade_reasons", "[1]"), ("batch_size", 1.5), ("batch_size", "one"),
+        ("low", float("-inf")),
+    ],
+)  # fmt: skip
+def test_a_row_that_can_not_be_understood_is_named_once_and_left_out(
+    table: Table, caplog: pytest.LogCaptureFixture, column: str, value: object
+) -> None:
+    table.append([latency("good", 0.5)])
+    run = table.append([latency("bad", 0.5)])
+    edited(table, column, value)
+    assert [row.model for row in table.rows()] == ["good"]
+    assert [row.model for row in table.latest()] == ["good"]
+    (told,) = caplog.messages
+    assert f"--forget {run[:8]}" in told
+    assert "1 row of the table is left out (not understood): run " in told
+    table.forget(run)
+    assert len(table) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("value", 0.0), ("value", -0.012), ("low", 0.6), ("high", 0.4), ("batch_size", 0), ("threads", -1)],
+)
+def test_what_can_not_be_is_kept_in_sight_and_nothing_is_computed_from_it(
+    table: Table, caplog: pytest.LogCaptureFixture, column: str, value: object
+) -> None:
+    table.append([latency("good", 0.5)])
+    run = table.append([latency("bad", 0.5)])
+    edited(table, column, value)
+    assert [row.model for row in table.rows()] == ["good", "bad"]
+    assert [(row.model, row.value("fps")) for row in wide(table.rows())] == [("good", 2.0)]
+    assert "1 row of the table is left out (impossible numbers): run " in caplog.text
+    assert f"--forget {run[:8]}" in caplog.text
+
+
+def test_merging_refuses_what_can_not_be_by_its_run_and_row(tmp_path: Path, table: Table) -> None:
+    other = Table(tmp_path / "other.sqlite")
+    run = other.append([latency("bad", 0.5), params("b")])
+    edited(other, "value", -0.5)
+    with pytest.raises(
+        InvalidInputError, match=f"other.sqlite, run {run[:8]}, row 0: The latency of bad is -500"
+    ):
+        table.merge(other)
+    assert len(table) == 0
+    other.forget(run)
+    assert (table.merge(other), len(table)) == (0, 0)
+    edited(other, "versions", "{")
+    assert table.merge(other) == 0
+    other.restore(run)
+    with pytest.raises(TableError, match=f"Row 0 of run {run[:8]}"):
+        table.merge(other)
+
+
+def test_broken_samples_and_systems_end_no_reader(table: Table) -> None:
+    run = table.append([params("a")], samples={"x": [1.0], "y": [2.0]})
+    with contextlib.closing(sqlite3.connect(table.path)) as raw:
+        raw.execute("UPDATE samples SET samples = '[' WHERE name = 'x'")
+        raw.execute("INSERT INTO systems VALUES ('s', '{')")
+        raw.commit()
+    assert (table.samples(run), table.systems()) == ({"y": [2.0]}, {})
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "3000000000", "9"])
+def test_a_version_of_any_length_is_a_newer_one(table: Table, version: str) -> None:
+    table.append([params("a")])
+    with contextlib.closing(sqlite3.connect(table.path)) as raw:
+        raw.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
+        raw.commit()
+    with pytest.raises(TableError, match="newer vertebra"):
+        table.rows()
+
+
+# ------------------------------------------------------------------ the newest
+
+
+def created(table: Table, run: str, when: str) -> None:
+    with contextlib.closing(sqlite3.connect(table.path)) as raw:
+        raw.execute("UPDATE runs SET created_at = ? WHERE id = ?", (when, run))
+        raw.commit()
+
+
+@pytest.mark.parametrize(
+    ("dates", "newest"),
+    [
+        (("2026-01-20T10:00:00Z", "2026-01-20T11:30:00+02:00"), 1.0),
+        (("2026-01-20T10:00:00Z", "2026-01-20T09:00:00-08:00"), 2.0),
+        (("2026-01-20T09:00:00-08:00", "2026-01-20T10:00:00Z"), 1.0),
+        (("2026-01-20T00:00:01", "2026-01-20"), 1.0),
+        (("2026-01-20", "2026-01-20T00:00:00Z"), 2.0),
+        (("2026-01-20", None), 1.0),
+    ],
+)
+def test_the_newest_is_found_by_instants(table: Table, dates: tuple[str | None, ...], newest: float) -> None:
+    for value, date in enumerate(dates, 1):
+        table.append([latency("a", float(value), measured_at=date)])
+    assert [row.value for row in table.latest()] == [newest]
+
+
+def test_a_clock_that_stood_in_2136_does_not_rule_what_is_measured_later(table: Table) -> None:
+    created(table, table.append([latency("a", 1.0, measured_at="2025-03-01")]), "2025-03-01T00:00:01+00:00")
+    wrong = table.append([latency("a", 2.0, measured_at="2136-01-01T00:00:00Z")])
+    created(table, wrong, "2136-01-01T00:00:01+00:00")
+    assert [row.value for row in table.latest()] == [2.0]  # it came last
+    created(table, table.append([latency("a", 3.0, measured_at="2025-06-01")]), "2025-06-01T00:00:01+00:00")
+    assert [row.value for row in table.rows()] == [1.0, 2.0, 3.0]
+    assert [row.value for row in table.latest()] == [3.0]
+
+
+def test_a_date_after_the_row_came_into_the_table_counts_as_when_it_came(table: Table) -> None:
+    run = table.append([latency("a", 1.0, measured_at="2025-12-01T00:00:00Z")])
+    created(table, run, "2024-01-01T00:00:00+00:00")
+    table.append([latency("a", 2.0, measured_at="2025-01-01T00:00:00Z")])
+    assert [row.value for row in table.latest()] == [2.0]
+
+
+@pytest.mark.parametrize("text", ["29.11.2099", "yesterday", ""])
+def test_what_is_no_date_in_an_older_table_counts_as_when_it_came(table: Table, text: str) -> None:
+    created(table, table.append([latency("bad", 1.0, measured_at="2024-01-01")]), "2024-01-01T00:00:00+00:00")
+    edited(table, "measured_at", text)
+    table.append([latency("bad", 2.0, measured_at="2025-01-01")])
+    assert [row.value for row in table.latest()] == [2.0]

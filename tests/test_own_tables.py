@@ -161,3 +161,127 @@ def test_whatever_stands_in_the_map_or_the_file_is_read_or_refused(tmp_path_fact
     except VertebraError:
         return
     assert rows
+
+
+# ------------------------------------------------------------------ decimal points and commas
+
+
+def _values(tmp_path: Path, cells: list[str], *, delimiter: str = ";", **more: str) -> list[float]:
+    path = tmp_path / "numbers.csv"
+    lines = [f"m{number}{delimiter}{cell}" for number, cell in enumerate(cells)]
+    path.write_text("\n".join([f"Model{delimiter}Time", *lines]), encoding="utf-8")
+    return [row.value for row in read_table(path, "model=Model,latency=Time:s", **more)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1.234,5"], [1234.5]),
+        (["1,234.5"], [1234.5]),
+        (["75,3", "1,234"], [75.3, 1.234]),
+        (["75.3", "1,234"], [75.3, 1234.0]),
+        (["75.3", "1.234"], [75.3, 1.234]),
+        (["75,3", "1.234"], [75.3, 1234.0]),
+        (["25,557,032"], [25557032.0]),
+        (["25.557.032"], [25557032.0]),
+        (["1 234,5", "1\u00a0234,5", "1\u202f234,5", "1\u2009234,5"], [1234.5] * 4),
+        (["1'234.5", "1’234.5"], [1234.5] * 2),
+        (["0,123", "0.5e-3"], None),
+        (["0,123", "12"], [0.123, 12.0]),
+        (["0.123", "1e-3"], [0.123, 0.001]),
+        (["1234,567", "1,234"], [1234.567, 1.234]),
+        (["1.234,5 ms", "2 s"], [1.2345, 2.0]),
+        (["+3", "4."], [3.0, 4.0]),
+        (["1,234.5", "1.234,5"], None),
+        (["1,234"], None),
+        (["1.234", "5.678"], None),
+        (["12,34,567"], None),
+        (["1,234.5.6"], None),
+        (["1'234,5'6"], None),
+    ],
+)
+def test_a_column_tells_what_its_commas_and_points_are(
+    tmp_path: Path, cells: list[str], values: list[float] | None
+) -> None:
+    if values is None:
+        with pytest.raises(InvalidInputError):
+            _values(tmp_path, cells)
+    else:
+        assert _values(tmp_path, cells) == values
+
+
+def test_what_no_cell_tells_is_refused_with_the_option_that_says_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match='line 2: "1,234" in "Time"') as caught:
+        _values(tmp_path, ["1,234"])
+    assert "--decimal comma" in str(caught.value.hint)
+    assert _values(tmp_path, ["1,234"], decimal="comma") == [1.234]
+    assert _values(tmp_path, ["1,234"], decimal="point") == [1234.0]
+    with pytest.raises(InvalidInputError, match="can't read latency"):
+        _values(tmp_path, ["1.234,5"], decimal="point")
+    with pytest.raises(InvalidInputError, match="dot"):
+        _values(tmp_path, ["1"], decimal="dot")
+
+
+def test_cells_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r'"1,234\.5" in line 2, "2\.234,5" in line 3'):
+        _values(tmp_path, ["1,234.5", "2.234,5"])
+
+
+def test_columns_with_commas_between_have_points_in_their_cells(tmp_path: Path) -> None:
+    assert _values(tmp_path, ["1.234", "5.678"], delimiter=",") == [1.234, 5.678]
+    with pytest.raises(InvalidInputError, match="a fraction or more than a thousand"):
+        _values(tmp_path, ['"1,234"'], delimiter=",")
+    assert _values(tmp_path, ['"25,557,032"'], delimiter=",") == [25557032.0]
+
+
+def test_another_column_tells_for_one_that_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "two.csv"
+    path.write_text("Model;Top;Params;BS\na;75,3;1.234;1.024\n", encoding="utf-8")
+    rows = read_table(path, "model=Model,top1=Top:percent,params=Params,latency=Params:ms,batch_size=BS")
+    assert [(row.metric, row.value) for row in rows] == [
+        ("top1", 0.753),
+        ("params", 1234.0),
+        ("latency", 1.234),
+    ]
+    assert rows[-1].batch_size == 1024
+
+
+def test_a_first_line_that_names_the_separator_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "excel.csv"
+    for first in ("sep=;", '"sep=;"', "SEP=;"):
+        path.write_text(f"{first}\nModel;A,B,C,D\na;0.7\nb;x\n", encoding="utf-8")
+        with pytest.raises(InvalidInputError, match="line 4"):
+            read_table(path, "model=Model,top1=A,B,C,D:fraction")
+
+
+@pytest.mark.parametrize(
+    ("cell", "column", "message"),
+    [
+        ("-12", "latency=F:ms", "line 2: The latency of a is -12.0 ms, which it can't be"),
+        ("0", "latency=F:ms", "line 2: The latency of a is 0 ns"),
+        ("0", "params=F:M", "line 2: The parameters of a is 0"),
+        ("-5", "top1=F:percent", "line 2: The top-1 accuracy of a is -5 %"),
+        ("7530", "top1=F:percent", "line 2: The top-1 accuracy of a is 7530 %"),
+        ("75", "top1=F:fraction", "line 2: The top-1 accuracy of a is 7500 %"),
+        ("0", "latency=L:ms,batch_size=F", "line 2: batch_size is 0"),
+        ("-8", "latency=L:ms,batch_size=F", "line 2: batch_size is -8"),
+        ("29/11/2026", "latency=L:ms,measured_at=F", "line 2: measured_at is '29/11/2026'"),
+        ("a\x1b[2J", "latency=L:ms,weights=F", "line 2: weights holds the character U[+]001B"),
+        ("5.3", "params=F", "line 2: The parameters of a is 5.3"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_its_line(
+    tmp_path: Path, cell: str, column: str, message: str
+) -> None:
+    path, table = tmp_path / "mine.csv", Table(tmp_path / "table.sqlite")
+    path.write_text(f"Model,L,F\na,5,{cell}\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=message):
+        table.append(read_table(path, f"model=Model,{column}"))
+    assert len(table) == 0
+
+
+def test_two_columns_of_one_name_are_refused_where_one_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("Model,Time,Time\na,5,6\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match='2 columns called "Time"'):
+        read_table(path, "model=Model,latency=Time:ms")

@@ -266,6 +266,39 @@ def test_the_nearest_miss_is_of_the_kind_that_is_wanted():
     assert picked.excluded[0].row.model == "middle"
 
 
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"latency": float("nan")}, "The limit latency: nan can't be a limit"),
+        ({"latency": None}, "None can't be a limit"),
+        ({"latency": True}, "True can't be a limit"),
+        ({"latency": -1}, "can't be a limit of latency"),
+        ({"latency": 0}, "can't be a limit of latency"),
+        ({"latency": "0ms"}, "can't be a limit of latency"),
+        ({"fps": float("inf")}, "inf can't be a limit"),
+        ({"params": 10**400}, "can't be a limit"),
+        ({"memory": [1]}, "can't be a limit"),
+        ({"top1": 75}, r"75 is 7500 %: did you mean 0.75 or '75%'\?"),
+        ({"top1": 1.5}, r"did you mean 0.015 or '1.5%'"),
+        ({"top5": 101}, "more than 100 %"),
+        ({"top1": -0.1}, "can't be a limit of top-1"),
+    ],
+)
+def test_what_can_be_no_limit_is_refused(limits, message):
+    with pytest.raises(InvalidInputError, match=message):
+        bounds(limits)
+
+
+def test_an_option_of_another_name_is_named():
+    with pytest.raises(InvalidInputError) as caught:
+        bounds({"by": "latency"})
+    assert "objective=" in caught.value.hint
+
+
+def test_any_share_may_be_asked_for():
+    assert [limit.bound for limit in bounds({"top1": 0, "top5": 1})] == [0.0, 1.0]
+
+
 def test_the_front_holds_what_no_other_beats_in_both():
     beaten = network("beaten", 0.65, 30)
     picked = pick(candidates(SMALL, beaten, MIDDLE, LARGE))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +57,91 @@ def test_a_table_s_rows_are_written_and_taken_in_again(path: Path, tmp_path: Pat
     assert vertebra.cite(tmp_path / "rows.csv", table=tmp_path / "other.sqlite") == len(rows) == 3
     with pytest.raises(InvalidInputError, match=r"rows\.txt"):
         rows.write(tmp_path / "rows.txt")
+
+
+def test_a_mistake_is_forgotten_and_restored_whole(path: Path) -> None:
+    run = vertebra.Table(path).append([latency("mistake")])
+    assert [row.engine for row in vertebra.table(path=path, forget=run[:8])] == ["mistake"]
+    assert len(vertebra.table(path=path, every=True)) == 4
+    assert [row.engine for row in vertebra.table(path=path, forgotten=True)] == ["mistake"]
+    with pytest.raises(InvalidInputError, match="Whole runs"):
+        vertebra.table(path=path, forget=run, engine="mistake")
+    assert [row.engine for row in vertebra.table(path=path, restore=[run[:8]])] == ["mistake"]
+    assert len(vertebra.table(path=path, every=True)) == 5
+
+
+def test_the_command_forgets_restores_and_shows_how(path: Path) -> None:
+    run = vertebra.Table(path).append([latency("mistake"), latency("mistake", 4)])
+    where = ["--table", str(path)]
+    shown = json.loads(CliRunner().invoke(cli, ["table", "--forget", run[:9], "--json", *where]).stdout)
+    undo = f"vertebra table --restore {run[:12]}"
+    assert shown == [{"run": run, "rows": 2, "now": "forgotten", "to undo": undo}]
+    assert "mistake" not in CliRunner().invoke(cli, ["table", "--all", *where]).stdout
+    assert run[:8] in CliRunner().invoke(cli, ["table", "--forgotten", *where]).stdout
+    assert "restored" in CliRunner().invoke(cli, ["table", "--restore", run[:9], *where]).stdout
+    assert "mistake" in CliRunner().invoke(cli, ["table", *where]).stdout
+    refused = CliRunner().invoke(cli, ["table", "--forget", run, "--model", "vgg16", *where])
+    assert (refused.exit_code, "whole runs" in refused.stderr) == (2, True)
+
+
+def test_rows_of_a_forgotten_run_that_are_cited_again_stay_forgotten_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, table = tmp_path / "a.csv", vertebra.Table(tmp_path / "table.sqlite")
+    file.write_text("Model,T\na,5\n")
+    assert vertebra.cite(file, mapping="model=Model,latency=T:ms", table=table) == 1
+    (row,) = table.rows()
+    table.forget(str(row.run))
+    assert vertebra.cite(file, mapping="model=Model,latency=T:ms", table=table) == 0
+    assert f"--restore {str(row.run)[:12]}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: vertebra.table(path=path),
+        lambda path: vertebra.pick(table=path),
+        lambda path: vertebra.chart("accuracy-latency", table=path),
+        lambda path: vertebra.compare("vgg16", "alexnet", table=path),
+        lambda path: vertebra.report(path.with_suffix(".html"), table=path),
+        lambda path: vertebra.show("vgg16", table=path),
+        lambda path: vertebra.table(path=path, forget="ab"),
+    ],
+)
+def test_a_table_that_was_named_and_is_not_there_is_said_by_readers(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    with pytest.raises(VertebraError, match=r"There is no table .*tabel\.sqlite"):
+        read(tmp_path / "tabel.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_table_may_not_be_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERTEBRA_TABLE", str(tmp_path / "none.sqlite"))
+    assert vertebra.table() == []
+
+
+def test_counts_are_given_where_the_own_table_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    path = tmp_path / "file" / "table.sqlite"
+    monkeypatch.setenv("VERTEBRA_TABLE", str(path))
+    (one,) = vertebra.profile("squeezenet1_1")
+    assert one.totals()["params"] == 1235496
+    assert "--table PATH, or VERTEBRA_TABLE" in caplog.text
+    with pytest.raises(VertebraError, match="can't be"):
+        vertebra.profile("squeezenet1_1", table=path)
+
+
+def test_a_figure_without_its_batch_size_is_said_where_it_is_asked_for(path: Path) -> None:
+    published = Measurement(
+        model="alpha", metric="latency", value=0.01, origin="published", system="box", source="b"
+    )
+    accuracy = Measurement(model="alpha", metric="top1", value=0.9, origin="published", source="b")
+    vertebra.Table(path).append([published, accuracy])
+    found = vertebra.pick(table=path, latency="20ms", system="box", engine=None, filters={})
+    assert any("alpha needs batch size 1, and its row states none" in note for note in found.notes)
 
 
 def test_wide_rows_are_of_the_form_that_is_asked_for_and_have_what_needs_no_machine(path: Path) -> None:
@@ -258,3 +348,40 @@ def test_earlier_names_of_arguments_are_still_taken(tmp_path: Any, monkeypatch: 
             vertebra.fastest("alexnet", table=table, **{name: "onx"})  # type: ignore[arg-type]
         with pytest.raises(VertebraError, match='Unknown engine "onx"'):
             vertebra.survey(output=tmp_path / "out", table=table, **{name: ["onx"]})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def spoilt(path: Path) -> Path:
+    """A table of an earlier version, with what no door lets in any more."""
+    other = [latency(), Measurement(model="vgg16", metric="params", value=1e8, origin="profiled")]
+    rows = [*other, Measurement(model="vgg16", metric="top1", value=0.9, origin="published", source="b")]
+    for model in ("zero", "negative", "over", "swapped", "broken"):
+        vertebra.Table(path).append([replace(row, model=model) for row in rows])
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        for change in (
+            "value = 0 WHERE model = 'zero' AND metric IN ('latency', 'params')",
+            "value = -1 WHERE model = 'negative'",
+            "value = 75.3 WHERE model = 'over' AND metric = 'top1'",
+            "low = 0.1, high = 0.05 WHERE model = 'swapped' AND metric = 'latency'",
+            "measured_at = 'yesterday', batch_size = 0 WHERE model = 'swapped' AND metric = 'latency'",
+            "versions = '{', value = 'text' WHERE model = 'broken'",
+        ):
+            raw.execute(f"UPDATE measurements SET {change}")
+        raw.commit()
+    return path
+
+
+def test_readers_of_a_spoilt_table_go_on(spoilt: Path, tmp_path: Path) -> None:
+    wide = {row.model: row for row in vertebra.table(path=spoilt, wide=True)}
+    assert wide["zero"].value("top1") == 0.9
+    assert wide["zero"].value("params") == 0  # counted: a network may have none
+    assert {wide["zero"].value(name) for name in ("latency", "fps", "accuracy_density")} == {None}
+    assert "broken" not in wide
+    choice = vertebra.pick(table=spoilt, latency="300ms", system="box").choice
+    assert choice is not None
+    assert (choice.model, choice.value("top1")) == ("vgg16", 0.72)
+    assert vertebra.compare("vgg16@onnxruntime", "vgg16@openvino", table=spoilt, batch_size=1)
+    assert vertebra.report(tmp_path / "report.html", table=spoilt).exists()
+    shown = CliRunner().invoke(cli, ["table", "--json", "--table", str(spoilt)])
+    assert shown.exit_code == 0
+    assert any(row["model"] == "zero" and row["value"] == 0 for row in json.loads(shown.stdout))

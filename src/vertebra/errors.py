@@ -24,6 +24,15 @@ from collections.abc import Iterable
 _LONGEST = 100
 
 
+def warn(message: str, hint: str | None = None) -> None:
+    """Say what a caller should know and that is no error, through the log called "vertebra": it is printed on
+    standard error, unless logging was set up otherwise."""
+    import logging
+
+    told = f"warning: {message}" + (f"\nhint: {hint}" if hint else "")
+    logging.getLogger("vertebra").warning("%s", told)
+
+
 class VertebraError(Exception):
     """Root of the tree. `str(error)` is the message; `hint` is what to do next, or None."""
 

@@ -22,11 +22,21 @@ _BYTES = {
 }  # fmt: skip
 _COUNT = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _FRACTION = {"%": 1e-2}
-_RATE = {"": 1.0, "/s": 1.0, "fps": 1.0}
+_RATE = {
+    "": 1.0, "/s": 1.0, "1/s": 1.0, "fps": 1.0, "hz": 1.0, "/min": 1 / 60,
+    **dict.fromkeys(
+        (f"{things}{per}" for things in ("img", "imgs", "image", "images", "frame", "frames", "ips", "inf")
+         for per in ("/s", "/sec", "/second")), 1.0,
+    ),
+    "ips": 1.0,
+}  # fmt: skip
 _JOULES = {"j": 1.0, "mj": 1e-3, "kj": 1e3, "wh": 3600.0}
 _WATTS = {"w": 1.0, "mw": 1e-3, "kw": 1e3}
 _OPERATIONS_RATE = {"op/s": 1.0, "kop/s": 1e3, "mop/s": 1e6, "gop/s": 1e9, "top/s": 1e12}
 _BANDWIDTH = {f"{suffix}/s": factor for suffix, factor in _BYTES.items()}
+
+#: Units that are read but not listed in messages.
+_MORE = {suffix for suffix in _RATE if suffix not in ("/s", "fps", "img/s", "images/s")}
 
 #: unit of the table -> suffix (lower case) -> how many base units it is
 SUFFIXES: dict[str, dict[str, float]] = {
@@ -54,7 +64,7 @@ _STEPS: dict[str, list[tuple[float, str]]] = {
     "op/s": [(1e12, "Top/s"), (1e9, "Gop/s"), (1e6, "Mop/s"), (1, "op/s")],
     "B/s": [(1e9, "GB/s"), (1e6, "MB/s"), (1, "B/s")],
 }
-_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9]*)\s*$")
+_NUMBER = re.compile(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*((?:1/)?[^\s0-9]*)\s*$")
 
 
 def parse(text: str, unit: str) -> float:
@@ -65,14 +75,19 @@ def parse(text: str, unit: str) -> float:
     """
     suffixes = SUFFIXES[unit]
     match = _NUMBER.match(text)
-    suffix = match.group(2).lower() if match else ""
-    bare_fraction = unit == "fraction" and suffix == ""
-    if match is None or (suffix not in suffixes and not bare_fraction):
+    given = suffix(match.group(2)) if match else ""
+    bare_fraction = unit == "fraction" and given == ""
+    if match is None or (given not in suffixes and not bare_fraction):
         raise _unreadable(text, unit)
-    value = float(match.group(1)) * suffixes.get(suffix, 1.0)
+    value = float(match.group(1)) * suffixes.get(given, 1.0)
     if not math.isfinite(value) or (unit == "fraction" and value > 1.0):
         raise _unreadable(text, unit)
-    return _exactly(match.group(1), suffixes.get(suffix, 1.0)) if value else value
+    return _exactly(match.group(1), suffixes.get(given, 1.0)) if value else value
+
+
+def suffix(text: str) -> str:
+    """A unit as `SUFFIXES` spells it: in small letters, and with the micro sign for the Greek mu."""
+    return text.lower().replace("\u03bc", "\u00b5")
 
 
 def _exactly(digits: str, scale: float) -> float:
@@ -83,11 +98,17 @@ def _exactly(digits: str, scale: float) -> float:
 
 
 def _unreadable(text: str, unit: str) -> InvalidInputError:
-    known = ", ".join(suffix for suffix in SUFFIXES[unit] if suffix) or "none"
+    known = ", ".join(one for one in SUFFIXES[unit] if one and one not in _MORE) or "none"
     return InvalidInputError(
         f'Can\'t read "{text}" as a quantity in {unit}{_understood(text, unit)}.',
-        f"write it like {_EXAMPLES[unit]}; known units: {known}",
+        f"{_meant(text, unit)}write it like {_EXAMPLES[unit]}; known units: {known}",
     )
+
+
+def _meant(text: str, unit: str) -> str:
+    match = _NUMBER.match(text)
+    is_short = match is not None and unit == "B" and f"{suffix(match.group(2))}b" in _BYTES
+    return f"did you mean {text.strip()}B? " if is_short and match is not None and match.group(2) else ""
 
 
 def _understood(text: str, unit: str) -> str:
@@ -95,13 +116,13 @@ def _understood(text: str, unit: str) -> str:
     match = _NUMBER.match(text)
     if match is None:
         return ""
-    number, suffix = match.groups()
-    if unit == "fraction" and suffix in ("", "%"):
-        return f": {number}{suffix} is more than 100 %"
-    if suffix.lower() in SUFFIXES[unit]:
+    number, given = match.groups()
+    if unit == "fraction" and given in ("", "%"):
+        return f": {number}{given} is more than 100 %"
+    if suffix(given) in SUFFIXES[unit]:
         return ": it is too large"
     return f": the number is {number}, but " + (
-        f'"{suffix}" is not a known unit' if suffix else "its unit is missing"
+        f'"{given}" is not a known unit' if given else "its unit is missing"
     )
 
 

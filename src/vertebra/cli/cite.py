@@ -23,6 +23,10 @@ from vertebra.errors import InvalidInputError
 @click.option(
     "--set", "columns", metavar="COLUMN=VALUE", multiple=True, help="With --map: a value for every row."
 )
+@click.option(
+    "--decimal", type=click.Choice(["comma", "point"]),
+    help="With --map: what begins a fraction. [default: as the cells show]",
+)  # fmt: skip
 @table_option
 def command(
     sources: tuple[str, ...],
@@ -30,6 +34,7 @@ def command(
     source: str | None,
     system: str | None,
     columns: tuple[str, ...],
+    decimal: str | None,
     table: str | None,
 ) -> None:
     """Import published figures into the table: those that ship with vertebra, or the rows of files.
@@ -47,7 +52,7 @@ def command(
     """
 
     added = vertebra.cite(
-        *sources, mapping=mapping, source=source, table=table, **_given(columns, system)
+        *sources, mapping=mapping, source=source, decimal=decimal, table=table, **_given(columns, system)
     )  # fmt: skip
     click.echo(f"{added} rows added.", err=True)
 
@@ -58,7 +63,7 @@ def _given(columns: tuple[str, ...], system: str | None) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not name or not value:
             raise InvalidInputError(f'Can\'t read "{item}".', "write it as --set precision=float32")
-        if name in ("table", "mapping", "source") or name in given:
+        if name in ("table", "mapping", "source", "decimal") or name in given:
             raise InvalidInputError(
                 f'"{name}" can\'t be set, or is set twice.', "set each column of the table once"
             )

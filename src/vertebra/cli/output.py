@@ -100,6 +100,7 @@ def _readable(row: Measurement) -> dict[str, Any]:
         "grade": row.grade,
         "origin": row.origin,
         "conditions": conditions(row),
+        "run": row.run[:8] if row.run else None,
         "notes": "; ".join(filter(None, [*row.grade_reasons, row.disputed])),
     }
 

@@ -11,6 +11,7 @@ from vertebra.cli.output import emit, format_options, glance, record, table_opti
 from vertebra.measurements import WideRow, subjects
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
+from vertebra.verbs import given
 
 
 @click.command("table")
@@ -26,9 +27,18 @@ from vertebra.metrics import METRICS
     "--wide", is_flag=True, help="Print a line for each network and form, a column for each figure."
 )
 @click.option("--write", "file", metavar="FILE", help="Write the rows to a .csv, .json or .parquet file.")
+@click.option(
+    "--forget", metavar="RUN", multiple=True,
+    help="Hide all rows of the run whose id begins so; may be repeated.",
+)  # fmt: skip
+@click.option("--restore", metavar="RUN", multiple=True, help="Show a forgotten run's rows again.")
+@click.option("--forgotten", is_flag=True, help="Print the rows of forgotten runs instead.")
 @table_option
 @format_options
-def command(every: bool, wide: bool, file: str | None, table: str | None, style: str, **filters: Any) -> None:
+def command(
+    every: bool, wide: bool, file: str | None, table: str | None, style: str, forget: tuple[str, ...],
+    restore: tuple[str, ...], forgotten: bool, **filters: Any,
+) -> None:  # fmt: skip
     """Print the rows of the table: published, counted, measured and estimated figures.
 
     The text has readable units and all conditions in one column; --json and --csv print every column in base
@@ -37,17 +47,34 @@ def command(every: bool, wide: bool, file: str | None, table: str | None, style:
     if wide and file is not None:
         raise click.UsageError("--write can't be combined with --wide.")
     chosen = {name: value for name, value in filters.items() if value is not None}
+    if forget or restore:
+        if chosen or every or wide or forgotten or file is not None:
+            raise click.UsageError("--forget and --restore take whole runs; leave the other options out.")
+        emit(_marked(table, forget, restore), style)
+        return
     if wide:
-        forms = vertebra.table(path=table, every=every, wide=True, **chosen)
+        forms = vertebra.table(path=table, every=every, wide=True, forgotten=forgotten, **chosen)
         emit([_form(row, style) for row in forms], style)
         return
-    rows = vertebra.table(path=table, every=every, **chosen)
+    rows = vertebra.table(path=table, every=every, forgotten=forgotten, **chosen)
     if file is not None:
         rows.write(file)
         click.echo(f"{len(rows)} rows written to {file}", err=True)
         return
     called = subjects.names(rows)
     emit([record(row, style, called[subjects.subject(row)]) for row in rows], style)
+
+
+def _marked(table: str | None, forget: tuple[str, ...], restore: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Forget and restore runs, and say so, a line for each."""
+    source = given.table(table, create=False)
+    gone, back = source.forget(*forget), source.restore(*restore)
+    done = [("forgotten", "--restore", gone), ("restored", "--forget", back)]
+    return [
+        {"run": run, "rows": count, "now": state, "to undo": f"vertebra table {undo} {run[:12]}"}
+        for state, undo, runs in done
+        for run, count in runs.items()
+    ]
 
 
 def _form(row: WideRow, style: str) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _fields(content: Content, begin: int, end: int) -> Iterator[Field]:
         elif wire in (1, 5):
             length = 8 if wire == 1 else 4
         else:
-            raise ValueError("it is no protobuf message")
+            raise ValueError("it is not a protobuf message")
         if place + length > end:
             raise ValueError("it is cut off, or no protobuf message")
         yield number, (place, place + length)
@@ -194,7 +194,7 @@ def _number(content: Content, place: int) -> tuple[int, int]:
             return value, place
         shift += 7
         if shift > 63:
-            raise ValueError("it is no protobuf message")
+            raise ValueError("it is not a protobuf message")
 
 
 def _text(content: Content, span: int | tuple[int, int]) -> str:
@@ -204,7 +204,7 @@ def _text(content: Content, span: int | tuple[int, int]) -> str:
 
 def _span(value: int | tuple[int, int]) -> tuple[int, int]:
     if isinstance(value, int):
-        raise ValueError("it is no ONNX file")
+        raise ValueError("it is not an ONNX file")
     return value
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
 PRODUCT = "vertebra measurements"
+_LONGEST_VERSION = 9
 BUSY_TIMEOUT_S = 30.0
 _SQLITE_HEADER = b"SQLite format 3\x00"
 
@@ -185,7 +186,8 @@ def _make_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         text = f"its folder can't be created ({error.strerror})"
-        raise _fault(path, text, "choose a path that you may write to") from error
+        hint = "choose a path that you may write to, with --table or VERTEBRA_TABLE"
+        raise _fault(path, text, hint) from error
 
 
 def _foreign(path: Path) -> TableError:
@@ -343,12 +345,15 @@ def _version(connection: Connection, path: Path) -> int:
     }:
         raise _foreign(path)
     values = {row.name: row.value for row in connection.execute(meta.select())}
-    version = values.get("schema_version", "")
+    version = str(values.get("schema_version", ""))
     if values.get("product") != PRODUCT or not version.isdecimal():
         raise _foreign(path)
-    if int(version) > schema_version():
+    if (
+        len(version) > _LONGEST_VERSION or int(version) > schema_version()
+    ):  # Python refuses to read 5,000 digits
+        shown = version if len(version) <= _LONGEST_VERSION else f"{version[:_LONGEST_VERSION]}…"
         raise TableError(
-            f"{path} was written by a newer vertebra (layout {version}; this one reads {schema_version()}).",
+            f"{path} was written by a newer vertebra (layout {shown}; this one reads {schema_version()}).",
             "upgrade with: pip install --upgrade vertebra",
         )
     return int(version)

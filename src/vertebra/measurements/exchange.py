@@ -173,7 +173,7 @@ def _parsed(name: str, cell: str, line: int, path: Path | str) -> Any:
     kind = KINDS[name]
     try:
         return _PARSE[kind](cell)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         raise InvalidInputError(
             f"{path}, line {line}: can't read {name} from {cell!r}.",
             "write numbers plainly, in base units, and lists as JSON",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError
@@ -91,6 +91,9 @@ class Measurement:
         shown = (f"{name}={value!r}" for name, value in known if value not in (None, (), {}))
         return f"Measurement({', '.join(shown)})"
 
+    #: When it was measured, as the table tells that has it (`stored`); None for a row from elsewhere.
+    moment: ClassVar[float | None] = None
+
     def __post_init__(self) -> None:
         metric = metrics.find(self.metric)
         if self.origin not in ORIGINS:
@@ -111,8 +114,9 @@ class Measurement:
             )
 
     @classmethod
-    def restored(cls, values: Mapping[str, Any]) -> Measurement:
+    def restored(cls, values: Mapping[str, Any], moment: float | None = None) -> Measurement:
         """The row that holds `values`, one for every column, unchecked: for values that were checked before.
+        `moment` is when it was measured, as far as the table can tell (seconds since 1970).
 
         Raises UnknownNameError for a metric that isn't known any more, or not yet.
         """
@@ -121,6 +125,8 @@ class Measurement:
         row.__dict__.update(
             values
         )  # a frozen dataclass sets one attribute at a time, which costs ten times this
+        if moment is not None:
+            row.__dict__["moment"] = moment
         return row
 
     def conditions(self) -> dict[str, str | int | float]:

@@ -203,17 +203,20 @@ def plain_names(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ dates
 
+#: A date may be ahead of the clock by this: a time of another zone without its offset.
+SLACK_S = 86400.0
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@lru_cache(maxsize=4096)
-def instant(text: str | None) -> float | None:
+@lru_cache(maxsize=65536)
+def instant(text: Any) -> float | None:
     """The seconds since 1970 of an ISO 8601 date or time, or None where it is none.
 
     A time without an offset is in UTC, a date is its first moment.
     """
     try:
-        moment = datetime.fromisoformat(text or "")
+        moment = datetime.fromisoformat(text)
     except (ValueError, TypeError):
         return None
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

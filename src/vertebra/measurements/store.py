@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vertebra.errors import InvalidInputError, TableError
-from vertebra.measurements import exchange, views
+from vertebra.errors import InvalidInputError, TableError, VertebraError
+from vertebra.measurements import exchange, forgetting, stored, views
 from vertebra.measurements.database import layout, prepare, reading, select, writing
+from vertebra.measurements.forgetting import SEEN
 from vertebra.measurements.measurement import COLUMNS, Measurement, now
 from vertebra.measurements.record import (
     KINDS,
     STORED_SYSTEM,
     Record,
     canonical,
+    row_of,
     text_of,
     unknown_column,
 )
@@ -37,13 +39,7 @@ if TYPE_CHECKING:
 FILTERS = tuple(name for name in COLUMNS if KINDS[name] not in ("texts", "mapping"))
 
 #: The rows of a table as SQL text: reading doesn't wait for SQLAlchemy.
-_COLUMNS = ", ".join(f"measurements.{name}" for name in COLUMNS)
-_ROWS = (
-    f"SELECT {_COLUMNS}, runs.created_at, measurements.ordinal "
-    "FROM measurements JOIN runs ON runs.id = measurements.run"
-)
-#: The sort key of a row of `_ROWS`: when the run was made, which it is, and the row's place in it.
-_AGE = itemgetter(len(COLUMNS), COLUMNS.index("run"), len(COLUMNS) + 1)
+_ROWS = f"SELECT {stored.SELECTED}, {stored.AFTER} FROM measurements JOIN runs ON runs.id = measurements.run"
 
 _READERS: dict[str, Callable[[Path], list[Measurement]]] = {
     ".csv": exchange.read_csv,
@@ -97,13 +93,15 @@ class Table:
             _add(connection, run)
         return run.id
 
-    def rows(self, **filters: Any) -> list[Measurement]:
+    def rows(self, *, forgotten: bool = False, **filters: Any) -> list[Measurement]:
         """The rows, oldest run first, whose columns equal the filters: `model="vgg16"`, `batch_size=(1, 8)`.
 
-        None is the value of an empty column. Raises UnknownNameError for an unknown column.
+        None is the value of an empty column. Rows of forgotten runs are left out; with `forgotten`, all
+        others are. A row that can't be understood is left out, with a warning. Raises UnknownNameError for
+        an unknown column.
         """
         _check_filters(filters)
-        return self._select(_all_of(self._with_every_id(filters)))
+        return self._select(_all_of(self._with_every_id(filters)), forgotten=forgotten)
 
     def comparable(self, metrics: Collection[str] | None = None, **load: Any) -> list[Measurement]:
         """The rows of metrics that don't depend on a machine, and of the others those with columns equal to
@@ -122,7 +120,7 @@ class Table:
 
     def benched_systems(self) -> set[str]:
         """The ids of the systems that something was measured on, each machine by one."""
-        query = "SELECT DISTINCT system FROM measurements WHERE origin = ?"
+        query = f"SELECT DISTINCT system FROM measurements WHERE origin = ? AND {SEEN}"
         present = self._present_ids()
         return {present.get(system, system) for (system,) in select(self.path, query, ("benched",))}
 
@@ -164,11 +162,11 @@ class Table:
             "system": (*several, *today, *(old for old, new in present.items() if new in today)),
         }
 
-    def _select(self, where: _Where) -> list[Measurement]:
+    def _select(self, where: _Where, *, forgotten: bool = False) -> list[Measurement]:
         """The rows for which the condition holds, oldest run first."""
-        found = select(self.path, f"{_ROWS} WHERE {where.text}", where.values)
-        found.sort(key=_AGE)  # SQLite would take longer, for it moves whole rows
-        return self.with_present_ids([_row(values) for values in found])
+        seen = f"NOT ({SEEN})" if forgotten else SEEN
+        found = select(self.path, f"{_ROWS} WHERE {where.text} AND {seen}", where.values)
+        return self.with_present_ids(stored.rows(found))
 
     def with_present_ids(self, rows: list[Measurement]) -> list[Measurement]:
         """The rows, just read, with today's ids of the systems that the table knows; what is exported of them
@@ -180,8 +178,25 @@ class Table:
         return rows
 
     def latest(self, **filters: Any) -> list[Measurement]:
-        """The newest row of each figure (`views.latest`) among those that the filters leave."""
-        return views.latest(self.rows(**filters))
+        """The newest row of each figure (`views.latest`) that the filters leave and that can be
+        (`views.possible`)."""
+        return views.latest(views.possible(self.rows(**filters)))
+
+    def forget(self, *runs: str, reason: str | None = None) -> dict[str, int]:
+        """Mark the runs whose ids begin so as forgotten: no view shows their rows any more, and nothing is
+        deleted. Returns each run's id and number of rows.
+
+        Raises UnknownNameError for the beginning of no run, and InvalidInputError for that of several.
+        """
+        return forgetting.forget(self.path, runs, reason)
+
+    def restore(self, *runs: str) -> dict[str, int]:
+        """Take the marks of `forget` back; arguments and result are as there."""
+        return forgetting.restore(self.path, runs)
+
+    def forgotten(self) -> dict[str, str]:
+        """The forgotten runs: id -> when that was (ISO 8601, UTC)."""
+        return forgetting.forgotten(self.path)
 
     def samples(self, run: str) -> dict[str, list[float]]:
         """The raw samples of the run, by name; empty where it has none."""
@@ -194,10 +209,18 @@ class Table:
             if connection is None:
                 return {}
             systems = layout().tables["systems"]
-            return {found.id: json.loads(found.description) for found in connection.execute(systems.select())}
+            found = ((row.id, _loaded(row.description, dict)) for row in connection.execute(systems.select()))
+            return {system: description for system, description in found if description is not None}
 
     def runs(self) -> list[Run]:
-        """The runs with all that is kept of them, oldest first."""
+        """The runs with all that is kept of them, oldest first, the forgotten ones too.
+
+        Raises TableError for one with a row that can't be read.
+        """
+        return self._readable(set())
+
+    def _readable(self, dispensable: Collection[str]) -> list[Run]:
+        """The runs, without those of the `dispensable` ones that can't be read."""
         import sqlalchemy as sql
 
         with reading(self.path) as connection:
@@ -205,17 +228,33 @@ class Table:
                 return []
             runs = layout().tables["runs"]
             ids = connection.scalars(sql.select(runs.c.id).order_by(runs.c.created_at, runs.c.id)).all()
-            return [run for run in (_find(connection, run_id) for run_id in ids) if run is not None]
+            kept = []
+            for run_id in ids:
+                with contextlib.suppress(TableError) if run_id in dispensable else contextlib.nullcontext():
+                    kept.append(_find(connection, run_id))
+            return [run for run in kept if run is not None]
 
     def merge(self, other: Table) -> int:
         """Add what `other` holds and this table lacks; returns the number of rows added.
 
-        One transaction. Merging again adds nothing, and the order of merging makes no difference.
+        One transaction. Merging again adds nothing, and the order of merging makes no difference. What is
+        forgotten in one of them is forgotten in both.
+
+        Raises InvalidInputError for a row that can't be, by its run and place, unless its run is forgotten in
+        `other`: then the run stays behind.
         """
-        came, systems = other.runs(), other.systems()
+        marks, known = forgetting.marks(other.path), self._ids()
+        came = [run for run in other._readable(set(marks)) if run.id in known or _is_sound(run, other, marks)]
+        systems = other.systems()
         with writing(self.path) as connection:
             _insert_missing(connection, "systems", [_system_row(*item) for item in systems.items()])
-            return sum(_add(connection, run) for run in came)
+            added = sum(_add(connection, run) for run in came)
+            there = {run.id for run in came} | known
+            forgetting.mark(connection, {run: mark for run, mark in marks.items() if run in there})
+            return added
+
+    def _ids(self) -> set[str]:
+        return {run for (run,) in select(self.path, "SELECT id FROM runs")}
 
     def write_csv(self, path: Path | str, rows: Iterable[Measurement] | None = None) -> None:
         """Write `rows`, or all of the table's, as CSV."""
@@ -268,14 +307,14 @@ class Table:
         return self._take(_READERS[ending](path))
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """The number of rows, without those of forgotten runs."""
         import sqlalchemy as sql
 
         with reading(self.path) as connection:
             if connection is None:
                 return 0
             count = sql.select(sql.func.count()).select_from(layout().tables["measurements"])
-            return connection.scalar(count) or 0
+            return connection.scalar(count.where(sql.text(SEEN))) or 0
 
     def close(self) -> None:
         """Nothing is held open between calls; here for `contextlib.closing`."""
@@ -324,7 +363,17 @@ def _find(connection: Connection, run_id: str) -> Run | None:
 def _samples_of(connection: Connection, run_id: str) -> dict[str, list[float]]:
     samples = layout().tables["samples"]
     found = connection.execute(samples.select().where(samples.c.run == run_id).order_by(samples.c.name))
-    return {row.name: json.loads(row.samples) for row in found}
+    kept = ((row.name, _loaded(row.samples, list)) for row in found)
+    return {name: values for name, values in kept if values is not None}
+
+
+def _loaded(text: Any, kind: type) -> Any:
+    """What a cell of JSON holds, or None where that isn't of this kind: an edited cell ends no reader."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, kind) else None
 
 
 def _insert(connection: Connection, run: Run) -> None:
@@ -372,22 +421,34 @@ def _stored(run_id: str, ordinal: int, record: Record) -> dict[str, Any]:
 
 
 def _record(found: Row[Any]) -> Record:
+    """The row as plain data. Raises TableError where a cell can't be read."""
     values = {name: getattr(found, name) for name in COLUMNS if name != "run"}
     record = {name: value for name, value in values.items() if value is not None}
-    return {
-        name: json.loads(value) if KINDS[name] in ("texts", "mapping") else value
-        for name, value in record.items()
-    }
+    try:
+        return {
+            name: json.loads(value) if KINDS[name] in ("texts", "mapping") else value
+            for name, value in record.items()
+        }
+    except (ValueError, TypeError, RecursionError):
+        raise TableError(
+            f"Row {found.ordinal} of run {found.run[:8]} of the table can't be read.",
+            f"leave the run out: vertebra table --forget {found.run[:8]}",
+        ) from None
 
 
-def _row(found: Sequence[Any]) -> Measurement:
-    """The row in `found`, which begins with all columns. It was checked before it was stored."""
-    values = dict(zip(COLUMNS, found, strict=False))
-    values["grade_reasons"] = tuple(_unpacked(values["grade_reasons"])) if values["grade_reasons"] else ()
-    values["versions"] = dict(_unpacked(values["versions"])) if values["versions"] else {}
-    if values["exclusive"] is not None:  # SQLite's own booleans are numbers
-        values["exclusive"] = bool(values["exclusive"])
-    return Measurement.restored(values)
+def _is_sound(run: Run, table: Table, marks: Collection[str]) -> bool:
+    """Whether all rows of a run of `table` can be. Raises InvalidInputError if not, unless it is marked."""
+    for place, record in enumerate(run.records):
+        try:
+            row_of(record)
+        except VertebraError as error:
+            if run.id in marks:
+                return False
+            raise InvalidInputError(
+                f"{table.path}, run {run.id[:8]}, row {place}: {error.message}",
+                f"leave the run out: vertebra table --forget {run.id[:8]} --table {table.path}",
+            ) from None
+    return True
 
 
 @lru_cache(maxsize=256)
@@ -399,12 +460,6 @@ def _id_today(description: str) -> str | None:
         return System.from_dict(json.loads(description)).id
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-@lru_cache(maxsize=4096)
-def _unpacked(text: str) -> Any:
-    """Lists and mappings as the database keeps them; few differ from row to row."""
-    return json.loads(text)
 
 
 # ------------------------------------------------------------------ filters

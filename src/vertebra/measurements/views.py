@@ -7,15 +7,18 @@ Nothing is averaged; where two sources disagree, `conflicts` holds the other row
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 from vertebra import metrics
-from vertebra.measurements import display
+from vertebra.measurements import display, stored
 from vertebra.measurements.measurement import CONDITIONS, Measurement
+from vertebra.measurements.possible import SLACK_S, instant, trouble
 from vertebra.measurements.subjects import Subject, is_of_catalogue, names, subject
 
 #: Conditions that make one way of running a network, in the order in which they are shown.
@@ -68,42 +71,66 @@ class WideRow:
 def latest(rows: Iterable[Measurement]) -> list[Measurement]:
     """The newest row of each figure; what differs in subject, condition, origin or source is another figure.
 
-    `rows` come oldest first, as `Table.rows` gives them; of two with the same date the later one wins.
+    `rows` come oldest first, as `Table.rows` gives them; of two with the same date the later one wins. Dates
+    are compared as instants, and one that can't be is that of the row's coming into the table (`stored`), so
+    that a clock that was once wrong doesn't rule what is measured later.
     """
-    newest: dict[tuple[Any, ...], Measurement] = {}
+    return newest(rows, _identity)
+
+
+def newest(rows: Iterable[Measurement], key: Callable[[Measurement], Hashable]) -> list[Measurement]:
+    """As `latest`, with rows of one figure known by an equal `key`."""
+    found: dict[Hashable, tuple[float, Measurement]] = {}
     for row in rows:
-        key = _identity(row)
-        if row.metric == "probe_top1":  # its dataset names the pictures' content, in older rows too
-            key = (*key[:_OF_THE_SET], None, *key[_OF_THE_SET + 1 :])
-        known = newest.get(key)
-        if known is None or (row.measured_at or "") >= (known.measured_at or ""):
-            newest[key] = row
-    return list(newest.values())
+        name = key(row)
+        known, _ = found.get(name, (-math.inf, None))
+        moment = _moment(row, known)
+        if moment >= known:
+            found[name] = moment, row
+    return [row for _, row in found.values()]
+
+
+def _moment(row: Measurement, known: float) -> float:
+    """When a row was measured. In a file a date that can't be is no older than what stands before it."""
+    if row.moment is not None:
+        return row.moment
+    if row.measured_at is None:
+        return -math.inf
+    moment = instant(row.measured_at)
+    return known if moment is None or moment > time.time() + SLACK_S else moment
 
 
 #: What distinguishes two figures.
 _IDENTITY = ("model", "network_sha256", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
-_identity = attrgetter(*_IDENTITY)
+_columns = attrgetter(*_IDENTITY)
 _OF_THE_SET = _IDENTITY.index("dataset_sha256")
 _form = attrgetter(*FORM)
+
+
+def _identity(row: Measurement) -> tuple[Any, ...]:
+    key: tuple[Any, ...] = _columns(row)
+    if row.metric == "probe_top1":  # its dataset names the pictures' content, in older rows too
+        key = (*key[:_OF_THE_SET], None, *key[_OF_THE_SET + 1 :])
+    return key
 
 
 def wide(rows: Iterable[Measurement]) -> list[WideRow]:
     """One wide row per subject and form, models and forms in the order of their first row.
 
-    Figures of the machine itself belong to no network and are left out.
+    Figures of the machine itself belong to no network and are left out. So are those that can't be, such as a
+    latency of 0 s in a table of an earlier version, with a warning: nothing is computed from them or chosen.
     """
     static: dict[Subject, list[Measurement]] = defaultdict(list)
     forms: dict[tuple[Subject, tuple[Any, ...]], list[Measurement]] = {}
     models: dict[str, None] = {}
-    newest = latest(row for row in rows if row.model != metrics.MACHINE)
-    for row in newest:
+    shown = latest(possible(row for row in rows if row.model != metrics.MACHINE))
+    for row in shown:
         models.setdefault(row.model)
         if depends_on_machine(row):
             forms.setdefault((subject(row), _form(row)), []).append(row)
         else:
             static[subject(row)].append(row)
-    called = names(newest)
+    called = names(shown)
     run = {one for one, _ in forms}
     run |= {(one[0], None) for (one, _), own in forms.items() if is_of_catalogue(own[0])}
     found = [(one, dict(zip(FORM, form, strict=True)), own) for (one, form), own in forms.items()]
@@ -129,6 +156,19 @@ def _known_of(
     if one[1] is not None and own and all(map(is_of_catalogue, own)):
         known += [row for row in static.get((one[0], None), ()) if row.metric in _COUNTS]
     return known
+
+
+def possible(rows: Iterable[Measurement]) -> list[Measurement]:
+    """`rows` without those whose numbers can't be, of which it warns."""
+    kept, strange = [], []
+    for row in rows:
+        why = trouble(row)
+        if why is None:
+            kept.append(row)
+        else:
+            strange.append(stored.Strange(row.run, why))
+    stored.name(strange, "impossible numbers")
+    return kept
 
 
 def depends_on_machine(row: Measurement) -> bool:
@@ -215,7 +255,7 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
         derived["operations"] = _changed(macs, metric="operations", value=2 * macs.value)
     if latency is not None and latency.batch_size == 1 and latency.value > 0:
         derived["fps"] = _inverse(latency)
-    if top1 is not None and params is not None and params.value >= 1:
+    if top1 is not None and params is not None and params.value > 0:
         density = top1.value / (params.value / 1e6)
         derived["accuracy_density"] = _changed(
             top1, metric="accuracy_density", value=density, low=None, high=None

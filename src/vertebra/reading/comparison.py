@@ -26,6 +26,7 @@ from vertebra.measurements import Measurement, Table, display, exchange, latest,
 from vertebra.measurements.blocks import Block, unpack
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS
+from vertebra.measurements.views import newest, possible
 
 Verdict = Literal["no detectable difference", "better", "worse", "different", "not judged", "failed", "fixed"]
 Samples = Callable[[str], Mapping[str, Sequence[float]]]
@@ -241,14 +242,12 @@ def _failures(
 
 def _outcomes(rows: Iterable[Measurement], varied: set[str]) -> dict[tuple[Any, ...], Measurement]:
     """The newest outcome of each case: its latency, or its failure, which has no provider or layout."""
-    outcomes: dict[tuple[Any, ...], Measurement] = {}
-    for row in rows:
-        if row.metric in ("latency", "failure"):
-            key = _outcome_key(row, varied)
-            known = outcomes.get(key)
-            if known is None or (row.measured_at or "") >= (known.measured_at or ""):
-                outcomes[key] = row
-    return outcomes
+
+    def key(row: Measurement) -> tuple[Any, ...]:
+        return _outcome_key(row, varied)
+
+    told = [row for row in rows if row.metric in ("latency", "failure")]
+    return {key(row): row for row in newest(told, key)}
 
 
 def _missing(
@@ -299,7 +298,7 @@ def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
         raise InvalidInputError(
             f'No row of the table matches "{name}".', "list the rows with: vertebra table"
         )
-    return Side(name, latest(rows), cache(table.samples), chosen)
+    return Side(name, latest(possible(rows)), cache(table.samples), chosen)
 
 
 def narrowed(side: Side, filters: Mapping[str, Any]) -> Side:
@@ -328,7 +327,7 @@ def _side_of_file(file: Path, known: Table) -> Side:
         rows = known.with_present_ids(_FILES[file.suffix](file))
         return Side(str(file), latest(rows), lambda _: {}, {"file": file})
     table = Table(file, create=False)
-    return Side(str(file), latest(table.rows()), cache(table.samples), {"file": file})
+    return Side(str(file), table.latest(), cache(table.samples), {"file": file})
 
 
 def _parse(text: str, rows: Iterable[Measurement]) -> dict[str, Any]:

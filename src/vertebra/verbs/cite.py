@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, warn
 from vertebra.measurements import Measurement, Table
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
@@ -15,6 +15,7 @@ def cite(
     *sources: str | Path,
     mapping: str | None = None,
     source: str | None = None,
+    decimal: str | None = None,
     table: TableLike = None,
     **columns: str | None,
 ) -> int:
@@ -22,11 +23,12 @@ def cite(
 
     `sources` are names of `citations.SOURCES`, "all", or files: rows as `write` writes them (.csv, .json,
     .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and `source` and
-    `columns` (system="…", precision="…") apply to all their rows; see `citations.read_table`.
+    `columns` (system="…", precision="…") apply to all their rows; `decimal` ("comma", "point") says what
+    begins a fraction, where the cells don't tell; see `citations.read_table`.
     """
     from vertebra.measuring import citations
 
-    if mapping is None and (source is not None or any(columns.values())):
+    if mapping is None and (source is not None or decimal is not None or any(columns.values())):
         raise InvalidInputError(
             "A source, a system and columns can be set only for a table of your own.",
             'map its columns: --map (mapping=) "model=…,top1=…"',
@@ -35,8 +37,9 @@ def cite(
         if not sources:
             raise InvalidInputError("A map was given, but no file.", "name the CSV file")
         read = [
-            row for file in sources for row in citations.read_table(file, mapping, source=source, **columns)
-        ]
+            row for file in sources
+            for row in citations.read_table(file, mapping, source=source, decimal=decimal, **columns)
+        ]  # fmt: skip
         return _appended(given.table(table), [read])
     chosen = sources or ("paddleclas",)
     named = (
@@ -54,6 +57,9 @@ def cite(
 def _appended(into: Table, runs: Iterable[list[Measurement]]) -> int:
     """Append each of `runs`, and return the number of new rows."""
     before = len(into)
-    for rows in runs:
-        into.append(rows)
+    ids = [into.append(rows) for rows in runs]
+    hidden = into.forgotten().keys() & set(ids)
+    if hidden:
+        options = " ".join(f"--restore {run[:12]}" for run in sorted(hidden))
+        warn("These rows are in the table and forgotten.", f"to show them again: vertebra table {options}")
     return len(into) - before

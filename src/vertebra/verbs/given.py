@@ -6,13 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from vertebra import units, zoo
+from vertebra.errors import TableError
 from vertebra.measurements import Table, subjects
 
 TableLike = Table | str | Path | None
 
 
 def table(table: TableLike, *, create: bool = True) -> Table:
-    return table if isinstance(table, Table) else Table(table, create=create)
+    """The table at a path, else the user's own. Without `create` it is only read: then a table that was named
+    must be there."""
+    if isinstance(table, Table):
+        return table
+    if table is not None and not create and not Path(table).expanduser().exists():
+        raise TableError(
+            f"There is no table {table}.", "check the path; bench, survey, profile and cite make a new table"
+        )
+    return Table(table, create=create)
 
 
 def network(name: str, source: Table) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vertebra import zoo
+from vertebra.errors import TableError, warn
 from vertebra.measurements import now
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
@@ -22,14 +24,26 @@ def profile(
     """Count parameters, MACs, activations and sizes of `models` (by default the classics).
 
     Nothing is allocated or run; a file's graph is counted as it is. The totals are appended to the table; the
-    result also has the layers.
+    result also has the layers. Where your own table can't be written and no other was named, that is a
+    warning: the counts are as true.
     """
     chosen = [zoo.find(model) for model in models or names.CLASSICS]
     profiles = [counted(model, input_size) for model in chosen]
+    try:
+        _append(profiles, table)
+    except TableError as error:
+        if table is not None:
+            raise
+        warn(
+            f"{error.message} The counts are not kept.", "name another table: --table PATH, or VERTEBRA_TABLE"
+        )
+    return profiles
+
+
+def _append(profiles: Sequence[Profile | GraphProfile], table: TableLike) -> None:
     into = given.table(table)
     for one in profiles:
         into.append(_rows(one))
-    return profiles
 
 
 def _rows(counted: Profile | GraphProfile) -> list[Measurement]:

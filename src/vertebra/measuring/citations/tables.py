@@ -7,11 +7,11 @@ A map pairs our column or metric with a column of the file, and gives the unit o
 from __future__ import annotations
 
 import csv
+import decimal
 import io
-import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,13 @@ from vertebra import units
 from vertebra.errors import InvalidInputError, TableError, UnknownNameError, VertebraError
 from vertebra.measurements import COLUMNS, CONDITIONS, Measurement
 from vertebra.measurements.record import KINDS
+from vertebra.measuring.citations import numerals
+from vertebra.measuring.citations.numerals import Decimal
 from vertebra.metrics import DERIVED, METRICS
 
 _DELIMITERS = (",", ";", "\t")
+#: The first line of some of Excel's files.
+_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 #: Cells without a figure.
 _NOTHING = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null", "?")
 #: Columns that are set automatically, or that a single column can't give.
@@ -62,27 +66,38 @@ class _Map:
 
 
 def read_table(
-    path: str | Path, mapping: str, *, source: str | None = None, **fixed: str | None
+    path: str | Path,
+    mapping: str,
+    *,
+    source: str | None = None,
+    decimal: str | None = None,
+    **fixed: str | None,
 ) -> list[Measurement]:
     """The rows of the CSV file at `path`, published by `source` (default: the file's name).
 
     `fixed` are our columns with one value for the whole file: system="raspberry-pi-5", batch_size="1".
     A cell with its own unit ("12.3 ms") is read with it; a plain number needs one in the map, except for
-    counts and fractions. A cell without a figure makes no row.
+    counts and fractions. A cell without a figure makes no row. Whether a comma begins a fraction or stands
+    between thousands is read off the column, or is as `decimal` says: "comma" or "point".
 
     Raises TableError if the file is not CSV, InvalidInputError for a map that doesn't fit it or a cell that
     can't be read (with its line), and UnknownNameError for a column of ours that doesn't exist.
     """
     path = Path(path).expanduser()
-    header, lines = _read(path)
+    if decimal not in (None, "comma", "point"):
+        raise InvalidInputError(f'Can\'t read decimals by "{decimal}".', "decimal is comma or point")
+    file = _read(path)
+    header, lines = file.header, list(file.lines)
     understood = _parse(mapping, header, path)
+    ways = _ways(understood, file, lines, decimal)
     known = {name: value for name, value in fixed.items() if value is not None}
     _check_fixed(known, understood)
     shared = {name: _column(name, value, "the option") for name, value in known.items()}
     shared["source"] = source or path.name
     found = [
-        row for number, cells in lines for row in _rows(cells, understood, shared, f"{path}, line {number}")
-    ]
+        row for number, cells in lines
+        for row in _rows(cells, understood, ways, shared, f"{path}, line {number}")
+    ]  # fmt: skip
     if not found:
         raise InvalidInputError(f"{path} has no figures.", "it needs at least one line below its header")
     return found
@@ -91,15 +106,30 @@ def read_table(
 # ------------------------------------------------------------------ the file
 
 
-def _read(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+_Line = tuple[int, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _File:
+    """`lines` are the lines below the header with their numbers, cell by column."""
+
+    path: Path
+    delimiter: str
+    header: list[str]
+    lines: Iterator[_Line]
+
+
+def _read(path: Path) -> _File:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TableError(f"Can't read {path}: {error.strerror}.", "name a file that exists") from error
     except UnicodeDecodeError:
         raise TableError(f"Can't read {path}: it is not UTF-8 text.", "save it as CSV in UTF-8") from None
-    first = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first.count)
+    first, _, below = text.partition("\n")
+    stated = _SEPARATOR.fullmatch(first.strip())  # as Excel writes it
+    text = below if stated else text
+    delimiter = stated[1] if stated else max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -107,22 +137,24 @@ def _read(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
         raise TableError(f"Can't read {path}: it is not CSV ({error}).", "is it the right file?") from None
     if not any(header):
         raise TableError(f"{path} has no header.", "its first line must name the columns")
-    return header, _lines(reader, header, path)
+    return _File(path, delimiter, header, _lines(reader, header, path, 1 if stated else 0))
 
 
-def _lines(reader: Any, header: Sequence[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(reader: Any, header: Sequence[str], path: Path, above: int) -> Iterator[_Line]:
+    """The lines of a file that has `above` lines above its header."""
     try:
         for cells in reader:
             if len(cells) > len(header):
                 raise TableError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} column names.",
+                    f"{path}, line {reader.line_num + above}: {len(cells)} cells under {len(header)} column "
+                    "names.",
                     "is a comma inside a cell that isn't quoted?",
                 )
             if any(cell.strip() for cell in cells):
                 padded = [*cells, *[""] * (len(header) - len(cells))]
-                yield reader.line_num, dict(zip(header, map(str.strip, padded), strict=True))
+                yield reader.line_num + above, dict(zip(header, map(str.strip, padded), strict=True))
     except csv.Error as error:
-        raise TableError(f"{path}, line {reader.line_num}: {error}.", "is a quote missing?") from None
+        raise TableError(f"{path}, line {reader.line_num + above}: {error}.", "is a quote missing?") from None
 
 
 # ------------------------------------------------------------------ the map
@@ -174,6 +206,10 @@ def _figure(metric: str, theirs: str, header: Sequence[str], path: Path) -> _Fig
 
 
 def _found(theirs: str, header: Sequence[str], path: Path) -> str:
+    if header.count(theirs) > 1:
+        raise InvalidInputError(
+            f'{path} has {header.count(theirs)} columns called "{theirs}".', "give each its own name"
+        )
     if theirs in header:
         return theirs
     alike = [name for name in header if name.lower() == theirs.lower()]
@@ -187,10 +223,10 @@ def _found(theirs: str, header: Sequence[str], path: Path) -> str:
 def _scale(unit: str, metric: str) -> float:
     kind = METRICS[metric].unit
     suffixes = units.SUFFIXES[kind] | ({"percent": 0.01, "fraction": 1.0} if kind == "fraction" else {})
-    if unit.lower() not in suffixes:
+    if units.suffix(unit) not in suffixes:
         known = ", ".join(name for name in suffixes if name)
         raise InvalidInputError(f'"{unit}" is not a unit of {METRICS[metric].label}.', f"units: {known}")
-    return suffixes[unit.lower()]
+    return suffixes[units.suffix(unit)]
 
 
 def _check_fixed(fixed: Mapping[str, str], understood: _Map) -> None:
@@ -205,12 +241,63 @@ def _check_fixed(fixed: Mapping[str, str], understood: _Map) -> None:
 
 # ------------------------------------------------------------------ the cells
 
+_Ways = Mapping[str, Decimal]  # their column -> how its numbers are written
+
+
+def _ways(understood: _Map, file: _File, lines: Sequence[_Line], stated: str | None) -> _Ways:
+    """How the numbers of each column are written. Where its own cells don't tell, the other columns do, or a
+    comma between the columns: nobody writes 1.234 for a thousand there.
+
+    Raises InvalidInputError where nothing tells, or the cells contradict each other.
+    """
+    names = [figure.column for figure in understood.figures]
+    names += [theirs for ours, theirs in understood.columns.items() if KINDS[ours] == "number"]
+    columns = {name: [(number, cells[name]) for number, cells in lines] for name in names}
+    if stated is not None:
+        return {name: "comma" if stated == "comma" else "point" for name in columns}
+    can = {name: numerals.possible(cell for _, cell in cells) for name, cells in columns.items()}
+    told: set[Decimal] = set().union(*(one for one in can.values() if len(one) == 1))
+    ways: dict[str, Decimal] = {}
+    for name, cells in columns.items():
+        doubtful = [(number, cell) for number, cell in cells if numerals.differs(cell)]
+        if not can[name]:
+            odd = _contradicting(cells)
+            raise InvalidInputError(f'{file.path}: "{name}" has decimal points and commas: {odd}.', _DECIMAL)
+        by_delimiter = file.delimiter == "," and all("," not in cell for _, cell in doubtful)
+        if len(can[name]) == 1 or not doubtful:
+            ways[name] = min(can[name], default="point") if len(can[name]) == 1 else "point"
+        elif len(told) == 1:
+            ways[name] = next(iter(told))
+        elif by_delimiter:
+            ways[name] = "point"
+        else:
+            number, cell = doubtful[0]
+            raise InvalidInputError(
+                f'{file.path}, line {number}: "{cell}" in "{name}" is a fraction or more than a thousand; no '
+                "cell of the column shows which.",
+                _DECIMAL,
+            )
+    return ways
+
+
+def _contradicting(cells: Sequence[tuple[int, str]]) -> str:
+    """The first cell of each way of writing."""
+    first: dict[str, str] = {}
+    for number, cell in cells:
+        for way in numerals.possible((cell,)):
+            if len(numerals.possible((cell,))) == 1:
+                first.setdefault(way, f'"{cell}" in line {number}')
+    return ", ".join(first.values())
+
+
+_DECIMAL = 'say which, for all columns: --decimal comma (decimal="comma"), or point'
+
 
 def _rows(
-    cells: Mapping[str, str], understood: _Map, shared: Mapping[str, Any], where: str
+    cells: Mapping[str, str], understood: _Map, ways: _Ways, shared: Mapping[str, Any], where: str
 ) -> Iterator[Measurement]:
     fields = {
-        ours: _column(ours, cells[theirs], where)
+        ours: _column(ours, cells[theirs], where, ways.get(theirs, "point"))
         for ours, theirs in understood.columns.items()
         if cells[theirs].lower() not in _NOTHING
     }
@@ -220,7 +307,7 @@ def _rows(
         )
     for figure in understood.figures:
         if cells[figure.column].lower() not in _NOTHING:
-            value = _value(cells[figure.column], figure, where)
+            value = _value(cells[figure.column], figure, where, ways[figure.column])
             try:
                 yield Measurement(
                     metric=figure.metric,
@@ -242,8 +329,12 @@ def _relevant(metric: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in CONDITIONS or name in kept}
 
 
-def _column(name: str, text: str, where: str) -> Any:
+def _column(name: str, text: str, where: str, way: Decimal = "point") -> Any:
     kind = KINDS[name]
+    if kind == "integer":
+        text = str(text if (found := numerals.whole(text)) is None else found)
+    elif kind == "number":
+        text = "".join(numerals.read(text, way) or (text,))
     try:
         return text if kind == "text" else int(text) if kind == "integer" else float(text)
     except ValueError:
@@ -251,30 +342,24 @@ def _column(name: str, text: str, where: str) -> Any:
         raise InvalidInputError(f'{where}: {name} is "{text}".', f"{name} must be {what}") from None
 
 
-def _value(text: str, figure: _Figure, where: str) -> float:
-    """A cell in base units: by the map's unit, else by its own, else as it is if the metric allows that."""
+def _value(text: str, figure: _Figure, where: str, way: Decimal) -> float:
+    """A cell in base units: by its own unit, else by the map's, else as it is if the metric allows that."""
     unit = METRICS[figure.metric].unit
-    plain = text.replace(",", "") if "." in text else text
-    number = _number(plain)
-    if number is not None and figure.scale is not None:
-        # Decimal, so that 4.1 G becomes exactly 4100000000.
-        return float(Decimal(plain) * Decimal(repr(figure.scale))) if math.isfinite(number) else number
+    plain, own = numerals.read(text, way) or ("", text)
+    if plain and not own and figure.scale is not None:
+        # decimal, so that 4.1 G becomes exactly 4100000000
+        return float(decimal.Decimal(plain) * decimal.Decimal(repr(figure.scale)))
     try:
-        return units.parse(text, unit)
+        if plain.startswith("-"):
+            return -units.parse(plain[1:] + own, unit)  # what can't be is said by the row
+        return units.parse(plain + own, unit)
     except InvalidInputError as error:
         raise InvalidInputError(
             f'{where}: can\'t read {figure.metric} from "{text}".',
             error.hint
-            if number is None
+            if own or not plain
             else f"give its unit in the map: {figure.metric}={figure.column}:{_usual(unit)}",
         ) from None
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _usual(unit: str) -> str:

@@ -13,7 +13,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, latest, now, shipped
 from vertebra.measurements.shipped import published
 from vertebra.measurements.subjects import is_of_catalogue
-from vertebra.measurements.views import FORM
+from vertebra.measurements.views import FORM, possible
 from vertebra.measuring.estimation.estimator import FEWEST_ANCHORS, Estimator, Field
 from vertebra.measuring.estimation.memory import MemoryModel
 
@@ -81,7 +81,7 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
     size. The bounds are of a 90 % interval. Raises InvalidInputError if the forms differ or the rows are too
     few.
     """
-    known = latest(_usable(measured, metric))
+    known = latest(possible(_usable(measured, metric)))
     _refuse_mixed_forms(known)
     values = {row.model: row.value for row in known}
     made, note = (_latencies if metric == "latency" else _memories)(values)

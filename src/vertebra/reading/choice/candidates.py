@@ -14,6 +14,7 @@ from vertebra import metrics
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.measurements.subjects import short, subject
+from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.reading.choice import rule
 from vertebra.reading.choice.rule import Demand, Limit, Pick
 
@@ -60,7 +61,12 @@ def ask(
         for name, several in wanted.items() if several
     )  # fmt: skip
     named = rule.LIMITS.get(objective, objective)
-    return Question(named, tuple(rule.bounds(limits)), demands, **more)
+    question = Question(named, tuple(rule.bounds(limits)), demands, **more)
+    if question.among not in AMONG:
+        raise InvalidInputError(
+            f'There are no candidates "{question.among}".', f"use one of: {', '.join(AMONG)}"
+        )
+    return question
 
 
 # ------------------------------------------------------------------ candidates
@@ -191,10 +197,6 @@ def is_of_imagenet(row: Measurement) -> bool:
 def candidates(source: Table, question: Question) -> list[WideRow]:
     """The wide rows of one load that the question is about: from the table, or from every network with
     shipped counts too, with estimates for those that never ran in its forms. Other metrics are left out."""
-    if question.among not in AMONG:
-        raise InvalidInputError(
-            f'There are no candidates "{question.among}".', f"use one of: {', '.join(AMONG)}"
-        )
     filters = _of_one_set(source, question.filters)
     kept = tuple(dict.fromkeys(_BASIC + question.asked))
     known = comparable(source, metric=kept, **filters)
@@ -338,9 +340,40 @@ def pick(source: Table, question: Question) -> Pick:
     """The choice from the table's present rows."""
     rows = candidates(source, question)
     _check_one_set(rows, question.asked)
-    picked = _picked(rows, question)
+    unstated = _without_batch_size(source, question)
+    try:
+        picked = _picked(rows, question)
+    except InvalidInputError as error:
+        if unstated and not any(question.objective in row.figures for row in rows):
+            raise InvalidInputError(error.message, f"{_told(unstated)}; {_HOW}") from None
+        raise
     shown = [row.model for row in (picked.choice, picked.runner_up) if row is not None]
-    return replace(picked, notes=tuple(absences(shown, "can't run here")))
+    lacking = {
+        one.row.model for one in picked.excluded
+        if any(metric not in one.row.figures for metric in question.asked)
+    }  # fmt: skip
+    told = [f"{_told(unstated & lacking)}; {_HOW}"] if unstated & lacking else []
+    return replace(picked, notes=(*absences(shown, "can't run here"), *told))
+
+
+def _without_batch_size(source: Table, question: Question) -> set[str]:
+    """The networks with a figure that is asked for, on the machine asked for, at an unstated batch size."""
+    filters = question.filters
+    if question.among != "table" or filters.get("batch_size", 1) is None:
+        return set()
+    wanted = {"latency" if metric == "fps" else metric for metric in question.asked} & NEEDING_A_MACHINE
+    system = filters["system"] if "system" in filters else this_system(source)
+    rows = source.rows(metric=tuple(wanted), batch_size=None) if wanted else []
+    return {row.model for row in rows if system in (None, row.system)}
+
+
+def _told(models: Iterable[str]) -> str:
+    named = sorted(models)
+    more = f" and {len(named) - _FEW} more" if len(named) > _FEW else ""
+    return f"A figure of {', '.join(named[:_FEW])}{more} needs batch size 1, and its row states none"
+
+
+_HOW = "if that is what it is of, cite it with --set batch_size=1"
 
 
 def _picked(rows: Sequence[WideRow], question: Question) -> Pick:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError
@@ -231,14 +231,51 @@ def bounds(limits: Mapping[str, str | float]) -> list[Limit]:
     found = []
     for name, bound in limits.items():
         if name not in LIMITS:
-            raise InvalidInputError(f'There is no limit "{name}".', f"limits: {', '.join(LIMITS)}")
+            raise InvalidInputError(f'There is no limit "{name}".', _MEANT.get(name, _KNOWN))
         metric = metrics.find(LIMITS[name])
         try:
-            value = units.parse(bound, metric.unit) if isinstance(bound, str) else float(bound)
+            value = units.parse(bound, metric.unit) if isinstance(bound, str) else _number(bound, metric)
+            _check_bound(value, metric)
         except InvalidInputError as error:
             raise InvalidInputError(f"The limit {name}: {error.message}", error.hint) from None
         found.append(Limit(metric.name, value))
     return found
+
+
+_KNOWN = f"limits: {', '.join(LIMITS)}"
+#: Options whose arguments have another name.
+_MEANT = {
+    "by": 'the argument is objective="latency"; ' + _KNOWN,
+    "top": "slice the result's ranking; " + _KNOWN,
+}
+
+
+def _number(bound: Any, metric: metrics.Metric) -> float:
+    """A bound that was given as a number, in base units."""
+    try:
+        value = math.nan if isinstance(bound, bool) else float(bound)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidInputError(
+            f"{bound!r} can't be a limit.", f"give a finite number in {metric.unit}, or text with a unit"
+        )
+    if metric.unit == "fraction" and 1 < value <= 100:
+        raise InvalidInputError(
+            f"{value:g} is {100 * value:g} %: did you mean {value / 100:g} or '{value:g}%'?",
+            "a fraction is at most 1",
+        )
+    return value
+
+
+def _check_bound(value: float, metric: metrics.Metric) -> None:
+    """Raise InvalidInputError for a bound that the metric can't lie on the right side of, or always does."""
+    if value <= 0 and (value < 0 or metric.unit != "fraction"):
+        raise InvalidInputError(
+            f"{units.show(value, metric.unit)} can't be a limit of {metric.label}.", "give a number above 0"
+        )
+    if metric.unit == "fraction" and value > 1:
+        raise InvalidInputError(f"{100 * value:g} % is more than 100 %.", "a fraction is at most 1")
 
 
 def pick(

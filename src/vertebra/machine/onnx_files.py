@@ -179,7 +179,7 @@ def _fields(content: Content, begin: int, end: int) -> Iterator[Field]:
         else:
             raise ValueError("it is not a protobuf message")
         if place + length > end:
-            raise ValueError("it is cut off, or no protobuf message")
+            raise ValueError("it is cut off, or not a protobuf message")
         yield number, (place, place + length)
         place += length
 

@@ -119,7 +119,10 @@ def load(subject: Subject, settings: Settings) -> OnnxruntimeSession:
             "pass the network as it was before it was compiled",
         )
     # ONNX Runtime's own types show only what enters and leaves the network.
-    written_in = onnx_files.read(network).precision
+    try:
+        written_in = onnx_files.read(network).precision
+    except InvalidInputError as error:
+        raise BundleError(f"ONNX Runtime can't load {network}: {error.message}") from error
     provider = _provider(settings, written_in)
     how = _OPTIONS[provider].get(settings.precision, _OPTIONS[provider]["float32"])
     try:

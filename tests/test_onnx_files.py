@@ -271,7 +271,9 @@ def test_an_export_of_ours_is_counted_like_the_network_itself(tmp_path):
     import golden_bundle
     from vertebra.measuring import profiler
 
-    found = vertebra.show(golden_bundle.folder() / "model.onnx", table=tmp_path / "t.sqlite").counted
+    found = vertebra.show(
+        golden_bundle.folder() / "model.onnx", table=vertebra.Table(tmp_path / "t.sqlite")
+    ).counted
     expected = profiler.profile(
         lambda: zoo.build("squeezenet1_1", num_classes=100), model="squeezenet1_1", input_size=224
     )

@@ -738,3 +738,27 @@ def test_a_repository_with_its_shards_in_one_folder_is_read(tmp_path):
     found = datasets.open(root)
     assert (found.name, found.split, shade(next(iter(found)))) == ("pets", "test", 1)
     assert shade(next(iter(datasets.open(root, split="train")))) == 2
+
+
+@pytest.mark.parametrize("name", ["a" * 5_000, "a\0b", "pipe", "sub/pipe.csv"])
+def test_a_place_that_is_no_file_or_folder_is_refused(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    for pipe in ("pipe", "sub/pipe.csv"):
+        os.mkfifo(tmp_path / pipe)
+    with pytest.raises(InvalidInputError, match="There is nothing at") as error:
+        datasets.open(f"{tmp_path}/{name}")
+    assert len(error.value.message) < 400
+    write(tmp_path / "pictures" / "a.png", png())
+    with pytest.raises(InvalidInputError, match="not a regular file"):
+        datasets.open(tmp_path / "pictures", truth=tmp_path / "sub" / "pipe.csv")
+
+
+def test_an_error_of_the_disk_is_told_and_no_traceback(tmp_path, monkeypatch):
+    write(tmp_path / "cat" / "a.png", png())
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "cat"))
+
+    monkeypatch.setattr("vertebra.data.datasets.folders.walk", denied)
+    with pytest.raises(InvalidInputError, match=r"Can't read .*/cat: Permission denied"):
+        datasets.open(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,9 @@ _KNOWN_LISTS = (
 _SPLIT_LISTS = ("SPLIT.txt", "SPLIT.csv", "SPLIT_list.txt", "SPLIT_labels.csv", "SPLIT_map.txt")
 #: Files that are called after what is in them: the set is called after their folder.
 _PLAIN_NAMES = {name.partition(".")[0].lower() for name in _KNOWN_LISTS} | {"annotations", "list"}
+
+#: How many characters of a path that isn't there are shown.
+_LONGEST = 300
 
 Openers = dict[str, Callable[[], Dataset]]
 
@@ -72,17 +76,24 @@ def open(
     place = (from_address(path) if isinstance(path, str) else None) or files.named(path)
     if format is not None and format not in FORMATS:
         raise UnknownNameError.of("layout", format, FORMATS, ", ".join(FORMATS))
-    if not place.exists():
+    if not os.path.exists(place) or walking.is_special(place):
+        what = "is neither a file nor a folder" if os.path.exists(place) else "doesn't exist"
         raise InvalidInputError(
-            f"There is nothing at {printable(place)}.", "pass a folder, a list, an archive or a file"
+            f"There is nothing at {printable(place)[:_LONGEST]}: it {what}.",
+            "pass a folder, a list, an archive or a file",
         )
     word = None if split is None else split.lower()
     asked = _Asked(
         name=name or _name(place), split=None if word is None else splits.asked(word), word=word,
         format=format, verify=verify, own=splits.of_path(place),
     )  # fmt: skip
-    opened = _open_file(place, asked) if place.is_file() else _open_folder(place, asked, truth)
-    return _bound(opened, place, asked.split)
+    try:
+        opened = _open_file(place, asked) if place.is_file() else _open_folder(place, asked, truth)
+        return _bound(opened, place, asked.split)
+    except OSError as error:
+        raise InvalidInputError(
+            f"Can't read {printable(error.filename or place)}: {error.strerror or error}."
+        ) from error
 
 
 def _bound(data: Dataset, place: Path, split: str | None) -> Dataset:

@@ -13,7 +13,7 @@ from typing import Any
 from vertebra.data.datasets import splits
 from vertebra.data.datasets.dataset import whole_number
 from vertebra.data.names import printable
-from vertebra.data.walking import is_picture
+from vertebra.data.walking import is_picture, is_special
 from vertebra.errors import InvalidInputError
 
 #: Names of columns, in lower case with _ between words, the surest first. ImageId and PredictionString are
@@ -111,6 +111,8 @@ def header_of(file: Path) -> Columns | None:
 
 def _text(file: Path) -> str:
     try:
+        if is_special(file):
+            raise InvalidInputError(f"{printable(file)} is not a regular file.", "pass a list")
         if file.stat().st_size > _MAX_BYTES:
             raise InvalidInputError(f"{printable(file)} is too large for a list of pictures.")
         return file.read_text(encoding="utf-8-sig")

@@ -20,7 +20,7 @@ from pathlib import Path
 from vertebra.bundles.bundle import Bundle
 from vertebra.bundles.manifest import EXPORT_AGAIN, NATIVE
 from vertebra.errors import BundleError
-from vertebra.machine import downloads, files, leftovers
+from vertebra.machine import files, leftovers
 
 _FOLDER, _LIST = "native-code", "made-here.sha256"
 _TRUST = "if you trust its maker, add --trust-code (Python: trust_code=True)"
@@ -62,7 +62,9 @@ def own(path: Path) -> Iterator[Path]:
 def note(path: Path) -> None:
     """Add the file, which this machine just made, to the list. Raises InvalidInputError if the list can't be
     written."""
-    listed = downloads.cache_folder() / _FOLDER / _LIST
+    from vertebra.machine import downloads
+
+    listed = _listed()
     with files.sole_use(listed.parent, hint="name another folder with VERTEBRA_CACHE"):
         known = made_here()  # empty if anyone else could have written it
         _make_private(listed.parent)
@@ -72,13 +74,19 @@ def note(path: Path) -> None:
 
 def made_here() -> frozenset[str]:
     """The digests in the list; none if somebody else than this user can write it."""
-    listed = downloads.cache_folder() / _FOLDER / _LIST
+    listed = _listed()
     try:
         if not all(map(_is_own, (listed.parent, listed))):
             return frozenset()
         return frozenset(listed.read_text(encoding="ascii").split())
     except (OSError, UnicodeDecodeError):
         return frozenset()
+
+
+def _listed() -> Path:
+    from vertebra.machine import downloads
+
+    return downloads.cache_folder() / _FOLDER / _LIST
 
 
 def _make_private(folder: Path) -> None:

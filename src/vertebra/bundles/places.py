@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vertebra.bundles.manifest import LITTER, MANIFEST, ROWS, read_manifest
 from vertebra.errors import BundleError
-from vertebra.machine import downloads
 from vertebra.machine.files import whole_folder
 
 
@@ -33,6 +32,8 @@ def draft(folder: Path) -> Iterator[Path]:
 
 
 def _is_cached(folder: Path) -> bool:
+    from vertebra.machine import downloads
+
     return folder.absolute().is_relative_to(downloads.cache_folder())
 
 

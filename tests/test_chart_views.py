@@ -22,8 +22,9 @@ from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.reading import charts
 from vertebra.reading.charts import VIEWS, Chart, Settings
 from vertebra.reading.charts.fits import fit, upper_bound
-from vertebra.reading.charts.grid import grid
+from vertebra.reading.charts.grid import classes, grid, grid_chart
 from vertebra.reading.charts.lines import _spaced
+from vertebra.verbs.chart import fastest
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 2, 4, 8)
@@ -334,7 +335,7 @@ def test_a_cell_of_the_grid_lists_the_best_that_certainly_meet_it_and_the_border
 
 
 def test_the_grid_has_nine_cells_and_a_row_for_an_empty_one():
-    chart = draw("grid")
+    chart = draw("grid", memory_classes=(0.7e9, 1.0e9, 1.4e9))
     cells = {(row["memory_total_limit"], row["fps_limit"]) for row in chart.data()}
     assert cells == {(memory, fps) for memory in (0.7e9, 1.0e9, 1.4e9) for fps in (15, 30, 60)}
     assert [(row["place"], row["model"]) for row in chart.data()][:4] == [
@@ -344,6 +345,51 @@ def test_the_grid_has_nine_cells_and_a_row_for_an_empty_one():
     assert empty == [{"memory_total_limit": 1e9, "fps_limit": 1000.0, "verdict": "none"}]
     with pytest.raises(InvalidInputError, match="above 0"):
         draw("grid", fps_classes=(0.0,))
+
+
+def at_memory(*megabytes: float) -> list[WideRow]:
+    form = {"system": "box", "engine": "eager", "device": "cpu", "precision": "float32", "batch_size": 1,
+            "input_size": 224, "origin": "benched"}  # fmt: skip
+    rows = []
+    for number, one in enumerate(megabytes):
+        rows += [
+            Measurement(model=f"net{number}", metric="top1", value=0.7, origin="published"),
+            Measurement(model=f"net{number}", metric="latency", value=1 / (20 + 20 * number), **form),
+            Measurement(model=f"net{number}", metric="memory_total", value=one * 1e6, **form),
+        ]
+    return wide(rows)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "expected"),
+    [
+        ((500, 900, 1300), (0.7e9, 1.0e9, 1.4e9)),  # the paper's divide them
+        ((100, 150, 210, 230, 340, 390), (200e6, 300e6, 400e6)),
+        ((97, 128, 140, 300, 480, 900, 950), (200e6, 500e6, 1e9)),
+        ((101, 102, 103), (101e6, 102e6, 103e6)),
+        ((100, 100, 100), (0.7e9, 1.0e9, 1.4e9)),  # nothing to divide
+    ],
+)
+def test_the_grids_classes_come_from_the_data_where_the_papers_do_not_divide_it(megabytes, expected):
+    rows = at_memory(*megabytes)
+    assert classes(rows, "memory_total") == pytest.approx(expected)
+    cells = grid(rows)
+    assert {cell.limits[0].bound for cell in cells} == set(classes(rows, "memory_total"))
+    assert len(cells) == 9
+    assert classes(rows, "fps") == (15.0, 30.0, 60.0)
+
+
+def test_rates_that_no_network_reaches_give_way_to_reached_ones():
+    slow = wide([*known(), *timed(pace=40)])  # none above 5 a second
+    assert classes(slow, "fps") == (0.06, 0.2, 0.5)
+
+
+def test_what_has_a_place_stands_first_in_the_picture_of_a_cell():
+    rows = candidates(doubted=(0.9, 39, 40, 41, "C"), first=(0.8, 49, 50, 51, "A"))
+    chart = grid_chart(grid(rows, memory_classes=[5e8], fps_classes=[30]))
+    texts = [layer["data"]["values"][0]["text"] for layer in chart.spec["layer"][1:]]
+    assert texts == ["1. first 80.0 %", "(doubted 90.0 %)"]
+    assert [row["model"] for row in chart.data()] == ["doubted", "first"]  # the place that it would have had
 
 
 def test_the_papers_claims_are_tested_in_sentences():
@@ -468,3 +514,26 @@ def test_the_command_draws_what_a_paper_published_without_a_table(run):
 def test_every_view_stands_in_the_page_of_charts():
     page = (ROOT / "docs" / "charts.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in VIEWS)
+
+
+def test_all_views_are_of_the_fastest_engine_and_say_so(run, tmp_path):
+    pytest.importorskip("vl_convert")
+    table = Table(tmp_path / "table.sqlite")
+    table.append([*known(), *timed("eager", 2.0), *timed("onnxruntime"), *timed("openvino", 1.5)])
+    done = run("--all", "-o", "figures", "--system", "box-2-cores-1f2e3d4c", "--table", str(table.path))
+    assert done.stderr.splitlines()[0] == (
+        "drawn for onnxruntime, the fastest engine of eager, onnxruntime, openvino; another: --engine NAME"
+    )
+    assert done.stderr.endswith("9 of 14 views drawn into figures\n")
+    written = (tmp_path / "figures" / "accuracy-latency.csv").read_text(encoding="utf-8")
+    assert "onnxruntime" in written
+    assert "eager" not in written
+
+
+def test_the_fastest_engine_is_one_that_runs_the_most_networks(tmp_path):
+    table = Table(tmp_path / "table.sqlite")
+    few = [row for row in timed("openvino", 0.1) if row.model == "alexnet"]
+    table.append([*known(), *timed("eager", 2.0), *timed("onnxruntime"), *few])
+    chosen, engines = fastest(table=table, system="box-2-cores-1f2e3d4c")
+    assert chosen["engine"] == engines[0] == "onnxruntime"
+    assert fastest(table=table, system="box-2-cores-1f2e3d4c", engine="eager") == ({}, [])

@@ -18,17 +18,24 @@ import pytest
 
 from classic_rows import CLASSICS, SYSTEM, known, timed
 from field_rows import field
+from test_charts import named
+from test_evaluation import TABLE, TINY, answering, dataset
+from test_names import HOSTILE as NAMES
 from test_web import SWITCHES
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError
 from vertebra.machine import downloads
 from vertebra.measurements import Measurement, Table, wide
 from vertebra.measurements.measurement import ORIGINS
+from vertebra.measuring.evaluation import evaluate
+from vertebra.measuring.evaluation import rows as measurements
 from vertebra.reading import charts, reports
 from vertebra.reading.charts.grid import grid, grid_chart
 from vertebra.reading.choice import rule
 from vertebra.reading.choice.rule import Limit, described
-from vertebra.reading.reports import explorer
+from vertebra.reading.reports import accuracy, explorer, sheet
+from vertebra.reading.reports.edition import edition
+from vertebra.reading.reports.evaluated import Evaluated
 from vertebra.verbs.report import _reported
 from vertebra.zoo import names
 
@@ -480,7 +487,11 @@ def test_the_grid_on_the_page_is_that_of_the_command_and_follows_the_sliders(pag
     within = [
         row for row in wide(rows()) if most_params is None or row.figures["params"].value <= most_params
     ]
-    cells = grid(within, objective=by, least_grade=trust)
+    bounds = explorer.data(rows())["cells"]
+    cells = grid(
+        within, objective=by, least_grade=trust,
+        memory_classes=bounds["memory_total"], fps_classes=bounds["fps"],
+    )  # fmt: skip
     assert grid_shown(page) == grid_expected(cells, by)
     assert len(cells) == 9
     assert any(cell.entries for cell in cells)
@@ -647,6 +658,117 @@ def test_several_engines_are_candidates_together_or_one_alone(browser, tmp_path)
     one = rule.pick(wide([*known(), *timed()]), [Limit("latency", 0.04)])
     assert page.text_content("#explorer-choice") == rule.sentences(one)[0]
     page.close()
+
+
+@functools.cache
+def eval_page() -> str:
+    """An evaluation's page under a long name; one class has a single image."""
+    found = evaluate(dataset([0, 0, 1, 2, 3] * 4, [0, 1, 1, 0, 0] * 4), answering(TABLE), TINY, num_classes=6)
+    name = f"a_network_{'of_a_long_name' * 6}"
+    charted = Evaluated(name, "net.mine", "null", found, measurements(found, {"model": name}))
+    return accuracy.html(name, found, charted.rows, charted.confusion_chart(), [], {"weights": "net.mine"})
+
+
+def sheet_page() -> str:
+    page = sheet.Sheet()
+    page.add(sheet.Tile("a/long/" + "x" * 300, [(0.9, "y" * 300), (0.1, "tabby")], marks=(False, True)))
+    return sheet._page(page._cells, "").decode()
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "report": lambda: reports.html(swept(), pick=[("A pick", [f"Choice: {'alexnet; ' * 900}"])]),
+    "catalogue": page_text,
+    "names": lambda: reports.html(named(NAMES, (1,)), title="x" * 300),
+    "evaluation": eval_page,
+    "edition": lambda: edition([*known(), *timed()], SYSTEM).html(),
+    "sheet": sheet_page,
+}
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", PAGES)
+def test_no_page_scrolls_sideways_and_none_is_endless(browser, kind, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(PAGES[kind](), encoding="utf-8")
+    page = browser.new_page()
+    for width in (390, 1280):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.emulate_media(color_scheme=scheme)
+            page.goto(
+                f"{path.as_uri()}#explorer?latency=20ms&params=50M&open=grid,latency_per_image,memory_total"
+            )
+            settle(page)
+            page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+            settle(page)
+            asked = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+            wide_, high = page.evaluate(asked)
+            assert wide_ <= width, (kind, width, scheme)
+            assert high < 36_000, (kind, width, scheme, high)
+    page.close()
+
+
+@needs_browser
+def test_on_a_phone_the_answer_is_in_sight_while_a_slider_moves(browser, file):
+    page = opened(browser, file, viewport={"width": 390, "height": 844})
+    for option in ("latency", "top1"):
+        page.focus(f"#slide-{option}")
+        page.evaluate(f"document.getElementById('slide-{option}').scrollIntoView({{block: 'center'}})")
+        before = page.text_content("#explorer-meeting")
+        for _ in range(3):
+            page.keyboard.press("PageUp" if option == "top1" else "PageDown")
+        settle(page)
+        assert page.text_content("#explorer-meeting") != before
+        for name in ("explorer-choice", "explorer-meeting", f"slide-{option}"):
+            box = page.locator(f"#{name}").bounding_box()
+            assert 0 <= box["y"] < box["y"] + box["height"] <= 844, name
+    page.close()
+
+
+@needs_browser
+def test_a_crowded_chart_draws_the_front_and_what_fits_in_full(page):
+    drawn = "() => [...document.querySelectorAll('#explorer canvas')].map((one) => Number(one.dataset.drawn))"
+    ask(page, {})
+    everything = page.evaluate(drawn)[0]
+    assert 3 < everything < 150  # all meet no limit: the front alone
+    ask(page, {"latency": "2ms"})
+    met = int(page.text_content("#explorer-meeting").split(": ")[1].rstrip("."))
+    assert 3 < met <= 150
+    assert met <= page.evaluate(drawn)[0] < met + 100
+    page.click("#explorer-reset")
+    settle(page)
+
+
+@needs_browser
+def test_charts_in_a_page_follow_the_dark_setting(browser, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(reports.html([*known(), *timed()]), encoding="utf-8")
+    seen = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(path.as_uri())
+        marks = [".card > svg > rect", ".card text", ".card path[aria-label]"]
+        seen[scheme] = page.evaluate(
+            "(all) => all.map((one) => getComputedStyle(document.querySelector(one)).fill)", marks
+        )
+        page.close()
+    assert seen["light"][0] == "rgb(255, 255, 255)"
+    assert seen["dark"][0] == "rgb(20, 24, 29)"
+    assert all(one != other for one, other in zip(*seen.values(), strict=True))
+
+
+@needs_browser
+def test_families_have_twelve_colours_in_light_and_in_dark(browser, file):
+    for scheme in ("light", "dark"):
+        page = opened(browser, file, color_scheme=scheme)
+        names_ = [f"--family-{number}" for number in range(12)]
+        told = page.evaluate(
+            "(names) => names.map((one) => getComputedStyle(document.getElementById('explorer-body'))"
+            ".getPropertyValue(one).trim())", names_,
+        )  # fmt: skip
+        assert len(set(told)) == 12
+        assert "" not in told
+        page.close()
 
 
 @needs_browser

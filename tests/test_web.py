@@ -257,6 +257,32 @@ def test_the_page_is_used_by_keyboard_and_read_aloud(page):
 
 
 @needs_browser
+def test_a_first_visitor_finds_two_pictures_to_try_and_a_readable_name(page):
+    assert (
+        page.text_content("#network")
+        == "Answers by the network squeezenet1 1, which is untrained: they are random"
+    )
+    assert page.text_content("#about").startswith("Network: squeezenet1_1, untrained")
+    for name in ("light", "daisy"):
+        page.click(f'[data-picture="example-{name}.jpg"]')
+        page.wait_for_selector("#result:not([hidden]), #status.error", timeout=60_000)
+        assert page.text_content("#name") == f"example-{name}.jpg"
+        assert page.query_selector("#status.error") is None
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_no_wider_than_a_phone(page, width, scheme):
+    before = page.viewport_size
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
+    answer(page, jpeg(picture(60, 80)), f"{'a' * 200}.jpg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size(before)
+
+
+@needs_browser
 def test_a_dropped_picture_is_answered(page):
     page.evaluate(
         """(content) => {

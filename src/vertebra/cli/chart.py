@@ -112,7 +112,7 @@ def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any],
     """Draw every view that has figures into a folder, and say why the others are missing."""
     from vertebra.reading.charts import VIEWS
     from vertebra.reading.charts.chart import require
-    from vertebra.verbs.chart import OPTIONS
+    from vertebra.verbs.chart import OPTIONS, fastest
 
     if stranger or output is None:
         what = "leave out VIEW, --x and --y" if stranger else "name the folder with -o"
@@ -121,6 +121,11 @@ def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any],
             "example: vertebra chart --all -o figures",
         )
     require()
+    chosen, engines = fastest(**how)
+    if engines:
+        others = f" of {', '.join(sorted(engines))}" if len(engines) > 1 else ""
+        click.echo(f"drawn for {engines[0]}, the fastest engine{others}; another: --engine NAME", err=True)
+    how.update(chosen)
     drawn = 0
     for name in VIEWS:
         try:

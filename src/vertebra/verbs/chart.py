@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,6 +74,38 @@ def chart(
     if view is None:
         return charts.ball_chart(map(charts.per_image, rows), **axes)
     return charts.draw(view, rows, settings)
+
+
+def fastest(
+    *, sources: Sequence[str] = (), table: TableLike = None, **filters: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """The conditions that all views can be drawn under: those of the engine that runs the most networks,
+    and of these the one that takes the least time; and the engines that it was chosen from, itself first.
+
+    Nothing if `filters` or the figures leave only one. Raises what `chart` raises.
+    """
+    options = {"batch_size": None, **filters}
+    rows = _of_sources(sources, **options) if sources else compared(table=table, **options)
+    times: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in rows:
+        latency = row.figures.get("latency")
+        if latency is not None and latency.value > 0 and row.conditions.get("engine"):
+            key = tuple(row.conditions.get(name) for name in _CHOSEN)
+            found = times.setdefault(key, {})
+            found[row.model] = min(latency.value / (latency.batch_size or 1), found.get(row.model, math.inf))
+    if len(times) < 2:
+        return {}, []
+    shared = set.intersection(*(set(found) for found in times.values()))
+    ranked = sorted(
+        times, key=lambda key: (-len(times[key]), sum(math.log(times[key][one]) for one in shared))
+    )
+    chosen = {name: value for name, value in zip(_CHOSEN, ranked[0], strict=True) if value is not None}
+    engines = dict.fromkeys(str(key[_CHOSEN.index("engine")]) for key in ranked)
+    return {**chosen, **filters}, list(engines)
+
+
+#: The conditions that `fastest` chooses.
+_CHOSEN = tuple(name for name in FORM if name not in ("system", "batch_size", "input_size"))
 
 
 def _settings(view: str | None, **options: Any) -> Settings:

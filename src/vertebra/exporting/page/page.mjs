@@ -2,6 +2,7 @@
 
 const element = (id) => document.getElementById(id);
 const status = element("status");
+const examples = document.querySelectorAll("#examples button");
 let asked = 0;
 
 // A worker from a blob has this page's Content-Security-Policy; one from a file would not.
@@ -15,10 +16,13 @@ function report(text, isError = false) {
 }
 
 const handlers = {
-  loading: ({ done, total }) => report(`Loading the network: ${Math.floor((100 * done) / total)} %`),
-  ready: ({ about }) => {
-    element("network").textContent = about;
+  loading: ({ done, total }) => report(done < total ? `Loading the network: ${Math.floor((100 * done) / total)} %`
+    : "Starting the network …"),
+  ready: ({ name, about }) => {
+    element("network").textContent = name;
+    element("about").textContent = about;
     element("file").disabled = false;
+    for (const button of examples) button.disabled = false;
     report("Ready.");
   },
   answer: ({ number, top, milliseconds }) => {
@@ -75,6 +79,17 @@ function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
+async function tryOut(name) {
+  try {
+    const found = await fetch(new URL(name, import.meta.url));
+    if (!found.ok) throw new Error(`the server answered ${found.status}`);
+    classify(new File([await found.blob()], name, { type: "image/jpeg" }));
+  } catch (error) {
+    report(`The drawing can't be loaded: ${error.message}`, true);
+  }
+}
+
+for (const button of examples) button.addEventListener("click", () => tryOut(button.dataset.picture));
 element("file").addEventListener("change", (event) => classify(event.target.files[0]));
 document.addEventListener("paste", (event) => classify(event.clipboardData?.files[0]));
 document.addEventListener("dragover", (event) => {

@@ -28,10 +28,19 @@ async function load() {
     graphOptimizationLevel: "all",
     externalData,
   });
-  const about = [manifest.model, manifest.weights ? `weights ${manifest.weights}` : "untrained: its answers are random"];
+  const about = [`Network: ${manifest.model}`, manifest.weights ? `weights ${manifest.weights}` : "untrained"];
   if (manifest.licence) about.push(`licence ${manifest.licence}`);
-  postMessage({ kind: "ready", about: about.join(", ") });
+  const name = `Answers by the network ${readable(manifest.model)}`;
+  postMessage({
+    kind: "ready", about: about.join(", "), name: manifest.weights ? name : `${name}, which is untrained: they are random`,
+  });
   return { manifest, page, labels, session };
+}
+
+// "timm:tf_efficientnet_lite0" as people say it: "efficientnet lite0"; of a file, its name.
+function readable(model) {
+  const last = model.split(/[:/\\]/).filter(Boolean).at(-1) ?? model;
+  return last.replace(/\.onnx$/, "").replace(/^tf_(?=.)/, "").replaceAll("_", " ").trim() || model;
 }
 
 async function json(name) {

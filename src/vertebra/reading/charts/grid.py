@@ -6,6 +6,7 @@ As in Bianco et al. (2018), Table 3, whose classes are the defaults.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,12 +19,15 @@ from vertebra.reading.charts.chart import SCHEMA, Chart
 from vertebra.reading.choice.rule import Limit, refuse_mixed_loads
 from vertebra.reading.names import short
 
+#: The classes of the paper.
 MEMORY_CLASSES = (0.7e9, 1.0e9, 1.4e9)
 FPS_CLASSES = (15.0, 30.0, 60.0)
 BEST = 5
 
 _COLUMN = 300
 _LONGEST = 34
+#: The most networks without a place in a cell of the picture.
+_MOST_BRACKETED = 3
 _LINE = 17
 
 
@@ -48,19 +52,24 @@ class Cell:
 def grid(
     rows: Iterable[WideRow],
     *,
-    memory_classes: Sequence[float] = MEMORY_CLASSES,
-    fps_classes: Sequence[float] = FPS_CLASSES,
+    memory_classes: Sequence[float] | None = None,
+    fps_classes: Sequence[float] | None = None,
     best: int = BEST,
     objective: str = "top1",
     least_grade: str = "B",
 ) -> list[Cell]:
     """The `best` networks by `objective` that certainly meet each pair of classes, row by row of the grid.
 
-    Classes are peak memory in bytes, at most, and images per second at batch size 1, at least. A network
+    Classes are peak memory in bytes, at most, and images per second at batch size 1, at least; by default
+    those of the paper, or round ones from the rows where the paper's would give two equal rows or columns. A
+    network
     gets no place if a bound lies within its interval, or if a figure has a grade worse than `least_grade`;
     it is listed where it would have had one. Raises InvalidInputError if the rows are of different loads, or
     no network has all of `objective`, speed and memory.
     """
+    rows = list(rows)
+    memory_classes = classes(rows, "memory_total") if memory_classes is None else memory_classes
+    fps_classes = classes(rows, "fps") if fps_classes is None else fps_classes
     if not memory_classes or not fps_classes or min(*memory_classes, *fps_classes, best) <= 0:
         raise InvalidInputError(
             "A grid needs classes and a number of networks above 0.",
@@ -79,6 +88,43 @@ def grid(
         for memory in sorted(memory_classes)
         for fps in sorted(fps_classes)
     ]
+
+
+#: The paper's classes, and how many of them must hold other networks than the next to be kept: rates of video
+#: are known to people, sizes of memory are only round.
+_USUAL = {"memory_total": (MEMORY_CLASSES, 3), "fps": (FPS_CLASSES, 2)}
+
+
+def classes(rows: Iterable[WideRow], metric: str) -> tuple[float, ...]:
+    """Three classes of peak memory or of frames per second: the paper's if they divide the networks of
+    `rows`,
+    else round ones near the thirds of their figures."""
+    values = {row.model: row.figures[metric].value for row in rows if metric in row.figures}
+    figures = sorted(value for value in values.values() if 0 < value < float("inf"))
+    (usual, least), is_ceiling = _USUAL[metric], metrics.find(metric).better == "lower"
+    if len(set(figures)) < 3 or _groups(figures, usual, is_ceiling) >= least:
+        return usual
+    count = len(figures)
+    ends = [-(-count * share // 3) for share in (1, 2, 3)]  # rounded up
+    thirds = [figures[end - 1] if is_ceiling else figures[count - end] for end in ends]
+    for digits in range(1, 7):
+        found = tuple(sorted(_round(value, digits, is_ceiling) for value in thirds))
+        if _groups(figures, found, is_ceiling) == len(found):
+            return found
+    return usual
+
+
+def _groups(figures: Sequence[float], bounds: Sequence[float], is_ceiling: bool) -> int:
+    """How many different groups of figures meet the bounds, without the empty one."""
+    met = (sum(value <= bound if is_ceiling else value >= bound for value in figures) for bound in bounds)
+    return len(set(met) - {0})
+
+
+def _round(value: float, digits: int, upwards: bool) -> float:
+    """`value` in so many digits, away from the side on which figures meet a bound of it."""
+    exponent = math.floor(math.log10(value)) - digits + 1
+    steps = value / 10.0**exponent
+    return float(f"{math.ceil(steps) if upwards else math.floor(steps)}e{exponent}")
 
 
 def _cell(
@@ -123,14 +169,15 @@ def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: s
 
 
 def grid_chart(
-    cells: Sequence[Cell], *, best: int = BEST, objective: str = "top1", title: str | None = None
+    given: Sequence[Cell], *, best: int = BEST, objective: str = "top1", title: str | None = None
 ) -> Chart:
     """`grid`'s cells as a picture and a table; borderline and doubted networks are in brackets, without a
-    place. `best` and `objective` are those that the cells were made with."""
+    place, in the picture below the others. `best` and `objective` are those that the cells were made with."""
     title = (
         title
         or f"The {best} best networks by {metrics.find(objective).label} under limits of memory and speed"
     )
+    cells = [_for_picture(cell) for cell in given]
     lines = max((len(cell.entries) for cell in cells), default=0) + 1
     rows_order = list(dict.fromkeys(str(cell.limits[0]) for cell in cells))
     columns_order = list(dict.fromkeys(str(cell.limits[1]) for cell in cells))
@@ -150,7 +197,14 @@ def grid_chart(
         "layer": _layers(cells, objective, lines),
         "config": style.CONFIG,
     }
-    return Chart(spec, tuple(_records(cells, objective)))
+    return Chart(spec, tuple(_records(given, objective)))
+
+
+def _for_picture(cell: Cell) -> Cell:
+    """The cell with what has a place first, and of the others as many as there are places at most."""
+    placed = [entry for entry in cell.entries if entry.place is not None]
+    others = [entry for entry in cell.entries if entry.place is None]
+    return Cell(cell.limits, tuple([*placed, *others[:_MOST_BRACKETED]]))
 
 
 def _axis(field: str, order: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
@@ -186,10 +240,14 @@ def _line(entry: Entry, objective: str) -> str:
 
 
 def _layers(cells: Sequence[Cell], objective: str, lines: int) -> list[dict[str, Any]]:
-    back = [{"memory": str(cell.limits[0]), "speed": str(cell.limits[1])} for cell in cells]
-    layers: list[dict[str, Any]] = [
-        {"data": {"values": back}, "mark": {"type": "rect", "color": style.GRID, "aria": False}}
-    ]
+    back = [
+        {"memory": str(cell.limits[0]), "speed": str(cell.limits[1]),
+         "met": any(entry.place is not None for entry in cell.entries)}
+        for cell in cells
+    ]  # fmt: skip
+    fill = {"condition": {"test": "datum.met", "value": style.GRID}, "value": "white"}
+    rect = {"type": "rect", "stroke": style.GRID, "strokeWidth": 1.5, "aria": False}
+    layers: list[dict[str, Any]] = [{"data": {"values": back}, "mark": rect, "encoding": {"fill": fill}}]
     for index in range(lines - 1):
         values = [
             {

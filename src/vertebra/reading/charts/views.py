@@ -21,12 +21,13 @@ from vertebra.reading.charts.lines import batch_chart
 @dataclass(frozen=True)
 class Settings:
     """The settings of a view: its upper bound ("front": steps, "line": straight), its classes of peak memory
-    in bytes and of images per second, how many networks a cell of the grid lists, and the worst grade of a
+    in bytes and of images per second (None: the paper's; in the grid from the rows if those don't divide
+    them), how many networks a cell of the grid lists, and the worst grade of a
     figure that counts there."""
 
     bound: Literal["front", "line"] = "front"
-    memory_classes: tuple[float, ...] = MEMORY_CLASSES
-    fps_classes: tuple[float, ...] = FPS_CLASSES
+    memory_classes: tuple[float, ...] | None = None
+    fps_classes: tuple[float, ...] | None = None
     best: int = BEST
     least_grade: str = "B"
 
@@ -132,7 +133,7 @@ def _lines(metric: str, rows: Sequence[WideRow], settings: Settings) -> Chart:
 
 
 def _latency_table(rows: Sequence[WideRow], settings: Settings) -> Chart:
-    rates = sorted(_classes(settings.fps_classes, "speed"), reverse=True)
+    rates = sorted(_classes(settings.fps_classes, FPS_CLASSES, "speed"), reverse=True)
     return heat_table(
         rows,
         metric="latency_per_image",
@@ -142,13 +143,14 @@ def _latency_table(rows: Sequence[WideRow], settings: Settings) -> Chart:
 
 
 def _memory_table(rows: Sequence[WideRow], settings: Settings) -> Chart:
-    bounds = sorted(_classes(settings.memory_classes, "memory"))
+    bounds = sorted(_classes(settings.memory_classes, MEMORY_CLASSES, "memory"))
     words = [f"at most {units.show(bound, 'B')}" for bound in bounds]
     words.append(f"above {units.show(bounds[-1], 'B')}")
     return heat_table(rows, metric="memory_total", bounds=bounds, words=words)
 
 
-def _classes(given: Sequence[float], what: str) -> Sequence[float]:
+def _classes(given: Sequence[float] | None, usual: Sequence[float], what: str) -> Sequence[float]:
+    given = usual if given is None else given
     if not 0 < len(set(given)) <= MOST or min(given) <= 0:
         raise InvalidInputError(
             f"{len(set(given))} classes of {what} can't be coloured.",

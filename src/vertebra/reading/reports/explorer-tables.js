@@ -43,7 +43,7 @@ function fillGrid(table) {
     && [state.by, "fps", "memory_total"].every((metric) => figure(row, metric)))
     .map((row) => ({ row, rank: [(lower ? 1 : -1) * figure(row, state.by).value, figure(row, "latency")?.value ?? Infinity, data.order[row.index]] }))
     .sort(byRank).map((one) => one.row);
-  const [speeds, memories] = ["fps", "memory_total"].map((metric) => data.classes[metric]
+  const [speeds, memories] = ["fps", "memory_total"].map((metric) => data.cells[metric]
     .map((bound) => ({ metric, lower: metrics.get(metric).lower, bound })));
   const words = ({ metric, bound }, side) => `${capital(metrics.get(metric).label)} ${side} ${show(bound, metrics.get(metric).unit)}`;
   const head = made("tr", "");

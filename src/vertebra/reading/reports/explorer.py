@@ -17,7 +17,7 @@ from vertebra import metrics, units
 from vertebra.measurements import Measurement, WideRow, wide
 from vertebra.measurements.views import FORM, depends_on_machine
 from vertebra.metrics import Metric
-from vertebra.reading.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES
+from vertebra.reading.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES, classes
 from vertebra.reading.charts.style import family
 from vertebra.reading.choice.rule import LIMITS, LOAD
 from vertebra.reading.names import distinct, plain
@@ -93,6 +93,10 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "metrics": [_metric(metrics.find(name)) for name in names],
         "batched": _batched([row for row, _, _ in found.rows], sweeps),
         "classes": {"memory_total": MEMORY_CLASSES, "fps": FPS_CLASSES},
+        "cells": {
+            name: classes(_at_one([row for row, _, _ in found.rows]), name)
+            for name in ("memory_total", "fps")
+        },
         "best": BEST,
         "loads": found.loads,
         "engines": found.engines,
@@ -111,6 +115,12 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "sweep": [distinct_sweeps.index(sweep) for sweep in sweeps],
         "columns": {name: _column(name, found.rows, index) for name in names},
     }
+
+
+def _at_one(rows: Iterable[WideRow]) -> list[WideRow]:
+    """The rows of the grid: those at batch size 1 with speed and memory."""
+    asked = ("fps", "memory_total")
+    return [row for row in rows if row.conditions.get("batch_size") == 1 and row.figures.keys() >= set(asked)]
 
 
 def _order(models: Sequence[str]) -> list[int]:

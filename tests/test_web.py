@@ -258,11 +258,8 @@ def test_the_page_is_used_by_keyboard_and_read_aloud(page):
 
 @needs_browser
 def test_a_first_visitor_finds_two_pictures_to_try_and_a_readable_name(page):
-    assert (
-        page.text_content("#network")
-        == "Answers by the network squeezenet1 1, which is untrained: they are random"
-    )
-    assert page.text_content("#about").startswith("Network: squeezenet1_1, untrained")
+    assert page.text_content("#network") == "Answers by the network squeezenet1.1"
+    assert page.text_content("#about").startswith("Network: squeezenet1_1, weights ")
     for name in ("light", "daisy"):
         page.click(f'[data-picture="example-{name}.jpg"]')
         page.wait_for_selector("#result:not([hidden]), #status.error", timeout=60_000)

@@ -58,6 +58,7 @@ function show(top, milliseconds) {
   element("time").dataset.milliseconds = JSON.stringify(milliseconds);
   element("result").hidden = false;
   report(`${top[0].name}, ${percent(top[0].probability)}`);
+  element("time").scrollIntoView({ block: "nearest" });
 }
 
 function row({ index, name, probability }) {

@@ -37,10 +37,10 @@ async function load() {
   return { manifest, page, labels, session };
 }
 
-// "timm:tf_efficientnet_lite0" as people say it: "efficientnet lite0"; of a file, its name.
+// "timm:tf_efficientnet_lite0" as people say it: "efficientnet lite0"; "squeezenet1_1": "squeezenet1.1"; of a file, its name.
 function readable(model) {
   const last = model.split(/[:/\\]/).filter(Boolean).at(-1) ?? model;
-  return last.replace(/\.onnx$/, "").replace(/^tf_(?=.)/, "").replaceAll("_", " ").trim() || model;
+  return last.replace(/\.onnx$/, "").replace(/^tf_(?=.)/, "").replace(/([a-z][0-9])_([0-9])$/, "$1.$2").replaceAll("_", " ").trim() || model;
 }
 
 async function json(name) {

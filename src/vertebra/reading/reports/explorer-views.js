@@ -289,7 +289,7 @@ function marks(pen, points, width) {
     pen.beginPath();
     pen.arc(...point.at, point.radius + 4, 0, 2 * Math.PI);
     pen.stroke();
-    const side = point.at[0] > width / 2 ? -1 : 1;
+    const side = labelSide(pen, model, point, width);
     pen.textAlign = side < 0 ? "right" : "left";
     pen.strokeStyle = colours["--paper"];
     pen.lineWidth = 3;
@@ -298,6 +298,12 @@ function marks(pen, points, width) {
     pen.fillText(labelOf(model), ...place);
   }
   pen.textAlign = "left";
+}
+
+// To the right of its mark, or to the left if only that has room or more of it.
+function labelSide(pen, model, point, width) {
+  const [left, right] = [point.at[0], width - point.at[0]];
+  return right >= pen.measureText(labelOf(model)).width + point.radius + 10 || right >= left ? 1 : -1;
 }
 
 // Names differ at their ends, so a long one has dots in its middle.

@@ -335,6 +335,19 @@ def test_what_is_saved_holds_the_matrix_the_classes_and_the_mistakes(tmp_path):
     assert "http" not in page.replace("http://www.w3.org/", "")
 
 
+@pytest.mark.parametrize(("times", "counted"), [(1, True), (20, False)])
+def test_classes_of_few_images_have_their_right_answers_counted(tmp_path, times, counted):
+    pytest.importorskip("vl_convert")
+    truths = [0] * times + [1] * times + [2]
+    found = evaluate(dataset(truths, [0] * times + [0] * times + [2]), answering(TABLE), TINY, num_classes=6)
+    done = Evaluated("net", None, "null", found, rows(found, {"model": "net"}))
+    page = done.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    table = page.partition("The classes, the worst first")[2]
+    assert table.count(" of 1</td>") >= 1
+    assert ("Precision" in table) is not counted
+    assert ("from</button>" in table) is not counted
+
+
 def test_the_confusion_chart_draws_the_worst_thirty_of_many_classes():
     from vertebra.reading.charts import confusion_chart
 

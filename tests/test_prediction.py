@@ -569,3 +569,24 @@ def test_every_engine_names_the_same_thing_on_every_photograph(lite0):
         assert [one.top[0].index for one in found] == named
         for one, other in zip(found, eager, strict=True):
             assert one.top[0].probability == pytest.approx(other.top[0].probability, abs=1e-4)
+
+
+def test_a_sheet_marks_right_and_wrong_and_has_a_bar_for_each_share(tmp_path):
+    page = sheet.Sheet()
+    page.add(sheet.Tile("a.jpg", [(1.0, "tabby"), (0.0, "lynx")], marks=(False, True)))
+    page.add(sheet.Tile("b.jpg", [(0.5, "tabby")]))
+    page.write(tmp_path / "sheet.html")
+    text = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert text.count('<li class="wrong">') == text.count('<li class="right">') == 1
+    assert [part.partition('"')[0] for part in text.split('<meter value="')[1:]] == [
+        "1.0000",
+        "0.0000",
+        "0.5000",
+    ]
+    page.write(tmp_path / "sheet.png")
+    image = Image.open(tmp_path / "sheet.png").convert("RGB")
+    bar = tuple(int(sheet._BAR[at : at + 2], 16) for at in (1, 3, 5))
+    line = sheet._MARGIN + sheet._SIDE + 3 + sheet._LINE - 4  # the foot of the first line
+    filled = [sum(image.getpixel((left + x, line)) == bar for x in range(sheet._SIDE)) for left in (12, 228)]
+    assert filled[0] > 0.9 * sheet._SIDE
+    assert 0.4 * sheet._SIDE < filled[1] < 0.6 * sheet._SIDE

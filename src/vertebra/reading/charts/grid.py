@@ -16,6 +16,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import WideRow
 from vertebra.reading.charts import style
 from vertebra.reading.charts.chart import SCHEMA, Chart
+from vertebra.reading.charts.points import is_drawable
 from vertebra.reading.choice.rule import Limit, refuse_mixed_loads
 from vertebra.reading.names import short
 
@@ -100,7 +101,7 @@ def classes(rows: Iterable[WideRow], metric: str) -> tuple[float, ...]:
     `rows`,
     else round ones near the thirds of their figures."""
     values = {row.model: row.figures[metric].value for row in rows if metric in row.figures}
-    figures = sorted(value for value in values.values() if 0 < value < float("inf"))
+    figures = sorted(value for value in values.values() if is_drawable(value, True))
     (usual, least), is_ceiling = _USUAL[metric], metrics.find(metric).better == "lower"
     if len(set(figures)) < 3 or _groups(figures, usual, is_ceiling) >= least:
         return usual

@@ -83,7 +83,7 @@ def points(
         if lacking:
             missing[row.model] = "no " + " and no ".join(metrics.find(name).label for name in lacking)
             continue
-        absurd = [metric for metric in asked if not _is_drawable(row.figures[metric].value, metric in logs)]
+        absurd = [metric for metric in asked if not is_drawable(row.figures[metric].value, metric in logs)]
         if absurd:
             told = [f"{metrics.find(name).label} of {row.figures[name].value:g}" for name in absurd]
             missing[row.model] = f"impossible: {' and '.join(told)}"
@@ -103,7 +103,8 @@ def points(
 _LEAST, _MOST = 1e-30, 1e30
 
 
-def _is_drawable(value: float, is_above_zero: bool = False) -> bool:
+def is_drawable(value: float, is_above_zero: bool = False) -> bool:
+    """Whether an axis can hold `value`, in base units; a logarithmic one needs one above 0."""
     return _LEAST <= value <= _MOST or (value == 0 and not is_above_zero)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import json
 import os
 import pickle
+import pickletools
 import struct
 import tarfile
 import tracemalloc
+import warnings
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from torch import nn
 
 import golden_recipe
 from vertebra.errors import WeightsError
-from vertebra.zoo.checkpoints import read
+from vertebra.zoo.checkpoints import pickles, read, take
 from vertebra.zoo.checkpoints.archives import tensor
 
 TINY = ("tiny.protocol2", "tiny.protocol3", "tiny.protocol4", "tiny.numpy2")
@@ -451,3 +455,210 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "x.pth", tmp_path):
         with pytest.raises(WeightsError, match="Can't read"):
             read(path)
+
+
+# Files that cost more than they hold
+
+
+def torch_zip(body: bytes, version: int = 20) -> bytes:
+    """A zip as torch writes it, of that pickle alone, which needs that version (of ten) of zip."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("x/data.pkl", body)
+    content = bytearray(stream.getvalue())
+    directory = content.find(b"PK\x01\x02")
+    content[4:6] = content[directory + 6 : directory + 8] = struct.pack("<H", version)
+    return bytes(content)
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def again_and_again(pairs: int, times: int) -> bytes:
+    """OrderedDicts of one list of pairs, which the pickle holds once."""
+    kept = b"]q\x00(" + b"".join(text(f"k{place}") + b"N\x86" for place in range(pairs)) + b"e"
+    one = b"ccollections\nOrderedDict\nh\x00\x85R"
+    return b"}" + text("a") + kept + b"s(" + b"".join(text(f"d{n}") + one for n in range(times)) + b"u"
+
+
+def colliding(count: int) -> bytes:
+    keys = ((place * (2**61 - 1)).to_bytes(11, "little") for place in range(1, count))
+    return b"}(" + b"".join(b"\x8a\x0b" + key + b"N" for key in keys) + b"u"
+
+
+LONG = b"(" + b"K\x01" * 50_000 + b"tq\x00"
+COSTLY = {
+    "one list of pairs in many dicts": (again_and_again(3_000, 300), "again and again of the same pairs"),
+    "keys of one hash": (colliding(20_000), "huge number for a name"),
+    "a call with many arguments": (LONG + b"ccollections\nOrderedDict\nh\x00R" * 50_000, "50000 arguments"),
+    "a state of many parts": (ARRAY + LONG + b"b", "state of 50000 parts"),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("case", COSTLY)
+def test_a_pickle_that_multiplies_what_it_holds_is_refused_at_once(tmp_path, case, zipped):
+    body, reason = COSTLY[case]
+    content = torch_zip(b"\x80\x02" + body + b".") if zipped else opcodes(body)
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=reason):
+        read(written(tmp_path / "x.pth", content))
+    assert tracemalloc.get_traced_memory()[1] < 30 * len(content) + 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_pickle_may_have_as_many_opcodes_as_the_limit_and_no_more(tmp_path, monkeypatch):
+    assert pickles.MAX_OPCODES <= 1_000_000
+    content = pickle.dumps({"w": np.float32([1])}, 2)
+    count = sum(1 for _ in pickletools.genops(content))
+    path = written(tmp_path / "x.pdparams", content)
+    monkeypatch.setattr(pickles, "MAX_OPCODES", count)
+    assert same(read(path), {"w": np.float32([1])})
+    monkeypatch.setattr(pickles, "MAX_OPCODES", count - 1)
+    with pytest.raises(WeightsError, match=f"more than {count - 1} opcodes"):
+        read(path)
+
+
+def test_bytes_that_a_torch_file_asks_for_are_never_made(tmp_path):
+    asked = b"\x8a\x05" + (3 * 2**30).to_bytes(5, "little")
+    body = b"\x80\x02}" + text("spare") + b"c__builtin__\nbytearray\n" + asked + b"\x85Rs."
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="contains no arrays"):
+        read(written(tmp_path / "x.pth", torch_zip(body)))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_tensors_that_share_their_numbers_are_read_and_many_are_refused(tmp_path):
+    values = torch.arange(50_000.0)
+    torch.save({"a": values, "b": values.view(50, 1000).t()}, tmp_path / "two.pth")
+    assert same(read(tmp_path / "two.pth"), {"a": values.numpy(), "b": values.view(50, 1000).t().numpy()})
+    torch.save({f"n{place}": values.view(50, 1000) for place in range(1000)}, tmp_path / "many.pth")
+    with pytest.raises(WeightsError, match="the same numbers again and again"):
+        read(tmp_path / "many.pth")
+
+
+def test_a_zip_of_a_version_that_python_does_not_read_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match=r"version 15\.9"):
+        read(written(tmp_path / "x.pth", torch_zip(b"\x80\x02}.", version=159)))
+
+
+def test_safetensors_of_thousands_of_dimensions_are_refused(tmp_path):
+    pytest.importorskip("safetensors.torch")
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1] * 5000, "data_offsets": [0, 4]}}).encode()
+    content = struct.pack("<Q", len(header)) + header + b"\0\0\0\0"
+    with pytest.raises(WeightsError, match="5000 dimensions"):
+        read(written(tmp_path / "x.safetensors", content))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torch_file_changed_anywhere_is_read_or_refused_and_nothing_else(tmp_path, zipped):
+    content = {"state_dict": {"w": torch.ones(3), "b": torch.ones(2, 2).bfloat16()}, "epoch": 3}
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    whole = (tmp_path / "x.pth").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(400):
+        changed = bytearray(whole)
+        for at in random.integers(0, len(whole), 3):
+            changed[at] = random.integers(256)
+        try:
+            arrays = read(written(tmp_path / "changed.pth", bytes(changed)))
+        except WeightsError:
+            continue
+        assert all(isinstance(array, np.ndarray) for array in arrays.values())
+
+
+def test_torchscript_and_other_archives_are_named(tmp_path):
+    with warnings.catch_warnings():  # torch itself deprecates it
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match="is a TorchScript file") as caught:
+        read(tmp_path / "x.pt")
+    assert "torch.jit.load" in str(caught.value.hint)
+    np.savez(tmp_path / "x.npz", w=np.zeros(3))
+    with pytest.raises(WeightsError, match="an archive of NumPy's arrays"):
+        read(tmp_path / "x.npz")
+
+
+# Beside the parameters
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_programs_save_beside_the_parameters_is_passed_over(tmp_path, zipped):
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"betas": (0.9, 0.99)}]}
+    beside = {
+        "args": argparse.Namespace(out=Path("runs")), "optimizer": optimizer, "best": np.float64(71.2),
+        "size": torch.Size([3, 4]), "seen": {1, 2}, "counts": Counter("ab"), "by": defaultdict(list, a=[1]),
+        "dtype": torch.float16, "device": torch.device("cpu"), "complex": 1j, "raw": bytearray(b"x"),
+        "none": None, "loss": torch.tensor(0.5), (1, 2): "a tuple for a key",
+    }  # fmt: skip
+    content = {"epoch": 3, "state_dict": OrderedDict(w=nn.Parameter(torch.ones(2))), **beside}
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    taken = take(tmp_path / "x.pth")
+    assert same(taken.arrays, {"w": np.float32([1, 1])})
+    assert (taken.under, taken.averaged, taken.has_both) == ("state_dict", False, False)
+    assert taken.beside == ("epoch", *(name for name in beside if isinstance(name, str)))
+
+
+W, E = {"w.w": np.float32([1]), "w.b": np.float32([1])}, {"w.w": np.float32([2]), "w.b": np.float32([2])}
+WRAPPED: list[tuple[dict[str, Any], bool | None, str, bool]] = [
+    ({"state_dict": W, "state_dict_ema": E}, None, "state_dict_ema", True),
+    ({"state_dict": W, "state_dict_ema": E}, False, "state_dict", True),
+    ({"state_dict": W, "state_dict_ema": None}, None, "state_dict", False),
+    ({"model": W, "model_ema": E, "epoch": 3}, True, "model_ema", True),
+    ({"model_ema": E}, None, "model_ema", False),
+    ({"model_state_dict": W, "loss": 0.1}, None, "model_state_dict", False),
+    ({"model_state": W}, None, "model_state", False),
+    ({"net": W, "acc": 91.2}, False, "net", False),
+    ({"module": W}, None, "module", False),
+    ({"ema": {"module": E, "updates": 7}, "model": W}, None, "ema.module", True),
+    ({"checkpoint": {"model": W}}, None, "checkpoint.model", False),
+    ({"my_network": W, "optimizer": {"step": np.float32([1])}}, None, "my_network", False),
+    ({**W, "epoch": 3, "name": "x", "optimizer": {"step": np.float32([1])}}, None, "", False),
+]
+
+
+@pytest.mark.parametrize(("content", "ema", "under", "has_both"), WRAPPED)
+def test_the_parameters_are_found_under_the_names_that_training_programs_use(
+    tmp_path, content, ema, under, has_both
+):
+    taken = take(pickled(tmp_path / "x.pkl", content), ema=ema)
+    assert (taken.under, taken.has_both) == (under, has_both)
+    assert same(taken.arrays, E if "ema" in under else W)
+
+
+@pytest.mark.parametrize(
+    ("content", "ema", "reason"),
+    [
+        ({"state_dict": W}, True, "holds no averaged weights"),
+        ({"model_ema": E}, False, "holds no raw weights"),
+        (W, True, "holds no averaged weights"),
+        ({"generator": W, "discriminator": E}, None, "several networks: generator, discriminator"),
+        ({**W, "block": {"w": np.float32([1])}}, None, "dict under 'block'"),
+        ({"epoch": 3}, None, "contains no arrays"),
+        ({"x" * 501: np.float32([1])}, None, "a name of 501 characters"),
+    ],
+)
+def test_what_can_not_be_taken_for_certain_is_refused(tmp_path, content, ema, reason):
+    with pytest.raises(WeightsError, match=reason):
+        take(pickled(tmp_path / "x.pkl", content), ema=ema)
+
+
+# Folders
+
+
+def test_the_weights_in_a_folder_of_the_hub_are_read_shards_too(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    assert same(read(tmp_path), {"a": np.float32([1, 1])})
+    (tmp_path / "pytorch_model.bin").unlink()
+    torch.save({"a": torch.ones(2)}, tmp_path / "one.bin")
+    torch.save({"b": torch.zeros(2)}, tmp_path / "two.bin")
+    with pytest.raises(WeightsError, match=r"one\.bin, two\.bin"):
+        read(tmp_path)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.bin", "b": "two.bin"}}))
+    assert same(read(tmp_path), {"a": np.float32([1, 1]), "b": np.float32([0, 0])})
+    index.write_text(json.dumps({"weight_map": {"a": "../one.bin"}}))
+    with pytest.raises(WeightsError, match="doesn't name the files"):
+        read(tmp_path)

@@ -281,7 +281,7 @@ def take(
     from vertebra.zoo.checkpoints import prefixes
 
     found = checkpoints.take(path, ema=ema)
-    bare = _bare(network, found.arrays, None if found.has_both else ema)
+    bare = _bare(network, found.arrays, found.left_of(ema))
     state = convert(
         network.name,
         bare.state,

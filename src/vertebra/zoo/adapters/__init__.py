@@ -187,12 +187,14 @@ def offering(error: UnknownNameError, name: str) -> UnknownNameError:
             "name the network, and the file in the hub as its weights: "
             "timm:NAME --weights hf:OWNER/REPOSITORY/model.safetensors",
         )
-    offered = others(name) or _beginning(name)
-    if offered:
-        *first, last = (f'"{other}"' for other in offered)
-        named = f"{', '.join(first)} or {last}" if first else last
-        return UnknownNameError(error.message, f"not one of vertebra's own; did you mean {named}?")
-    return error
+    same = others(name)
+    offered = same or _beginning(name)
+    if not offered:
+        return error
+    *first, last = (f'"{other}"' for other in offered)
+    named = f"{', '.join(first)} or {last}" if first else last
+    hint = f"not one of vertebra's own; did you mean {named}?" if same else f"did you mean {named}?"
+    return UnknownNameError(error.message, hint)
 
 
 def _beginning(name: str) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def read(source: str | Path, checks: Mapping[str, Any], wanted: Collection[str])
     path = weights.file_of(source, sha256=checks.get("sha256"))
     found = checkpoints.take(path, ema=checks.get("ema"))
     names = {name for name in wanted if not name.endswith(_COUNTER)}
-    bare = prefixes.without(found.arrays, names, None if found.has_both else checks.get("ema"))
+    bare = prefixes.without(found.arrays, names, found.left_of(checks.get("ema")))
     # Always a copy: the state owns its memory and doesn't change with the arrays.
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in bare.state.items()}
     weights.check_finite(state)

@@ -131,20 +131,21 @@ def _of_file(
     said = hub.said(source, model.name, config.architecture)
     stated = said.applied(config) if said else config
     size = fit.size or (stated.input_size[1] if said else model.input_size)
+    read = fit.read.noting("preprocessing and labels are those of its config.json") if said else fit.read
     if not _can_be_stated(stated) or (model.fixed_size and size != (fit.size or model.input_size)):
         raise WeightsError(
             f"{source}: its config.json doesn't fit {model.name}.", "pass the file of the weights"
         )
     return Facts(
         model=model.name,
-        weights=fit.read.name,
+        weights=read.name,
         num_classes=fit.num_classes,
         input_size=size,
         preprocess=_preprocess(stated, size),
         labels=labels_for(fit.num_classes),
         label_names=said.labels_of(fit.num_classes) if said else None,
         source=f"{source}'s config.json" if said else where,
-        notes=fit.read.notes,
+        notes=read.notes,
         assumed=assumed_of(labels_for(fit.num_classes)) if said is None else (),
     )
 

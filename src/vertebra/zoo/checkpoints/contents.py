@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ _TRAINING = (
     "dataloader",
 )  # fmt: skip
 
+#: a prefix of averaged weights
+AVERAGED_PREFIX = re.compile(r"([^.]*[._])?(ema|swa|averaged?)[._]", re.IGNORECASE)
+
 MAX_LENGTH = 500  # of a name
 MAX_NAMES = 100_000  # the deepest networks have 5,000
 _PADDLE_NAMES = "StructuredToParameterName@@"
@@ -53,6 +57,10 @@ class Found:
     averaged: bool = False
     has_both: bool = False
     beside: tuple[str, ...] = ()
+
+    def left_of(self, ema: bool | None) -> bool | None:
+        """The part of the choice `ema` that prefixes of names must still decide."""
+        return None if self.has_both or self.averaged else ema
 
 
 class _Candidate(NamedTuple):
@@ -75,7 +83,7 @@ def find(path: str | Path, content: object, ema: bool | None = None) -> Found:
     candidates = list(_wrapped(content, (), False)) or _unwrapped(path, content)
     averaged = [one for one in candidates if one.averaged]
     raw = [one for one in candidates if not one.averaged]
-    if ema is not None and not (averaged if ema else raw):
+    if ema is not None and not (averaged if ema else raw) and not (ema and _may_hold_averages(raw)):
         held = ", ".join(".".join(one.under) or "the file" for one in candidates)
         raise WeightsError(
             f"{path} holds no {'averaged' if ema else 'raw'} weights, only {held}.",
@@ -89,6 +97,11 @@ def find(path: str | Path, content: object, ema: bool | None = None) -> Found:
         has_both=bool(averaged and raw),
         beside=_beside(content, chosen),
     )
+
+
+def _may_hold_averages(candidates: list[_Candidate]) -> bool:
+    """Whether names in one of them may be of averaged weights, beside raw ones under another prefix."""
+    return any(AVERAGED_PREFIX.match(f"{name}") for one in candidates for name in one.content)
 
 
 def _wrapped(content: Mapping[Any, Any], under: tuple[str, ...], averaged: bool) -> Iterator[_Candidate]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vertebra.errors import WeightsError
-from vertebra.zoo.checkpoints.contents import Found
+from vertebra.zoo.checkpoints.contents import AVERAGED_PREFIX, Found
 
 #: Entries beside a network that are no part of it: counts, losses and metrics of the training.
 _BESIDE = re.compile(
@@ -17,9 +17,6 @@ _BESIDE = re.compile(
     r"|(train|val|valid|validation|test)_\w+(\..*)?|(.*_)?(metrics?|acc|accuracy|auroc|f1|f1_score)(_\w+)?(\..*)?",
     re.IGNORECASE,
 )
-
-
-_AVERAGED = re.compile(r"(.*[._])?(ema|swa|averaged?)([._].*)?", re.IGNORECASE)
 
 
 class Bare(NamedTuple):
@@ -40,7 +37,7 @@ def without(state: Mapping[str, Any], wanted: Collection[str], ema: bool | None 
     network is there more than once otherwise, or together with other layers.
     """
     prefixes = _prefixes(state, wanted)
-    averaged = [prefix for prefix in prefixes if _AVERAGED.fullmatch(prefix)]
+    averaged = [prefix for prefix in prefixes if AVERAGED_PREFIX.match(prefix)]
     if len(prefixes) == 2 and len(averaged) == 1:
         (raw,) = set(prefixes) - set(averaged)
         chosen, other = (raw, averaged[0]) if ema is False else (averaged[0], raw)
@@ -52,7 +49,13 @@ def without(state: Mapping[str, Any], wanted: Collection[str], ema: bool | None 
             f"The file holds the network {len(prefixes)} times, under {named}.",
             "save the state dict of the one that is meant",
         )
-    return _under(state, prefixes[0], wanted) if prefixes else _shared(state, wanted)
+    bare = _under(state, prefixes[0], wanted) if prefixes else _shared(state, wanted)
+    if ema is not None and (AVERAGED_PREFIX.match(bare.prefix) is not None) is not ema:
+        raise WeightsError(
+            f"The file holds no {'averaged' if ema else 'raw'} weights of the network.",
+            "leave out --ema and --no-ema (in Python: ema)",
+        )
+    return bare
 
 
 def _is_of(name: str, prefix: str, other: str) -> bool:
@@ -122,7 +125,7 @@ def _is_wrapper(prefix: str) -> bool:
 def told(source: str | Path, found: Found, bare: Bare) -> tuple[str, ...]:
     """What was taken out of the file, in at most one line; nothing for a file of parameters alone."""
     took = f"took {found.under}" if found.under else "took the parameters"
-    averaged = found.averaged or (bare.has_both and _AVERAGED.fullmatch(bare.prefix) is not None)
+    averaged = found.averaged or (bare.has_both and AVERAGED_PREFIX.match(bare.prefix) is not None)
     if found.has_both or bare.has_both:
         took += (
             ", averaged weights (raw ones: --no-ema)" if averaged else ", raw weights (averaged ones: --ema)"

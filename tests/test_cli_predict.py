@@ -235,3 +235,22 @@ def test_features_are_written(tmp_path):
     archive = np.load(tmp_path / "vectors.npz", allow_pickle=False)
     assert archive["features"].shape == (1, 512)
     assert archive["sources"].tolist() == [str(tmp_path / "red.png")]
+
+
+def test_an_option_whose_value_is_no_reaches_the_verb(monkeypatch):
+    from click.testing import CliRunner
+
+    from vertebra.cli import cli as command
+
+    asked = {}
+
+    def predict(*sources, **options):
+        asked.update(options)
+        return (one for one in ())
+
+    monkeypatch.setattr("vertebra.predict", predict)
+    CliRunner().invoke(command, ["predict", "x.png", "-m", "alexnet", "--as-stored", "--no-ema"])
+    assert (asked["upright"], asked["ema"]) == (False, False)
+    asked.clear()
+    CliRunner().invoke(command, ["predict", "x.png", "-m", "alexnet"])
+    assert (asked["upright"], asked.get("ema")) == (True, None)

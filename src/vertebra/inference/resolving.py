@@ -82,7 +82,7 @@ def is_bundle(subject: str | Path) -> bool:
 
 
 def _refuse_weights(subject: str | Path) -> None:
-    from vertebra.zoo.weights import SUFFIXES
+    from vertebra.zoo.spellings import SUFFIXES
 
     path = Path(subject)
     if path.suffix.lower() in SUFFIXES and ":" not in str(subject) and not path.is_dir():

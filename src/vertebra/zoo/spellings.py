@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+#: How the names of files of weights end.
+SUFFIXES = (".pdparams", ".pkl", ".tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+
 #: What timm, its pages on the hub and torchvision write before a network's name.
 _TIMM = re.compile(r"(?:timm:)?(?:(?:hf[-_]hub:|hf:|https://huggingface\.co/)?timm/)([^/]+)/?", re.IGNORECASE)
 _TORCHVISION = re.compile(r"torchvision(?:\.models\.|/)(\w+(?:\.\w+)?)", re.IGNORECASE)

@@ -21,14 +21,13 @@ from vertebra.machine import addresses, downloads, files
 from vertebra.progress import Listener
 from vertebra.zoo import building
 from vertebra.zoo.names import Model, find
+from vertebra.zoo.spellings import SUFFIXES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vertebra.zoo.backbone import Backbone
     from vertebra.zoo.checkpoints.prefixes import Bare
-
-SUFFIXES = (".pdparams", ".pkl", ".tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 #: Seven times the largest network here; a larger answer is something else.
 LIMIT_BYTES = 4 * 2**30

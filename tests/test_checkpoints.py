@@ -85,6 +85,7 @@ def test_a_real_checkpoint_holds_what_its_network_held():
         entry[:2] for entry in golden["state"]
     ]
     assert sum(array.size for array in arrays.values()) == golden["params"]["trainable"]
+    assert take(golden_recipe.FOLDER / "SqueezeNet1_1.classes100.pdparams").beside == ()
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])

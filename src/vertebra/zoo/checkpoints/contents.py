@@ -150,8 +150,9 @@ def _under_any_name(
 def _beside(content: Mapping[Any, Any], chosen: _Candidate) -> tuple[str, ...]:
     """The names in the file that were passed over."""
     if chosen.under:
-        return tuple(str(name) for name in content if name != chosen.under[0])
-    return tuple(str(name) for name, value in content.items() if not _is_named(name, value))
+        return tuple(str(name) for name in content if name not in (chosen.under[0], _PADDLE_NAMES))
+    passed_over = (name for name, value in content.items() if not _is_named(name, value))
+    return tuple(str(name) for name in passed_over if name != _PADDLE_NAMES)
 
 
 def _named(path: str | Path, content: Mapping[Any, Any]) -> dict[str, Array]:

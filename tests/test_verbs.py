@@ -337,7 +337,7 @@ def spelled(option: str) -> str:
 
 
 def test_earlier_names_of_arguments_are_still_taken(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = tmp_path / "table.sqlite"
+    table = vertebra.Table(tmp_path / "table.sqlite")
     picks = [vertebra.pick(among="catalogue", params="2M", table=table, **{name: "params"})  # type: ignore[arg-type]
              for name in ("by", "objective")]  # fmt: skip
     assert picks[0].objective == picks[1].objective == "params"

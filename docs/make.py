@@ -56,10 +56,32 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+#: What docs/commands.md says of all verbs.
+TERMINAL = r"""## Terminal
+
+- **Width.** Tables fit the terminal: heads and texts break between words, and columns without room are
+  printed below their row. One row is a list of `name  value` lines. Conditions that all rows share are
+  printed once, above. In a file or a pipe no line is broken. Set `COLUMNS` for another width.
+- **Estimates** have a `~` and their interval: `~25.1 ms (18.4 to 34.2 ms)`.
+- **Colours** are printed on a terminal only. `NO_COLOR=1` turns them off and `FORCE_COLOR=1` on;
+  `TERM=dumb` has none.
+- **Pager.** On a terminal, `table`, `list`, `show` and `profile` use `$PAGER` (default: `less`, with
+  `LESS=FRX`) if the text is longer than the screen. `--no-pager` or an empty `PAGER` turns it off.
+- **Any text is harmless.** Control characters, changes of the direction of writing and broken characters
+  of names and messages are printed as escapes such as `\x1b`. Characters that the encoding of the output
+  doesn't have are spelled (`<=` for `≤`) or escaped. `--json` escapes them in JSON's way, so it reads the
+  same. `--csv` is exact in a file or a pipe; on a terminal its control characters are escaped too.
+- **Exit status.** 0, or 1 after a failure, 2 after misuse, 130 after Ctrl-C. A closed pipe, as in
+  `vertebra table | head`, ends with 0."""
+
+
 def commands_page() -> str:
     """docs/commands.md: the help of every verb."""
     context = click.Context(cli, info_name="vertebra", terminal_width=100, max_content_width=100)
-    parts = ["# Commands\n\nThis page is made by `docs/make.py` from each verb's `--help`."]
+    parts = [
+        "# Commands\n\nThis page is made by `docs/make.py` from each verb's `--help`. What all have in "
+        "common is under [Terminal](#terminal)."
+    ]
     for group, verbs in VERBS.items():
         parts.append(f"## {group}")
         for verb in verbs:
@@ -69,7 +91,7 @@ def commands_page() -> str:
                 command, parent=context, info_name=verb, terminal_width=100, max_content_width=100
             )
             parts.append(f"### vertebra {verb}\n\n```text\n{command.get_help(inner)}\n```")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, TERMINAL]) + "\n"
 
 
 def readme() -> str:

@@ -191,13 +191,20 @@ def test_pick_prints_choice_runner_up_and_what_excluded_the_better_ones(run, cit
 
     fill(cited, system.describe().id)
     text = run("pick", "--latency", "50ms").stdout
-    assert "squeezenet1_1" in text
-    assert "Runner-up: alexnet on openvino" in text
-    assert "vgg16 on openvino: latency 180 ms (176 ms to 184 ms), limit 50.0 ms" in text
-    assert "senet154_vd: latency is not known" in text
-    assert "top-1 accuracy published for the weights paddle_in1k" in text
-    assert "latency measured in this form" in text
-    assert "latency ≤ 184 ms instead of 50.0 ms: vgg16 on openvino (top-1 accuracy 72.0 %)" in text
+    title, accuracy, time, _, _, command, *rest = text.splitlines()
+    assert title == "squeezenet1_1 on openvino   grade B"
+    assert accuracy.split() == ["top-1", "accuracy", "60.1", "%", "published"]
+    assert time == "  latency         9.00 ms (8.82 to 9.18 ms)  ≤ 50 ms  ✓ 18 % of it  measured"
+    assert command == "  next: vertebra export squeezenet1_1 --engine openvino -o squeezenet1_1"
+    assert rest[1].startswith("Runner-up: alexnet on openvino (top-1 accuracy 56.7 %, latency 27.0 ms")
+    assert "latency ≤ 184 ms instead of 50 ms: vgg16 on openvino (top-1 accuracy 72.0 %)" in text
+    assert "Missed: 8 networks would be better (--why)" in text
+    assert "Origin" not in text
+    why = run("pick", "--latency", "50ms", "--why").stdout
+    assert "vgg16 on openvino: latency 180 ms (176 to 184 ms), limit 50 ms" in why
+    assert "senet154_vd: latency is not known" in why
+    assert "top-1 accuracy published for the weights paddle_in1k" in why
+    assert "latency measured in this form" in why
     records = json.loads(run("pick", "--latency", "50ms", "--top", "5", "--json").stdout)
     assert [record["model"] for record in records if record["verdict"] == "met"] == [
         "squeezenet1_1",
@@ -273,9 +280,11 @@ def test_an_export_that_cannot_be_is_refused_before_weights_are_fetched(run, tmp
 def test_output_into_a_closed_pipe_is_no_error(cited):
     command = f"{sys.executable} -m vertebra table --table {cited} | head -n 1"
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-    )
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True, text=True, check=False, env={**os.environ},  # without readline's COLUMNS
+    )  # fmt: skip
     assert done.stderr == ""
+    assert done.returncode == 0
     assert done.stdout.startswith("model")
 
 

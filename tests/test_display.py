@@ -45,7 +45,7 @@ def test_what_verbs_return_is_one_line_at_a_prompt(table: Table) -> None:
     picked = vertebra.pick(fps=5, table=table, system="here")
     assert repr(picked) == (
         "<Pick: vgg16 on onnxruntime: top-1 accuracy 72.0 %, latency 120 ms (1 network meets "
-        "frames per second ≥ 5.00/s)>"
+        "frames per second ≥ 5/s)>"
     )
     assert repr(vertebra.pick(fps=99, table=table, system="here")).startswith(
         "<Pick: no network surely meets"
@@ -80,7 +80,8 @@ def test_a_notebook_shows_tables_and_charts_as_pictures(table: Table) -> None:
 
 
 def test_what_is_shown_is_escaped_cut_and_counted() -> None:
-    odd = Measurement(model="<b>\x1b[2J" + "x" * 300, metric="params", value=1, origin="published")
+    sound = Measurement(model="a", metric="params", value=1, origin="published")
+    odd = Measurement.restored({**vars(sound), "model": "<b>\x1b[2J" + "x" * 300})  # as in an old table
     text = display.table([display.readable(odd)])
     assert "<b>" not in text
     assert "\x1b" not in text
@@ -95,7 +96,7 @@ def test_an_estimate_is_marked_and_shows_its_interval() -> None:
     row = Measurement(
         model="a", metric="latency", value=0.024, low=0.019, high=0.031, origin="estimated", **HERE
     )
-    assert display.quantity(row) == "~24.0 ms (19.0 ms to 31.0 ms)"
+    assert display.quantity(row) == "~24.0 ms (19.0 to 31.0 ms)"
     assert display.quantity(TOP1) == "72.0 %"
     assert display.quantity(None) is None
 

@@ -272,7 +272,7 @@ FURTHER: dict[str, set[str]] = {
 }
 
 #: Options that only say how an answer is printed.
-PRINTED = {"style", "layers", "top"}
+PRINTED = {"style", "layers", "top", "no_pager", "why"}
 
 #: Parameter of the command -> where Python has it.
 ELSEWHERE = {

@@ -20,6 +20,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: A beginning of a name has at least this number of characters.
+_LEAST_BEGINNING = 3
 #: How many characters of an unknown name are shown.
 _LONGEST = 100
 
@@ -55,11 +57,18 @@ class UnknownNameError(VertebraError):
         >>> UnknownNameError.of("model", "vgg99", ["vgg19", "vgg16"], "vertebra list").hint
         'did you mean "vgg19" or "vgg16"? To see all: vertebra list'
         """
-        close = difflib.get_close_matches(name[:_LONGEST].lower(), list(known), n=3, cutoff=0.6)
+        close = _close(name[:_LONGEST].lower(), list(known))
         guess = " or ".join(f'"{match}"' for match in close)
         hint = f"did you mean {guess}? To see all: {see}" if close else f"to see all: {see}"
         shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
         return cls(f'Unknown {kind} "{shown}".', hint)
+
+
+def _close(name: str, known: list[str]) -> list[str]:
+    """At most three names like `name`: those that begin with it, if few do, else the most similar ones."""
+    longer = [one for one in known if len(name) >= _LEAST_BEGINNING and one.lower().startswith(name)]
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*(longer if len(longer) <= 3 else []), *similar]))[:3]
 
 
 class InvalidInputError(VertebraError):

@@ -8,7 +8,9 @@ measuring alexnet 1.5 3
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -27,6 +29,31 @@ class Progress:
 
 #: What a call with `progress=` gives each event to.
 Listener = Callable[[Progress], None]
+
+
+#: Seconds between the events of a step that counts nothing.
+BEAT_S = 1.0
+
+
+@contextlib.contextmanager
+def beating(progress: Listener, event: Progress) -> Iterator[None]:
+    """Give `event` at once, and again every second until the block ends: for a step that gives no events of
+    its own. `progress` is called from another thread."""
+    done = threading.Event()
+
+    def beat() -> None:
+        with contextlib.suppress(Exception):  # a reader that is gone shows in the caller's own thread
+            while not done.wait(BEAT_S):
+                progress(event)
+
+    progress(event)
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def silent(event: Progress) -> None:

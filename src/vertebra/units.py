@@ -136,6 +136,21 @@ def show(value: float, unit: str) -> str:
     return f"{_digits(value)}{suffix}"
 
 
+def show_bound(value: float, unit: str) -> str:
+    """`value` as it was typed: up to six digits and no zeros after them.
+
+    >>> show_bound(30.0, "1/s"), show_bound(0.01667, "s"), show_bound(0.725, "fraction")
+    ('30/s', '16.67 ms', '72.5 %')
+    """
+    if unit == "fraction":
+        return f"{100 * value:.6g} %"
+    if unit == "1/s":
+        return f"{value:.6g}/s"
+    steps = _STEPS.get(unit, [(1, unit)])
+    factor, name = next((step for step in steps if value >= step[0]), steps[-1])
+    return f"{value / factor:.6g} {name}".rstrip()
+
+
 def _scaled(value: float, steps: list[tuple[float, str]]) -> str:
     for factor, name in steps:
         if abs(value) >= factor:

@@ -18,7 +18,7 @@ from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetwo
 from vertebra.exporting.process import Exporter
 from vertebra.machine import leftovers, onnx_files
 from vertebra.measuring.benchmarking import Case
-from vertebra.progress import Listener, Progress
+from vertebra.progress import Listener, Progress, beating
 from vertebra.zoo import adapters
 
 
@@ -86,10 +86,10 @@ def prepared(
             obstacle = _unsuitable(exporter, same)
             yield from ((case, obstacle) for case in same)
             continue
-        progress(Progress(f"exporting {same[0].model}"))
         needed = dict.fromkeys(needed_bundle(case) for case in same if reads(case) == "bundle")
         made = {one: scratch / f"bundle-{number}-{index}" for index, one in enumerate(needed)}
-        met = {one: obstacle_of(exporter, same[0], folder, one) for one, folder in made.items()}
+        with beating(progress, Progress(f"exporting {same[0].model}")):
+            met = {one: obstacle_of(exporter, same[0], folder, one) for one, folder in made.items()}
         for case in same:
             own = needed_bundle(case) if reads(case) == "bundle" else next(iter(made))
             yield with_bundle(case, made[own], met[own])

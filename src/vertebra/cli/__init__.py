@@ -8,17 +8,21 @@ misuse.
 from __future__ import annotations
 
 import errno
+import io
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from vertebra.cli import terminal
+from vertebra.cli.terminal import complain, say
 from vertebra.errors import VertebraError
 
 #: heading in `vertebra --help` -> verb -> what it does, in a few words
@@ -63,6 +67,14 @@ class _Verbs(click.Group):
         command: click.Command = import_module(f"vertebra.cli.{name}").command
         return command
 
+    def make_context(self, *names: Any, **extra: Any) -> click.Context:
+        with _until_reader_is_gone():
+            return super().make_context(*names, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _until_reader_is_gone():
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))
         for title, verbs in VERBS.items():
@@ -85,7 +97,7 @@ def _show_version(context: click.Context, _: click.Parameter, is_asked: bool) ->
     if is_asked and not context.resilient_parsing:
         from vertebra._version import __version__
 
-        click.echo(f"vertebra {__version__}")
+        say(f"vertebra {__version__}")
         context.exit()
 
 
@@ -104,33 +116,60 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def main() -> None:
     """The console command. Exit status: 0, 1 (failed), 2 (misused), 130 (interrupted), 143 or 129 (ended)."""
+    terminal.prepare()
     try:
-        _until_ended()
+        with _until_reader_is_gone():
+            _until_answered()
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
+
+
+def _until_answered() -> None:
+    try:
+        _until_ended()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue(), err=True, end="")
         sys.exit(error.exit_code)
     except VertebraError as error:
-        click.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+        complain(error.message, error.hint)
         sys.exit(1)
-    except BrokenPipeError:
-        _drop_output()  # the reader has closed the pipe, as `head` does
-        sys.exit(0)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        _drop_output()
+        _drop(sys.stdout)
         place = f" {error.filename}" if error.filename else ""
-        click.echo(f"error: Can't write{place}: {error.strerror}.\nhint: free some space", err=True)
+        complain(f"Can't write{place}: {error.strerror}.", "free some space")
         sys.exit(1)
 
 
-def _drop_output() -> None:
+@contextmanager
+def _until_reader_is_gone() -> Iterator[None]:
+    """End well where the reader has closed the pipe, as `head` does: click would end with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        gone = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_closed(stream)]
+        if not gone:
+            raise
+        for stream in gone:
+            _drop(stream)
+        raise click.exceptions.Exit(0) from None
+
+
+def _is_closed(stream: io.TextIOBase | Any) -> bool:
+    """Whether `stream` is a pipe without a reader; not every broken pipe is ours."""
+    if not hasattr(select, "poll"):
+        return True
+    poller = select.poll()
+    poller.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
+
+
+def _drop(stream: io.TextIOBase | Any) -> None:
     """At exit Python would fail again at the output that is still buffered."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 # ------------------------------------------------------------------ signals
@@ -152,7 +191,7 @@ def _until_ended() -> None:
             raise
         number = _received[0] if _received else signal.SIGINT
         if number == signal.SIGINT:
-            click.echo("interrupted", err=True)
+            say("interrupted", err=True)
         sys.exit(128 + number)
 
 

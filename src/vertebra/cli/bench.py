@@ -8,19 +8,11 @@ import click
 
 import vertebra
 from vertebra import units
-from vertebra.cli.output import (  # fmt: skip
-    columns,
-    emit,
-    format_options,
-    glance,
-    quantity,
-    record,
-    span,
-    table_option,
-)
+from vertebra.cli.output import columns, emit, format_options, quantity, record, table_option  # fmt: skip
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import trust_option
 from vertebra.errors import InvalidInputError
+from vertebra.measurements import display
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -143,7 +135,11 @@ def _lines(rows: Benched) -> list[dict[str, Any]]:
 
 def _line(form: WideRow, varied: list[str], share: float | None) -> dict[str, Any]:
     headline = next(form.figures[name] for name in _HEADLINES if name in form.figures)
-    shown = {name: value for name, value in glance(form).items() if name not in ("grade", "model", "engine")}
+    shown = {
+        name: value
+        for name, value in display.glance(form).items()
+        if name not in ("grade", "model", "engine")
+    }
     return {
         "model": form.model,
         "engine": form.conditions.get("engine"),
@@ -151,7 +147,7 @@ def _line(form: WideRow, varied: list[str], share: float | None) -> dict[str, An
         **shown,
         **{METRICS[name].label: quantity(form, name) for name in _EXTRA},
         "of roofline": None if share is None else f"{share:.0%}",
-        "95 % interval": span(headline) if headline.metric != "failure" else None,
+        "95 % interval": display.interval(headline) if headline.metric != "failure" else None,
         "samples": headline.samples,
         "grade": headline.grade,
         "notes": "; ".join(headline.grade_reasons),

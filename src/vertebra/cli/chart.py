@@ -11,6 +11,7 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, csv_text, emit, format_options, table_option
+from vertebra.cli.terminal import say
 from vertebra.errors import InvalidInputError
 from vertebra.machine.files import write_whole
 from vertebra.measurements.measurement import GRADES
@@ -104,8 +105,8 @@ def command(
         return
     drawn.save(output)
     for note in drawn.notes:
-        click.echo(note)
-    click.echo(f"drawn into {output}", err=True)
+        say(note)
+    say(f"drawn into {output}", err=True)
 
 
 def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any], **how: Any) -> None:
@@ -124,7 +125,7 @@ def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any],
     chosen, engines = fastest(**how)
     if engines:
         others = f" of {', '.join(sorted(engines))}" if len(engines) > 1 else ""
-        click.echo(f"drawn for {engines[0]}, the fastest engine{others}; another: --engine NAME", err=True)
+        say(f"drawn for {engines[0]}, the fastest engine{others}; another: --engine NAME", err=True)
     how.update(chosen)
     drawn = 0
     for name in VIEWS:
@@ -132,11 +133,11 @@ def _draw_all(stranger: str | None, output: str | None, options: dict[str, Any],
             own = {option: value for option, value in options.items() if name in OPTIONS[option]}
             chart = vertebra.chart(name, **own, **how)
         except InvalidInputError as error:
-            click.echo(f"{name}: {error.message} {error.hint or ''}".rstrip(), err=True)
+            say(f"{name}: {error.message} {error.hint or ''}".rstrip(), err=True)
             continue
         _save(chart, Path(output), name)
         drawn += 1
-    click.echo(f"{drawn} of {len(VIEWS)} views drawn into {output}", err=True)
+    say(f"{drawn} of {len(VIEWS)} views drawn into {output}", err=True)
 
 
 def _save(drawn: Chart, folder: Path, name: str) -> None:

@@ -8,6 +8,7 @@ import click
 
 import vertebra
 from vertebra.cli.output import table_option
+from vertebra.cli.terminal import say
 from vertebra.errors import InvalidInputError
 
 
@@ -54,7 +55,7 @@ def command(
     added = vertebra.cite(
         *sources, mapping=mapping, source=source, decimal=decimal, table=table, **_given(columns, system)
     )  # fmt: skip
-    click.echo(f"{added} rows added.", err=True)
+    say(f"{added} rows added.", err=True)
 
 
 def _given(columns: tuple[str, ...], system: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, table_option
+from vertebra.cli.terminal import put
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
@@ -97,7 +98,7 @@ def command(
         files.write_whole(junit, regression.junit(gate))
     shown = list(compared) if every else gate.changed
     if style == "markdown":
-        click.echo(regression.markdown(gate, shown), nl=False)
+        put(regression.markdown(gate, shown))
     else:
         emit(_records(gate), style, lambda: _text(gate, shown))
     raise SystemExit(gate.status)

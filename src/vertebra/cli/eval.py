@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import vertebra
-from vertebra.cli.output import columns, emit, format_options, record, span, table_option
+from vertebra.cli.output import columns, emit, format_options, record, table_option
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, trust_option, weights_by_model, weights_options_of_several
+from vertebra.cli.terminal import say
+from vertebra.measurements import display
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +138,7 @@ def _print_left_out(pictures: Pictures | None, style: str) -> None:
 
 
 def _log(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 def _text(done: Evaluated) -> str:
@@ -153,7 +155,7 @@ def _text(done: Evaluated) -> str:
         {
             "metric": METRICS[one.metric].label,
             "value": units.show(one.value, METRICS[one.metric].unit),
-            "95 % interval": span(one),
+            "95 % interval": display.interval(one),
         }
         for one in done.rows
     ]
@@ -215,7 +217,7 @@ def _probe_text(rows: Probed) -> str:
             "model": row.model,
             "weights": row.weights,
             "top-1 of a probe": units.show(row.value, "fraction"),
-            "95 % interval": span(row),
+            "95 % interval": display.interval(row),
             "images": row.samples,
         }
         for row in ordered

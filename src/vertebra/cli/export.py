@@ -10,6 +10,7 @@ import click
 import vertebra
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, weights_options
+from vertebra.cli.terminal import say
 
 
 @click.command("export")
@@ -66,10 +67,10 @@ def command(model: str, folder: str, **options: Any) -> None:
     facts = written.weights or f"untrained, seed {written.seed}"
     size = "" if written.batch_size is None else f", batches of {written.batch_size} only"
     form = f"{written.format}, {written.precision}{size}"
-    click.echo(f"{written.model} ({facts}), {form}, {units.show(written.file_bytes, 'B')}", err=True)
+    say(f"{written.model} ({facts}), {form}, {units.show(written.file_bytes, 'B')}", err=True)
     if written.quantisation is not None:
-        click.echo(_quantised(written.precision, written.quantisation), err=True)
-    click.echo(folder if options["web"] else str(written.folder))
+        say(_quantised(written.precision, written.quantisation), err=True)
+    say(folder if options["web"] else str(written.folder))
 
 
 def _quantised(precision: str, facts: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ from click.core import ParameterSource
 
 import vertebra
 from vertebra import units
-from vertebra.cli.output import columns, emit, span
+from vertebra.cli.output import columns, emit
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import CHOICES, weights_options
 from vertebra.errors import InvalidInputError
+from vertebra.measurements import display
 
 if TYPE_CHECKING:
     from vertebra.campaigns.tuning import Found, Trial
@@ -154,7 +155,7 @@ def _text(found: Found, budget: str) -> str:
 def _interval(trial: Trial) -> str:
     row = trial.latency
     assert row is not None
-    latency, bounds = units.show(row.value, "s"), span(row)
+    latency, bounds = units.show(row.value, "s"), display.interval(row)
     return latency if bounds is None else f"{latency} ({bounds})"
 
 

@@ -11,6 +11,7 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import emit, format_options
+from vertebra.cli.terminal import say
 
 if TYPE_CHECKING:
     from vertebra.engines import Engine, EngineInfo
@@ -75,9 +76,7 @@ def command(
         kind = type(found[0]).__name__ if found else "Model"
     emit([_LINES[kind](one) if style == "text" or kind != "Network" else asdict(one) for one in found], style)
     if kind == "Model" and style == "text":
-        click.echo(
-            "\nThese are vertebra's own. To find others, of timm and torchvision: vertebra list PATTERN"
-        )
+        say("\nTo find timm's and torchvision's networks too: vertebra list PATTERN")
 
 
 def _asked(words: tuple[str, ...]) -> tuple[str, str | None]:

@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vertebra import units
+from vertebra.cli.tables import columns
+from vertebra.cli.terminal import json_safe, page, put, say
+from vertebra.measurements import display
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
     from vertebra.measurements.shipped import Layer, Stage
 
+__all__ = ["columns", "say"]  # what verbs print with, besides what is here
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Where a command's context says whether its text may be paged.
+_PAGED = "vertebra.paged"
 
 table_option = click.option(
     "--table",
@@ -35,38 +43,36 @@ def format_options(function: Function) -> Function:
     return click.option("--text", "style", flag_value="text", default="text", hidden=True)(function)
 
 
+def pager_option(function: Function) -> Function:
+    """Adds --no-pager; what `emit` prints for people is paged on a terminal if it is long."""
+    return click.option(
+        "--no-pager", is_flag=True, expose_value=False, callback=_note_pager, help="Print long text at once."
+    )(function)
+
+
+def _note_pager(context: click.Context, _: click.Parameter, is_off: bool) -> None:
+    context.meta[_PAGED] = not is_off
+
+
 def emit(rows: Sequence[Mapping[str, Any]], style: str, text: Callable[[], str] | None = None) -> None:
     """Print `rows` in `style`, a column for each key; `text` makes the text for people, if given."""
     if style == "json":
-        click.echo(json.dumps([dict(row) for row in rows], indent=1, ensure_ascii=False))
+        put(json_text([dict(row) for row in rows], indent=1) + "\n")
     elif style == "csv":
-        click.echo(csv_text(rows), nl=False)
+        put(csv_text(rows))
     else:
-        click.echo(text() if text is not None else columns(rows))
+        show(text() if text is not None else columns(rows))
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> str:
-    """`rows` as aligned columns, numbers to the right, at full width. Empty columns are left out."""
-    if not rows:
-        return "(nothing)"
-    heads = [head for head in rows[0] if any(row[head] not in (None, "") for row in rows)]
-    cells = [["" if row[head] is None else str(row[head]) for head in heads] for row in rows]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    right = [all(_is_number(row[head]) for row in rows) for head in heads]
-    lines = [_line(heads, widths, right), _line(["-" * width for width in widths], widths, right)]
-    return "\n".join([*lines, *(_line(row, widths, right) for row in cells)])
+def show(text: str) -> None:
+    """Print text for people, in a pager if the command has `pager_option` and the text is long."""
+    context = click.get_current_context(silent=True)
+    (page if context is not None and context.meta.get(_PAGED) else say)(text)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    padded = [
-        cell.rjust(width) if to_right else cell.ljust(width)
-        for cell, width, to_right in zip(cells, widths, right, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON that any terminal and encoding can take."""
+    return json_safe(json.dumps(value, ensure_ascii=False, indent=indent))
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -95,29 +101,14 @@ def _readable(row: Measurement) -> dict[str, Any]:
     return {
         "model": row.model,
         "metric": row.metric,
-        "value": units.show(row.value, METRICS[row.metric].unit),
-        "95 % interval": span(row),
+        "value": ("~" if row.origin == "estimated" else "") + units.show(row.value, METRICS[row.metric].unit),
+        "95 % interval": display.interval(row),
         "grade": row.grade,
         "origin": row.origin,
-        "conditions": conditions(row),
+        "conditions": display.known(row),
         "run": row.run[:8] if row.run else None,
         "notes": "; ".join(filter(None, [*row.grade_reasons, row.disputed])),
     }
-
-
-def span(row: Measurement) -> str | None:
-    """The 95 % interval as text, or None where the row has none."""
-    if row.low is None or row.high is None:
-        return None
-    unit = METRICS[row.metric].unit
-    return f"{units.show(row.low, unit)} to {units.show(row.high, unit)}"
-
-
-def conditions(row: Measurement) -> str:
-    """The conditions of a row, as text."""
-    from vertebra.measurements import display
-
-    return display.conditions(row)
 
 
 def part(one: Layer | Stage) -> dict[str, Any]:
@@ -126,19 +117,6 @@ def part(one: Layer | Stage) -> dict[str, Any]:
     return {**values, "output_shape": "x".join(map(str, values["output_shape"]))}
 
 
-#: The figures in a line for people.
-GLANCE = ("top1", "latency", "memory_total", "params", "operations", "weight_bytes")
-
-
-def glance(row: WideRow) -> dict[str, Any]:
-    """One network in one line, for people."""
-    line: dict[str, Any] = {"model": row.model, "engine": row.conditions.get("engine")}
-    line.update({METRICS[metric].label: quantity(row, metric) for metric in GLANCE})
-    latency = row.figures.get("latency")
-    return {**line, "grade": None if latency is None else latency.grade}
-
-
 def quantity(row: WideRow, metric: str) -> str | None:
     """A figure as text for people, or None if no row has it."""
-    value = row.value(metric)
-    return None if value is None else units.show(value, METRICS[metric].unit)
+    return display.quantity(row.figures.get(metric))

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import vertebra
+from vertebra.cli.output import json_text
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, trust_option, weights_options
+from vertebra.cli.terminal import complain, line, put, say
 
 if TYPE_CHECKING:
     from vertebra.inference.prediction import Answer, Prediction
@@ -83,14 +84,15 @@ def command(
 def _print(found: Iterator[Prediction], style: str) -> int:
     """Print each prediction as soon as it is made, and return the number of errors."""
     failed = 0
+    print_ = say if style == "text" else put
     if style == "csv":
-        click.echo(_csv_line(_COLUMNS))
+        print_(_csv_line(_COLUMNS))
     for prediction in found:
-        for line in _STYLES[style](prediction):
-            click.echo(line)
+        for text in _STYLES[style](prediction):
+            print_(text)
         if prediction.error is not None:
             failed += 1
-            click.echo(f"error: {_plain(prediction.source)}: {_plain(prediction.error)}", err=True)
+            complain(f"{line(prediction.source)}: {line(prediction.error)}")
     return failed
 
 
@@ -104,13 +106,13 @@ def _text(prediction: Prediction) -> Iterator[str]:
     error."""
     if prediction.error is not None:
         return
-    yield _plain(prediction.source)
+    yield line(prediction.source)
     for answer in prediction.top:
         yield f"  {answer.probability:7.2%}  {_called(answer)}"
 
 
 def _called(answer: Answer) -> str:
-    return f"class {answer.index}" if answer.name is None else _plain(answer.name)
+    return f"class {answer.index}" if answer.name is None else line(answer.name)
 
 
 def _json(prediction: Prediction) -> Iterator[str]:
@@ -121,7 +123,7 @@ def _json(prediction: Prediction) -> Iterator[str]:
     line: dict[str, Any] = {"source": prediction.source, "top": top, "error": prediction.error}
     if prediction.assumed:
         line["assumed"] = list(prediction.assumed)
-    yield json.dumps(line, ensure_ascii=False)
+    yield json_text(line) + "\n"
 
 
 def _csv(prediction: Prediction) -> Iterator[str]:
@@ -134,13 +136,8 @@ def _csv(prediction: Prediction) -> Iterator[str]:
 
 def _csv_line(cells: tuple[Any, ...]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
-
-
-def _plain(text: str) -> str:
-    """`text` without control characters: the name of a file can have any."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 _STYLES: dict[str, Callable[[Prediction], Iterator[str]]] = {"text": _text, "json": _json, "csv": _csv}

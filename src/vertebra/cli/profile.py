@@ -6,7 +6,7 @@ import click
 
 import vertebra
 from vertebra import units
-from vertebra.cli.output import emit, format_options, part, table_option
+from vertebra.cli.output import emit, format_options, pager_option, part, table_option
 
 
 @click.command("profile")
@@ -19,6 +19,7 @@ from vertebra.cli.output import emit, format_options, part, table_option
 @click.option("--layers", is_flag=True, help="Print every layer.")
 @table_option
 @format_options
+@pager_option
 def command(
     models: tuple[str, ...], input_size: int | None, layers: bool, table: str | None, style: str
 ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
+from vertebra.cli.terminal import line, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines with the same text, and between two drawings of the bar.
 _LINE_EVERY_S, _DRAW_EVERY_S = 10.0, 0.1
+#: Seconds after which a step that counts nothing shows how long it has gone on.
+_WAITS_S = 3.0
 #: Units whose rate is steady enough to compute the time left from it.
 _WITH_RATE = ("images", "B")
 
@@ -26,7 +29,7 @@ _WITH_RATE = ("images", "B")
 def showing() -> Iterator[Listener]:
     """A listener that shows each event. On a terminal the bar is erased at the end; events without a count
     are lines that stay."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield _Lines()
         return
     terminal = _Terminal()
@@ -48,7 +51,7 @@ class _Lines:
         rate = self._rate.of(event)
         if self._is_due(event):
             self._shown, self._shown_s = event, self._clock()
-            click.echo(_line(event, rate), err=True)
+            say(_line(event, rate, self._rate.waited_s), err=True)
 
     def _is_due(self, event: Progress) -> bool:
         shown = self._shown
@@ -70,10 +73,10 @@ class _Terminal:
     def __call__(self, event: Progress) -> None:
         is_new, self._text = event.text != self._text, event.text
         rate = self._rate.of(event)
-        if event.total is None and not event.unit:
+        if event.total is None and not event.unit and self._rate.waited_s < _WAITS_S:
             self.clear()
             if is_new:
-                click.echo(event.text, err=True)
+                say(event.text, err=True)
         elif is_new or event.done == event.total or self._clock() - self._drawn_s >= _DRAW_EVERY_S:
             self._drawn_s = self._clock()
             self._draw(event, rate)
@@ -85,8 +88,8 @@ class _Terminal:
         if self._task is not None:
             self._bar.remove_task(self._task)  # an update can't take a total away
         self._task = self._bar.add_task(
-            event.text, total=event.total, completed=event.done,  # type: ignore[arg-type]
-            count=_count(event, rate), left=_left(event, rate),
+            line(event.text), total=event.total, completed=event.done,  # type: ignore[arg-type]
+            count=_count(event, rate), left=_lasting(event, rate, self._rate.waited_s),
         )  # fmt: skip
 
     def clear(self) -> None:
@@ -114,10 +117,18 @@ class _Rate:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._text, self._began_s, self._first, self._last = "", 0.0, 0.0, 0.0
+        self._still_since_s = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which the last event has come again and again, with nothing more done."""
+        return self._clock() - self._still_since_s
 
     def of(self, event: Progress) -> float | None:
         """None as long as nothing is done, and for units without a rate."""
         now = self._clock()
+        if event.text != self._text or event.done != self._last:
+            self._still_since_s = now
         if event.text != self._text or event.done < self._last:
             self._text, self._began_s, self._first = event.text, now, event.done
         self._last = event.done
@@ -125,8 +136,8 @@ class _Rate:
         return done / seconds if event.unit in _WITH_RATE and done > 0 and seconds > 0 else None
 
 
-def _line(event: Progress, rate: float | None) -> str:
-    count, left = _count(event, rate), _left(event, rate)
+def _line(event: Progress, rate: float | None, waited_s: float) -> str:
+    count, left = _count(event, rate), _lasting(event, rate, waited_s)
     if count and event.unit not in _WITH_RATE:
         return f"[{count}] {event.text} {left}".rstrip()
     return ": ".join(filter(None, [event.text, ", ".join(filter(None, [count, left]))]))
@@ -147,6 +158,12 @@ def _count(event: Progress, rate: float | None) -> str:
 def _bytes(done: float, total: float) -> str:
     scale, prefix = next((pair for pair in ((1e9, "G"), (1e6, "M")) if total >= pair[0]), (1e3, "k"))
     return f"{done / scale:.1f} of {total / scale:.1f} {prefix}B"
+
+
+def _lasting(event: Progress, rate: float | None, waited_s: float) -> str:
+    """For how long a step has gone on that counts nothing, and the time left."""
+    waited = f"for {int(waited_s) // 60}:{int(waited_s) % 60:02d}" if waited_s >= _WAITS_S else ""
+    return ", ".join(filter(None, [waited, _left(event, rate)]))
 
 
 def _left(event: Progress, rate: float | None) -> str:

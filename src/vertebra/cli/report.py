@@ -8,6 +8,7 @@ import click
 
 import vertebra
 from vertebra.cli.output import table_option
+from vertebra.cli.terminal import say
 
 
 @click.command("report")
@@ -52,11 +53,11 @@ def command(
         "page": page, "system": system, "among": among, "engine": engine, "port": port, "table": table,
     }  # fmt: skip
     if not live and not serve:
-        click.echo(f"written to {vertebra.report(output, **asked)}", err=True)
+        say(f"written to {vertebra.report(output, **asked)}", err=True)
         return
     with vertebra.report(output, live=True, **asked) as server:
         try:
-            click.echo(f"live at {server.address}; press Ctrl-C to stop", err=True)
+            say(f"live at {server.address}; press Ctrl-C to stop", err=True)
             server.run()
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            say("stopped", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,11 @@ import vertebra
 from vertebra import units, zoo
 from vertebra.bundles import Bundle, model_card
 from vertebra.bundles.manifest import NATIVE
-from vertebra.cli.output import columns, conditions, emit, format_options, part, record, table_option
+from vertebra.cli.output import columns, emit, format_options, pager_option, part, record, show, table_option
+from vertebra.cli.tables import listed
+from vertebra.cli.terminal import folded, room, say
 from vertebra.errors import VertebraError
+from vertebra.measurements import display
 from vertebra.metrics import METRICS
 from vertebra.zoo import adapters
 
@@ -25,11 +27,16 @@ if TYPE_CHECKING:
     from vertebra.zoo import Model
 
 
+#: Paragraphs aren't wider than this.
+_WIDEST = 100
+
+
 @click.command("show")
 @click.argument("model", metavar="MODEL|BUNDLE")
 @click.option("--layers", is_flag=True, help="Print every layer.")
 @table_option
 @format_options
+@pager_option
 def command(model: str, layers: bool, table: str | None, style: str) -> None:
     """Show everything known about one network: its paper and idea, figures, stages and layers.
 
@@ -51,7 +58,7 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
         stated = {} if portrait.counted is None else {"file": _stated(portrait.counted)}
         emit([{**asdict(portrait.model), **stated, "figures": figures, **lists}], style)
     else:
-        click.echo(_text(portrait))
+        show(_text(portrait))
 
 
 def _show_bundle(kept: Bundle, style: str) -> None:
@@ -70,14 +77,14 @@ def _show_bundle(kept: Bundle, style: str) -> None:
     elif style == "csv":
         emit([record(row, style) for row in rows], style)
     else:
-        click.echo(model_card.text(kept.manifest()))  # not README.md, which anyone may have edited
+        say(model_card.text(kept.manifest()))  # not README.md, which anyone may have edited
         files = [
             {"file": name, "size": units.show(entry["bytes"], "B")} for name, entry in kept.files.items()
         ]
-        click.echo(columns(files))
+        say(columns(files))
         if rows:
-            click.echo("\n" + columns([record(row, style) for row in rows]))
-        click.echo(
+            say("\n" + columns([record(row, style) for row in rows]))
+        say(
             "Every file has the sha256 in the Bundle's own manifest. That doesn't show who made it.", err=True
         )
 
@@ -164,17 +171,30 @@ def _needs(model: Model) -> list[str]:
 
 
 def _wrap(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(folded(text, min(room() or _WIDEST, _WIDEST)))
 
 
 def _figures(portrait: Portrait) -> str:
-    """Our own figures first; a figure that several editions print alike is shown once."""
+    """What was measured, then the rest, by conditions; a figure that several editions print is shown once."""
     alike: dict[tuple[Any, ...], list[Measurement]] = {}
     shares = {id(row): share for row, share in zip(portrait.figures, portrait.shares, strict=True)}
-    for row in sorted(portrait.figures, key=lambda row: row.origin == "published"):
+    for row in portrait.figures:
         where = [row.conditions().get(name) for name in ("system", "precision", "batch_size", "input_size")]
         alike.setdefault((row.metric, row.value, row.origin, *where), []).append(row)
-    return columns([_figure(group, shares[id(group[0])]) for group in alike.values()])
+    lines = [_figure(group, shares[id(group[0])]) for group in alike.values()]
+    measured = [line for line in lines if line["origin"].startswith("benched")]
+    others = [line for line in lines if line not in measured]
+    others.sort(key=lambda line: str(line["origin"]).startswith("published"))
+    tables = [columns(_gathered(lines), grouped=True) for lines in (measured, others) if lines]
+    return "\n\n".join(tables)
+
+
+def _gathered(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`lines` with those under the same conditions together, in the order of the first of each."""
+    together: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        together.setdefault(listed(line["under"]), []).append(line)
+    return [line for group in together.values() for line in group]
 
 
 def _figure(group: Sequence[Measurement], share: float | None) -> dict[str, Any]:
@@ -184,11 +204,11 @@ def _figure(group: Sequence[Measurement], share: float | None) -> dict[str, Any]
     disputed = all(row.disputed for row in group)
     return {
         "figure": metric.label,
-        "value": units.show(row.value, metric.unit),
+        "value": display.quantity(row),
         "exact": f"{row.value:,.0f}" if metric.unit == "count" else None,
         "of roofline": None if share is None else f"{share:.0%}",
         "grade": row.grade,
         "origin": row.origin + (f" ({len(group)} editions)" if len(group) > 1 else ""),
-        "under": conditions(row),
+        "under": row.conditions(),
         "note": row.disputed if disputed else None,
     }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 import vertebra
-from vertebra.cli.output import columns, glance, table_option
+from vertebra.cli.output import columns, table_option
 from vertebra.cli.progress import showing
+from vertebra.cli.terminal import say
+from vertebra.measurements import display
 
 
 @click.command("survey")
@@ -47,13 +49,13 @@ def command(
                 table=table, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        click.echo("The measurements are kept in the table; the same command continues.", err=True)
+        say("The measurements are kept in the table; the same command continues.", err=True)
         raise
     if done.measured == 0:
-        click.echo(f"Nothing left to measure: all {done.known} cases are in the table. Report: {done.report}")
+        say(f"Nothing left to measure: all {done.known} cases are in the table. Report: {done.report}")
         return
-    click.echo(columns([glance(row) for row in done.fastest]))
+    say(columns([display.glance(row) for row in done.fastest]))
     kept = f", {done.known} were already in the table" if done.known else ""
     failed = f", {done.failed} failed (vertebra table --metric failure)" if done.failed else ""
-    click.echo(f"\n{done.measured} cases measured in {done.seconds:.0f} s{kept}{failed}.")
-    click.echo(f"Report: {done.report}")
+    say(f"\n{done.measured} cases measured in {done.seconds:.0f} s{kept}{failed}.")
+    say(f"Report: {done.report}")

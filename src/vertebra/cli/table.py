@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 import vertebra
-from vertebra.cli.output import emit, format_options, glance, record, table_option
-from vertebra.measurements import WideRow, subjects
+from vertebra.cli.output import columns, emit, format_options, pager_option, record, table_option
+from vertebra.cli.terminal import room, say
+from vertebra.measurements import WideRow, display, subjects
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
 from vertebra.verbs import given
@@ -35,6 +36,7 @@ from vertebra.verbs import given
 @click.option("--forgotten", is_flag=True, help="Print the rows of forgotten runs instead.")
 @table_option
 @format_options
+@pager_option
 def command(
     every: bool, wide: bool, file: str | None, table: str | None, style: str, forget: tuple[str, ...],
     restore: tuple[str, ...], forgotten: bool, **filters: Any,
@@ -59,10 +61,11 @@ def command(
     rows = vertebra.table(path=table, every=every, forgotten=forgotten, **chosen)
     if file is not None:
         rows.write(file)
-        click.echo(f"{len(rows)} rows written to {file}", err=True)
+        say(f"{len(rows)} rows written to {file}", err=True)
         return
     called = subjects.names(rows)
-    emit([record(row, style, called[subjects.subject(row)]) for row in rows], style)
+    records = [record(row, style, called[subjects.subject(row)]) for row in rows]
+    emit(records, style, lambda: columns(records, grouped=room() is not None))
 
 
 def _marked(table: str | None, forget: tuple[str, ...], restore: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -81,5 +84,8 @@ def _form(row: WideRow, style: str) -> dict[str, Any]:
     """A network in one form: its conditions and its figures; for people, the main ones in readable units."""
     where = {name: row.conditions.get(name) for name in FORM}
     if style == "text":
-        return {**glance(row), **{name: where[name] for name in ("precision", "batch_size", "system")}}
+        return {
+            **display.glance(row),
+            **{name: where[name] for name in ("precision", "batch_size", "system")},
+        }
     return {"model": row.model, **where, **{name: row.value(name) for name in METRICS}}

@@ -17,7 +17,7 @@ from vertebra.errors import BundleError, InvalidInputError
 from vertebra.inference import resolving
 from vertebra.inference.resolving import Resolved
 from vertebra.machine import files
-from vertebra.progress import Listener, Progress, silent
+from vertebra.progress import Listener, Progress, beating, silent
 
 #: Packages that an exported file depends on: a new version of one of these needs a new export.
 _MAKERS = ("vertebra", "torch", "onnx", "onnxscript", "timm", "torchvision")
@@ -72,17 +72,17 @@ def _export_into_cache(
 ) -> None:
     from vertebra.exporting.process import Exporter
 
-    progress(Progress(f"exporting {resolved.subject.model} into {folder}"))
     shutil.rmtree(folder, ignore_errors=True)
     engine, batch_size = own or ("onnxruntime", None)
-    if resolved.file is not None:
-        export(resolved, folder, engine=engine)
-        return
-    with Exporter() as exporter:
-        exporter.export(
-            resolved.subject, folder, input_size=resolved.input_size, card=resolved.card,
-            engine=engine, batch_size=batch_size,
-        )  # fmt: skip
+    with beating(progress, Progress(f"exporting {resolved.subject.model} into {folder}")):
+        if resolved.file is not None:
+            export(resolved, folder, engine=engine)
+            return
+        with Exporter() as exporter:
+            exporter.export(
+                resolved.subject, folder, input_size=resolved.input_size, card=resolved.card,
+                engine=engine, batch_size=batch_size,
+            )  # fmt: skip
 
 
 def export(

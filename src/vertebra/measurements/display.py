@@ -7,9 +7,10 @@ text from the table or a file, so it is escaped.
 from __future__ import annotations
 
 import html
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from vertebra import units
 from vertebra.metrics import METRICS
@@ -93,12 +94,17 @@ def glance(row: Figures) -> Line:
     return {"model": row.model, "engine": row.conditions.get("engine"), **figures, "grade": grade}
 
 
+@overload
+def quantity(row: Measurement) -> str: ...
+@overload
+def quantity(row: None) -> None: ...
+@overload
+def quantity(row: Measurement | None) -> str | None: ...
 def quantity(row: Measurement | None) -> str | None:
     """The value in a readable unit; estimated ones are marked with "~" and show their interval."""
     if row is None:
         return None
-    unit = METRICS[row.metric].unit
-    shown = units.show(row.value, unit)
+    shown = units.show(row.value, METRICS[row.metric].unit)
     if row.origin != "estimated":
         return shown
     ends = interval(row)
@@ -106,11 +112,18 @@ def quantity(row: Measurement | None) -> str | None:
 
 
 def interval(row: Measurement) -> str | None:
-    """The 95 % interval as text, or None where the row has none."""
+    """The interval as text, "19.0 to 31.0 ms", or None where the row has none."""
     if row.low is None or row.high is None:
         return None
     unit = METRICS[row.metric].unit
-    return f"{units.show(row.low, unit)} to {units.show(row.high, unit)}"
+    (low, first), (high, second) = (_parts(units.show(end, unit)) for end in (row.low, row.high))
+    return f"{low if first == second else low + first} to {high}{second}"
+
+
+def _parts(quantity: str) -> tuple[str, str]:
+    """A number and the unit after it."""
+    number = quantity.rstrip("%/ " + string.ascii_letters + "µ")
+    return number, quantity[len(number) :]
 
 
 def readable(row: Measurement) -> Line:
@@ -127,9 +140,14 @@ def readable(row: Measurement) -> Line:
 
 
 def conditions(row: Measurement) -> str:
-    """The conditions of a row as text; a data set with the beginning of its digest."""
-    known = row.conditions()
-    digest = known.pop("dataset_sha256", None)
+    """The conditions of a row as text."""
+    return ", ".join(f"{name} {value}" for name, value in known(row).items())
+
+
+def known(row: Measurement) -> dict[str, str | int | float]:
+    """The conditions of a row; a data set with the beginning of its digest."""
+    found = row.conditions()
+    digest = found.pop("dataset_sha256", None)
     if digest is not None and "@" not in str(row.dataset):
-        known["dataset"] = f"{row.dataset}@{str(digest)[:8]}"
-    return ", ".join(f"{name} {value}" for name, value in known.items())
+        found["dataset"] = f"{row.dataset}@{str(digest)[:8]}"
+    return found

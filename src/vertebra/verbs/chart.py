@@ -12,7 +12,7 @@ from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import WideRow, depends_on_machine, wide
 from vertebra.measurements.views import FORM
 from vertebra.reading.choice import candidates
-from vertebra.verbs import given
+from vertebra.verbs import conditions, given
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def chart(
         fps_classes=quantities(fps_classes, "1/s"), best=best, trust=trust,
     )  # fmt: skip
     named = None if view is None else charts.views.find(view)
+    if not sources:
+        conditions.check(given.table(table, create=False), filters)
     of = partial(_of_sources, sources) if sources else partial(compared, table=table)
     if named is not None and named.batches:
         filters.setdefault("batch_size", None)

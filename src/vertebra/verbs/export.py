@@ -130,6 +130,7 @@ def _packed(
     from vertebra import bundles
     from vertebra.exporting import conversion, picture
     from vertebra.inference import kept_exports, resolving
+    from vertebra.progress import beating, silent
 
     if resolving.is_bundle(model):
         given = sorted(
@@ -156,7 +157,8 @@ def _packed(
             progress(Progress(assumed))
         if embed:
             picture.check(resolved.card.preprocess)
-        kept = kept_exports.export(resolved, draft, **made)
+        with beating(progress or silent, Progress(f"exporting {resolved.subject.model}")):
+            kept = kept_exports.export(resolved, draft, **made)
         if embed:
             picture.embed(kept)
     return bundles.read(folder, verify=False)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Table
-from vertebra.measurements.views import FORM
+from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.reading.choice import candidates
 from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import given, notebook
+from vertebra.verbs.conditions import check, check_measured
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ def pick(
         among=among or ("table" if budget is None else "catalogue"), filters=conditions,
     )  # fmt: skip
     if budget is None:
-        return candidates.pick(given.table(table, create=False), question)
+        source = given.table(table, create=False)
+        check(source, conditions)
+        if not NEEDING_A_MACHINE.isdisjoint(question.asked):
+            check_measured(source, conditions)
+        return candidates.pick(source, question)
     _refuse_contradictions(question)
     return _settled(question, given.table(table), given.seconds(budget), notebook.listener(progress))
 

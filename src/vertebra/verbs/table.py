@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 from vertebra import metrics
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import ORIGINS, Rows, Table, WideRow, latest, views
-from vertebra.verbs import given
+from vertebra.verbs import conditions, given
 from vertebra.verbs.given import TableLike
 
 
@@ -68,6 +68,7 @@ def table(
         raise UnknownNameError.of("origin", filters["origin"], ORIGINS, "vertebra table --help")
     if isinstance(filters.get("system"), str):
         filters["system"] = source.system_id(filters["system"])
+    conditions.check(given.table(path, create=False), filters)
     of_form = {name: filters.pop(name) for name in views.FORM if wide and name in filters}
     rows = source.rows(forgotten=forgotten, **filters)
     rows = rows if every or wide or forgotten else latest(rows)

@@ -61,7 +61,8 @@ def look(seconds: float = 1.0, *, sleep: Callable[[float], None] = time.sleep, r
     sleep(seconds)
     around = surroundings.between(before, surroundings.snapshot(root=root))
     counters = tuple(counter.name for counter in energy.Meter(root=root).counters)
-    states = tuple(_engine(info) for info in engines.known() if info.name != "null")
+    has_card = bool(described.gpus)
+    states = tuple(_engine(info, has_card=has_card) for info in engines.known() if info.name != "null")
     governor = _governor(root)
     advice = [
         *_of_others(around),
@@ -75,10 +76,12 @@ def look(seconds: float = 1.0, *, sleep: Callable[[float], None] = time.sleep, r
     )
 
 
-def _engine(info: engines.EngineInfo) -> EngineState:
+def _engine(info: engines.EngineInfo, *, has_card: bool) -> EngineState:
+    """The engine here, with the devices that this machine has."""
     missing = engines.missing(info.name)
     version = engines.version(info.name)
-    return EngineState(info.name, version, info.devices, info.precisions, missing)
+    usable = tuple(device for device in info.devices if device == "cpu" or has_card)
+    return EngineState(info.name, version, usable, info.precisions, missing)
 
 
 def _governor(root: Path) -> str | None:

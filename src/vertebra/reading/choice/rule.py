@@ -54,7 +54,7 @@ class Limit:
 
     def __str__(self) -> str:
         metric = metrics.find(self.metric)
-        return f"{metric.label} {'≤' if self.is_ceiling else '≥'} {units.show(self.bound, metric.unit)}"
+        return f"{metric.label} {'≤' if self.is_ceiling else '≥'} {units.show_bound(self.bound, metric.unit)}"
 
     def verdict(self, row: WideRow) -> Verdict:
         """Whether `row` meets this limit, by the whole of its interval."""

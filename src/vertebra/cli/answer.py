@@ -1,0 +1,402 @@
+"""What `vertebra pick` prints: the choice first, its figures beside the limits, and what to do next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vertebra import units
+from vertebra.cli.output import columns, quantity
+from vertebra.cli.tables import listed
+from vertebra.cli.terminal import breadth, line, painted, plain, room
+from vertebra.errors import VertebraError
+from vertebra.measurements import display
+from vertebra.metrics import METRICS
+from vertebra.reading.choice.rule import Demand
+
+if TYPE_CHECKING:
+    from vertebra.measurements import Measurement, WideRow
+    from vertebra.reading.choice.rule import Exclusion, Limit, Pick, Relaxation
+
+#: --why lists at most this number of excluded networks, and of networks on the front.
+_MOST_SHOWN = 12
+#: How the origin of a figure is called beside it.
+_ORIGINS = {"benched": "measured", "profiled": "counted"}
+
+
+# ------------------------------------------------------------------ for programs
+
+
+def records(picked: Pick, top: int) -> list[dict[str, Any]]:
+    """One record in base units for each network: those that meet the limits (the first ones and the front),
+    the excluded ones, then those that relaxing one limit would give."""
+    front = {row.model for row in picked.front}
+    first = {row.model for row in picked.ranked[: max(top, 2)]}
+    met = [
+        {**_record(row, picked, "met"), "front": row.model in front}
+        for row in picked.ranked if row.model in first | front
+    ]  # fmt: skip
+    out = [
+        _record(item.row, picked, "borderline" if item.borderline else "excluded", "; ".join(item.reasons))
+        for item in picked.excluded
+    ]
+    relaxed = [
+        {**_record(one.row, picked, "if relaxed", _relaxed(one)), "limit": _name(one.limit),
+         "relaxed_to": one.to, "gain": one.gain}
+        for one in picked.relaxations
+    ]  # fmt: skip
+    return met + out + relaxed
+
+
+def _name(limit: Limit | Demand) -> str:
+    return limit.name if isinstance(limit, Demand) else limit.metric
+
+
+def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict[str, Any]:
+    shown = dict.fromkeys((*display.GLANCE, *_asked(picked)))
+    found = {name: row.figures.get(name) for name in shown}
+    return {
+        "model": row.model,
+        "verdict": verdict,
+        "engine": row.conditions.get("engine"),
+        "precision": row.conditions.get("precision"),
+        **{name: _number(one, "value") for name, one in found.items()},
+        **{f"{name}_low": _number(one, "low") for name, one in found.items()},
+        **{f"{name}_high": _number(one, "high") for name, one in found.items()},
+        **{f"{name}_origin": one.origin if one else None for name, one in found.items()},
+        "front": False,
+        "limit": None,
+        "relaxed_to": None,
+        "gain": None,
+        "reasons": reasons,
+    }
+
+
+def _number(row: Measurement | None, column: str) -> float | int | None:
+    """A value of one type for each metric: counts are whole."""
+    value = None if row is None else getattr(row, column)
+    if row is None or value is None:
+        return None
+    return round(value) if METRICS[row.metric].unit in ("count", "B") else float(value)
+
+
+def _asked(picked: Pick) -> tuple[str, ...]:
+    return (picked.objective, *(limit.metric for limit in picked.limits))
+
+
+# ------------------------------------------------------------------ for people
+
+
+def text(picked: Pick, top: int = 1, *, why: bool = False) -> str:
+    """The answer for people; `why` adds the better networks, the front and each figure's origin."""
+    choice = picked.choice
+    if choice is None:
+        blocks = [_nothing(picked, top), _relaxations(picked)]
+    else:
+        blocks = [_card(choice, picked), _beside(picked, top)]
+        blocks += [_excluded(picked), _front(picked)] if why else []
+        blocks += [_relaxations(picked), _origin(choice, picked) if why else _counts(picked)]
+        blocks += [_estimated(choice, picked)]
+    blocks += [[line(note) for note in picked.notes], _ending(picked)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _nothing(picked: Pick, top: int) -> list[str]:
+    asked = ", ".join(map(str, (*picked.limits, *picked.demands))) or "no limits"
+    misses = [f"  {_described(item.row)}: {_why(item, picked)}" for item in picked.excluded[: max(top, 3)]]
+    return [f"No network meets these limits with certainty: {line(asked)}.", "", "Nearest misses:", *misses]
+
+
+# ------------------------------------------------------------------ the choice
+
+
+def _card(row: WideRow, picked: Pick) -> list[str]:
+    """The network, its figures beside the limits, and the next command."""
+    grade = row.figures["latency"].grade if "latency" in row.figures else None
+    title = painted(_called(row), "bold")
+    colour = {"A": "green", "C": "red"}.get(grade or "", "")
+    lines = [f"{title}   {painted(f'grade {grade}', colour)}" if grade else title]
+    figures = _figures(row, picked)
+    widest = room()
+    if widest is not None and max(map(breadth, figures)) > widest:
+        figures = _figures(row, picked, short=True)
+    lines += figures
+    others = [name for name in display.GLANCE if name in row.figures and name not in _main(row, picked)]
+    size = ", ".join(f"{METRICS[name].label} {quantity(row, name)}" for name in others)
+    lines += [f"  {size}"] if size else []
+    command = next_command(row, picked)
+    return [*lines, *([f"  {painted('next:', 'cyan')} {command}"] if command else [])]
+
+
+def _called(row: WideRow) -> str:
+    engine = row.conditions.get("engine")
+    return line(f"{row.model} on {engine}" if engine else row.model)
+
+
+def _main(row: WideRow, picked: Pick) -> list[str]:
+    """The metrics of the card: the asked ones, latency and memory."""
+    wanted = dict.fromkeys((*_asked(picked), "latency", "memory_total"))
+    return [name for name in wanted if name in row.figures]
+
+
+def _figures(row: WideRow, picked: Pick, *, short: bool = False) -> list[str]:
+    """A line for each figure: the value, the limit, how far it is met, and the origin."""
+    limits = {limit.metric: limit for limit in picked.limits}
+    lines = [
+        [METRICS[name].label, _valued(one, short=short),
+         *(_margin(limits[name], row) if name in limits else ("", "")), "" if short else _from(one)]
+        for name, one in ((name, row.figures[name]) for name in _main(row, picked))
+    ]  # fmt: skip
+    lines += [[demand.name, line(demand.value_of(row) or ""), "", "✓", ""] for demand in picked.demands]
+    widths = [max(breadth(cells[place]) for cells in lines) for place in range(5)]
+    return [f"  {'  '.join(map(_padded, cells, widths))}".rstrip() for cells in lines]
+
+
+def _padded(cell: str, width: int) -> str:
+    space = " " * (width - breadth(cell))
+    return (painted(cell, "green") if cell.startswith("✓") else cell) + space
+
+
+def _valued(one: Measurement, *, short: bool = False) -> str:
+    """A figure with its interval; if `short`, a measured one has its origin instead."""
+    bounds = display.interval(one)
+    if one.origin == "estimated":
+        return display.quantity(one)
+    if short:
+        return f"{display.quantity(one)}, {_from(one)}"
+    return f"{display.quantity(one)} ({bounds})" if bounds else display.quantity(one)
+
+
+def _from(one: Measurement) -> str:
+    return _ORIGINS.get(one.origin, one.origin)
+
+
+def _margin(limit: Limit, row: WideRow) -> tuple[str, str]:
+    """A limit, and how far it is met: "5.3 times" what is asked for, or "65 %" of what is allowed."""
+    unit = METRICS[limit.metric].unit
+    sign = "≤" if limit.is_ceiling else "≥"
+    value = row.figures[limit.metric].value
+    return f"{sign} {units.show_bound(limit.bound, unit)}", f"✓{_far(limit, value)}"
+
+
+def _far(limit: Limit, value: float) -> str:
+    if METRICS[limit.metric].unit == "fraction":
+        return f" {100 * abs(value - limit.bound):.3g} points"
+    if limit.is_ceiling:
+        return f" {100 * value / limit.bound:.0f} % of it" if limit.bound > 0 else ""
+    return f" {value / limit.bound:.3g} times" if limit.bound > 0 else ""
+
+
+def next_command(row: WideRow, picked: Pick) -> str | None:
+    """What to type next: measure an estimate, else export the network for its engine."""
+    engine, precision = row.conditions.get("engine"), row.conditions.get("precision")
+    if plain(row.model) != row.model or "\n" in row.model:
+        return None  # it can't be copied
+    model = shlex.quote(row.model)
+    if engine is None:
+        return f"vertebra bench {model}"
+    named = "" if precision in (None, "float32") else f" --precision {precision}"
+    if any(row.figures[name].origin == "estimated" for name in _asked(picked) if name in row.figures):
+        return f"vertebra bench {model} --engine {engine}{named}"
+    if not _is_exported(str(engine)):
+        return f"vertebra predict PICTURE -m {model} --engine {engine}"
+    pictures = " --calibrate PICTURES" if precision == "int8" else ""
+    return f"vertebra export {model} --engine {engine}{named}{pictures} -o {_folder(row.model)}"
+
+
+def _is_exported(engine: str) -> bool:
+    """Whether the engine runs Bundles."""
+    from vertebra import engines
+
+    try:
+        return engines.find(engine).reads not in ("any", "builder")
+    except VertebraError:
+        return False
+
+
+def _folder(model: str) -> str:
+    name = re.split(r"[:/\\]", model.rstrip("/\\"))[-1]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:40].lstrip("-.") or "bundle"
+
+
+# ------------------------------------------------------------------ the others
+
+
+def _described(row: WideRow, *names: str) -> str:
+    """A network in words: "vgg16 on openvino (top-1 accuracy 72.0 %, latency ~81.2 ms (70 to 93 ms))"."""
+    parts = [
+        f"{METRICS[name].label} {display.quantity(row.figures[name])}"
+        for name in dict.fromkeys(names) if name in row.figures
+    ]  # fmt: skip
+    return f"{_called(row)} ({', '.join(parts)})" if parts else _called(row)
+
+
+def _beside(picked: Pick, top: int) -> list[str]:
+    """The runner-up, or a table of the best."""
+    if top > 1 and len(picked.ranked) > 1:
+        shown = picked.ranked[:top]
+        return [f"The best {len(shown)}:", "", columns([_glance(row, picked) for row in shown])]
+    if picked.runner_up is None:
+        return []
+    return [f"Runner-up: {_described(picked.runner_up, picked.objective, 'latency')}"]
+
+
+def _glance(row: WideRow, picked: Pick) -> dict[str, Any]:
+    """One network in one line, with the metrics of the limits and of the objective."""
+    asked = dict.fromkeys(_asked(picked))
+    more = {METRICS[name].label: quantity(row, name) for name in asked if name not in display.GLANCE}
+    return {**display.glance(row), **more}
+
+
+def _counts(picked: Pick) -> list[str]:
+    """How many better networks miss a limit, and how many are on the front."""
+    lines = []
+    if picked.excluded:
+        near = sum(item.borderline for item in picked.excluded)
+        aside = f", {near} borderline" if near else ""
+        lines.append(f"Missed: {_networks(len(picked.excluded))} would be better{aside}")
+    if len(picked.front) > 2:
+        lines.append(f"{_front_title(picked)}: {_networks(len(picked.front))}")
+    return [f"{text} (--why)" for text in lines]
+
+
+def _networks(count: int) -> str:
+    return "1 network" if count == 1 else f"{count:,} networks"
+
+
+def _front_title(picked: Pick) -> str:
+    return f"Pareto front of {METRICS[picked.objective].label} against {METRICS[picked.against].label}"
+
+
+def _front(picked: Pick) -> list[str]:
+    """The networks that no other beats in both the objective and the metric that is traded for it."""
+    if len(picked.front) < 3:
+        return []
+    lines = [f"  {_described(row, picked.objective, picked.against)}" for row in picked.front[:_MOST_SHOWN]]
+    more = len(picked.front) - len(lines)
+    lines += [f"  and {more} more (list them with --json)"] if more > 0 else []
+    return [f"{_front_title(picked)}:", *lines]
+
+
+def _excluded(picked: Pick) -> list[str]:
+    """The better networks and why they were excluded, in their order; if there are many, the nearest to the
+    limits. Those that a demand excludes are only counted."""
+    wanted = [item for item in picked.excluded if not item.unwanted]
+    near = sorted(wanted, key=lambda item: max((limit.miss(item.row) for limit in picked.limits), default=1))
+    shown = {id(item) for item in near[:_MOST_SHOWN]}
+    lines = [f"  {_described(item.row)}: {_why(item, picked)}" for item in wanted if id(item) in shown]
+    more = len(wanted) - len(lines)
+    lines += [f"  and {more} more that miss by more (list them with --json)"] if more else []
+    for demand in picked.demands:
+        count = sum(demand in item.unwanted for item in picked.excluded)
+        lines += [f"  {count} with another or an unknown {demand.name}"] if count else []
+    return ["Better, but excluded:", *lines] if lines else []
+
+
+def _why(item: Exclusion, picked: Pick) -> str:
+    """The reasons in one line, with the limits as they were typed and estimates marked."""
+    ours = {limit.reason(item.row): _reason(limit, item.row) for limit in picked.limits}
+    reasons = "; ".join(ours.get(one, one) for one in item.reasons)
+    return line(f"borderline: {reasons}" if item.borderline else reasons)
+
+
+def _reason(limit: Limit, row: WideRow) -> str:
+    one = row.figures.get(limit.metric)
+    if one is None:
+        return limit.reason(row)
+    label, unit = METRICS[limit.metric].label, METRICS[limit.metric].unit
+    return f"{label} {_valued(one)}, limit {units.show_bound(limit.bound, unit)}"
+
+
+def _relaxations(picked: Pick) -> list[str]:
+    """What relaxing each limit would gain; if no single one is enough, the limits that the nearest miss
+    needs."""
+    if picked.relaxations:
+        lines = [
+            f"  {line(_relaxed(one))}: {_described(one.row, picked.objective)}{_gained(one, picked)}"
+            for one in picked.relaxations
+        ]
+        return ["What relaxing one limit would gain:", *lines]
+    if picked.choice is not None or not picked.excluded:
+        return []
+    nearest = picked.excluded[0].row
+    unmet = [limit for limit in picked.limits if limit.verdict(nearest) != "met"]
+    needed = [(limit, limit.needed(nearest)) for limit in unmet]
+    bounds = [str(replace(limit, bound=to)) for limit, to in needed if to is not None]
+    if picked.excluded[0].unwanted or len(bounds) < max(len(unmet), 1):
+        return ["Relaxing one limit is not enough."]
+    return [f"Relaxing one limit is not enough; {line(nearest.model)} needs {' and '.join(bounds)}."]
+
+
+def _relaxed(one: Relaxation) -> str:
+    """The relaxed limit and the present one: "latency ≤ 61.3 ms instead of 50 ms"."""
+    if isinstance(one.limit, Demand):
+        return f"also {one.limit.name} {one.to}"
+    unit = METRICS[one.limit.metric].unit
+    return f"{replace(one.limit, bound=float(one.to))} instead of {units.show_bound(one.limit.bound, unit)}"
+
+
+def _gained(one: Relaxation, picked: Pick) -> str:
+    if one.gain is None:
+        return ""
+    unit = METRICS[picked.objective].unit
+    more = "more" if one.gain > 0 else "less"
+    shown = units.show(abs(one.gain), unit)
+    return f", {shown.replace('%', 'points')} {more}"
+
+
+# ------------------------------------------------------------------ where it is from
+
+
+def _estimated(row: WideRow, picked: Pick) -> list[str]:
+    """What the mark of estimates means, and how far they can be trusted."""
+    reasons: dict[str, list[str]] = {}
+    for name in _main(row, picked):
+        one = row.figures[name]
+        if one.origin == "estimated":
+            reasons.setdefault("; ".join(one.grade_reasons[:1]), []).append(METRICS[name].label)
+    return [
+        painted(line(f"~ {', '.join(labels)}: {why or 'estimated'}; the interval holds 90 %."), "dim")
+        for why, labels in reasons.items()
+    ]
+
+
+def _origin(row: WideRow, picked: Pick) -> list[str]:
+    """The origin of each of the choice's figures, and its conditions."""
+    names = dict.fromkeys(("top1", "probe_top1", "latency", "memory_total", "params", *_asked(picked)))
+    origins = [
+        f"{METRICS[name].label} {_origin_of(row.figures[name])}" for name in names if name in row.figures
+    ]
+    conditions = listed(row.conditions)
+    lines = [f"Origin: {', '.join(origins)}.", *([f"Measured with: {conditions}."] if conditions else [])]
+    return list(map(line, lines))
+
+
+def _origin_of(one: Measurement) -> str:
+    """The origin of a figure, in words."""
+    weights = f" for the weights {one.weights}" if one.weights else ""
+    if one.origin == "benched":
+        return "measured in this form"
+    if one.origin == "estimated":
+        return "; ".join(("estimated", *one.grade_reasons[:1])).replace("estimated; estimated", "estimated")
+    images = f" on {one.dataset}" if one.origin == "evaluated" else ""
+    return f"{one.origin}{images}{weights}"
+
+
+def _ending(picked: Pick) -> list[str]:
+    """What was measured for the answer, and whether the answer is final."""
+    if picked.ended is None:
+        return []
+    last = {
+        "settled": "Each remaining estimate has a chance of less than 5 % to change the answer.",
+        "interrupted": "Interrupted: this is the answer so far, and the measurements are in the table.",
+        "budget": "The time was up before every estimate that could change the answer was measured.",
+    }
+    return [f"Measured for this answer: {_several(picked.measured)}. {last[picked.ended]}"]
+
+
+def _several(names: Iterable[str]) -> str:
+    return line(", ".join(names) or "nothing")

@@ -1,0 +1,62 @@
+"""Names of conditions that a reader is asked for: one that nothing has is an error, not an empty answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements import Table
+from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
+from vertebra.reading.choice import candidates
+from vertebra.verbs import given
+
+#: Condition -> the command that lists its names.
+_SEE = {
+    "engine": "vertebra list engines",
+    "precision": "vertebra list engines",
+    "device": "vertebra doctor",
+    "scenario": "vertebra bench --help",
+    "system": "vertebra table --metric latency",
+}
+
+
+def check(source: Table, filters: Mapping[str, Any]) -> None:
+    """Raise UnknownNameError for a name in `filters` that neither vertebra nor the table has."""
+    for condition, see in _SEE.items():
+        for name in given.several(filters.get(condition)):
+            known = _known(condition)
+            if name is None or name in known or source.rows(**{condition: name}):
+                continue
+            there = {str(getattr(row, condition)) for row in source.rows() if getattr(row, condition)}
+            raise UnknownNameError.of(condition, str(name), sorted({*known, *there}), see)
+
+
+def check_measured(source: Table, filters: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError if conditions are asked for under which nothing was measured."""
+    asked = {name: value for name, value in filters.items() if name in _SEE and value is not None}
+    asked.pop("system", None)
+    form = {name: value for name, value in filters.items() if name in FORM}
+    if asked and not candidates.comparable(source, metric=tuple(NEEDING_A_MACHINE), **form):
+        named = [f"{name} {' or '.join(map(str, given.several(value)))}" for name, value in asked.items()]
+        raise InvalidInputError(
+            f"The table has no measurement with {', '.join(named)}, batch size {form.get('batch_size', 1)}.",
+            "measure it with vertebra bench, or see what there is: vertebra table --wide",
+        )
+
+
+def _known(condition: str) -> Iterable[str]:
+    """The names that vertebra itself has."""
+    from vertebra import engines
+    from vertebra.machine import system
+    from vertebra.measuring.benchmarking import SCENARIOS
+
+    infos = engines.known()
+    names: dict[str, list[str]] = {
+        "engine": [info.name for info in infos],
+        "precision": [one for info in infos for one in info.precisions],
+        "device": [one for info in infos for one in info.devices],
+        "scenario": list(SCENARIOS),
+        "system": [system.describe().id],
+    }
+    return names[condition]

@@ -23,7 +23,7 @@ import click
 
 from vertebra.cli import terminal
 from vertebra.cli.terminal import complain, say
-from vertebra.errors import VertebraError
+from vertebra.errors import InvalidInputError, VertebraError
 
 #: heading in `vertebra --help` -> verb -> what it does, in a few words
 VERBS: dict[str, dict[str, str]] = {
@@ -72,7 +72,7 @@ class _Verbs(click.Group):
             return super().make_context(*names, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _until_reader_is_gone():
+        with _until_reader_is_gone(), _naming_files():
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -110,6 +110,8 @@ def cli() -> None:
     """Measure image-classification networks on this machine, and choose the best one within your limits."""
 
 
+#: How much of a file's name is shown in an error that says nothing else.
+_LONGEST_NAME = 100
 #: The disk, the quota or the process's limit for a file is full.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -142,6 +144,18 @@ def _until_answered() -> None:
         place = f" {error.filename}" if error.filename else ""
         complain(f"Can't write{place}: {error.strerror}.", "free some space")
         sys.exit(1)
+
+
+@contextmanager
+def _naming_files() -> Iterator[None]:
+    """A file that the system refuses, and no one below has said so: one error with its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.errno in (*_NO_ROOM, errno.EPIPE):
+            raise
+        name = terminal.cut(str(error.filename), _LONGEST_NAME)
+        raise InvalidInputError(f"Can't use {name}: {error.strerror}.", "check the path") from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ def asked(
         raise InvalidInputError(
             "--format, --split and --most-lost need labelled pictures.", "use: --labelled DATA"
         )
-    if calibrate is not None and not Path(calibrate).is_dir():
+    if calibrate is not None and not os.path.isdir(calibrate):
         raise InvalidInputError(f"{calibrate} is not a folder of pictures.", "use: --calibrate FOLDER")
     if calibrate is not None:
         pictures.check_count(Path(calibrate))

@@ -104,7 +104,7 @@ def test_the_command_finds_networks_in_every_format() -> None:
         r for r in records if r["name"] == "vgg16"
     ).items()
     assert next(csv.DictReader(io.StringIO(command("vgg16", "--csv"))))["params"].isdigit()
-    assert [line.split()[0] for line in command("engines", "onnx").splitlines()[2:]] == ["onnxruntime"]
+    assert [one["engine"] for one in json.loads(command("engines", "onnx", "--json"))] == ["onnxruntime"]
     assert "vertebra list PATTERN" in command()
 
 

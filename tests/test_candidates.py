@@ -298,3 +298,19 @@ def test_conditions_stand_beside_the_limits_or_in_filters(table: Table) -> None:
         picked = vertebra.pick(table=table, latency="1s", **asked)
         assert picked.choice is not None
         assert picked.choice.value("latency") == 0.2
+
+
+def test_the_harness_is_no_candidate_unless_it_is_asked_for(tmp_path: Path) -> None:
+    where = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
+    rows = [
+        Measurement(model="alexnet", metric="latency", value=value, origin="benched", engine=engine,
+                    grade="A", **where)  # type: ignore[arg-type]
+        for engine, value in (("null", 1e-6), ("onnxruntime", 0.01))
+    ]  # fmt: skip
+    table = Table(tmp_path / "t.sqlite")
+    table.append(rows)
+    picked = vertebra.pick(by="latency", table=table, system="here")
+    engines = [row.conditions["engine"] for row in picked.ranked]
+    assert engines == ["onnxruntime"]
+    asked = vertebra.pick(by="latency", table=table, system="here", engine="null")
+    assert [row.conditions["engine"] for row in asked.ranked] == ["null"]

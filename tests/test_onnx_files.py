@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -302,3 +303,14 @@ def test_an_evaluation_of_independent_classes_takes_each_share_for_its_confidenc
     right = found.top[0].index == 0
     assert right or wrong[0].confidence == pytest.approx(found.top[0].probability, abs=1e-6)
     assert sum(one.confidence + one.share for one in done.evaluation.mistakes) > 1.05 * len(wrong)
+
+
+def test_counts_of_a_file_are_of_the_same_network_as_its_latency(tmp_path):
+    (tmp_path / "folder").mkdir()
+    name = tiny.network(tmp_path / "folder" / "net.onnx")
+    table = vertebra.Table(tmp_path / "t.sqlite")
+    vertebra.profile(name, table=table)
+    subjects = {(row.model, row.network_sha256) for row in table.rows()}
+    assert subjects == {
+        ("onnx:net.onnx", hashlib.sha256((tmp_path / "folder/net.onnx").read_bytes()).hexdigest())
+    }

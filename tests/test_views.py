@@ -167,3 +167,14 @@ def test_wide_takes_the_newest_row_of_each_figure() -> None:
 def test_of_nothing_there_is_no_view() -> None:
     assert latest([]) == []
     assert wide([]) == []
+
+
+def test_of_several_published_weights_the_best_accuracy_is_shown() -> None:
+    rows = [
+        figure("a", "top1", value, "published", weights=weights, dataset="imagenet-1k", source="page")
+        for value, weights in ((0.76, "V1"), (0.81, "V2"), (0.79, "V3"))
+    ]
+    (row,) = wide(rows)
+    assert (row.value("top1"), row.figures["top1"].weights) == (0.81, "V2")
+    own = figure("a", "top1", 0.74, "evaluated", weights="V1", dataset="imagenet-1k", split="val")
+    assert wide([*rows, own])[0].value("top1") == 0.74

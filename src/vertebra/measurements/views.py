@@ -183,7 +183,7 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
     conflicts: dict[str, tuple[Measurement, ...]] = {}
     groups = _by_metric([*own, *(row for row in static if _fits(row, asked))])
     for metric, known in sorted(groups.items(), key=lambda item: item[0] == "top5"):
-        known.sort(key=lambda row: _TRUST[row.origin])
+        known = _by_belief(known)
         if metric == "top5" and "top1" in figures:  # of the same weights, or of none
             known = [row for row in known if _weighed(row) == _weighed(figures["top1"])]
             if not known:
@@ -194,6 +194,13 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
             conflicts[metric] = others
     figures.update(_derived(figures))
     return WideRow(model, conditions, figures, conflicts)
+
+
+def _by_belief(known: list[Measurement]) -> list[Measurement]:
+    """By origin; of several published weights the most accurate first, otherwise in the given order."""
+    published = [row for row in known if row.metric == "top1" and row.origin == "published" and row.weights]
+    best = max(published, key=lambda row: row.value).weights if published else None
+    return sorted(known, key=lambda row: (_TRUST[row.origin], best is not None and row.weights != best))
 
 
 def _one_size(static: Iterable[Measurement]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeE
 from vertebra.machine import onnx_files, system
 from vertebra.measurements import Measurement
 from vertebra.measurements.shipped import Count, Layer
+from vertebra.zoo import adapters
 from vertebra.zoo.adapters import onnx as files
 
 _CONVOLUTIONS = ("Conv", "ConvInteger", "FusedConv", "NhwcFusedConv", "QLinearConv", "DeformConv")
@@ -100,12 +101,13 @@ def profile(path: Path, *, model: str, input_size: int) -> GraphProfile:
 
 
 def rows(counted: GraphProfile, *, measured_at: str | None = None) -> list[Measurement]:
-    """The totals as rows."""
-    counts = counted.totals()
+    """The totals as rows, of the network that the file holds."""
+    counts, content = counted.totals(), adapters.content_sha256(counted.model)
     sizeless = ("params", "buffers", "weight_bytes")
     return [
         Measurement(
-            model=counted.model,
+            model=adapters.name_of_file(counted.model),
+            network_sha256=content,
             metric=metric,
             value=counts[metric],
             origin="profiled",

@@ -87,9 +87,7 @@ def _shipped() -> tuple[Measurement, ...]:
     from vertebra.measuring import citations
 
     rows = (row for name in _SHIPPED for row in citations.find(name).read())
-    kept = [row for row in rows if row.metric in _METRICS and candidates.is_of_imagenet(row)]
-    # of several weights the best are shown; the sort keeps the order of sources otherwise
-    return tuple(sorted(kept, key=lambda row: -row.value if row.metric == "top1" else 0.0))
+    return tuple(row for row in rows if row.metric in _METRICS and candidates.is_of_imagenet(row))
 
 
 def _matches(name: str, pattern: str | None) -> bool:

@@ -23,6 +23,8 @@ AMONG = ("table", "catalogue")
 
 #: Metrics of a candidate besides those asked for: they are shown, and others are computed from them.
 _BASIC = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
+#: The engine that measures the harness itself: its latencies are no network's.
+_HARNESS = "null"
 #: At most this many names are listed in a message.
 _FEW = 20
 
@@ -203,7 +205,9 @@ def candidates(source: Table, question: Question) -> list[WideRow]:
     if question.among == "catalogue":
         shipped = [row for row in with_catalogue(known) if row.metric in kept]
         known = [row for row in shipped if _is_asked(row, filters)]
-    return wide(with_wanted_weights(known, question.demands))
+    found = wide(with_wanted_weights(known, question.demands))
+    named = filters.get("engine")
+    return [row for row in found if row.conditions.get("engine") != _HARNESS or named is not None]
 
 
 def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def test_an_unknown_verb_name_or_metric_offers_close_matches(run):
 def test_an_impossible_size_or_thread_count_is_refused_before_anything_runs(run):
     fails(run("bench", "alexnet", "--input-size", "32"), 1, "32x32", "smallest that works is 63")
     fails(run("profile", "alexnet", "--input-size", "62"), 1, "smallest that works is 63")
+    fails(run("profile", "alexnet", "--input-size", "1000000000"), 1, "too large", "65535x65535")
     fails(run("bench", "alexnet", "--threads", "9999"), 1, "9999 threads")
     fails(run("bench", "alexnet", "--batch-size", "0"), 2, "batch-size")
     fails(run("survey", "--budget", "soon"), 1, '"soon"', "known units")

@@ -411,3 +411,9 @@ def test_shares_stand_beside_rows_in_their_order_and_only_where_the_network_was_
     shares = roofline.shares_of(measured, table.latest(model=MACHINE))
     assert shares[0] == pytest.approx(2 * shipped.totals("vgg16")["macs"] / 1e11 / 0.5)
     assert shares[1:] == [None, None]
+
+
+def test_an_engine_s_devices_are_those_that_the_machine_has():
+    info = engines.find("onnxruntime")
+    assert state._engine(info, has_card=False).devices == ("cpu",)
+    assert state._engine(info, has_card=True).devices == info.devices == ("cpu", "cuda")

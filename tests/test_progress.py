@@ -6,6 +6,7 @@ import ast
 import inspect
 import io
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 import vertebra
 from vertebra.cli import progress
-from vertebra.progress import Progress, silent
+from vertebra.progress import Progress, beating, silent
 
 SOURCE = Path(vertebra.__file__).parent
 #: Public functions that take long.
@@ -225,3 +226,32 @@ def test_a_total_that_is_not_known_takes_the_place_of_one_that_was(monkeypatch):
         show(Progress("downloading b", 2e6, None, "B"))
         assert show._bar.tasks[0].total is None
         assert [task.description for task in show._bar.tasks] == ["downloading b"]
+
+
+def test_a_step_without_events_gives_its_own_again_until_it_ends(monkeypatch):
+    monkeypatch.setattr("vertebra.progress.BEAT_S", 0.01)
+    events: list[Progress] = []
+    with beating(events.append, Progress("exporting m")):
+        deadline = time.monotonic() + 20
+        while len(events) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    count = len(events)
+    time.sleep(0.05)
+    assert count >= 3
+    assert len(events) == count
+    assert set(events) == {Progress("exporting m")}
+
+
+def test_a_step_that_counts_nothing_shows_for_how_long_it_has_gone_on(capsys, monkeypatch):
+    event = Progress("exporting m", 0, 1, "cases", 11.0)
+    assert lines(capsys, *[(1, event)] * 12) == [
+        "[0/1] exporting m about 0:11 left", "[0/1] exporting m for 0:10, about 0:11 left",
+    ]  # fmt: skip
+    terminal = as_terminal(monkeypatch)
+    clock = Clock()
+    show = progress._Terminal(clock)
+    for _ in range(6):
+        show(Progress("exporting m"))
+        clock.now += 1
+    show.clear()
+    assert "for 0:05" in terminal.getvalue()

@@ -261,6 +261,10 @@ def _check_batches(model: names.Model, batch_sizes: Sequence[int]) -> None:
         )
 
 
+#: The largest side of an image, in pixels: beyond it, sizes in bytes overflow in some runtime.
+LARGEST = 65_535
+
+
 def native_or(model: names.Model, input_size: int | None) -> int:
     """`input_size`, or the model's own. Raises InvalidInputError if the network can't take it."""
     if input_size is not None and model.fixed_size and input_size != model.input_size:
@@ -272,6 +276,11 @@ def native_or(model: names.Model, input_size: int | None) -> int:
         raise InvalidInputError(
             f"{model.name} can't take images of {input_size}x{input_size} pixels.",
             f"the smallest that works is {model.min_size}; its own size is {model.input_size}",
+        )
+    if input_size is not None and input_size > LARGEST:
+        raise InvalidInputError(
+            f"Images of {input_size}x{input_size} pixels are too large.",
+            f"the largest are {LARGEST}x{LARGEST}",
         )
     return model.input_size if input_size is None else input_size
 

@@ -10,5 +10,6 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tables are as wide as they are, unless a test sets a width.
+# Tables are as wide as they are, unless a test sets a width. The C library's environment may have readline's.
 os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")

@@ -10,7 +10,7 @@ import click
 
 import vertebra
 from vertebra import units
-from vertebra.cli.output import emit, format_options
+from vertebra.cli.output import emit, format_options, pager_option
 from vertebra.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
               help="Library of the models. [default: ours; all with PATTERN or a limit]")  # fmt: skip
 @click.option("--paper", metavar="NAME", help="Models that a paper compared: bianco2018 or canziani2016.")
 @format_options
+@pager_option
 def command(
     words: tuple[str, ...], family: tuple[str, ...], licence: tuple[str, ...], input_size: tuple[int, ...],
     by: str, source: str | None, paper: str | None, style: str, **limits: str | None,

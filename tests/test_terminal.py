@@ -251,7 +251,7 @@ def test_long_text_is_paged_on_a_terminal_and_short_text_is_not(table: Path, tmp
     pager.chmod(0o755)
     assert "PAGED FRX" in on_a_terminal(table, "table", PAGER=str(pager))
     assert "PAGED" not in on_a_terminal(table, "table", "--no-pager", PAGER=str(pager))
-    assert "PAGED" not in on_a_terminal(table, "list", "sources", PAGER=str(pager))
+    assert "PAGED" not in on_a_terminal(table, "list", "engines", "onnx", PAGER=str(pager))
     assert "PAGED" not in on_a_terminal(table, "pick", PAGER=str(pager))
     assert "squeezenet1_1" in on_a_terminal(table, "table", PAGER="")
 

@@ -10,6 +10,7 @@ import click
 
 import vertebra
 from vertebra import units
+from vertebra.cli.limits import limit_options
 from vertebra.cli.output import emit, format_options, pager_option
 from vertebra.cli.terminal import say
 
@@ -20,27 +21,14 @@ if TYPE_CHECKING:
     from vertebra.zoo.papers import Entry
 
 
+#: The limits that the shipped figures can answer.
+_LIMITS = ("top1", "top5", "params", "macs", "operations", "size")
 _WHAT = ("models", "engines", "metrics", "sources", "charts")
-#: limit -> (example, what it bounds)
-_LIMITS = {
-    "top1": ("75%", "Top-1 accuracy, at least."),
-    "top5": ("90%", "Top-5 accuracy, at least."),
-    "params": ("5M", "Parameters, at most."),
-    "macs": ("1G", "Multiply-accumulates of one image, at most."),
-    "operations": ("2G", "Operations (FLOPs, twice the MACs) of one image, at most."),
-    "size": ("20MB", "Size of the weights, at most."),
-}
-
-
-def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for name, (example, text) in reversed(_LIMITS.items()):
-        function = click.option(f"--{name}", metavar=example, help=text)(function)
-    return function
 
 
 @click.command("list")
 @click.argument("words", nargs=-1, metavar="[models|engines|metrics|sources|charts] [PATTERN]")
-@_limit_options
+@limit_options(_LIMITS)
 @click.option("--family", multiple=True, metavar="NAME", help="Only this family: resnet, … Repeatable.")
 @click.option("--licence", multiple=True, metavar="NAME",
               help="Only weights with this licence: apache-2.0, mit, … Repeatable.")  # fmt: skip

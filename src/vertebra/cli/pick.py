@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 import vertebra
 from vertebra.cli import fastest
+from vertebra.cli.limits import limit_options
 from vertebra.cli.output import emit, format_options, table_option
 from vertebra.cli.progress import showing
 from vertebra.errors import InvalidInputError
@@ -18,29 +18,9 @@ from vertebra.measurements.measurement import GRADES
 if TYPE_CHECKING:
     pass
 
-#: limit -> (example, what it bounds), in the order of the help.
-_LIMITS = {
-    "latency": ("10ms", "Latency of one batch, at most."),
-    "fps": ("30", "Images per second at batch size 1, at least."),
-    "memory": ("700MB", "Peak memory of the process, at most."),
-    "size": ("20MB", "Size of the weights, at most."),
-    "params": ("10M", "Parameters, at most."),
-    "macs": ("1G", "Multiply-accumulates of one image, at most."),
-    "operations": ("2G", "Operations (FLOPs, twice the MACs) of one image, at most."),
-    "top1": ("70%", "Top-1 accuracy, at least."),
-    "top5": ("90%", "Top-5 accuracy, at least."),
-    "probe": ("85%", "Top-1 accuracy of a probe on your images, at least."),
-}
-
-
-def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for name, (example, text) in reversed(_LIMITS.items()):
-        function = click.option(f"--{name}", metavar=example, help=text)(function)
-    return function
-
 
 @click.command("pick")
-@_limit_options
+@limit_options()
 @click.option("--by", "objective", default="top1", show_default=True, help="Metric to optimise.")
 @click.option(
     "--why", is_flag=True, help="Also list the better networks that miss a limit, the front and the origins."

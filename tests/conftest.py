@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+
+import pytest
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and so would every process that a test
 # starts and interrupts; a handler of our own is put back to the default in children, an ignored signal isn't.
@@ -13,3 +16,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Tables are as wide as they are, unless a test sets a width. The C library's environment may have readline's.
 os.environ.pop("COLUMNS", None)
 os.unsetenv("COLUMNS")
+
+#: Why a test may be skipped in CI too: for what that kind of machine can't have. Anything else that is
+#: skipped there is a part that nobody tested, such as a package that wasn't installed.
+_EXPECTED = re.compile(
+    "root may read everything|no permissions of this kind|shown to another user|cuda.bindings|tensorrt|"
+    "needs PaddlePaddle|this kernel does|there is a card"
+)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, fail a run that skipped what it should have tested."""
+    if os.environ.get("CI") != "true" or hasattr(session.config, "workerinput"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reasons = {str(report.longrepr[2]) for report in reporter.stats.get("skipped", ())}
+    strange = sorted(reason for reason in reasons if not _EXPECTED.search(reason))
+    for reason in strange:
+        reporter.write_line(f"skipped, which CI doesn't allow: {reason}")
+    if strange and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

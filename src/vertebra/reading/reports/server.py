@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.measurements.display import plain
 
 #: The largest share of time spent on making pages: it is taken from the measurements that run meanwhile.
 SHARE = 0.1
@@ -47,7 +48,7 @@ class LivePage:
                 try:
                     self._remake(stamp)
                 except VertebraError as error:
-                    print(f"the page stays as it is: {error.message}", file=sys.stderr)
+                    print(f"the page stays as it is: {plain(error.message)}", file=sys.stderr)
                     self._made_of = stamp
             return self._text
 

@@ -18,6 +18,11 @@ assert old is new and old.__name__ == old.__spec__.name == 'vertebra.data.prepro
 from vertebra.preprocess import Preprocess
 from vertebra.data.preprocess.record import Preprocess as New
 assert Preprocess is New""",
+    "a module called as its function": """
+from importlib import import_module
+decode = import_module("vertebra.preprocess.decode")
+preprocess = import_module("vertebra.preprocess")
+assert decode.decode is preprocess.decode""",
     "the earlier name first": """
 from vertebra.rows import counts, published
 from vertebra.measurements import shipped

@@ -112,7 +112,11 @@ class _Moved:
     def exec_module(module: Any) -> None:
         from importlib import import_module
 
-        sys.modules[module.__name__] = import_module(module.__spec__.origin)
+        name, moved = module.__name__, module.__spec__.origin
+        sys.modules[name] = import_module(moved)
+        # Its modules too. Imported by its earlier name, `decode` would take the place of the function `decode`.
+        inside = [known for known in sys.modules if known.startswith(moved + ".")]
+        sys.modules.update({name + known[len(moved) :]: sys.modules[known] for known in inside})
 
 
 # Last: every import asks those before it only, until an earlier name is used.

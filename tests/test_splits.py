@@ -151,6 +151,18 @@ def test_a_column_of_a_list_says_the_split_of_each_line(tmp_path, column):
         datasets.open(tmp_path, split="val")
 
 
+def test_a_split_that_nobody_asked_for_is_said(tmp_path):
+    folders = laid_out(tmp_path / "folders", *classes("Training", "Testing"))
+    lines = laid_out(tmp_path / "lines", "0.png", "1.png")
+    (lines / "labels.csv").write_text("path,label,split\n0.png,0,train\n1.png,1,test\n")
+    said = "the split test is read, not train; to choose: --split"
+    for place in (folders, lines):
+        assert datasets.open(place).assumed[-1] == said
+        assert said not in datasets.open(place, split="test").assumed
+    assert datasets.open(folders / "Testing").assumed == ()
+    assert datasets.open(laid_out(tmp_path / "one", *classes("val"))).assumed == ()
+
+
 def test_fastai_s_column_is_valid_says_the_split(tmp_path):
     laid_out(tmp_path, "0.png", "1.png")
     (tmp_path / "labels.csv").write_text("name,label,is_valid\n0.png,cat,False\n1.png,dog,True\n")
@@ -176,6 +188,8 @@ def test_a_column_of_parquet_says_the_split_of_each_row(tmp_path):
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "pets.parquet")
     found = datasets.open(tmp_path / "pets.parquet")
     assert ([sample.source for sample in found], found.split) == ([b"b"], "test")
+    assert found.assumed == ("the split test is read, not train; to choose: --split",)
+    assert datasets.open(tmp_path / "pets.parquet", split="test").assumed == ()
     assert len(datasets.open(tmp_path / "pets.parquet", split="train")) == 2
     with pytest.raises(InvalidInputError, match="has no split val"):
         datasets.open(tmp_path / "pets.parquet", split="val")

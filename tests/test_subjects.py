@@ -339,10 +339,22 @@ def test_sets_of_one_name_are_never_compared(table: Table) -> None:
         vertebra.chart(x="top1", y="top1", table=table, dataset="mine")
 
 
+def test_sets_of_one_name_are_told_with_their_splits(table: Table) -> None:
+    table.append(
+        [top1("alexnet", 0.667, split="val"), top1("vgg16", 1.0, split="test", dataset_sha256=OTHER)]
+    )
+    two = (
+        r"mine@3fa2b1c4 \(split val, 6 images, 1 network\), mine@9c0e17aa \(split test, 6 images, 1 network\)"
+    )
+    with pytest.raises(InvalidInputError, match=two):
+        vertebra.pick(objective="top1", table=table, dataset="mine")
+
+
 def test_accuracies_from_before_data_sets_had_digests_never_join(table: Table) -> None:
     table.append([top1("alexnet", 0.667), top1("vgg16", 1.0, dataset_sha256=None)])
-    with pytest.raises(InvalidInputError, match=r"mine@none \(6 images, 1 network, from before"):
+    with pytest.raises(InvalidInputError, match=r"mine@none \(6 images, 1 network, from before") as refusal:
         vertebra.pick(objective="top1", table=table, dataset="mine")
+    assert refusal.value.hint == "choose one: --dataset mine@3fa2b1c4"
     chosen = vertebra.pick(objective="top1", table=table, dataset="mine@none")
     assert [row.model for row in chosen.ranked] == ["vgg16"]
 

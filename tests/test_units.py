@@ -57,3 +57,8 @@ def test_a_size_without_its_b_is_asked_about() -> None:
     with pytest.raises(InvalidInputError) as caught:
         units.parse("700M", "B")
     assert str(caught.value.hint).startswith("did you mean 700MB? ")
+
+
+def test_small_counts_are_whole() -> None:
+    shown = {value: units.show(value, "count") for value in (0, 1.0, 5.0, 42.0, 0.5, 1234.0)}
+    assert shown == {0: "0", 1.0: "1", 5.0: "5", 42.0: "42", 0.5: "0.500", 1234.0: "1.23 k"}

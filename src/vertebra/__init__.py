@@ -114,7 +114,7 @@ class _Moved:
 
         name, moved = module.__name__, module.__spec__.origin
         sys.modules[name] = import_module(moved)
-        # Its modules too. Imported by its earlier name, `decode` would take the place of the function `decode`.
+        # Its modules too, or `decode`, imported by its earlier name, would replace the function `decode`.
         inside = [known for known in sys.modules if known.startswith(moved + ".")]
         sys.modules.update({name + known[len(moved) :]: sys.modules[known] for known in inside})
 

@@ -130,6 +130,8 @@ def show(value: float, unit: str) -> str:
     """`value` in base units as text for people, three significant digits."""
     if unit == "fraction":
         return f"{_digits(100 * value)} %"
+    if unit == "count" and abs(value) < 100 and value == int(value):
+        return f"{value:.0f}"  # 5 unreadable pictures, not 5.00
     if unit in _STEPS:
         return _scaled(value, _STEPS[unit])
     suffix = "/s" if unit == "1/s" else f" {unit}"

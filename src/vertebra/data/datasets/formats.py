@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +46,8 @@ Openers = dict[str, Callable[[], Dataset]]
 @dataclass(frozen=True)
 class _Asked:
     """What was asked for: the set's `name`; `split`, and `word`, the split as it was written; `format`.
-    `own` is the split of the folder that is looked at, where its name or a folder's above says so."""
+    `own` is the split of the folder that is looked at, where its name or a folder's above says so.
+    `unasked` collects what is assumed about the split."""
 
     name: str
     split: str | None
@@ -54,6 +55,13 @@ class _Asked:
     format: str | None
     verify: bool
     own: str | None = None
+    unasked: dict[str, None] = field(default_factory=dict)
+
+    def chosen(self, place: Path, there: Sequence[str]) -> str:
+        """The split that is read, of those that are there."""
+        split = splits.chosen(place, there, self.split)
+        self.unasked.update(dict.fromkeys(splits.unasked(there, split, self.split)))
+        return split
 
 
 def open(
@@ -89,6 +97,7 @@ def open(
     )  # fmt: skip
     try:
         opened = _open_file(place, asked) if place.is_file() else _open_folder(place, asked, truth)
+        opened = replace(opened, assumed=(*opened.assumed, *asked.unasked))
         return _bound(opened, place, asked.split)
     except OSError as error:
         raise InvalidInputError(
@@ -211,7 +220,7 @@ def _candidates(folder: Path, asked: _Asked) -> Openers:
         found["idx"] = lambda: _open_pair(folder, pairs, asked)
     archives = [file for file in files if file.name in imagenet.ARCHIVES]
     if archives:
-        found["imagenet"] = lambda: _open_imagenet(_archive(folder, archives, asked.split), asked)
+        found["imagenet"] = lambda: _open_imagenet(_archive(folder, archives, asked), asked)
     others = [file for file in files if file.name != imagenet.KIT and file not in archives]
     for key, suffixes in (("tar", _TARS), ("parquet", (".parquet",))):
         fitting = [file for file in others if file.name.lower().endswith(suffixes)]
@@ -277,7 +286,7 @@ def _split_folder(folder: Path, inner: Sequence[str], asked: _Asked) -> str | No
             f"choose a split: --split {' or --split '.join(by_split)}; or, if all of them are classes: "
             "--format folders",
         )
-    split = splits.chosen(folder, list(by_split), asked.split)
+    split = asked.chosen(folder, list(by_split))
     if len(by_split[split]) > 1:
         raise InvalidInputError(
             f"{printable(folder)} has {len(by_split[split])} folders of the split {split}: "
@@ -378,13 +387,13 @@ def _lists(folder: Path, files: Sequence[Path], asked: _Asked) -> list[Path]:
 
 
 def _open_pair(folder: Path, pairs: dict[str, tuple[Path, Path]], asked: _Asked) -> Dataset:
-    chosen = splits.chosen(folder, list(pairs), asked.split)
+    chosen = asked.chosen(folder, list(pairs))
     return idx.open_idx(*pairs[chosen], name=asked.name, split=chosen)
 
 
-def _archive(folder: Path, archives: list[Path], split: str | None) -> Path:
+def _archive(folder: Path, archives: list[Path], asked: _Asked) -> Path:
     by_split = {imagenet.ARCHIVES[file.name][0]: file for file in archives}
-    return by_split[splits.chosen(folder, list(by_split), split)]
+    return by_split[asked.chosen(folder, list(by_split))]
 
 
 def _sharded(key: str, folder: Path, files: list[Path], asked: _Asked) -> Callable[[], Dataset]:
@@ -395,7 +404,7 @@ def _sharded(key: str, folder: Path, files: list[Path], asked: _Asked) -> Callab
 
     def opened() -> Dataset:
         unnamed = set(by_split) == {""}
-        chosen = "" if unnamed else splits.chosen(folder, list(by_split), asked.split)
+        chosen = "" if unnamed else asked.chosen(folder, list(by_split))
         own = asked.own if unnamed else chosen or None
         if key == "tar":
             return shards.open_shards(by_split[chosen], name=asked.name, split=own)

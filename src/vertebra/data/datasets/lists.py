@@ -40,7 +40,7 @@ def open_list(
     listed = read_lines(file, places.exists)
     if not listed.entries:
         raise InvalidInputError(f"{printable(file)} lists no pictures.", 'write "path label" lines, or CSV')
-    entries, split, left_out = _of_split(file, listed, split, asked)
+    entries, split, left_out, unasked = _of_split(file, listed, split, asked)
     _check_labels(file, entries)
     places.settle([entry.path for entry in entries[:LOOKED_AT]])
     paths = [places.path_of(entry.path) for entry in entries]
@@ -52,7 +52,7 @@ def open_list(
         samples, lambda path: places.root / path, name=name, split=split, format=FORMAT, classes=classes,
         at=lambda number: f"{printable(file)}:{entries[number].line}",
         order=BY_NUMBER if classes is None else BY_NAME, left_out=left_out,
-        assumed=(*listed.assumed, *places.assumed()),
+        assumed=(*listed.assumed, *places.assumed(), *unasked),
     )  # fmt: skip
 
 
@@ -63,15 +63,17 @@ def has_labels(file: Path) -> bool:
 
 def _of_split(
     file: Path, listed: Listed, own: str | None, asked: str | None
-) -> tuple[list[Entry], str | None, Counter[str]]:
-    """The entries of the split that is meant, what it is called, and how many others there are."""
+) -> tuple[list[Entry], str | None, Counter[str], tuple[str, ...]]:
+    """The entries of the split that is meant, what it is called, how many others there are, and what is
+    assumed."""
     if not listed.has_splits:
-        return listed.entries, own, Counter()
+        return listed.entries, own, Counter(), ()
     there = sorted({entry.split or "" for entry in listed.entries})
     wanted = own if asked is None and own in there else asked
     split = splits.chosen(file, there, wanted)
     entries = [entry for entry in listed.entries if (entry.split or "") == split]
-    return entries, split or None, Counter({"lines of other splits": len(listed.entries) - len(entries)})
+    left_out = Counter({"lines of other splits": len(listed.entries) - len(entries)})
+    return entries, split or None, left_out, splits.unasked(there, split, wanted)
 
 
 # ------------------------------------------------------------------ places

@@ -73,6 +73,14 @@ def chosen(place: str | Path, there: Sequence[str], split: str | None) -> str:
     raise InvalidInputError(f"{printable(place)} has the splits {shown}.", "choose one: --split NAME")
 
 
+def unasked(there: Sequence[str], split: str, asked: str | None) -> tuple[str, ...]:
+    """A sentence that says that `split` was read of the several that are there, where none was asked for."""
+    if asked is not None or len(there) < 2:
+        return ()
+    others = ", ".join(word or "unnamed" for word in there if word != split)
+    return (f"the split {split or 'unnamed'} is read, not {others}; to choose: --split",)
+
+
 def check(place: str | Path, own: str | None, split: str | None) -> None:
     """Raise InvalidInputError unless the split asked for is the set's `own`."""
     if split is None or split == own:

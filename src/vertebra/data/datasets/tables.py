@@ -67,7 +67,7 @@ def open_parquet(files: Sequence[Path], *, name: str, split: str | None, asked: 
         raise InvalidInputError(
             f"{printable(differing)} has different columns or classes from {printable(files[0])}."
         )
-    meant = _split_of(files, columns, split, asked)
+    meant, unasked = _split_of(files, columns, split, asked)
     first: dict[str, str] = {}
     count = others = 0
     for file in files:
@@ -102,15 +102,21 @@ def open_parquet(files: Sequence[Path], *, name: str, split: str | None, asked: 
     return Dataset(
         name, meant if columns.split is None or meant else None, FORMAT, classes, size, count, first[largest],
         read, order=order, left_out={"rows of other splits": others} if others else {},
+        assumed=unasked,
     )  # fmt: skip
 
 
-def _split_of(files: Sequence[Path], columns: _Columns, own: str | None, asked: str | None) -> str | None:
-    """The split that is meant: `own` where no column gives one, else the one that is asked for or chosen."""
+def _split_of(
+    files: Sequence[Path], columns: _Columns, own: str | None, asked: str | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """The split that is meant: `own` where no column gives one, else the one that is asked for or chosen; and
+    what is assumed."""
     if columns.split is None:
-        return own
+        return own, ()
     there = sorted({part for file in files for _, _, part in _texts(file, columns)})
-    return splits.chosen(files[0], there, own if asked is None and own in there else asked)
+    wanted = own if asked is None and own in there else asked
+    split = splits.chosen(files[0], there, wanted)
+    return split, splits.unasked(there, split, wanted)
 
 
 @contextmanager

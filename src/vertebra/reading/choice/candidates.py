@@ -149,7 +149,7 @@ def _check_one_content(rows: Iterable[Measurement], dataset: str) -> None:
     evaluated = [row for row in rows if _is_accuracy(row) and row.origin == "evaluated"]
     shown = _sets(evaluated)
     if len(shown) > 1:
-        first = min(shown, key=lambda name: "@" not in name)
+        first = min(shown, key=lambda name: ("@" not in name, name.endswith("@none")))
         raise InvalidInputError(
             f"Networks were evaluated on {len(shown)} sets of images called {dataset}: {_listed(shown)}.",
             f"choose one: --dataset {first}",
@@ -183,8 +183,16 @@ def _listed(sets: Mapping[str, Sequence[Measurement]]) -> str:
         images = max(row.samples or 0 for row in group)
         networks = len({subject(row) for row in group})
         old = ", from before data sets had digests" if name.endswith("@none") else ""
-        parts.append(f"{name} ({images} images, {networks} network{'s' * (networks > 1)}{old})")
+        parts.append(
+            f"{name} ({_splits(group)}{images} images, {networks} network{'s' * (networks > 1)}{old})"
+        )
     return ", ".join(parts)
+
+
+def _splits(group: Sequence[Measurement]) -> str:
+    """The splits that the rows are of, where they name any: "split val, "."""
+    found = sorted({row.split for row in group if row.split not in (None, "all")})
+    return f"split {' and '.join(map(str, found))}, " if found else ""
 
 
 def _is_default(row: Measurement) -> bool:

@@ -54,6 +54,14 @@ TESTS = {
     "data/preprocess/protocols.py": "test_preprocess",
     "data/preprocess/decode.py": "test_decode test_preprocess",
 }
+#: Tests that take too long to run for each mutant.
+_SLOW = (
+    "test_evaluation.py::test_memory_does_not_grow_with_the_number_of_images",
+    "test_candidates.py::test_networks_are_measured_together_with_their_engine",
+    "test_candidates.py::test_the_command_measures_for_a_budget_also_by_its_former_name",
+    "test_candidates.py::test_an_interruption_keeps_what_was_measured_and_answers_from_it",
+    "test_candidates.py::test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on",
+)
 #: Operators whose mutants say little: types in annotations, and eleven replacements for each arithmetic sign.
 _LEFT_OUT = ("BitOr", "BitAnd", "BitXor", "RShift", "LShift", "Pow", "Mod", "FloorDiv", "RemoveDecorator",
              "ExceptionReplacer")  # fmt: skip
@@ -109,15 +117,16 @@ def mutated(text: str, operator: str, occurrence: int) -> str:
 
 
 def drawn(count: int, seed: int, files: list[str]) -> list[Mutant]:
-    """`count` mutants, from each file by its share, in random order."""
-    draw = random.Random(seed)
-    every = {file: places(file) for file in files}
+    """The mutants of `files` among `count` of all: from each file by its share, whatever the others are."""
+    every = {file: places(file) for file in TESTS}
     total = sum(map(len, every.values()))
     chosen = []
-    for file, found in every.items():
-        share = min(len(found), max(1, round(count * len(found) / total)))
-        chosen += [_mutant(file, *place) for place in draw.sample(found, share)]
-    draw.shuffle(chosen)
+    for file in files:
+        draw = random.Random(f"{seed} {file}")
+        found = every[file]
+        share = max(1, round(count * len(found) / total))
+        chosen += [_mutant(file, *place) for place in draw.sample(found, min(len(found), share))]
+    random.Random(seed).shuffle(chosen)
     print(f"{len(chosen)} of {total} mutants in {len(files)} files, drawn with seed {seed}", flush=True)
     return chosen
 
@@ -152,6 +161,7 @@ class Copy:
     def _tested(self, names: list[str]) -> str:
         paths = [f"tests/{name}.py" for name in names]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *paths]
+        command += [f"--deselect=tests/{name}" for name in _SLOW]
         environment = {**os.environ, "PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         with subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
@@ -217,7 +227,7 @@ def run(chosen: list[Mutant], work: Path, jobs: int, deadline: float) -> Results
 def explained() -> dict[str, str]:
     """mutant -> why no test could notice it."""
     lines = EQUIVALENT.read_text(encoding="utf-8").splitlines() if EQUIVALENT.exists() else []
-    pairs = (line.partition(" # ") for line in lines if line and not line.startswith("#"))
+    pairs = (line.rpartition(" # ") for line in lines if line and not line.startswith("#"))
     return {text: why for text, _, why in pairs}
 
 

@@ -10,7 +10,7 @@ import os
 import random
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from vertebra.errors import ImageError, InvalidInputError, MeasurementError
 from vertebra.measurements import Measurement, wide
 from vertebra.measuring import evaluation
 from vertebra.measuring.evaluation import evaluate, match, protocol, rows, wilson
-from vertebra.measuring.evaluation.statistics import bin_of
+from vertebra.measuring.evaluation.statistics import Z, bin_of, paired_difference
 from vertebra.measuring.evaluation.tally import Tally
 from vertebra.progress import Progress
 from vertebra.reading.reports.evaluated import Evaluated, classes_csv
@@ -130,6 +130,34 @@ def test_wilson_s_interval_holds_the_share_and_mirrors(pair):
     assert mirrored == (pytest.approx(1 - high, abs=1e-12), pytest.approx(1 - low, abs=1e-12))
 
 
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "total"),
+    [(1, 7, 21), (7, 1, 21), (3, 0, 10), (0, 2, 5), (5, 0, 5), (0, 4, 4), (10, 12, 400)],
+)
+def test_at_the_ends_of_a_paired_difference_the_score_test_just_rejects(only_first, only_second, total):
+    from scipy.optimize import minimize_scalar
+
+    def score(difference: float) -> float:
+        """The difference in standard errors, by the most likely shares that differ by `difference`."""
+
+        def unlikely(second: float) -> float:
+            shares = (second + difference, second, 1 - 2 * second - difference)
+            counts = (only_first, only_second, total - only_first - only_second)
+            return -sum(count * math.log(share) for count, share in zip(counts, shares, strict=True) if count)
+
+        bounds = max(0.0, -difference), (1 - difference) / 2
+        second = minimize_scalar(unlikely, bounds=bounds, method="bounded", options={"xatol": 1e-10}).x
+        found = only_first - only_second
+        return (found - total * difference) / math.sqrt(total * (2 * second + difference - difference**2))
+
+    low, high = paired_difference(only_first, only_second, total)
+    if only_second < total:
+        assert score(low) == pytest.approx(Z, abs=1e-3)
+    if only_first < total:
+        assert score(high) == pytest.approx(-Z, abs=1e-3)
+    assert (low == -1, high == 1) == (only_second == total, only_first == total)
+
+
 def test_bins_of_confidence_hold_their_upper_end():
     assert [bin_of(value) for value in (0.0, 0.01, 1 / 15, 0.0667, 0.5, 0.99, 1.0)] == [0, 0, 0, 1, 7, 14, 14]
 
@@ -139,6 +167,32 @@ def test_calibration_is_perfect_where_confidence_is_the_share_that_is_right():
     table = {0: logits(0.1, 0.2, *[0.0875] * 8)}
     found = evaluate(dataset([0] * 5, truths), answering(table), TINY, num_classes=10)
     assert found.calibration_error == pytest.approx(0, abs=1e-6)
+
+
+def test_who_is_sure_and_right_has_no_calibration_error_at_all():
+    found = evaluate(dataset([0, 0], [0, 0]), answering({0: [1000.0, 0.0]}), TINY, num_classes=2)
+    assert found.calibration_error == 0
+
+
+def test_the_share_of_an_independent_class_is_its_sigmoid():
+    tally = Tally(kept=1, independent=True)
+    tally.add(list(dataset([0], [0])), [0], np.array([[0.0, math.log(3)]], np.float32))
+    [mistake] = tally.mistakes()
+    assert (mistake.confidence, mistake.share) == (pytest.approx(0.75), pytest.approx(0.5))
+
+
+def test_a_class_is_confused_with_its_commonest_wrong_answer():
+    found = evaluate(dataset([0, 1, 3, 3, 3], [0] * 5), answering(TABLE), TINY, num_classes=6)
+    assert [one.confused_with for one in found.classes()] == ["2"]
+    right = evaluate(dataset([0], [0]), answering(TABLE), TINY, num_classes=6)
+    assert [one.confused_with for one in right.classes()] == [None]
+
+
+def test_results_can_not_be_changed():
+    found = evaluate(dataset([0, 1], [0, 0]), answering(TABLE), TINY, num_classes=6)
+    for one in (found, found.top1, found.classes()[0], found.mistakes[0]):
+        with pytest.raises(FrozenInstanceError):
+            one.total = 9
 
 
 def test_of_five_classes_there_is_no_top5():
@@ -225,6 +279,13 @@ def test_classes_that_the_network_does_not_have_are_named():
     pets = dataset([0], [0], classes=("n02123045", "unicorn", "dragonfly", "griffin"))
     with pytest.raises(InvalidInputError, match=r'2 of the 4 classes of tiny .*"unicorn", "griffin"'):
         match(pets, IMAGENET, 1000)
+
+
+def test_only_where_all_strange_classes_are_numbers_the_hint_is_about_numbers():
+    for classes, hint in ((("5", "unicorn"), "if their order is the outputs'"), (("5", "7"), "output 5 is")):
+        with pytest.raises(InvalidInputError) as refused:
+            match(dataset([0], [0], classes=classes), IMAGENET, 1000)
+        assert hint in refused.value.hint
 
 
 def test_two_classes_that_are_one_output_are_refused():

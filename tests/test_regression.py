@@ -169,6 +169,8 @@ def test_junit_fails_if_too_little_was_judged_and_holds_any_name(sides: Any) -> 
     odd = Compared([replace(one, second=replace(one.second, source="x")) for one in found])
     suite = ElementTree.fromstring(junit(Gate(odd)))
     assert [child.tag for child in suite[-1]] == ["failure"]
+    told = suite[-1][0].get("message")
+    assert told == "Outcome: too little judged (33 % judged, 80 % required)."
     assert ElementTree.fromstring(junit(Gate(odd, require_judged=0.0))).get("failures") == "0"
 
 

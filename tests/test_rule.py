@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, WideRow, wide
-from vertebra.reading.choice.rule import LIMITS, Demand, Limit, bounds, pick
+from vertebra.reading.choice.rule import LIMITS, Demand, Limit, bounds, pick, sentences
 
 HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
 
@@ -55,6 +55,7 @@ def test_a_network_is_borderline_and_not_chosen_if_the_limit_lies_within_its_int
     borderline = network("large", 0.80, 49, spread_ms=2)
     picked = pick(candidates(SMALL, borderline), [Limit("latency", 0.05)])
     assert picked.choice.model == "small"
+    assert picked.excluded[0].why == "borderline: latency 49.0 ms (47.0 ms to 51.0 ms), limit 50.0 ms"
     assert [item.borderline for item in picked.excluded] == [True]
 
 
@@ -103,6 +104,20 @@ def test_the_nearest_to_a_floor_is_the_one_that_misses_it_least():
 def test_a_miss_is_how_many_times_over_the_limit(metric: str, bound: float, value: float, miss: float):
     figure = Measurement(model="a", metric=metric, value=value, origin="published")
     assert Limit(metric, bound).miss(WideRow("a", {}, {metric: figure})) == pytest.approx(miss)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "high", "needed"),
+    [("latency", 0.012345, None, None, 0.0124), ("latency", 0.0201, None, 0.0202, 0.0202),
+     ("latency", 0.02, 0.01, 0.020202, 0.0203), ("top1", 0.81499, None, None, 0.814),
+     ("top1", 0.8149, 0.8101, 0.82, 0.81), ("top1", 0.0, None, None, 0.0), ("fps", 123.45, None, None, 123.0),
+     ("params", 25_557_032.0, None, None, 25_600_000.0)],
+)  # fmt: skip
+def test_the_bound_that_a_network_needs_is_its_bad_end_rounded_away_to_three_digits(
+    metric: str, value: float, low: float | None, high: float | None, needed: float
+):
+    figure = Measurement(model="a", metric=metric, value=value, low=low, high=high, origin="published")
+    assert Limit(metric, 1).needed(WideRow("a", {}, {metric: figure})) == needed
 
 
 def test_no_relaxation_promises_a_network_that_grade_c_keeps_out():
@@ -303,6 +318,59 @@ def test_the_front_holds_what_no_other_beats_in_both():
     beaten = network("beaten", 0.65, 30)
     picked = pick(candidates(SMALL, beaten, MIDDLE, LARGE))
     assert [row.model for row in picked.front] == ["large", "middle", "small"]
+
+
+def test_the_front_leaves_out_a_worse_network_that_is_as_slow():
+    picked = pick(candidates(network("worse", 0.65, 20), MIDDLE, LARGE))
+    assert [row.model for row in picked.front] == ["large", "middle"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "limited", "against"),
+    [("top1", (), "latency"), ("top1", ("fps",), "latency"), ("top1", ("params", "latency"), "params"),
+     ("params", ("params", "weight_bytes"), "weight_bytes")],
+)  # fmt: skip
+def test_the_other_axis_of_the_front_is_the_first_upper_limit_that_is_not_the_objective(
+    objective: str, limited: tuple[str, ...], against: str
+):
+    rows = [Measurement(model="a", metric=name, value=1.0, origin="published")
+            for name in {objective, *limited}]  # fmt: skip
+    typed = "".join(list(objective))  # equal to the metric's name, as text that is read, not the same object
+    assert pick(wide(rows), [Limit(name, 1) for name in limited], typed).against == against
+
+
+def test_the_answer_in_words():
+    rows = candidates(SMALL, MIDDLE, LARGE)
+    assert sentences(pick(rows, [Limit("latency", 0.05)])) == [
+        "Choice: middle on onnxruntime (top-1 accuracy 70.0 %, latency 20.0 ms).",
+        "Runner-up: small on onnxruntime (top-1 accuracy 60.0 %, latency 5.00 ms).",
+        "Better, but excluded: large on onnxruntime: latency 100 ms, limit 50.0 ms.",
+    ]
+    assert sentences(pick(rows, [Limit("latency", 0.01)]))[1:] == [
+        "Better, but excluded: large on onnxruntime: latency 100 ms, limit 10.0 ms; "
+        "middle on onnxruntime: latency 20.0 ms, limit 10.0 ms."
+    ]
+    assert sentences(pick(rows, [Limit("latency", 0.001)])) == [
+        "No network certainly meets this. The nearest: small on onnxruntime: latency 5.00 ms, limit 1.00 ms."
+    ]
+
+
+def test_the_summary_has_the_choice_s_figures_and_how_many_meet_the_limits():
+    rows = candidates(SMALL, MIDDLE, LARGE)
+    assert pick(rows, [Limit("latency", 0.05)]).summary() == (
+        "middle on onnxruntime: top-1 accuracy 70.0 %, latency 20.0 ms (2 networks meet latency ≤ 50 ms)"
+    )
+    assert pick(rows, [Limit("latency", 0.01)]).summary() == (
+        "small on onnxruntime: top-1 accuracy 60.0 %, latency 5.00 ms (1 network meets latency ≤ 10 ms)"
+    )
+    assert pick(rows, [Limit("latency", 0.001)]).summary() == "no network surely meets latency ≤ 1 ms"
+
+
+def test_an_answer_can_not_be_changed():
+    picked = pick(candidates(SMALL, LARGE), [Limit("latency", 0.05)])
+    for one in (picked, picked.limits[0], picked.excluded[0], picked.relaxations[0]):
+        with pytest.raises(FrozenInstanceError):
+            one.row = None
 
 
 def test_a_limit_that_can_not_be_read_is_named_with_what_was_understood():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import importlib.util
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,60 @@ def test_a_choice_whose_library_is_missing_comes_with_the_install_line(
     (note,) = picked.notes
     assert "timm" in note
     assert 'pip install "vertebra[catalogue]"' in note
+
+
+@pytest.mark.parametrize(
+    ("library", "is_found", "is_here"),
+    [("onnx", False, True), ("keras", False, False), ("timm", False, False), ("timm", True, True)],
+)
+def test_a_network_from_an_onnx_file_needs_no_library_and_others_need_theirs(
+    monkeypatch: pytest.MonkeyPatch, library: str, is_found: bool, is_here: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if is_found else None)
+    candidates._is_installed.cache_clear()
+    assert candidates.is_here(f"{library}:any") == is_here
+    candidates._is_installed.cache_clear()
+
+
+def test_latencies_stand_beside_the_probes_of_the_images_asked_for(table: Table) -> None:
+    told = {"metric": "probe_top1", "origin": "evaluated", "split": "5-fold", "precision": "float32"}
+    probes = [Measurement(model="vgg16", value=value, dataset=images, **told)  # type: ignore[arg-type]
+              for images, value in (("pets@0123456789", 0.7), ("cells@0123456789", 0.9))]  # fmt: skip
+    table.append([*probes, latency("vgg16", 0.02), top1("vgg16", 0.72)])
+    picked = vertebra.pick(objective="probe", table=table, latency="1s", probed="pets")
+    assert picked.choice is not None
+    assert [picked.choice.value(name) for name in ("probe_top1", "latency", "top1")] == [0.7, 0.02, 0.72]
+
+
+def test_calibration_errors_are_of_the_images_asked_for_whatever_was_probed(table: Table) -> None:
+    errors = [replace(own("vgg16", value, images), metric="calibration_error")
+              for images, value in (("mine", 0.1), ("yours", 0.2))]  # fmt: skip
+    table.append(errors)
+    assert [row.value for row in candidates.comparable(table, dataset="yours", system=None)] == [0.2]
+    assert candidates.comparable(table, system=None) == []
+
+
+@pytest.mark.parametrize("asked", [{"latency": "20ms"}, {"fps": 50}, {"by": "latency"}])
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (20, ""), (22, " and 2 more")])
+def test_networks_whose_figure_states_no_batch_size_are_named(
+    table: Table, asked: dict[str, Any], count: int, more: str
+) -> None:
+    models = [f"net{number:02}" for number in range(count)]
+    unstated = [Measurement(model=model, metric="latency", value=0.01, origin="published", system="box")
+                for model in models]  # fmt: skip
+    table.append([*unstated, *(top1(model, 0.9) for model in models), top1("vgg16", 0.7)])
+    said = f"A figure of {', '.join(models[:20])}{more} needs batch size 1, and its row states none; if that"
+    try:
+        found = vertebra.pick(table=table, system="box", **asked).notes
+    except InvalidInputError as error:
+        found = (str(error.hint),)
+    assert any(note.startswith(said) for note in found)
+    assert vertebra.pick(table=table, system="box").notes == ()
+
+
+def test_a_question_can_not_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        candidates.ask({"latency": "1s"}).trust = "C"  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------ measuring what the choice hangs on

@@ -116,7 +116,20 @@ def test_the_machines_own_floor_is_minded(table: Table) -> None:
     ("value", "verdict"), [(0.0102, "no detectable difference"), (0.0125, "worse"), (0.0080, "better")]
 )
 def test_without_blocks_intervals_decide(table: Table, value: float, verdict: str) -> None:
-    assert both(table, sure(0.010), sure(value)).verdict == verdict
+    found = both(table, sure(0.010), sure(value))
+    assert (found.verdict, found.paired) == (verdict, False)
+
+
+@pytest.mark.parametrize(("second", "verdict"), [(0.72, "better"), (0.703, "no detectable difference")])
+def test_accuracies_have_no_floor_and_are_judged_by_their_intervals(
+    table: Table, second: float, verdict: str
+) -> None:
+    told = {"metric": "top1", "origin": "evaluated", "dataset": "imagenet-1k", "split": "val",
+            "precision": "float32"}  # fmt: skip
+    table.append([Measurement(model="alexnet", engine=engine, value=value, low=value - 0.004,
+                              high=value + 0.004, **told)  # type: ignore[arg-type]
+                  for engine, value in (("onnxruntime", 0.70), ("openvino", second))])  # fmt: skip
+    assert only(vertebra.compare("@onnxruntime", "@openvino", table=table)).verdict == verdict
 
 
 def test_a_wide_interval_shows_no_difference(table: Table) -> None:
@@ -201,6 +214,8 @@ def test_memory_differs_above_5_percent(table: Table, times: float, verdict: str
         ("missed_deadlines", (0.0, 0.0, 0.01), (0.3, 0.25, 0.35), "worse"),
         ("missed_deadlines", (0.3, 0.25, 0.35), (0.0, 0.0, 0.01), "better"),
         ("missed_deadlines", (0.0, 0.0, 0.01), (0.005, 0.001, 0.02), "no detectable difference"),
+        ("missed_deadlines", (0.0, 0.0, 0.01), (0.3, 0.01, 0.35), "no detectable difference"),
+        ("missed_deadlines", (0.3, 0.01, 0.35), (0.0, 0.0, 0.01), "no detectable difference"),
         ("missed_deadlines", (0.0, None, None), (0.3, None, None), "not judged"),
         ("params", (0.0, None, None), (5.0, None, None), "worse"),
     ],
@@ -226,12 +241,14 @@ def test_only_what_the_sides_name_may_differ(table: Table) -> None:
 
 
 def test_what_follows_from_another_engine_may_differ_and_is_named(table: Table) -> None:
-    table.append([sure(0.010, provider="CPUExecutionProvider", versions={"onnxruntime": "1.20"})])
-    table.append([sure(0.020, engine="openvino", provider="CPU")])
+    same = {"numpy": "2.1"}
+    table.append([sure(0.010, provider="CPUExecutionProvider", versions={"onnxruntime": "1.20", **same})])
+    table.append([sure(0.020, engine="openvino", provider="CPU", versions=same)])
     found = only(vertebra.compare("@onnxruntime", "@openvino", table=table))
     assert "engine onnxruntime → openvino" in found.differing
     assert "provider CPUExecutionProvider → CPU" in found.differing
     assert "onnxruntime 1.20 → none" in found.differing
+    assert len(found.differing) == 3
 
 
 def test_two_machines_may_have_other_numbers_of_threads(table: Table) -> None:
@@ -283,8 +300,9 @@ def test_a_side_may_be_a_version_or_a_day(table: Table, first: Any, second: Any)
 
 def test_version_1_2_is_not_1_20(table: Table) -> None:
     table.append([sure(0.010, versions={"onnxruntime": "1.20.1"})])
-    with pytest.raises(InvalidInputError, match="No row"):
-        vertebra.compare("onnxruntime=1.2", "onnxruntime=1.20", table=table)
+    for absent in ("onnxruntime=1.2", "onnxruntime=1.21", "onnxruntime=1.20.10", "openvino=1.20"):
+        with pytest.raises(InvalidInputError, match="No row"):
+            vertebra.compare(absent, "onnxruntime=1.20", table=table)
 
 
 def test_a_side_may_be_a_run_by_the_beginning_of_its_id(table: Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import random
@@ -202,6 +203,16 @@ def exif(value: int, kind: int = 3, order: str = "<", count: int = 1) -> bytes:
 def test_exif_is_read_in_both_byte_orders():
     assert exif_orientation(exif(6)) == 6
     assert exif_orientation(b"Exif\0\0" + exif(8, order=">")) == 8
+    another = struct.pack("<HHIHH", 0x010F, 3, 1, 3, 0)  # a tag that stands before it
+    block = exif(6, count=2)
+    assert exif_orientation(block[:10] + another + block[10:]) == 6
+    assert exif_orientation(block[:8] + struct.pack("<H", 1) + another) == 1
+
+
+def test_pixels_are_turned_only_where_that_is_asked():
+    image = open_image(oriented("JPEG", 6))
+    assert image.pixels().shape == (40, 60, 3)
+    assert image.pixels(apply_orientation=True).shape == (60, 40, 3)
 
 
 @pytest.mark.parametrize(("kind", "form"), [(1, "B3x"), (3, "H2x"), (4, "I"), (8, "h2x"), (9, "i")])
@@ -278,6 +289,17 @@ def test_what_is_no_picture_is_refused(data):
 def test_a_path_that_cant_be_read_is_refused(name, tmp_path):
     with pytest.raises(ImageError):
         decode(tmp_path / name)
+
+
+def test_a_file_of_too_many_bytes_is_refused(tmp_path, monkeypatch):
+    path, data = tmp_path / "large.png", encoded(Image.fromarray(picture()), "PNG")
+    path.write_bytes(data)
+    module = importlib.import_module("vertebra.data.preprocess.decode")
+    monkeypatch.setattr(module, "MAX_BYTES", len(data))
+    assert decode(path).shape == (40, 60, 3)
+    monkeypatch.setattr(module, "MAX_BYTES", len(data) - 1)
+    with pytest.raises(ImageError, match="the file has more than"):
+        decode(path)
 
 
 @pytest.mark.parametrize("source", [None, 3, [1, 2]])
@@ -501,7 +523,10 @@ def test_a_png_with_much_text_or_a_large_profile_is_read(name, last):
 
 @pytest.mark.parametrize(
     ("marker", "bits", "reason"),
-    [(0xC1, 12, "JPEG with 12 bits per sample"), (0xC3, 8, "lossless JPEG"), (0xF7, 8, "lossless JPEG")],
+    [
+        (0xC1, 12, "JPEG with 12 bits per sample"),
+        *[(marker, 8, "lossless JPEG") for marker in (0xC3, 0xC7, 0xCB, 0xCF, 0xF7)],
+    ],
 )
 def test_a_kind_of_jpeg_that_is_not_read_is_not_called_damaged(marker, bits, reason):
     whole = bytearray(encoded(Image.fromarray(picture()), "JPEG"))

@@ -186,9 +186,10 @@ def test_disturbed_blocks_that_moved_the_number_are_a_defect(kind: str) -> None:
     disturbed = changed(measured(), lambda block: block.order % 10 > 3, both(change, slower(1.2)))
     found = graded(disturbed)
     assert found.letter == "C"
-    assert any(one.startswith(text) and "the undisturbed blocks are" in one for one in found.reasons), (
-        found.reasons
-    )
+    assert any(
+        one.startswith(text) and "the undisturbed blocks are" in one and one.endswith(" % faster")
+        for one in found.reasons
+    ), found.reasons
 
 
 @pytest.mark.parametrize("kind", ["others", "steal", "quota"])
@@ -216,11 +217,12 @@ def test_load_is_told_only_where_nothing_better_is_known() -> None:
     assert graded(unknown).letter == "B"
 
 
-def test_a_machine_that_became_slower_as_a_whole_is_told() -> None:
-    drifting = [replace(block, canary_s=0.006 * (1 + 0.002 * block.order)) for block in measured()]
+@pytest.mark.parametrize(("by", "text"), [(0.002, "3.0 % slower"), (-0.002, "3.0 % faster")])
+def test_a_machine_that_became_slower_or_faster_as_a_whole_is_told(by: float, text: str) -> None:
+    drifting = [replace(block, canary_s=0.006 * (1 + by * block.order)) for block in measured()]
     found = graded(drifting)
     assert found.letter == "B"
-    assert any(text.startswith("the machine became 3.0 % slower") for text in found.reasons)
+    assert f"the machine became {text}" in found.reasons
 
 
 def test_what_is_wrong_comes_before_what_is_worth_knowing() -> None:
@@ -315,6 +317,29 @@ def test_how_much_may_disturb_every_block(seen: dict[str, float], letter: str) -
 )  # fmt: skip
 def test_how_much_slower_a_third_of_the_blocks_may_have_run(change: Change, letter: str) -> None:
     assert graded(changed(measured(), lambda block: block.order % 3 == 0, change)).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("of_five", "seen", "letter"),
+    [
+        (3, {"clock_hz": 3e9 * 0.801}, "B"), (3, {"clock_hz": 3e9 * 0.799}, "C"),
+        (3, {"card_clock_hz": 1.5e9 * 0.801}, "B"), (3, {"card_clock_hz": 1.5e9 * 0.799}, "C"),
+        (2, {"throttle_events": 1.0}, "B"), (3, {"throttle_events": 1.0}, "C"),
+        (2, {"card_slowed": 1.0}, "B"), (3, {"card_slowed": 1.0}, "C"),
+        (3, {"canary_s": 0.006 * 1.499}, "B"), (3, {"canary_s": 0.006 * 1.501}, "C"),
+    ],
+)  # fmt: skip
+def test_how_heavily_most_blocks_may_be_disturbed_where_none_is_quiet(
+    of_five: int, seen: dict[str, float], letter: str
+) -> None:
+    busy = replace(QUIET, others_cpu=0.15)
+
+    def change(block: Block) -> Block:
+        here = dict(seen) if block.order % 5 < of_five else {}
+        canary_s = here.pop("canary_s", block.canary_s)
+        return replace(block, canary_s=canary_s, surroundings=replace(busy, **here))
+
+    assert graded([change(block) for block in measured()]).letter == letter
 
 
 @pytest.mark.parametrize(("disturbed", "letter"), [(3, "A"), (4, "B")])

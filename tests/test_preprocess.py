@@ -17,7 +17,7 @@ from PIL import Image
 
 from vertebra.data.preprocess import Preprocess, foreign, preprocess, preprocess_many, protocols, scans
 from vertebra.data.preprocess.decode import EncodedImage
-from vertebra.data.preprocess.resize import resize
+from vertebra.data.preprocess.resize import _settle, resize
 from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
 
 PHOTOGRAPHS = [
@@ -118,6 +118,7 @@ def test_a_newer_version_is_refused_even_with_keys_unknown_today():
         {"crop_rounding": None},
         {"mean": (0.5, 0.5)},
         {"mean": (0.5, 0.5, float("nan"))},
+        {"mean": (0.5, 0.5, 0.5, 0.5)},
         {"std": (0.2, 0.2, 0.0)},
         {"apply_orientation": 1},
         {"decode": "fast"},
@@ -128,6 +129,18 @@ def test_a_newer_version_is_refused_even_with_keys_unknown_today():
 def test_an_unusable_value_is_refused_by_its_name(change):
     with pytest.raises(InvalidInputError, match=next(iter(change))):
         dataclasses.replace(protocols.find("timm"), **change)
+
+
+def test_a_version_that_never_was_is_not_called_newer():
+    with pytest.raises(InvalidInputError, match="version is 0; it must be 1"):
+        dataclasses.replace(protocols.find("timm"), version=0)
+
+
+def test_sides_are_whole_numbers_from_1_to_65535():
+    record = dataclasses.replace(protocols.find("timm"), input_size=(1, 1), resize=1)
+    assert dataclasses.replace(record, resize=65_535).resized(2, 2) == (65_535, 65_535)
+    with pytest.raises(InvalidInputError, match="resize"):
+        dataclasses.replace(record, resize=65_536)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "null"])
@@ -155,6 +168,11 @@ def test_sizes_follow_each_librarys_rounding():
 def test_every_protocol_subtracts_imagenets_mean_and_divides_by_its_deviation():
     for name, record in protocols.PROTOCOLS.items():
         assert (record.mean, record.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), name
+
+
+def test_only_paddleclas_turns_pictures_upright():
+    turning = {name for name, record in protocols.PROTOCOLS.items() if record.apply_orientation}
+    assert turning == {name for name in protocols.PROTOCOLS if name.startswith("paddleclas")}
 
 
 def test_darknet53_has_its_three_protocols():
@@ -214,6 +232,25 @@ PILLOW = [
 def test_pixels_are_those_that_pillow_gave(height, width, size, crop, interpolation, expected):
     record = protocols.torchvision(size, crop, interpolation)
     assert digest(preprocess(picture(height, width), record), record) == expected
+
+
+def test_sums_over_more_pixels_than_fit_into_one_product_equal_pillows():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 20_000, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(pixels).resize((2, 3), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(resize(pixels, (3, 2), (0, 0, 3, 2), "bilinear"), expected)
+
+
+def test_sums_are_rounded_half_up_and_only_doubtful_ones_done_again():
+    asked = []
+
+    def exact(places):
+        asked.extend(places)
+        return np.full(len(places), 7.5)
+
+    sums = np.float32([[0.2, 0.495, 0.505], [-3.0, 300.0, 1.7]])
+    _settle(sums, 0.01, exact)
+    assert asked == [1, 2]
+    assert sums.tolist() == [[0, 8, 8], [0, 255, 2]]
 
 
 SIDES = st.integers(1, 420)
@@ -282,7 +319,7 @@ def test_a_line_of_20000_pixels_takes_no_gigabytes():
     np.testing.assert_allclose(levels(tensor, record), 7, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (0, 4, 3)])
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (4, 4, 4), (0, 4, 3)])
 def test_pixels_of_another_shape_are_refused(shape):
     with pytest.raises(InvalidInputError, match="H, W, 3"):
         preprocess(np.zeros(shape, np.uint8), protocols.torchvision())
@@ -533,6 +570,8 @@ def test_a_mistake_of_the_caller_ends_the_run():
         list(preprocess_many([3.5], protocols.torchvision()))
     with pytest.raises(InvalidInputError, match="workers"):
         preprocess_many([], protocols.torchvision(), workers=0)
+    with pytest.raises(InvalidInputError, match="prefetch 0"):
+        preprocess_many([], protocols.torchvision(), prefetch=0)
 
 
 def test_no_sources_give_no_results():

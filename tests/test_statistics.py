@@ -98,6 +98,14 @@ def test_a_percentile_is_a_sample_that_this_share_does_not_exceed() -> None:
     assert statistics.percentile(samples, 90) == 90.0
 
 
+@pytest.mark.parametrize(
+    ("rises", "falls", "chance"),
+    [(0, 0, 1.0), (6, 0, 2 / 64), (0, 6, 2 / 64), (1, 7, 18 / 256), (8, 2, 112 / 1024), (5, 5, 1.0)],
+)
+def test_the_sign_test_is_the_binomials(rises: int, falls: int, chance: float) -> None:
+    assert statistics.sign_test(rises, falls) == pytest.approx(chance)
+
+
 # Several processes.
 
 
@@ -149,6 +157,21 @@ def test_blocks_that_differ_widen_the_interval_that_their_samples_alone_would_gi
     by_blocks = statistics.interval(blocks_of(process))
     assert by_blocks.median == by_samples.median
     assert by_blocks.half_width > 2 * by_samples.half_width
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([range(1, 65)], (32.5, 24.0, 41.0)),  # one process: by its blocks' ranks
+        ([[1.0] * 8, [1.02] * 8, [1.05] * 8], (1.02, 1.0, 1.05)),  # several: what they span
+        ([[1.05] * 8, [1.0] * 8], (1.025, 1.0, 1.05)),
+    ],
+)
+def test_the_interval_of_one_process_is_by_ranks_and_of_several_by_drawing_again(
+    levels: Sequence[Sequence[float]], expected: tuple[float, float, float]
+) -> None:
+    found = statistics.interval(blocks_of(*[[[level] * 5 for level in process] for process in levels]))
+    assert (found.median, found.low, found.high) == pytest.approx(expected)
 
 
 #: Blocks of one process as (blocks, samples in each, seconds): the fast ones hold more samples.
@@ -261,6 +284,53 @@ def test_blocks_of_two_days_are_not_paired_and_take_a_larger_difference() -> Non
     assert found.ratio == pytest.approx(1.035)
     assert found.margin == statistics.LEAST_DIFFERENCE_APART
     assert not found.detected
+
+
+def test_blocks_that_a_clock_set_back_put_out_of_order_are_not_paired() -> None:
+    first, second = interleaved(1.2, [0.01] * 3)
+    assert not statistics.compare(
+        first, [replace(block, started_s=block.started_s - 30) for block in second]
+    ).paired
+
+
+#: Standard errors of noiseless cases times Student's 97.5 % points: the 1 % of processes counts as four.
+_ONE_ROUND, _TWO_DAYS = 0.01 * 2.7764451, math.sqrt(4 * 0.5e-4 / 7 * (1 / 3 + 1 / 2)) * 2.3646243
+
+
+def test_the_interval_of_a_ratio_is_as_worked_out_by_hand() -> None:
+    found = statistics.compare(*interleaved(1.04, [0.01]))
+    assert (found.low, found.high) == pytest.approx(
+        (1.04 * math.exp(-_ONE_ROUND), 1.04 * math.exp(_ONE_ROUND)), rel=1e-8
+    )
+    first = blocks_of(*[[[0.01] * 5] * 8] * 3)
+    second = blocks_of(*[[[0.012] * 5] * 8] * 2, started_s=86_400.0)
+    found = statistics.compare(first, second)
+    assert (found.ratio, found.low, found.high) == pytest.approx(
+        (1.2, 1.2 * math.exp(-_TWO_DAYS), 1.2 * math.exp(_TWO_DAYS)), rel=1e-8
+    )
+
+
+@pytest.mark.parametrize(
+    ("squares", "freedom", "expected"),
+    [
+        (0.0, 0, (1.0, 4)),
+        (0.0, 2, (4 / 6, 6)),
+        (4.0, 2, (8 / 6, 6)),
+        (4.1, 2, (2.05, 2)),
+        (10.0, 2, (5.0, 2)),
+    ],
+)
+def test_a_variance_is_what_is_expected_and_what_is_seen_unless_that_is_far_more(
+    squares: float, freedom: int, expected: tuple[float, int]
+) -> None:
+    assert statistics._moderated(squares, freedom, 1.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("blocks", "slope"), [(5, 0.0), (6, 0.25), (7, 0.25)])
+def test_a_slope_is_told_from_six_blocks_on(blocks: int, slope: float) -> None:
+    at = np.arange(blocks, dtype=np.float64)
+    sides = [(at, 3 + 0.25 * at), (at + 0.5, 4 + 0.25 * at)]
+    assert statistics._common_slope(sides) == pytest.approx(slope)
 
 
 def test_a_large_difference_between_two_days_is_told() -> None:

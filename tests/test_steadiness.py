@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from vertebra.measurements.blocks import Block
@@ -66,10 +67,12 @@ def test_the_variance_is_split_into_between_and_within_processes() -> None:
     assert apart.between == pytest.approx(0.1)
     assert apart.within == 0.0
     assert steadiness.spread([[1.0, 2.0]]).between is None
+    assert steadiness.spread([[0.0, 0.0], [0.0, 1.0, 0.0]]) == steadiness.Spread(0.0, 0.0)
+    assert steadiness.spread([[0.0, 0.0, 1.0]]) == steadiness.Spread(None, 0.0)
 
 
 def test_disagreement_is_from_the_fastest_to_the_slowest_process() -> None:
-    assert steadiness.disagreement([[1.0], [1.02], [1.1]]) == pytest.approx(0.1)
+    assert steadiness.disagreement([[2.0], [2.02], [2.2]]) == pytest.approx(0.1)
     assert steadiness.disagreement([[1.0, 5.0]]) == 0.0
 
 
@@ -83,6 +86,34 @@ def test_two_heaps_are_told_with_their_distance_and_the_share_of_the_slower() ->
     assert found is not None
     assert found.ratio == pytest.approx(1.2, rel=0.01)
     assert found.share == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("samples", "distance"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], 1 / 8),  # half a step, from the line through the others
+        ([1.0] * 5 + [2.0] * 5, 1 / 4),
+        ([1.0] * 9 + [2.0] * 3, 1 / 8),
+        ([1.0] * 3 + [2.0] * 9, 1 / 8),
+        ([1.0] * 4 + [1.5] * 2 + [2.0] * 4, 1 / 5),  # half of the heap that isn't the mode
+    ],
+)
+def test_the_distance_from_one_mode_is_as_worked_out_by_hand(samples: list[float], distance: float) -> None:
+    assert steadiness._distance_from_one_mode(np.array(samples)) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_modes_are_cut_where_they_vary_least_inside(seed: int) -> None:
+    generator = random.Random(seed)
+    heaps = [generator.gauss(1.0, 0.03) for _ in range(20)] + [generator.gauss(1.3, 0.06) for _ in range(12)]
+    ordered = np.sort(heaps)
+    cut = min(
+        range(1, 32),
+        key=lambda cut: float(sum(np.var(part) * len(part) for part in np.split(ordered, [cut]))),
+    )
+    fast, slow = np.split(ordered, [cut])
+    found = steadiness._two_modes(ordered)
+    assert found == steadiness.Modes(pytest.approx(np.median(slow) / np.median(fast)), len(slow) / 32)
 
 
 @pytest.mark.parametrize("count", [64, 300, 3000])
@@ -104,6 +135,7 @@ def test_outliers_and_modes_close_to_each_other_are_no_second_mode() -> None:
     assert steadiness.modes(body + [3.0 + generator.random() for _ in range(10)]) is None
     assert steadiness.modes([1.0] * 100 + [1.01] * 100) is None
     assert steadiness.modes([2.0] * 100) is None
+    assert steadiness.modes([2.0]) is None
 
 
 def test_drift_is_that_which_most_processes_show() -> None:

@@ -65,12 +65,44 @@ def test_versions_and_runs_do_not_make_another_figure() -> None:
         {"source": "elsewhere"},
         {"convention": "macs"},
         {"metric": "load_time"},
+        {"dataset_sha256": "a" * 64},
     ],
 )
 def test_what_differs_in_subject_condition_or_provenance_is_another_figure(other: dict[str, Any]) -> None:
     first = latency("a", 1)
     second = latency(**({"model": "a", "value": 2} | other))
     assert latest([first, second]) == [first, second]
+
+
+def test_a_probes_accuracy_is_one_figure_with_and_without_its_datasets_digest() -> None:
+    rows = [
+        figure(
+            "a",
+            "".join(["probe_", "top1"]),
+            value,
+            "evaluated",
+            dataset="pets",
+            split="val",
+            dataset_sha256=digest,
+        )
+        for value, digest in ((0.8, None), (0.9, "b" * 64))
+    ]
+    assert latest(rows) == rows[1:]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wins"),
+    [
+        ("2026-01-02", "2026-01-01", 1.0),
+        ("2026-01-01", "2999-01-01", 2.0),  # of a clock that was wrong: no older than what stands before it
+        ("2999-01-01", "2026-01-01", 2.0),
+        (None, "2026-01-01", 2.0),
+        ("2026-01-01", None, 1.0),
+    ],
+)
+def test_of_dates_that_cant_be_the_order_counts(first: str | None, second: str | None, wins: float) -> None:
+    rows = [latency("a", 1.0, measured_at=first), latency("a", 2.0, measured_at=second)]
+    assert [row.value for row in latest(rows)] == [wins]
 
 
 # ------------------------------------------------------------------ wide
@@ -122,6 +154,52 @@ def test_a_figure_of_another_input_size_is_not_shown_beside_a_latency() -> None:
     )
     assert row.value("macs") == 2e9
     assert not row.conflicts
+
+
+@pytest.mark.parametrize(
+    ("columns", "form", "shown"),
+    [
+        # an evaluated accuracy is of its engine and its precision
+        ({"origin": "evaluated", "engine": "openvino"}, {}, None),
+        ({"origin": "evaluated", "precision": "float16"}, {}, None),
+        ({"origin": "evaluated", "engine": "eager", "precision": "float32"}, {}, 0.8),
+        # a published one is of every engine, and of all floats or of int8
+        ({"origin": "published", "precision": "float16"}, {}, 0.8),
+        ({"origin": "published", "precision": "float32"}, {"precision": "int8"}, None),
+        ({"origin": "published"}, {"precision": "int8"}, None),
+        ({"origin": "published", "precision": "int8"}, {"precision": "int8"}, 0.8),
+        ({"origin": "published", "precision": "int8"}, {}, None),
+        ({"origin": "published", "input_size": 320}, {}, None),
+    ],
+)
+def test_an_accuracy_stands_beside_the_latencies_that_it_belongs_to(
+    columns: dict[str, Any], form: dict[str, Any], shown: float | None
+) -> None:
+    accuracy = figure("a", "top1", 0.8, **({"dataset": "imagenet-1k", "split": "val"} | columns))
+    row = wide([accuracy, latency("a", 0.01, **form)])[0]
+    assert (row.value("latency"), row.value("top1")) == (0.01, shown)
+
+
+def test_a_network_that_never_ran_is_shown_at_one_size_that_of_our_count_where_an_accuracy_is_known() -> None:
+    accuracies = [
+        figure("a", "top1", value, "published", input_size=size, dataset="imagenet-1k", source="page")
+        for value, size in ((0.75, 224), (0.8, 320))
+    ]
+    (row,) = wide(accuracies)
+    assert (row.value("top1"), row.conditions, row.conflicts) == (0.75, {}, {})
+    (row,) = wide([*accuracies, figure("a", "macs", 1e9, input_size=320)])
+    assert (row.value("top1"), row.value("macs")) == (0.8, 1e9)
+
+
+def test_a_network_without_parameters_has_no_density_of_accuracy() -> None:
+    (row,) = wide([figure("a", "params", 0), figure("a", "top1", 0.1, "published", dataset="imagenet-1k")])
+    assert (row.value("params"), row.value("accuracy_density")) == (0, None)
+
+
+def test_figures_of_the_machine_belong_to_no_network() -> None:
+    machine = figure("machine", "latency", 1e-6, "benched", **HERE)
+    rows = wide([latency("zfnet", 0.01), machine, latency("alexnet", 0.02)])
+    assert [row.model for row in rows] == ["zfnet", "alexnet"]
 
 
 def test_a_count_of_our_own_is_believed_before_a_published_one_and_that_before_an_estimate() -> None:

@@ -319,6 +319,13 @@ def test_how_much_slower_a_third_of_the_blocks_may_have_run(change: Change, lett
     assert graded(changed(measured(), lambda block: block.order % 3 == 0, change)).letter == letter
 
 
+def test_what_is_faster_than_usual_is_not_disturbed() -> None:
+    assert [grading._above(seen, 4.0) for seen in (3.0, 4.0, 5.0, None)] == [0.0, 0.0, 0.25, None]
+    assert [grading._below(seen, 4.0) for seen in (5.0, 4.0, 3.0, None)] == [0.0, 0.0, 0.25, None]
+    assert grading._above(4.0, None) is None
+    assert grading._below(4.0, None) is None
+
+
 @pytest.mark.parametrize(
     ("of_five", "seen", "letter"),
     [

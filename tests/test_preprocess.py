@@ -17,7 +17,7 @@ from PIL import Image
 
 from vertebra.data.preprocess import Preprocess, foreign, preprocess, preprocess_many, protocols, scans
 from vertebra.data.preprocess.decode import EncodedImage
-from vertebra.data.preprocess.resize import _settle, resize
+from vertebra.data.preprocess.resize import _chunks, _settle, resize
 from vertebra.errors import ImageError, InvalidInputError, UnknownNameError
 
 PHOTOGRAPHS = [
@@ -247,10 +247,17 @@ def test_sums_are_rounded_half_up_and_only_doubtful_ones_done_again():
         asked.extend(places)
         return np.full(len(places), 7.5)
 
-    sums = np.float32([[0.2, 0.495, 0.505], [-3.0, 300.0, 1.7]])
-    _settle(sums, 0.01, exact)
+    sums = np.float32([[0.25, 0.375, 0.625], [-3.0, 300.0, 1.75]])
+    _settle(sums, 0.25, exact)  # a sum is less than that off
     assert asked == [1, 2]
     assert sums.tolist() == [[0, 8, 8], [0, 255, 2]]
+
+
+@pytest.mark.parametrize(("length", "taps", "step"), [(5, 2**20, 1), (5, 2**13, 2), (5, 2**12, 4)])
+def test_products_are_done_in_chunks_of_at_most_2_to_the_17(length, taps, step):
+    chunks = [range(length)[chunk] for chunk in _chunks(length, taps)]
+    assert [len(chunk) for chunk in chunks[:-1]] == [step] * (len(chunks) - 1)
+    assert [place for chunk in chunks for place in chunk] == list(range(length))
 
 
 SIDES = st.integers(1, 420)

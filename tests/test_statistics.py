@@ -345,6 +345,8 @@ def test_a_canary_that_differed_between_two_days_raises_what_can_be_told() -> No
     found = statistics.compare(then, now)
     assert found.margin == pytest.approx(0.2)
     assert not found.detected
+    assert statistics._canaries_apart(now, then) == pytest.approx(0.2)
+    assert statistics._canaries_apart(now, first) == 0.0
 
 
 # How often it is right.

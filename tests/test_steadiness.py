@@ -91,7 +91,13 @@ def test_two_heaps_are_told_with_their_distance_and_the_share_of_the_slower() ->
 @pytest.mark.parametrize(
     ("samples", "distance"),
     [
-        ([1.0, 2.0, 3.0, 4.0], 1 / 8),  # half a step, from the line through the others
+        ([1.0, 2.0, 3.0, 4.0], 1 / 8),  # half a step
+        ([0.0, 4.0, 6.0, 7.0, 7.5], 1 / 10),  # the denser, the later
+        ([0.0, 0.5, 1.5, 3.5, 7.5], 1 / 10),
+        ([0.0, 4.0, 6.0, 7.0, 8.0, 10.0, 14.0], 1 / 14),
+        # at 2 is a quarter of them, 0.2 above the line to the other heap
+        ([0.0, 1.0, 2.0, *np.linspace(10.0, 10.8, 9)], 1 / 10),
+        ([*np.linspace(0.0, 0.8, 9), 8.8, 9.8, 10.8], 1 / 10),
         ([1.0] * 5 + [2.0] * 5, 1 / 4),
         ([1.0] * 9 + [2.0] * 3, 1 / 8),
         ([1.0] * 3 + [2.0] * 9, 1 / 8),
@@ -114,6 +120,14 @@ def test_modes_are_cut_where_they_vary_least_inside(seed: int) -> None:
     fast, slow = np.split(ordered, [cut])
     found = steadiness._two_modes(ordered)
     assert found == steadiness.Modes(pytest.approx(np.median(slow) / np.median(fast)), len(slow) / 32)
+
+
+def test_what_lies_beyond_the_outer_fence_is_in_neither_mode() -> None:
+    body = [1.0] * 4 + [1.1] * 5 + [1.2] * 2  # with one more the quartiles are 1.0 and 1.1, the fence at 1.4
+    found = steadiness._two_modes(np.array([*body, 1.55]))
+    assert found == steadiness.Modes(pytest.approx(1.1), pytest.approx(7 / 11))
+    found = steadiness._two_modes(np.array([*body, 1.39]))
+    assert found == steadiness.Modes(pytest.approx(1.2 / 1.1), pytest.approx(3 / 12))
 
 
 @pytest.mark.parametrize("count", [64, 300, 3000])

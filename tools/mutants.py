@@ -244,8 +244,8 @@ def run(keys: dict[Mutant, str], work: Path, jobs: int, deadline: float) -> dict
 def explained() -> dict[str, str]:
     """mutant -> why no test could notice it."""
     lines = EQUIVALENT.read_text(encoding="utf-8").splitlines() if EQUIVALENT.exists() else []
-    pairs = (line.partition(" # ") for line in lines if line and not line.startswith("#"))
-    return {text: why for text, _, why in pairs}
+    pairs = (line.rpartition(" # ") for line in lines if line and not line.startswith("#"))
+    return {text: why for text, _, why in pairs}  # a line of the source may have a comment of its own
 
 
 def main() -> None:

@@ -72,6 +72,12 @@ def test_jpeg_gives_pillows_pixels(mode, options):
     np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (400, 1), (1, 400), (2, 3)])
+def test_a_jpeg_that_is_a_line_is_decoded_whole(height, width):
+    data = encoded(Image.fromarray(picture(height, width)), "JPEG")
+    np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
 @pytest.mark.skipif(not FLOWERS, reason="no photographs: apt-get install libjxl-testdata")
 @pytest.mark.parametrize("path", FLOWERS, ids=lambda path: path.name)
 def test_every_coding_of_a_photograph_gives_pillows_pixels(path):

@@ -577,6 +577,8 @@ def test_a_mistake_of_the_caller_ends_the_run():
         list(preprocess_many([3.5], protocols.torchvision()))
     with pytest.raises(InvalidInputError, match="workers"):
         preprocess_many([], protocols.torchvision(), workers=0)
+    with pytest.raises(InvalidInputError, match="workers is 0 and prefetch 4"):
+        preprocess_many([], protocols.torchvision(), workers=0, prefetch=4)
     with pytest.raises(InvalidInputError, match="prefetch 0"):
         preprocess_many([], protocols.torchvision(), prefetch=0)
 

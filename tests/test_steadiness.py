@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -106,6 +107,41 @@ def test_two_heaps_are_told_with_their_distance_and_the_share_of_the_slower() ->
 )
 def test_the_distance_from_one_mode_is_as_worked_out_by_hand(samples: list[float], distance: float) -> None:
     assert steadiness._distance_from_one_mode(np.array(samples)) == pytest.approx(distance)
+
+
+def distance_by_every_turn_and_every_line(samples: list[int]) -> float:
+    """The definition, slowly: at each place the convex function is the lowest line between two others."""
+    places, steps = sorted(set(samples)), len(samples)
+
+    def above(at: list[int], low: list[float], high: list[float]) -> float:
+        def lowest(place: int) -> float:
+            ends = [(left, right) for left in range(place) for right in range(place + 1, len(at))]
+            lines = [low[left] + (low[right] - low[left]) * (at[place] - at[left]) / (at[right] - at[left])
+                     for left, right in ends]  # fmt: skip
+            return min([low[place], *lines])
+
+        return max(high[place] - lowest(place) for place in range(len(at)))
+
+    def side(at: list[int], below: Callable[[int], int]) -> float:
+        low = [below(place) / steps for place in at]
+        return above(
+            at, low, [low[i] + samples.count(abs(at[i])) / steps for i in range(len(at) - 1)] + [low[-1]]
+        )
+
+    return min(
+        max(side(places[: turn + 1], lambda place: sum(one < place for one in samples)),
+            side([-place for place in places[:turn - 1 if turn else None:-1]],
+                 lambda place: sum(one > -place for one in samples)))
+        for turn in range(len(places))
+    ) / 2  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_distance_from_one_mode_is_what_every_turn_and_every_line_give(seed: int) -> None:
+    generator = random.Random(seed)
+    samples = [generator.randrange(generator.choice((15, 60))) for _ in range(14)]
+    expected = distance_by_every_turn_and_every_line(samples)
+    assert steadiness._distance_from_one_mode(np.sort(samples)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(5))

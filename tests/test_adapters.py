@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -165,8 +166,9 @@ def test_a_bare_name_that_only_others_have_is_offered_with_their_prefix():
 @needs_timm
 @needs_torchvision
 def test_show_offers_the_others_of_a_name_of_ours(tmp_path):
-    command = [sys.executable, "-m", "vertebra", "show", "vgg16", "--table", str(tmp_path / "t.sqlite")]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "vertebra", "show", "vgg16"]
+    environment = {**os.environ, "VERTEBRA_TABLE": str(tmp_path / "t.sqlite")}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     assert "timm:vgg16, torchvision:vgg16" in told
 
 

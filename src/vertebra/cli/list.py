@@ -57,6 +57,10 @@ def command(
       vertebra list engines onnx
     """
     what, pattern = _asked(words)
+    given = {"source": source, "paper": paper, "family": family, "licence": licence, "input_size": input_size}
+    for name, value in {**given, **limits}.items():
+        if what != "models" and value:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for models, not for {what}.")
     bounds: dict[str, Any] = {name: bound for name, bound in limits.items() if bound is not None}
     found = vertebra.list(what, pattern, source=source, paper=paper, family=family, licence=licence,
                           input_size=input_size, by=by, **bounds)  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
-from vertebra.machine import addresses, downloads, files
+from vertebra.machine import addresses, files
 from vertebra.progress import Listener
 from vertebra.zoo import building
 from vertebra.zoo.names import Model, find
@@ -313,6 +313,8 @@ def locate(
 
     Raises UnknownNameError, WeightsError and DownloadError.
     """
+    from vertebra.machine import downloads
+
     found = published(model, source)
     if found:
         _check_verifiable(found, sha256, accept_unverified)
@@ -343,6 +345,8 @@ def file_of(source: str | Path, *, sha256: str | None = None, progress: Listener
 
 
 def _fetched(source: str | Path, sha256: str | None, progress: Listener | None) -> Path | None:
+    from vertebra.machine import downloads
+
     url = _address(source) if isinstance(source, str) else None
     if url is None:
         return None
@@ -368,6 +372,8 @@ def published(model: str, source: str | Path) -> Weights | None:
 
 
 def _check_verifiable(published: Weights, sha256: str | None, accept_unverified: bool) -> None:
+    from vertebra.machine import downloads
+
     accepted = sha256 or accept_unverified or downloads.known_sha256(published.url)
     if not published.is_verifiable and not accepted:
         raise WeightsError(
@@ -408,6 +414,7 @@ def _local(model: str, source: str | Path, sha256: str | None) -> Path:
 def digest_of(path: Path) -> str:
     """The sha256 of a file of weights, or of those in a folder of the hub; of several files, that of the
     lines of their digests and names. Raises WeightsError."""
+    from vertebra.machine import downloads
     from vertebra.zoo.checkpoints import folders
 
     files = folders.files(path)
@@ -419,6 +426,8 @@ def digest_of(path: Path) -> str:
 
 
 def _check_digest(path: Path, sha256: str | None) -> None:
+    from vertebra.machine import downloads
+
     if sha256:
         downloads.Wanted(url=str(path), sha256=sha256)  # refuses anything but a digest
         found = digest_of(path)

@@ -1,7 +1,7 @@
 // ------------------------------------------------------------------ quantities, read as the command reads them
 
 // A decimal number: `digits` times ten to the power `exponent`, without rounding.
-const NUMBER = /^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9]*)\s*$/;
+const NUMBER = /^\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*((?:1\/)?[^\s0-9]*)\s*$/;
 
 function decimal(text) {
   const [, whole, rest = "", power = "0"] = /^([0-9]*)(?:\.([0-9]*))?(?:[eE]([-+]?[0-9]+))?$/.exec(text);
@@ -14,7 +14,7 @@ const valueOf = ({ digits, exponent }) => Number(`${digits}e${exponent}`);
 function quantity(text, unit) {
   const match = text.length > 400 ? null : NUMBER.exec(text);
   if (!match) return null;
-  const suffix = match[2].toLowerCase();
+  const suffix = match[2].toLowerCase().replaceAll("\u03bc", "\u00b5");
   const suffixes = data.units[unit];
   const scale = Object.hasOwn(suffixes, suffix) ? suffixes[suffix] : null;
   if (!scale && !(unit === "fraction" && suffix === "")) return null;

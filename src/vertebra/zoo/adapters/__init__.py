@@ -193,7 +193,8 @@ def offering(error: UnknownNameError, name: str) -> UnknownNameError:
         return error
     *first, last = (f'"{other}"' for other in offered)
     named = f"{', '.join(first)} or {last}" if first else last
-    hint = f"not one of vertebra's own; did you mean {named}?" if same else f"did you mean {named}?"
+    guess = f"not one of vertebra's own; did you mean {named}?" if same else f"did you mean {named}?"
+    hint = f"{guess} To find others: vertebra list PATTERN"
     return UnknownNameError(error.message, hint)
 
 

@@ -382,7 +382,7 @@ def test_without_vl_convert_the_spec_works_and_drawing_says_how_to_install_it(mo
 
 
 def named(names: Sequence[str], batches: Sequence[int] = (1, 8)) -> list[Measurement]:
-    """The classics' rows, over and over, under other names, as a table of an earlier version may hold them."""
+    """The classics' rows, over and over, under other names, as an older table may hold them."""
     rows = []
     for number, name in enumerate(names):
         old = CLASSICS[number % len(CLASSICS)][0]

@@ -12,6 +12,7 @@ import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,8 +190,26 @@ def test_one_row_is_upright_and_conditions_that_all_rows_share_are_above() -> No
     assert tables.columns(rows).splitlines() == [
         "With: batch_size 1.", "", "name  conditions", "----  ----------", "a     engine a", "b     engine b",
     ]  # fmt: skip
+    rows.append({"name": "c", "conditions": {"engine": "a", "batch_size": 1}})
     grouped = terminal._PAINT.sub("", tables.columns(rows, grouped=True))
-    assert grouped.splitlines()[2:] == ["name", "----", "", "engine a", "a", "", "engine b", "b"]
+    assert grouped.splitlines()[2:] == ["name", "----", "", "engine a", "a", "c", "", "engine b", "b"]
+
+
+def test_rows_that_are_alike_but_for_their_sources_name_these(tmp_path: Path) -> None:
+    figure: dict[str, Any] = {"metric": "params", "value": 61e6, "origin": "published"}
+    rows = [Measurement(model="alexnet", **figure, source=source) for source in ("edition 1", "edition 2")]
+    Table(tmp_path / "t.sqlite").append([*rows, Measurement(model="vgg16", **figure, source="edition 3")])
+    shown = run(tmp_path / "t.sqlite", "table").stdout.decode().splitlines()
+    found = [line.split()[0] + line.partition("edition")[2] for line in shown[2:]]
+    assert found == ["alexnet 1", "alexnet 2", "vgg16"]
+
+
+def test_an_error_of_compare_is_printed_like_every_other(tmp_path: Path) -> None:
+    done = run(tmp_path / "t.sqlite", "compare", f"{tmp_path}/nothing.csv", "alexnet")
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (
+        2, f"error: There is no file {tmp_path}/nothing.csv.",
+    )  # fmt: skip
+    assert done.stderr.decode().splitlines()[1].startswith("hint: name a table")
 
 
 def test_what_has_no_room_goes_below_its_row(monkeypatch: pytest.MonkeyPatch) -> None:

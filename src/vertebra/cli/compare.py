@@ -12,7 +12,7 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, table_option
-from vertebra.cli.terminal import put
+from vertebra.cli.terminal import complain, put
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
@@ -37,7 +37,12 @@ class _Gate(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except VertebraError as error:
-            raise click.UsageError("\n".join(filter(None, [error.message, error.hint]))) from error
+            complain(error.message, error.hint)
+            raise SystemExit(2) from error
+        except OSError as error:
+            place = f" {error.filename}" if error.filename else ""
+            complain(f"Can't write{place}: {error.strerror}.", "write to another place, or free some space")
+            raise SystemExit(2) from error
         except Exception:
             traceback.print_exc()
             raise SystemExit(2) from None

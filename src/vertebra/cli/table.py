@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,7 +11,7 @@ import click
 import vertebra
 from vertebra.cli.output import columns, emit, format_options, pager_option, record, table_option
 from vertebra.cli.terminal import room, say
-from vertebra.measurements import WideRow, display, subjects
+from vertebra.measurements import Measurement, WideRow, display, subjects
 from vertebra.measurements.views import FORM
 from vertebra.metrics import METRICS
 from vertebra.verbs import given
@@ -65,7 +67,18 @@ def command(
         return
     called = subjects.names(rows)
     records = [record(row, style, called[subjects.subject(row)]) for row in rows]
+    if style == "text":
+        records = _told_apart(rows, records)
     emit(records, style, lambda: columns(records, grouped=room() is not None))
+
+
+def _told_apart(rows: Sequence[Measurement], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, with their sources where they are alike otherwise: several editions of one page."""
+    alike = Counter(map(str, records))
+    return [
+        {**one, "source": row.source if alike[str(one)] > 1 else None}
+        for row, one in zip(rows, records, strict=True)
+    ]
 
 
 def _marked(table: str | None, forget: tuple[str, ...], restore: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -120,6 +120,11 @@ def listed(conditions: Mapping[str, Any]) -> str:
 def _table(rows: Sequence[Mapping[str, Any]], *, grouped: bool) -> str:
     titles = {}
     if grouped:
+        # each group once, at the place of its first row
+        groups: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            groups.setdefault(_conditions(row), []).append(row)
+        rows = [row for group in groups.values() for row in group]
         named = [_conditions(row) for row in rows]
         titles = {place: name for place, name in enumerate(named) if not place or name != named[place - 1]}
         rows = [

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from classic_rows import SYSTEM, known, timed
-from vertebra.cli import tables, terminal
+from vertebra.cli import cli, tables, terminal
 from vertebra.cli.output import json_text
 from vertebra.measurements import Measurement, Table
 from vertebra.measurements.display import interval
@@ -158,7 +159,31 @@ def test_a_reader_that_is_gone_is_no_error(table: Path, arguments: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [("pick --latency 1us", 1), ("compare @onnxruntime @openvino --require-judged 100%", 3),
+     ("compare alexnet@openvino vgg16@openvino --require-judged 0% --json", 1)],
+)  # fmt: skip
+def test_a_judgement_holds_where_its_reader_is_gone(table: Path, arguments: str, status: int) -> None:
+    assert run(table, *arguments.split()).returncode == status
+    command = f"{sys.executable} -m vertebra {arguments} | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False,
+        env={**os.environ, "VERTEBRA_TABLE": str(table)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, "")
+
+
 # ------------------------------------------------------------------ widths
+
+
+@pytest.mark.parametrize("verb", sorted(cli.list_commands(click.Context(cli))))
+def test_no_help_is_wider_than_80_columns(verb: str) -> None:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    context = click.Context(command, info_name=f"vertebra {verb}", terminal_width=80)
+    assert [line for line in command.get_help(context).splitlines() if len(line) > 80] == []
+
 
 #: Commands whose text is tables and sentences.
 VERBS = (

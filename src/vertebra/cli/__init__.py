@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
@@ -72,7 +72,7 @@ class _Verbs(click.Group):
             return super().make_context(*names, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _until_reader_is_gone(), _naming_files():
+        with _until_reader_is_gone(ctx.meta), _naming_files():
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -159,8 +159,9 @@ def _naming_files() -> Iterator[None]:
 
 
 @contextmanager
-def _until_reader_is_gone() -> Iterator[None]:
-    """End well where the reader has closed the pipe, as `head` does: click would end with 1."""
+def _until_reader_is_gone(meta: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """End well where the reader has closed the pipe, as `head` does: click would end with 1. A status that
+    a command knew before it printed, in its context's `meta`, holds."""
     try:
         yield
     except BrokenPipeError:
@@ -169,7 +170,7 @@ def _until_reader_is_gone() -> Iterator[None]:
             raise
         for stream in gone:
             _drop(stream)
-        raise click.exceptions.Exit(0) from None
+        raise click.exceptions.Exit((meta or {}).get(terminal.STATUS, 0)) from None
 
 
 def _is_closed(stream: io.TextIOBase | Any) -> bool:
@@ -198,7 +199,9 @@ _received: list[int] = []
 def _until_ended() -> None:
     try:
         with _raising():
-            cli.main(standalone_mode=False, prog_name="vertebra")
+            status = cli.main(standalone_mode=False, prog_name="vertebra")
+        if status:  # of an Exit, which click returns and doesn't raise
+            sys.exit(status)
     except BaseException as error:
         # Some libraries turn what is raised inside them into an error of their own.
         if not _received and not isinstance(error, (click.Abort, KeyboardInterrupt)):

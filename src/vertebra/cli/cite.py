@@ -41,11 +41,11 @@ def command(
     """Import published figures into the table: those that ship with vertebra, or the rows of files.
 
     \b
-      vertebra cite                       PaddleClas's figures of the eleven classics
-      vertebra cite all                   everything that ships
-      vertebra cite imagenet bianco2018   by name; vertebra list sources lists them
-      vertebra cite other.csv             rows written by `vertebra table --write`
-      vertebra cite mine.csv --map "model=Model,top1=Acc@1:percent,latency=Time:ms" --system pi-5
+      vertebra cite                      PaddleClas's figures of the classics
+      vertebra cite all                  everything that ships
+      vertebra cite imagenet bianco2018  by name; vertebra list sources lists them
+      vertebra cite other.csv            rows written by `vertebra table --write`
+      vertebra cite mine.csv --map "model=Model,latency=Time:ms" --system pi-5
 
     SOURCES are names or files: CSV, JSON or Parquet with vertebra's columns, or other tables (.sqlite). With
     --map they are CSV tables of your own; OURS is a column or metric of vertebra, THEIRS a column of the

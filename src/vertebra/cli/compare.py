@@ -12,7 +12,7 @@ import click
 import vertebra
 from vertebra import units
 from vertebra.cli.output import columns, emit, format_options, table_option
-from vertebra.cli.terminal import complain, put
+from vertebra.cli.terminal import STATUS, complain, put
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
@@ -80,14 +80,15 @@ def command(
     """Compare SECOND with FIRST. Each is MODEL, MODEL@ENGINE, a date, a run, a machine or a table's file.
 
     \b
-    Verdicts: no detectable difference, better, worse, different, not judged, failed, fixed.
-    Exit status: 0 nothing is worse, 1 something is certainly worse, 2 wrong use or an error,
-    3 too few figures could be judged.
+    Verdicts: no detectable difference, better, worse, different, not judged,
+    failed, fixed.
+    Exit status: 0 nothing is worse, 1 something is certainly worse,
+    2 wrong use or an error, 3 too few figures could be judged.
 
     \b
       vertebra compare alexnet@onnxruntime alexnet@openvino
-      vertebra compare --version onnxruntime=1.20 --version onnxruntime=1.21 --metric latency
-      vertebra compare before.sqlite after.sqlite --tolerance 5% --require-all --junit compare.xml
+      vertebra compare --version onnxruntime=1.20 --version onnxruntime=1.21
+      vertebra compare before.csv after.csv --require-all --junit compare.xml
     """
     from vertebra.machine import files
     from vertebra.reading import regression
@@ -102,6 +103,7 @@ def command(
     if junit is not None:
         files.write_whole(junit, regression.junit(gate))
     shown = list(compared) if every else gate.changed
+    click.get_current_context().meta[STATUS] = gate.status
     if style == "markdown":
         put(regression.markdown(gate, shown))
     else:

@@ -78,7 +78,7 @@ def command(
     \b
       vertebra eval squeezenet1_1 imagenet/val --report squeezenet.html
       vertebra eval my-bundle/ my-test-set/ --engine openvino
-      vertebra eval --probe my-pictures/ alexnet squeezenet1_1 timm:resnet50.a1_in1k
+      vertebra eval --probe my-pictures/ alexnet timm:resnet50.a1_in1k
 
     DATA is a folder with a folder for each class, a list, tar shards, Parquet, idx files or an archive of
     ImageNet. With --labels index, class n of DATA is output n of the network; names are ignored.

@@ -12,6 +12,7 @@ from vertebra.cli import fastest
 from vertebra.cli.limits import limit_options
 from vertebra.cli.output import emit, format_options, table_option
 from vertebra.cli.progress import showing
+from vertebra.cli.terminal import STATUS
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 
@@ -121,6 +122,7 @@ def command(
         picked = vertebra.pick(table=table, among=among, budget=budget, progress=progress, **asked)
     from vertebra.cli import answer
 
+    click.get_current_context().meta[STATUS] = int(picked.choice is None)
     emit(answer.records(picked, top), style, lambda: answer.text(picked, top, why=why))
     if picked.ended == "interrupted":
         raise KeyboardInterrupt

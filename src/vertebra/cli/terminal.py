@@ -24,6 +24,8 @@ _SPELLED = {
     "µ": "u", "μ": "u", "²": "2", "✓": "ok", "✗": "no", "⚠": "!", "·": "-", "•": "-", "‘": "'", "’": "'",
     "“": '"', "”": '"', "\u00a0": " ", "\u202f": " ", "\u2007": " ",
 }  # fmt: skip
+#: The key in a click context's `meta` of the exit status that is known before the output is printed.
+STATUS = "vertebra.status"
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 #: The sequences that `painted` writes. Others are made harmless.
 _PAINT = re.compile(r"(\x1b\[(?:0|1|2|31|32|33|36)m)")

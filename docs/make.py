@@ -72,7 +72,7 @@ TERMINAL = r"""## Terminal
   doesn't have are spelled (`<=` for `≤`) or escaped. `--json` escapes them in JSON's way, so it reads the
   same. `--csv` is exact in a file or a pipe; on a terminal its control characters are escaped too.
 - **Exit status.** 0, or 1 after a failure, 2 after misuse, 130 after Ctrl-C. A closed pipe, as in
-  `vertebra table | head`, ends with 0."""
+  `vertebra table | head`, ends with 0; `pick` and `compare` keep the status of their answer."""
 
 
 def commands_page() -> str:

@@ -398,7 +398,7 @@ def test_a_pipe_of_the_shell_is_read(tmp_path):
 def test_the_limit_on_pixels_is_the_callers():
     data = encoded(Image.fromarray(picture()), "PNG")
     assert decode(data, max_pixels=2400).shape == (40, 60, 3)
-    with pytest.raises(ImageError, match=r"60 × 40 pixels, more than the 2,399"):
+    with pytest.raises(ImageError, match=r"60 × 40 pixels, more than max_pixels, 2,399"):
         decode(data, max_pixels=2399)
 
 

@@ -189,7 +189,7 @@ def _check_size(name: str, kind: str, size: tuple[int, int], max_pixels: int) ->
         raise ImageError(f"{name}: the {kind} has no pixels, {width} × {height}.")
     if height * width > max_pixels:
         raise ImageError(
-            f"{name}: the {kind} has {width} × {height} pixels, more than the {max_pixels:,} allowed.",
+            f"{name}: the {kind} has {width} × {height} pixels, more than max_pixels, {max_pixels:,}.",
             "make it smaller; or, if you trust its source, raise max_pixels (predict has --max-pixels)",
         )
 

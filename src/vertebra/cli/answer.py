@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -193,7 +194,7 @@ def _far(limit: Limit, value: float) -> str:
 def next_command(row: WideRow, picked: Pick) -> str | None:
     """What to type next: measure an estimate, else export the network for its engine."""
     engine, precision = row.conditions.get("engine"), row.conditions.get("precision")
-    if plain(row.model) != row.model or "\n" in row.model:
+    if plain(row.model) != row.model or "\n" in row.model or not _is_named(row):
         return None  # it can't be copied
     model = shlex.quote(row.model)
     if engine is None:
@@ -205,6 +206,17 @@ def next_command(row: WideRow, picked: Pick) -> str | None:
         return f"vertebra predict PICTURE -m {model} --engine {engine}"
     pictures = " --calibrate PICTURES" if precision == "int8" else ""
     return f"vertebra export {model} --engine {engine}{named}{pictures} -o {_folder(row.model)}"
+
+
+def _is_named(row: WideRow) -> bool:
+    """Whether a command can name the network: not if it comes from a file, which the table doesn't find."""
+    from vertebra.zoo import adapters
+
+    if adapters.is_file(row.model):
+        return os.path.exists(row.model.partition(":")[2])
+    is_from_file = any(figure.network_sha256 for figure in row.figures.values())
+    is_rounded = str(row.conditions.get("precision")).startswith("int8")
+    return not re.search(r"#\w+$|\)$", row.model) and (is_rounded or not is_from_file)
 
 
 def _is_exported(engine: str) -> bool:

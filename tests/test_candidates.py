@@ -123,6 +123,11 @@ def test_evaluations_on_several_sets_of_images_are_not_compared(table: Table) ->
     assert names(vertebra.pick(table=table, filters={"origin": "evaluated", "dataset": "yours"})) == ["vgg16"]
 
 
+def test_a_published_accuracy_on_the_images_asked_for_is_no_other_set(table: Table) -> None:
+    table.append([top1("vgg16", 0.8, dataset="mine"), replace(own("alexnet", 0.9), dataset_sha256="ab" * 32)])
+    assert names(vertebra.pick(table=table, filters={"dataset": "mine"})) == ["alexnet", "vgg16"]
+
+
 def test_an_objective_may_be_called_as_its_limit_is(table: Table) -> None:
     table.append([latency("alexnet", 0.01), latency("vgg16", 0.02)])
     assert vertebra.pick(table=table, objective="fps").objective == "fps"
@@ -185,7 +190,7 @@ def test_calibration_errors_are_of_the_images_asked_for_whatever_was_probed(tabl
     assert candidates.comparable(table, system=None) == []
 
 
-@pytest.mark.parametrize("asked", [{"latency": "20ms"}, {"fps": 50}, {"by": "latency"}])
+@pytest.mark.parametrize("asked", [{"latency": "20ms"}, {"fps": 50}, {"by": "latency"}, {"by": "fps"}])
 @pytest.mark.parametrize(("count", "more"), [(1, ""), (20, ""), (22, " and 2 more")])
 def test_networks_whose_figure_states_no_batch_size_are_named(
     table: Table, asked: dict[str, Any], count: int, more: str

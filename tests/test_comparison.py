@@ -118,6 +118,7 @@ def test_the_machines_own_floor_is_minded(table: Table) -> None:
 def test_without_blocks_intervals_decide(table: Table, value: float, verdict: str) -> None:
     found = both(table, sure(0.010), sure(value))
     assert (found.verdict, found.paired) == (verdict, False)
+    assert found.line()["ratio"] == f"{value / 0.010:.3f}"
 
 
 @pytest.mark.parametrize(("second", "verdict"), [(0.72, "better"), (0.703, "no detectable difference")])
@@ -228,6 +229,7 @@ def test_from_or_to_zero_there_is_no_ratio_but_a_verdict(
     found = both(table, *rows)
     assert found.verdict == verdict
     assert found.is_regression(0.5) == (verdict == "worse")
+    assert found.line()["ratio"] is None
 
 
 # Like with like.

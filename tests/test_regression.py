@@ -165,8 +165,9 @@ def test_junit_has_a_test_for_each_figure_and_missing_case(sides: Any, tmp_path:
 
 def test_junit_fails_if_too_little_was_judged_and_holds_any_name(sides: Any) -> None:
     doubted = [row("ok"), row("c1", grade="C"), row("c2", grade="C")]
-    found = compared(doubted, doubted, sides)
-    odd = Compared([replace(one, second=replace(one.second, source="x")) for one in found])
+    found = compared([*doubted, row("gone")], doubted, sides)
+    odd = Compared([replace(one, second=replace(one.second, source="x")) for one in found], found.missing)
+    assert junit(Gate(odd)).startswith(b"<?xml version='1.0' encoding='utf-8'?>")
     suite = ElementTree.fromstring(junit(Gate(odd)))
     assert [child.tag for child in suite[-1]] == ["failure"]
     told = suite[-1][0].get("message")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,26 @@ def test_evaluations_on_several_sets_of_images_are_not_compared(table: Table) ->
 def test_a_published_accuracy_on_the_images_asked_for_is_no_other_set(table: Table) -> None:
     table.append([top1("vgg16", 0.8, dataset="mine"), replace(own("alexnet", 0.9), dataset_sha256="ab" * 32)])
     assert names(vertebra.pick(table=table, filters={"dataset": "mine"})) == ["alexnet", "vgg16"]
+
+
+def test_sets_of_one_name_are_told_apart_by_their_digests_with_the_numbers_of_images(table: Table) -> None:
+    told = {
+        "alexnet": ("3fa2b1c4", 6),
+        "vgg16": ("9c0e17aa", 9),
+        "vgg11": ("9c0e17aa", 9),
+        "vgg19": (None, 7),
+    }
+    table.append([
+        replace(own(model, 0.9), dataset_sha256=digest and digest * 8, samples=images)
+        for model, (digest, images) in told.items()
+    ])  # fmt: skip
+    sets = ("mine@3fa2b1c4 (6 images, 1 network), mine@9c0e17aa (9 images, 2 networks), "
+            "mine@none (7 images, 1 network, from before data sets had digests)")  # fmt: skip
+    for asked in ({"dataset": "mine"}, {"origin": "evaluated"}):
+        with pytest.raises(InvalidInputError, match=re.escape(sets)):
+            vertebra.pick(table=table, filters=asked)
+    for name, models in (("3fa2", ["alexnet"]), ("9c0e17aa", ["vgg11", "vgg16"]), ("none", ["vgg19"])):
+        assert names(vertebra.pick(table=table, filters={"dataset": f"mine@{name}"})) == models
 
 
 def test_an_objective_may_be_called_as_its_limit_is(table: Table) -> None:

@@ -39,7 +39,7 @@ _PREPROCESS = "test_preprocess -k not(own_output)"
 #: file -> its own tests, perhaps with a choice of them
 TESTS = {
     "reading/choice/rule.py": "test_rule",
-    "reading/choice/candidates.py": "test_candidates test_subjects",
+    "reading/choice/candidates.py": "test_candidates",
     "reading/comparison.py": "test_comparison test_regression",
     "reading/regression.py": "test_regression",
     "measuring/evaluation/tally.py": "test_evaluation",

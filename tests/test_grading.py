@@ -81,6 +81,15 @@ def test_an_a_still_tells_how_far_its_processes_are_apart() -> None:
     assert "σ" in reason
 
 
+def test_how_far_processes_are_apart_is_told_with_the_spread_between_and_within_them() -> None:
+    blocks = [
+        replace(block, latencies=tuple(level * one for one in (0.96, 1.04) * 16))
+        for level, block in zip((1.0, 1.04, 1.09), measured(each=1), strict=True)
+    ]
+    reasons = graded(blocks).reasons
+    assert "3 processes 9.0 % apart (σ 4.3 % between them, 5.9 % within)" in reasons
+
+
 @pytest.mark.parametrize(
     ("blocks", "how", "reason"),
     [

@@ -260,6 +260,15 @@ def test_products_are_done_in_chunks_of_at_most_2_to_the_17(length, taps, step):
     assert [place for chunk in chunks for place in chunk] == list(range(length))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_picture_halved_one_way_and_doubled_the_other_is_as_worked_out_by_hand(turned):
+    pixels = np.uint8([[[0] * 3, [100] * 3, [200] * 3, [102] * 3]])
+    expected = np.uint8([[[50] * 3, [151] * 3]] * 2)
+    if turned:
+        pixels, expected = pixels.transpose(1, 0, 2), expected.transpose(1, 0, 2)
+    np.testing.assert_array_equal(resize(pixels, (2, 2), (0, 0, 2, 2), "opencv-bilinear"), expected)
+
+
 SIDES = st.integers(1, 420)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +26,13 @@ def latency(model: str, value: float, **columns: Any) -> Measurement:
 
 
 def figure(model: str, metric: str, value: float, origin: str = "profiled", **columns: Any) -> Measurement:
-    return Measurement(**({"model": model, "metric": metric, "value": value, "origin": origin} | columns))
+    row = {"model": model, "metric": metric, "value": value, "origin": origin} | columns
+    return Measurement(**{name: copied(one) for name, one in row.items()})
+
+
+def copied(value: Any) -> Any:
+    """As from a file, where equal values aren't the same object."""
+    return type(value)("".join([*str(value)])) if isinstance(value, str | float) else value
 
 
 # ------------------------------------------------------------------ latest
@@ -78,7 +85,7 @@ def test_a_probes_accuracy_is_one_figure_with_and_without_its_datasets_digest() 
     rows = [
         figure(
             "a",
-            "".join(["probe_", "top1"]),
+            "probe_top1",
             value,
             "evaluated",
             dataset="pets",
@@ -88,6 +95,13 @@ def test_a_probes_accuracy_is_one_figure_with_and_without_its_datasets_digest() 
         for value, digest in ((0.8, None), (0.9, "b" * 64))
     ]
     assert latest(rows) == rows[1:]
+
+
+def test_a_date_may_be_ahead_by_a_day_as_in_another_zone() -> None:
+    for ahead, wins in ((-0.01, 1.0), (0.9, 1.0), (1.1, 2.0)):
+        date = (datetime.now(UTC) + timedelta(days=ahead)).isoformat()
+        rows = [latency("a", 1.0, measured_at=date), latency("a", 2.0, measured_at="2026-01-01")]
+        assert [row.value for row in latest(rows)] == [wins]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +235,29 @@ def test_sources_that_disagree_are_told_as_a_conflict_and_never_averaged() -> No
     assert row.conflicts == {"top1": (two,)}
 
 
+def test_origins_of_our_own_are_believed_alike() -> None:
+    rows = [figure("a", "params", 1 + place, origin) for place, origin in enumerate(("profiled", "benched"))]
+    for one, other in (rows, rows[::-1]):
+        (row,) = wide([one, other])
+        assert (row.figures["params"], row.conflicts) == (one, {"params": (other,)})
+
+
+def test_figures_of_the_best_weights_stand_in_the_order_given_whatever_page_they_are_from() -> None:
+    rows = [
+        figure("a", "top1", value, "published", weights=weights, source=source, dataset="imagenet-1k")
+        for value, weights, source in (
+            (0.7, "V1", "x"),
+            (0.8, "V2", "x"),
+            (0.79, "V2", "y"),
+            (0.8, "V2", "z"),
+        )
+    ]
+    (row,) = wide(rows)
+    assert (row.figures["top1"], row.conflicts) == (rows[1], {"top1": (rows[2],)})
+    (row,) = wide([rows[0], rows[2], rows[1]])
+    assert (row.figures["top1"], row.conflicts) == (rows[2], {"top1": (rows[1],)})
+
+
 def test_a_top5_is_of_the_same_weights_and_page_as_the_top1_beside_it() -> None:
     rows = [
         figure("a", "top1", 0.80, "published", weights="new", dataset="imagenet-1k", source="page"),
@@ -230,6 +267,8 @@ def test_a_top5_is_of_the_same_weights_and_page_as_the_top1_beside_it() -> None:
     ]
     (row,) = wide(rows)
     assert (row.value("top1"), row.value("top5")) == (0.80, 0.95)
+    (backwards,) = wide(rows[::-1])
+    assert (backwards.value("top1"), backwards.value("top5")) == (0.80, 0.95)
     (without,) = wide(rows[:3])
     assert (without.value("top1"), without.value("top5")) == (0.80, None)
 

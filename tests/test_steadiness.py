@@ -92,6 +92,7 @@ def test_two_heaps_are_told_with_their_distance_and_the_share_of_the_slower() ->
 @pytest.mark.parametrize(
     ("samples", "distance"),
     [
+        ([2.0] * 4, 0.0),
         ([1.0, 2.0, 3.0, 4.0], 1 / 8),  # half a step
         ([0.0, 4.0, 6.0, 7.0, 7.5], 1 / 10),  # the denser, the later
         ([0.0, 0.5, 1.5, 3.5, 7.5], 1 / 10),

@@ -15,6 +15,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -54,19 +55,11 @@ TESTS = {
     "data/preprocess/protocols.py": "test_preprocess",
     "data/preprocess/decode.py": "test_decode test_preprocess",
 }
-#: Tests that take too long to be run for each mutant.
+#: Tests that take too long to run for each mutant.
 _SLOW = (
-    "test_evaluation.py::test_memory_does_not_grow_with_the_number_of_images",
     "test_evaluation.py::test_the_command_evaluates_prints_and_appends",
     "test_evaluation.py::test_fashion_mnist_is_evaluated_from_its_package",
     "test_evaluation.py::test_fashion_mnist_is_evaluated_by_the_command_with_a_network",
-    "test_candidates.py::test_networks_are_measured_together_with_their_engine",
-    "test_candidates.py::test_the_command_measures_for_a_budget_also_by_its_former_name",
-    "test_candidates.py::test_an_interruption_keeps_what_was_measured_and_answers_from_it",
-    "test_candidates.py::test_networks_of_a_missing_library_are_left_out_by_name_and_the_rest_goes_on",
-)
-#: Tests that take too long to run for each mutant.
-_SLOW = (
     "test_preprocess.py::test_torchvisions_own_output_is_met_to_the_bit",
     "test_preprocess.py::test_timms_own_output_is_met",
     "test_evaluation.py::test_memory_does_not_grow_with_the_number_of_images",
@@ -146,7 +139,7 @@ def drawn(count: int, seed: int, files: list[str]) -> list[Mutant]:
     for file in files:
         draw = random.Random(f"{seed} {file}")
         found = every[file]
-        share = max(1, round(count * len(found) / total))
+        share = math.ceil(count * len(found) / total)
         chosen += [_mutant(file, *place) for place in draw.sample(found, min(len(found), share))]
     random.Random(seed).shuffle(chosen)
     print(f"{len(chosen)} of {total} mutants in {len(files)} files, drawn with seed {seed}", flush=True)
@@ -180,10 +173,9 @@ class Copy:
         finally:
             place.write_text(original, encoding="utf-8")
 
-    def _tested(self, tests: str) -> str:
-        _, chosen, expression = tests.partition("-k ")
-        which = [*_paths(tests), *(["-k", expression] if chosen else [])]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *which]
+    def _tested(self, names: list[str]) -> str:
+        paths = [f"tests/{name}.py" for name in names]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *paths]
         command += [f"--deselect=tests/{name}" for name in _SLOW]
         environment = {**os.environ, "PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         with subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True,

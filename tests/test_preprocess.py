@@ -197,6 +197,8 @@ def test_timms_crop_pct_rounds_the_size_down():
         protocols.timm(224, 0.9, crop_mode="border")
     with pytest.raises(InvalidInputError, match="crop_pct"):
         protocols.timm(224, 87.5)
+    with pytest.raises(InvalidInputError, match="crop_pct"):
+        protocols.timm(224, -0.5)
 
 
 # ------------------------------------------------------------------ numbers, in every clone

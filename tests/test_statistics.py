@@ -331,6 +331,23 @@ def test_a_slope_is_told_from_six_blocks_on(blocks: int, slope: float) -> None:
     at = np.arange(blocks, dtype=np.float64)
     sides = [(at, 3 + 0.25 * at), (at + 0.5, 4 + 0.25 * at)]
     assert statistics._common_slope(sides) == pytest.approx(slope)
+    assert statistics._common_slope([(0 * at, level) for at, level in sides]) == 0.0
+
+
+@pytest.mark.parametrize(("pause_s", "paired"), [(59.9, True), (60.1, False)])
+def test_processes_are_of_one_stretch_up_to_a_minute_after_the_last_sample(
+    pause_s: float, paired: bool
+) -> None:
+    first = blocks_of([[1.0] * 5, [20.0]])  # ends at 21 s
+    second = blocks_of([[1.0] * 5, [1.0] * 5], first_order=2, started_s=19.0 + pause_s)
+    assert statistics.compare(first, second).paired is paired
+    assert statistics._together(second, first) is paired
+
+
+def test_with_few_blocks_the_samples_tell_the_interval() -> None:
+    samples = [[float(5 * place + block) for place in range(20)] for block in range(5)]
+    found = statistics.interval(blocks_of(samples))
+    assert found == statistics.median_interval([one for block in samples for one in block])
 
 
 def test_a_large_difference_between_two_days_is_told() -> None:

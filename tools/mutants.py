@@ -55,7 +55,7 @@ TESTS = {
     "data/preprocess/protocols.py": "test_preprocess",
     "data/preprocess/decode.py": "test_decode test_preprocess",
 }
-#: Tests that take too long to run for each mutant.
+#: Tests that take too long to be run for each mutant.
 _SLOW = (
     "test_evaluation.py::test_the_command_evaluates_prints_and_appends",
     "test_evaluation.py::test_fashion_mnist_is_evaluated_from_its_package",
@@ -63,6 +63,9 @@ _SLOW = (
     "test_preprocess.py::test_torchvisions_own_output_is_met_to_the_bit",
     "test_preprocess.py::test_timms_own_output_is_met",
     "test_evaluation.py::test_memory_does_not_grow_with_the_number_of_images",
+    "test_evaluation.py::test_the_command_evaluates_prints_and_appends",
+    "test_evaluation.py::test_fashion_mnist_is_evaluated_from_its_package",
+    "test_evaluation.py::test_fashion_mnist_is_evaluated_by_the_command_with_a_network",
     "test_candidates.py::test_networks_are_measured_together_with_their_engine",
     "test_candidates.py::test_the_command_measures_for_a_budget_also_by_its_former_name",
     "test_candidates.py::test_an_interruption_keeps_what_was_measured_and_answers_from_it",

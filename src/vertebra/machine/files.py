@@ -36,12 +36,16 @@ def named(path: str | Path) -> Path:
 
 def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write `content` to `path`; what was there before stays until the new content is complete. The file's
-    `mode` is by default the usual one.
+    `mode` is by default the usual one. A device or a pipe is written into and never replaced.
 
     Raises InvalidInputError where the folder is missing, may not be written or is full.
     """
     try:
-        _replace(path, content, mode)
+        if path.exists() and not path.is_file():
+            with path.open("wb") as stream:
+                stream.write(content)
+        else:
+            _replace(path, content, mode)
     except OSError as error:
         raise InvalidInputError(
             f"Can't write {path}: {error.strerror or error}.",

@@ -214,8 +214,8 @@ def candidates(source: Table, question: Question) -> list[WideRow]:
         shipped = [row for row in with_catalogue(known) if row.metric in kept]
         known = [row for row in shipped if _is_asked(row, filters)]
     found = wide(with_wanted_weights(known, question.demands))
-    named = filters.get("engine")
-    return [row for row in found if row.conditions.get("engine") != _HARNESS or named is not None]
+    real = [row for row in found if row.conditions.get("engine") != _HARNESS]
+    return found if filters.get("engine") is not None else real or found
 
 
 def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:

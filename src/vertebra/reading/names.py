@@ -45,8 +45,8 @@ def short(name: str, most: int = LONGEST) -> str:
     """`name` for a label: plain, at most `most` characters, with dots in its middle, as paths differ at their
     ends.
 
-    >>> short("onnx:/home/runner/work/classifier/model_int8.onnx", 33)
-    'onnx:/home/…ifier/model_int8.onnx'
+    >>> short("onnx:a/long/way/down/to/the/classifier/model_int8.onnx", 33)
+    'onnx:a/long…ifier/model_int8.onnx'
     """
     text = plain(name).strip() or UNNAMED
     head = min(_HEAD, most // 3)

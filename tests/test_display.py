@@ -85,7 +85,7 @@ def test_what_is_shown_is_escaped_cut_and_counted() -> None:
     text = display.table([display.readable(odd)])
     assert "<b>" not in text
     assert "\x1b" not in text
-    assert "&lt;b&gt;?[2J" in text
+    assert "&lt;b&gt;\N{REPLACEMENT CHARACTER}[2J" in text
     assert "x" * 250 not in text
     many = Rows([TOP1] * 40)._repr_html_()
     assert many.count("<tr>") == 26

@@ -126,3 +126,14 @@ def test_a_folder_of_the_cache_can_be_written_by_its_owner_only(tmp_path: Path) 
         os.umask(mask)
     places = [tmp_path / "cache", tmp_path / "cache" / "net", tmp_path / "cache" / "net" / "file"]
     assert [place.stat().st_mode & 0o777 for place in places] == [0o755, 0o755, 0o644]
+
+
+def test_a_system_without_numbers_of_users_trusts_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path.lstat()
+    assert leftovers.is_users(about)
+    monkeypatch.setattr(os, "geteuid", lambda: about.st_uid + 1)
+    assert not leftovers.is_users(about)
+    monkeypatch.delattr(os, "geteuid")
+    assert leftovers.is_users(about)

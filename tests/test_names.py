@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vertebra.reading.names import LONGEST, distinct, plain, short
+from vertebra.measurements.display import plain
+from vertebra.reading.names import LONGEST, distinct, short
 
 #: What names may hold that pictures and files can't.
 HOSTILE = (

@@ -98,7 +98,7 @@ def _make_private(folder: Path) -> None:
 
 def _is_own(path: Path) -> bool:
     about = path.lstat()
-    is_mine = about.st_uid == os.geteuid() and not about.st_mode & 0o022
+    is_mine = leftovers.is_users(about) and (os.name == "nt" or not about.st_mode & 0o022)
     return is_mine and (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode))
 
 

@@ -61,9 +61,14 @@ def _remove(path: Path, found: re.Match[str]) -> None:
             path.unlink()
 
 
+def is_users(about: os.stat_result) -> bool:
+    """Whether a file is the user's own; on Windows, which has no such numbers, the folder's rights say that."""
+    return not hasattr(os, "geteuid") or about.st_uid == os.geteuid()
+
+
 def _is_mine(path: Path) -> bool:
     about = path.lstat()
-    return about.st_uid == os.geteuid() and (stat.S_ISDIR(about.st_mode) or stat.S_ISREG(about.st_mode))
+    return is_users(about) and (stat.S_ISDIR(about.st_mode) or stat.S_ISREG(about.st_mode))
 
 
 def _is_gone(path: Path, found: re.Match[str]) -> bool:

@@ -77,8 +77,18 @@ def _cut(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` in one line, with every character that isn't printable replaced by a question mark."""
-    return "".join(one if one.isprintable() else " " if one in "\n\t" else "?" for one in text)
+    """`text` in one line, with white space as spaces and a sign in place of what can't be printed.
+
+    >>> plain("a\\x1b[2J\\u2028b")
+    'a\N{REPLACEMENT CHARACTER}[2J b'
+    """
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(sign: str) -> str:
+    if sign.isprintable() or sign == "\N{NO-BREAK SPACE}":
+        return sign
+    return " " if sign.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def count(number: int, noun: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from vertebra.measurements.display import plain
+
 #: The most letters of a name in a label.
 LONGEST = 60
 UNNAMED = "(no name)"
 _HEAD = 20
-_NARROW = "\N{NO-BREAK SPACE}"
-_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 def encoded(text: str) -> bytes:
@@ -22,23 +22,6 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")
-
-
-def plain(text: str) -> str:
-    """`text` with every white space as a space, and a question mark for each character that can't be printed.
-
-    >>> plain("a\\x1b[2J\\u2028b")
-    'a\N{REPLACEMENT CHARACTER}[2J b'
-    """
-    if text.isprintable():
-        return text
-    return "".join(_printable(sign) for sign in text)
-
-
-def _printable(sign: str) -> str:
-    if sign.isprintable() or sign == _NARROW:
-        return sign
-    return " " if sign.isspace() else _UNKNOWN
 
 
 def short(name: str, most: int = LONGEST) -> str:

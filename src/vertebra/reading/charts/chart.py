@@ -13,7 +13,7 @@ from typing import Any
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.machine.files import write_whole
 from vertebra.measurements import display
-from vertebra.reading.names import plain
+from vertebra.measurements.display import plain
 
 #: One version of the language, so that a newer vl-convert draws the same picture.
 VEGALITE_VERSION = "5.20"

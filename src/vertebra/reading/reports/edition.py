@@ -18,10 +18,10 @@ from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.machine.files import write_whole
 from vertebra.measurements import Measurement, latest, shipped
+from vertebra.measurements.display import plain
 from vertebra.measurements.shipped import published
 from vertebra.measurements.views import FORM
 from vertebra.measuring import citations
-from vertebra.reading.names import plain
 from vertebra.reading.reports import markup
 from vertebra.reading.reports.markup import Column, Html, section, tag
 from vertebra.reading.reports.page import whole

@@ -15,12 +15,13 @@ from typing import Any
 
 from vertebra import metrics, units
 from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.measurements.display import plain
 from vertebra.measurements.views import FORM, depends_on_machine
 from vertebra.metrics import Metric
 from vertebra.reading.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES, classes
 from vertebra.reading.charts.style import family
 from vertebra.reading.choice.rule import LIMITS, LOAD
-from vertebra.reading.names import distinct, plain
+from vertebra.reading.names import distinct
 from vertebra.reading.reports.markup import Html, section, tag
 
 #: The metrics by which a network can be chosen.

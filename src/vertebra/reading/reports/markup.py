@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vertebra.reading.names import plain
+from vertebra.measurements.display import plain
 
 
 class Html(str):

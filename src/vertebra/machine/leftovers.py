@@ -62,7 +62,7 @@ def _remove(path: Path, found: re.Match[str]) -> None:
 
 
 def is_users(about: os.stat_result) -> bool:
-    """Whether a file is the user's own; on Windows, which has no such numbers, the folder's rights say that."""
+    """Whether a file is the user's own. Windows has no such numbers: there the folder's rights say it."""
     return not hasattr(os, "geteuid") or about.st_uid == os.geteuid()
 
 

@@ -323,13 +323,14 @@ def test_a_cell_of_the_grid_lists_the_best_that_certainly_meet_it_and_the_border
         first=(0.8, 49, 50, 51, "A"), second=(0.7, 99, 100, 101, "B"), third=(0.6, 199, 200, 201, "A"),
         late=(0.5, 29, 31, 33, "A"),
     )  # fmt: skip
-    [cell] = grid(rows, memory_classes=[5e8], fps_classes=[30], best=2)
+    [cell] = grid(rows, memory_classes=[5e8], fps_classes=[30], best=2, least_grade="B")
     assert [(one.row.model, one.place, one.verdict) for one in cell.entries] == [
         ("near", None, "borderline"), ("doubted", None, "doubted"), ("first", 1, "met"), ("second", 2, "met"),
     ]  # fmt: skip
     assert "limit 30" in cell.entries[0].reasons[0]
-    [trusting] = grid(rows, memory_classes=[5e8], fps_classes=[30], best=2, least_grade="C")
-    assert [one.row.model for one in trusting.entries if one.place] == ["doubted", "first"]
+    for trust in ("C", None):
+        [trusting] = grid(rows, memory_classes=[5e8], fps_classes=[30], best=2, least_grade=trust)
+        assert [one.row.model for one in trusting.entries if one.place] == ["doubted", "first"]
     [tight] = grid(rows, memory_classes=[4.9e8], fps_classes=[1])
     assert tight.entries == ()
 
@@ -386,7 +387,7 @@ def test_rates_that_no_network_reaches_give_way_to_reached_ones():
 
 def test_what_has_a_place_stands_first_in_the_picture_of_a_cell():
     rows = candidates(doubted=(0.9, 39, 40, 41, "C"), first=(0.8, 49, 50, 51, "A"))
-    chart = grid_chart(grid(rows, memory_classes=[5e8], fps_classes=[30]))
+    chart = grid_chart(grid(rows, memory_classes=[5e8], fps_classes=[30], least_grade="B"))
     texts = [layer["data"]["values"][0]["text"] for layer in chart.spec["layer"][1:]]
     assert texts == ["1. first 80.0 %", "(doubted 90.0 %)"]
     assert [row["model"] for row in chart.data()] == ["doubted", "first"]  # the place that it would have had

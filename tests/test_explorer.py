@@ -148,7 +148,7 @@ def until(page: Any, holds: Callable[[], bool]) -> None:
     raise AssertionError("it never held")
 
 
-def fragment(limits: dict[str, str], by: str = "top1", trust: str = "B") -> str:
+def fragment(limits: dict[str, str], by: str = "top1", trust: str = "any") -> str:
     parts = {**limits, "by": by, "trust": trust}
     return "#explorer?" + "&".join(f"{name}={quote(text)}" for name, text in parts.items())
 
@@ -156,7 +156,7 @@ def fragment(limits: dict[str, str], by: str = "top1", trust: str = "B") -> str:
 def expected(limits: dict[str, str], by: str, trust: str) -> rule.Pick:
     bounds = rule.bounds(limits)
     ordered = [one for name in rule.LIMITS.values() for one in bounds if one.metric == name]
-    return rule.pick(wide(rows()), ordered, by, least_grade=trust)
+    return rule.pick(wide(rows()), ordered, by, least_grade=None if trust == "any" else trust)
 
 
 def words(page: Any, where: str) -> list[str]:
@@ -164,7 +164,7 @@ def words(page: Any, where: str) -> list[str]:
     return told
 
 
-def ask(page: Any, limits: dict[str, str], by: str = "top1", trust: str = "B") -> None:
+def ask(page: Any, limits: dict[str, str], by: str = "top1", trust: str = "any") -> None:
     page.evaluate("(hash) => { location.hash = hash; }", fragment(limits, by, trust))
     until(page, lambda: page.input_value("#explorer-by") == by)
     settle(page)
@@ -208,7 +208,7 @@ def test_the_pick_under_limits_drawn_at_random_is_that_of_the_command(page, seed
     }  # fmt: skip
     limits = {name: typed[name] for name in typed if draw.random() < 0.4}
     by = draw.choice(("top1", "latency", "params", "accuracy_density", "fps"))
-    trust = draw.choice("ABC")
+    trust = draw.choice(("any", "A", "B", "C"))
     picked = expected(limits, by, trust)
     ask(page, limits, by, trust)
     assert page.text_content("#explorer-choice") == rule.sentences(picked)[0]
@@ -478,7 +478,7 @@ def grid_shown(page: Any) -> list[list[str]]:
 @needs_browser
 @pytest.mark.parametrize(
     ("most_params", "by", "trust"),
-    [(None, "top1", "B"), (None, "top1", "C"), (12.5e6, "top1", "A"), (3e6, "accuracy_density", "B"),
+    [(None, "top1", "any"), (None, "top1", "C"), (12.5e6, "top1", "A"), (3e6, "accuracy_density", "B"),
      (1e6, "latency", "C")],
 )  # fmt: skip
 def test_the_grid_on_the_page_is_that_of_the_command_and_follows_the_sliders(page, most_params, by, trust):
@@ -489,7 +489,7 @@ def test_the_grid_on_the_page_is_that_of_the_command_and_follows_the_sliders(pag
     ]
     bounds = explorer.data(rows())["cells"]
     cells = grid(
-        within, objective=by, least_grade=trust,
+        within, objective=by, least_grade=None if trust == "any" else trust,
         memory_classes=bounds["memory_total"], fps_classes=bounds["fps"],
     )  # fmt: skip
     assert grid_shown(page) == grid_expected(cells, by)

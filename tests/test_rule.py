@@ -192,7 +192,27 @@ def doubted(rows: list[Measurement], reason: str = "no interval") -> list[Measur
             for row in rows]  # fmt: skip
 
 
-def test_a_network_is_not_chosen_by_a_figure_of_grade_c_and_the_defect_is_named():
+@pytest.mark.parametrize(("bound_ms", "trust", "chosen"), [
+    (101, None, "large"), (99, None, None), (1000, "B", None), (101, "C", "large"),
+])  # fmt: skip
+def test_the_interval_alone_decides_a_limit_and_a_grade_only_where_one_is_asked_for(
+    bound_ms: float, trust: str | None, chosen: str | None
+):
+    rows = candidates(doubted(network("large", 0.8, 100, spread_ms=1)))
+    choice = pick(rows, [Limit("latency", bound_ms / 1e3)], least_grade=trust).choice
+    assert (None if choice is None else choice.model) == chosen
+
+
+def test_of_equal_objective_and_latency_the_better_grade_comes_first():
+    rows = candidates(*(
+        [replace(row, grade=grade) if row.metric == "latency" else row
+         for row in network(model, 0.7, 20, spread_ms=1)]
+        for model, grade in (("a", "C"), ("b", "B"), ("c", "A"))
+    ))  # fmt: skip
+    assert [row.model for row in pick(rows, [Limit("latency", 0.05)]).ranked] == ["c", "b", "a"]
+
+
+def test_a_network_is_not_chosen_by_a_figure_of_grade_c_without_an_interval_and_the_defect_is_named():
     rows = candidates(SMALL, doubted(LARGE, "two modes 20 % apart"))
     picked = pick(rows, [Limit("latency", 1.0)])
     assert picked.choice.model == "small"

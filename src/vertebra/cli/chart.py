@@ -61,7 +61,7 @@ def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--fps-classes", metavar="15,30,…", help="Limits of the speed classes, in tables and grid.")
 @click.option("--best", type=click.IntRange(min=1), help="Most networks in a cell of the grid. [default: 5]")
-@click.option("--trust", type=click.Choice(GRADES), help="Worst grade that the grid accepts. [default: B]")
+@click.option("--trust", type=click.Choice(GRADES), help="Worst grade that the grid accepts. [default: any]")
 @click.option(
     "--all", "all_views", is_flag=True, help="Draw every view as .svg, .png and .csv into folder FILE."
 )

@@ -64,9 +64,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trust",
     type=click.Choice(GRADES),
-    default="B",
-    show_default=True,
-    help="Don't choose by figures with a worse grade.",
+    help="Don't choose by figures with a worse grade. [default: their intervals decide]",
 )
 @click.option(
     "--among",
@@ -86,7 +84,7 @@ def command(
     objective: str, top: int, licence: tuple[str, ...], family: tuple[str, ...], input_size: tuple[int, ...],
     dataset: str | None, origin: str | None, engine: tuple[str, ...], precision: tuple[str, ...],
     device: str | None, scenario: str | None, streams: int | None, batch_size: tuple[int, ...],
-    system: str | None, probed: str | None, trust: str, among: str | None, budget: str | None,
+    system: str | None, probed: str | None, trust: str | None, among: str | None, budget: str | None,
     verify: str | None, why: bool, table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that meets every limit with certainty, by this machine's measurements.

@@ -28,7 +28,7 @@ def pick(
     by: str = "top1",
     table: TableLike = None,
     filters: Mapping[str, Any] | None = None,
-    trust: str = "B",
+    trust: str | None = None,
     among: str | None = None,
     budget: str | float | None = None,
     licence: str | Sequence[str] = (),
@@ -45,7 +45,8 @@ def pick(
     "apache-2.0"), `family` and `input_size` restrict the candidates. Conditions such as engine="eager" are
     keywords too, or in `filters`; dataset="folder" and probed="folder" name the images of the accuracies
     (dataset="folder@3fa2b1c4" one of several folders of that name, by its digest), origin="evaluated" takes
-    only accuracies measured here. No network is chosen by a figure with a grade worse than `trust`.
+    only accuracies measured here. With `trust`, no network is chosen by a figure with a worse grade;
+    without it the figures' intervals alone decide.
 
     With `among="catalogue"` (else "table"), every network with a published accuracy is a candidate, with
     figures estimated from the networks that were measured on this machine. With `budget`, a time, the

@@ -17,7 +17,7 @@ from vertebra.measurements import WideRow
 from vertebra.reading.charts import style
 from vertebra.reading.charts.chart import SCHEMA, Chart
 from vertebra.reading.charts.points import is_drawable
-from vertebra.reading.choice.rule import Limit, refuse_mixed_loads
+from vertebra.reading.choice.rule import Limit, doubt, refuse_mixed_loads
 from vertebra.reading.names import short
 
 #: The classes of the paper.
@@ -57,7 +57,7 @@ def grid(
     fps_classes: Sequence[float] | None = None,
     best: int = BEST,
     objective: str = "top1",
-    least_grade: str = "B",
+    least_grade: str | None = None,
 ) -> list[Cell]:
     """The `best` networks by `objective` that certainly meet each pair of classes, row by row of the grid.
 
@@ -129,7 +129,7 @@ def _round(value: float, digits: int, upwards: bool) -> float:
 
 
 def _cell(
-    known: Sequence[WideRow], limits: tuple[Limit, ...], best: int, objective: str, least_grade: str
+    known: Sequence[WideRow], limits: tuple[Limit, ...], best: int, objective: str, least_grade: str | None
 ) -> Cell:
     nearest: dict[str, Entry] = {}
     for row in sorted(known, key=lambda row: _merit(row, objective)):
@@ -153,7 +153,7 @@ def _merit(row: WideRow, objective: str) -> tuple[float, float, str]:
     return signed, float("inf") if latency is None else latency, row.model
 
 
-def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: str) -> Entry | None:
+def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: str | None) -> Entry | None:
     """A row's entry, its place not yet known; None if it breaks a limit."""
     verdicts = [(limit, limit.verdict(row)) for limit in limits]
     if any(verdict in ("broken", "unknown") for _, verdict in verdicts):
@@ -161,9 +161,9 @@ def _entry(row: WideRow, limits: Sequence[Limit], objective: str, least_grade: s
     reasons = [limit.reason(row) for limit, verdict in verdicts if verdict == "borderline"]
     near = bool(reasons)
     for metric in (objective, *(limit.metric for limit in limits)):
-        grade = row.figures[metric].grade
-        if grade is not None and grade > least_grade:
-            reasons.append(f"{metrics.find(metric).label} is graded {grade}")
+        figure = row.figures[metric]
+        if doubt(figure, least_grade) is not None:
+            reasons.append(f"{metrics.find(metric).label} is graded {figure.grade}")
     if not reasons:
         return Entry(row, 0)
     return Entry(row, None, tuple(reasons), "borderline" if near else "doubted")

@@ -29,7 +29,7 @@ class Settings:
     memory_classes: tuple[float, ...] | None = None
     fps_classes: tuple[float, ...] | None = None
     best: int = BEST
-    least_grade: str = "B"
+    least_grade: str | None = None
 
 
 @dataclass(frozen=True)

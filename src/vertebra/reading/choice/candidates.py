@@ -37,7 +37,7 @@ class Question:
     objective: str = "top1"
     limits: tuple[Limit, ...] = ()
     demands: tuple[Demand, ...] = ()
-    trust: str = "B"
+    trust: str | None = None
     among: str = "table"
     filters: Mapping[str, Any] = field(default_factory=dict)
 

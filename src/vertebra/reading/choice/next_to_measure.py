@@ -47,7 +47,7 @@ def open_question(
     objective: str = "top1",
     *,
     demands: Sequence[Demand] = (),
-    least_grade: str = "B",
+    least_grade: str | None = None,
 ) -> WideRow | None:
     """The most promising estimated candidate, or None if each has a chance below `_LEAST_CHANCE` to change
     the answer."""
@@ -109,7 +109,7 @@ def settle(
     objective: str = "top1",
     *,
     demands: Sequence[Demand] = (),
-    least_grade: str = "B",
+    least_grade: str | None = None,
     has_time: Callable[[], bool] = lambda: True,
 ) -> Settled:
     """Measure what the answer depends on, best promise first, until no estimate is likely to change it or

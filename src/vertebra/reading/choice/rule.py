@@ -3,8 +3,9 @@
 Candidates are wide rows: a network together with one way of running it. They are compared only
 where the load is the same (machine, batch size, scenario); engine, precision and threads are part
 of the choice. A limit is met when the slow end of the interval meets it; a candidate is borderline if a
-limit lies within its interval, and is named but not chosen. Nor is a candidate chosen by a figure of grade C,
-which can't be believed, unless the caller allows it.
+limit lies within its interval, and is named but not chosen. The interval alone decides: a grade is advice,
+and settles a tie. It excludes only where the caller asks for a grade, or where a figure of grade C has no
+interval.
 """
 
 from __future__ import annotations
@@ -284,11 +285,11 @@ def pick(
     objective: str = "top1",
     *,
     demands: Sequence[Demand] = (),
-    least_grade: str = "B",
+    least_grade: str | None = None,
 ) -> Pick:
-    """The networks among `rows` that meet `limits` and `demands`, by `objective`, then latency, then name.
+    """The networks among `rows` that meet `limits` and `demands`, by `objective`, then latency, grade, name.
 
-    A network isn't chosen if a figure that this depends on has a grade worse than `least_grade`.
+    With `least_grade`, a network isn't chosen if a figure that this depends on has a worse one.
 
     `excluded` holds the networks that rank above the choice but don't certainly meet the limits, or,
     if none meets them, all networks, the nearest miss first. Raises InvalidInputError if the rows were
@@ -363,12 +364,27 @@ def sentences(picked: Pick) -> list[str]:
     return lines
 
 
-def _rank(row: WideRow, objective: str) -> tuple[float, float, str]:
+def doubt(figure: Measurement, least_grade: str | None = None) -> str | None:
+    """Why `figure` can't decide a limit, in words; None where it can. Without a `least_grade` any grade can
+    whose figure has an interval: the interval says how wrong it may be."""
+    if figure.grade is None:
+        return None
+    if least_grade is None:
+        doubted = figure.grade == "C" and (figure.low is None or figure.high is None)
+    else:
+        doubted = figure.grade > least_grade
+    label = metrics.find(figure.metric).label
+    return f"{label} is graded {figure.grade}: {'; '.join(figure.grade_reasons[:1])}" if doubted else None
+
+
+def _rank(row: WideRow, objective: str) -> tuple[float, float, str, str]:
     value = row.value(objective)
     assert value is not None
     signed = -value if metrics.find(objective).better == "higher" else value
-    latency = row.value("latency")
-    return signed, float("inf") if latency is None else latency, row.model
+    latency = row.figures.get("latency")
+    if latency is None:
+        return signed, math.inf, "", row.model
+    return signed, latency.value, latency.grade or "", row.model
 
 
 def _best_form_of_each(rows: Sequence[WideRow], objective: str) -> list[WideRow]:
@@ -385,7 +401,7 @@ class _Asked:
     objective: str
     limits: tuple[Limit, ...]
     demands: tuple[Demand, ...]
-    least_grade: str
+    least_grade: str | None
 
     def unmet(self, row: WideRow) -> list[Limit | Demand]:
         """What `row` doesn't certainly meet."""
@@ -396,11 +412,7 @@ class _Asked:
         """Why the figures that the answer depends on can't be believed."""
         asked = dict.fromkeys((self.objective, *(limit.metric for limit in self.limits)))
         figures = [row.figures[metric] for metric in asked if metric in row.figures]
-        return tuple(
-            f"{metrics.find(one.metric).label} is graded {one.grade}: {'; '.join(one.grade_reasons[:1])}"
-            for one in figures
-            if one.grade is not None and one.grade > self.least_grade
-        )
+        return tuple(why for one in figures if (why := doubt(one, self.least_grade)) is not None)
 
     def distance(self, row: WideRow) -> tuple[int, int, float]:
         """How many demands `row` doesn't meet, how many limits and doubts exclude it, and by how much it

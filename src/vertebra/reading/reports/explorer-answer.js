@@ -26,7 +26,7 @@ function command() {
     .map((metric) => `--${metric.option} ${state.limits[metric.name]}${metric.typed}`);
   const batch = data.loads[Number(state.load)]?.batch_size ?? 1;
   if (state.by !== "top1") parts.push(`--by ${state.by}`);
-  if (state.trust !== "B") parts.push(`--trust ${state.trust}`);
+  if (state.trust !== "any") parts.push(`--trust ${state.trust}`);
   if (state.engine) parts.push(`--engine ${state.engine}`);
   if (batch !== 1) parts.push(`--batch-size ${batch}`);
   if (Object.values(data.columns).some((column) => column.origin.includes("e"))) parts.push("--among catalogue");

@@ -40,10 +40,16 @@ function firstOfEach(candidates) {
   return [...found.values()];
 }
 
+// As `rule.doubt`: without a grade asked for, the interval alone decides, where there is one.
+function isDoubted(one, trust) {
+  if (one.grade === "-") return false;
+  return trust === "any" ? one.grade === "C" && (one.low === null || one.high === null) : one.grade > trust;
+}
+
 function judged(row, limits, objective, trust) {
   const asked = [...new Set([objective, ...limits.map((limit) => limit.metric)])];
   const doubts = asked.map((metric) => figure(row, metric))
-    .filter((one) => one && one.grade !== "-" && one.grade > trust);
+    .filter((one) => one && isDoubted(one, trust));
   const verdicts = limits.map((limit) => verdict(limit, row));
   const open = limits.filter((_, place) => verdicts[place] !== "met");
   const near = verdicts.every((one) => one === "met" || one === "borderline");
@@ -52,7 +58,7 @@ function judged(row, limits, objective, trust) {
   return {
     row,
     meets: open.length === 0 && doubts.length === 0,
-    rank: [metrics.get(objective).lower ? value : -value, latency ? latency.value : Infinity, data.order[row.index]],
+    rank: [metrics.get(objective).lower ? value : -value, latency ? latency.value : Infinity, latency && latency.grade !== "-" ? latency.grade : "", data.order[row.index]],
     distance: [open.length + doubts.length, open.length ? Math.max(...open.map((limit) => miss(limit, row))) : 1],
     open,
     doubts: near ? doubts : [], // what clearly breaks a limit needs no second reason

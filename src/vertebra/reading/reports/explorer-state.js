@@ -10,7 +10,7 @@ function fresh() {
   const measured = data.loads.map((_, place) => rows.filter((row) => row.load === place).length
     + (data.loads[place].batch_size === 1 ? 1e9 : 0));
   return {
-    limits: {}, by: metrics.has("top1") ? "top1" : data.metrics[0].name, trust: "B",
+    limits: {}, by: metrics.has("top1") ? "top1" : data.metrics[0].name, trust: "any",
     load: String(Math.max(0, measured.indexOf(Math.max(...measured)))), engine: "",
     up: element("explorer-up")?.options[0].value ?? "", across: element("explorer-across")?.options[0].value ?? "",
     log: "1", search: "", sort: "", network: "", open: "",

@@ -6,7 +6,7 @@ function gridEntry(row, asked) {
   const reasons = asked.filter((_, place) => verdicts[place] === "borderline").map((limit) => reason(limit, row));
   const judging = [...new Set([state.by, ...asked.map((limit) => limit.metric)])].map((metric) => figure(row, metric));
   for (const one of judging) {
-    if (one.grade !== "-" && one.grade > state.trust) reasons.push(`${metrics.get(one.metric).label} is graded ${one.grade}`);
+    if (isDoubted(one, state.trust)) reasons.push(`${metrics.get(one.metric).label} is graded ${one.grade}`);
   }
   return { row, reasons, meets: reasons.length === 0 };
 }

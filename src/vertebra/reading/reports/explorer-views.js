@@ -185,7 +185,7 @@ const directions = (view) => [metrics.get(view.metric).lower ? 1 : -1, metrics.g
 // The Pareto front of figures with a trusted grade: from the better end, each one better than all before it.
 function frontOf(view, points) {
   const [across, up] = directions(view);
-  const believed = points.filter(({ x, y }) => [x, y].every((one) => one.grade === "-" || one.grade <= state.trust))
+  const believed = points.filter(({ x, y }) => [x, y].every((one) => one.grade === "-" || one.grade <= (state.trust === "any" ? "B" : state.trust)))
     .sort((one, other) => across * (one.x.value - other.x.value) || up * (other.y.value - one.y.value));
   let top = -Infinity;
   return believed.filter((point) => {

@@ -395,3 +395,32 @@ def test_the_harness_is_no_candidate_unless_it_is_asked_for(tmp_path: Path) -> N
     assert engines == ["onnxruntime"]
     asked = vertebra.pick(by="latency", table=table, system="here", engine="null")
     assert [row.conditions["engine"] for row in asked.ranked] == ["null"]
+
+
+def repeated(model: str, ms: float, grade: str, day: int, **more: Any) -> Measurement:
+    return replace(
+        latency(model, ms / 1e3, **more), low=0.99 * ms / 1e3, high=1.01 * ms / 1e3, grade=grade,
+        measured_at=f"2026-11-{day:02}T12:00:00+00:00",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("later", "chosen", "notes"),
+    [
+        ([("C", 2, "1.31")], "alexnet", 1),
+        ([("C", 2, "1.31"), ("C", 3, "1.31"), ("C", 4, "1.31")], "vgg16", 1),
+        ([("B", 2, "1.32")], "vgg16", 0),
+        ([("C", 2, "1.32")], "alexnet", 1),
+    ],
+)  # fmt: skip
+def test_one_disturbed_run_changes_no_answer_and_confirmed_ones_do(
+    table: Table, later: list[tuple[str, int, str]], chosen: str, notes: int
+) -> None:
+    table.append([top1("alexnet", 0.8), top1("vgg16", 0.7), repeated("vgg16", 10, "B", 1)])
+    table.append([replace(repeated("alexnet", 10, "B", 1), versions={"onnxruntime": "1.31"})])
+    for grade, day, version in later:
+        table.append([replace(repeated("alexnet", 100, grade, day), versions={"onnxruntime": version})])
+    picked = candidates.pick(table, candidates.ask({"latency": "50ms"}))
+    assert picked.choice is not None
+    assert picked.choice.model == chosen
+    assert len([note for note in picked.notes if "left out until an independent run agrees" in note]) == notes

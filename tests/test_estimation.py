@@ -64,6 +64,53 @@ def test_a_general_factor_scales_every_price() -> None:
     np.testing.assert_allclose(thrice.values / once.values, 3, rtol=0.02)
 
 
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_an_anchor_that_contradicts_the_others_is_left_out_and_named(factor: float) -> None:
+    field, truth = synthetic()
+    estimator = Estimator(field)
+    measured = {name: truth[field.names.index(name)] for name in estimator.choose(12)}
+    plain = estimator.estimate(measured)
+    spoilt = next(iter(measured))
+    found = estimator.estimate({**measured, spoilt: factor * measured[spoilt]})
+    assert list(found.left_out) == [spoilt]
+    assert found.left_out[spoilt] == pytest.approx(factor, rel=0.2)
+    assert np.median(np.abs(found.values / truth - 1)) < 0.05
+    assert np.median(found.high / found.low) < 1.3 * np.median(plain.high / plain.low)
+    assert not plain.left_out
+
+
+def test_an_anchor_counts_less_the_less_it_is_known() -> None:
+    field, truth = synthetic()
+    estimator = Estimator(field)
+    measured = {name: truth[field.names.index(name)] for name in estimator.choose(12)}
+    slow = next(iter(measured))
+    measured[slow] *= 1.5
+    place = field.names.index(slow)
+    plain, doubted = estimator.estimate(measured), estimator.estimate(measured, {slow: 1.0})
+    assert abs(doubted.values[place] / truth[place] - 1) < abs(plain.values[place] / truth[place] - 1) / 2
+
+
+def slow_anchor(**more: object) -> list[Measurement]:
+    """Twelve networks at 5 ms for each 10^9 MACs, and the first of them ten times slower."""
+    names = estimation.anchors(12)
+    rows = [row(name, 5e-12 * shipped.counts()[name].macs + 1e-3) for name in names]
+    return [replace(rows[0], value=10 * rows[0].value, **more), *rows[1:]]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("grade", "counts"), [("C", False), ("B", True)])
+def test_the_row_of_an_anchor_left_out_counts_only_where_it_stands_by_itself(
+    grade: str, counts: bool
+) -> None:
+    rows = slow_anchor(grade=grade)
+    priced = estimation.price_measured(rows)
+    assert (rows[0] in priced.measured) is counts
+    assert (rows[0].model in {one.model for one in priced.rows}) is not counts
+    (told,) = priced.told
+    assert told.startswith(f"{rows[0].model} on onnxruntime is ")
+    assert told.endswith(" times slower than the other 11 foretell; left out")
+    assert told in priced.rows[0].grade_reasons[0]
+
+
 def test_anchors_are_distinct_allowed_and_not_known_ones() -> None:
     field, _ = synthetic()
     allowed = field.names[:40]

@@ -10,7 +10,7 @@ import pytest
 from vertebra import metrics, units
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, WideRow, wide
-from vertebra.reading.choice.rule import LIMITS, Demand, Limit, bounds, pick, sentences
+from vertebra.reading.choice.rule import LIMITS, Demand, Limit, bounds, fallen, pick, sentences
 
 HERE = {"system": "here", "device": "cpu", "precision": "float32", "batch_size": 1, "input_size": 224}
 
@@ -224,6 +224,32 @@ def test_a_network_is_not_chosen_by_a_figure_of_grade_c_without_an_interval_and_
 def test_grade_c_is_taken_where_that_is_asked_for():
     rows = candidates(SMALL, doubted(LARGE))
     assert pick(rows, [Limit("latency", 1.0)], least_grade="C").choice.model == "large"
+
+
+@pytest.mark.parametrize(
+    ("large_ms", "told"),
+    [(20, None), (200, "large: latency 200 ms, limit 50.0 ms"), (None, "large: latency is not known")],
+)  # fmt: skip
+def test_a_sure_answer_that_became_worse_is_explained(large_ms: float | None, told: str | None):
+    limits = [Limit("latency", 0.05)]
+    before = pick(candidates(SMALL, network("large", 0.80, 20)), limits).choice
+    large = network("large", 0.80, 20 if large_ms is None else large_ms)
+    if large_ms is None:
+        large = [replace(large[1], metric="memory_total", value=1.0), large[0]]
+    rows = candidates(SMALL, large)
+    found = fallen(before, rows, pick(rows, limits))
+    if told is None:
+        assert found is None
+    else:
+        assert found == (
+            "The sure answer is worse than before measuring: it was large on onnxruntime (top-1 accuracy "
+            f"80.0 %), now small on onnxruntime (top-1 accuracy 60.0 %). Why: {told}."
+        )
+
+
+def test_no_sure_answer_before_is_no_worse_one_after():
+    rows = candidates(SMALL)
+    assert fallen(None, rows, pick(rows, [Limit("latency", 0.001)])) is None
 
 
 def test_a_figure_that_was_not_asked_for_may_have_any_grade():

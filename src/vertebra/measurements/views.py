@@ -75,7 +75,7 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
     are compared as instants, and one that can't be is that of the row's coming into the table (`stored`), so
     that a clock that was once wrong doesn't rule what is measured later.
     """
-    return newest(rows, _identity)
+    return newest(rows, identity)
 
 
 def newest(rows: Iterable[Measurement], key: Callable[[Measurement], Hashable]) -> list[Measurement]:
@@ -100,6 +100,11 @@ def _moment(row: Measurement, known: float) -> float:
     return known if moment is None or moment > time.time() + SLACK_S else moment
 
 
+def moment_of(row: Measurement) -> float:
+    """When a row was measured, in seconds since 1970; before everything where it doesn't say."""
+    return _moment(row, -math.inf)
+
+
 #: What distinguishes two figures.
 _IDENTITY = ("model", "network_sha256", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
 _columns = attrgetter(*_IDENTITY)
@@ -107,7 +112,8 @@ _OF_THE_SET = _IDENTITY.index("dataset_sha256")
 _form = attrgetter(*FORM)
 
 
-def _identity(row: Measurement) -> tuple[Any, ...]:
+def identity(row: Measurement) -> tuple[Any, ...]:
+    """What is equal in rows of one figure, whenever they were measured."""
     key: tuple[Any, ...] = _columns(row)
     if row.metric == "probe_top1":  # its dataset names the pictures' content, in older rows too
         key = (*key[:_OF_THE_SET], None, *key[_OF_THE_SET + 1 :])

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from vertebra.campaigns import campaign, cases
+from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, WideRow, shipped
 from vertebra.measuring import estimation
 from vertebra.measuring.benchmarking import Case
 from vertebra.progress import Listener
-from vertebra.reading.choice import next_to_measure
+from vertebra.reading.choice import next_to_measure, rule
 from vertebra.reading.choice.candidates import Question, absences, candidates, comparable, is_here
 from vertebra.reading.choice.next_to_measure import Settled
 
@@ -46,6 +47,7 @@ def settled(
     filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
     question = replace(question, among="catalogue", filters=filters)
     bench = _bench(source, progress)
+    before = _sure_choice(source, question)
     interrupted = False
     try:
         bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
@@ -60,10 +62,24 @@ def settled(
         least_grade=question.trust,
         has_time=lambda: not interrupted and time.monotonic() < start + budget_s,
     )
-    notes = tuple(absences(shipped.counts(), "were left out"))
+    told: list[str] = []
+    known = candidates(source, question, told)
+    worse = rule.fallen(before, known, found.pick)
+    notes = (*filter(None, [worse]), *told, *absences(shipped.counts(), "were left out"))
     return replace(
         found, pick=replace(found.pick, notes=notes), ended="interrupted" if interrupted else found.ended
     )
+
+
+def _sure_choice(source: Table, question: Question) -> WideRow | None:
+    """The choice by what is measured already; None where there is none."""
+    try:
+        rows = candidates(source, replace(question, among="table"))
+        return rule.pick(
+            rows, question.limits, question.objective, demands=question.demands, least_grade=question.trust
+        ).choice
+    except InvalidInputError:  # nothing that can be chosen was measured
+        return None
 
 
 def _bench(source: Table, progress: Listener | None) -> Callable[[Sequence[Case], float], list[Measurement]]:

@@ -2,9 +2,16 @@
 
 from vertebra.measuring.estimation.estimator import ANCHORS, FEWEST_ANCHORS, Estimates, Estimator, Field
 from vertebra.measuring.estimation.memory import MemoryModel
-from vertebra.measuring.estimation.pricing import anchors, field, price, price_forms
+from vertebra.measuring.estimation.pricing import (
+    Priced,
+    anchors,
+    field,
+    price,
+    price_forms,
+    price_measured,
+)
 
 __all__ = [
-    "ANCHORS", "FEWEST_ANCHORS", "Estimates", "Estimator", "Field", "MemoryModel", "anchors", "field",
-    "price", "price_forms",
+    "ANCHORS", "FEWEST_ANCHORS", "Estimates", "Estimator", "Field", "MemoryModel", "Priced", "anchors",
+    "field", "price", "price_forms", "price_measured",
 ]  # fmt: skip

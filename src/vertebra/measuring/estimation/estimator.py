@@ -11,7 +11,7 @@ turn shows how far the estimates can be trusted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,9 @@ _RANK, _ROUNDS = 3, 30
 #: Half of a 90 % interval in standard deviations of the prediction, as the anchors' errors scale them. The
 #: published tables' own errors have heavier tails than the normal distribution's 1.64.
 _HALF_WIDTH = 1.55
+#: An anchor is left out if it is this many standard deviations, as the others' errors scale them, and this
+#: factor away from what the others foretell. A network that one engine runs badly says nothing of the rest.
+_CONTRADICTION, _LEAST_FACTOR = 4.0, 2.0
 #: The anchors' errors count as if this many more had been exactly as the prior expects.
 _TRUSTED = 1
 
@@ -65,7 +68,8 @@ class Estimates:
 
     `low` and `high` bound a 90 % interval. `median_error` and `p90_error` are the anchors' own relative
     errors, each left out in turn; they say more about unusual networks than about ordinary ones, because
-    anchors are chosen to be unlike each other.
+    anchors are chosen to be unlike each other. `left_out` names the anchors that contradict the others, each
+    with how many times slower it is than they foretell; nothing is estimated from those.
     """
 
     names: tuple[str, ...]
@@ -74,6 +78,7 @@ class Estimates:
     high: Array
     median_error: float
     p90_error: float
+    left_out: Mapping[str, float] = field(default_factory=dict)
 
 
 class Estimator:
@@ -119,17 +124,26 @@ class Estimator:
         column = covariance[:, number] / np.sqrt(covariance[number, number] + self._alone[number])
         return covariance - np.outer(column, column)
 
-    def estimate(self, measured: Mapping[str, float]) -> Estimates:
+    def estimate(
+        self, measured: Mapping[str, float], deviations: Mapping[str, float] | None = None
+    ) -> Estimates:
         """Estimates of all networks, including the anchors, from the anchors' values.
 
-        Raises InvalidInputError for fewer than `FEWEST_ANCHORS`, unknown names, or values of 0 and less.
+        `deviations` are the standard deviations of their logarithms, by which they are weighted: an anchor
+        that may be twice as fast says little. Raises InvalidInputError for fewer than `FEWEST_ANCHORS`,
+        unknown names, or values of 0 and less.
         """
         import numpy as np
 
-        anchors = self._anchors(measured)
-        seen = np.log([measured[self.names[number]] for number in anchors]) - self._base[anchors]
-        across = self._kinship.among(anchors)
-        inverse = np.linalg.inv(across[anchors] + np.diag(self._alone[anchors]))
+        every = self._anchors(measured)
+        known = deviations or {}
+        noise = np.array([known.get(self.names[number], 0.0) ** 2 for number in every])
+        seen = np.log([measured[self.names[number]] for number in every]) - self._base[every]
+        across = self._kinship.among(every)
+        whole = across[every] + np.diag(self._alone[every] + noise)
+        kept, contradicting = _agreeing(whole, seen)
+        across, seen = across[:, kept], seen[kept]
+        inverse = np.linalg.inv(whole[np.ix_(kept, kept)])
         logs = self._base + across @ (inverse @ seen)
         variance = self._kinship.own() - ((across @ inverse) * across).sum(axis=1)
         left_out = (inverse @ seen) / np.diag(inverse)
@@ -139,6 +153,7 @@ class Estimator:
         return Estimates(
             self.names, np.exp(logs), np.exp(logs - half), np.exp(logs + half),
             float(np.median(errors)), float(np.quantile(errors, 0.9)),
+            {self.names[every[place]]: float(np.exp(log)) for place, log in contradicting.items()},
         )  # fmt: skip
 
     def _anchors(self, measured: Mapping[str, float]) -> list[int]:
@@ -159,6 +174,28 @@ class Estimator:
     def known(self) -> frozenset[str]:
         """The names of the networks that can be estimated."""
         return frozenset(self.names)
+
+
+def _agreeing(covariance: Array, seen: Array) -> tuple[list[int], dict[int, float]]:
+    """The places of the anchors that agree with each other, and of those that don't, with the logarithm by
+    which each is slower than the others foretell: the worst is left out until the others explain the next."""
+    import numpy as np
+
+    kept, contradicting = list(range(len(seen))), dict[int, float]()
+    while len(kept) > FEWEST_ANCHORS:
+        inverse = np.linalg.inv(covariance[np.ix_(kept, kept)])
+        off = (inverse @ seen[kept]) / np.diag(inverse)
+        standardised = off * np.sqrt(np.diag(inverse))
+        worst = int(np.argmax(np.abs(standardised)))
+        others = kept[:worst] + kept[worst + 1 :]
+        left = np.linalg.inv(covariance[np.ix_(others, others)])
+        usual = _surprise((left @ seen[others]) / np.sqrt(np.diag(left)))
+        is_far = abs(off[worst]) > np.log(_LEAST_FACTOR)
+        if not is_far or abs(standardised[worst]) <= _CONTRADICTION * usual:
+            break
+        contradicting[kept[worst]] = float(off[worst])
+        kept = others
+    return kept, contradicting
 
 
 def _surprise(standardised: Array) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, latest, now, shipped
+from vertebra.measurements import Measurement, latest, now, pooling, shipped
 from vertebra.measurements.shipped import published
 from vertebra.measurements.subjects import is_of_catalogue
 from vertebra.measurements.views import FORM, possible
@@ -81,38 +82,81 @@ def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Meas
     size. The bounds are of a 90 % interval. Raises InvalidInputError if the forms differ or the rows are too
     few.
     """
+    return _priced(measured, metric)[0]
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The estimated rows; the `measured` ones without those that contradict the other anchors and that no
+    independent run agrees with; and what is said of the anchors that were left out."""
+
+    rows: list[Measurement]
+    measured: list[Measurement]
+    told: tuple[str, ...]
+
+
+def _priced(
+    measured: Iterable[Measurement], metric: str
+) -> tuple[list[Measurement], dict[str, str], list[str]]:
+    """The estimated rows; the anchors that were left out, each with what is said of it; and of those the ones
+    whose own rows don't count."""
     known = latest(possible(_usable(measured, metric)))
     _refuse_mixed_forms(known)
     values = {row.model: row.value for row in known}
-    made, note = (_latencies if metric == "latency" else _memories)(values)
+    made, note, left_out = (_latencies if metric == "latency" else _memories)(known)
+    told = {
+        name: _left_out(name, times, len(known) - len(left_out), known[0]) for name, times in left_out.items()
+    }
+    doubted = [row.model for row in known if row.model in left_out and not pooling.stands(row)]
+    note = "; ".join((note, *told.values()))
     shared = replace(
         known[0], weights=None, origin="estimated", metric=metric, samples=len(known), grade=None,
         grade_reasons=(note,), run=None, source=None,
         measured_at=now(),
     )  # fmt: skip
     counts = shipped.counts()
-    return [
+    rows = [
         Measurement.restored(
             {**vars(shared), "model": model, "value": value, "low": low, "high": high,
              "input_size": counts[model].input_size}
         )
-        for model, (value, low, high) in made.items() if model not in values
+        for model, (value, low, high) in made.items() if model not in values or model in doubted
     ]  # fmt: skip
+    return rows, told, doubted
+
+
+def _left_out(name: str, times: float, others: int, row: Measurement) -> str:
+    away = f"{times:.2g} times slower" if times > 1 else f"{1 / times:.2g} times faster"
+    return f"{name} on {row.engine} is {away} than the other {others} foretell; left out"
 
 
 def price_forms(measured: Iterable[Measurement]) -> list[Measurement]:
     """Estimated rows of all `METRICS` for each form in which enough networks were measured."""
+    return price_measured(measured).rows
+
+
+def price_measured(measured: Iterable[Measurement]) -> Priced:
+    """As `price_forms`, with the measured rows that count beside the estimates.
+
+    An anchor that contradicts the others is left out of the estimates. Its own row doesn't count either, and
+    is estimated like any other, where it is of grade C and no run of another day agrees with it.
+    """
+    every = list(measured)
     forms: dict[tuple[object, ...], list[Measurement]] = defaultdict(list)
-    for row in measured:
+    for row in every:
         if row.metric in METRICS:
             key = (row.metric, *(getattr(row, name) for name in FORM if name != "input_size"))
             forms[key].append(row)
-    return [
-        estimated
-        for rows_ in forms.values()
-        if len({row.model for row in _usable(rows_, rows_[0].metric)}) >= FEWEST_ANCHORS
-        for estimated in price(rows_, rows_[0].metric)
-    ]
+    rows, told, dropped = [], list[str](), set[int]()
+    for own in forms.values():
+        metric = own[0].metric
+        if len({row.model for row in _usable(own, metric)}) < FEWEST_ANCHORS:
+            continue
+        estimated, left_out, doubted = _priced(own, metric)
+        rows += estimated
+        told += left_out.values()
+        dropped |= {id(row) for row in _usable(own, metric) if row.model in doubted}
+    return Priced(rows, [row for row in every if id(row) not in dropped], tuple(told))
 
 
 def _usable(measured: Iterable[Measurement], metric: str) -> list[Measurement]:
@@ -136,22 +180,38 @@ def _refuse_mixed_forms(known: Sequence[Measurement]) -> None:
             )
 
 
-Prices = tuple[Mapping[str, tuple[float, float, float]], str]
+#: Each network's value with its bounds, how good they are in words, and the anchors left out, with how many
+#: times slower than foretold each is.
+Prices = tuple[Mapping[str, tuple[float, float, float]], str, Mapping[str, float]]
 
 
-def _latencies(values: Mapping[str, float]) -> Prices:
-    found = _estimator().estimate(values)
+def _latencies(known: Sequence[Measurement]) -> Prices:
+    values = {row.model: row.value for row in known}
+    found = _estimator().estimate(values, {row.model: _deviation(row) for row in known})
+    count = len(values) - len(found.left_out)
     note = (
-        f"estimated from {len(values)} measured networks; each left out in turn, their errors are "
+        f"estimated from {count} measured networks; each left out in turn, their errors are "
         f"{100 * found.median_error:.0f} % (median) and {100 * found.p90_error:.0f} % (90th percentile)"
     )
     bounds = zip(found.values, found.low, found.high, strict=True)
-    return {
-        name: (float(v), float(lo), float(hi)) for name, (v, lo, hi) in zip(found.names, bounds, strict=True)
-    }, note
+    return (
+        {
+            name: (float(v), float(lo), float(hi))
+            for name, (v, lo, hi) in zip(found.names, bounds, strict=True)
+        },
+        note,
+        found.left_out,
+    )
 
 
-def _memories(values: Mapping[str, float]) -> Prices:
+def _deviation(row: Measurement) -> float:
+    """The standard deviation of an anchor's logarithm, by the longer side of its interval."""
+    ends = [end for end in (row.low, row.high) if end is not None and end > 0]
+    return max((abs(math.log(end / row.value)) for end in ends), default=0.0) / 2
+
+
+def _memories(known: Sequence[Measurement]) -> Prices:
+    values = {row.model: row.value for row in known}
     counts = {
         name: (float(one.weight_bytes), float(one.activations)) for name, one in shipped.counts().items()
     }
@@ -160,4 +220,4 @@ def _memories(values: Mapping[str, float]) -> Prices:
         f"estimated from {len(values)} measured networks; each left out in turn, nine in ten are within "
         f"{100 * model.left_out_error:.0f} %"
     )
-    return {name: model.price(*bytes_and_elements) for name, bytes_and_elements in counts.items()}, note
+    return {name: model.price(*bytes_and_elements) for name, bytes_and_elements in counts.items()}, note, {}

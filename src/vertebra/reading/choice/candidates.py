@@ -12,7 +12,7 @@ from typing import Any
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
-from vertebra.measurements import Measurement, Table, WideRow, wide
+from vertebra.measurements import Measurement, Table, WideRow, pooling, spread, wide
 from vertebra.measurements.subjects import short, subject
 from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.reading.choice import rule
@@ -81,9 +81,13 @@ def comparable(
     probed: str | None = None,
     origin: str | None = None,
     metric: Sequence[str] | None = None,
+    told: list[str] | None = None,
     **load: Any,
 ) -> list[Measurement]:
     """The rows of one load: this machine at batch size 1, unless `load` has other values.
+
+    The runs of a form are pooled, with the interval that an independent survey falls into; what the others
+    contradict is left out, and said in `told`.
 
     Accuracies are from `dataset` (None: the whole of ImageNet's validation split) and `origin`, a probe's
     from the images `probed`. A name that several data sets share takes the beginning of a digest,
@@ -97,7 +101,14 @@ def comparable(
     ]  # fmt: skip
     if dataset is not None:
         _check_one_content(found, dataset)
-    return found
+    pooled = pooling.pool(found, spread.seen(source.path, _runs(found)))
+    if told is not None:
+        told += [one.why for one in pooled.aside]
+    return list(pooled.rows)
+
+
+def _runs(rows: Iterable[Measurement]) -> set[str]:
+    return {row.run for row in rows if row.run is not None and pooling.is_pooled(row)}
 
 
 def this_system(table: Table) -> str | None:
@@ -204,14 +215,15 @@ def is_of_imagenet(row: Measurement) -> bool:
     return _is_of(row, None)
 
 
-def candidates(source: Table, question: Question) -> list[WideRow]:
+def candidates(source: Table, question: Question, told: list[str] | None = None) -> list[WideRow]:
     """The wide rows of one load that the question is about: from the table, or from every network with
-    shipped counts too, with estimates for those that never ran in its forms. Other metrics are left out."""
+    shipped counts too, with estimates for those that never ran in its forms. Other metrics are left out.
+    What was left out because other rows contradict it is said in `told`."""
     filters = _of_one_set(source, question.filters)
     kept = tuple(dict.fromkeys(_BASIC + question.asked))
-    known = comparable(source, metric=kept, **filters)
+    known = comparable(source, metric=kept, told=told, **filters)
     if question.among == "catalogue":
-        shipped = [row for row in with_catalogue(known) if row.metric in kept]
+        shipped = [row for row in with_catalogue(known, told) if row.metric in kept]
         known = [row for row in shipped if _is_asked(row, filters)]
     found = wide(with_wanted_weights(known, question.demands))
     real = [row for row in found if row.conditions.get("engine") != _HARNESS]
@@ -244,11 +256,15 @@ def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:
     return not _is_accuracy(row) or right
 
 
-def with_catalogue(known: Sequence[Measurement]) -> list[Measurement]:
-    """`known` with the shipped rows of every network, and estimates for those not run in its forms."""
+def with_catalogue(known: Sequence[Measurement], told: list[str] | None = None) -> list[Measurement]:
+    """`known` with the shipped rows of every network, and estimates for those not run in its forms. What
+    contradicts the networks that others are estimated from is left out, and said in `told`."""
     from vertebra.measuring import estimation
 
-    return [*_shipped(), *known, *estimation.price_forms(known)]
+    priced = estimation.price_measured(known)
+    if told is not None:
+        told += priced.told
+    return [*_shipped(), *priced.measured, *priced.rows]
 
 
 @cache
@@ -350,7 +366,8 @@ def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
 
 def pick(source: Table, question: Question) -> Pick:
     """The choice from the table's present rows."""
-    rows = candidates(source, question)
+    contradicted: list[str] = []
+    rows = candidates(source, question, contradicted)
     _check_one_set(rows, question.asked)
     unstated = _without_batch_size(source, question)
     try:
@@ -365,7 +382,7 @@ def pick(source: Table, question: Question) -> Pick:
         if any(metric not in one.row.figures for metric in question.asked)
     }  # fmt: skip
     told = [f"{_told(unstated & lacking)}; {_HOW}"] if unstated & lacking else []
-    return replace(picked, notes=(*absences(shown, "can't run here"), *told))
+    return replace(picked, notes=(*contradicted, *absences(shown, "can't run here"), *told))
 
 
 def _without_batch_size(source: Table, question: Question) -> set[str]:

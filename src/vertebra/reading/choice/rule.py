@@ -336,6 +336,33 @@ def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
             )
 
 
+def fallen(before: WideRow | None, rows: Iterable[WideRow], after: Pick) -> str | None:
+    """Why the sure answer is worse than it was, in words; None where it isn't.
+
+    `before` was the choice by measured figures alone, `rows` are what is known now, and `after` is the choice
+    from them. Who measures for an answer says this first.
+    """
+    if before is None:
+        return None
+    sure = next((row for row in after.ranked if is_sure(row, after)), None)
+    if sure is not None and _rank(sure, after.objective)[0] <= _rank(before, after.objective)[0]:
+        return None
+    named = described(before, after.objective)
+    now = "no network surely meets the limits" if sure is None else f"now {described(sure, after.objective)}"
+    same = [row for row in rows if row.model == before.model and row.conditions == before.conditions]
+    asked = _Asked(after.objective, after.limits, after.demands, None)
+    why = "; ".join(asked.exclusion(row).why for row in same) or "its rows were set aside"
+    return (
+        f"The sure answer is worse than before measuring: it was {named}, {now}. Why: {before.model}: {why}."
+    )
+
+
+def is_sure(row: WideRow, picked: Pick) -> bool:
+    """Whether no figure that the answer depends on is an estimate."""
+    asked = (picked.objective, *(limit.metric for limit in picked.limits))
+    return all(row.figures[name].origin != "estimated" for name in asked if name in row.figures)
+
+
 def described(row: WideRow, *metric_names: str) -> str:
     """A network in words: "vgg16 on openvino (top-1 accuracy 72.0 %, latency 81.2 ms)"."""
     engine = row.conditions.get("engine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,19 +18,26 @@ if TYPE_CHECKING:
     from vertebra.campaigns.diagnosis import Diagnosis
     from vertebra.measurements import Measurement
     from vertebra.measurements.blocks import Surroundings
+    from vertebra.measurements.calibration import Calibration
 
 
 @click.command("doctor")
 @click.option("--quick", is_flag=True, help="Take a few seconds for each part; less precise.")
+@click.option("--calibration", is_flag=True, help="Only show how well the intervals in the table hold.")
 @table_option
 @format_options
-def command(quick: bool, table: str | None, style: str) -> None:
+def command(quick: bool, calibration: bool, table: str | None, style: str) -> None:
     """Check this machine: its hardware, what disturbs it now, what is missing and how to install it.
 
     Measures the peak arithmetic rate, the memory bandwidth, and the smallest difference between two latencies
     that can be detected today, by comparing a case with itself. The figures are added to the table as those
-    of the model `machine`.
+    of the model `machine`. With --calibration nothing is measured.
     """
+    if calibration:
+        found = vertebra.doctor(calibration=True, table=table)
+        records = _coverages(found) if style == "csv" else [asdict(found)]
+        emit(records, style, lambda: _calibrated(found))
+        return
 
     with showing() as progress:
         diagnosis = vertebra.doctor(quick=quick, table=table, progress=progress)
@@ -112,6 +120,41 @@ def _figure(row: Measurement) -> dict[str, Any]:
         "threads": row.threads,
         "note": "; ".join(row.grade_reasons),
     }
+
+
+def _calibrated(found: Calibration) -> str:
+    forms = "1 form was" if found.forms == 1 else f"{found.forms} forms were"
+    parts = {"samples": found.split.samples, "processes": found.split.processes, "times": found.split.times}
+    told = [f"{name} {'not known' if one is None else units.show(one, 'fraction')}"
+            for name, one in parts.items()]  # fmt: skip
+    return "\n\n".join([
+        f"{forms} measured more than once under the same versions. Of two runs, how often does the\n"
+        "interval of one hold the value of the other? `pick` uses the interval of another survey.",
+        columns(_coverages(found)),
+        f"Quiet runs differ (standard deviations) by: {', '.join(told)}.",
+    ])  # fmt: skip
+
+
+def _coverages(found: Calibration) -> list[dict[str, Any]]:
+    several = {
+        f"quiet, {count} process{'es' * (count > 1)} each": one for count, one in found.quiet.items()
+    }  # fmt: skip
+    if found.disturbed.pairs:
+        several["disturbed, and a quiet one"] = found.disturbed
+    return [
+        {
+            "runs": runs, "pairs": one.pairs,
+            "another survey's holds": units.show(one.survey / one.pairs, "fraction"),
+            "half-width": _width(one.half_width),
+            "own holds": units.show(one.own / one.pairs, "fraction"),
+            "own half-width": _width(one.own_half_width),
+        }
+        for runs, one in several.items()
+    ]  # fmt: skip
+
+
+def _width(width: float | None) -> str | None:
+    return None if width is None else f"±{units.show(width, 'fraction')}"
 
 
 def _difference(diagnosis: Diagnosis) -> list[str]:

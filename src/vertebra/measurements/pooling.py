@@ -21,8 +21,9 @@ from vertebra.measurements.measurement import Measurement
 from vertebra.measurements.possible import trouble
 from vertebra.measurements.spread import Seen, Spread
 
-#: Two runs contradict each other if they are further apart than this many standard deviations.
-_CONTRADICTION = 3.5
+#: Two runs contradict each other if they are further apart than this many standard deviations, and than this
+#: factor: what is nearer is pooled, and widens the interval.
+_CONTRADICTION, _LEAST_FACTOR = 5.0, 1.3
 #: What a day's best run of a grade counts; a run of grade B stands by itself, one of grade C doesn't.
 _WEIGHTS = {"A": 3, "B": 2, "C": 1, None: 2}
 _STANDS = 2
@@ -89,17 +90,8 @@ def pool(rows: Iterable[Measurement], seen: Mapping[str, Seen] | None = None) ->
     return Pooled(tuple(kept), tuple(asides))
 
 
-def repeats(rows: Iterable[Measurement], seen: Mapping[str, Seen]) -> list[list[_Run]]:
-    """The undisturbed runs of each form under one version that has several, without those set aside."""
-    groups: dict[Hashable, list[_Run]] = defaultdict(list)
-    for row in rows:
-        if is_pooled(row):
-            run = row, seen.get(row.run or "") or spreads.seen_in(row)
-            groups[views.identity(row), _version(row)].append(run)
-    return [kept for runs in groups.values() if len(kept := _undisturbed(runs)) > 1]
-
-
-def _undisturbed(runs: Sequence[_Run]) -> list[_Run]:
+def undisturbed(runs: Sequence[_Run]) -> list[_Run]:
+    """Of runs of one form under one version those that nothing disturbed, without those set aside."""
     quiet = [run for run in runs if not spreads.slowed(run[1])]
     return _counted(_clusters(quiet, Spread())) if len(quiet) > 1 else quiet
 
@@ -110,8 +102,8 @@ def _learnt(groups: Iterable[Sequence[_Run]]) -> dict[str | None, Spread]:
     for runs in groups:
         versions: dict[Hashable, list[_Run]] = defaultdict(list)
         for run in runs:
-            versions[_version(run[0])].append(run)
-        by_system[runs[0][0].system] += [_undisturbed(one) for one in versions.values()]
+            versions[version(run[0])].append(run)
+        by_system[runs[0][0].system] += [undisturbed(one) for one in versions.values()]
     return {system: spreads.learn(several) for system, several in by_system.items()}
 
 
@@ -122,7 +114,7 @@ def _one(runs: Sequence[_Run], machine: Spread, asides: list[Aside]) -> Measurem
     """The row of one form. What is set aside is added to `asides`."""
     versions: dict[Hashable, list[_Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: views.moment_of(run[0])):
-        versions[_version(run[0])].append(run)
+        versions[version(run[0])].append(run)
     newest_first = sorted(versions.values(), key=lambda one: views.moment_of(one[-1][0]), reverse=True)
     settled = [_clusters(one, machine) for one in newest_first]
     for place, clusters in enumerate(settled):
@@ -137,7 +129,8 @@ def _one(runs: Sequence[_Run], machine: Spread, asides: list[Aside]) -> Measurem
     raise AssertionError("the oldest version is contradicted by none")
 
 
-def _version(row: Measurement) -> Hashable:
+def version(row: Measurement) -> Hashable:
+    """The versions of a row's engine and its driver."""
     return tuple(sorted((name, one) for name, one in row.versions.items() if name not in _OF_THE_HARNESS))
 
 
@@ -158,7 +151,7 @@ def _clusters(runs: Sequence[_Run], spread: Spread) -> list[list[_Run]]:
 def _agree(one: _Run, other: _Run, spread: Spread) -> bool:
     variance = 2 * spread.shared() + spread.single(*one) + spread.single(*other)
     apart = abs(math.log(one[0].value / other[0].value))
-    return apart <= _CONTRADICTION * math.sqrt(variance)
+    return apart <= max(_CONTRADICTION * math.sqrt(variance), math.log(_LEAST_FACTOR))
 
 
 def _weight(runs: Sequence[_Run], days: frozenset[str | None] | None = None) -> int:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table, depends_on_machine, now, subjects
+from vertebra.measurements import Measurement, Table, depends_on_machine, latest, now, subjects
+from vertebra.measurements.views import possible
 from vertebra.reading.choice import candidates, rule
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
@@ -136,7 +137,8 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
 
 def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]:
     """The arguments of `reports.html` for one machine."""
-    rows = [row for row in source.latest() if row.model != metrics.MACHINE]
+    known = latest(possible(candidates.pooled(source, source.rows())))
+    rows = [row for row in known if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
     chosen = source.system_id(system) if system else candidates.this_system(source)

@@ -101,14 +101,17 @@ def comparable(
     ]  # fmt: skip
     if dataset is not None:
         _check_one_content(found, dataset)
-    pooled = pooling.pool(found, spread.seen(source.path, _runs(found)))
+    return pooled(source, found, told)
+
+
+def pooled(source: Table, rows: Iterable[Measurement], told: list[str] | None = None) -> list[Measurement]:
+    """`rows` of the table, oldest first, with the runs of each form pooled; see `pooling.pool`."""
+    every = list(rows)
+    runs = {row.run for row in every if row.run is not None and pooling.is_pooled(row)}
+    found = pooling.pool(every, spread.seen(source.path, runs))
     if told is not None:
-        told += [one.why for one in pooled.aside]
-    return list(pooled.rows)
-
-
-def _runs(rows: Iterable[Measurement]) -> set[str]:
-    return {row.run for row in rows if row.run is not None and pooling.is_pooled(row)}
+        told += [one.why for one in found.aside]
+    return list(found.rows)
 
 
 def this_system(table: Table) -> str | None:

@@ -279,6 +279,7 @@ ELSEWHERE = {
     ("bench", "batch_sizes"): "batch_size takes several",
     ("chart", "all_views"): "a loop over vertebra.list('charts')",
     ("chart", "output"): "Chart.save",
+    ("check", "markdown"): "Checked.markdown",
     ("compare", "sides"): "the arguments first and second",
     ("compare", "tolerance"): "reading.regression.Gate",
     ("compare", "require_judged"): "reading.regression.Gate",

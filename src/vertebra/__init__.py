@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vertebra.progress import Progress
     from vertebra.verbs.bench import bench
     from vertebra.verbs.chart import chart
+    from vertebra.verbs.check import check
     from vertebra.verbs.cite import cite
     from vertebra.verbs.compare import compare
     from vertebra.verbs.doctor import doctor
@@ -51,6 +52,7 @@ _PUBLIC = {
     "bench": "vertebra.verbs.bench",
     "build": "vertebra.zoo",
     "chart": "vertebra.verbs.chart",
+    "check": "vertebra.verbs.check",
     "cite": "vertebra.verbs.cite",
     "compare": "vertebra.verbs.compare",
     "doctor": "vertebra.verbs.doctor",
@@ -70,8 +72,9 @@ _PUBLIC = {
 
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
-    "Measurement", "Progress", "Table", "bench", "build", "chart", "cite", "compare", "doctor", "evaluate",
-    "export", "fastest", "pick", "predict", "probe", "profile", "report", "show", "survey", "table",
+    "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare", "doctor",
+    "evaluate", "export", "fastest", "pick", "predict", "probe", "profile", "report", "show", "survey",
+    "table",
 ]  # fmt: skip
 
 

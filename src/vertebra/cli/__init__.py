@@ -40,6 +40,7 @@ VERBS: dict[str, dict[str, str]] = {
         "table": "Print, filter or save the measurements.",
         "chart": "Draw accuracy against operations, latency or memory.",
         "pick": "Choose the best network within your limits, with reasons.",
+        "check": "Check whether a locked choice is still the best.",
         "compare": "Compare two engines, machines, versions or days.",
         "report": "Write one HTML page that opens offline.",
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,10 @@ import click
 
 import vertebra
 from vertebra import units
+from vertebra.cli.gated import Gated
 from vertebra.cli.output import columns, emit, format_options, table_option
-from vertebra.cli.terminal import STATUS, complain, put
-from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.cli.terminal import STATUS, put
+from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 from vertebra.metrics import METRICS
 
@@ -28,27 +28,7 @@ if TYPE_CHECKING:
 _SHOWN = ("model", "engine", "provider", "layout", "streams")
 
 
-class _Gate(click.Command):
-    """Every error ends with 2, a bug of ours too: 1 means that something is worse."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
-        except VertebraError as error:
-            complain(error.message, error.hint)
-            raise SystemExit(2) from error
-        except OSError as error:
-            place = f" {error.filename}" if error.filename else ""
-            complain(f"Can't write{place}: {error.strerror}.", "write to another place, or free some space")
-            raise SystemExit(2) from error
-        except Exception:
-            traceback.print_exc()
-            raise SystemExit(2) from None
-
-
-@click.command("compare", cls=_Gate)
+@click.command("compare", cls=Gated)
 @click.argument("sides", nargs=-1, metavar="[FIRST SECOND]")
 @click.option("--system", "systems", multiple=True, help="A machine's name. Give two to compare them.")
 @click.option("--engine", "engines", multiple=True, help="An engine. Give two to compare them.")

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="Spend up to TIME measuring the candidates that could change the answer.",
 )
+@click.option("--lock", metavar="FILE", help="Also write the choice to FILE, for vertebra check.")
 @click.option("--verify", metavar="TIME", hidden=True)  # what --budget was called
 @table_option
 @format_options
@@ -85,7 +86,7 @@ def command(
     dataset: str | None, origin: str | None, engine: tuple[str, ...], precision: tuple[str, ...],
     device: str | None, scenario: str | None, streams: int | None, batch_size: tuple[int, ...],
     system: str | None, probed: str | None, trust: str | None, among: str | None, budget: str | None,
-    verify: str | None, why: bool, table: str | None, style: str, **limits: str | None,
+    lock: str | None, verify: str | None, why: bool, table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that meets every limit with certainty, by this machine's measurements.
 
@@ -117,7 +118,7 @@ def command(
     asked |= {"licence": licence, "family": family, "input_size": input_size}
     budget = verify if budget is None else budget
     with nullcontext() if budget is None else showing() as progress:
-        picked = vertebra.pick(table=table, among=among, budget=budget, progress=progress, **asked)
+        picked = vertebra.pick(table=table, among=among, budget=budget, lock=lock, progress=progress, **asked)
     from vertebra.cli import answer
 
     click.get_current_context().meta[STATUS] = int(picked.choice is None)

@@ -141,14 +141,14 @@ def _few(names: Iterable[str]) -> str:
 
 def markdown(gate: Gate, figures: Sequence[Comparison]) -> str:
     """The summary and a table of `figures`, for a build's page or a pull request's comment."""
-    lines = [f"### vertebra compare: {gate.outcome}", "", *(f"- {_escaped(line)}" for line in gate.summary())]
+    lines = [f"### vertebra compare: {gate.outcome}", "", *(f"- {escaped(line)}" for line in gate.summary())]
     if figures:
         heads = ("case", "figure", "first", "second", "ratio", "95 % interval", "verdict")
         lines += [
             "",
-            _cells(heads),
-            _cells(["---"] * len(heads)),
-            *(_cells(_columns(one)) for one in figures),
+            cells(heads),
+            cells(["---"] * len(heads)),
+            *(cells(_columns(one)) for one in figures),
         ]
     return "\n".join(lines) + "\n"
 
@@ -168,11 +168,12 @@ def values(one: Comparison) -> tuple[str, str]:
     return units.show(one.first.value, unit), units.show(one.second.value, unit)
 
 
-def _cells(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+def cells(texts: Iterable[str]) -> str:
+    """A line of a table in Markdown."""
+    return f"| {' | '.join(map(escaped, texts))} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text without meaning in Markdown or HTML, in one line."""
     plain = re.sub(r"([\\`*_\[\]|~])", r"\\\1", " ".join(text.split()))
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, warn
+from vertebra.machine import files
 from vertebra.measurements import Table
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.reading.choice import candidates
@@ -34,6 +36,7 @@ def pick(
     licence: str | Sequence[str] = (),
     family: str | Sequence[str] = (),
     input_size: int | Sequence[int] = (),
+    lock: str | Path | None = None,
     progress: Listener | None = None,
     objective: str | None = None,
     **limits: Any,
@@ -52,8 +55,12 @@ def pick(
     figures estimated from the networks that were measured on this machine. With `budget`, a time, the
     candidates that could change the answer are measured first, the most promising one first, until none is
     left or the time is up. Their rows are appended to the table; the Pick lists them and says why it ended.
+
+    With `lock`, the choice and what it depends on are written to that file, for `vertebra.check`; where
+    nothing is chosen there is a warning and no file.
     Raises InvalidInputError for conditions that can't be measured here.
     """
+    place = _place(lock)
     conditions = {**(filters or {})}
     conditions |= {name: limits.pop(name) for name in _CONDITIONS if name in limits}
     question = candidates.ask(
@@ -66,9 +73,36 @@ def pick(
         check(source, conditions)
         if not NEEDING_A_MACHINE.isdisjoint(question.asked):
             check_measured(source, conditions)
-        return candidates.pick(source, question)
+        return _locked(candidates.pick(source, question), question, source, place)
     _refuse_contradictions(question)
-    return _settled(question, given.table(table), given.seconds(budget), notebook.listener(progress))
+    source = given.table(table)
+    picked = _settled(question, source, given.seconds(budget), notebook.listener(progress))
+    return _locked(picked, question, source, place)
+
+
+def _place(lock: str | Path | None) -> Path | None:
+    """Where the lock is to be written, checked before anything is measured."""
+    if lock is None:
+        return None
+    from vertebra.reading import lockfile
+
+    place = files.named(lock)
+    lockfile.check_place(place)
+    return place
+
+
+def _locked(picked: Pick, question: Question, source: Table, place: Path | None) -> Pick:
+    """`picked`, which is written to `place`."""
+    if place is None:
+        return picked
+    from vertebra.reading import lockfile
+
+    if picked.choice is None:
+        kept = " The one that is there stays as it is." if place.exists() else ""
+        warn(f"No network surely meets the limits, so {place.name} isn't written.{kept}")
+    else:
+        lockfile.write(lockfile.of(picked, question, source), place)
+    return picked
 
 
 #: Conditions under which networks are measured for a pick; others can't be asked for.

@@ -2,5 +2,6 @@
 
 from vertebra.measurements.shipped.catalogue import Count, counts
 from vertebra.measurements.shipped.profiles import Layer, Stage, layers, models, stages, totals
+from vertebra.measurements.shipped.published import digest
 
-__all__ = ["Count", "Layer", "Stage", "counts", "layers", "models", "stages", "totals"]
+__all__ = ["Count", "Layer", "Stage", "counts", "digest", "layers", "models", "stages", "totals"]

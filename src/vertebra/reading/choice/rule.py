@@ -324,6 +324,13 @@ def pick(
     )  # fmt: skip
 
 
+def doubts(
+    row: WideRow, limits: Sequence[Limit], objective: str, *, least_grade: str = "B"
+) -> tuple[str, ...]:
+    """Why the figures of `row` that an answer depends on can't be believed; none where they can."""
+    return _Asked(objective, tuple(limits), (), least_grade).doubts(row)
+
+
 def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
     """Raise InvalidInputError, naming the condition that differs, if `rows` aren't of one load."""
     for name in LOAD:

@@ -40,7 +40,7 @@ def test_a_lock_has_the_choice_its_rows_the_next_best_and_what_would_overturn_it
     assert kept["made"]["machine"]["id"] == system.describe().id
     assert kept["asked"] == {
         "by": "top1", "limits": {"fps": "30/s", "memory": "200 MB"}, "licence": [], "family": [],
-        "input_size": [], "trust": "B", "among": "table", "conditions": {"batch_size": 1},
+        "input_size": [], "trust": None, "among": "table", "conditions": {"batch_size": 1},
     }  # fmt: skip
     assert (kept["choice"]["model"], kept["choice"]["form"]["engine"]) == ("vgg11", "onnxruntime")
     assert [(row["metric"], row["value"]) for row in kept["evidence"]] == [

@@ -108,6 +108,7 @@ def bundle_cases(
              weights=kept.weights, network_sha256=kept.network_sha256,
              scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
              latency_bound_s=load.latency_bound_s, preprocess=record if load.end_to_end else None,
+             beside=load.beside or None,
              operations=_operations(kept.model, kept.input_size) if kept.model in shipped.models() else None)
         for engine, precision, streams in ways
         for batch_size in batches
@@ -159,6 +160,7 @@ def _case(model: names.Model, input_size: int | None, threads: int, load: Load) 
         scenario=load.scenario,
         arrival_rate=load.arrival_rate,
         latency_bound_s=load.latency_bound_s,
+        beside=load.beside or None,
         preprocess=asdict(zoo.facts(model.name).preprocess) if load.end_to_end else None,
         operations=_operations(model.name, size),
     )

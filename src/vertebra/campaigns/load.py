@@ -14,6 +14,8 @@ from vertebra.measuring.benchmarking import scenarios
 
 #: Loads within this share of the best count as equally good; then the one that needs less is chosen.
 _AS_GOOD = 0.02
+#: More busy threads beside a network than this are a mistake.
+MOST_BESIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Load:
     """How pictures arrive: `scenario` is one of `benchmarking.SCENARIOS`. A server's queries arrive at
     `arrival_rate` (None searches for the greatest rate that keeps the bound) and are to be answered within
     `latency_bound_s`; `streams` are the numbers of calls that may run at once. With `end_to_end` the time
-    from a JPEG's bytes is measured too.
+    from a JPEG's bytes is measured too. `beside` is the number of busy threads that run meanwhile, to measure
+    as on a machine that is shared; 0 and None: none.
 
     Raises InvalidInputError if these contradict each other.
     """
@@ -31,11 +34,17 @@ class Load:
     latency_bound_s: float | None = None
     streams: tuple[int, ...] = (1,)
     end_to_end: bool = False
+    beside: int | None = None
 
     def __post_init__(self) -> None:
         if self.scenario not in benchmarking.SCENARIOS:
             raise UnknownNameError.of(
                 "scenario", self.scenario, benchmarking.SCENARIOS, "vertebra bench --help"
+            )
+        if self.beside is not None and not 0 <= self.beside <= MOST_BESIDE:
+            raise InvalidInputError(
+                f"{self.beside} busy threads beside a network were asked for.",
+                f"pass a whole number from 0 to {MOST_BESIDE}",
             )
         is_server = self.scenario == "server"
         if is_server != (self.latency_bound_s is not None):
@@ -74,7 +83,7 @@ def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
     groups: dict[tuple[object, ...], list[Measurement]] = {}
     for row in rows:
         if (row.metric, row.scenario) == ("throughput", "offline"):
-            key = (row.model, row.network_sha256, row.engine, row.precision, row.device)
+            key = (row.model, row.network_sha256, row.engine, row.precision, row.device, row.beside)
             groups.setdefault(key, []).append(row)
     return [_best_load(group) for group in groups.values()]
 

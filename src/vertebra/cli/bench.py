@@ -57,6 +57,8 @@ _HEADLINES = ("end_to_end_latency", "sustained_rate", "latency", "throughput", "
     "--latency-bound", metavar="TIME", help="Server scenario: the latency that 99 % of the queries must meet."
 )
 @click.option("--end-to-end", is_flag=True, help="Also time decoding and preprocessing, from a JPEG's bytes.")
+@click.option("--beside", type=click.IntRange(min=0), metavar="N",
+              help="Keep N other threads busy meanwhile, as on a shared machine.")  # fmt: skip
 @click.option(
     "--processes", type=click.IntRange(min=1), help="Fresh processes for each case. [default: 3; quick: 1]"
 )
@@ -130,6 +132,7 @@ def _lines(rows: Benched) -> list[dict[str, Any]]:
     forms = wide(rows)
     shares = dict(zip(map(id, rows), rows.shares, strict=True))
     varied = [name for name in _VARIED if len({form.conditions.get(name) for form in forms}) > 1]
+    varied += ["beside"] if any("beside" in form.conditions for form in forms) else []
     return [_line(form, varied, shares.get(id(form.figures.get("latency")))) for form in forms]
 
 

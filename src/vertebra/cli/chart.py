@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 _TYPES: dict[str, Any] = {
     "batch_size": click.IntRange(min=1), "input_size": click.IntRange(min=1),
     "threads": click.IntRange(min=1), "streams": click.IntRange(min=1), "arrival_rate": float,
+    "beside": click.IntRange(min=0),
 }  # fmt: skip
 _HELP = {
     "system": "Only this machine's rows. [default: this machine; with --source: all]",
     "threads": "Only figures at this number of threads.",
     "streams": "Only figures at this number of streams.",
+    "beside": "Only figures beside this number of busy threads. [default: none]",
     "batch_size": "Only this batch size. [default: 1 if measured; all in charts of batch sizes]",
 }
 

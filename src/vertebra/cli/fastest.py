@@ -35,7 +35,7 @@ _WEIGHTS = (
 )
 #: Parameters that only this part of `pick` has, and those that it shares with the rest.
 _OWN = ("model", "threads", "seed", "export", *_WEIGHTS)
-_SHARED = ("budget", "engine", "precision", "batch_size", "input_size", "table", "style")
+_SHARED = ("budget", "beside", "engine", "precision", "batch_size", "input_size", "table", "style")
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("model", required=False),
@@ -87,8 +87,8 @@ def _refuse(named: list[str], why: str, hint: str) -> None:
 
 def _run(
     model: str | None, engine: tuple[str, ...], precision: tuple[str, ...], batch_size: tuple[int, ...],
-    input_size: tuple[int, ...], budget: str | None, threads: tuple[int, ...], seed: int, export: str | None,
-    table: str | None, style: str, **weights: Any,
+    input_size: tuple[int, ...], beside: int | None, budget: str | None, threads: tuple[int, ...], seed: int,
+    export: str | None, table: str | None, style: str, **weights: Any,
 ) -> None:  # fmt: skip
 
     if model is None:
@@ -105,7 +105,7 @@ def _run(
         found = vertebra.fastest(
             model, engine=_listed(engine), precision=_listed(precision) or "float32",
             batch_size=batch_size or 1, threads=threads, input_size=next(iter(input_size), None),
-            budget=budget, seed=seed, export=export, table=table, progress=progress,
+            beside=beside, budget=budget, seed=seed, export=export, table=table, progress=progress,
             **asked,
         )  # fmt: skip
     pairs = list(zip(found.trials, found.shares, strict=True))
@@ -128,6 +128,7 @@ def _record(trial: Trial, found: Found, share: float | None) -> dict[str, Any]:
         "threads": form.threads,
         "layout": form.layout,
         "batch_size": form.batch_size,
+        "beside": None if row is None else row.beside,
         "latency": None if row is None else row.value,
         "low": None if row is None else row.low,
         "high": None if row is None else row.high,
@@ -143,7 +144,9 @@ def _record(trial: Trial, found: Found, share: float | None) -> dict[str, Any]:
 def _text(found: Found, budget: str) -> str:
     """The answer for people."""
     best = found.fastest
-    lines = [f"The fastest form of {found.model} here is {best.form}: {_interval(best)}."]
+    busy = None if best.latency is None else best.latency.beside
+    where = f"here, beside {display.count(busy, 'busy thread')}," if busy else "here"
+    lines = [f"The fastest form of {found.model} {where} is {best.form}: {_interval(best)}."]
     lines += ["", columns(list(map(functools.partial(_line, found), found.trials, found.shares))), ""]
     ran = sum(trial.seconds is not None for trial in found.trials)
     lines.append(f"{ran} of {len(found.trials)} forms were timed, in {found.seconds:.0f} s of {budget}.")

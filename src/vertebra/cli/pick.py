@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 @click.option("--device", help="Only forms on this device: cpu, cuda.")
 @click.option("--scenario", help="Only forms under this load: single-stream, offline, server.")
 @click.option("--streams", type=click.IntRange(min=1), help="Only forms with this number of streams.")
+@click.option("--beside", type=click.IntRange(min=0), metavar="N",
+              help="Forms measured beside N busy threads. [default: none]")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), multiple=True,
               help="Batch size of the forms. Repeatable with --fastest. [default: 1]")  # fmt: skip
 @click.option("--system", help="Name of the machine in the table. [default: this machine]")
@@ -84,9 +86,10 @@ if TYPE_CHECKING:
 def command(
     objective: str, top: int, licence: tuple[str, ...], family: tuple[str, ...], input_size: tuple[int, ...],
     dataset: str | None, origin: str | None, engine: tuple[str, ...], precision: tuple[str, ...],
-    device: str | None, scenario: str | None, streams: int | None, batch_size: tuple[int, ...],
-    system: str | None, probed: str | None, trust: str | None, among: str | None, budget: str | None,
-    lock: str | None, verify: str | None, why: bool, table: str | None, style: str, **limits: str | None,
+    device: str | None, scenario: str | None, streams: int | None, beside: int | None,
+    batch_size: tuple[int, ...], system: str | None, probed: str | None, trust: str | None,
+    among: str | None, budget: str | None, lock: str | None, verify: str | None, why: bool,
+    table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
     """Choose the best network that meets every limit with certainty, by this machine's measurements.
 
@@ -108,8 +111,8 @@ def command(
         raise InvalidInputError("Networks are compared at one batch size.", "pass only one --batch-size")
     filters: dict[str, Any] = {
         "engine": engine or None, "precision": precision or None, "device": device, "scenario": scenario,
-        "streams": streams, "batch_size": batch_size[0] if batch_size else 1, "probed": probed,
-        "dataset": dataset, "origin": origin,
+        "streams": streams, "beside": beside or None, "batch_size": batch_size[0] if batch_size else 1,
+        "probed": probed, "dataset": dataset, "origin": origin,
     }  # fmt: skip
     if system is not None:
         filters["system"] = system

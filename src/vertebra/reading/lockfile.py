@@ -66,7 +66,7 @@ class Lock:
     by: str
     limits: Mapping[str, str | float]
     demands: Mapping[str, tuple[str, ...]]
-    trust: str
+    trust: str | None
     among: str
     conditions: Mapping[str, Any]
     model: str
@@ -126,7 +126,7 @@ class Lock:
             for name, several in self.demands.items()
             for one in several
         ]
-        asked += [f"--trust {self.trust}"] if self.trust != "B" else []
+        asked += [f"--trust {self.trust}"] if self.trust is not None else []
         usual = {"batch_size": (1, None)}
         asked += [
             f"--{name.replace('_', '-')} {shlex.quote(str(one))}"
@@ -385,7 +385,7 @@ def _lock(content: Mapping[str, Any]) -> Lock:
         made_at=_text(made, "at"), vertebra=_text(made, "vertebra"), catalogue=_text(made, "catalogue"),
         machine=_machine_of(made), by=_text(asked, "by"), limits=_limits(asked),
         demands={name.replace("_", " "): texts for name in _QUESTION[2:5] if (texts := _texts(asked, name))},
-        trust=_one_of(_text(asked, "trust"), "trust", ("A", "B", "C")),
+        trust=_trust(asked),
         among=_one_of(_text(asked, "among"), "among", candidates.AMONG),
         conditions=_conditions(_part(asked, "conditions", dict)), model=_text(choice, "model"),
         licence=None if choice.get("licence") is None else _text(choice, "licence"),
@@ -393,6 +393,12 @@ def _lock(content: Mapping[str, Any]) -> Lock:
         runners_up=_briefs(content, "runners_up"), falls=_objects(overturned, "figures"),
         better=_briefs(overturned, "better_if_faster"), contenders=_briefs(overturned, "contenders"),
     )  # fmt: skip
+
+
+def _trust(asked: Mapping[str, Any]) -> str | None:
+    if asked.get("trust") is None:
+        return None
+    return _one_of(_text(asked, "trust"), "trust", ("A", "B", "C"))
 
 
 def _part(content: Mapping[str, Any], name: str, kind: type[Any]) -> Any:

@@ -122,7 +122,8 @@ def _case(row: Measurement) -> str:
     batch = f", batch size {row.batch_size}" if row.batch_size is not None else ""
     data = f", {row.dataset}" if row.dataset else ""
     number = f", {row.precision}" if row.precision not in (None, "float32") else ""
-    return f"{row.model}{where}{number}{batch}{data}"
+    beside = f", beside {row.beside} busy threads" if row.beside else ""
+    return f"{row.model}{where}{number}{batch}{beside}{data}"
 
 
 def _figure(one: Comparison) -> str:

@@ -48,6 +48,7 @@ def bench(
     latency_bound: str | float | None = None,
     streams: int | Sequence[int] | None = None,
     end_to_end: bool = False,
+    beside: int | None = None,
     processes: int | None = None,
     quick: bool = False,
     seconds: str | float | None = None,
@@ -68,6 +69,7 @@ def bench(
     `budget`; `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`,
     `streams` and `end_to_end` are those of `load.Load`. Batch size and streams are 1 by default; for an
     offline load, all useful ones are measured by default, and `best_loads` of the result has the best.
+    With `beside`, as many busy threads of ours run meanwhile, unpinned, which is a condition of the rows.
     A Bundle of native code that this machine didn't make is measured only with `trust_code`.
 
     `engines` is an earlier name of `engine`. A case that fails gives a row of the metric `failure` with its
@@ -82,7 +84,7 @@ def bench(
     engines = given.several(given.renamed(engine, engines, ()))
     bound = None if latency_bound is None else given.seconds(latency_bound)
     served = streams_of(scenario, threads) if streams is None else given.several(streams)
-    load = Load(scenario, arrival_rate, bound, served, end_to_end)
+    load = Load(scenario, arrival_rate, bound, served, end_to_end, beside)
     batches = batches_of(scenario) if batch_size is None else given.several(batch_size)
     precisions = () if precision is None else given.several(precision)
     asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}

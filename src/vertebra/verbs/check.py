@@ -152,7 +152,11 @@ def _cases(model: str, form: Mapping[str, Any], *, is_file: bool = False) -> tup
     if form.get("scenario", "single-stream") == "server":
         return [], f"{model} was measured as a server, which vertebra check can't repeat; use vertebra bench."
     try:
-        load = Load(form.get("scenario", "single-stream"), streams=(int(form.get("streams") or 1),))
+        load = Load(
+            form.get("scenario", "single-stream"),
+            streams=(int(form.get("streams") or 1),),
+            beside=form.get("beside"),
+        )
         found = cases.cases(
             [model], [str(form["engine"])], batch_sizes=[int(form.get("batch_size") or 1)],
             input_size=form.get("input_size"), threads=form.get("threads"),

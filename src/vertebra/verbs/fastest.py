@@ -29,6 +29,7 @@ def fastest(
     batch_size: int | Sequence[int] = 1,
     threads: int | Sequence[int] = (),
     input_size: int | None = None,
+    beside: int | None = None,
     budget: str | float = "60s",
     seed: int = 0,
     export: str | Path | None = None,
@@ -42,6 +43,7 @@ def fastest(
     It tries each `engine` (by default all installed; `engines` is an earlier name) in each `precision`
     ("all": every one except int8), with each `batch_size` and number of `threads` (by default from one to all
     cores), and compares the time per image. Slower forms are dropped early; the search ends within `budget`.
+    With `beside`, as many busy threads run meanwhile, which may change which form is fastest.
     The outputs of every form are compared with eager's in float32 before it is timed. All rows are appended
     to the table.
 
@@ -62,6 +64,7 @@ def fastest(
     cases = tuning.cases(
         model, engines, precisions=given.several(precision),
         batch_sizes=given.several(batch_size), threads=given.several(threads), input_size=input_size,
+        beside=beside,
     )  # fmt: skip
     if export is not None:
         # An error in the weights is found before the search.

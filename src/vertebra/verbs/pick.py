@@ -116,7 +116,7 @@ def _refuse_contradictions(question: Question) -> None:
             "--budget measures networks of the catalogue, but --among table takes only those of the table.",
             "add --among catalogue",
         )
-    for name in (*_MEASURED_UNDER, "system", "probed"):
+    for name in (*_MEASURED_UNDER, "system", "probed", "beside"):
         if question.filters.get(name) not in (None, _MEASURED_UNDER.get(name)):
             option = name.replace("_", "-")
             raise InvalidInputError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from vertebra import engines, zoo
 from vertebra.campaigns import cases as campaign_cases
 from vertebra.campaigns import exports
+from vertebra.campaigns.load import Load
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.exporting import conversion
 from vertebra.machine import system
@@ -64,6 +65,7 @@ def cases(
     batch_sizes: Sequence[int] = (1,),
     threads: Sequence[int] = (),
     input_size: int | None = None,
+    beside: int | None = None,
 ) -> list[Case]:
     """One case for each form of `model` that can run on this machine's processor, on the engines `chosen` (on
     all that are installed, if none is named). `precisions` may be ("all",); without `threads`, their number
@@ -91,7 +93,7 @@ def cases(
         for count in dict.fromkeys(threads or _thread_counts())
         for case in campaign_cases.cases(
             [found.name], [engine], precisions=[precision], batch_sizes=batch_sizes, threads=count,
-            input_size=input_size,
+            input_size=input_size, load=Load(beside=beside),
         )
         for layout in _layouts(engine)
     ]  # fmt: skip

@@ -29,6 +29,7 @@ class Case:
     at `arrival_rate` per second and should be answered within `latency_bound_s`. With `preprocess`, the
     record of a Preprocess as plain data, the time from a JPEG's bytes to the logits is measured too.
     `operations` are those of one image, if known: no latency can be shorter than the machine needs for them.
+    `beside` is the number of busy threads of ours that run meanwhile, None for none.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Case:
     latency_bound_s: float | None = None
     preprocess: Mapping[str, Any] | None = None
     operations: float | None = None
+    beside: int | None = None
 
     def __post_init__(self) -> None:
         _ = self.settings  # refuses impossible sizes here, before a process is started

@@ -205,6 +205,7 @@ def conditions(case: Case) -> dict[str, Any]:
         "device": case.device,
         "layout": case.layout,
         "provider": case.provider,
+        "beside": case.beside,
         **_load(case),
     }
 

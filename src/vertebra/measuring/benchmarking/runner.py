@@ -16,19 +16,20 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Protocol
 
 from vertebra import engines
 from vertebra.engines import EngineInfo
-from vertebra.errors import MeasurementError
+from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.machine import system
 from vertebra.measurements.blocks import Block
 from vertebra.measuring.benchmarking import energy, results, surroundings
 from vertebra.measuring.benchmarking.budget import Budget
 from vertebra.measuring.benchmarking.canary import Canary
 from vertebra.measuring.benchmarking.child import Worker, WorkerProcess
+from vertebra.measuring.benchmarking.neighbours import Neighbours
 from vertebra.measuring.benchmarking.plan import Case, Limits
 from vertebra.measuring.benchmarking.record import Record
 from vertebra.measuring.benchmarking.results import Result
@@ -89,6 +90,8 @@ def measure_all(
     its fewest samples after it. `progress` counts cases, those under way in part. A `race` ends cases early
     that can't win; a case that it doesn't let start gives no result.
 
+    All cases have the same number of busy threads `beside` them, which run from before the first warm-up on.
+
     Raises UnknownNameError if no engine has the name that a case gives, before a process is started;
     everything that happens in a child is a result. KeyboardInterrupt ends the children before it is raised.
     """
@@ -105,8 +108,20 @@ def measure_all(
         progress=progress or silent,
         race=race,
         device=next((case.device for case in cases), "cpu"),
+        beside=_beside(cases),
     )
     return bench.run(records)
+
+
+def _beside(cases: Sequence[Case]) -> int:
+    """The number of busy threads beside all `cases`."""
+    found = {case.beside or 0 for case in cases}
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"Cases beside {' and '.join(map(str, sorted(found)))} busy threads can't be measured together.",
+            "measure them one after the other",
+        )
+    return found.pop() if found else 0
 
 
 def _available_bytes() -> int:
@@ -153,7 +168,11 @@ class _Bench:
         cpu_clock: Callable[[], float] = time.process_time,
         look: Callable[[Sequence[int]], Reading] | None = None,
         device: str = "cpu",
+        beside: int = 0,
+        neighbours: Callable[[int], Neighbours] = Neighbours,
     ) -> None:
+        self._beside, self._make_neighbours = beside, neighbours
+        self._neighbours: Neighbours | None = None
         self._limits, self._system, self._seed = limits, system, seed
         self._room_bytes, self._expected_bytes = room_bytes, expected_bytes
         self._engine, self._progress, self._clock, self._canary = request_engine, progress, clock, canary
@@ -175,6 +194,8 @@ class _Bench:
                 canary = stack.enter_context(Canary(system.describe().usable_cores))
                 self._canary = canary.run
             idle_power = self._energy.over(_IDLE_S)
+            if self._beside:
+                self._neighbours = stack.enter_context(self._make_neighbours(self._beside))
             while waiting:
                 cohort = self._measure_cohort(waiting)
                 waiting.extendleft(reversed([_alone(record) for record in cohort if record.is_crowded_out]))
@@ -341,8 +362,10 @@ class _Bench:
 
     def _block(self, record: Record, worker: Worker, pids: list[int], watch: _Watch) -> None:
         assert self._canary is not None
-        with watch.aside():
+        beside = self._neighbours
+        with watch.aside(), contextlib.nullcontext() if beside is None else beside.paused():
             canary_s = self._canary()
+        pids = pids if beside is None else [*pids, beside.pid]
         room = self._limits.most_samples // self._limits.processes - record.taken()
         request = {
             "command": "block",
@@ -357,6 +380,11 @@ class _Bench:
         record.spent_s[-1] += self._clock() - began
         taken = self._energy.between(meter, self._energy.read())
         around = surroundings.between(before, self._look(pids))
+        if beside is not None:
+            # Tasks wait because of our own threads, and a counter of energy counts theirs.
+            around, taken = replace(around, pressure=None, load=None), None
+            with watch.aside():
+                beside.check()
         block = Block(
             process=len(record.spent_s) - 1,
             order=self._order,

@@ -95,6 +95,7 @@ def comparable(
     """
     load = {"batch_size": 1, "system": this_system(source), **load}
     load = {name: value for name, value in load.items() if value is not None}
+    load.setdefault("beside", (None, 0))  # nothing ran beside it, unless that is asked for
     found = [
         row for row in source.comparable(metric, **load)
         if _is_of(row, dataset, probed) and (origin is None or not _is_accuracy(row) or row.origin == origin)

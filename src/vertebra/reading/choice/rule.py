@@ -21,7 +21,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, WideRow, display
 
 #: What must be equal before two candidates may be compared.
-LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate")
+LOAD = ("system", "device", "batch_size", "scenario", "streams", "arrival_rate", "beside")
 
 #: Name of a limit -> the metric that it bounds.
 LIMITS = {
@@ -325,7 +325,7 @@ def pick(
 
 
 def doubts(
-    row: WideRow, limits: Sequence[Limit], objective: str, *, least_grade: str = "B"
+    row: WideRow, limits: Sequence[Limit], objective: str, *, least_grade: str | None = None
 ) -> tuple[str, ...]:
     """Why the figures of `row` that an answer depends on can't be believed; none where they can."""
     return _Asked(objective, tuple(limits), (), least_grade).doubts(row)
@@ -335,6 +335,8 @@ def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
     """Raise InvalidInputError, naming the condition that differs, if `rows` aren't of one load."""
     for name in LOAD:
         values = {row.conditions[name] for row in rows if name in row.conditions}
+        if name == "beside" and values:  # it isn't stated where nothing ran beside
+            values |= {0 for row in rows if row.conditions and name not in row.conditions}
         if len(values) > 1:
             found = ", ".join(sorted(map(str, values)))
             raise InvalidInputError(

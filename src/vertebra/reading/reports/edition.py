@@ -258,6 +258,7 @@ def _is_of_table(row: Measurement, system: str | None, precisions: Sequence[str]
         and row.precision in precisions
         and row.batch_size in _BATCHES
         and row.scenario in (None, "single-stream")
+        and not row.beside
         and row.input_size == names.find(row.model).input_size
     )
 

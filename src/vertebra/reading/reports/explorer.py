@@ -43,6 +43,7 @@ _WORDS = {
     "threads": "threads",
     "streams": "streams",
     "arrival_rate": "arrival rate",
+    "beside": "busy threads beside it:",
 }
 _VIEWS = ("latency", "operations", "memory_total", "params")
 _ACCURACIES = ("top1", "top5", "probe_top1")

@@ -31,7 +31,8 @@ _HEADINGS = {
     "memory_total": "Memory",
     "fps": "FPS",
 }
-_WORDS = {"batch_size": "batch", "threads": "threads", "streams": "streams", "arrival_rate": "arrival rate"}
+_WORDS = {"batch_size": "batch", "threads": "threads", "streams": "streams", "arrival_rate": "arrival rate",
+          "beside": "busy threads beside it:"}  # fmt: skip
 
 #: A network's native input size is its own, so networks of one form may differ in it.
 _OF_FORM = tuple(name for name in FORM if name != "input_size")
@@ -79,6 +80,8 @@ def differing(measured: Sequence[Form]) -> tuple[str, ...]:
         name: {str(form.conditions[name]) for form in measured if name in form.conditions}
         for name in _OF_FORM
     }
+    if several["beside"] and any("beside" not in form.conditions for form in measured):
+        several["beside"].add("none")
     varying = [name for name, values in several.items() if len(values) > 1]
     named_by_engine = {"provider", "layout"} if "engine" in varying else set()
     return tuple(name for name in varying if name not in named_by_engine) or ("engine",)

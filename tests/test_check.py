@@ -17,7 +17,7 @@ import vertebra
 from locks import figures
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table
+from vertebra.measurements import Measurement, Table, shipped
 from vertebra.measuring.benchmarking import Case
 from vertebra.reading import lockfile
 from vertebra.reading.choice.standing import Checked
@@ -158,6 +158,29 @@ def test_an_estimate_that_is_not_measured_leaves_it_open(path: Path, table: Tabl
     assert "by estimates" in short.reasons[0]
     failing = verb.settled(lockfile.read(path), table, 60.0, bench)  # it can't be measured: no candidate
     assert (failing.outcome, "vgg19" in asked) == ("holds", True)
+
+
+def test_a_contender_that_was_never_measured_is_said_with_an_answer_that_holds(tmp_path: Path) -> None:
+    table, models = (
+        Table(tmp_path / "t.sqlite"),
+        ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "vgg11"),
+    )
+    names = [f"torchvision:{model}" for model in models]
+    counts = shipped.counts()
+    for name in names:
+        seconds = counts[name].macs / 2e11
+        table.append([row for row in figures(name, 0.5, seconds, versions=NEWER) if row.origin == "benched"])
+    path = tmp_path / "a.lock"
+    vertebra.pick(fps=50, table=table, among="catalogue", lock=path)
+    lock = lockfile.read(path)
+    table.append([
+        row for row in figures(lock.model, 0.5, 0.015, versions=NEWER, measured_at=LATER,
+                               input_size=lock.form["input_size"]) if row.origin == "benched"
+    ])  # fmt: skip
+    found = vertebra.check(path, measure=False, table=table)
+    assert found.says.startswith(f"Still the best that was measured: {lock.model} on onnxruntime")
+    assert "not measured here and could be better" in found.notes[0]
+    assert found.notes[0].endswith("--among catalogue --lock backbone.lock --budget 3m")
 
 
 def test_a_tie_within_the_intervals_is_no_better_network(table: Table, tmp_path: Path) -> None:

@@ -85,7 +85,9 @@ def test_a_lock_reads_back_the_same_and_names_the_command_that_made_it(path: Pat
     assert lock.command() == ("vertebra pick --fps 30/s --memory 200MB --among table --lock backbone.lock")
 
 
-def test_contenders_that_were_not_measured_are_named_with_their_chance(tmp_path: Path) -> None:
+def test_contenders_that_were_not_measured_are_named_with_their_chance(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     table = Table(tmp_path / "table.sqlite")
     form = {"engine": "onnxruntime", "precision": "float32", "threads": 1}
     models = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "squeezenet1_1", "vgg11", "alexnet")
@@ -102,6 +104,7 @@ def test_contenders_that_were_not_measured_are_named_with_their_chance(tmp_path:
     )
     path = tmp_path / "a.lock"
     vertebra.pick(latency="20ms", table=table, among="catalogue", lock=path)
+    assert "The choice in a.lock depends on estimates." in caplog.text
     contenders = lockfile.read(path).contenders
     assert contenders
     for one in contenders:

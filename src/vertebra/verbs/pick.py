@@ -11,7 +11,7 @@ from vertebra.errors import InvalidInputError, warn
 from vertebra.machine import files
 from vertebra.measurements import Table
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
-from vertebra.reading.choice import candidates
+from vertebra.reading.choice import candidates, next_to_measure
 from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import given, notebook
 from vertebra.verbs.conditions import check, check_measured
@@ -102,6 +102,11 @@ def _locked(picked: Pick, question: Question, source: Table, place: Path | None)
         warn(f"No network surely meets the limits, so {place.name} isn't written.{kept}")
     else:
         lockfile.write(lockfile.of(picked, question, source), place)
+        if next_to_measure.is_estimated(picked.choice, question.asked):
+            warn(
+                f"The choice in {place.name} depends on estimates.",
+                f"to measure it: vertebra check {place.name}",
+            )
     return picked
 
 

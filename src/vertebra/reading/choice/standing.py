@@ -231,8 +231,12 @@ def _beside_others(checked: Checked, judged: WideRow, now: Now, question: Questi
         return replace(checked, says=f"Couldn't be judged: {_called(lock)}.", reasons=(told,), better=best)
     asked = [*map(_in_words, question.limits), *map(str, question.demands)]
     meets = f"; it meets {', '.join(asked)}" if asked else ""
-    notes = (*checked.notes, *_open(lock, judged, now.rows, question))
-    return replace(checked, outcome="holds", says=f"Still the best: {_called(lock)}{meets}.", notes=notes)
+    unmeasured = _open(lock, judged, now.rows, question)
+    praise = "Still the best that was measured" if unmeasured else "Still the best"
+    return replace(
+        checked, outcome="holds", says=f"{praise}: {_called(lock)}{meets}.",
+        notes=(*checked.notes, *unmeasured),
+    )  # fmt: skip
 
 
 def _is_surely_better(row: WideRow, than: WideRow, question: Question) -> bool:
@@ -378,7 +382,7 @@ def _of_catalogue(lock: Lock, rows: Sequence[WideRow]) -> tuple[str, ...]:
 
 
 def _open(lock: Lock, judged: WideRow, rows: Sequence[WideRow], question: Question) -> tuple[str, ...]:
-    """A contender that the lock doesn't name and that was never measured here."""
+    """The likeliest contender that was never measured here."""
     if question.among != "catalogue":
         return ()
     own = [row for row in rows if not _is_network(row, lock)]
@@ -386,10 +390,13 @@ def _open(lock: Lock, judged: WideRow, rows: Sequence[WideRow], question: Questi
         [*own, judged], question.limits, question.objective, demands=question.demands,
         least_grade=question.trust,
     )  # fmt: skip
-    if found is None or found.model in {one.get("model") for one in lock.contenders}:
+    if found is None:
         return ()
-    return (f"{rule.described(found, *question.asked)} was never measured here and could be better; "
-            f"to measure it: {lock.command()} --budget 3m",)  # fmt: skip
+    is_known = found.model in {one.get("model") for one in lock.contenders}
+    return (
+        f"{rule.described(found, *question.asked)} {'is still' if is_known else 'is'} not measured here and "
+        f"could be better{', as the lock says' if is_known else ''}; to measure it: {lock.command()} --budget 3m",
+    )
 
 
 # ------------------------------------------------------------------ elsewhere

@@ -395,7 +395,8 @@ def _open(lock: Lock, judged: WideRow, rows: Sequence[WideRow], question: Questi
     is_known = found.model in {one.get("model") for one in lock.contenders}
     return (
         f"{rule.described(found, *question.asked)} {'is still' if is_known else 'is'} not measured here and "
-        f"could be better{', as the lock says' if is_known else ''}; to measure it: {lock.command()} --budget 3m",
+        f"could be better{', as the lock says' if is_known else ''}; "
+        f"to measure it: {lock.command()} --budget 3m",
     )
 
 

@@ -18,6 +18,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.machine import system
 from vertebra.measurements import Table, shipped
 from vertebra.reading import lockfile
+from vertebra.reading.choice.candidates import Question
 
 
 @pytest.fixture
@@ -233,6 +234,36 @@ def test_a_lock_with_something_strange_in_it_is_refused_by_its_place(
         lockfile.read(path)
     assert raised.value.message.startswith(f"{path}: ")
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("conditions", "told"),
+    [
+        ({"batch_size": 1}, ""),
+        ({"batch_size": None, "precision": ["float32", None]}, ""),
+        ({"batch_size": 8, "engine": ["onnxruntime", "open vino"]},
+         "--batch-size 8 --engine onnxruntime --engine 'open vino' "),
+        ({"beside": 2, "dataset": "mine@3fa2"}, "--beside 2 --dataset mine@3fa2 "),
+    ],
+)  # fmt: skip
+def test_the_command_has_every_condition_that_is_not_the_usual_one(
+    conditions: dict[str, Any], told: str, path: Path
+) -> None:
+    lock = lockfile.read(_changed(path, "asked", "conditions", to=conditions))
+    assert lock.command("a.lock") == (
+        f"vertebra pick --fps 30/s --memory 200MB {told}--among table --lock a.lock"
+    )
+
+
+def test_the_command_has_limits_with_units(path: Path) -> None:
+    limits = {"fps": 25, "latency": 0.02, "top1": 0.5, "memory": 2e8}
+    lock = lockfile.read(_changed(path, "asked", "limits", to=limits))
+    assert "--fps 25 --latency 0.02s --top1 50.0% --memory 200000000.0B --among" in lock.command()
+
+
+def test_a_lock_without_a_grade_asks_for_the_usual_one(path: Path) -> None:
+    lock = lockfile.read(_changed(path, "asked", "trust", to=None))
+    assert lock.question.trust == Question().trust
 
 
 def test_a_limit_that_was_changed_by_hand_is_the_one_that_is_asked(path: Path) -> None:

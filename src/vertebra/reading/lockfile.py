@@ -22,6 +22,7 @@ from vertebra._version import __version__
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.machine import files, json_text
 from vertebra.measurements import Measurement, Table, WideRow, display, now, shipped, wide
+from vertebra.measurements.measurement import GRADES
 from vertebra.measurements.record import record_of, row_of
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
@@ -83,8 +84,9 @@ class Lock:
         """What was asked for, on the machine that it was answered for."""
         demands = {name.replace(" ", "_"): wanted for name, wanted in self.demands.items()}
         sizes = [int(size) for size in demands.pop("input_size", ())]
+        trust = {} if self.trust is None else {"trust": self.trust}
         return candidates.ask(
-            self.limits, objective=self.by, input_size=sizes, trust=self.trust, among=self.among,
+            self.limits, objective=self.by, input_size=sizes, among=self.among, **trust,
             filters={**self.conditions, **self._system()}, **demands,
         )  # fmt: skip
 
@@ -119,7 +121,7 @@ class Lock:
 
     def command(self, path: str = NAME) -> str:
         """The command that makes the lock again."""
-        asked = [f"--{name} {_typed(bound)}" for name, bound in self.limits.items()]
+        asked = [f"--{name} {_typed(name, bound)}" for name, bound in self.limits.items()]
         asked += [] if self.by == "top1" else [f"--by {_NAME_OF.get(self.by, self.by)}"]
         asked += [
             f"--{name.replace(' ', '-')} {shlex.quote(one)}"
@@ -127,17 +129,21 @@ class Lock:
             for one in several
         ]
         asked += [f"--trust {self.trust}"] if self.trust is not None else []
-        usual = {"batch_size": (1, None)}
+        usual: dict[str, tuple[Any, ...]] = {"batch_size": (1, None), "precision": (("float32", None),)}
         asked += [
             f"--{name.replace('_', '-')} {shlex.quote(str(one))}"
             for name, value in self.conditions.items() if value not in usual.get(name, ())
-            for one in (value if isinstance(value, list | tuple) else (value,))
+            for one in (value if isinstance(value, list | tuple) else (value,)) if one is not None
         ]  # fmt: skip
         return " ".join(["vertebra pick", *asked, f"--among {self.among}", f"--lock {path}"])
 
 
-def _typed(bound: str | float) -> str:
-    return str(bound).replace(" ", "")
+def _typed(name: str, bound: str | float) -> str:
+    """A limit as an option takes it: a number in base units gets its unit."""
+    unit = METRICS[rule.LIMITS[name]].unit
+    if isinstance(bound, str):
+        return shlex.quote(bound.replace(" ", ""))
+    return f"{100 * bound!r}%" if unit == "fraction" else f"{bound!r}{unit if unit in ('s', 'B') else ''}"
 
 
 # ------------------------------------------------------------------ made
@@ -385,7 +391,7 @@ def _lock(content: Mapping[str, Any]) -> Lock:
         made_at=_text(made, "at"), vertebra=_text(made, "vertebra"), catalogue=_text(made, "catalogue"),
         machine=_machine_of(made), by=_text(asked, "by"), limits=_limits(asked),
         demands={name.replace("_", " "): texts for name in _QUESTION[2:5] if (texts := _texts(asked, name))},
-        trust=_trust(asked),
+        trust=None if asked.get("trust") is None else _one_of(_text(asked, "trust"), "trust", GRADES),
         among=_one_of(_text(asked, "among"), "among", candidates.AMONG),
         conditions=_conditions(_part(asked, "conditions", dict)), model=_text(choice, "model"),
         licence=None if choice.get("licence") is None else _text(choice, "licence"),
@@ -393,12 +399,6 @@ def _lock(content: Mapping[str, Any]) -> Lock:
         runners_up=_briefs(content, "runners_up"), falls=_objects(overturned, "figures"),
         better=_briefs(overturned, "better_if_faster"), contenders=_briefs(overturned, "contenders"),
     )  # fmt: skip
-
-
-def _trust(asked: Mapping[str, Any]) -> str | None:
-    if asked.get("trust") is None:
-        return None
-    return _one_of(_text(asked, "trust"), "trust", ("A", "B", "C"))
 
 
 def _part(content: Mapping[str, Any], name: str, kind: type[Any]) -> Any:

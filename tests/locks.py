@@ -37,9 +37,9 @@ def made(folder: Path) -> Table:
     table.append(
         [
             *figures("squeezenet1_1", 0.60, 0.004),
-            *figures("vgg11", 0.70, 0.030),
+            *figures("vgg11", 0.70, 0.025),
             *figures("vgg13", 0.69, 0.020),
-            *figures("vgg16", 0.72, 0.035),
+            *figures("vgg16", 0.72, 0.037),
         ]
     )
     return table

@@ -41,11 +41,11 @@ def test_a_lock_has_the_choice_its_rows_the_next_best_and_what_would_overturn_it
     assert kept["made"]["machine"]["id"] == system.describe().id
     assert kept["asked"] == {
         "by": "top1", "limits": {"fps": "30/s", "memory": "200 MB"}, "licence": [], "family": [],
-        "input_size": [], "trust": None, "among": "table", "conditions": {"batch_size": 1},
+        "input_size": [], "trust": Question().trust, "among": "table", "conditions": {"batch_size": 1},
     }  # fmt: skip
     assert (kept["choice"]["model"], kept["choice"]["form"]["engine"]) == ("vgg11", "onnxruntime")
     assert [(row["metric"], row["value"]) for row in kept["evidence"]] == [
-        ("top1", 0.7), ("params", 1e6), ("latency", 0.03), ("memory_total", 1e8),
+        ("top1", 0.7), ("params", 1e6), ("latency", 0.025), ("memory_total", 1e8),
     ]  # fmt: skip
     assert kept["evidence"][2]["versions"] == HERE["versions"]
     assert [one["model"] for one in kept["runners_up"]] == ["vgg13", "squeezenet1_1"]
@@ -54,9 +54,9 @@ def test_a_lock_has_the_choice_its_rows_the_next_best_and_what_would_overturn_it
         ("fps", "below", 30), ("memory_total", "above", 200_000_000), ("top1", "below", 0.69),
     ]  # fmt: skip
     assert overturned["figures"][2]["then"] == "vgg13"
-    assert [(one["model"], one["would_need"]) for one in overturned["better_if_faster"]] == [
-        ("vgg16", {"fps": 28})
-    ]
+    [better] = overturned["better_if_faster"]
+    assert (better["model"], list(better["would_need"])) == ("vgg16", ["fps"])
+    assert 20 < better["would_need"]["fps"] <= 27
     assert overturned["contenders"] == []
 
 
@@ -80,7 +80,7 @@ def test_the_same_table_gives_the_same_lock_but_for_its_date(path: Path, table: 
 def test_a_lock_reads_back_the_same_and_names_the_command_that_made_it(path: Path) -> None:
     lock = lockfile.read(path)
     assert json.loads(path.read_text()) == json.loads(json.dumps(lockfile.to_dict(lock)))
-    assert lock.row.value("fps") == pytest.approx(1 / 0.03)
+    assert lock.row.value("fps") == pytest.approx(40)
     assert [limit.bound for limit in lock.question.limits] == [30, 2e8]
     assert lock.question.filters["system"] == system.describe().id
     assert lock.command() == ("vertebra pick --fps 30/s --memory 200MB --among table --lock backbone.lock")

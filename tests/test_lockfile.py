@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,12 @@ def test_a_lock_without_a_grade_asks_for_the_usual_one(path: Path) -> None:
 def test_a_limit_that_was_changed_by_hand_is_the_one_that_is_asked(path: Path) -> None:
     lock = lockfile.read(_changed(path, "asked", "limits", "fps", to=25))
     assert [limit.bound for limit in lock.question.limits] == [25, 2e8]
+
+
+def test_the_catalogue_s_digest_is_of_what_its_files_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vertebra.measurements.shipped import edition
+
+    found = edition.digest()
+    assert re.fullmatch("[0-9a-f]{16}", found)
+    monkeypatch.setattr(edition, "_CATALOGUE", edition._CATALOGUE[:-1])
+    assert edition.digest.__wrapped__() != found

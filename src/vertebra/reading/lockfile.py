@@ -277,7 +277,7 @@ def _contenders(picked: Pick) -> list[dict[str, Any]]:
     found = [
         (chance, item.row) for item in picked.excluded
         if not item.unwanted and next_to_measure.is_estimated(item.row, _asked(picked))
-        and (chance := next_to_measure.chance(item.row, picked)) >= next_to_measure.LEAST_CHANCE
+        and (chance := next_to_measure.chance(item.row, picked)) > 0
     ]  # fmt: skip
     found.sort(key=lambda pair: -pair[0])
     return [{**_brief(row, picked), "chance": round(chance, 2)} for chance, row in found[:_FEW]]

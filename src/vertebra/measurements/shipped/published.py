@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 from collections.abc import Iterator
-from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -41,19 +39,6 @@ def benchmarks() -> list[Benchmark]:
                 batch_size, _, rate = cell.partition(":")
                 table.figures[key] = (int(batch_size), float(rate))
     return tables
-
-
-#: What the choice among the catalogue depends on: accuracies, counts and licences.
-_CATALOGUE = ("catalogue.csv", "complexity.csv.gz", "imagenet.csv.gz", "licences.csv.gz")
-
-
-@cache
-def digest() -> str:
-    """The beginning of the digest of the shipped catalogue, which says whether two are the same."""
-    found = hashlib.sha256()
-    for name in _CATALOGUE:
-        found.update(_text(name).encode())
-    return found.hexdigest()[:16]
 
 
 def _text(name: str) -> str:

@@ -21,7 +21,7 @@ from vertebra.reading.choice.rule import Demand, Limit, Pick, described
 Ending = Literal["settled", "budget", "interrupted"]
 
 #: A candidate is not measured if its chance is less than this: one end of a 90 % interval, ...
-LEAST_CHANCE = 0.05
+_LEAST_CHANCE = 0.05
 #: ... which is this many standard deviations from the middle.
 _DEVIATIONS = 1.645
 
@@ -49,7 +49,7 @@ def open_question(
     demands: Sequence[Demand] = (),
     least_grade: str | None = None,
 ) -> WideRow | None:
-    """The most promising estimated candidate, or None if each has a chance below `LEAST_CHANCE` to change
+    """The most promising estimated candidate, or None if each has a chance below `_LEAST_CHANCE` to change
     the answer."""
     asked = (objective, *(limit.metric for limit in limits))
     candidates = [
@@ -60,14 +60,16 @@ def open_question(
     choice = rule.pick(sure, limits, objective, least_grade=least_grade).choice if sure else None
     promising = [
         row for row in candidates
-        if is_estimated(row, asked) and _chance(row, limits, objective, choice) >= LEAST_CHANCE
+        if is_estimated(row, asked) and _chance(row, limits, objective, choice) >= _LEAST_CHANCE
     ]  # fmt: skip
     return min(promising, key=lambda row: (*_expected(row, objective, limits), row.model), default=None)
 
 
 def chance(row: WideRow, picked: Pick) -> float:
-    """The chance that an estimated candidate would be the choice, were it measured."""
-    return _chance(row, picked.limits, picked.objective, picked.choice)
+    """The chance that an estimated candidate would be the choice, were it measured; 0 where it is too small
+    to count."""
+    found = _chance(row, picked.limits, picked.objective, picked.choice)
+    return found if found >= _LEAST_CHANCE else 0.0
 
 
 def _chance(row: WideRow, limits: Sequence[Limit], objective: str, choice: WideRow | None) -> float:

@@ -1,34 +1,43 @@
 """Check that a pick that measures little gives the same answer as one that measured everything.
 
     python benchmarks/pick_proof.py TABLE --measure 60 [--budget 30m] [--engine onnxruntime --engine openvino]
-    python benchmarks/pick_proof.py TABLE
+    python benchmarks/pick_proof.py TABLE [--questions 20] [--no-noise]
 
 The first measures 60 light networks of the catalogue into TABLE, taking every library and family in turn;
 networks in the table aren't measured again. `--csv FILE` (.csv.gz) writes the measurements to a file.
 
 The second (with a table, or such a file) asks 20 random questions twice: from the whole table, and from
 anchors, estimates and a few measurements, which are looked up in the table. Prints both answers and the share
-of candidates that was measured beyond the anchors. Exits with status 1 on a wrong answer.
+of candidates that was measured beyond the anchors. Then it asks 100 questions of a machine on which none,
+half or all of the measurements are disturbed, as the kept repeats were (benchmarks/repeats.json.gz: one
+neighbour, eight others), and counts the answers. Wrong is a network that doesn't meet the limits, or a better
+one that does and was measured and left out as surely too slow. Exits with status 1 on a wrong answer only.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import json
+import math
 import random
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Literal, get_args
 
 import vertebra
 from vertebra import units
 from vertebra.campaigns import campaign, cases
-from vertebra.measurements import Measurement, Table, WideRow, exchange, shipped, wide
+from vertebra.measurements import Measurement, Table, WideRow, exchange, pooling, shipped, wide
+from vertebra.measurements.blocks import unpack
+from vertebra.measurements.record import row_of
+from vertebra.measurements.spread import Seen, seen_of, slowed
 from vertebra.measuring import citations, estimation
 from vertebra.reading.choice import next_to_measure, rule
 from vertebra.reading.choice.candidates import is_here
@@ -37,6 +46,10 @@ from vertebra.reading.choice.rule import Limit, Pick
 #: The networks' most MACs, and the goal for the share that is measured beyond the anchors.
 MOST_MACS, MOST_MEASURED = 1.5e9, 0.15
 QUESTIONS, ANCHORS = 20, estimation.ANCHORS
+#: Questions asked of a disturbed machine, the shares of disturbed measurements, and the goal for the share of
+#: questions that has no sure answer with a calm half.
+DISTURBED_QUESTIONS, DISTURBED, MOST_OPEN = 100, (0.0, 0.5, 1.0), 0.05
+REPEATS = Path(__file__).parent / "repeats.json.gz"
 MEASURED = ("latency", "memory_total")
 #: How many cases are measured at a time; an interruption loses no more.
 _GROUP = 6
@@ -194,8 +207,9 @@ def _answer(
 
     def look_up(row: WideRow) -> list[Measurement]:
         nonlocal beyond
-        beyond += 1
-        seen.add((row.model, row.conditions["engine"]))
+        way = row.model, row.conditions["engine"]
+        beyond += way not in seen  # measured again, it would be the same row
+        seen.add(way)
         return []
 
     found = next_to_measure.settle(
@@ -204,6 +218,161 @@ def _answer(
     everything = wide([*known, *(row for rows_ in complete.values() for row in rows_)])
     right: Pick = rule.pick(everything, question.limits, question.objective, least_grade="C")
     return Answer(question, found.choice, right.choice, beyond, beyond / len(ways))
+
+
+# ------------------------------------------------------------------ on a machine that others use
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What a kept run measured, and the ends of its interval, as factors of its case's quiet value."""
+
+    value: float
+    low: float
+    high: float
+    grade: str
+    seen: Seen
+
+    def of(self, row: Measurement, run: int) -> Measurement:
+        """`row` as it would have been measured, on another day for each `run`."""
+        day = f"2026-{1 + run // 28 % 12:02}-{1 + run % 28:02}T12:00:00+00:00"
+        return replace(
+            row, value=self.value * row.value, low=self.low * row.value, high=self.high * row.value,
+            grade=self.grade, grade_reasons=("drawn",), run=f"run {run}", measured_at=day,
+        )  # fmt: skip
+
+
+def disturbances() -> tuple[list[Disturbance], list[Disturbance]]:
+    """Those of the kept runs that nothing disturbed, and of those that others did."""
+    stored = json.loads(gzip.decompress(REPEATS.read_bytes()))
+    runs = [(row_of(one["row"]), seen_of(unpack(one["samples"]))) for one in stored]
+    quiet: dict[tuple[str, str | None], list[float]] = defaultdict(list)
+    for row, seen in runs:
+        if not slowed(seen):
+            quiet[row.model, row.engine].append(math.log(row.value))
+    found: tuple[list[Disturbance], list[Disturbance]] = ([], [])
+    for row, seen in runs:
+        known = quiet[row.model, row.engine]
+        usual = math.exp(math.fsum(known) / len(known))
+        assert row.low is not None
+        assert row.high is not None
+        assert row.grade is not None
+        one = Disturbance(row.value / usual, row.low / usual, row.high / usual, row.grade, seen)
+        found[bool(slowed(seen))].append(one)
+    return found
+
+
+Kind = Literal["right", "open", "can't tell", "WRONG"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer on a disturbed machine: `right` where nothing better meets the limits; `open` where something
+    better does and the answer lists it as borderline or estimated; `can't tell` where it has no sure choice
+    although a network meets the limits."""
+
+    question: Question
+    found: WideRow | None
+    kind: Kind
+    why: str = ""
+
+
+def disturbed_replay(
+    found: Sequence[Measurement], share: float, seed: int = 0, questions: int = DISTURBED_QUESTIONS
+) -> list[Judged]:
+    """Random questions, answered where this `share` of the measurements is disturbed."""
+    complete = _complete(found)
+    known = [row for row in shipped_rows() if row.model in complete]
+    anchors = set(estimation.anchors(min(ANCHORS, max(len(complete) // 3, 5)), among=sorted(complete)))
+    draw = random.Random(seed)
+    truth = wide([*known, *(_exact(row) for one in complete.values() for row in one)])
+    everything = wide([*known, *(row for one in complete.values() for row in one)])
+    return [
+        _judged(_question(everything, draw), known, complete, anchors, truth, Noise(share, draw))
+        for _ in range(questions)
+    ]
+
+
+def _exact(row: Measurement) -> Measurement:
+    return replace(row, low=None, high=None, grade=None, grade_reasons=())
+
+
+class Noise:
+    """Measures: the rows of a network and engine as a disturbed machine shows them."""
+
+    def __init__(self, share: float, draw: random.Random) -> None:
+        self._share, self._draw, self._kept = share, draw, disturbances()
+        self.rows: list[Measurement] = []
+        self.seen: dict[str, Seen] = {}
+
+    def measure(self, rows_: Sequence[Measurement]) -> None:
+        one = self._draw.choice(self._kept[self._draw.random() < self._share])
+        run = len(self.seen)
+        self.seen[f"run {run}"] = one.seen
+        self.rows += [one.of(row, run) if row.metric == "latency" else row for row in rows_]
+
+
+def _judged(
+    question: Question, known: list[Measurement], complete: dict[str, list[Measurement]], anchors: set[str],
+    truth: Sequence[WideRow], noise: Noise,
+) -> Judged:  # fmt: skip
+    ways: dict[tuple[str, str | None], list[Measurement]] = defaultdict(list)
+    for rows_ in complete.values():
+        for row in rows_:
+            ways[row.model, row.engine].append(row)
+    for (model, _), rows_ in ways.items():
+        if model in anchors:
+            noise.measure(rows_)
+
+    def candidates() -> list[WideRow]:
+        priced = estimation.price_measured(pooling.pool(noise.rows, noise.seen).rows)
+        has = {(row.metric, row.model, row.engine) for row in priced.measured}
+        lacking = [row for row in priced.rows if (row.model, row.engine) in ways
+                   and (row.metric, row.model, row.engine) not in has]  # fmt: skip
+        return wide([*known, *priced.measured, *lacking])
+
+    def look_up(row: WideRow) -> list[Measurement]:
+        noise.measure(ways[row.model, row.conditions["engine"]])
+        return []
+
+    picked = next_to_measure.settle(candidates, look_up, question.limits, question.objective).pick
+    return judge(question, picked, candidates(), truth)
+
+
+def judge(question: Question, picked: Pick, rows_: Sequence[WideRow], truth: Sequence[WideRow]) -> Judged:
+    """The answer against the truth."""
+    real = {(row.model, row.conditions.get("engine")): row for row in truth}
+    said = {(row.model, row.conditions.get("engine")): row for row in rows_}
+    choice = next((row for row in picked.ranked if rule.is_sure(row, picked)), None)
+    if choice is not None:
+        of_choice = real[choice.model, choice.conditions.get("engine")]
+        broken = [limit.reason(of_choice) for limit in question.limits if limit.verdict(of_choice) != "met"]
+        if broken:
+            return Judged(question, choice, "WRONG", f"{choice.model} in truth: {'; '.join(broken)}")
+    best = rule.pick(truth, question.limits, question.objective).choice
+    better = [
+        way for way, row in real.items()
+        if question.objective in row.figures and all(limit.verdict(row) == "met" for limit in question.limits)
+        and (choice is None or _is_better(row, choice, question.objective))
+    ]  # fmt: skip
+    for way in better:
+        row = said[way]
+        measured = rule.is_sure(row, picked)
+        if measured and any(limit.verdict(row) == "broken" for limit in question.limits):
+            reasons = "; ".join(
+                limit.reason(row) for limit in question.limits if limit.verdict(row) == "broken"
+            )
+            return Judged(question, choice, "WRONG", f"{way[0]} on {way[1]} was ruled out: {reasons}")
+    if choice is None:
+        return Judged(question, None, "can't tell" if best is not None else "right")
+    return Judged(question, choice, "open" if better else "right")
+
+
+def _is_better(row: WideRow, choice: WideRow, objective: str) -> bool:
+    if row.model == choice.model:
+        return False
+    one, other = row.figures[objective].value, choice.figures[objective].value
+    return one < other if Limit(objective, other).is_ceiling else one > other
 
 
 def main() -> None:
@@ -218,6 +387,8 @@ def main() -> None:
     parser.add_argument("--budget", default="30m")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--csv", type=Path, metavar="FILE")
+    parser.add_argument("--questions", type=int, default=QUESTIONS)
+    parser.add_argument("--no-noise", action="store_true", help="leave out the disturbed machine")
     options = parser.parse_args()
     if options.measure:
         engines = options.engine or ["onnxruntime"]
@@ -227,7 +398,23 @@ def main() -> None:
     found = read(options.table)
     if options.csv:
         write(found, options.csv)
-    sys.exit(_report(replay(found, options.seed), found))
+    status = _report(replay(found, options.seed, options.questions), found)
+    for share in () if options.no_noise else DISTURBED:
+        status |= _report_disturbed(disturbed_replay(found, share, options.seed), share)
+    sys.exit(status)
+
+
+def _report_disturbed(answers: Sequence[Judged], share: float) -> int:
+    counts = Counter(answer.kind for answer in answers)
+    shown = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind))
+    print(f"{share:.0%} of the measurements disturbed, {len(answers)} questions: {shown}")
+    for answer in answers:
+        if answer.kind == "WRONG":
+            print(f"  WRONG: {answer.question}: {answer.why}")
+    if share == 0.5:
+        goal = "met" if counts["can't tell"] <= MOST_OPEN * len(answers) else "missed"
+        print(f"  goal: at most {MOST_OPEN:.0%} can't tell with a calm half: {goal}")
+    return int(counts["WRONG"] > 0)
 
 
 def _report(answers: Sequence[Answer], found: Sequence[Measurement]) -> int:

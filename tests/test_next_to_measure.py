@@ -16,7 +16,7 @@ from vertebra.measurements import Measurement, Table, WideRow, shipped, wide
 from vertebra.measurements.shipped import published
 from vertebra.measuring import estimation
 from vertebra.measuring.estimation import Estimator, Field
-from vertebra.reading.choice import next_to_measure, rule
+from vertebra.reading.choice import again, next_to_measure, rule
 from vertebra.reading.choice.rule import Limit
 
 _HERE = {
@@ -203,3 +203,63 @@ def test_a_pick_among_the_catalogue_prices_what_never_ran_and_writes_nothing(tmp
 def test_an_unknown_set_of_candidates_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="everything"):
         vertebra.pick(table=tmp_path / "table.sqlite", among="everything")
+
+
+# ------------------------------------------------------------------ measured again
+
+
+def wide_one(model: str, value: float, low: float, high: float) -> Measurement:
+    return replace(latency(model, value), low=low, high=high)
+
+
+@pytest.mark.parametrize(
+    ("large", "asked"),
+    [
+        (wide_one("large", 0.030, 0.008, 0.035), "large"),  # disturbed: may be three times as fast
+        (wide_one("large", 0.0105, 0.0098, 0.0112), None),  # as narrow as a quick run gets
+        (wide_one("large", 0.030, 0.015, 0.060), None),  # surely too slow
+        (wide_one("large", 0.005, 0.002, 0.008), None),  # meets the limit, and is the choice
+        (latency("large", 0.011, 0.5), None),  # estimated, not measured
+    ],
+)  # fmt: skip
+def test_a_better_network_with_a_wide_interval_around_the_limit_is_measured_again(
+    large: Measurement, asked: str | None
+) -> None:
+    rows = wide([*ACCURACIES, latency("small", 0.002), large])
+    found = again.worth_repeating(rows, LIMIT)
+    assert (None if found is None else found.model) == asked
+    assert again.worth_repeating(rows, LIMIT, repeated=lambda row: again.MOST) is None
+
+
+def test_what_is_worse_than_the_choice_is_not_measured_again() -> None:
+    rows = wide([*ACCURACIES, latency("large", 0.002), wide_one("middle", 0.03, 0.008, 0.035)])
+    assert again.worth_repeating(rows, LIMIT) is None
+
+
+def test_a_disturbed_contender_is_measured_again_and_chosen() -> None:
+    known = {"large": wide_one("large", 0.030, 0.008, 0.035)}
+
+    def measure(row: WideRow) -> list[Measurement]:
+        known[row.model] = latency(row.model, 0.009)
+        return []
+
+    found = next_to_measure.settle(
+        lambda: wide([*ACCURACIES, latency("small", 0.002), *known.values()]), measure, LIMIT
+    )
+    assert found.pick.choice is not None
+    assert found.pick.choice.model == "large"
+    assert (len(found.measured), found.ended) == (1, "settled")
+
+
+def test_a_contender_that_stays_disturbed_is_measured_again_only_so_often() -> None:
+    asked: list[str] = []
+
+    def measure(row: WideRow) -> list[Measurement]:
+        asked.append(row.model)
+        return []
+
+    rows = wide([*ACCURACIES, latency("small", 0.002), wide_one("large", 0.03, 0.008, 0.035)])
+    found = next_to_measure.settle(lambda: rows, measure, LIMIT)
+    assert asked == ["large"] * again.MOST
+    assert found.pick.choice is not None
+    assert found.pick.choice.model == "small"

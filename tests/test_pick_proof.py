@@ -124,3 +124,43 @@ def test_this_machine_s_catalogue_is_answered_right_from_few_measurements() -> N
     shares = sorted(answer.share for answer in answers)
     assert shares[len(shares) // 2] <= proof.MOST_MEASURED / 2
     assert sum(share > proof.MOST_MEASURED for share in shares) <= 2
+
+
+@pytest.mark.parametrize(
+    ("known", "true_ms", "kind"),
+    [
+        ({"alexnet": (9, 8, 10)}, {"alexnet": 9, "vgg16": 30}, "right"),
+        ({"alexnet": (9, 8, 10)}, {"alexnet": 25, "vgg16": 30}, "WRONG"),  # the choice misses the limit
+        ({"alexnet": (9, 8, 10), "vgg16": (50, 40, 60)}, {"alexnet": 9, "vgg16": 15}, "WRONG"),  # ruled out
+        ({"alexnet": (9, 8, 10), "vgg16": (50, 12, 60)}, {"alexnet": 9, "vgg16": 15}, "open"),
+        ({"alexnet": (30, 8, 40), "vgg16": (50, 12, 60)}, {"alexnet": 9, "vgg16": 30}, "can't tell"),
+        ({"alexnet": (30, 25, 40), "vgg16": (50, 42, 60)}, {"alexnet": 30, "vgg16": 50}, "right"),
+    ],
+)  # fmt: skip
+def test_answers_on_a_disturbed_machine_are_judged_by_the_truth(
+    known: dict[str, tuple[float, float, float]], true_ms: dict[str, float], kind: str
+) -> None:
+    """At most 20 ms; vgg16 is the more accurate."""
+    accuracies = [row for row in proof.shipped_rows() if row.model in true_ms and row.metric == "top1"]
+
+    def rows(values: dict[str, Any]) -> Any:
+        made = []
+        for model, value in values.items():
+            middle, low, high = value if isinstance(value, tuple) else (value, value, value)
+            (row, _) = measured(model, middle / 1e3)
+            made.append(proof.replace(row, low=low / 1e3, high=high / 1e3))
+        return proof.wide([*accuracies, *made])
+
+    question = proof.Question((proof.Limit("latency", 0.020),), "top1")
+    said = rows({**{model: (100, 10, 200) for model in true_ms}, **known})
+    picked = proof.rule.pick(said, question.limits)
+    assert proof.judge(question, picked, said, rows(true_ms)).kind == kind
+
+
+def test_no_answer_on_a_disturbed_machine_is_wrong() -> None:
+    quiet, noisy = proof.disturbances()
+    assert (len(quiet), len(noisy)) == (30, 30)
+    assert max(one.value for one in noisy) > 10 > 1.3 > max(one.value for one in quiet)
+    for share in (0.5, 1.0):
+        kinds = [one.kind for one in proof.disturbed_replay(proof.read(EXHAUSTIVE), share, questions=4)]
+        assert "WRONG" not in kinds

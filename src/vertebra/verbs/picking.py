@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from vertebra.campaigns import campaign, cases
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, warn
 from vertebra.measurements import Measurement, Table, WideRow, shipped
 from vertebra.measuring import estimation
-from vertebra.measuring.benchmarking import Case
+from vertebra.measuring.benchmarking import Case, quiet
 from vertebra.progress import Listener
 from vertebra.reading.choice import next_to_measure, rule
 from vertebra.reading.choice.candidates import Question, absences, candidates, comparable, is_here
@@ -49,7 +49,9 @@ def settled(
     bench = _bench(source, progress)
     before = _sure_choice(source, question)
     interrupted = False
+    waited: quiet.Waited | None = None
     try:
+        waited = quiet.wait(min(quiet.LONGEST_S, budget_s / 4), warn)
         bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
     except KeyboardInterrupt:
         interrupted = True
@@ -65,7 +67,7 @@ def settled(
     told: list[str] = []
     known = candidates(source, question, told)
     worse = rule.fallen(before, known, found.pick)
-    notes = (*filter(None, [worse]), *told, *absences(shipped.counts(), "were left out"))
+    notes = (*filter(None, [worse, str(waited or "")]), *told, *absences(shipped.counts(), "were left out"))
     return replace(
         found, pick=replace(found.pick, notes=notes), ended="interrupted" if interrupted else found.ended
     )

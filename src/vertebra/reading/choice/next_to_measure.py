@@ -9,13 +9,14 @@ measurement that confirms it answers every question below it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vertebra import metrics
 from vertebra.measurements import Measurement, WideRow
-from vertebra.reading.choice import rule
+from vertebra.reading.choice import again, rule
 from vertebra.reading.choice.rule import Demand, Limit, Pick, described
 
 Ending = Literal["settled", "budget", "interrupted"]
@@ -120,18 +121,25 @@ def settle(
     has_time: Callable[[], bool] = lambda: True,
 ) -> Settled:
     """Measure what the answer depends on, best promise first, until no estimate is likely to change it or
-    time is up.
+    time is up; then, again, what was measured with a wide interval that leaves the answer open.
 
     `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and if that
     fails the form is no longer a candidate. A KeyboardInterrupt ends it with the answer so far.
     """
     asked = (objective, *(limit.metric for limit in limits))
     measured: dict[tuple[Any, ...], str] = {}
+    repeats: Counter[tuple[Any, ...]] = Counter()
     ended: Ending | None = None
     while True:
         rows = [row for row in candidates() if _way(row) not in measured or not is_estimated(row, asked)]
         if ended is None:
             question = open_question(rows, limits, objective, demands=demands, least_grade=least_grade)
+            if question is None:
+                question = again.worth_repeating(
+                    rows, limits, objective, demands=demands, least_grade=least_grade,
+                    repeated=lambda row: repeats[_way(row)],
+                )  # fmt: skip
+                repeats.update([] if question is None else [_way(question)])
             ended = "settled" if question is None else None if has_time() else "budget"
         if ended is not None:
             picked = rule.pick(rows, limits, objective, demands=demands, least_grade=least_grade)

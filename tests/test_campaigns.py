@@ -14,7 +14,7 @@ import pytest
 
 import vertebra
 from vertebra import cli, engines
-from vertebra.campaigns import campaign, cases, exports, load
+from vertebra.campaigns import campaign, cases, exports, load, paired
 from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
 from vertebra.exporting.orders import FORMATS
@@ -466,3 +466,23 @@ def test_without_a_card_a_benchmark_on_one_is_refused_before_anything_runs(
         cases.cases(["squeezenet1_1"], ["eager"], device="cuda")
     monkeypatch.setattr(system, "cuda_cards", lambda: 1)
     assert cases.cases(["squeezenet1_1"], ["eager"], device="cuda")[0].device == "cuda"
+
+
+def test_two_cases_are_compared_in_interleaved_blocks(tmp_path):
+    table = Table(tmp_path / "t.sqlite")
+    first, second = cases.cases(LIGHT, ["null"])
+    found = paired.measure(first, second, table, limits=BRIEF)
+    assert found.difference is not None
+    assert found.difference.paired
+    assert 0.2 < found.difference.low <= found.difference.ratio <= found.difference.high
+    assert {row.model for row in table.rows(metric="latency")} == set(LIGHT)
+
+
+def test_a_pair_of_which_one_fails_has_no_ratio(tmp_path, monkeypatch):
+    first, second = cases.cases(LIGHT, ["null"])
+    monkeypatch.setattr(campaign, "measure", lambda *_, **__: [
+        Measurement(model=second.model, metric="failure", value=1, origin="published", grade_reasons=("no",))
+    ])  # fmt: skip
+    found = paired.measure(first, second, Table(tmp_path / "t.sqlite"))
+    assert found.difference is None
+    assert [row.metric for row in found.rows] == ["failure"]

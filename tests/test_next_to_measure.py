@@ -14,6 +14,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.machine import system
 from vertebra.measurements import Measurement, Table, WideRow, shipped, wide
 from vertebra.measurements.shipped import published
+from vertebra.measurements.statistics import Difference
 from vertebra.measuring import estimation
 from vertebra.measuring.estimation import Estimator, Field
 from vertebra.reading.choice import again, next_to_measure, rule
@@ -263,3 +264,53 @@ def test_a_contender_that_stays_disturbed_is_measured_again_only_so_often() -> N
     assert asked == ["large"] * again.MOST
     assert found.pick.choice is not None
     assert found.pick.choice.model == "small"
+
+
+# ------------------------------------------------------------------ a choice between two
+
+
+def on(engine: str, value: float, spread: float, model: str = "large") -> Measurement:
+    return replace(
+        latency(model, value), engine=engine, low=value / (1 + spread), high=value * (1 + spread)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "objective", "rival"),
+    [
+        (on("f", 0.0052, 0.1), "top1", "f"),
+        (on("f", 0.0080, 0.1), "top1", None),  # surely slower
+        (on("f", 0.0052, 0.1, "small"), "top1", None),  # less accurate: the choice is no question of time
+        (on("f", 0.0052, 0.1, "small"), "latency", "f"),
+        (replace(on("f", 0.0052, 0.1), precision="int8"), "top1", None),
+        (replace(on("f", 0.0052, 0.1), origin="estimated"), "top1", None),
+    ],
+)  # fmt: skip
+def test_a_form_as_good_as_the_choice_is_a_rival_where_their_latencies_overlap(
+    other: Measurement, objective: str, rival: str | None
+) -> None:
+    rows = wide([*ACCURACIES, on("e", 0.0050, 0.1), other])
+    found = again.close_rival(rule.pick(rows, LIMIT, objective), rows)
+    assert (None if found is None else found.conditions["engine"]) == rival
+
+
+@pytest.mark.parametrize(
+    ("ratio", "detected", "engine", "end"),
+    [(0.9, True, "f", "so it is the choice"), (1.1, True, "e", "so the choice stays"),
+     (0.99, False, "e", "so the choice stays")],
+)  # fmt: skip
+def test_the_ratio_of_interleaved_blocks_decides_between_two(
+    ratio: float, detected: bool, engine: str, end: str
+) -> None:
+    rows = wide([*ACCURACIES, on("e", 0.0050, 0.1), on("f", 0.0052, 0.1), latency("small", 0.002)])
+    picked = rule.pick(rows, LIMIT)
+    rival = again.close_rival(picked, rows)
+    assert rival is not None
+    found = again.decided(picked, rival, Difference(ratio, 0.98 * ratio, 1.02 * ratio, 0.5, detected))
+    assert found.choice is not None
+    assert found.choice.conditions["engine"] == engine
+    assert [row.model for row in found.ranked] == ["large", "small"]
+    assert found.notes[-1] == (
+        f"Measured in interleaved blocks, large on f takes {ratio:.3g} times ({0.98 * ratio:.3g} to "
+        f"{1.02 * ratio:.3g}) as long as large on e, {end}"
+    )

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vertebra.campaigns import campaign, cases
+from vertebra.campaigns import campaign, cases, paired
 from vertebra.errors import InvalidInputError, warn
 from vertebra.measurements import Measurement, Table, WideRow, shipped
 from vertebra.measuring import estimation
 from vertebra.measuring.benchmarking import Case, quiet
 from vertebra.progress import Listener
-from vertebra.reading.choice import next_to_measure, rule
+from vertebra.reading.choice import again, next_to_measure, rule
 from vertebra.reading.choice.candidates import Question, absences, candidates, comparable, is_here
 from vertebra.reading.choice.next_to_measure import Settled
+from vertebra.reading.choice.rule import Pick
 
 #: Multiply-accumulates of the largest network that is measured only to estimate others from.
 _ANCHOR_MACS = 1e10
@@ -68,9 +69,30 @@ def settled(
     known = candidates(source, question, told)
     worse = rule.fallen(before, known, found.pick)
     notes = (*filter(None, [worse, str(waited or "")]), *told, *absences(shipped.counts(), "were left out"))
-    return replace(
-        found, pick=replace(found.pick, notes=notes), ended="interrupted" if interrupted else found.ended
-    )
+    picked = replace(found.pick, notes=notes)
+    if not interrupted and found.ended == "settled":
+        picked = _decided(picked, known, source, start + budget_s, progress)
+    return replace(found, pick=picked, ended="interrupted" if interrupted else found.ended)
+
+
+#: Seconds that are worth a comparison of two in interleaved blocks: two exports, and three processes of each.
+_PAIR_S = 45.0
+
+
+def _decided(
+    picked: Pick, rows: Sequence[WideRow], source: Table, deadline: float, progress: Listener | None
+) -> Pick:
+    """The choice between two forms that differ in their latency only, by the ratio of interleaved blocks, if
+    there is time for it."""
+    rival = again.close_rival(picked, rows)
+    if rival is None or picked.choice is None or deadline - time.monotonic() < _PAIR_S:
+        return picked
+    (first,), (second,) = _case_of(picked.choice), _case_of(rival)
+    try:
+        found = paired.measure(first, second, source, deadline=deadline, progress=progress)
+    except KeyboardInterrupt:
+        return picked
+    return picked if found.difference is None else again.decided(picked, rival, found.difference)
 
 
 def _sure_choice(source: Table, question: Question) -> WideRow | None:

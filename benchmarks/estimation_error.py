@@ -1,16 +1,18 @@
 """Measure the error of estimated latencies: each published table is held out, with all of its device's.
 
-    python benchmarks/estimation_error.py [--pairs]
+    python benchmarks/estimation_error.py [--pairs] [--most-macs N] [--anchors N]
 
 Estimates every network of each of timm's tables from 20 of its networks and the other devices' tables, and
-prints the errors of the rest; with --pairs, also from one other table at a time. Exits with status 1 if the
-medians over devices exceed 10 % (median error) or 25 % (90th percentile), or if the intervals cover less than
-87 % or more than 93 %.
+prints the errors of the rest; with --pairs, also from one other table at a time; with --most-macs, from
+networks of at most so many multiply-accumulates, as `vertebra pick` measures them first. Exits with status 1
+if the medians over devices exceed 10 % (median error) or 25 % (90th percentile), or if the intervals cover
+less than 87 % or more than 93 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vertebra.measurements import shipped
 from vertebra.measuring.estimation import ANCHORS, Estimator, Field, field
 
 #: Two names of one card.
@@ -39,8 +42,10 @@ def device(table: str) -> str:
     return _SAME.get(name, name)
 
 
-def errors(whole: Field, table: str, others: Sequence[str]) -> Errors:
-    """The errors on `table`, estimated from `ANCHORS` of its networks and the tables `others`."""
+def errors(
+    whole: Field, table: str, others: Sequence[str], anchors: int = ANCHORS, most_macs: float = math.inf
+) -> Errors:
+    """The errors on `table`, estimated from `anchors` of its networks and the tables `others`."""
     target = whole.published[:, whole.tables.index(table)]
     columns = [whole.tables.index(other) for other in others]
     kept = np.flatnonzero(~np.isnan(target) & ~np.isnan(whole.published[:, columns]).all(axis=1))
@@ -50,7 +55,8 @@ def errors(whole: Field, table: str, others: Sequence[str]) -> Errors:
         Field(names, whole.counts[kept], tuple(whole.families[number] for number in kept),
               whole.published[np.ix_(kept, columns)], tuple(others))
     )  # fmt: skip
-    chosen = estimator.choose(ANCHORS)
+    counts = shipped.counts()
+    chosen = estimator.choose(anchors, among=[name for name in names if counts[name].macs <= most_macs])
     found = estimator.estimate({name: float(truth[names.index(name)]) for name in chosen})
     rest = ~np.isin(names, chosen)
     wrong = np.abs(found.values / truth - 1)[rest]
@@ -73,15 +79,18 @@ def over_devices(found: dict[str, Errors]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", action="store_true", help="also each table from each single other one")
+    parser.add_argument("--anchors", type=int, default=ANCHORS, help="how many networks are measured")
+    parser.add_argument("--most-macs", type=float, default=math.inf, help="of the largest one measured")
     arguments = parser.parse_args()
+    chosen = arguments.anchors, arguments.most_macs
     whole = field()
     found = {}
     for table in whole.tables:
         others = [other for other in whole.tables if device(other) != device(table)]
-        found[table] = errors(whole, table, others)
+        found[table] = errors(whole, table, others, *chosen)
         show(table, "all other devices", found[table])
         for other in others if arguments.pairs else ():
-            show(table, other, errors(whole, table, [other]))
+            show(table, other, errors(whole, table, [other], *chosen))
     median, p90 = over_devices(found)
     covered = float(np.mean([one.covered for one in found.values()]))
     print(f"medians over devices: {median:.1%} (median error), {p90:.1%} (90th percentile); "

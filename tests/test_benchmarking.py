@@ -15,6 +15,7 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,17 @@ from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.measurements import blocks
 from vertebra.measurements.blocks import Block
-from vertebra.measuring.benchmarking import Case, Limits, Result, child, memory, runner, timing, worker
+from vertebra.measuring.benchmarking import (
+    Case,
+    Limits,
+    Result,
+    budget,
+    child,
+    memory,
+    runner,
+    timing,
+    worker,
+)
 from vertebra.measuring.benchmarking.record import Record
 from vertebra.measuring.benchmarking.surroundings import Reading
 from vertebra.measuring.benchmarking.timing import WarmUp
@@ -240,11 +251,13 @@ class Laboratory:
 
     def measure(
         self, limits: Limits, *, seed: int = 0, deadline: float | None = None, room_bytes: float = 1e12,
-        progress: Listener = silent, race: runner.Race | None = None,
+        progress: Listener = silent, race: runner.Race | None = None, end: float | None = None,
+        start: Callable[[], Any] | None = None,
     ) -> list[Result]:  # fmt: skip
         bench = runner._Bench(
             limits, system="this-machine", seed=seed, room_bytes=room_bytes, deadline=deadline, race=race,
-            start=lambda: HereWorker(self.clock), clock=self._seconds, canary=self._canary,
+            start=start or (lambda: HereWorker(self.clock)), end=end, clock=self._seconds,
+            canary=self._canary,
             cpu_clock=lambda: self.harness_share * self._seconds(),
             look=lambda pids: Reading(at_s=self._seconds()), progress=progress,
         )  # fmt: skip
@@ -278,6 +291,70 @@ def test_a_fake_clock_gives_the_figures_worked_out_by_hand(monkeypatch: pytest.M
     assert (rows["throughput"].low, rows["throughput"].high) == (400.0, 400.0)
     assert (rows["load_time"].samples, rows["load_time"].grade) == (3, "A")
     assert all(row.grade for row in result.rows)
+
+
+class HangingWorker(HereWorker):
+    """Does its work until it is asked for `fault`: then it says nothing for as long as anybody waits."""
+
+    def __init__(self, clock: FakeClock, fault: str, told: list[str]) -> None:
+        super().__init__(clock)
+        self._clock, self._fault, self._told, self._is_over = clock, fault, told, False
+
+    def ask(self, request: dict[str, Any], silence_s: float) -> dict[str, Any]:
+        if request["command"] == self._fault:
+            self._told.append(f"{self._fault} hangs")
+            self._clock.spend(1000 * silence_s)
+            raise MeasurementError(f"hung for {silence_s:g} s")
+        self._told.append(request["command"])
+        return super().ask(request, silence_s)
+
+    def end(self) -> None:
+        if not self._is_over:
+            self._told.append("ended")
+        self._is_over = True
+        super().end()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("load", ["load hangs", "ended"]),
+        ("block", ["load", "block hangs", "ended"]),
+        ("check", ["load", *["block"] * 2, "check hangs", "ended"]),
+    ],
+)
+def test_a_case_that_hangs_is_ended_with_the_time_for_all_and_has_no_row(
+    monkeypatch: pytest.MonkeyPatch, fault: str, told: list[str]
+) -> None:
+    laboratory = Laboratory(monkeypatch, {"one": [PROCESS], "two": [PROCESS]})
+    seen: list[str] = []
+    start = partial(HangingWorker, laboratory.clock, fault, seen)
+    limits = Limits.quick(seconds=0.6)
+    assert laboratory.measure(limits, deadline=30.0, end=30.0, room_bytes=1, start=start) == []
+    assert seen == told  # the second case, which had to wait for the first, isn't begun
+    assert laboratory.clock() / 1e9 == pytest.approx(30.0 + budget.OVERRUN_S)
+
+
+def test_what_can_not_be_finished_in_time_is_not_begun_and_what_was_measured_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    laboratory = Laboratory(monkeypatch, {name: [PROCESS] for name in ("one", "two", "three")})
+    found = laboratory.measure(Limits.quick(seconds=2.0), deadline=9.0, end=9.0, room_bytes=1)
+    assert [result.rows[0].engine for result in found] == ["one", "two"]
+    assert laboratory.clock() / 1e9 < 9.0 + budget.OVERRUN_S
+
+
+def test_a_case_with_a_finished_process_keeps_it_where_the_next_one_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    laboratory = Laboratory(monkeypatch, {"one": [PROCESS]})
+    faults = iter(["none", "block"])
+    (result,) = laboratory.measure(
+        Limits(seconds=6.0), deadline=60.0, end=60.0,
+        start=lambda: HangingWorker(laboratory.clock, next(faults), []),
+    )  # fmt: skip
+    assert result.failure is None
+    assert set(result.samples["latency.process"]) == {0.0}
 
 
 def test_progress_in_a_group_grows_round_by_round_and_block_by_block(
@@ -722,6 +799,18 @@ def test_descendants_of_a_child_go_with_it(tmp_path: Path) -> None:
     worker_pid, grandchild = map(int, pid_file.read_text().split())
     assert_gone(worker_pid)
     assert_gone(grandchild)
+
+
+def test_what_hangs_is_killed_with_all_that_it_started_when_the_time_is_up(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pids"
+    end = time.monotonic() + 2
+    found = runner.measure_all(
+        [case_with("a child and a hang", pid_file=str(pid_file))], QUICK, system="this-machine",
+        engine=faulty_engine.INFO, deadline=end, end=end,
+    )  # fmt: skip
+    assert list(found) == []
+    for pid in map(int, pid_file.read_text().split()):
+        assert_gone(pid)
 
 
 def assert_gone(pid: int) -> None:

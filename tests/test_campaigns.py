@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -16,9 +18,18 @@ import vertebra
 from vertebra import cli, engines
 from vertebra.campaigns import campaign, cases, exports, load, paired
 from vertebra.engines import Subject
-from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, UnknownNameError
+from vertebra.errors import (
+    InvalidInputError,
+    MeasurementError,
+    MissingRuntimeError,
+    OutOfTimeError,
+    UnknownNameError,
+)
+from vertebra.exporting import process
 from vertebra.exporting.orders import FORMATS
-from vertebra.machine import system
+from vertebra.exporting.process import Exporter
+from vertebra.machine import files, system
+from vertebra.machine.processes import HungError
 from vertebra.measurements import Measurement, Table
 from vertebra.measuring.benchmarking import Limits
 from vertebra.progress import Progress
@@ -99,6 +110,88 @@ def test_limits_that_contradict_each_other_or_measure_nothing_are_refused():
     campaign.limits(11, budget_s=33.0)
     with pytest.raises(InvalidInputError, match=r"100 ms is too short for a case in 3 processes each."):
         campaign.limits(1, seconds=0.1)
+
+
+class HungChild:
+    """An exporting process that never answers."""
+
+    told: ClassVar[list[str]] = []
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.told.append("started")
+
+    def ask(self, _: object, silence_s: float) -> dict[str, object]:
+        self.told.append("asked")
+        time.sleep(silence_s)
+        raise HungError("hung")
+
+    def last_words(self) -> str:
+        return ""
+
+    def end(self) -> None:
+        self.told.append("ended")
+
+
+def test_an_export_that_hangs_ends_with_the_budget_without_a_row_or_a_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "Child", HungChild)
+    monkeypatch.setattr(HungChild, "told", [])
+    table = Table(tmp_path / "table.sqlite")
+    wanted = cases.cases(["alexnet", "vgg11", "vgg19"], ["onnxruntime"])
+    deadline = time.monotonic() + 0.3
+    assert campaign.measure(wanted, table, limits=BRIEF, deadline=deadline) == []
+    assert HungChild.told == ["started", "asked", "ended"]  # the others aren't begun
+    assert table.rows() == []
+    with files.sole_use(table.path, wait=lambda: pytest.fail("it is still held")):
+        pass
+
+
+def test_an_exporter_begins_nothing_that_it_can_not_finish():
+    class Child:
+        def ask(self, job, silence_s):
+            asked.append((job, silence_s))
+            now[0] += 40.0
+            return {"error": None}
+
+        def end(self):
+            asked.append("ended")
+
+    now, asked = [0.0], []
+    with Exporter(60.0, end=100.0, clock=lambda: now[0]) as exporter:
+        exporter._child = Child()
+        exporter.do({"first": 1})
+        exporter.do({"second": 2})
+        with pytest.raises(OutOfTimeError, match="before the export"):
+            exporter.do({"third": 3})
+    assert asked == [({"first": 1}, 60.0), ({"second": 2}, 60.0), "ended"]
+
+
+def test_a_survey_measures_the_classics_then_what_the_whole_field_is_estimated_from(tmp_path, monkeypatch):
+    order = []
+
+    def measure(wanted, table, **more):
+        order.extend(case.model for case in wanted)
+        rows = [
+            Measurement(model=case.model, metric="latency", value=0.01, origin="benched", engine=case.engine,
+                        device="cpu", precision="float32", batch_size=1, input_size=case.input_size,
+                        threads=case.threads, streams=1, scenario="single-stream",
+                        system=system.describe().id, versions=system.library_versions(["onnxruntime"]))
+            for case in wanted
+        ]  # fmt: skip
+        table.append(rows)
+        return rows
+
+    monkeypatch.setattr(campaign, "measure", measure)
+    monkeypatch.setattr("vertebra.verbs.survey._draw", lambda folder, table: None)
+    asked = {"engine": ["onnxruntime"], "output": tmp_path / "out", "table": tmp_path / "table.sqlite"}
+    done = vertebra.survey(**asked)
+    assert order[:11] == [case.model for case in cases.cases(CLASSICS, ["onnxruntime"])]
+    assert len(order) >= 20
+    assert all(":" in model and ":test_" not in model for model in order[11:])
+    assert (done.measured, done.left) == (len(order), 0)
+    assert vertebra.pick(latency="99h", engine="onnxruntime", table=asked["table"]).outlook.unpriced == 0
+    order.clear()
+    vertebra.survey(**asked, model="alexnet", again=True)
+    assert order == ["alexnet"]
 
 
 def test_the_quick_mode_has_one_process_and_the_other_three():
@@ -414,7 +507,7 @@ def test_the_best_offline_load_is_the_smallest_of_those_that_serve_as_well():
 def test_a_survey_cites_profiles_measures_and_reports(tmp_path):
     seen: list[Progress] = []
     done = vertebra.survey(
-        models=["SqueezeNet1_1"], engines=["onnxruntime"], budget="5s", output=tmp_path / "out",
+        models=["SqueezeNet1_1"], engines=["onnxruntime"], budget="60s", output=tmp_path / "out",
         table=tmp_path / "table.sqlite", progress=seen.append,
     )  # fmt: skip
     assert list(dict.fromkeys(event.text for event in seen)) == [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+from collections import Counter
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,17 @@ from click.testing import CliRunner
 import vertebra
 from vertebra.campaigns import campaign, cases
 from vertebra.cli import cli
-from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.machine import system
 from vertebra.measurements import Measurement, Table, shipped
+from vertebra.measurements.shipped.licences import licences
 from vertebra.measuring import estimation
 from vertebra.progress import Listener, Progress, silent
-from vertebra.reading.choice import candidates
+from vertebra.reading.choice import candidates, field, terms
 from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import picking
 
-ENGINES = ("eager", "onnxruntime")
+ENGINES = ("openvino", "onnxruntime")
 
 
 def top1(model: str, value: float, weights: str | None = None, **more: Any) -> Measurement:
@@ -64,13 +67,13 @@ def test_a_network_stands_by_its_weights_under_the_licence_that_is_wanted(table:
             top1("vgg16", 0.99, "of_nobody_knows_whom"),
         ]
     )
-    free = vertebra.pick(table=table, licence="Apache-2.0")
+    free = vertebra.pick(among="table", table=table, licence="Apache-2.0")
     assert [(row.model, row.value("top1")) for row in free.ranked] == [
         ("timm:resnet50", 0.80),
         ("alexnet", 0.56),
     ]
     assert [item.reasons for item in free.excluded] == [("licence is not known",)]
-    both = vertebra.pick(table=table, licence=("apache-2.0", "cc-by-nc-4.0"))
+    both = vertebra.pick(among="table", table=table, licence=("apache-2.0", "cc-by-nc-4.0"))
     assert both.choice is not None
     assert both.choice.value("top1") == 0.82
 
@@ -94,39 +97,51 @@ def test_families_and_input_sizes_say_which_may_be_chosen(table: Table) -> None:
             top1("torchvision:resnet18", 0.70, input_size=224),
         ]
     )
-    assert names(vertebra.pick(table=table, family="mobilenetv3")) == ["timm:tf_mobilenetv3_large_100"]
-    assert names(vertebra.pick(table=table, family=("resnet", "mobilenetv2"), input_size=224)) == [
+    assert names(vertebra.pick(among="table", table=table, family="mobilenetv3")) == [
+        "timm:tf_mobilenetv3_large_100"
+    ]
+    assert names(
+        vertebra.pick(among="table", table=table, family=("resnet", "mobilenetv2"), input_size=224)
+    ) == [
         "torchvision:mobilenet_v2",
         "torchvision:resnet18",
     ]
     with pytest.raises(UnknownNameError, match="resnot") as raised:
-        vertebra.pick(table=table, family="resnot")
+        vertebra.pick(among="table", table=table, family="resnot")
     assert "resnet" in str(raised.value.hint)
 
 
 def test_imagenet_s_accuracy_never_stands_for_one_s_own_images(table: Table) -> None:
     table.append([top1("vgg16", 0.72), top1("alexnet", 0.57), own("alexnet", 0.9), own("squeezenet1_0", 0.8)])
-    picked = vertebra.pick(table=table, filters={"origin": "evaluated"})
+    picked = vertebra.pick(among="table", table=table, filters={"origin": "evaluated"})
     assert [(row.model, row.value("top1")) for row in picked.ranked] == [
         ("alexnet", 0.9),
         ("squeezenet1_0", 0.8),
     ]
-    assert names(vertebra.pick(table=table, filters={"dataset": "mine"})) == ["alexnet", "squeezenet1_0"]
+    assert names(vertebra.pick(among="table", table=table, filters={"dataset": "mine"})) == [
+        "alexnet",
+        "squeezenet1_0",
+    ]
     everything = vertebra.pick(table=table, among="catalogue", filters={"origin": "evaluated"})
     assert names(everything) == ["alexnet", "squeezenet1_0"]
-    assert names(vertebra.pick(table=table)) == ["vgg16", "alexnet"]
+    assert names(vertebra.pick(among="table", table=table)) == ["vgg16", "alexnet"]
 
 
 def test_evaluations_on_several_sets_of_images_are_not_compared(table: Table) -> None:
     table.append([own("alexnet", 0.9), own("vgg16", 0.8, "yours")])
     with pytest.raises(InvalidInputError, match="2 sets of images: mine, yours"):
-        vertebra.pick(table=table, filters={"origin": "evaluated"})
-    assert names(vertebra.pick(table=table, filters={"origin": "evaluated", "dataset": "yours"})) == ["vgg16"]
+        vertebra.pick(among="table", table=table, filters={"origin": "evaluated"})
+    assert names(
+        vertebra.pick(among="table", table=table, filters={"origin": "evaluated", "dataset": "yours"})
+    ) == ["vgg16"]
 
 
 def test_a_published_accuracy_on_the_images_asked_for_is_no_other_set(table: Table) -> None:
     table.append([top1("vgg16", 0.8, dataset="mine"), replace(own("alexnet", 0.9), dataset_sha256="ab" * 32)])
-    assert names(vertebra.pick(table=table, filters={"dataset": "mine"})) == ["alexnet", "vgg16"]
+    assert names(vertebra.pick(among="table", table=table, filters={"dataset": "mine"})) == [
+        "alexnet",
+        "vgg16",
+    ]
 
 
 def test_sets_of_one_name_are_told_apart_by_their_digests_with_the_numbers_of_images(table: Table) -> None:
@@ -144,25 +159,25 @@ def test_sets_of_one_name_are_told_apart_by_their_digests_with_the_numbers_of_im
             "mine@none (7 images, 1 network, from before data sets had digests)")  # fmt: skip
     for asked in ({"dataset": "mine"}, {"origin": "evaluated"}):
         with pytest.raises(InvalidInputError, match=re.escape(sets)):
-            vertebra.pick(table=table, filters=asked)
+            vertebra.pick(among="table", table=table, filters=asked)
     for name, models in (("3fa2", ["alexnet"]), ("9c0e17aa", ["vgg11", "vgg16"]), ("none", ["vgg19"])):
-        assert names(vertebra.pick(table=table, filters={"dataset": f"mine@{name}"})) == models
+        assert names(vertebra.pick(among="table", table=table, filters={"dataset": f"mine@{name}"})) == models
 
 
 def test_an_objective_may_be_called_as_its_limit_is(table: Table) -> None:
     table.append([latency("alexnet", 0.01), latency("vgg16", 0.02)])
-    assert vertebra.pick(table=table, objective="fps").objective == "fps"
-    assert names(vertebra.pick(table=table, objective="latency")) == ["alexnet", "vgg16"]
+    assert vertebra.pick(among="table", table=table, objective="fps").objective == "fps"
+    assert names(vertebra.pick(among="table", table=table, objective="latency")) == ["alexnet", "vgg16"]
     with pytest.raises(InvalidInputError, match="peak memory"):
-        vertebra.pick(table=table, objective="memory")
+        vertebra.pick(among="table", table=table, objective="memory")
 
 
 def test_rows_of_two_loads_are_named_and_one_can_be_chosen(table: Table) -> None:
     more = {"scenario": "offline", "streams": 2}
     table.append([top1("alexnet", 0.57), latency("alexnet", 0.01), latency("alexnet", 0.02, **more)])
     with pytest.raises(InvalidInputError, match="scenario is offline, single-stream"):
-        vertebra.pick(table=table, latency="1s")
-    picked = vertebra.pick(table=table, latency="1s", filters={"scenario": "offline"})
+        vertebra.pick(among="table", table=table, latency="1s")
+    picked = vertebra.pick(among="table", table=table, latency="1s", filters={"scenario": "offline"})
     assert picked.choice is not None
     assert picked.choice.value("latency") == 0.02
 
@@ -171,9 +186,9 @@ def test_a_choice_whose_library_is_missing_comes_with_the_install_line(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table.append([top1("timm:resnet50", 0.80), top1("alexnet", 0.57)])
-    assert vertebra.pick(table=table).notes == ()
+    assert vertebra.pick(among="table", table=table).notes == ()
     monkeypatch.setattr(candidates, "_is_installed", lambda library: library != "timm")
-    picked = vertebra.pick(table=table)
+    picked = vertebra.pick(among="table", table=table)
     assert names(picked) == ["timm:resnet50", "alexnet"]
     (note,) = picked.notes
     assert "timm" in note
@@ -198,7 +213,7 @@ def test_latencies_stand_beside_the_probes_of_the_images_asked_for(table: Table)
     probes = [Measurement(model="vgg16", value=value, dataset=images, **told)  # type: ignore[arg-type]
               for images, value in (("pets@0123456789", 0.7), ("cells@0123456789", 0.9))]  # fmt: skip
     table.append([*probes, latency("vgg16", 0.02), top1("vgg16", 0.72)])
-    picked = vertebra.pick(objective="probe", table=table, latency="1s", probed="pets")
+    picked = vertebra.pick(objective="probe", among="table", table=table, latency="1s", probed="pets")
     assert picked.choice is not None
     assert [picked.choice.value(name) for name in ("probe_top1", "latency", "top1")] == [0.7, 0.02, 0.72]
 
@@ -222,11 +237,11 @@ def test_networks_whose_figure_states_no_batch_size_are_named(
     table.append([*unstated, *(top1(model, 0.9) for model in models), top1("vgg16", 0.7)])
     said = f"A figure of {', '.join(models[:20])}{more} needs batch size 1, and its row states none; if that"
     try:
-        found = vertebra.pick(table=table, system="box", **asked).notes
+        found = vertebra.pick(among="table", table=table, system="box", **asked).notes
     except InvalidInputError as error:
         found = (str(error.hint),)
     assert any(note.startswith(said) for note in found)
-    assert vertebra.pick(table=table, system="box").notes == ()
+    assert vertebra.pick(among="table", table=table, system="box").notes == ()
 
 
 def test_a_question_can_not_be_changed() -> None:
@@ -274,9 +289,9 @@ def test_networks_are_measured_together_with_their_engine(
     assert choice.figures["latency"].origin == "benched"
     assert {engine for _, engine in machine.measured[: 2 * estimation.ANCHORS]} == set(ENGINES)
     assert len(machine.measured) == len(set(machine.measured))
-    only = settled(table, family="mobilenetv2", latency="20ms", filters={"engine": "eager"})
+    only = settled(table, family="mobilenetv2", latency="20ms", filters={"engine": "openvino"})
     assert only.choice is not None
-    assert only.choice.conditions["engine"] == "eager"
+    assert only.choice.conditions["engine"] == "openvino"
 
 
 @pytest.mark.parametrize("breaks", [0, 12, 2 * estimation.ANCHORS + 1])
@@ -285,7 +300,7 @@ def test_an_interruption_keeps_what_was_measured_and_answers_from_it(
 ) -> None:
     Machine(monkeypatch, breaks)
     if breaks == 0:  # nothing was measured and nothing can be priced: one line
-        with pytest.raises(InvalidInputError, match="latency"):
+        with pytest.raises(InvalidInputError, match="Interrupted before enough was measured"):
             settled(table, objective="latency", top1="70%")
         return
     found = settled(table)
@@ -308,16 +323,16 @@ def test_an_eight_bit_form_is_no_candidate_by_an_estimate(table: Table) -> None:
     light = sorted(shipped.counts().values(), key=lambda count: count.macs)[200:1000:100]
     table.append([latency(count.model, count.macs / 1e10 + 1e-4, precision="int8") for count in light])
     with pytest.raises(InvalidInputError, match="No network has a figure of top-1 accuracy"):
-        vertebra.pick(table=table, among="catalogue", latency="1s")
+        vertebra.pick(table=table, precision="int8", latency="1s")
 
 
 def test_a_pick_reads_only_what_it_is_asked_for(table: Table) -> None:
     extra = replace(latency("alexnet", 0.5), metric="load_time")
     table.append([top1("alexnet", 0.57), latency("alexnet", 0.01), extra])
-    picked = vertebra.pick(table=table, latency="1s")
+    picked = vertebra.pick(among="table", table=table, latency="1s")
     assert picked.choice is not None
     assert "load_time" not in picked.choice.figures
-    assert vertebra.pick(table=table, objective="load_time").choice is not None
+    assert vertebra.pick(among="table", table=table, objective="load_time").choice is not None
 
 
 def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +344,7 @@ def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(estimation, "anchors", anchors)
     monkeypatch.setattr(picking, "is_here", lambda model: True)
-    picking._anchor_cases(Table(tmp_path / "table.sqlite"), ["onnxruntime"], 60.0)
+    picking.anchors(Table(tmp_path / "table.sqlite"), ["onnxruntime"])
     assert "timm:resnet18" in asked
     assert any(name.startswith("timm:test_") for name in shipped.counts())
     assert not any(name.startswith("timm:test_") for name in asked)
@@ -376,7 +391,7 @@ def test_the_command_measures_for_a_budget_also_by_its_former_name(
 def test_conditions_stand_beside_the_limits_or_in_filters(table: Table) -> None:
     table.append([top1("vgg16", 0.7), latency("vgg16", 0.1), latency("vgg16", 0.2, "eager")])
     for asked in ({"engine": "eager"}, {"filters": {"engine": "eager"}}):
-        picked = vertebra.pick(table=table, latency="1s", **asked)
+        picked = vertebra.pick(among="table", table=table, latency="1s", **asked)
         assert picked.choice is not None
         assert picked.choice.value("latency") == 0.2
 
@@ -390,10 +405,10 @@ def test_the_harness_is_no_candidate_unless_it_is_asked_for(tmp_path: Path) -> N
     ]  # fmt: skip
     table = Table(tmp_path / "t.sqlite")
     table.append(rows)
-    picked = vertebra.pick(by="latency", table=table, system="here")
+    picked = vertebra.pick(by="latency", among="table", table=table, system="here")
     engines = [row.conditions["engine"] for row in picked.ranked]
     assert engines == ["onnxruntime"]
-    asked = vertebra.pick(by="latency", table=table, system="here", engine="null")
+    asked = vertebra.pick(by="latency", among="table", table=table, system="here", engine="null")
     assert [row.conditions["engine"] for row in asked.ranked] == ["null"]
 
 
@@ -424,3 +439,268 @@ def test_one_disturbed_run_changes_no_answer_and_confirmed_ones_do(
     assert picked.choice is not None
     assert picked.choice.model == chosen
     assert len([note for note in picked.notes if "left out until an independent run agrees" in note]) == notes
+
+
+# ------------------------------------------------------------------ the whole field
+
+
+def measured_here(number: int = 12, engine: str = "onnxruntime") -> list[Measurement]:
+    """Latencies of light networks in proportion to their MACs, from which all others can be estimated."""
+    of_the_field = (count for count in shipped.counts().values() if count.model in field.names())
+    counts = sorted(of_the_field, key=lambda count: count.macs)[100:700]
+    return [
+        latency(count.model, 1e-3 + count.macs / 2e10, engine) for count in counts[:: 600 // number][:number]
+    ]
+
+
+def test_every_network_with_a_published_accuracy_is_a_candidate_and_none_made_for_tests(table: Table) -> None:
+    table.append([*measured_here(), latency("timm:test_vit", 1e-5)])
+    question = candidates.ask({"latency": "1h"})
+    models = {row.model for row in candidates.candidates(table, question)}
+    published = {row.model for row in field.published() if row.metric == "top1"}
+    assert models >= field.names()
+    assert len(field.names()) == 978
+    assert {name for name in published - models} == {name for name in published if ":test_" in name}
+    assert "alexnet" in models  # ours
+    picked = vertebra.pick(table=table, latency="99999h")
+    models = {row.model for row in (*picked.ranked, *(one.row for one in picked.excluded))}
+    assert models == field.names()
+    assert picked.choice is not None
+    figure = picked.choice.figures["latency"]
+    assert figure.origin == "estimated"
+    assert figure.low is not None
+    assert figure.input_size == picked.choice.figures["top1"].input_size
+    of_the_table = vertebra.pick(table=table, among="table", by="latency")
+    assert len(of_the_table.ranked) == 13
+
+
+def test_an_answer_says_what_measuring_could_change(table: Table) -> None:
+    table.append(measured_here())
+    guessed = vertebra.pick(table=table, latency="20ms").outlook
+    assert guessed is not None
+    assert guessed.unpriced == 0
+    assert 0 < guessed.networks < 400
+    assert {row.figures["latency"].origin for row in guessed.contenders} == {"estimated"}
+    sure = vertebra.pick(table=table, latency="20ms", by="macs").outlook
+    assert sure is not None
+    assert sure.networks <= guessed.networks
+    table.append([top1("alexnet", 0.57)])
+    assert vertebra.pick(table=table, by="top1", among="table").outlook is None
+
+
+def test_without_measurements_the_answer_says_what_they_would_settle(table: Table) -> None:
+    with pytest.raises(InvalidInputError, match="none of 978 networks can be compared") as told:
+        vertebra.pick(table=table, fps=30)
+    assert "add --budget 3m" in str(told.value.hint)
+    assert vertebra.pick(table=table, params="5M").choice is not None  # it needs no measurement
+    table.append(measured_here(3))
+    three = vertebra.pick(table=table, latency="1h").outlook
+    assert three is not None
+    assert three.unpriced == 975
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_filled"),
+    [
+        ({}, True), ({"latency": None, "params": "5M"}, False), ({"among": "table"}, False),
+        ({"batch_size": 4}, False),
+    ],
+)  # fmt: skip
+def test_an_automatic_budget_is_spent_only_where_it_is_needed(
+    table: Table, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], is_filled: bool
+) -> None:
+    machine = Machine(monkeypatch)
+    table.append([top1("alexnet", 0.57), latency("alexnet", 0.01), latency("alexnet", 0.01, batch_size=4)])
+    limits = {name: bound for name, bound in ({"latency": "30ms"} | asked).items() if bound is not None}
+    picked = vertebra.pick(budget="auto", table=table, **limits)
+    assert bool(machine.measured) == is_filled
+    assert (picked.ended == "settled") == is_filled
+    before = len(machine.measured)
+    vertebra.pick(budget="auto", table=table, **limits)
+    assert len(machine.measured) == before  # the table is warm
+
+
+@pytest.mark.parametrize("budget", ["-1s", float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(table: Table, budget: str | float) -> None:
+    with pytest.raises(InvalidInputError):
+        vertebra.pick(budget=budget, table=table, latency="1s")
+
+
+def test_without_an_engine_there_is_the_line_that_installs_one(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "found_here", list)
+    with pytest.raises(MissingRuntimeError, match="No engine is installed") as told:
+        settled(table)
+    assert "pip install" in str(told.value.hint)
+
+
+class Clock:
+    """Seconds that pass only while something is measured."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nothing_is_begun_that_does_not_fit_and_anchors_take_half(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, clock, ends = Machine(monkeypatch), Clock(), list[float]()
+
+    def measure(cases_: Any, into: Table, *, deadline: float, **more: Any) -> list[Measurement]:
+        ends.append(clock.now)
+        clock.now += 3.0 * len(cases_)
+        return machine.measure(cases_, into, deadline=deadline, **more)
+
+    monkeypatch.setattr(campaign, "measure", measure)
+    question = candidates.ask({"latency": "20ms"})
+    found = picking.settled(table, question, 100.0, clock=clock)
+    assert found.ended in ("budget", "settled")
+    assert max(ends) < 100.0
+    assert clock.now <= 103.0
+    spent = [end for end in ends if end < 50.0]
+    assert spent[:4] == [0.0, 18.0, 36.0, 39.0]  # three networks on two engines, twice; then one by one
+
+
+def test_of_limits_that_nothing_meets_the_nearest_miss_is_measured(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    found = settled(table, latency="10us")
+    assert found.choice is None
+    nearest = found.excluded[0].row
+    assert nearest.figures["latency"].origin == "benched"
+    assert (nearest.model, nearest.conditions["engine"]) in machine.measured
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_and_a_request_to_end_give_the_answer_so_far(
+    table: Table, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    machine = Machine(monkeypatch)
+
+    def measure(cases_: Any, into: Table, **more: Any) -> list[Measurement]:
+        if len(machine.measured) > 30:
+            raise stop
+        return machine.measure(cases_, into, **more)
+
+    monkeypatch.setattr(campaign, "measure", measure)
+    found = settled(table, latency="20ms")
+    assert found.ended == "interrupted"
+    assert found.choice is not None
+
+
+def test_the_licence_stands_with_the_answer_and_a_free_one_beside_one_that_is_not(table: Table) -> None:
+    picked = vertebra.pick(table=table, params="5M")
+    assert picked.choice is not None
+    assert (picked.choice.model, picked.licence) == ("timm:mobilevitv2_100", "cvnets-license")
+    assert picked.terms == "own terms"
+    assert picked.free is not None
+    assert (picked.free.model, terms.licence(picked.free)) == ("timm:rexnet_100", "mit")
+    free = vertebra.pick(table=table, params="5M", licence="mit")
+    assert (free.licence, free.terms, free.free) == ("mit", "free", None)
+    table.append([own("alexnet", 0.99)])
+    mine = vertebra.pick(table=table, dataset="mine")
+    assert (mine.licence, mine.terms) == (None, None)  # one's own
+
+
+def test_the_sets_that_are_not_free_are_the_ones_that_their_authors_say() -> None:
+    counted = Counter(terms.terms(one) for one in licences().values())
+    assert counted == {"free": 1274, "non-commercial": 57, "own terms": 39}
+
+
+def test_the_command_says_licence_estimates_and_next_command(table: Table) -> None:
+    table.append(measured_here())
+    asked = ["pick", "--latency", "300ms", "--family", "mobilevitv2", "--table", str(table.path)]
+    lines = CliRunner().invoke(cli, asked).stdout.splitlines()
+    assert lines[0] == "timm:mobilevitv2_150 on onnxruntime"
+    terms_ = "terms of its own: read them before use"
+    assert lines[1] == f"  weights mobilevitv2_150.cvnets_in22k_ft_in1k, licence cvnets-license: {terms_}"
+    assert lines[2] == "  best under a free licence: none meets the limits"
+    assert re.search(r"latency +~\d+ ms \(.* to .* ms\) +≤ 300 ms", lines[4])
+    named = "timm:mobilevitv2_150.cvnets_in22k_ft_in1k"
+    assert lines[-1] == f"next: vertebra export {named} --engine onnxruntime -o mobilevitv2_150"
+    assert f"To measure: vertebra {' '.join(asked)} --budget 3m" in lines[-3]
+    record = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).stdout)[0]
+    assert record["licence"] == "cvnets-license"
+    assert record["licence_terms"] == "own terms"
+    assert record["latency_origin"] == "estimated"
+    assert record["latency_low"] < record["latency"] < record["latency_high"]
+    assert record["could_change"] is True
+
+
+def test_a_form_in_another_precision_has_no_published_accuracy(table: Table) -> None:
+    fast = latency("alexnet", 0.001, precision="bfloat16", weights=None)
+    table.append([top1("alexnet", 0.57), latency("alexnet", 0.01), fast])
+    usual, any_ = (
+        vertebra.pick(among="table", table=table, latency="1s", precision=one) for one in (None, "any")
+    )
+    for picked in (usual, any_):
+        assert picked.choice is not None
+        assert picked.choice.value("latency") == 0.01
+    with pytest.raises(InvalidInputError, match="No network has a figure of top-1"):
+        vertebra.pick(among="table", table=table, latency="1s", precision="bfloat16")
+    with pytest.raises(InvalidInputError, match="includes all others"):
+        vertebra.pick(table=table, precision=("any", "float32"))
+
+
+# ------------------------------------------------------------------ other precisions
+
+
+def of_accuracy(model: str, value: float, seconds: float, engine: str = "openvino") -> list[Measurement]:
+    return [top1(model, value), latency(model, seconds, engine, low=seconds, high=seconds)]
+
+
+def with_features(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
+    here = replace(system.describe(), features=features)
+    monkeypatch.setattr(system, "describe", lambda: here)
+    monkeypatch.setattr("vertebra.engines.missing", lambda engine: None)
+
+
+@pytest.mark.parametrize(
+    ("features", "bought"),
+    [
+        ((), []), (("amx_bf16",), [("bfloat16", "vgg13", 0.46)]),
+        (("amx_bf16", "amx_int8"), [("bfloat16", "vgg13", 0.46), ("int8", "vgg16", 0.24)]),
+    ],
+)  # fmt: skip
+def test_what_other_precisions_would_buy_is_told_where_the_processor_has_them(
+    table: Table, monkeypatch: pytest.MonkeyPatch, features: tuple[str, ...], bought: list[Any]
+) -> None:
+    with_features(monkeypatch, *features)
+    for model, value, seconds in (("alexnet", 0.5, 0.01), ("vgg13", 0.6, 0.02), ("vgg16", 0.7, 0.04)):
+        table.append(of_accuracy(model, value, seconds))
+    picked = vertebra.pick(among="table", table=table, latency="10ms")
+    assert picked.choice is not None
+    assert picked.choice.model == "alexnet"
+    assert [(one.precision, one.row.model, one.share) for one in picked.gains] == bought
+    assert vertebra.pick(among="table", table=table, latency="10ms", precision="any").gains == ()
+    assert vertebra.pick(among="table", table=table, params="10G").gains == ()  # no limit on the time
+
+
+def test_what_a_precision_would_buy_is_taken_from_networks_measured_in_both(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_features(monkeypatch, "amx_bf16")
+    for model, value, seconds in (("alexnet", 0.5, 0.01), ("vgg13", 0.6, 0.014), ("vgg16", 0.7, 0.02)):
+        table.append(of_accuracy(model, value, seconds))
+    halves = {"alexnet": 0.007, "vgg13": 0.0098}
+    table.append([latency(model, value, "openvino", precision="bfloat16") for model, value in halves.items()])
+    asked = {"among": "table", "table": table, "latency": "10ms"}
+    (guessed,) = vertebra.pick(**asked).gains
+    assert (guessed.share, guessed.row.model) == (0.46, "vgg16")  # two are too few
+    table.append([latency("vgg16", 0.014, "openvino", precision="bfloat16")])
+    (seen,) = vertebra.pick(**asked).gains
+    assert (seen.share, seen.row.model) == (pytest.approx(0.7), "vgg13")
+    assert seen.basis == "the median of 3 networks measured in both"
+    said = CliRunner().invoke(
+        cli, ["pick", "--latency", "10ms", "--among", "table", "--table", str(table.path)]
+    )
+    assert (
+        "In bfloat16, about 0.70 of float32's time (the median of 3 networks measured in both): "
+        "vgg13 on openvino could meet the limits with ~9.80 ms, 60.0 % in float32, 10.0 points more. "
+        "To prove it: vertebra bench vgg13 --engine openvino --precision bfloat16"
+    ) in said.stdout

@@ -104,7 +104,7 @@ def test_a_broken_or_foreign_table_is_refused_and_left_alone(run, tmp_path):
 
 
 def test_readers_of_a_missing_table_say_how_to_fill_it_and_leave_no_litter(run, tmp_path):
-    fails(run("pick"), 1, "vertebra survey")
+    fails(run("pick", "--fps", "30"), 1, "none of 9", "add --budget 3m", "vertebra survey")
     fails(run("report"), 1, "vertebra survey")
     fails(run("chart"), 1, "vertebra survey")
     assert list(tmp_path.iterdir()) == []
@@ -192,18 +192,22 @@ def test_pick_prints_choice_runner_up_and_what_excluded_the_better_ones(run, cit
 
     fill(cited, system.describe().id)
     text = run("pick", "--latency", "50ms").stdout
-    title, accuracy, time, _, _, command, *rest = text.splitlines()
+    title, weights, accuracy, time, _, _, *rest = text.splitlines()
     assert title == "squeezenet1_1 on openvino   grade B"
+    assert weights == "  weights paddle_in1k, licence apache-2.0"
     assert accuracy.split() == ["top-1", "accuracy", "60.1", "%", "published"]
     assert time == "  latency         9.00 ms (8.82 to 9.18 ms)  ≤ 50 ms  ✓ 18 % of it  measured"
-    assert command == "  next: vertebra export squeezenet1_1 --engine openvino -o squeezenet1_1"
+    assert rest[-1] == "next: vertebra export squeezenet1_1 --engine openvino -o squeezenet1_1"
+    assert rest[-3].startswith("Not compared: 975 networks, because too few are measured here")
+    assert rest[-3].endswith("To measure: vertebra pick --latency 50ms --budget 3m")
     assert rest[1].startswith("Runner-up: alexnet on openvino (top-1 accuracy 56.7 %, latency 27.0 ms")
     assert "latency ≤ 184 ms instead of 50 ms: vgg16 on openvino (top-1 accuracy 72.0 %)" in text
-    assert "Missed: 8 networks would be better (--why)" in text
+    assert "Missed: 1 network would be better (--why)" in text
     assert "Origin" not in text
     why = run("pick", "--latency", "50ms", "--why").stdout
     assert "vgg16 on openvino: latency 180 ms (176 to 184 ms), limit 50 ms" in why
-    assert "senet154_vd: latency is not known" in why
+    of_the_table = run("pick", "--latency", "50ms", "--why", "--among", "table").stdout
+    assert "senet154_vd: latency is not known" in of_the_table
     assert "top-1 accuracy published for the weights paddle_in1k" in why
     assert "latency measured in this form" in why
     records = json.loads(run("pick", "--latency", "50ms", "--top", "5", "--json").stdout)

@@ -42,12 +42,12 @@ def test_a_row_shows_the_columns_that_have_a_value() -> None:
 
 
 def test_what_verbs_return_is_one_line_at_a_prompt(table: Table) -> None:
-    picked = vertebra.pick(fps=5, table=table, system="here")
+    picked = vertebra.pick(among="table", fps=5, table=table, system="here")
     assert repr(picked) == (
         "<Pick: vgg16 on onnxruntime: top-1 accuracy 72.0 %, latency 120 ms (1 network meets "
         "frames per second ≥ 5/s)>"
     )
-    assert repr(vertebra.pick(fps=99, table=table, system="here")).startswith(
+    assert repr(vertebra.pick(among="table", fps=99, table=table, system="here")).startswith(
         "<Pick: no network surely meets"
     )
     assert repr(vertebra.table(path=table)) == "<Rows: 2 rows of 1 network and 2 metrics>"
@@ -70,7 +70,7 @@ def test_what_verbs_return_is_one_line_at_a_prompt(table: Table) -> None:
 
 def test_a_notebook_shows_tables_and_charts_as_pictures(table: Table) -> None:
     assert "<td>vgg16</td><td>onnxruntime</td><td>72.0 %</td><td>120 ms</td>" in (
-        vertebra.pick(fps=5, table=table, system="here")._repr_html_()
+        vertebra.pick(among="table", fps=5, table=table, system="here")._repr_html_()
     )
     chart = vertebra.chart("accuracy", table=table, system="here")
     shown = chart._repr_mimebundle_()
@@ -118,7 +118,7 @@ def test_a_listener_that_was_given_is_kept_and_a_script_gets_none() -> None:
 
 def test_a_real_notebook_shows_a_pick_and_a_bar(table: Table) -> None:
     cells = [
-        f"import vertebra\nvertebra.pick(fps=5, table={str(table.path)!r}, system='here')",
+        f"import vertebra\nvertebra.pick(among='table', fps=5, table={str(table.path)!r}, system='here')",
         "from vertebra.verbs import notebook\nfrom vertebra.progress import Progress\n"
         "bar = notebook.listener(None)\n"
         "for done in (0, 2):\n    bar(Progress('alexnet', done, 2, 'cases'))",

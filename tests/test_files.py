@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, OutOfTimeError
 from vertebra.machine import files
 
 _HOLDER = """
@@ -75,6 +75,17 @@ def test_a_wait_that_fails_holds_nothing(path):
 
     with files.sole_use(path), pytest.raises(BrokenPipeError), files.sole_use(path, wait=fail):
         pytest.fail("somebody else holds it")
+    with files.sole_use(path, wait=lambda: pytest.fail("it is still held")):
+        pass
+
+
+def test_a_wait_without_patience_ends_by_itself(path):
+    waits = []
+    second = files.sole_use(path, wait=lambda: waits.append(1), poll_s=0.01, patience_s=0.03)
+    refused = pytest.raises(OutOfTimeError, match="thing is still used by another process")
+    with files.sole_use(path), refused, second:
+        pytest.fail("somebody else holds it")
+    assert waits == [1]
     with files.sole_use(path, wait=lambda: pytest.fail("it is still held")):
         pass
 

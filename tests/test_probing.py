@@ -146,7 +146,7 @@ def probed(model: str, value: float, images: str = "pets@1") -> Measurement:
 def test_pick_limits_on_a_probe(tmp_path):
     table = vertebra.Table(tmp_path / "table.sqlite")
     table.append([probed("alexnet", 0.7), probed("vgg16", 0.9), probed("vgg11", 0.8)])
-    picked = vertebra.pick(objective="probe_top1", table=table, probe="72%")
+    picked = vertebra.pick(among="table", objective="probe_top1", table=table, probe="72%")
     assert [row.model for row in picked.ranked] == ["vgg16", "vgg11"]
 
 
@@ -154,8 +154,8 @@ def test_probes_of_two_sets_are_never_compared(tmp_path):
     table = vertebra.Table(tmp_path / "table.sqlite")
     table.append([probed("alexnet", 0.7), probed("vgg16", 0.9, "cells@2")])
     with pytest.raises(InvalidInputError, match="2 sets of images were probed: cells@2, pets@1"):
-        vertebra.pick(objective="probe_top1", table=table)
-    picked = vertebra.pick(objective="probe_top1", table=table, filters={"probed": "pets"})
+        vertebra.pick(among="table", objective="probe_top1", table=table)
+    picked = vertebra.pick(among="table", objective="probe_top1", table=table, filters={"probed": "pets"})
     assert [row.model for row in picked.ranked] == ["alexnet"]
 
 

@@ -314,7 +314,7 @@ def estimates() -> list[Measurement]:
     ]  # fmt: skip
 
 
-def test_estimates_are_marked_and_have_their_interval_and_the_next_command_measures_them() -> None:
+def test_estimates_are_marked_and_have_their_interval_and_the_last_line_exports_them() -> None:
     from vertebra.cli import answer
     from vertebra.measurements import wide
     from vertebra.reading.choice.rule import Limit, pick
@@ -322,7 +322,7 @@ def test_estimates_are_marked_and_have_their_interval_and_the_next_command_measu
     picked = pick(wide([*known(), *timed(), *estimates()]), [Limit("latency", 0.05)])
     text = terminal._PAINT.sub("", answer.text(picked))
     assert re.search(r"latency +~20.0 ms \(15.0 to 30.0 ms\) +≤ 50 ms +✓ 40 % of it +estimated", text)
-    assert "next: vertebra bench new --engine onnxruntime" in text
+    assert text.endswith("\nnext: vertebra export new --engine onnxruntime -o new")
     assert "~ latency: estimated from 11 measured networks" in text
     record = answer.records(picked, 1)[0]
     assert (record["latency_low"], record["latency_high"]) == (0.015, 0.03)
@@ -359,7 +359,7 @@ def test_the_next_command_names_only_what_can_be_found(
     picked = pick(wide([row]), [])
     assert picked.choice is not None
     form = conditions | {name: value for name, value in columns.items() if name == "precision"}
-    command = answer.next_command(replace(picked.choice, model=model, conditions=form), picked)
+    command = answer.next_command(replace(picked.choice, model=model, conditions=form))
     assert (command is not None) is is_named
     assert not is_named or command.startswith(f"vertebra export {model} ")
 

@@ -111,5 +111,9 @@ class MeasurementError(VertebraError):
     """A case without a result."""
 
 
+class OutOfTimeError(MeasurementError):
+    """A case that was stopped, or not begun, because the time for all was up: it has no row."""
+
+
 class UnsuitableNetworkError(MeasurementError):
     """A network whose untrained parameters give infinite or extreme activations, on any engine."""

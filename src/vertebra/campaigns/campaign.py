@@ -7,16 +7,16 @@ exported at a time, so the disk holds a few networks and not eleven.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
 from itertools import groupby
 
 from vertebra import engines, units
 from vertebra.campaigns.cases import expected_bytes, multiply_accumulates, remaining
 from vertebra.campaigns.exports import has_room, prepared, scratch_folder, subject_of
-from vertebra.errors import InvalidInputError
-from vertebra.exporting.process import Exporter
+from vertebra.errors import InvalidInputError, OutOfTimeError
+from vertebra.exporting.process import TIMEOUT_S, Exporter
 from vertebra.machine import files, system
 from vertebra.measurements import Measurement, Table
 from vertebra.measuring import benchmarking
@@ -86,9 +86,10 @@ def measure(
     """Measure `wanted`, light networks first, and append each cohort's rows to `table` at once; returns the
     rows.
 
-    With a `deadline` (of `time.monotonic`) the cases share the time until then. Unless `again`, cases that
-    another process has measured meanwhile are left out. Only one process measures into a table at a time: two
-    would disturb each other.
+    With a `deadline` (of `time.monotonic`) the cases share the time until then. What can't be finished by
+    then isn't begun, and what hangs is stopped a few seconds later; neither leaves a row. Unless `again`,
+    cases that another process has measured meanwhile are left out. Only one process measures into a table at
+    a time: two would disturb each other.
     """
     ordered = sorted(
         wanted, key=lambda case: (multiply_accumulates(case), case.model, case.network_sha256 or "")
@@ -96,22 +97,36 @@ def measure(
     limits = limits or Limits()
     pace, listener = _Pace(len(ordered), limits, deadline), progress or silent
     measured: list[Measurement] = []
-    with Exporter() as exporter:
+    known = recorded = 0
+    with Exporter(_most_s(limits), end=deadline) as exporter, contextlib.suppress(OutOfTimeError):
         for group in _groups(ordered, _QUICK_GROUP if limits.is_quick else _GROUP):
+            if pace.is_over():
+                break
             with files.sole_use(
                 table.path,
                 wait=lambda: listener(pace.event("waiting for another process to measure")),
                 poll_s=LOOK_S,
+                patience_s=None if deadline is None else max(0.0, deadline - time.monotonic()),
             ):
                 todo = group if again else remaining(group, table.rows())
+                known += len(group) - len(todo)
                 pace.skip(len(group) - len(todo))
-                with closing(_results(todo, exporter, limits, pace, seed, listener)) as results:
+                with contextlib.closing(_results(todo, exporter, limits, pace, seed, listener)) as results:
                     for result in results:
                         rows = plausibility.against_other_batches(result.rows, measured)
                         table.append(rows, samples=result.samples, system=system.describe())
                         measured += rows
                         pace.finish_one()
+                        recorded += 1
+    missed = len(ordered) - known - recorded
+    if deadline is not None and missed:
+        listener(Progress(f"{missed} of {len(ordered)} cases weren't measured: the time was up"))
     return measured
+
+
+def _most_s(limits: Limits) -> float:
+    """Seconds after which an export counts as hung: few where an answer must come soon."""
+    return TIMEOUT_S if limits.timeout_s >= Limits.timeout_s else 2 * limits.timeout_s
 
 
 def _results(
@@ -131,6 +146,8 @@ def _results(
         ):
             if obstacle is None:
                 ready.append(case)
+            elif isinstance(obstacle, OutOfTimeError):
+                pace.skip(1)
             else:
                 info = engines.find(case.engine)
                 yield failed(case, info, obstacle.message, hint=obstacle.hint, system=here)
@@ -141,6 +158,7 @@ def _results(
             seed=seed,
             expected_bytes=expected_bytes,
             deadline=deadline,
+            end=pace.end,
             progress=pace.counted_on(progress),
         )
 
@@ -167,7 +185,7 @@ class _Pace:
 
     def __init__(self, total: int, limits: Limits, deadline: float | None) -> None:
         self.done, self.total, self._under_way = 0, total, 0.0
-        self._limits, self._deadline = limits, deadline
+        self._limits, self.end = limits, deadline
         self._began = time.monotonic()
         self._measured = 0
         self._case_s = limits.seconds + limits.processes * _OVERHEAD_S
@@ -186,8 +204,11 @@ class _Pace:
 
         return count
 
+    def is_over(self) -> bool:
+        return self.end is not None and time.monotonic() >= self.end
+
     def skip(self, cases_: int) -> None:
-        """Count `cases_` that another process has measured."""
+        """Count `cases_` that another process has measured, or that aren't begun any more."""
         self.done += cases_
 
     def finish_one(self) -> None:
@@ -199,16 +220,16 @@ class _Pace:
 
         The lightest cases come first, so time that they don't use goes to the heavy ones.
         """
-        if self._deadline is None:
+        if self.end is None:
             return None
         now = time.monotonic()
-        return now + (self._deadline - now) * cases_ / max(1, self.total - self.done)
+        return now + (self.end - now) * cases_ / max(1, self.total - self.done)
 
     def left_s(self) -> float:
         """Seconds until all is done: those until the deadline, or by what the cases so far took each (by what
         they may take, until one is done)."""
         left = self.total - self.done - self._under_way
-        if self._deadline is None or left <= 0:
+        if self.end is None or left <= 0:
             return left * self._case_s
         least = self._limits.processes * (LEAST_S + _OVERHEAD_S)
-        return max(self._deadline - time.monotonic(), left * least)
+        return max(self.end - time.monotonic(), left * least)

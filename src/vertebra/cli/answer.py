@@ -15,12 +15,17 @@ from vertebra.cli.tables import listed
 from vertebra.cli.terminal import breadth, line, painted, plain, room
 from vertebra.errors import VertebraError
 from vertebra.measurements import display
+from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
+from vertebra.reading.choice import terms
+from vertebra.reading.choice.candidates import BUDGET
 from vertebra.reading.choice.rule import Demand
+from vertebra.reading.choice.terms import TOLD
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
-    from vertebra.reading.choice.rule import Exclusion, Limit, Pick, Relaxation
+    from vertebra.reading.choice.precisions import Gain
+    from vertebra.reading.choice.rule import Exclusion, Limit, Outlook, Pick, Relaxation
 
 #: --why lists at most this number of excluded networks, and of networks on the front.
 _MOST_SHOWN = 12
@@ -49,7 +54,17 @@ def records(picked: Pick, top: int) -> list[dict[str, Any]]:
          "relaxed_to": one.to, "gain": one.gain}
         for one in picked.relaxations
     ]  # fmt: skip
-    return met + out + relaxed
+    shown = {(one["model"], one["engine"], one["precision"]) for one in met + out}
+    contenders = [row for row in _contenders(picked) if _way(row) not in shown]
+    return met + out + relaxed + [_record(row, picked, "contender") for row in contenders]
+
+
+def _contenders(picked: Pick) -> tuple[WideRow, ...]:
+    return () if picked.outlook is None else picked.outlook.contenders
+
+
+def _way(row: WideRow) -> tuple[str, Any, Any]:
+    return row.model, row.conditions.get("engine"), row.conditions.get("precision")
 
 
 def _name(limit: Limit | Demand) -> str:
@@ -68,6 +83,10 @@ def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict
         **{f"{name}_low": _number(one, "low") for name, one in found.items()},
         **{f"{name}_high": _number(one, "high") for name, one in found.items()},
         **{f"{name}_origin": one.origin if one else None for name, one in found.items()},
+        "weights": found["top1"].weights if found["top1"] else None,
+        "licence": terms.licence(row),
+        "licence_terms": terms.terms(terms.licence(row)) if terms.is_public(row) else None,
+        "could_change": _way(row) in set(map(_way, _contenders(picked))),
         "front": False,
         "limit": None,
         "relaxed_to": None,
@@ -91,8 +110,9 @@ def _asked(picked: Pick) -> tuple[str, ...]:
 # ------------------------------------------------------------------ for people
 
 
-def text(picked: Pick, top: int = 1, *, why: bool = False) -> str:
-    """The answer for people; `why` adds the better networks, the front and each figure's origin."""
+def text(picked: Pick, top: int = 1, *, why: bool = False, asked: str = "vertebra pick") -> str:
+    """The answer for people; `why` adds the better networks, the front and each figure's origin. `asked` is
+    the command that was typed, to which a time for measuring can be added."""
     choice = picked.choice
     if choice is None:
         blocks = [_nothing(picked, top), _relaxations(picked)]
@@ -101,8 +121,79 @@ def text(picked: Pick, top: int = 1, *, why: bool = False) -> str:
         blocks += [_excluded(picked), _front(picked)] if why else []
         blocks += [_relaxations(picked), _origin(choice, picked) if why else _counts(picked)]
         blocks += [_estimated(choice, picked)]
-    blocks += [[line(note) for note in picked.notes], _ending(picked)]
+    blocks += [[line(note) for note in picked.notes], _in_other_precisions(picked), _ending(picked)]
+    blocks += [_open(picked, asked), _next(picked, asked)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _open(picked: Pick, asked: str) -> list[str]:
+    """What measuring could still change, and the command that measures it."""
+    outlook = picked.outlook
+    if outlook is None or picked.ended == "settled":
+        return []
+    command = f"{asked} --budget {BUDGET}"
+    lines = []
+    if outlook.unpriced:
+        lines += [
+            f"Not compared: {_networks(outlook.unpriced)}, because too few are measured here to estimate the "
+            f"others. To measure: {command}"
+        ]
+    if outlook.contenders:
+        lines += [f"{_could_change(picked, outlook)} To measure: {command}"]
+    elif not outlook.unpriced and _depends_on_a_machine(picked):
+        lines += ["No network that wasn't measured has a chance of 5 % or more to change this answer."]
+    return lines
+
+
+def _could_change(picked: Pick, outlook: Outlook) -> str:
+    """Which networks without a measurement could change the answer."""
+    choice = picked.choice
+    others = [row for row in outlook.contenders if choice is None or row.model != choice.model]
+    is_estimate = len(others) < len(outlook.contenders)
+    said = "The choice is an estimate." if is_estimate else ""
+    if others:
+        count = _networks(len({row.model for row in others}))
+        first = _described(others[0], *_asked(picked))
+        said += f" {count} not measured yet could be better: first {first}."
+    return said.strip()
+
+
+def _in_other_precisions(picked: Pick) -> list[str]:
+    """What other precisions would buy, and the command that proves it."""
+    return [line(_gain(one, picked)) for one in picked.gains]
+
+
+def _gain(one: Gain, picked: Pick) -> str:
+    best = one.row.figures[picked.objective].value
+    more = "" if picked.choice is None else best - picked.choice.figures[picked.objective].value
+    points = f", {100 * more:.1f} points more" if isinstance(more, float) else ""
+    latency = one.row.figures["latency"].value * one.share
+    model = shlex.quote(_with_weights(one.row))
+    command = f"vertebra bench {model} --engine {one.engine} --precision {one.precision}"
+    if one.precision.startswith("int8"):
+        folder = f"{_folder(one.row.model)}-{one.precision}"
+        command = (
+            f"vertebra export {model} --engine {one.engine} --precision {one.precision} "
+            f"--calibrate PICTURES -o {folder}"
+        )
+    return (
+        f"In {one.precision}, about {one.share:.2f} of float32's time ({one.basis}): {_called(one.row)} "
+        f"could meet the limits with ~{units.show(latency, 's')}, {100 * best:.1f} % in float32{points}. "
+        f"To prove it: {command}"
+    )
+
+
+def _depends_on_a_machine(picked: Pick) -> bool:
+    return not NEEDING_A_MACHINE.isdisjoint(_asked(picked))
+
+
+def _next(picked: Pick, asked: str) -> list[str]:
+    """The last line: what to type next."""
+    if picked.choice is not None:
+        command = next_command(picked.choice)
+    else:
+        command = f"{asked} --budget {BUDGET}" if _contenders(picked) and picked.ended is None else None
+    return [f"{painted('next:', 'cyan')} {command}"] if command else []
 
 
 def _nothing(picked: Pick, top: int) -> list[str]:
@@ -115,7 +206,7 @@ def _nothing(picked: Pick, top: int) -> list[str]:
 
 
 def _card(row: WideRow, picked: Pick) -> list[str]:
-    """The network, its figures beside the limits, and the next command."""
+    """The network, its weights and their licence, and its figures beside the limits."""
     grade = row.figures["latency"].grade if "latency" in row.figures else None
     title = painted(_called(row), "bold")
     colour = {"A": "green", "C": "red"}.get(grade or "", "")
@@ -128,8 +219,25 @@ def _card(row: WideRow, picked: Pick) -> list[str]:
     others = [name for name in display.GLANCE if name in row.figures and name not in _main(row, picked)]
     size = ", ".join(f"{METRICS[name].label} {quantity(row, name)}" for name in others)
     lines += [f"  {size}"] if size else []
-    command = next_command(row, picked)
-    return [*lines, *([f"  {painted('next:', 'cyan')} {command}"] if command else [])]
+    return [lines[0], *_licence(picked), *lines[1:]]
+
+
+def _licence(picked: Pick) -> list[str]:
+    """The weights that the accuracy is of, and their licence; beside one that isn't free the best that is."""
+    choice = picked.choice
+    if choice is None or picked.terms is None:
+        return []
+    weights = choice.figures["top1"].weights
+    told = picked.licence or ""
+    if picked.terms != "free":
+        told = painted(": ".join(filter(None, [told, TOLD[picked.terms]])), "yellow")
+    lines = [f"  weights {line(weights or 'unnamed')}, licence {told}"]
+    if picked.terms != "free":
+        free = picked.free
+        beside = "none meets the limits" if free is None else _described(free, *_asked(picked), "latency")
+        named = "" if free is None else f", {terms.licence(free)}"
+        lines += [f"  best under a free licence: {beside}{named}"]
+    return lines
 
 
 def _called(row: WideRow) -> str:
@@ -191,21 +299,30 @@ def _far(limit: Limit, value: float) -> str:
     return f" {value / limit.bound:.3g} times" if limit.bound > 0 else ""
 
 
-def next_command(row: WideRow, picked: Pick) -> str | None:
-    """What to type next: measure an estimate, else export the network for its engine."""
+def next_command(row: WideRow) -> str | None:
+    """What to type next: the export of the network, with the weights of its accuracy, for its engine."""
     engine, precision = row.conditions.get("engine"), row.conditions.get("precision")
     if plain(row.model) != row.model or "\n" in row.model or not _is_named(row):
         return None  # it can't be copied
-    model = shlex.quote(row.model)
+    model = shlex.quote(_with_weights(row))
     if engine is None:
-        return f"vertebra bench {model}"
+        return f"vertebra bench {shlex.quote(row.model)}"
     named = "" if precision in (None, "float32") else f" --precision {precision}"
-    if any(row.figures[name].origin == "estimated" for name in _asked(picked) if name in row.figures):
-        return f"vertebra bench {model} --engine {engine}{named}"
     if not _is_exported(str(engine)):
         return f"vertebra predict PICTURE -m {model} --engine {engine}"
     pictures = " --calibrate PICTURES" if precision == "int8" else ""
     return f"vertebra export {model} --engine {engine}{named}{pictures} -o {_folder(row.model)}"
+
+
+def _with_weights(row: WideRow) -> str:
+    """The network's name with the tag of the weights that its accuracy is of: a library's default ones may be
+    others."""
+    library, _, architecture = row.model.rpartition(":")
+    accuracy = row.figures.get("top1")
+    weights = None if accuracy is None or accuracy.origin != "published" else accuracy.weights
+    if not library or weights is None or not weights.startswith(f"{architecture}."):
+        return row.model
+    return f"{library}:{weights}"
 
 
 def _is_named(row: WideRow) -> bool:

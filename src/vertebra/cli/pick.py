@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+import shlex
+import sys
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import vertebra
 from vertebra.cli import fastest
@@ -15,9 +17,6 @@ from vertebra.cli.progress import showing
 from vertebra.cli.terminal import STATUS
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("pick")
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     multiple=True,
-    help="Only forms in this precision. Repeatable. [--fastest: float32 by default, or all]",
+    help="Only forms in this precision, or any. Repeatable. [default: float32]",
 )
 @click.option("--device", help="Only forms on this device: cpu, cuda.")
 @click.option("--scenario", help="Only forms under this load: single-stream, offline, server.")
@@ -70,13 +69,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--among",
-    type=click.Choice(("table", "catalogue")),
-    help="Candidates: the table's networks, or all published. [default: table; --budget: catalogue]",
+    type=click.Choice(("catalogue", "table")),
+    help="Candidates: all networks with a published accuracy, or the table's. [default: catalogue]",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="Spend up to TIME measuring the candidates that could change the answer.",
+    help="Measure for up to TIME what could change the answer. [default: 3m on a terminal, if needed]",
 )
 @click.option("--lock", metavar="FILE", help="Also write the choice to FILE, for vertebra check.")
 @click.option("--verify", metavar="TIME", hidden=True)  # what --budget was called
@@ -91,14 +90,17 @@ def command(
     among: str | None, budget: str | None, lock: str | None, verify: str | None, why: bool,
     table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
-    """Choose the best network that meets every limit with certainty, by this machine's measurements.
+    """Choose the best network that meets every limit with certainty, on this machine.
 
-    Prints the choice with its figures beside the limits, the next command, the runner-up, and what relaxing
-    each limit would gain. With --among catalogue, networks that were never measured are candidates too, with
-    estimated figures.
+    Every network with a published accuracy is a candidate. What wasn't measured here is estimated from what
+    was, and marked with ~. Prints the choice with its figures beside the limits and its licence, the
+    runner-up, what measuring could still change, and the next command.
+
+    If too little is measured here to estimate the others, it measures first: on a terminal for up to 3
+    minutes, elsewhere with --budget. Ctrl-C prints the answer so far.
 
     \b
-      vertebra pick --latency 50ms --memory 700MB --top 5
+      vertebra pick --fps 30 --memory 200MB
       vertebra pick --latency 20ms --budget 5m
 
     With --fastest: search for the fastest form (engine, precision, threads, layout, batch size) of one
@@ -120,13 +122,34 @@ def command(
     asked |= {"objective": objective, "trust": trust, "filters": filters}
     asked |= {"licence": licence, "family": family, "input_size": input_size}
     budget = verify if budget is None else budget
-    with nullcontext() if budget is None else showing() as progress:
+    if budget is None and all(stream.isatty() for stream in (sys.stdout, sys.stderr)):
+        budget = "auto"
+    with showing() as progress:
         picked = vertebra.pick(table=table, among=among, budget=budget, lock=lock, progress=progress, **asked)
     from vertebra.cli import answer
 
     click.get_current_context().meta[STATUS] = int(picked.choice is None)
-    emit(answer.records(picked, top), style, lambda: answer.text(picked, top, why=why))
+    emit(
+        answer.records(picked, top) if style != "text" else [],
+        style,
+        lambda: answer.text(picked, top, why=why, asked=_again()),
+    )
     if picked.ended == "interrupted":
         raise KeyboardInterrupt
     if picked.choice is None:
         raise SystemExit(1)
+
+
+def _again() -> str:
+    """The command as it was typed, without what says how long to measure."""
+    context = click.get_current_context()
+    words = ["vertebra", "pick"]
+    for parameter in context.command.params:
+        given = context.params.get(str(parameter.name))
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name in ("budget", "verify", "style") or source is not ParameterSource.COMMANDLINE:
+            continue
+        option = max(parameter.opts, key=len)
+        several = given if isinstance(given, tuple) else (given,)
+        words += [option] if given is True else [word for one in several for word in (option, str(one))]
+    return shlex.join(words)

@@ -39,6 +39,8 @@ def command(
 ) -> None:
     """Measure the classic networks on this machine, and write a report with charts and a choice.
 
+    A few light networks follow, from which pick estimates all others; not with --model.
+
     You can interrupt it at any time: measurements are kept, and the same command continues.
     """
 
@@ -51,11 +53,12 @@ def command(
     except KeyboardInterrupt:
         say("The measurements are kept in the table; the same command continues.", err=True)
         raise
-    if done.measured == 0:
+    if done.measured == 0 and not done.left:
         say(f"Nothing left to measure: all {done.known} cases are in the table. Report: {done.report}")
         return
     say(columns([display.glance(row) for row in done.fastest]))
     kept = f", {done.known} were already in the table" if done.known else ""
     failed = f", {done.failed} failed (vertebra table --metric failure)" if done.failed else ""
+    failed += f", {done.left} left for lack of time: the same command continues" if done.left else ""
     say(f"\n{done.measured} cases measured in {done.seconds:.0f} s{kept}{failed}.")
     say(f"Report: {done.report}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles, errors
 from vertebra.bundles import Bundle, Card
 from vertebra.engines import Subject
-from vertebra.errors import MeasurementError, UnsuitableNetworkError, VertebraError
+from vertebra.errors import MeasurementError, OutOfTimeError, UnsuitableNetworkError, VertebraError
 from vertebra.machine import leftovers
 from vertebra.machine.processes import Child, HungError, LostError
 
@@ -74,11 +76,21 @@ class Exporter:
     """Exports one network after another in one child, started at the first export and ended with the block.
 
     A child that crashes or hangs is ended, and the next export starts another. Its scratch folder, inside
-    `scratch` if given, is deleted with it; the compiler's cache isn't.
+    `scratch` if given, is deleted with it; the compiler's cache isn't. At `end` (of `clock`) the current
+    export is stopped, and one isn't begun that couldn't be finished by then, if it takes as long as the one
+    before it: OutOfTimeError.
     """
 
-    def __init__(self, timeout_s: float | None = TIMEOUT_S, *, scratch: Path | None = None) -> None:
-        self._timeout_s, self._scratch = timeout_s, scratch
+    def __init__(
+        self,
+        timeout_s: float | None = TIMEOUT_S,
+        *,
+        scratch: Path | None = None,
+        end: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timeout_s, self._scratch, self._end_s, self._clock = timeout_s, scratch, end, clock
+        self._took_s = 0.0
         self._child: Child | None = None
         self._is_cancelled = False
 
@@ -130,18 +142,31 @@ class Exporter:
             raise _error(answer)
 
     def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        if self._left_s() <= self._took_s:
+            raise OutOfTimeError("the time was up before the export")
         child = self._child or self._start()
         if self._is_cancelled:  # while it was being started
             child.cancel()
+        began = self._clock()
+        timeout_s = min(math.inf if self._timeout_s is None else self._timeout_s, self._left_s())
         try:
-            return child.ask(job, self._timeout_s)
+            answer = child.ask(job, None if timeout_s == math.inf else max(timeout_s, 0.0))
+            self._took_s = self._clock() - began
+            return answer
         except LostError as lost:
+            if self._left_s() <= 0:
+                self._end()
+                raise OutOfTimeError("the time was up during the export") from lost
             reason = f"{'hung' if isinstance(lost, HungError) else 'crashed'}{child.last_words()}"
             self._end()
             raise _LostError(reason) from lost
         except BaseException:  # interrupted, as by Ctrl-C: the answer won't be read
             self._end()
             raise
+
+    def _left_s(self) -> float:
+        """Seconds until the end of all."""
+        return math.inf if self._end_s is None else self._end_s - self._clock()
 
     def _start(self) -> Child:
         leftovers.sweep(Path(tempfile.gettempdir()))
@@ -172,7 +197,7 @@ def _for_a_case() -> Iterator[None]:
     """Any error of an export becomes a case's failure."""
     try:
         yield
-    except UnsuitableNetworkError:
+    except (UnsuitableNetworkError, OutOfTimeError):
         raise
     except VertebraError as error:
         raise MeasurementError(f"export: {error.message}", error.hint) from error

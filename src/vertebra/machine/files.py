@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, OutOfTimeError
 from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
@@ -153,11 +153,13 @@ def sole_use(
     wait: Callable[[], None] | None = None,
     poll_s: float = 0.05,
     hint: str = "choose a folder that may be written and has room",
+    patience_s: float | None = None,
 ) -> Iterator[None]:
     """Hold `PATH.lock`, as one process at a time can; a killed process's hold ends with it.
 
     Where somebody else holds it, `wait` is called once, and the lock is tried again every `poll_s` seconds. A
-    missing folder is made. Raises InvalidInputError with this `hint` where the folder can't be written.
+    missing folder is made. Raises InvalidInputError with this `hint` where the folder can't be written, and
+    OutOfTimeError where it is still held after `patience_s` (None: it waits for as long as it takes).
     """
     import filelock
 
@@ -165,20 +167,28 @@ def sole_use(
     if not _acquired(lock, hint, blocking=False):
         if wait is not None:
             wait()
-        _acquired(lock, hint, poll_s=poll_s)
+        if not _acquired(lock, hint, poll_s=poll_s, patience_s=patience_s):
+            raise OutOfTimeError(f"{path.name} is still used by another process.")
     try:
         yield
     finally:
         lock.release()
 
 
-def _acquired(lock: BaseFileLock, hint: str, *, blocking: bool = True, poll_s: float | None = None) -> bool:
+def _acquired(
+    lock: BaseFileLock,
+    hint: str,
+    *,
+    blocking: bool = True,
+    poll_s: float | None = None,
+    patience_s: float | None = None,
+) -> bool:
     import filelock
 
     folder = Path(lock.lock_file).parent
     try:
         make_folder(folder)
-        lock.acquire(blocking=blocking, poll_interval=poll_s)
+        lock.acquire(patience_s, blocking=blocking, poll_interval=poll_s)
     except filelock.Timeout:
         return False
     except OSError as error:

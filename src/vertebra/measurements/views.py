@@ -165,10 +165,13 @@ def _known_of(
 
 
 def possible(rows: Iterable[Measurement]) -> list[Measurement]:
-    """`rows` without those whose numbers can't be, of which it warns."""
+    """`rows` without those whose numbers can't be, of which it warns.
+
+    Only what comes out of a table's file is looked at: everything else was checked when it was made.
+    """
     kept, strange = [], []
     for row in rows:
-        why = trouble(row)
+        why = None if row.moment is None else trouble(row)
         if why is None:
             kept.append(row)
         else:
@@ -204,6 +207,8 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
 
 def _by_belief(known: list[Measurement]) -> list[Measurement]:
     """By origin; of several published weights the most accurate first, otherwise in the given order."""
+    if len(known) == 1:
+        return known
     published = [row for row in known if row.metric == "top1" and row.origin == "published" and row.weights]
     best = max(published, key=lambda row: row.value).weights if published else None
     return sorted(known, key=lambda row: (_TRUST[row.origin], best is not None and row.weights != best))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vertebra.errors import InvalidInputError, UnknownNameError
@@ -24,9 +24,10 @@ _SEE = {
 def check(source: Table, filters: Mapping[str, Any]) -> None:
     """Raise UnknownNameError for a name in `filters` that neither vertebra nor the table has."""
     for condition, see in _SEE.items():
-        for name in given.several(filters.get(condition)):
-            known = _known(condition)
-            if name is None or name in known or source.rows(**{condition: name}):
+        named = [name for name in given.several(filters.get(condition)) if name is not None]
+        known = _known(condition) if named else ()
+        for name in named:
+            if name in known or source.rows(**{condition: name}):
                 continue
             there = {str(getattr(row, condition)) for row in source.rows() if getattr(row, condition)}
             raise UnknownNameError.of(condition, str(name), sorted({*known, *there}), see)
@@ -49,14 +50,19 @@ def _known(condition: str) -> Iterable[str]:
     """The names that vertebra itself has."""
     from vertebra import engines
     from vertebra.machine import system
-    from vertebra.measuring.benchmarking import SCENARIOS
 
     infos = engines.known()
-    names: dict[str, list[str]] = {
-        "engine": [info.name for info in infos],
-        "precision": [one for info in infos for one in info.precisions],
-        "device": [one for info in infos for one in info.devices],
-        "scenario": list(SCENARIOS),
-        "system": [system.describe().id],
+    names: dict[str, Callable[[], list[str]]] = {
+        "engine": lambda: [info.name for info in infos],
+        "precision": lambda: [one for info in infos for one in info.precisions],
+        "device": lambda: [one for info in infos for one in info.devices],
+        "scenario": _scenarios,
+        "system": lambda: [system.describe().id],
     }
-    return names[condition]
+    return names[condition]()
+
+
+def _scenarios() -> list[str]:
+    from vertebra.measuring.benchmarking import SCENARIOS
+
+    return list(SCENARIOS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from vertebra.errors import InvalidInputError, warn
 from vertebra.machine import files
 from vertebra.measurements import Table
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
-from vertebra.reading.choice import candidates, next_to_measure
+from vertebra.reading.choice import candidates, next_to_measure, precisions
 from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import given, notebook
 from vertebra.verbs.conditions import check, check_measured
@@ -45,38 +46,49 @@ def pick(
 
     The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `by` is
     the metric to optimise, or such a key (`objective` was its name earlier). `licence` (of the weights,
-    "apache-2.0"), `family` and `input_size` restrict the candidates. Conditions such as engine="eager" are
+    "apache-2.0"), `family` and `input_size` restrict the candidates. Conditions such as engine="openvino" are
     keywords too, or in `filters`; dataset="folder" and probed="folder" name the images of the accuracies
     (dataset="folder@3fa2b1c4" one of several folders of that name, by its digest), origin="evaluated" takes
-    only accuracies measured here. With `trust`, no network is chosen by a figure with a worse grade;
-    without it the figures' intervals alone decide.
+    only accuracies measured here. Forms are in float32, unless `precision` names others or is "any". With
+    `trust`, no network is chosen by a figure with a worse grade; without it the figures' intervals alone
+    decide.
 
-    With `among="catalogue"` (else "table"), every network with a published accuracy is a candidate, with
-    figures estimated from the networks that were measured on this machine. With `budget`, a time, the
-    candidates that could change the answer are measured first, the most promising one first, until none is
-    left or the time is up. Their rows are appended to the table; the Pick lists them and says why it ended.
+
+    Every network with a published accuracy is a candidate: what wasn't measured on this machine is estimated
+    from what was. With `among="table"` (else "catalogue"), only networks in the table are. With `budget`, a
+    time, the candidates that could change the answer are measured first, the most promising one first, until
+    none is left or the time is up; with "auto", for up to 3 minutes, and only if too little is measured here
+    to estimate the others. Their rows are appended to the table; the Pick lists them and says why it ended.
 
     With `lock`, the choice and what it depends on are written to that file, for `vertebra.check`; where
     nothing is chosen there is a warning and no file.
-    Raises InvalidInputError for conditions that can't be measured here.
+    Raises InvalidInputError for conditions that can't be measured here, and if nothing was measured that the
+    answer depends on.
     """
     place = _place(lock)
     conditions = {**(filters or {})}
     conditions |= {name: limits.pop(name) for name in _CONDITIONS if name in limits}
+    conditions["precision"] = _precisions(conditions.get("precision"))
     question = candidates.ask(
         limits, objective=given.renamed(by, objective, "top1"), licence=given.several(licence),
         family=given.several(family), input_size=given.several(input_size), trust=trust,
-        among=among or ("table" if budget is None else "catalogue"), filters=conditions,
+        among=among or "catalogue", filters={**conditions, "precision": _in(conditions["precision"])},
     )  # fmt: skip
-    if budget is None:
+    spend_s = _seconds(budget)
+    if budget == AUTO:
+        spend_s = given.seconds(candidates.BUDGET) if _is_worth_it(question, table) else 0.0
+    if spend_s == 0:
         source = given.table(table, create=False)
-        check(source, conditions)
+        named = (
+            conditions if conditions["precision"] != (precisions.ANY,) else {**conditions, "precision": None}
+        )
+        check(source, named)
         if not NEEDING_A_MACHINE.isdisjoint(question.asked):
-            check_measured(source, conditions)
+            check_measured(source, named)
         return _locked(candidates.pick(source, question), question, source, place)
     _refuse_contradictions(question)
     source = given.table(table)
-    picked = _settled(question, source, given.seconds(budget), notebook.listener(progress))
+    picked = _settled(question, source, spend_s, notebook.listener(progress))
     return _locked(picked, question, source, place)
 
 
@@ -110,23 +122,65 @@ def _locked(picked: Pick, question: Question, source: Table, place: Path | None)
     return picked
 
 
+#: The budget that is spent only where it is needed.
+AUTO = "auto"
+
+
+def _precisions(asked: Any) -> tuple[str, ...] | None:
+    """Those named; None if none is, and no other than "any" may be beside it."""
+    named = tuple(one for one in given.several(asked) if one is not None)
+    if precisions.ANY in named and len(named) > 1:
+        raise InvalidInputError('The precision "any" includes all others.', "leave the others out")
+    return named or None
+
+
+def _in(named: tuple[str, ...] | None) -> tuple[str | None, ...] | None:
+    """The condition on the rows: float32, stated or not, unless others are named; None for any."""
+    return None if named == (precisions.ANY,) else named or (precisions.USUAL, None)
+
+
+def _seconds(budget: str | float | None) -> float:
+    if budget is None or budget == AUTO:
+        return 0.0
+    found = given.seconds(budget)
+    if found < 0 or not math.isfinite(found):
+        raise InvalidInputError(f"The budget is {budget}.", "give a time such as 3m; 0s measures nothing")
+    return found
+
+
+def _is_worth_it(question: Question, table: TableLike) -> bool:
+    """Whether measuring can be done under the conditions asked for, and is needed to estimate the field."""
+    if _contradiction(question) is not None or NEEDING_A_MACHINE.isdisjoint(question.asked):
+        return False
+    if not isinstance(table, Table) and table is not None and not Path(table).expanduser().exists():
+        return True
+    return candidates.is_short(given.table(table, create=False), question)
+
+
 #: Conditions under which networks are measured for a pick; others can't be asked for.
 _MEASURED_UNDER = {"batch_size": 1, "device": "cpu", "scenario": "single-stream", "streams": 1}
 
 
 def _refuse_contradictions(question: Question) -> None:
     """Networks are measured and estimated on this machine, one image at a time."""
+    refusal = _contradiction(question)
+    if refusal is not None:
+        raise refusal
+
+
+def _contradiction(question: Question) -> InvalidInputError | None:
     if question.among != "catalogue":
-        raise InvalidInputError(
+        return InvalidInputError(
             "--budget measures networks of the catalogue, but --among table takes only those of the table.",
-            "add --among catalogue",
+            "leave --among out",
         )
     for name in (*_MEASURED_UNDER, "system", "probed", "beside"):
         if question.filters.get(name) not in (None, _MEASURED_UNDER.get(name)):
             option = name.replace("_", "-")
-            raise InvalidInputError(
+            return InvalidInputError(
                 f"--budget measures on this machine at batch size 1, so --{option} can't be set."
             )
+    return None
 
 
 def _settled(question: Question, table: Table, budget_s: float, progress: Listener | None) -> Pick:

@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vertebra.campaigns import campaign, cases, paired
-from vertebra.errors import InvalidInputError, warn
+from vertebra.errors import InvalidInputError, MissingRuntimeError, warn
 from vertebra.measurements import Measurement, Table, WideRow, shipped
 from vertebra.measuring import estimation
-from vertebra.measuring.benchmarking import Case, quiet
-from vertebra.progress import Listener
-from vertebra.reading.choice import again, next_to_measure, rule
-from vertebra.reading.choice.candidates import Question, absences, candidates, comparable, is_here
-from vertebra.reading.choice.next_to_measure import Settled
-from vertebra.reading.choice.rule import Pick
+from vertebra.measuring.benchmarking import Case, Limits, quiet
+from vertebra.progress import Listener, Progress, silent
+from vertebra.reading.choice import again, field, next_to_measure, precisions, rule
+from vertebra.reading.choice.candidates import (
+    Question,
+    absences,
+    can_be_measured,
+    candidates,
+    comparable,
+    is_here,
+    priced,
+    with_prospects,
+)
+from vertebra.reading.choice.next_to_measure import STOPS, Settled
+from vertebra.reading.choice.rule import Pick, described
 
-#: Multiply-accumulates of the largest network that is measured only to estimate others from.
-_ANCHOR_MACS = 1e10
-#: How the names of timm's own test networks begin; they are of no use and unlike any other.
-_TOYS = "timm:test_"
+#: Multiply-accumulates and parameters of the largest network that is measured only to estimate others from,
+#: and how many are: with larger ones or more, each of which takes longer, the errors of the others are no
+#: smaller (benchmarks/estimation_error.py --most-macs 2e9 --anchors 12).
+_ANCHOR_MACS, _ANCHOR_PARAMS, _ANCHORS = 2e9, 6e7, 12
+#: How many such networks are measured side by side, before it is decided whether there is time for more.
+_AT_ONCE = 3
 #: The conditions of the measurements.
 _LOAD: dict[str, Any] = {"device": "cpu", "scenario": "single-stream", "batch_size": 1}
-#: Least seconds for a quick case of an anchor, with its part of the export.
-_ANCHOR_S = 8.0
+#: Seconds that a quick case is expected to take, until some have been measured.
+_CASE_S = 6.0
+#: Of a budget, the share that the time for one case is, and its bounds in seconds.
+_CASE_SHARE, _LEAST_CASE_S, _MOST_CASE_S = 1 / 30, 2.0, 10.0
+#: Of a budget, the share after which a process without an answer counts as hung, and the least in seconds.
+_PATIENCE, _LEAST_PATIENCE_S = 1 / 6, 15.0
+#: What measures quickest to no purpose: it can't be shipped, so it is measured only where nothing else runs.
+_LAST_RESORT = "eager"
 
 
 def settled(
@@ -35,43 +52,64 @@ def settled(
     *,
     engines: Sequence[str] = (),
     progress: Listener | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Settled:
     """The choice among the catalogue, after measuring what it depends on; see `next_to_measure.settle`.
 
-    Networks are measured on `engines` (by default all usual ones that are installed), so a candidate is a
-    network with an engine and a precision. If too few networks are measured on them to estimate the others,
-    the most useful ones are measured first, in at most half of the time. An interrupt ends the measuring; the
-    answer is then from the rows measured so far.
+    Networks are measured on `engines` (by default all usual ones that are installed, without PyTorch's eager
+    mode if there is another), so a candidate is a network with an engine. If few networks are measured on
+    them to estimate the others, the most useful ones are measured first (`fill`). An interrupt ends the
+    measuring; the answer is then from the rows measured so far. Raises MissingRuntimeError if no engine is
+    installed.
     """
-    start = time.monotonic()
-    runners = list(engines) or cases.found_here()
+    runners = list(engines) or _runners()
     filters = {**question.filters, **_LOAD, "engine": tuple(runners)}
     question = replace(question, among="catalogue", filters=filters)
-    bench = _bench(source, progress)
+    bench = _Bench(source, budget_s, progress or silent, clock)
     before = _sure_choice(source, question)
     interrupted = False
     waited: quiet.Waited | None = None
     try:
         waited = quiet.wait(min(quiet.LONGEST_S, budget_s / 4), warn)
-        bench(_anchor_cases(source, runners, budget_s / 2), start + budget_s / 2)
-    except KeyboardInterrupt:
+        fill(source, runners, bench)
+    except STOPS:
         interrupted = True
-    found = next_to_measure.settle(
-        lambda: [row for row in candidates(source, question) if is_here(row.model) and _can_be_made(row)],
-        lambda row: bench(_case_of(row), start + budget_s),
-        question.limits,
-        question.objective,
-        demands=question.demands,
-        least_grade=question.trust,
-        has_time=lambda: not interrupted and time.monotonic() < start + budget_s,
-    )
+    unpriced = 0
+
+    def known() -> list[WideRow]:
+        nonlocal unpriced
+        rows, unpriced = priced(candidates(source, question), question)
+        if not any(row.value(question.objective) is not None for row in rows):
+            raise _nothing_measured(interrupted, runners)
+        return [row for row in rows if can_be_measured(row) or not _is_estimate(row)]
+
+    def settle() -> Settled:
+        return next_to_measure.settle(
+            known,
+            lambda row: bench(_case_of(row), budget_s),
+            question.limits,
+            question.objective,
+            demands=question.demands,
+            least_grade=question.trust,
+            has_time=lambda: not interrupted and bench.has_time(budget_s),
+        )
+
+    found = settle()
+    if found.ended == "settled" and (miss := _nearest_miss(found.pick)) is not None:
+        try:
+            bench(_case_of(miss), budget_s)
+        except STOPS:
+            interrupted = True
+        after = settle()
+        found = replace(after, measured=(*found.measured, described(miss), *after.measured))
     told: list[str] = []
-    known = candidates(source, question, told)
-    worse = rule.fallen(before, known, found.pick)
-    notes = (*filter(None, [worse, str(waited or "")]), *told, *absences(shipped.counts(), "were left out"))
-    picked = replace(found.pick, notes=notes)
+    every = candidates(source, question, told)
+    worse = rule.fallen(before, every, found.pick)
+    left_out = absences(sorted(field.names()), "were left out")
+    picked = replace(found.pick, notes=(*filter(None, [worse, str(waited or "")]), *told, *left_out))
     if not interrupted and found.ended == "settled":
-        picked = _decided(picked, known, source, start + budget_s, progress)
+        picked = _decided(picked, every, bench)
+    picked = with_prospects(picked, source, question, known(), unpriced)
     return replace(found, pick=picked, ended="interrupted" if interrupted else found.ended)
 
 
@@ -79,18 +117,18 @@ def settled(
 _PAIR_S = 45.0
 
 
-def _decided(
-    picked: Pick, rows: Sequence[WideRow], source: Table, deadline: float, progress: Listener | None
-) -> Pick:
+def _decided(picked: Pick, rows: Sequence[WideRow], bench: _Bench) -> Pick:
     """The choice between two forms that differ in their latency only, by the ratio of interleaved blocks, if
     there is time for it."""
     rival = again.close_rival(picked, rows)
-    if rival is None or picked.choice is None or deadline - time.monotonic() < _PAIR_S:
+    if rival is None or picked.choice is None or bench.left_s < _PAIR_S:
         return picked
     (first,), (second,) = _case_of(picked.choice), _case_of(rival)
     try:
-        found = paired.measure(first, second, source, deadline=deadline, progress=progress)
-    except KeyboardInterrupt:
+        found = paired.measure(
+            first, second, bench.source, deadline=time.monotonic() + bench.left_s, progress=bench.progress
+        )
+    except STOPS:
         return picked
     return picked if found.difference is None else again.decided(picked, rival, found.difference)
 
@@ -106,45 +144,166 @@ def _sure_choice(source: Table, question: Question) -> WideRow | None:
         return None
 
 
-def _bench(source: Table, progress: Listener | None) -> Callable[[Sequence[Case], float], list[Measurement]]:
-    """A function that measures cases quickly in the time left until a deadline."""
+def _nearest_miss(picked: Pick) -> WideRow | None:
+    """The nearest of the networks that miss the limits, if none meets them and it is only estimated: once
+    measured, it says by how much they are missed."""
+    wanted = next((one for one in picked.excluded if not one.unwanted), None)
+    if picked.choice is not None or wanted is None or not can_be_measured(wanted.row):
+        return None
+    asked = (picked.objective, *(limit.metric for limit in picked.limits))
+    return wanted.row if next_to_measure.is_estimated(wanted.row, asked) else None
 
-    def bench(wanted: Sequence[Case], deadline: float) -> list[Measurement]:
-        if not wanted or time.monotonic() >= deadline:
+
+def _runners() -> list[str]:
+    """The engines to measure on."""
+    here = cases.found_here()
+    if not here:
+        raise MissingRuntimeError(
+            "No engine is installed that could measure a network.",
+            'install one with: pip install "vertebra[openvino]"',
+        )
+    return [name for name in here if name != _LAST_RESORT] or here
+
+
+def _nothing_measured(interrupted: bool, runners: Sequence[str]) -> InvalidInputError:
+    where = " and ".join(runners)
+    if interrupted:
+        return InvalidInputError(
+            f"Interrupted before enough was measured on {where} for an answer.",
+            "the measurements are kept in the table; the same command continues",
+        )
+    return InvalidInputError(
+        f"The time was up before enough was measured on {where} for an answer.",
+        "give a longer --budget; the measurements are kept in the table (failures: vertebra table --metric "
+        "failure)",
+    )
+
+
+def _is_estimate(row: WideRow) -> bool:
+    return any(figure.origin == "estimated" for figure in row.figures.values())
+
+
+@dataclass
+class _Bench:
+    """Measures cases quickly, and knows whether there is time for more. Times are seconds of the budget."""
+
+    source: Table
+    budget_s: float
+    progress: Listener
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._start_s = self.clock()
+        self._spent_s, self._cases = 0.0, 0
+
+    def __call__(self, wanted: Sequence[Case], until_s: float) -> list[Measurement]:
+        """The rows of `wanted`, which are begun only if they can be finished by `until_s`."""
+        if not wanted or not self.has_time(until_s):
             return []
-        least = campaign.limits(len(wanted), quick=True)
-        return campaign.measure(wanted, source, limits=least, deadline=deadline, progress=progress)
+        began = self.clock()
+        seconds = min(max(_LEAST_CASE_S, _CASE_SHARE * self.budget_s), _MOST_CASE_S)
+        limits = replace(
+            campaign.limits(len(wanted), quick=True, seconds=seconds),
+            timeout_s=min(Limits.timeout_s, max(_LEAST_PATIENCE_S, self.budget_s * _PATIENCE)),
+        )
+        try:
+            return campaign.measure(
+                wanted, self.source, limits=limits, deadline=self._start_s + until_s, progress=self.progress
+            )
+        finally:
+            self._spent_s += self.clock() - began
+            self._cases += len(wanted)
 
-    return bench
+    @property
+    def left_s(self) -> float:
+        return self._start_s + self.budget_s - self.clock()
+
+    @property
+    def has_measured(self) -> bool:
+        return self._cases > 0
+
+    def has_time(self, until_s: float, number: int = 1) -> bool:
+        """Whether `number` cases are likely to be finished by `until_s`."""
+        each = self._spent_s / self._cases if self._cases else _CASE_S
+        return self.clock() - self._start_s + number * min(each, self.budget_s / 2) < until_s
 
 
-def _case_of(row: WideRow) -> Sequence[Case]:
-    engine, precision = row.conditions["engine"], row.conditions["precision"]
-    return cases.cases([row.model], [engine], precisions=[precision])
+def fill_field(
+    source: Table, engines: Sequence[str], budget_s: float, progress: Listener | None = None
+) -> None:
+    """Measure on `engines` what the estimates of the whole field need, for at most `budget_s`."""
+    runners = [name for name in engines if name != _LAST_RESORT] or list(engines)
+    bench = _Bench(source, budget_s, progress or silent, time.monotonic)
+    fill(source, runners, bench, is_all=True)
 
 
-def _can_be_made(row: WideRow) -> bool:
-    """Not an estimate in int8: it needs calibration pictures, and a pick has none."""
-    latency = row.figures.get("latency")
-    estimated = latency is not None and latency.origin == "estimated"
-    return not (estimated and str(row.conditions.get("precision")).startswith("int8"))
+def fill(source: Table, runners: Sequence[str], bench: _Bench, *, is_all: bool = False) -> None:
+    """Measure what the estimates of all others need, a few networks at a time: networks that are small, quick
+    to measure and unlike each other, the same on each engine. It takes at most half of the budget, or more
+    where nothing could be estimated yet or this is all that the budget is for."""
+    wanted = anchors(source, runners)
+    told = is_all
+    while wanted:
+        until_s = bench.budget_s / (2 if not is_all and _is_enough(source, runners) else 1)
+        now, wanted = wanted[:_AT_ONCE], wanted[_AT_ONCE:]
+        chosen = [
+            case for case in cases.cases([name for name, _ in now], runners)
+            if (case.model, case.engine) in {(name, one) for name, lacking in now for one in lacking}
+        ]  # fmt: skip
+        chosen = cases.remaining(chosen, source.rows(metric="failure"))  # what failed fails again
+        if not bench.has_time(until_s, len(chosen) if bench.has_measured else 1):
+            return
+        if not told:
+            bench.progress(Progress(_saying(bench.budget_s, runners)))
+            told = True
+        bench(chosen, until_s)
 
 
-def _anchor_cases(source: Table, runners: Sequence[str], seconds: float) -> Sequence[Case]:
-    """The cases still to be measured on the engines before other networks can be estimated there: networks
-    that are small enough to be exported here, the same on each engine."""
+def _is_enough(source: Table, runners: Sequence[str]) -> bool:
+    """Whether others can be estimated on one of the engines."""
+    return max(map(len, _known(source, runners).values())) >= estimation.FEWEST_ANCHORS
+
+
+def _known(source: Table, runners: Sequence[str]) -> dict[str, set[str]]:
+    """The networks measured on each engine."""
     known = {engine: set[str]() for engine in runners}
     for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
         if row.metric == "latency" and row.origin == "benched" and row.network_sha256 is None:
             known[str(row.engine)].add(row.model)
+    return known
+
+
+def _saying(budget_s: float, runners: Sequence[str]) -> str:
+    minutes, seconds = divmod(round(budget_s), 60)
+    time_ = (
+        f"{minutes} min {seconds} s"
+        if minutes and seconds
+        else f"{minutes} min"
+        if minutes
+        else f"{seconds} s"
+    )
+    return (
+        f"Measuring on {' and '.join(runners)} for up to {time_}, first what the estimates of all networks "
+        "need (Ctrl-C: the answer so far)"
+    )
+
+
+def anchors(source: Table, runners: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The networks still to be measured before others can be estimated well, the most useful first, each with
+    the engines that lack it; none where as many as are good are known."""
+    known = _known(source, runners)
     shared = set.intersection(*known.values())
-    affordable = max(estimation.FEWEST_ANCHORS, int(seconds / (_ANCHOR_S * len(runners))))
-    missing = min(estimation.ANCHORS, affordable) - len(shared)
-    if missing <= 0:
-        return []
     ready = [
         name for name, count in shipped.counts().items()
-        if count.macs <= _ANCHOR_MACS and is_here(name) and not name.startswith(_TOYS)
+        if count.macs <= _ANCHOR_MACS and count.params <= _ANCHOR_PARAMS
+        and is_here(name) and not name.startswith(field.TOYS)
     ]  # fmt: skip
-    chosen = estimation.anchors(missing, among=ready, known=sorted(shared))
-    return [case for case in cases.cases(chosen, runners) if case.model not in known[case.engine]]
+    missing = max(0, _ANCHORS - len(shared.intersection(ready)))
+    chosen = estimation.anchors(missing, among=ready, known=sorted(shared)) if missing else []
+    lacking = [(name, tuple(one for one in runners if name not in known[one])) for name in chosen]
+    return [(name, engines) for name, engines in lacking if engines]
+
+
+def _case_of(row: WideRow) -> Sequence[Case]:
+    precision = row.conditions.get("precision", precisions.USUAL)
+    return cases.cases([row.model], [row.conditions["engine"]], precisions=[precision])

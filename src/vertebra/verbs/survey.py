@@ -13,7 +13,7 @@ from vertebra._version import __version__
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Table, WideRow, display
 from vertebra.progress import Listener, Progress, silent
-from vertebra.verbs import given, notebook
+from vertebra.verbs import given, notebook, picking
 from vertebra.verbs.chart import chart, compared
 from vertebra.verbs.cite import cite
 from vertebra.verbs.given import TableLike
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Survey(display.Shown):
-    """The result of a survey: the numbers of cases measured now, known before, and failed among both.
-    `fastest` has the fastest form of each network that ran, the fastest network first."""
+    """The result of a survey: the numbers of cases measured now, known before, failed among both, and left
+    for lack of time. `fastest` has the fastest form of each network that ran, the fastest network first."""
 
     measured: int
     known: int
@@ -36,10 +36,12 @@ class Survey(display.Shown):
     report: Path
     seconds: float
     fastest: list[WideRow]
+    left: int = 0
 
     def summary(self) -> str:
         """What was measured, and where the report is."""
-        counts = f"{self.measured} cases measured, {self.known} known before, {self.failed} failed"
+        left = f", {self.left} left" if self.left else ""
+        counts = f"{self.measured} cases measured, {self.known} known before, {self.failed} failed{left}"
         return f"{counts} in {self.seconds:.0f} s; report: {self.report}"
 
     def tables(self) -> Iterable[list[display.Line]]:
@@ -63,9 +65,10 @@ def survey(
     """Cite, profile and bench the classics on the installed engines, and write a report into `output`.
 
     This is the quick mode: one process for each case, no grade above B. Cases that the table has for this
-    machine and these versions aren't measured again, unless `again`. `budget` limits the measuring; if it is
-    short, rows have fewer samples and say so. `models` and `engines` are earlier names. Raises
-    InvalidInputError if it is too short for any.
+    machine and these versions aren't measured again, unless `again`. If no `model` is named, a few light
+    networks follow in the last third of the time, from which `pick` estimates all others. `budget` limits the
+    measuring; if it is short, rows have fewer samples and say so, and what doesn't fit isn't begun. `models`
+    and `engines` are earlier names. Raises InvalidInputError if it is too short for any.
     """
     from vertebra.campaigns import campaign, cases
 
@@ -86,14 +89,33 @@ def survey(
         cite(table=into)
         (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
         _profile_missing(chosen, known, into)
+        share = 1.0 if models else _SHARE
         measured = campaign.measure(
-            todo, into, limits=limits, deadline=start + budget_s, seed=seed, again=again, progress=progress
-        )
+            todo, into, limits=limits, deadline=start + share * budget_s, seed=seed, again=again,
+            progress=progress,
+        )  # fmt: skip
+    count, more = _answers(measured), 0
+    if not models:
+        before = len(into)
+        runners = list(dict.fromkeys(case.engine for case in wanted))
+        picking.fill_field(into, runners, start + budget_s - time.monotonic(), progress)
+        more = _answers(into.rows()[before:])
+    if count or more or not page.exists():
         _draw(folder, into)
-    failed = len(cases.remaining(wanted, into.rows(metric="latency")))
-    count = sum(row.metric in ("latency", "failure") for row in measured)
+    left = len(cases.remaining(wanted, into.rows()))
+    failed = len(cases.remaining(wanted, into.rows(metric="latency"))) - left
+    known_before = len(wanted) - len(todo) if not again else 0
     seconds = time.monotonic() - start
-    return Survey(count, len(wanted) - count, failed, page, seconds, _fastest_forms(into))
+    return Survey(count + more, known_before, failed, page, seconds, _fastest_forms(into), left)
+
+
+#: The part of the time that the classics get.
+_SHARE = 2 / 3
+
+
+def _answers(rows: Iterable[Measurement]) -> int:
+    """How many cases the rows are of."""
+    return sum(row.metric in ("latency", "failure") for row in rows)
 
 
 def _check_before(todo: Sequence[Case], folder: Path) -> None:

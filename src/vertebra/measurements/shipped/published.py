@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -39,6 +40,24 @@ def benchmarks() -> list[Benchmark]:
                 batch_size, _, rate = cell.partition(":")
                 table.figures[key] = (int(batch_size), float(rate))
     return tables
+
+
+def rates(wanted: Mapping[tuple[str, int], int]) -> tuple[tuple[str, ...], list[list[float]]]:
+    """The names of timm's tables of inference speed, and for each place in `wanted`, which maps a network and
+    an input size to it, the images per second in each table, not a number where a table lacks them. Where a
+    network's name included its weights at one time, the last line counts."""
+    lines = iter(_text("timm_benchmarks.csv.gz").splitlines())
+    names = tuple(next(lines).split(",")[3:])
+    found = [[math.nan] * len(names) for _ in wanted]
+    for line in lines:
+        model, _, input_size, *cells = line.split(",")
+        place = wanted.get((model, int(input_size)))
+        if place is None:
+            continue
+        for table, cell in enumerate(cells):
+            if cell:
+                found[place][table] = float(cell.partition(":")[2])
+    return names, found
 
 
 def _text(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,8 @@ from vertebra.measuring.benchmarking.timing import Stopped, is_enough
 
 #: Seconds that a process gets even after the deadline.
 LEAST_S = 1.0
+#: Seconds after the end of all at which what still runs is stopped, so that nothing that hangs holds it up.
+OVERRUN_S = 5.0
 #: Seconds that a process is assumed to cost in addition to its warm-up and blocks, until one has run.
 _OVERHEAD_S = 5.0
 #: A server's queries, and the lowest rate that is tried, as a part of the engine's own.
@@ -20,17 +23,33 @@ _QUERIES, _SLOWEST = 662, 32
 
 
 class Budget:
-    """The time that `limits` give each case, or that is left for all until `deadline` (of `clock`)."""
+    """The time that `limits` give each case, or that is left for all until `deadline` (of `clock`). At `end`,
+    which is no earlier, no process is begun any more, and what runs is soon stopped."""
 
     def __init__(
-        self, limits: Limits, deadline: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: Limits,
+        deadline: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        end: float | None = None,
     ) -> None:
-        self._limits, self._deadline, self._clock = limits, deadline, clock
+        self._limits, self._deadline, self._clock, self._end = limits, deadline, clock, end
         self._overheads: list[float] = []
 
     def started(self, overhead_s: float) -> None:
         """A process took `overhead_s` in addition to its warm-up; the same is expected of the next ones."""
         self._overheads.append(max(0.0, overhead_s))
+
+    def may_begin(self) -> bool:
+        """Whether another process is likely to be done by the end. The first is, if there is any time."""
+        if self._end is None:
+            return True
+        needed = self._overhead_s() + LEAST_S if self._overheads else 0.0
+        return self._clock() + needed < self._end
+
+    def until_stopped_s(self) -> float:
+        """Seconds until what still runs is stopped; 0 or less: now."""
+        return math.inf if self._end is None else self._end + OVERRUN_S - self._clock()
 
     def silence_s(self, record: Record) -> float:
         """How long a block may take: its least number of calls, each as long as the very first; or as long as
@@ -77,7 +96,7 @@ class Budget:
     def wants_more(self, record: Record, waiting: int) -> bool:
         """Whether to measure another process: one of those asked for, or an extra one to be sure."""
         done = len(record.spent_s)
-        if record.failure is not None:
+        if record.failure is not None or record.is_stopped or not self.may_begin():
             return False
         if done < self._limits.processes:
             return True

@@ -21,6 +21,7 @@ class Record:
     is_alone: bool = False
     is_crowded_out: bool = False
     is_behind: bool = False
+    is_stopped: bool = False
     spent_s: list[float] = field(default_factory=list)
     granted_s: float = 0.0
     finished: int = 0
@@ -39,7 +40,7 @@ class Record:
 
     def done(self, processes: int) -> float:
         """The part of the case that is finished, where it is to run in `processes`: more add nothing."""
-        if self.failure is not None:
+        if self.failure is not None or self.is_stopped:
             return 0.0 if self.is_crowded_out else 1.0
         under_way = len(self.spent_s) > self.finished
         part = min(1.0, self.spent_s[-1] / self.granted_s) if under_way else 0.0

@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from vertebra import engines
 from vertebra.engines import EngineInfo
-from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.errors import InvalidInputError, MeasurementError, OutOfTimeError
 from vertebra.machine import system
 from vertebra.measurements.blocks import Block
 from vertebra.measuring.benchmarking import energy, results, surroundings
@@ -78,6 +78,7 @@ def measure_all(
     room_bytes: int | None = None,
     expected_bytes: Callable[[Case], float] | None = None,
     deadline: float | None = None,
+    end: float | None = None,
     engine: EngineInfo | None = None,
     progress: Listener | None = None,
     race: Race | None = None,
@@ -88,7 +89,9 @@ def measure_all(
     available, if not given); `expected_bytes` gives what a case's process is likely to take. Until `deadline`
     (of `time.monotonic`) the cases share the time, and what one leaves goes to the others; each still gets
     its fewest samples after it. `progress` counts cases, those under way in part. A `race` ends cases early
-    that can't win; a case that it doesn't let start gives no result.
+    that can't win; a case that it doesn't let start gives no result. At `end`, no earlier than `deadline`, no
+    process is begun any more, and what still runs is killed a few seconds later, however it hangs: a case
+    without a finished process then gives no result.
 
     All cases have the same number of busy threads `beside` them, which run from before the first warm-up on.
 
@@ -104,6 +107,7 @@ def measure_all(
         room_bytes=room_bytes or _available_bytes(),
         expected_bytes=expected_bytes,
         deadline=deadline,
+        end=end,
         request_engine=engine,
         progress=progress or silent,
         race=race,
@@ -159,6 +163,7 @@ class _Bench:
         room_bytes: float,
         expected_bytes: Callable[[Case], float] | None = None,
         deadline: float | None = None,
+        end: float | None = None,
         request_engine: EngineInfo | None = None,
         progress: Listener = silent,
         race: Race | None = None,
@@ -181,7 +186,7 @@ class _Bench:
         self._random = random.Random(seed)
         self._order = 0
         self._energy = energy.Meter(device)
-        self._budget = Budget(limits, deadline, clock)
+        self._budget = Budget(limits, deadline, clock, end)
         self._cohort: list[Record] = []
         self._too_large: list[Record] = []
         self._total = self._settled = 0
@@ -196,14 +201,15 @@ class _Bench:
             idle_power = self._energy.over(_IDLE_S)
             if self._beside:
                 self._neighbours = stack.enter_context(self._make_neighbours(self._beside))
-            while waiting:
+            while waiting and self._budget.may_begin():
                 cohort = self._measure_cohort(waiting)
                 waiting.extendleft(reversed([_alone(record) for record in cohort if record.is_crowded_out]))
                 for record in cohort:
                     if not record.is_crowded_out:
                         record.figures.idle_power = idle_power
                         self._settled += 1
-                        yield self._result(record)
+                        if not record.is_stopped or record.finished:
+                            yield self._result(record)
 
     def _measure_cohort(self, waiting: deque[Record]) -> list[Record]:
         """Take from `waiting` what fits the memory, and measure it round after round."""
@@ -218,6 +224,8 @@ class _Bench:
         live: _Live = []
         with contextlib.ExitStack() as stack:
             while waiting and self._has_room(waiting[0], cohort):
+                if cohort and not self._budget.may_begin():
+                    break
                 record = waiting.popleft()
                 if self._race is not None and not self._race.may_start(record.case, len(cohort)):
                     self._settled += 1
@@ -231,7 +239,8 @@ class _Bench:
         live: _Live = []
         with contextlib.ExitStack() as stack:
             for record in records:
-                live += self._load(record, stack, waiting)
+                if self._budget.may_begin():
+                    live += self._load(record, stack, waiting)
             self._sample(live, waiting)
         self._crowded(records)
 
@@ -275,7 +284,7 @@ class _Bench:
         try:
             worker = self._start()
             stack.callback(worker.end)
-            ready = worker.ask(request, self._limits.timeout_s + share)
+            ready = self._ask(worker, request, self._limits.timeout_s + share)
         except MeasurementError as error:
             self._fail(record, error)
             return []
@@ -283,6 +292,18 @@ class _Bench:
         record.spent_s[-1] = ready["warm_up"]["seconds"]
         self._budget.started(self._clock() - began - record.spent_s[-1])
         return [(record, worker)]
+
+    def _ask(self, worker: Worker, request: dict[str, Any], silence_s: float) -> dict[str, Any]:
+        """The worker's answer. Raises OutOfTimeError where none came before everything is stopped."""
+        left_s = self._budget.until_stopped_s()
+        if left_s <= 0:
+            raise OutOfTimeError("the time was up")
+        try:
+            return worker.ask(request, min(silence_s, left_s))
+        except MeasurementError as error:
+            if self._budget.until_stopped_s() <= 0:
+                raise OutOfTimeError("the time was up") from error
+            raise
 
     def _hopeless(self, case: Case) -> str | None:
         """Why the case needn't be tried: a smaller batch of it ran out of memory when measured alone."""
@@ -312,6 +333,10 @@ class _Bench:
 
     def _fail(self, record: Record, error: MeasurementError) -> None:
         number = len(record.spent_s)
+        if isinstance(error, OutOfTimeError):
+            record.is_stopped = True
+            record.figures.blocks[:] = [one for one in record.figures.blocks if one.process < number - 1]
+            return
         record.failure = error.message + (f" (process {number})" if number > 1 else "")
 
     def _sample(self, live: _Live, waiting: int) -> None:
@@ -339,7 +364,7 @@ class _Bench:
 
     def _finish(self, pair: tuple[Record, Worker]) -> None:
         record, worker = pair
-        record.figures.add_check(worker.ask({"command": "check"}, self._budget.silence_s(record)))
+        record.figures.add_check(self._ask(worker, {"command": "check"}, self._budget.silence_s(record)))
         record.finished += 1
         worker.end()
 
@@ -376,7 +401,7 @@ class _Bench:
         }
         before, meter = self._look(pids), self._energy.read()
         began = self._clock()
-        answer = worker.ask(request, self._budget.silence_s(record))
+        answer = self._ask(worker, request, self._budget.silence_s(record))
         record.spent_s[-1] += self._clock() - began
         taken = self._energy.between(meter, self._energy.read())
         around = surroundings.between(before, self._look(pids))

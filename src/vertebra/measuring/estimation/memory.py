@@ -83,10 +83,15 @@ def _solve(design: Array, values: Array) -> Array:
 
     scales = np.maximum(np.abs(design).max(axis=0), 1e-9)
     relative, ones = design / scales / values[:, None], np.ones(len(values))
-    coefficients, _, rank, _ = np.linalg.lstsq(relative, ones, rcond=None)
-    if rank < len(scales) or (coefficients < 0).any():  # SciPy is imported only if it is needed
-        from scipy.optimize import nnls
-
-        coefficients, _ = nnls(relative, ones)
-    scaled: Array = coefficients / scales
+    best, least = np.zeros(len(scales)), np.inf
+    for number in range(2 ** len(scales) - 1, 0, -1):  # few enough to try each set of coefficients above 0
+        kept = [place for place in range(len(scales)) if number >> place & 1]
+        found, _, rank, _ = np.linalg.lstsq(relative[:, kept], ones, rcond=None)
+        error = float(((relative[:, kept] @ found - ones) ** 2).sum())
+        if rank == len(kept) and (found >= 0).all() and error < least:
+            best, least = np.zeros(len(scales)), error
+            best[kept] = found
+            if number == 2 ** len(scales) - 1:
+                break
+    scaled: Array = best / scales
     return scaled

@@ -53,14 +53,8 @@ def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.
     size."""
     import numpy as np
 
-    index = {key: number for number, key in enumerate(wanted)}
-    tables = published.benchmarks()
-    seconds = np.full((len(wanted), len(tables)), np.nan)
-    for column, table in enumerate(tables):
-        for (model, _, input_size), (_, rate) in table.figures.items():
-            if (model, input_size) in index:
-                seconds[index[model, input_size], column] = 1 / rate
-    return tuple(table.name for table in tables), seconds
+    names, rates = published.rates({key: number for number, key in enumerate(wanted)})
+    return names, 1 / np.array(rates, dtype=np.float64)
 
 
 @cache

@@ -14,12 +14,17 @@ from vertebra import metrics
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, pooling, spread, wide
 from vertebra.measurements.subjects import short, subject
-from vertebra.measurements.views import NEEDING_A_MACHINE
-from vertebra.reading.choice import rule
-from vertebra.reading.choice.rule import Demand, Limit, Pick
+from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
+from vertebra.reading.choice import field as the_field
+from vertebra.reading.choice import next_to_measure, precisions, rule, terms
+from vertebra.reading.choice.field import with_catalogue as with_catalogue
+from vertebra.reading.choice.rule import Demand, Limit, Outlook, Pick
+from vertebra.reading.choice.terms import licence
+from vertebra.reading.choice.terms import licence_of as licence_of
 
-#: The candidates of a pick: networks in the table, or every one, with estimates for those never run here.
-AMONG = ("table", "catalogue")
+#: The candidates of a pick: every network with a published accuracy, with estimates for those never run here,
+#: or only the networks in the table.
+AMONG = ("catalogue", "table")
 
 #: Metrics of a candidate besides those asked for: they are shown, and others are computed from them.
 _BASIC = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
@@ -27,6 +32,8 @@ _BASIC = ("top1", "latency", "memory_total", "params", "macs", "operations", "we
 _HARNESS = "null"
 #: At most this many names are listed in a message.
 _FEW = 20
+#: How long a pick measures where nobody said how long.
+BUDGET = "3m"
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Question:
     limits: tuple[Limit, ...] = ()
     demands: tuple[Demand, ...] = ()
     trust: str | None = None
-    among: str = "table"
+    among: str = "catalogue"
     filters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -220,18 +227,35 @@ def is_of_imagenet(row: Measurement) -> bool:
 
 
 def candidates(source: Table, question: Question, told: list[str] | None = None) -> list[WideRow]:
-    """The wide rows of one load that the question is about: from the table, or from every network with
-    shipped counts too, with estimates for those that never ran in its forms. Other metrics are left out.
-    What was left out because other rows contradict it is said in `told`."""
+    """The wide rows of one load that the question is about: from the table, or from the whole field too, with
+    estimates for those that never ran in its forms. Other metrics are left out. What was left out because
+    other rows contradict it is said in `told`."""
     filters = _of_one_set(source, question.filters)
     kept = tuple(dict.fromkeys(_BASIC + question.asked))
     known = comparable(source, metric=kept, told=told, **filters)
     if question.among == "catalogue":
-        shipped = [row for row in with_catalogue(known, told) if row.metric in kept]
-        known = [row for row in shipped if _is_asked(row, filters)]
-    found = wide(with_wanted_weights(known, question.demands))
+        known = [row for row in the_field.rows(known, kept, told) if _is_asked(row, filters)]
+    found = precisions.believed(wide(with_wanted_weights(known, question.demands)))
     real = [row for row in found if row.conditions.get("engine") != _HARNESS]
     return found if filters.get("engine") is not None else real or found
+
+
+def priced(rows: Sequence[WideRow], question: Question) -> tuple[list[WideRow], int]:
+    """`rows` without the networks of the field of which nothing is known here that the answer depends on, and
+    the number of those networks."""
+    needed = NEEDING_A_MACHINE.intersection(question.asked)
+    if question.among != "catalogue" or not needed:
+        return list(rows), 0
+    names = the_field.names()
+    kept = [
+        row for row in rows if row.model not in names or row.conditions or needed & row.figures.keys()
+    ]  # fmt: skip
+    return kept, len({row.model for row in rows} - {row.model for row in kept})
+
+
+def is_short(source: Table, question: Question) -> bool:
+    """Whether too little is measured here to estimate the networks of the field."""
+    return priced(candidates(source, question), question)[1] > 0
 
 
 def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,50 +280,12 @@ def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:
     origin, dataset = filters.get("origin"), filters.get("dataset")
-    right = _is_of(row, dataset) and (origin is None or row.origin == origin)
-    return not _is_accuracy(row) or right
-
-
-def with_catalogue(known: Sequence[Measurement], told: list[str] | None = None) -> list[Measurement]:
-    """`known` with the shipped rows of every network, and estimates for those not run in its forms. What
-    contradicts the networks that others are estimated from is left out, and said in `told`."""
-    from vertebra.measuring import estimation
-
-    priced = estimation.price_measured(known)
-    if told is not None:
-        told += priced.told
-    return [*_shipped(), *priced.measured, *priced.rows]
-
-
-@cache
-def _shipped() -> tuple[Measurement, ...]:
-    from vertebra.measuring import citations
-
-    return tuple(row for name in ("imagenet", "catalogue") for row in citations.find(name).read())
+    if not _is_accuracy(row):
+        return True
+    return _is_of(row, dataset) and (origin is None or row.origin == origin)
 
 
 # ------------------------------------------------------------------ required properties
-
-
-def licence_of(model: str, weights: str | None) -> str | None:
-    """The licence of a network's weights, in SPDX's spelling, lower case; None if it isn't stated."""
-    from vertebra.measurements.shipped.licences import licences
-
-    if weights is None:
-        return None
-    return licences().get(weights) or _our_licences().get(f"{model}.{weights}")
-
-
-@cache
-def _our_licences() -> Mapping[str, str]:
-    from vertebra.zoo import weights
-
-    return {record.name: record.licence.lower() for record in weights.records()}
-
-
-def _licence(row: WideRow) -> str | None:
-    accuracy = row.figures.get("top1")
-    return None if accuracy is None else licence_of(row.model, accuracy.weights)
 
 
 #: The letters that a name begins with, and a version: "tf_mobilenetv3_large_100", "mobilenet_v3_large".
@@ -319,7 +305,7 @@ def _input_size(row: WideRow) -> str | None:
 
 
 _DEMANDS: dict[str, Callable[[WideRow], str | None]] = {
-    "licence": _licence,
+    "licence": licence,
     "family": _family,
     "input size": _input_size,
 }
@@ -371,9 +357,16 @@ def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
 def pick(source: Table, question: Question) -> Pick:
     """The choice from the table's present rows."""
     contradicted: list[str] = []
-    rows = candidates(source, question, contradicted)
-    _check_one_set(rows, question.asked)
+    every = candidates(source, question, contradicted)
+    _check_one_set(every, question.asked)
+    rows, unpriced = priced(every, question)
     unstated = _without_batch_size(source, question)
+    if unpriced and not any(question.objective in row.figures for row in rows):
+        raise InvalidInputError(
+            "Nothing that this depends on was measured on this machine, so none of "
+            f"{unpriced:,} networks can be compared.",
+            f"to measure here for up to 3 minutes, add --budget {BUDGET}; to measure more: vertebra survey",
+        )
     try:
         picked = _picked(rows, question)
     except InvalidInputError as error:
@@ -386,13 +379,88 @@ def pick(source: Table, question: Question) -> Pick:
         if any(metric not in one.row.figures for metric in question.asked)
     }  # fmt: skip
     told = [f"{_told(unstated & lacking)}; {_HOW}"] if unstated & lacking else []
-    return replace(picked, notes=(*contradicted, *absences(shown, "can't run here"), *told))
+    notes = (*contradicted, *absences(shown, "can't run here"), *told)
+    return with_prospects(replace(picked, notes=notes), source, question, rows, unpriced)
+
+
+def with_prospects(
+    picked: Pick, source: Table, question: Question, rows: Sequence[WideRow], unpriced: int = 0
+) -> Pick:
+    """`picked` with the licence of the choice's weights, and what measuring could still change. `rows` are
+    the candidates, `unpriced` the number of networks that can't be compared."""
+    choice = picked.choice
+    licensed = terms.licence(choice) if choice is not None and terms.is_public(choice) else None
+    allowed = None if choice is None or not terms.is_public(choice) else terms.terms(licensed)
+    free = _best_free(source, question) if allowed not in (None, "free") else None
+    return replace(
+        picked, licence=licensed, terms=allowed, free=free,
+        outlook=_outlook(picked, question, rows, unpriced), gains=_gains(picked, source, question, rows),
+    )  # fmt: skip
+
+
+def _gains(
+    picked: Pick, source: Table, question: Question, rows: Sequence[WideRow]
+) -> tuple[precisions.Gain, ...]:
+    """What other precisions would buy, where float32 was asked for and no other."""
+    filters = question.filters
+    asked = filters.get("precision")
+    if precisions.USUAL not in ((asked,) if isinstance(asked, str) else asked or ()):
+        return ()
+    load = {name: value for name, value in filters.items() if name in FORM}
+    load = {"batch_size": 1, "system": this_system(source), **load}
+    found = precisions.gains(
+        source, rows, picked.choice, picked.objective, question.limits, question.demands, load
+    )
+    return tuple(found)
+
+
+def _best_free(source: Table, question: Question) -> WideRow | None:
+    """The best network under the same limits with weights that are free for any use."""
+    if any(demand.name == "licence" for demand in question.demands):
+        return None
+    wanted = Demand("licence", terms.FREE, licence)
+    asked = replace(question, demands=(*question.demands, wanted))
+    rows, _ = priced(candidates(source, asked), asked)
+    known = [row for row in rows if row.value(asked.objective) is not None]
+    return _judged(known, asked).choice if known else None
+
+
+def _outlook(picked: Pick, question: Question, rows: Sequence[WideRow], unpriced: int) -> Outlook | None:
+    if question.among != "catalogue":
+        return None
+    open_ = next_to_measure.open_questions(
+        [row for row in rows if _is_ahead(row, picked) and can_be_measured(row)], question.limits,
+        question.objective, demands=question.demands, least_grade=question.trust,
+    )  # fmt: skip
+    return Outlook(tuple(open_), unpriced)
+
+
+def _is_ahead(row: WideRow, picked: Pick) -> bool:
+    """Whether `row` is the choice, or better by the objective."""
+    choice, objective = picked.choice, picked.objective
+    if choice is None or row is choice:
+        return True
+    own, best = row.value(objective), choice.figures[objective].value
+    if own is None:
+        return False
+    is_better = own > best if metrics.find(objective).better == "higher" else own < best
+    return is_better or (row.model == choice.model and row.conditions == choice.conditions)
+
+
+def can_be_measured(row: WideRow) -> bool:
+    """Whether a form can be measured for a pick: its network can be had here, and it isn't in int8, which
+    needs pictures to calibrate with."""
+    latency = row.figures.get("latency")
+    is_estimate = latency is not None and latency.origin == "estimated"
+    return is_here(row.model) and not (
+        is_estimate and str(row.conditions.get("precision")).startswith("int8")
+    )
 
 
 def _without_batch_size(source: Table, question: Question) -> set[str]:
     """The networks with a figure that is asked for, on the machine asked for, at an unstated batch size."""
     filters = question.filters
-    if question.among != "table" or filters.get("batch_size", 1) is None:
+    if filters.get("batch_size", 1) is None:
         return set()
     wanted = {"latency" if metric == "fps" else metric for metric in question.asked} & NEEDING_A_MACHINE
     system = filters["system"] if "system" in filters else this_system(source)
@@ -411,6 +479,10 @@ _HOW = "if that is what it is of, cite it with --set batch_size=1"
 
 def _picked(rows: Sequence[WideRow], question: Question) -> Pick:
     _check_demands(rows, question.demands)
+    return _judged(rows, question)
+
+
+def _judged(rows: Sequence[WideRow], question: Question) -> Pick:
     return rule.pick(
         rows, question.limits, question.objective, demands=question.demands, least_grade=question.trust
     )

@@ -21,6 +21,8 @@ from vertebra.reading.choice.rule import Demand, Limit, Pick, described
 
 Ending = Literal["settled", "budget", "interrupted"]
 
+#: What Ctrl-C and a request to end raise.
+STOPS = (KeyboardInterrupt, SystemExit)
 #: A candidate is not measured if its chance is less than this: one end of a 90 % interval, ...
 _LEAST_CHANCE = 0.05
 #: ... which is this many standard deviations from the middle.
@@ -42,16 +44,16 @@ def is_estimated(row: WideRow, asked: Iterable[str]) -> bool:
     return any(row.figures[name].origin == "estimated" for name in asked if name in row.figures)
 
 
-def open_question(
+def open_questions(
     rows: Iterable[WideRow],
     limits: Sequence[Limit] = (),
     objective: str = "top1",
     *,
     demands: Sequence[Demand] = (),
     least_grade: str | None = None,
-) -> WideRow | None:
-    """The most promising estimated candidate, or None if each has a chance below `_LEAST_CHANCE` to change
-    the answer."""
+) -> list[WideRow]:
+    """The estimated candidates that have at least `_LEAST_CHANCE` to change the answer, the most promising
+    first."""
     asked = (objective, *(limit.metric for limit in limits))
     candidates = [
         row for row in rows
@@ -63,7 +65,12 @@ def open_question(
         row for row in candidates
         if is_estimated(row, asked) and _chance(row, limits, objective, choice) >= _LEAST_CHANCE
     ]  # fmt: skip
-    return min(promising, key=lambda row: (*_expected(row, objective, limits), row.model), default=None)
+    return sorted(promising, key=lambda row: (*_expected(row, objective, limits), row.model))
+
+
+def open_question(rows: Iterable[WideRow], *asked: Any, **more: Any) -> WideRow | None:
+    """The first of `open_questions`, or None if there is none."""
+    return next(iter(open_questions(rows, *asked, **more)), None)
 
 
 def chance(row: WideRow, picked: Pick) -> float:
@@ -124,7 +131,7 @@ def settle(
     time is up; then, again, what was measured with a wide interval that leaves the answer open.
 
     `candidates` gives the wide rows as they are known by now; `measure` measures one of them, and if that
-    fails the form is no longer a candidate. A KeyboardInterrupt ends it with the answer so far.
+    fails the form is no longer a candidate. One of `STOPS` ends it with the answer so far.
     """
     asked = (objective, *(limit.metric for limit in limits))
     measured: dict[tuple[Any, ...], str] = {}
@@ -147,7 +154,7 @@ def settle(
         assert question is not None
         try:
             measure(question)
-        except KeyboardInterrupt:
+        except STOPS:
             ended = "interrupted"
         else:
             measured[_way(question)] = described(question)

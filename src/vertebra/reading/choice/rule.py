@@ -166,6 +166,21 @@ class Relaxation:
     gain: float | None
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What measuring could still change. `contenders` are the forms with estimates that have at least one
+    chance in twenty to change the answer, the most promising first; `unpriced` is the number of networks that
+    can't be compared, because too few others were measured here."""
+
+    contenders: tuple[WideRow, ...] = ()
+    unpriced: int = 0
+
+    @property
+    def networks(self) -> int:
+        """The number of networks among the contenders."""
+        return len({row.model for row in self.contenders})
+
+
 @dataclass(frozen=True, repr=False)
 class Pick(display.Shown):
     """The answer: networks that meet every limit, best first, each in its best form. `relaxations` holds for
@@ -174,7 +189,13 @@ class Pick(display.Shown):
 
     Where networks were measured for the answer, `measured` names them ("vgg16 on openvino"), and `ended` says
     why no more were: "settled" where each estimate that is left has less than one chance in twenty to change
-    it, "budget", or "interrupted"."""
+    it, "budget", or "interrupted".
+
+    `licence` is that of the choice's published weights, None if it isn't stated or the weights are one's own;
+    `terms` says what it allows ("free", "non-commercial", "own terms", "not stated"), and `free` is the best
+    network with free weights where the choice's are not. `outlook` says what measuring could still change;
+    it is None where only the table's networks are candidates. `gains` holds what other precisions would buy
+    (`precisions.Gain`)."""
 
     objective: str
     limits: tuple[Limit, ...]
@@ -185,6 +206,11 @@ class Pick(display.Shown):
     notes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
     ended: Literal["settled", "budget", "interrupted"] | None = None
+    licence: str | None = None
+    terms: Literal["free", "non-commercial", "own terms", "not stated"] | None = None
+    free: WideRow | None = None
+    outlook: Outlook | None = None
+    gains: tuple[Any, ...] = ()
 
     def summary(self) -> str:
         """The choice and its figures, or that there is none."""

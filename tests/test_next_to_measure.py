@@ -96,8 +96,15 @@ def test_an_estimated_objective_counts_with_its_favourable_end() -> None:
 
 def test_a_network_that_fails_is_asked_for_once() -> None:
     told = [*ACCURACIES, latency("small", 0.002), latency("large", 0.001, 0.1)]
-    found = next_to_measure.settle(lambda: wide(told), lambda row: [], LIMIT)
-    assert found.measured == ("large on e",)
+    asked: list[str] = []
+
+    def fail(row: WideRow) -> list[Measurement]:
+        asked.append(row.model)
+        return []
+
+    found = next_to_measure.settle(lambda: wide(told), fail, LIMIT)
+    assert asked == ["large"]
+    assert found.measured == ()  # it gave nothing
     assert found.ended == "settled"
     assert found.pick.choice is not None
     assert found.pick.choice.model == "small"

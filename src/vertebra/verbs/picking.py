@@ -80,7 +80,10 @@ def settled(
         nonlocal unpriced
         rows, unpriced = priced(candidates(source, question), question)
         if not any(row.value(question.objective) is not None for row in rows):
-            raise _nothing_measured(interrupted, runners)
+            error = _nothing_measured(interrupted, runners)
+            if interrupted:  # a request to end leaves no error to be shown
+                bench.progress(Progress(error.message))
+            raise error
         return [row for row in rows if can_be_measured(row) or not _is_estimate(row)]
 
     def settle() -> Settled:

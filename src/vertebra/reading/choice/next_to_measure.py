@@ -150,7 +150,8 @@ def settle(
             ended = "settled" if question is None else None if has_time() else "budget"
         if ended is not None:
             picked = rule.pick(rows, limits, objective, demands=demands, least_grade=least_grade)
-            return Settled(picked, tuple(measured.values()), ended)
+            known = set(map(_way, rows))  # without those that failed or were stopped
+            return Settled(picked, tuple(name for way, name in measured.items() if way in known), ended)
         assert question is not None
         try:
             measure(question)

@@ -26,7 +26,7 @@ from vertebra.measurements.measurement import GRADES
 from vertebra.measurements.record import record_of, row_of
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
-from vertebra.reading.choice import candidates, next_to_measure, rule
+from vertebra.reading.choice import candidates, next_to_measure, precisions, rule
 
 if TYPE_CHECKING:
     from vertebra.reading.choice.candidates import Question
@@ -48,6 +48,8 @@ _ABSOLUTE = re.compile(r"(?:file:)?(?:[/\\~]|[A-Za-z]:[/\\])")
 _AGAIN = "make it again: vertebra pick … --lock"
 
 _NAME_OF = {metric: name for name, metric in rule.LIMITS.items()}
+#: The condition of a pick in which no precision is named: float32, stated or not. It isn't written.
+_USUAL: Mapping[str, Any] = {"precision": (precisions.USUAL, None)}
 _QUESTION = (
     "by", "limits", "licence", "family", "input_size", "trust", "among", "conditions",
 )  # fmt: skip
@@ -87,7 +89,7 @@ class Lock:
         trust = {} if self.trust is None else {"trust": self.trust}
         return candidates.ask(
             self.limits, objective=self.by, input_size=sizes, among=self.among, **trust,
-            filters={**self.conditions, **self._system()}, **demands,
+            filters={**_USUAL, **self.conditions, **self._system()}, **demands,
         )  # fmt: skip
 
     def _system(self) -> dict[str, Any]:
@@ -129,11 +131,11 @@ class Lock:
             for one in several
         ]
         asked += [f"--trust {self.trust}"] if self.trust is not None else []
-        usual: dict[str, tuple[Any, ...]] = {"batch_size": (1, None), "precision": (("float32", None),)}
+        usual = {"batch_size": (1, None), "precision": (_USUAL["precision"],)}
         asked += [
             f"--{name.replace('_', '-')} {shlex.quote(str(one))}"
             for name, value in self.conditions.items() if value not in usual.get(name, ())
-            for one in (value if isinstance(value, list | tuple) else (value,)) if one is not None
+            for one in (value if isinstance(value, list | tuple) else (value or "any",)) if one is not None
         ]  # fmt: skip
         return " ".join(["vertebra pick", *asked, f"--among {self.among}", f"--lock {path}"])
 
@@ -160,8 +162,9 @@ def of(picked: Pick, question: Question, source: Table) -> Lock:
     weights = choice.figures["top1"].weights if "top1" in choice.figures else None
     conditions = {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in {"batch_size": 1, **question.filters}.items()
-        if name != "system" and (value is not None or name == "batch_size")
+        for name, value in {"batch_size": 1, "precision": None, **question.filters}.items()
+        if name != "system" and (value is not None or name in ("batch_size", "precision"))
+        and _USUAL.get(name, "") != value
     }  # fmt: skip
     return Lock(
         made_at=now(), vertebra=__version__, catalogue=shipped.digest(),

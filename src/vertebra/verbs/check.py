@@ -75,11 +75,11 @@ def settled(lock: Lock, source: Table, budget_s: float, bench: Bench | None) -> 
             }
             obstacles = _of_own(lock, fresh)
     while True:
-        rows = [
-            row for row in candidates.candidates(source, lock.question) if not _failed(row, measured, lock)
-        ]
-        failures = tuple(_failures(fresh, but=lock.network[0]))
-        now = Now(rows, here, _installed(lock), fresh, obstacles, tuple(measured.values()), failures)
+        told: list[str] = []
+        known, _ = candidates.priced(candidates.candidates(source, lock.question, told), lock.question)
+        rows = [row for row in known if not _failed(row, measured, lock)]
+        notes = (*_failures(fresh, but=lock.network[0]), *told)
+        now = Now(rows, here, _installed(lock), fresh, obstacles, tuple(measured.values()), notes)
         checked = standing.judge(lock, now)
         better = checked.better
         has_time = time.monotonic() < start + budget_s - _LEAST_S

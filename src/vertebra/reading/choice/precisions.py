@@ -135,7 +135,7 @@ def _measured_shares(source: Table, load: Mapping[str, Any]) -> dict[str, tuple[
     found: dict[str, tuple[str, float, str]] = {}
     for (engine, precision), own in sorted(times.items()):
         usual = times.get((engine, USUAL), {})
-        both = [own[model] / usual[model] for model in own if model in usual]
+        both = [own[model] / usual[model] for model in own if usual.get(model)]
         if precision == USUAL or len(both) < _FEWEST:
             continue
         share = statistics.median(both)

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import random
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -36,7 +37,8 @@ from vertebra.reading.choice.rule import Limit, described
 from vertebra.reading.reports import accuracy, explorer, sheet
 from vertebra.reading.reports.edition import edition
 from vertebra.reading.reports.evaluated import Evaluated
-from vertebra.verbs.report import _reported
+from vertebra.verbs.pick import pick
+from vertebra.verbs.report import _reported, report
 from vertebra.zoo import names
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -657,6 +659,151 @@ def test_several_engines_are_candidates_together_or_one_alone(browser, tmp_path)
     settle(page)
     one = rule.pick(wide([*known(), *timed()]), [Limit("latency", 0.04)])
     assert page.text_content("#explorer-choice") == rule.sentences(one)[0]
+    page.close()
+
+
+# ------------------------------------------------------------------ the machine that the page opens on
+
+
+def reported(browser: Any, path: Path, *rows: Measurement, **asked: Any) -> Any:
+    """The page of `vertebra report` on a table of these rows."""
+    pytest.importorskip("vl_convert")
+    Table(path / "table.sqlite").append(rows)
+    written = report(path / "report.html", table=path / "table.sqlite", **asked)
+    return opened(browser, written.as_uri())
+
+
+def elsewhere() -> list[Measurement]:
+    """Published latencies of a card, more than this machine has rows; the network that is best there isn't
+    here."""
+    return [
+        Measurement(model=name, metric="latency", value=0.05 + place / 1e3, origin="published",
+                    system="nvidia-t4", device="cuda", engine="tensorrt", precision="float16",
+                    batch_size=batch, source="a page", input_size=224)
+        for place, (name, *_) in enumerate(CLASSICS) for batch in (1, 4, 8)
+    ]  # fmt: skip
+
+
+@needs_browser
+def test_the_explorer_opens_on_this_machine_with_all_its_engines_and_each_command_answers_the_same(
+    browser, tmp_path
+):
+    rows = [*known(), *elsewhere(), *timed(scenario="single-stream", streams=1),
+            *timed("eager", 0.9, scenario="single-stream")]  # fmt: skip
+    page = reported(browser, tmp_path, *rows, among="table")
+    machines = words(page, "#explorer-load option")
+    assert machines[0] == f"Measured on {SYSTEM}: cpu, batch 1"
+    assert machines[1:] == [f"Published for NVIDIA T4: cuda, batch {batch}" for batch in (1, 4, 8)]
+    assert page.input_value("#explorer-load") == "0"
+    assert page.text_content("#explorer-where") == f"{machines[0]}."
+    assert words(page, "#explorer-engine option") == ["any", "tensorrt", "onnxruntime", "eager"]
+    for load in range(len(machines)):
+        for engine in ("", "eager"):
+            if engine and load:
+                continue
+            for limits in ({}, {"latency": "55ms"}):
+                page.evaluate("(hash) => { location.hash = hash; }",
+                              f"{fragment(limits)}&load={load}&engine={engine}")  # fmt: skip
+                until(page, lambda load=load: page.input_value("#explorer-load") == str(load))
+                settle(page)
+                told = page.text_content("#explorer-command")
+                words_ = shlex.split(told)[2:]
+                asked: dict[str, Any] = {
+                    name.lstrip("-").replace("-", "_"): int(value) if name == "--batch-size" else value
+                    for name, value in zip(words_[::2], words_[1::2], strict=True)
+                }
+                assert page.text_content("#explorer-choice") == rule.sentences(pick(**asked))[0], told
+    page.close()
+
+
+@needs_browser
+def test_a_table_without_memory_opens_on_no_empty_view(browser, tmp_path):
+    rows = [*known(), *elsewhere(), *(row for row in timed() if row.metric != "memory_total")]
+    page = reported(browser, tmp_path, *rows, among="table")
+    drawn = """() => [...document.querySelectorAll("#explorer .views canvas")]
+        .filter((one) => one.checkVisibility()).map((one) => one.getAttribute("aria-label"))"""
+    for load in ("0", "1"):
+        page.select_option("#explorer-load", load)
+        settle(page)
+        labels = page.evaluate(drawn)
+        assert len(labels) > 3
+        assert not any(" 0 points" in label or label.startswith("memory") for label in labels)
+    assert "Memory" not in words(page, "#explorer-table th:not([hidden])")
+    page.close()
+
+
+@needs_browser
+def test_the_explorer_opens_with_the_limits_of_the_answer_and_an_address_has_its_own(browser, tmp_path):
+    page = reported(browser, tmp_path, *known(), *timed(), among="table", latency="60ms", memory="0.4GB")
+    assert page.input_value("#limit-latency") == "60"
+    assert float(page.input_value("#limit-memory")) == 400
+    command = f"vertebra pick --among table --table {tmp_path / 'table.sqlite'} --latency 60ms --memory 400MB"
+    assert page.text_content("#explorer-command") == command
+    assert page.text_content("#explorer-choice").startswith("Choice: resnet50_acnet_deploy on onnxruntime")
+    ask(page, {})
+    assert page.input_value("#limit-latency") == ""
+    page.close()
+
+
+@needs_browser
+def test_the_harness_is_a_candidate_only_if_it_is_asked_for(browser, tmp_path):
+    page = reported(browser, tmp_path, *known(), *timed(), *timed("null", 0.01), among="table", latency="9ms")
+    assert "squeezenet1_1 on onnxruntime" in page.text_content("#explorer-choice")
+    page.select_option("#explorer-engine", "null")
+    settle(page)
+    assert "senet154_vd on null" in page.text_content("#explorer-choice")
+    page.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_answer_and_the_contents_stay_in_sight_all_over_the_explorer(browser, file, width):
+    page = opened(browser, file, viewport={"width": width, "height": 844})
+    for place in (
+        "#explorer-form",
+        "#explorer .views figure:last-of-type",
+        "#explorer-table",
+        "#explorer-all",
+    ):
+        page.evaluate(
+            "(one) => document.querySelector(one).scrollIntoView({block: 'center', behavior: 'instant'})",
+            place,
+        )
+        settle(page)
+        for name in ("nav", "#explorer-choice"):
+            box = page.locator(name).bounding_box()
+            assert 0 <= box["y"] < 250, (place, name, box)
+        assert page.locator(".now").bounding_box()["height"] < 200
+    page.close()
+
+
+@needs_browser
+def test_the_rest_is_folded_a_link_opens_it_and_paper_has_it_all(browser, file):
+    page = opened(browser, file)
+    folded = (
+        "[...document.querySelectorAll('section > details')].map((one) => [one.parentElement.id, one.open])"
+    )
+    names_ = ["networks", "grades", "failures", "published", "glossary"]
+    assert page.evaluate(folded) == [[name, False] for name in names_]
+    page.click("nav a[href='#grades']")
+    assert ["grades", True] in page.evaluate(folded)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(is_open for _, is_open in page.evaluate(folded))
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert [name for name, is_open in page.evaluate(folded) if is_open] == ["grades"]
+    page.close()
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "most"), [(390, 9_500), (1280, 6_500)])
+def test_a_page_of_the_whole_field_is_short(browser, file, width, most):
+    page = opened(browser, file, viewport={"width": width, "height": 844})
+    assert page.evaluate("document.documentElement.scrollHeight") < most
+    lines = page.eval_on_selector_all(
+        "#explorer-table tbody tr", "(all) => all.map((one) => one.clientHeight)"
+    )
+    assert len(lines) == 50
+    assert max(lines) < 40  # a line each
     page.close()
 
 

@@ -264,6 +264,7 @@ FURTHER: dict[str, set[str]] = {
     "compare": set(COLUMNS),
     "chart": set(FORM),
     "pick": {*LIMITS, *FORM, "dataset", "probed", "origin"},
+    "report": {*LIMITS},
     "list": set(directory.LIMITS),
     "evaluate": set(inspect.signature(loading.load).parameters),
     "predict": set(inspect.signature(loading.load).parameters),

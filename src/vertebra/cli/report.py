@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 import vertebra
+from vertebra.cli.limits import limit_options
 from vertebra.cli.output import table_option
 from vertebra.cli.terminal import say
 
 
 @click.command("report")
+@limit_options()
 @click.option(
     "--output",
     "-o",
@@ -22,7 +24,7 @@ from vertebra.cli.terminal import say
 @click.option(
     "--among",
     type=click.Choice(("table", "catalogue")),
-    help="Networks to show: those of the table, or all published ones, estimated. [default: table]",
+    help="Networks to show: the table's, or all published. [default: all, if they can be estimated]",
 )
 @click.option(
     "--page",
@@ -40,17 +42,19 @@ from vertebra.cli.terminal import say
 @table_option
 def command(
     output: str | None, system: str | None, among: str | None, page: bool, engine: str | None, live: bool,
-    serve: bool, port: int | None, table: str | None,
+    serve: bool, port: int | None, table: str | None, **limits: str | None,
 ) -> None:  # fmt: skip
     """Write the results of this machine as one self-contained HTML page.
 
     \b
       vertebra report -o report.html
+      vertebra report --fps 30 --memory 700MB
       vertebra report --page -o page.md
       vertebra report --live
     """
     asked: dict[str, Any] = {
         "page": page, "system": system, "among": among, "engine": engine, "port": port, "table": table,
+        **{name: one for name, one in limits.items() if one is not None},
     }  # fmt: skip
     if not live and not serve:
         say(f"written to {vertebra.report(output, **asked)}", err=True)

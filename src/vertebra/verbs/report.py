@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vertebra import metrics
 from vertebra.errors import InvalidInputError
-from vertebra.measurements import Measurement, Table, depends_on_machine, latest, now, subjects
+from vertebra.measurements import Measurement, Table, depends_on_machine, latest, now, subjects, wide
 from vertebra.measurements.views import possible
-from vertebra.reading.choice import candidates, rule
+from vertebra.reading.choice import candidates, field, precisions, rule
+from vertebra.reading.choice.candidates import Question
+from vertebra.reading.choice.rule import Pick
+from vertebra.reading.reports import loads
+from vertebra.reading.reports.card import Answer
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
-from vertebra.verbs.pick import pick
 
 if TYPE_CHECKING:
     from vertebra.reading.reports.edition import Edition
     from vertebra.reading.reports.server import Server
 
 
-#: Headings of the report's picks, and their limits.
-_PICKS: dict[str, dict[str, Any]] = {
-    "The most accurate": {},
-    "At least 15 frames per second": {"fps": "15"},
-    "Real time: at least 30 frames per second": {"fps": "30"},
-    "At least 60 frames per second": {"fps": "60"},
-    "At most 700 MB of memory": {"memory": "700MB"},
+#: The limits of the report's answers where none are given, by their headings; the first is the main one.
+_USUAL: dict[tuple[str, str], dict[str, Any]] = {
+    ("Real time: at least 30 frames per second", "30 fps"): {"fps": "30"},
+    ("At least 15 frames per second", "15 fps"): {"fps": "15"},
+    ("At least 60 frames per second", "60 fps"): {"fps": "60"},
+    ("At most 700 MB of memory", "700 MB"): {"memory": "700MB"},
+    ("The most accurate, without a limit", "no limit"): {},
 }
+#: How long measuring is proposed for, where the answer is an estimate.
+_BUDGET = "3m"
 
 
 #: Where a live page is served.
@@ -45,6 +53,7 @@ def report(
     engine: str | None = None,
     port: int | None = None,
     table: TableLike = None,
+    **limits: Any,
 ) -> Path: ...
 @overload
 def report(
@@ -57,6 +66,7 @@ def report(
     engine: str | None = None,
     port: int | None = None,
     table: TableLike = None,
+    **limits: Any,
 ) -> Server: ...
 def report(
     path: str | Path | None = None,
@@ -68,12 +78,17 @@ def report(
     engine: str | None = None,
     port: int | None = None,
     table: TableLike = None,
+    **limits: Any,
 ) -> Path | Server:
     """Write the results of one machine (by default this one) as one HTML page, and return its path (by
     default vertebra-report.html). The page works offline.
 
-    With `among="catalogue"`, its explorer and its picks have every network with a published accuracy, with
-    figures estimated from the networks that were measured on that machine.
+    The page begins with the answer under `limits`, such as fps="30", memory="700MB", spelled as in `pick`; if
+    none are given, under the usual ones: 30 frames per second, then others.
+
+    Its explorer and its answers have every network with a published accuracy, with figures estimated from the
+    networks that were measured on that machine; with `among="table"`, or if too few were measured for
+    estimates, those of the table.
 
     With `live` the page is served on the loopback address instead, at `port` (8000; 0 takes any free one),
     and updated when the table grows: call `run` of the server that is returned.
@@ -87,7 +102,8 @@ def report(
     can't be used, and MissingRuntimeError if the library that draws the charts isn't installed.
     """
     if page:
-        _refuse("can't be combined with --page", {"--live": live or None, "--among": among})
+        limited = {f"--{name}": value for name, value in limits.items()}
+        _refuse("can't be combined with --page", {"--live": live or None, "--among": among, **limited})
     if live:
         _refuse("can't be combined with --live", {"--output": path})
     if not page:
@@ -95,13 +111,17 @@ def report(
     if not live:
         _refuse("needs --live", {"--port": port})
     source = given.table(table, create=False)
+    named = None if table is None or isinstance(table, Table) else str(table)
+    asked = _Asked(
+        source, system, among, {name: one for name, one in limits.items() if one is not None}, named
+    )
     if page:
         return _edition(source, system, engine).write(path or "vertebra-page.html")
     if live:
-        return _served(source, system, among or "table", PORT if port is None else port)
+        return _served(asked, PORT if port is None else port)
     from vertebra.reading import reports
 
-    return reports.write(path or "vertebra-report.html", **_reportable(source, system, among or "table"))
+    return reports.write(path or "vertebra-report.html", **_reportable(asked))
 
 
 def _refuse(why: str, options: dict[str, Any]) -> None:
@@ -111,14 +131,28 @@ def _refuse(why: str, options: dict[str, Any]) -> None:
             raise InvalidInputError(f"{name} {why}.", "see: vertebra report --help")
 
 
-def _served(source: Table, system: str | None, among: str, port: int) -> Server:
+@dataclass(frozen=True)
+class _Asked:
+    """What the page is asked to show: `named` is the table's path, if it isn't the user's own."""
+
+    source: Table
+    system: str | None
+    among: str | None
+    limits: Mapping[str, Any]
+    named: str | None
+
+    def __post_init__(self) -> None:
+        candidates.ask(self.limits, among=self.among or "table")  # a misspelled limit is told before the work
+
+
+def _served(asked: _Asked, port: int) -> Server:
     from vertebra.reading import reports
     from vertebra.reading.reports.server import LivePage, Server
 
     def made(version: str) -> str:
-        return reports.html(**_reportable(source, system, among), version=version)
+        return reports.html(**_reportable(asked), version=version)
 
-    return Server(LivePage(made, source.path), port)
+    return Server(LivePage(made, asked.source.path), port)
 
 
 def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
@@ -135,25 +169,114 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
     return edition(rows, chosen, system=described, engine=engine, made_at=now()[:10])
 
 
-def _reportable(source: Table, system: str | None, among: str) -> dict[str, Any]:
+def _reportable(asked: _Asked) -> dict[str, Any]:
     """The arguments of `reports.html` for one machine."""
+    source = asked.source
     known = latest(possible(candidates.pooled(source, source.rows())))
     rows = [row for row in known if row.model != metrics.MACHINE]
     if not rows:
         raise InvalidInputError("The table is empty.", "fill it with: vertebra survey")
-    chosen = source.system_id(system) if system else candidates.this_system(source)
-    filters = {"system": chosen}
-    picks = [
-        (heading, rule.sentences(pick(table=source, filters=filters, among=among, **limits)))
-        for heading, limits in _PICKS.items()
-    ]
+    usual = candidates.this_system(source)
+    chosen = source.system_id(asked.system) if asked.system else usual
     shown = _reported(rows, chosen)
+    among = asked.among
+    if among != "table":
+        priced = field.rows(shown)
+        can_price = any(row.origin == "estimated" for row in priced)
+        among = among or ("catalogue" if can_price else "table")
+        shown = priced if among == "catalogue" else shown
+    command = ["vertebra pick", f"--among {among}"]
+    command += [f"--system {shlex.quote(str(chosen))}"] if chosen != usual else []
+    command += [f"--table {shlex.quote(asked.named)}"] if asked.named else []
+    is_usual = all(row.precision in (None, precisions.USUAL) for row in shown)
+    command += [] if is_usual else [f"--precision {precisions.ANY}"]
+    answers, limits = _answers(asked, among, chosen, " ".join(command), shown)
     return {
-        "rows": candidates.with_catalogue(shown) if among == "catalogue" else shown,
+        "rows": shown,
         "system": source.system(chosen or ""),
-        "pick": picks,
+        "answers": answers,
+        "start": {name: _typed(name, one) for name, one in limits.items()},
+        "asked": bool(asked.limits),
+        "command": " ".join(command),
         "made_at": now()[:10],
     }
+
+
+def _answers(
+    asked: _Asked, among: str, system: str | None, command: str, rows: Sequence[Measurement]
+) -> tuple[list[Answer], Mapping[str, Any]]:
+    """The picks of the page, of the load that its explorer opens on; and the limits of the first."""
+    conditions = _of_first_load(rows, system)
+    filters = {"system": system, **conditions}
+    command = " ".join([command, *(f"--{name} {shlex.quote(value)}" for name, value in conditions.items())])
+    every: dict[tuple[str, str], Mapping[str, Any]] = (
+        {_in_words(asked.limits): asked.limits} if asked.limits else {}
+    )
+    every |= _USUAL
+    bounds = {heading: tuple(rule.bounds(limits)) for heading, limits in every.items()}
+    union = tuple({limit.metric: limit for several in bounds.values() for limit in several}.values())
+    main = candidates.pick(
+        asked.source, Question(limits=next(iter(bounds.values())), among=among, filters=filters)
+    )
+    found = candidates.candidates(asked.source, Question(limits=union, among=among, filters=filters))
+    made: list[tuple[Answer, Mapping[str, Any]]] = []
+    for (heading, short), limits in every.items():
+        picked = rule.pick(found, bounds[heading, short]) if made else main
+        typed = " ".join(
+            [command, *(f"--{name} {shlex.quote(_typed(name, one))}" for name, one in limits.items())]
+        )
+        made.append((Answer(heading, short, picked, typed, _next(picked, typed, among)), limits))
+    # the usual limit may have no answer, as before a first measurement
+    first = next((one for one in made if one[0].pick.choice is not None or asked.limits), made[0])
+    return [first[0], *(one for one, _ in made if one is not first[0])], first[1]
+
+
+def _of_first_load(rows: Sequence[Measurement], system: str | None) -> dict[str, str]:
+    """What tells the first load of the machine from its others, as options of `vertebra pick`."""
+    ran = [row for row in rows if row.system is not None and row.system == system]
+    if not ran:
+        return {}
+    first = next(iter(loads.loads(wide(ran), system).values()))
+    words = shlex.split(first.options)
+    return {name.lstrip("-"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def _typed(name: str, bound: Any) -> str:
+    """A limit as the command takes it; a number is in base units."""
+    if isinstance(bound, str):
+        return bound
+    unit = metrics.find(rule.LIMITS[name]).unit
+    return repr(float(bound)).removesuffix(".0") + _BASE.get(unit, "")
+
+
+#: How a base unit is typed.
+_BASE = {"s": "s", "B": "B"}
+
+
+def _in_words(limits: Mapping[str, Any]) -> tuple[str, str]:
+    told = ", ".join(map(str, rule.bounds(limits)))
+    return told[:1].upper() + told[1:], "your limits"
+
+
+def _next(picked: Pick, typed: str, among: str) -> str | None:
+    """What to type next: measure an estimate, else export the network for its engine."""
+    row = picked.choice
+    if row is None:
+        return None
+    asked = (picked.objective, *(limit.metric for limit in picked.limits))
+    if any(row.figures[name].origin == "estimated" for name in asked if name in row.figures):
+        return f"{typed} --budget {_BUDGET}" if among == "catalogue" and "--system" not in typed else None
+    from vertebra import engines
+    from vertebra.zoo import adapters
+
+    engine = row.conditions.get("engine")
+    if engine is None or adapters.is_file(row.model) or not row.model.isprintable() or "#" in row.model:
+        return None
+    known = {info.name: info for info in engines.known()}
+    if engine not in known or known[engine].reads in ("any", "builder"):
+        return f"vertebra predict PICTURE -m {shlex.quote(row.model)} --engine {shlex.quote(str(engine))}"
+    folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.model.rpartition(":")[2])[:40].lstrip("-.") or "bundle"
+    return f"vertebra export {shlex.quote(row.model)} --engine {engine} -o {folder}"
 
 
 def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measurement]:

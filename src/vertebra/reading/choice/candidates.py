@@ -17,7 +17,6 @@ from vertebra.measurements.subjects import short, subject
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.reading.choice import field as the_field
 from vertebra.reading.choice import next_to_measure, precisions, rule, terms
-from vertebra.reading.choice.field import with_catalogue as with_catalogue
 from vertebra.reading.choice.rule import Demand, Limit, Outlook, Pick
 from vertebra.reading.choice.terms import licence
 from vertebra.reading.choice.terms import licence_of as licence_of

@@ -10,24 +10,17 @@ from collections.abc import Collection, Sequence
 from functools import cache
 
 from vertebra.measurements import Measurement
+from vertebra.metrics import METRICS
 
 #: How the names of timm's own test networks begin: they are of no use, and unlike any other.
 TOYS = "timm:test_"
 
 
-def with_catalogue(known: Sequence[Measurement], told: list[str] | None = None) -> list[Measurement]:
-    """`known` with the shipped rows of every network, and estimates for those not run in its forms. What
-    contradicts the networks that others are estimated from is left out, and said in `told`."""
-    from vertebra.measuring import citations
-
-    return [*published(), *citations.find("catalogue").read(), *_priced(known, told)]
-
-
 def rows(
-    known: Sequence[Measurement], metrics: Collection[str], told: list[str] | None = None
+    known: Sequence[Measurement], metrics: Collection[str] = METRICS, told: list[str] | None = None
 ) -> list[Measurement]:
-    """`known`, and the shipped rows and estimates of the networks of the field; only of `metrics`. `told` is
-    as in `with_catalogue`."""
+    """`known`, and the shipped rows and estimates of the networks of the field; only of `metrics`. What
+    contradicts the networks that others are estimated from is left out, and said in `told`."""
     from vertebra.measuring.citations import libraries
 
     own = {row.model for row in known if not row.model.startswith(TOYS)}

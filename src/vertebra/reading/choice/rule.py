@@ -86,7 +86,7 @@ class Limit:
         figure = row.figures.get(self.metric)
         if figure is None:
             return f"{metric.label} is not known"
-        shown = units.show(figure.value, metric.unit)
+        shown = ("~" if figure.origin == "estimated" else "") + units.show(figure.value, metric.unit)
         if figure.low is not None and figure.high is not None:
             shown += f" ({units.show(figure.low, metric.unit)} to {units.show(figure.high, metric.unit)})"
         return f"{metric.label} {shown}, limit {units.show(self.bound, metric.unit)}"
@@ -399,16 +399,12 @@ def is_sure(row: WideRow, picked: Pick) -> bool:
 
 
 def described(row: WideRow, *metric_names: str) -> str:
-    """A network in words: "vgg16 on openvino (top-1 accuracy 72.0 %, latency 81.2 ms)"."""
+    """A network in words: "vgg16 on openvino (top-1 accuracy 72.0 %, latency ~81.2 ms (70.0 to 93.0 ms))"."""
     engine = row.conditions.get("engine")
     name = f"{row.model} on {engine}" if engine else row.model
     figures = [row.figures[metric] for metric in dict.fromkeys(metric_names) if metric in row.figures]
-    parts = [f"{metrics.find(one.metric).label} {_shown(one)}" for one in figures]
+    parts = [f"{metrics.find(one.metric).label} {display.quantity(one)}" for one in figures]
     return f"{name} ({', '.join(parts)})" if parts else name
-
-
-def _shown(figure: Measurement) -> str:
-    return units.show(figure.value, metrics.find(figure.metric).unit)
 
 
 def sentences(picked: Pick) -> list[str]:

@@ -15,22 +15,22 @@ function sentence(found, asked) {
 }
 
 function origins(row, asked) {
-  const parts = [...new Set([...asked, ...limited.map((metric) => metric.name)])].filter((name) => metrics.has(name))
+  const parts = [...new Set(asked)].filter((name) => metrics.has(name))
     .map((name) => figure(row, name)).filter(Boolean)
     .map((one) => `${metrics.get(one.metric).label} ${ORIGINS[one.origin]}`);
   return `Origin: ${parts.join(", ")}.${row.form ? ` Conditions: ${row.form}.` : ""}`;
 }
 
 function command() {
-  const parts = limited.filter((metric) => state.limits[metric.name] !== undefined)
-    .map((metric) => `--${metric.option} ${state.limits[metric.name]}${metric.typed}`);
-  const batch = data.loads[Number(state.load)]?.batch_size ?? 1;
+  const load = data.loads[Number(state.load)];
+  const parts = [data.command, load?.options ?? "", ...limited.filter((metric) => state.limits[metric.name] !== undefined)
+    .map((metric) => `--${metric.option} ${state.limits[metric.name]}${metric.typed}`)];
+  const batch = load?.batch_size ?? 1;
   if (state.by !== "top1") parts.push(`--by ${state.by}`);
   if (state.trust !== "any") parts.push(`--trust ${state.trust}`);
   if (state.engine) parts.push(`--engine ${state.engine}`);
   if (batch !== 1) parts.push(`--batch-size ${batch}`);
-  if (Object.values(data.columns).some((column) => column.origin.includes("e"))) parts.push("--among catalogue");
-  return ["vertebra pick", ...parts].join(" ");
+  return parts.filter(Boolean).join(" ");
 }
 
 let speaking;
@@ -40,6 +40,7 @@ function showAnswer(found, asked) {
   speaking = setTimeout(() => { element("explorer-spoken").textContent = first; }, 400);
   element("explorer-choice").textContent = first;
   element("explorer-meeting").textContent = `Networks that meet every limit: ${found.ranked.length}.`;
+  element("explorer-where").textContent = data.loads.length ? `${data.loads[Number(state.load)].label}.` : "";
   const parts = [];
   if (found.ranked.length) parts.push(made("p", origins(found.ranked[0].row, asked), { class: "note" }));
   if (found.ranked.length > 1) {
@@ -63,10 +64,14 @@ function showAnswer(found, asked) {
 // ------------------------------------------------------------------ the table
 
 const capital = (label) => label[0].toUpperCase() + label.slice(1);
+// What most readers choose by stands first.
+const FIRST = ["top1", "latency", "fps", "memory_total", "params", "operations"];
+const SHORT = { top1: "Top-1", top5: "Top-5", fps: "FPS", memory_total: "Memory", weight_bytes: "Weights", macs: "MACs" };
+const orderly = (metric) => (FIRST.includes(metric.name) ? FIRST.indexOf(metric.name) : FIRST.length);
 const COLUMNS = [
   { key: "network", label: "Network" },
-  ...data.metrics.map((metric) => ({
-    key: metric.name, label: capital(metric.label), number: true,
+  ...[...data.metrics].sort((one, other) => orderly(one) - orderly(other)).map((metric) => ({
+    key: metric.name, label: SHORT[metric.name] ?? capital(metric.label), number: true,
   })),
   { key: "verdict", label: "Under the limits" },
   ...(data.forms.some(Boolean) ? [{ key: "form", label: "Conditions" }] : []),
@@ -92,14 +97,11 @@ function cellOf(one, column) {
     return made("td", text, { class: `line ${column.key}`, title: column.key === "form" ? one.row.form : text });
   }
   const found = figure(one.row, column.key);
-  const cell = made("td", found ? shown(found) : "", { class: found?.origin === "e" ? "number estimated" : "number" });
+  const cell = made("td", found ? marked(found) : "", { class: found?.origin === "e" ? "number estimated" : "number" });
   if (found && found.grade !== "-") {
     cell.append(" ", made("span", found.grade, { class: `grade grade-${found.grade.toLowerCase()}`, title: found.reason || `grade ${found.grade}` }));
   }
-  const unit = metrics.get(column.key).unit;
-  const range = found && found.low !== null && found.high !== null ? `${show(found.low, unit)} – ${show(found.high, unit)}` : "";
-  const aside = [range, found?.origin === "e" ? "estimated" : ""].filter(Boolean).join(", ");
-  if (aside) cell.append(made("small", aside));
+  if (found && intervalOf(found)) cell.append(made("small", intervalOf(found)));
   return cell;
 }
 
@@ -112,9 +114,15 @@ function findShared(found) {
   shared = new Set(forms.length ? forms[0].filter((part) => forms.every((parts) => parts.includes(part))) : []);
   const differ = forms.some((parts) => parts.length > shared.size);
   element("explorer-table").classList.toggle("one-form", !differ);
-  element("explorer-table").caption.textContent = "The networks under these limits, the best first"
-    + (shared.size ? `; those that ran: ${[...shared].join(", ")}` : "");
+  element("explorer-shared").textContent = (shared.size ? `Those that ran: ${[...shared].join(", ")}. ` : "")
+    + (hasEstimates ? "~: estimated. " : "") + "Small: the interval.";
+  // a metric that nothing has here needs no column
+  const known = new Set(COLUMNS.filter((column) => !column.number || found.some((one) => figure(one.row, column.key))));
+  [...element("explorer-table").tHead.rows[0].cells].forEach((cell, place) => { cell.hidden = !known.has(COLUMNS[place]); });
+  shownColumns = COLUMNS.filter((column) => known.has(column));
 }
+const hasEstimates = Object.values(data.columns).some((column) => column.origin.includes("e"));
+let shownColumns = COLUMNS;
 
 function networkButton(model) {
   const button = made("button", model, { type: "button", class: "network", "aria-pressed": String(model === state.network) });
@@ -126,7 +134,7 @@ function lineOf(one) {
   const line = made("tr", "");
   const name = made("th", "", { scope: "row", title: one.row.model });
   name.append(networkButton(one.row.model));
-  line.append(name, ...COLUMNS.slice(1).map((column) => cellOf(one, column)));
+  line.append(name, ...shownColumns.slice(1).map((column) => cellOf(one, column)));
   return line;
 }
 

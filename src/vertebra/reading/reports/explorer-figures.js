@@ -69,3 +69,14 @@ function show(value, unit) {
 
 const shown = (one) => show(one.value, metrics.get(one.metric).unit);
 
+// The interval as text, "19.0 to 31.0 ms"; empty where there is none.
+function intervalOf(one) {
+  if (one.low === null || one.high === null) return "";
+  const [low, high] = [one.low, one.high].map((value) => show(value, metrics.get(one.metric).unit));
+  const [first, second] = [low, high].map((text) => /[^0-9.]*$/.exec(text)[0]);
+  return `${first === second ? low.slice(0, low.length - first.length) : low} to ${high}`;
+}
+
+// Estimates are marked with "~", in sentences with their interval too.
+const marked = (one) => (one.origin === "e" ? `~${shown(one)}` : shown(one));
+const quantityOf = (one) => (one.origin === "e" && one.low !== null && one.high !== null ? `${marked(one)} (${intervalOf(one)})` : marked(one));

@@ -23,7 +23,7 @@ function reason(limit, row) {
   const one = figure(row, limit.metric);
   if (!one) return `${label} is not known`;
   const range = one.low === null || one.high === null ? "" : ` (${show(one.low, unit)} to ${show(one.high, unit)})`;
-  return `${label} ${show(one.value, unit)}${range}, limit ${show(limit.bound, unit)}`;
+  return `${label} ${marked(one)}${range}, limit ${show(limit.bound, unit)}`;
 }
 
 const compare = (one, other) => {
@@ -89,7 +89,7 @@ function why(one) {
 function named(row, ...asked) {
   const name = row.engine ? `${row.model} on ${row.engine}` : row.model;
   const parts = [...new Set(asked)].filter((metric) => metrics.has(metric)).map((metric) => figure(row, metric))
-    .filter(Boolean).map((one) => `${metrics.get(one.metric).label} ${shown(one)}`);
+    .filter(Boolean).map((one) => `${metrics.get(one.metric).label} ${quantityOf(one)}`);
   return parts.length ? `${name} (${parts.join(", ")})` : name;
 }
 

@@ -7,14 +7,19 @@ let state;
 let dropped = []; // what an address or a field says that can't be used, each with the reason
 
 function fresh() {
-  const measured = data.loads.map((_, place) => rows.filter((row) => row.load === place).length
-    + (data.loads[place].batch_size === 1 ? 1e9 : 0));
   return {
     limits: {}, by: metrics.has("top1") ? "top1" : data.metrics[0].name, trust: "any",
-    load: String(Math.max(0, measured.indexOf(Math.max(...measured)))), engine: "",
-    up: element("explorer-up")?.options[0].value ?? "", across: element("explorer-across")?.options[0].value ?? "",
+    load: "0", engine: "", // the machine that the page is about comes first
+    up: element("explorer-up")?.options[0].value ?? "", across: usualAcross(),
     log: "1", search: "", sort: "", network: "", open: "",
   };
+}
+
+// The first metric that something has which ran on the page's machine.
+function usualAcross() {
+  const offered = [...element("explorer-across")?.options ?? []].map((option) => option.value);
+  const ran = rows.filter((row) => row.load === 0);
+  return offered.find((name) => ran.some((row) => figure(row, name))) ?? offered[0] ?? "";
 }
 
 function address() {
@@ -35,7 +40,7 @@ const drop = (name, text, reason) => dropped.push(`${brief(name)}=${brief(text)}
 // Limits are read with the units that `pick` takes; of an option given twice the last counts, as there.
 function restored() {
   const parts = new URLSearchParams(location.hash.startsWith(PREFIX) ? location.hash.slice(PREFIX.length) : "");
-  const found = fresh();
+  const found = location.hash.startsWith(PREFIX) ? fresh() : { ...fresh(), limits: limitsAtStart() };
   dropped = [];
   for (const [name, text] of new Map(parts)) {
     const metric = limited.find((one) => one.option === name);
@@ -50,6 +55,12 @@ function restored() {
   return found;
 }
 
+// The limits of the page's answer, until the reader moves one or comes by an address that has its own.
+function limitsAtStart() {
+  const asked = limited.filter((metric) => Object.hasOwn(data.start, metric.option));
+  return Object.fromEntries(asked.map((metric) => [metric.name, typedOf(metric, data.start[metric.option])]));
+}
+
 function known(name) {
   const select = element(`explorer-${name}`);
   return select ? [...select.options].map((option) => option.value) : [usual[name]];
@@ -60,18 +71,23 @@ const limits = () => limited.filter((metric) => state.limits[metric.name] !== un
 
 const onEngine = (row) => !state.engine || row.engine === state.engine;
 
+const HARNESS = "null"; // the engine that measures the harness: a candidate only if it is asked for, as in the command
+
 // Rows under the chosen load and engine; for a network that didn't run there, its row without a form.
 function candidates() {
   const ran = rows.filter((row) => row.load === Number(state.load) && onEngine(row));
   const names = new Set(ran.map((row) => row.model));
-  return [...ran, ...rows.filter((row) => row.load === -1 && !names.has(row.model))]
+  const found = [...ran, ...rows.filter((row) => row.load === -1 && !names.has(row.model))]
     .sort((one, other) => one.index - other.index);
+  const real = found.filter((row) => row.engine !== HARNESS);
+  return state.engine || !real.length ? found : real;
 }
 
 // Rows at any batch size, with everything else as in the chosen load.
 function atAnyBatch() {
   const asked = data.loads[Number(state.load)]?.sweep;
-  return rows.filter((row) => data.loads[row.load]?.sweep === asked && figure(row, "batch_size").value && onEngine(row));
+  return rows.filter((row) => data.loads[row.load]?.sweep === asked && figure(row, "batch_size").value
+    && onEngine(row) && (state.engine || row.engine !== HARNESS));
 }
 
 // ------------------------------------------------------------------ sliders: a step is a share of a logarithmic range

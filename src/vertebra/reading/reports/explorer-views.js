@@ -41,7 +41,8 @@ function readColours() {
 function scaleOf(least, most, from, to, isLogarithmic) {
   const bend = isLogarithmic ? Math.log10 : (value) => value;
   const [a, b] = [bend(least), bend(most)];
-  const room = 0.05 * (b - a || 1);
+  const pad = WIDEST + 3; // so that the largest ball is whole
+  const room = ((b - a || 1) * pad) / (Math.abs(to - from) - 2 * pad);
   const at = (value) => from + ((bend(value) - a + room) / (b - a + 2 * room)) * (to - from);
   const ends = [a - room, b + room].map((end) => (isLogarithmic ? 10 ** end : end));
   const round = isLogarithmic ? decades(...ends) : [];
@@ -128,7 +129,8 @@ function draw(view) {
   bounds(pen, view, x, y, width);
   const best = view.isAlongBatch ? [] : frontOf(view, points);
   const inFull = foremost(points, best);
-  for (const point of points) if (!inFull.has(point)) dot(pen, point);
+  view.isFew = 2 * points.filter((point) => point.one.meets).length < points.length;
+  for (const point of points) if (!inFull.has(point)) dot(pen, view, point);
   if (view.isAlongBatch) for (const points of view.lines) along(pen, points);
   else stairs(pen, view, best);
   const drawn = [...inFull].sort((one, other) => one.one.meets - other.one.meets || other.radius - one.radius);
@@ -207,11 +209,13 @@ function foremost(points, best) {
   ]);
 }
 
-function dot(pen, point) {
+// Those that meet the limits are larger, unless that is most of them.
+function dot(pen, view, point) {
   const { meets, row } = point.one;
-  pen.globalAlpha = sought(row) ? (meets ? 0.7 : 0.3) : 0.1;
+  pen.globalAlpha = sought(row) ? (meets ? (view.isFew ? 0.7 : 0.45) : 0.2) : 0.08;
   pen.fillStyle = meets ? colours[lookOf(row.family).colour] : colours["--faint"];
-  pen.fillRect(point.at[0] - 1, point.at[1] - 1, 2, 2);
+  const size = meets && view.isFew ? 3 : 2;
+  pen.fillRect(point.at[0] - size / 2, point.at[1] - size / 2, size, size);
   pen.globalAlpha = 1;
 }
 
@@ -289,21 +293,21 @@ function marks(pen, points, width) {
     pen.beginPath();
     pen.arc(...point.at, point.radius + 4, 0, 2 * Math.PI);
     pen.stroke();
-    const side = labelSide(pen, model, point, width);
-    pen.textAlign = side < 0 ? "right" : "left";
     pen.strokeStyle = colours["--paper"];
     pen.lineWidth = 3;
-    const place = [point.at[0] + side * (point.radius + 8), point.at[1] + 4];
-    pen.strokeText(labelOf(model), ...place);
-    pen.fillText(labelOf(model), ...place);
+    const text = labelOf(model);
+    const place = labelPlace(point, pen.measureText(text).width, width);
+    pen.strokeText(text, ...place);
+    pen.fillText(text, ...place);
   }
-  pen.textAlign = "left";
 }
 
-// To the right of its mark, or to the left if only that has room or more of it.
-function labelSide(pen, model, point, width) {
-  const [left, right] = [point.at[0], width - point.at[0]];
-  return right >= pen.measureText(labelOf(model)).width + point.radius + 10 || right >= left ? 1 : -1;
+// To the right of its mark, or to the left if only that has room; else above it, or below if that is the edge.
+function labelPlace({ at: [x, y], radius }, wide, width) {
+  const away = radius + 8;
+  if (x + away + wide < width) return [x + away, y + 4];
+  if (x - away - wide > 0) return [x - away - wide, y + 4];
+  return [Math.max(2, Math.min(x - wide / 2, width - wide - 2)), y > MARGIN.top + away + 14 ? y - away : y + away + 10];
 }
 
 // Names differ at their ends, so a long one has dots in its middle.
@@ -325,7 +329,8 @@ function fillViews(found) {
     const around = view.canvas.closest("figure");
     if (!view.canvas.dataset.metric) around.querySelector("figcaption").textContent = `Against ${metrics.get(view.metric).label}`;
     view.points = pointsOf(view, all);
-    around.hidden = view.metric === state.up || (view.points.length === 0 && Boolean(view.canvas.dataset.metric));
+    const wasChosen = !view.canvas.dataset.metric && state.across !== usual.across;
+    around.hidden = view.metric === state.up || (view.points.length === 0 && !wasChosen);
     const met = new Set(view.points.filter((point) => point.one.meets).map((point) => point.one.row.model)).size;
     view.canvas.setAttribute("aria-label", `${metrics.get(state.up).label} against ${metrics.get(view.metric).label}: `
       + `${view.points.length} points, ${met} networks meet the limits. The table below has the figures.`);
@@ -366,7 +371,7 @@ function point(view, event) {
   tip.hidden = !found;
   if (found) {
     tip.textContent = named(found.one.row, view.up, view.metric, "params")
-      + [found.x, found.y].filter((one) => one.origin === "e").map((one) => `; ${metrics.get(one.metric).label} estimated`).join("");
+;
     tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, window.innerWidth - 300))}px`;
     tip.style.top = `${event.clientY + 14}px`;
   }

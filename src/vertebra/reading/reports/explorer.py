@@ -20,8 +20,11 @@ from vertebra.measurements.views import FORM, depends_on_machine
 from vertebra.metrics import Metric
 from vertebra.reading.charts.grid import BEST, FPS_CLASSES, MEMORY_CLASSES, classes
 from vertebra.reading.charts.style import family
-from vertebra.reading.choice.rule import LIMITS, LOAD
+from vertebra.reading.choice import precisions
+from vertebra.reading.choice.rule import LIMITS
 from vertebra.reading.names import distinct
+from vertebra.reading.reports import loads
+from vertebra.reading.reports.loads import Load
 from vertebra.reading.reports.markup import Html, section, tag
 
 #: The metrics by which a network can be chosen.
@@ -45,6 +48,8 @@ _WORDS = {
     "arrival_rate": "arrival rate",
     "beside": "busy threads beside it:",
 }
+#: What an engine mostly has one value of.
+_BY_ENGINE = ("provider", "layout")
 _VIEWS = ("latency", "operations", "memory_total", "params")
 _ACCURACIES = ("top1", "top5", "probe_top1")
 #: The metrics drawn against the batch size, by the metric that they are computed from.
@@ -59,9 +64,17 @@ _TRUSTED = {
 Row = tuple[WideRow, int, int]
 
 
-def explorer_section(rows: Sequence[Measurement]) -> Html:
-    """The explorer of `rows`, or nothing if no network has a metric to choose by."""
-    contents = data(rows)
+def explorer_section(
+    rows: Sequence[Measurement],
+    system: str | None = None,
+    command: str = "vertebra pick",
+    start: Mapping[str, str] | None = None,
+) -> Html:
+    """The explorer of `rows`, or nothing if no network has a metric to choose by.
+
+    It opens on `system`, by default as `loads.main_system` finds it, under the limits `start`; `command`
+    answers from the same rows."""
+    contents = {**data(rows, system, command), "start": dict(start or {})}
     if not contents["metrics"]:
         return Html("")
     known = {entry["name"] for entry in contents["metrics"]}
@@ -82,9 +95,11 @@ _HOW_TO_READ = (
 )
 
 
-def data(rows: Sequence[Measurement]) -> dict[str, Any]:
+def data(
+    rows: Sequence[Measurement], system: str | None = None, command: str = "vertebra pick"
+) -> dict[str, Any]:
     """The script's data: conditions, networks, and one column per metric; values in base units."""
-    found = _rows(rows)
+    found = _rows(rows, system or loads.main_system(rows))
     models = distinct((row.model for row, _, _ in found.rows), plain)
     index = {model: place for place, model in enumerate(models)}
     names = _objectives([row for row, _, _ in found.rows])
@@ -101,7 +116,8 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
             for name in ("memory_total", "fps")
         },
         "best": BEST,
-        "loads": found.loads,
+        "loads": [vars(load) for load in found.loads],
+        "command": command,
         "engines": found.engines,
         "models": list(models.values()),
         "order": _order(list(models)),
@@ -109,7 +125,7 @@ def data(rows: Sequence[Measurement]) -> dict[str, Any]:
         "options": list(LIMITS),
         "families": [family(model.partition(":")[2] or model) for model in models],
         "forms": distinct_forms,
-        "parts": [list(conditions.values()) for conditions in _first_of_each(found.rows, forms)],
+        "parts": _parts(found.rows, forms),
         "sweeps": distinct_sweeps,
         "model": [index[row.model] for row, _, _ in found.rows],
         "load": [load for _, load, _ in found.rows],
@@ -152,45 +168,53 @@ def _first_of_each(rows: Sequence[Row], forms: Sequence[str]) -> list[dict[str, 
     return list(found.values())
 
 
+def _parts(rows: Sequence[Row], forms: Sequence[str]) -> list[list[str]]:
+    """The conditions of each distinct form in words, without those that follow from the engine."""
+    values: dict[tuple[str, Any], set[Any]] = {}
+    for row, _, _ in rows:
+        for name in _BY_ENGINE:
+            values.setdefault((name, row.conditions.get("engine")), set()).add(row.conditions.get(name))
+    implied = {
+        name for name in _BY_ENGINE
+        if all(len(found) == 1 for (of, _), found in values.items() if of == name)
+    }  # fmt: skip
+    return [
+        [
+            text
+            for name, text in form.items()
+            if name not in implied and (name, text) != ("streams", "streams 1")
+        ]
+        for form in _first_of_each(rows, forms)
+    ]
+
+
 @dataclass(frozen=True)
 class _Found:
     """Wide rows with the numbers of their load and engine; -1 for a network that never ran."""
 
     rows: list[Row]
-    loads: list[dict[str, Any]]
+    loads: list[Load]
     engines: list[str]
 
 
-def _rows(measured: Sequence[Measurement]) -> _Found:
+def _rows(measured: Sequence[Measurement], system: str | None) -> _Found:
     """Each network in every form, and once without a form: used for loads under which it didn't run."""
     static = [row for row in measured if not depends_on_machine(row)]
-    ran = [row for row in wide(measured) if "system" in row.conditions or "engine" in row.conditions]
-    loads = list(dict.fromkeys(map(_load, ran)))
+    every = precisions.believed(wide(measured))
+    ran = [row for row in every if "system" in row.conditions or "engine" in row.conditions]
+    named = loads.loads(ran, system)
     engines = list(dict.fromkeys(str(row.conditions["engine"]) for row in ran if "engine" in row.conditions))
-    known = {load: place for place, load in enumerate(loads)}
+    known = {load: place for place, load in enumerate(named)}
     rows = [
         (
             row,
-            known[_load(row)],
+            known[loads.key(row)],
             engines.index(row.conditions["engine"]) if "engine" in row.conditions else -1,
         )
         for row in ran
     ]
     rows += [(row, -1, -1) for row in wide(static)]
-    return _Found(rows, [_described_load(load) for load in loads], engines)
-
-
-def _load(row: WideRow) -> tuple[Any, ...]:
-    return tuple(row.conditions.get(name) for name in LOAD)
-
-
-def _described_load(load: tuple[Any, ...]) -> dict[str, Any]:
-    conditions = {name: value for name, value in zip(LOAD, load, strict=True) if value is not None}
-    return {
-        "label": _form(conditions),
-        "batch_size": conditions.get("batch_size"),
-        "sweep": _form(conditions, _OF_SWEEP),
-    }
+    return _Found(rows, list(named.values()), engines)
 
 
 def _batched(rows: Sequence[WideRow], sweeps: Sequence[str]) -> list[dict[str, Any]]:
@@ -294,35 +318,46 @@ def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
     views = [name for name in _VIEWS if name in known]
     chosen = [_view("")] if len(_across(contents)) > 1 else []
     return [
+        tag("div", tag("p", "", id="explorer-choice"),
+            tag("p", tag("span", "", id="explorer-meeting"), " ", tag("span", "", id="explorer-where")),
+            class_="pick now", role="region", aria_label="The pick", tabindex=0),
+        tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
         tag("div",
-            tag("div", tag("p", "", id="explorer-choice"), tag("p", "", id="explorer-meeting"),
-                class_="pick now", role="region", aria_label="The pick", tabindex=0),
-            tag("p", "", id="explorer-dropped", role="alert"),
             tag("form",
+                tag("p", "", id="explorer-dropped", role="alert"),
                 tag("fieldset", tag("legend", "Limits"), tag("div", *limits, class_="limits"),
                     *_more(others)),
                 tag("fieldset", tag("legend", "Choice"), tag("div", *_choices(contents), class_="choices")),
                 id="explorer-form"),
-            class_="controls"),
-        tag("p", "", id="explorer-spoken", class_="unseen", role="status", aria_live="polite"),
-        tag("div", id="explorer-answer", role="region", aria_label="More about the pick"),
-        tag("div", *_axes(contents), class_="choices axes", role="group", aria_label="Axes of the charts"),
-        tag("div", *map(_view, views), *(_batch_view(entry) for entry in contents["batched"]),
-            *chosen, class_="views"),
-        tag("div", id="explorer-legend", class_="legend"),
-        *([_folded("grid", _GRID)] if _has_grid(known) else []),
-        *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size")
-          for entry in contents["batched"]),
-        *_missing(contents, known),
+            tag("div",
+                tag("div", id="explorer-answer", role="region", aria_label="More about the pick"),
+                tag("div", *_axes(contents), class_="choices axes", role="group",
+                    aria_label="Axes of the charts"),
+                tag("div", *map(_view, views), *(_batch_view(entry) for entry in contents["batched"]),
+                    *chosen, class_="views"),
+                tag("div", id="explorer-legend", class_="legend"),
+                class_="found"),
+            class_="work"),
+        *_tables(contents, known),
         tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
+    ]  # fmt: skip
+
+
+def _tables(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+    return [
         tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
             tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
             tag("span", id="explorer-count", role="status")),
+        tag("p", "", id="explorer-shared", class_="note"),
         tag("div",
             tag("table", tag("caption", _CAPTION), tag("thead"), tag("tbody"),
                 id="explorer-table"),
             class_="scroll", tabindex=0, role="region", aria_label="The networks under these limits"),
         tag("p", tag("button", "Show all", type="button", id="explorer-all", hidden="hidden")),
+        *([_folded("grid", _GRID)] if _has_grid(known) else []),
+        *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size")
+          for entry in contents["batched"]),
+        *_missing(contents, known),
     ]  # fmt: skip
 
 
@@ -348,13 +383,13 @@ def _limit(entry: Mapping[str, Any]) -> Html:
 
 def _choices(contents: Mapping[str, Any]) -> list[Html]:
     best = [(entry["name"], entry["label"]) for entry in contents["metrics"]]
-    loads = [(str(place), load["label"]) for place, load in enumerate(contents["loads"])]
+    machines = [(str(place), load["label"]) for place, load in enumerate(contents["loads"])]
     engines = [("", "any"), *((engine, engine) for engine in contents["engines"])]
     return [
+        *([_select("load", "Machine and load", machines)] if len(machines) > 1 else []),
+        *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
         _select("by", "Best by", best),
         _select("trust", "Grades that count", list(_TRUSTED.items())),
-        *([_select("load", "Machine and load", loads)] if len(loads) > 1 else []),
-        *([_select("engine", "Engine", engines)] if len(engines) > 2 else []),
         tag("div", tag("button", "Reset", type="button", id="explorer-reset"), " ",
             tag("a", "Link to this state", href="#explorer", id="explorer-link")),
     ]  # fmt: skip

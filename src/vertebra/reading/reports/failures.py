@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vertebra.measurements import Measurement, latest
-from vertebra.reading.reports.markup import Cell, Column, Html, prose, section, table, tag, text
+from vertebra.reading.reports.markup import Cell, Column, Html, folded_section, prose, table, tag, text
 
 _COLUMNS = (
     Column("Network", number=False), Column("Engine", number=False), Column("Precision", number=False),
@@ -23,4 +23,4 @@ def failures_section(rows: Iterable[Measurement]) -> Html:
         for row in failed
     ]  # fmt: skip
     content = table("Cases that failed", _COLUMNS, body) if body else tag("p", "No case failed.")
-    return section("failures", "What did not run", content)
+    return folded_section("failures", "What did not run", content, note=f"{len(body) or 'no'} cases")

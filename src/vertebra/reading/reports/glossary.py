@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from vertebra.measurements import WideRow
 from vertebra.metrics import METRICS, Metric
-from vertebra.reading.reports.markup import Html, section, tag
+from vertebra.reading.reports.markup import Html, folded_section, tag
 
 _BETTER = {"higher": "Higher is better.", "lower": "Lower is better.", "neither": ""}
 
@@ -15,7 +15,7 @@ def glossary_section(rows: Iterable[WideRow]) -> Html:
     """The definitions of all metrics that the rows have."""
     present = {name for row in rows for name in row.figures}
     entries = [part for name, metric in METRICS.items() if name in present for part in _entry(metric)]
-    return section("glossary", "Glossary", tag("dl", *entries))
+    return folded_section("glossary", "Glossary", tag("dl", *entries))
 
 
 def _entry(metric: Metric) -> list[Html]:

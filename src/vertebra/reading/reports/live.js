@@ -3,6 +3,7 @@
 // Waits while the reader moves or types something, and restores the focus afterwards.
 {
   const KEPT = "vertebra-focus";
+  const OPENED = "vertebra-open";
   const QUIET = 1000; // milliseconds: longer than it takes until the address has the new state
   const status = document.getElementById("live");
   let version = document.documentElement.dataset.version;
@@ -10,6 +11,11 @@
   for (const kind of ["input", "change", "keydown", "pointerdown", "scroll"]) {
     addEventListener(kind, () => { touched = performance.now(); }, { capture: true, passive: true });
   }
+  for (const name of JSON.parse(sessionStorage.getItem(OPENED) ?? "[]")) {
+    const found = document.querySelector(`#${CSS.escape(name)} > details`);
+    if (found) found.open = true;
+  }
+  sessionStorage.removeItem(OPENED);
   const focused = document.getElementById(sessionStorage.getItem(KEPT) ?? "");
   sessionStorage.removeItem(KEPT);
   focused?.focus({ preventScroll: true });
@@ -22,6 +28,8 @@
       version ??= newest;
       if (newest !== version && performance.now() - touched > QUIET) {
         if (document.activeElement?.id) sessionStorage.setItem(KEPT, document.activeElement.id);
+        const open = [...document.querySelectorAll("section > details[open]")].map((one) => one.parentElement.id);
+        sessionStorage.setItem(OPENED, JSON.stringify(open));
         location.reload();
         return;
       }

@@ -130,6 +130,14 @@ def section(name: str, heading: str, *content: str) -> Html:
     )
 
 
+def folded_section(name: str, heading: str, *content: str, note: str = "") -> Html:
+    """A part of the page that is folded until the reader opens it; `note` says briefly what is in it."""
+    title = tag("h2", heading, id=f"{name}-heading")
+    told = [" ", tag("span", note, class_="note")] if note else []
+    whole = tag("details", tag("summary", title, *told), *content)
+    return tag("section", whole, id=name, aria_labelledby=f"{name}-heading")
+
+
 def details(summary: str, *content: str) -> Html:
     """Content that is folded until the reader opens it."""
     return tag("details", tag("summary", summary), *content)

@@ -13,10 +13,10 @@ from vertebra.reading.reports.markup import (
     Cell,
     Column,
     Html,
+    folded_section,
     items,
     joined,
     prose,
-    section,
     table,
     tag,
     text,
@@ -95,7 +95,7 @@ def networks_section(rows: Sequence[WideRow], measured: Sequence[Form]) -> Html:
     columns = [Column("Network", number=False), Column("Input"), *map(_column, _STATIC)]
     columns += [_column(metric, form.label(varying)) for form in measured for metric in _OF_A_RUN]
     body = [[text(model), _input(first[model]), *_figures(first[model], model, measured)] for model in models]
-    return section(
+    return folded_section(
         "networks",
         "The networks",
         tag("p", *_preface(measured, varying)),
@@ -203,7 +203,7 @@ def grade_section(measured: Sequence[Form]) -> Html:
         ),
     ]
     meanings = [joined([tag("strong", letter), f" {words}"]) for letter, words in meaning]
-    return section(
+    return folded_section(
         "grades",
         "How to read the grades",
         tag("p", "A grade says how far a measured latency can be trusted; it doesn't judge the network."),

@@ -21,3 +21,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...sorted);
   }));
 }
+
+// A link to a folded section opens it; paper has everything open.
+const folds = [...document.querySelectorAll("section > details")];
+const unfold = (hash) => {
+  const found = folds.find((one) => `#${one.parentElement.id}` === hash);
+  if (found) found.open = true;
+};
+unfold(location.hash);
+addEventListener("hashchange", () => unfold(location.hash));
+for (const link of document.querySelectorAll('a[href^="#"]')) link.addEventListener("click", () => unfold(link.hash));
+let wereClosed = [];
+addEventListener("beforeprint", () => {
+  wereClosed = folds.filter((one) => !one.open);
+  for (const one of wereClosed) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of wereClosed) one.open = false; });

@@ -12,12 +12,14 @@ from typing import Any
 from vertebra import units
 from vertebra._version import __version__
 from vertebra.machine.files import write_whole
-from vertebra.measurements import Measurement, WideRow, wide
+from vertebra.measurements import Measurement, WideRow, display, wide
+from vertebra.reading.reports import loads
+from vertebra.reading.reports.card import Answer, card_section
 from vertebra.reading.reports.explorer import explorer_section
 from vertebra.reading.reports.failures import failures_section
 from vertebra.reading.reports.figures import charts_section
 from vertebra.reading.reports.glossary import glossary_section
-from vertebra.reading.reports.markup import Html, details, joined, section, tag
+from vertebra.reading.reports.markup import Html, details, folded_section, joined, section, tag
 from vertebra.reading.reports.networks import forms, grade_section, networks_section
 from vertebra.reading.reports.published import published_section
 
@@ -35,16 +37,23 @@ def html(
     *,
     title: str = TITLE,
     system: Mapping[str, Any] | None = None,
+    answers: Sequence[Answer] = (),
+    asked: bool = False,
+    command: str = "vertebra pick",
+    start: Mapping[str, str] | None = None,
     pick: Sequence[Passage] = (),
     made_at: str | None = None,
     version: str | None = None,
 ) -> str:
     """`rows` as one HTML page that makes no network requests.
 
-    `system` is a machine as `System.to_dict` describes it, `pick` the choice and the reasons, as headings
-    with paragraphs (plain text), `made_at` the page's date. With a `version`, the page asks its server for a
-    newer one (`reports.server`). Rows of several machines or forms have their own columns and charts. Raises
-    MissingRuntimeError if vl-convert, which draws the charts, isn't installed.
+    `system` is a machine as `System.to_dict` describes it: the page is about it, else about this machine if
+    `rows` have it, else about the one with the most measured rows. `answers` are picks for the card at the
+    top, the main one first, with limits that were `asked` or the usual ones; `command` is what answers from
+    the same rows, `start` the limits that the explorer opens with, by their options. `pick` is a choice and
+    its reasons as headings with paragraphs (plain text), `made_at` the page's date. With a `version`, the
+    page asks its server for a newer one (`reports.server`). Rows of several machines or forms have their own
+    columns and charts. Raises MissingRuntimeError if vl-convert, which draws the charts, isn't installed.
     """
     rows = list(rows)
     compared = wide(rows)
@@ -52,16 +61,18 @@ def html(
     left_out = len({row.model for row in compared} - shown)
     compared = [row for row in compared if row.model in shown]
     measured = forms(compared)
+    machine = loads.main_system(rows, system)
     parts = [
-        _machine(rows, system),
+        card_section(answers, machine, asked),
         _pick(pick),
-        explorer_section(rows),
+        explorer_section(rows, machine, command, start),
         _left_out(left_out),
         charts_section(compared, measured),
         networks_section(compared, measured),
         grade_section(measured),
         failures_section(rows),
         published_section(row for row in rows if row.model in shown),
+        _machine(rows, {**system, "id": machine} if system else None),
         glossary_section(compared),
     ]
     return whole(title, _summary(rows, measured_systems(rows)), parts, made_at, version)
@@ -87,18 +98,9 @@ def _left_out(networks: int) -> Html:
     return tag("p", text, class_="note")
 
 
-def write(
-    path: str | Path,
-    rows: Iterable[Measurement],
-    *,
-    title: str = TITLE,
-    system: Mapping[str, Any] | None = None,
-    pick: Sequence[Passage] = (),
-    made_at: str | None = None,
-) -> Path:
+def write(path: str | Path, rows: Iterable[Measurement], **more: Any) -> Path:
     """Write `html` of the same arguments to `path`. Raises InvalidInputError if it can't be written."""
-    page = html(rows, title=title, system=system, pick=pick, made_at=made_at)
-    write_whole(Path(path), page.encode())
+    write_whole(Path(path), html(rows, **more).encode())
     return Path(path)
 
 
@@ -108,7 +110,7 @@ def measured_systems(rows: Iterable[Measurement]) -> list[str]:
 
 
 _NAV = {
-    "machine": "Machine",
+    "answer": "Answer",
     "overview": "Overview",
     "accuracy": "Accuracy and counts",
     "speed": "Latency",
@@ -120,6 +122,7 @@ _NAV = {
     "grades": "Grades",
     "failures": "Failures",
     "published": "Published",
+    "machine": "Machine",
     "glossary": "Glossary",
 }
 
@@ -133,8 +136,8 @@ def whole(
     made = f"Made by vertebra {__version__}" + (f" on {made_at}" if made_at else "") + "."
     body = joined([
         tag("header", tag("h1", title), tag("p", summary, class_="summary"),
-            *([tag("p", "", id="live", role="status", class_="note")] if version else []),
-            tag("nav", *links, aria_label="Sections")),
+            *([tag("p", "", id="live", role="status", class_="note")] if version else [])),
+        tag("nav", *links, aria_label="Sections"),
         tag("main", *parts),
         tag("footer", tag("p", made)),
     ])  # fmt: skip
@@ -184,13 +187,19 @@ def _asset(name: str) -> str:
 
 
 def _summary(rows: Sequence[Measurement], systems: Sequence[str]) -> str:
-    networks = len({row.model for row in rows})
+    models = {row.model for row in rows}
     measured = [row for row in rows if row.origin == "benched" and row.metric == "latency"]
     engines = sorted({row.engine for row in measured if row.engine})
-    counted = f"{networks} network{'' if networks == 1 else 's'}"
     if not engines:
-        return f"{counted}; nothing has been measured yet."
-    return f"{counted} on {', '.join(engines)}, measured on {', '.join(systems)}{_when(rows)}."
+        return f"{display.count(len(models), 'network')}; nothing has been measured yet."
+    timed = {row.model for row in measured}
+    estimated = {row.model for row in rows if row.origin == "estimated"} - timed
+    parts = [
+        f"{display.count(len(timed), 'network')} measured with {', '.join(engines)} on {', '.join(systems)}"
+        f"{_when(rows)}",
+        *([f"{len(estimated):,} others estimated"] if estimated else []),
+    ]
+    return f"{'; '.join(parts)}."
 
 
 def _when(rows: Iterable[Measurement]) -> str:
@@ -209,7 +218,7 @@ def _machine(rows: Sequence[Measurement], system: Mapping[str, Any] | None) -> H
     if not entries:
         return Html("")
     facts = [part for name, value in entries for part in (tag("dt", name), tag("dd", value))]
-    return section("machine", "The machine", tag("dl", *facts, class_="facts"))
+    return folded_section("machine", "The machine", tag("dl", *facts, class_="facts"))
 
 
 def _described(system: Mapping[str, Any]) -> list[tuple[str, str]]:

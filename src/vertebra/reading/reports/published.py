@@ -11,10 +11,10 @@ from vertebra.reading.reports.markup import (
     Column,
     Html,
     details,
+    folded_section,
     items,
     joined,
     prose,
-    section,
     table,
     tag,
     text,
@@ -32,7 +32,7 @@ def published_section(rows: Iterable[Measurement]) -> Html:
     if not published:
         return Html("")
     sources = numbered(row.source for row in published)
-    return section(
+    return folded_section(
         "published",
         "Published against counted",
         _counts([row for row in published if row.metric in _COUNTS], _profiled(rows), sources),

@@ -100,9 +100,10 @@ def halves(forms: Sequence[list[Run]]) -> tuple[list[list[Run]], list[list[Run]]
 # ------------------------------------------------------------------ the fit
 
 
-def fit(forms: Sequence[list[Run]]) -> dict[str, Any]:
+def fit(forms: Sequence[list[Run]], every: Sequence[list[Run]]) -> dict[str, Any]:
     """The prior's numbers: their ratios by restricted maximum likelihood of the undisturbed runs, their size
-    so that the intervals of these hold 95 % of each other's values."""
+    so that the intervals of these hold 95 % of each other's values. What others cost at most is taken from
+    `every` form: it is a bound, which more runs can only raise."""
     from scipy.optimize import minimize
 
     quiet = [kept for runs in forms if len(kept := pooling.undisturbed(runs)) > 1]
@@ -113,7 +114,7 @@ def fit(forms: Sequence[list[Run]]) -> dict[str, Any]:
     factor = _factor(quiet, found.x) / spread.student(freedom)
     times, processes, blocks, own = (round(factor * math.exp(one), 4) for one in found.x)
     return {
-        "times": times, "processes": processes, "blocks": blocks, "own": own, "slower": _slower(forms),
+        "times": times, "processes": processes, "blocks": blocks, "own": own, "slower": _slower(every),
         "freedom": freedom,
     }  # fmt: skip
 
@@ -158,15 +159,14 @@ def _single(row: Measurement, one: spread.Seen, parts: Sequence[float]) -> float
 
 def _slower(forms: Sequence[list[Run]]) -> float:
     """How many times the logarithm of the processors' remaining share a disturbed run is slower than quiet
-    ones: 19 in 20 are by less."""
+    ones at most, rounded up to a tenth."""
     found = []
     for runs in forms:
         quiet = [math.log(row.value) for row, one in runs if not spread.slowed(one)]
         for row, one in runs:
             if quiet and spread.slowed(one):
                 found.append((math.log(row.value) - statistics.median(quiet)) / -math.log(1 - one.others))
-    ordered = sorted(found)
-    return round(ordered[math.ceil(0.95 * len(ordered)) - 1], 2) if ordered else spread.prior().slower
+    return math.ceil(10 * max(found)) / 10 if found else spread.prior().slower
 
 
 # ------------------------------------------------------------------ the report
@@ -220,7 +220,7 @@ def main() -> None:
     forms = calibration.repeated(rows, seen)
     fitted, judging = halves(forms)
     if options.fit:
-        found = fit(fitted)
+        found = fit(fitted, forms)
         names = ", ".join(f"{runs[0][0].model} on {runs[0][0].engine}" for runs in fitted)
         machines = ", ".join(sorted({str(runs[0][0].system) for runs in forms}))
         count = sum(map(len, fitted))

@@ -119,7 +119,8 @@ def test_the_kept_repeats_are_covered_as_asked_also_where_the_prior_was_not_fitt
 
 def test_the_shipped_prior_is_what_the_fit_gives():
     rows, seen = benchmark.evidence([])
-    found = benchmark.fit(benchmark.halves(calibration.repeated(rows, seen))[0])
+    forms = calibration.repeated(rows, seen)
+    found = benchmark.fit(benchmark.halves(forms)[0], forms)
     known = spread.prior()
     for name, value in found.items():
         assert getattr(known, name) == pytest.approx(value, rel=0.05), name

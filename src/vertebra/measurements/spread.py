@@ -229,7 +229,7 @@ def level(runs: Sequence[tuple[Measurement, Seen]], spread: Spread) -> Level:
         days[day(row)] += weight / total
     variance = shared * math.fsum(share**2 for share in days.values())
     variance += math.fsum((weight / total) ** 2 * one for weight, one in zip(weights, singles, strict=True))
-    disturbed = min(slowed(seen) for _, seen in runs)
+    disturbed = max(slowed(seen) for _, seen in runs)
     return Level(log / total, variance, shared + statistics.median(singles), disturbed)
 
 

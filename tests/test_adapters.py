@@ -16,6 +16,7 @@ from vertebra import zoo
 from vertebra.data.preprocess import preprocess
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError, WeightsError
 from vertebra.zoo import adapters
+from vertebra.zoo.adapters import configurations
 
 torch = pytest.importorskip("torch")
 needs_timm = pytest.mark.skipif(
@@ -178,9 +179,34 @@ def test_a_library_that_is_absent_is_named_with_the_extra_that_installs_it(libra
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == library else real(name, *rest)
     )
+    found = zoo.find(f"{library.upper()}:ResNet50")  # by the configurations that ship
+    assert (found.name, found.input_size, found.source) == (f"{library}:resnet50", 224, library)
+    with pytest.raises(UnknownNameError, match="resnet5000"):
+        zoo.find(f"{library}:resnet5000")
     with pytest.raises(MissingRuntimeError) as raised:
-        zoo.find(f"{library}:resnet50")
-    assert "vertebra[catalogue]" in raised.value.hint
+        zoo.build(found.name)
+    assert "vertebra[torch,catalogue]" in raised.value.hint
+
+
+@needs_timm
+@needs_torchvision
+@pytest.mark.parametrize(
+    "name",
+    ["timm:resnet50", "timm:resnet50.a1_in1k", "timm:vit_base_patch16_384",
+     "timm:tf_efficientnet_b2.ns_jft_in1k", "torchvision:resnet50", "torchvision:resnet50.IMAGENET1K_V1",
+     "torchvision:vit_b_16"],
+)  # fmt: skip
+def test_the_configurations_that_ship_are_the_libraries_own(name):
+    own = adapters.load(name.partition(":")[0])
+    model = own.find(name)
+    shipped = configurations.find(name)
+    for part in ("name", "input_size", "min_size", "fixed_size", "source", "family"):
+        assert getattr(shipped, part) == getattr(model, part)
+    assert configurations.published(shipped) == own.published(model)
+    for source in (None, "pretrained"):
+        mine, theirs = configurations.facts(shipped, source, {}), own.facts(model, source, {})
+        for part in ("weights", "num_classes", "input_size", "preprocess", "labels", "licence", "top1"):
+            assert getattr(mine, part) == getattr(theirs, part)
 
 
 @needs_timm

@@ -302,7 +302,7 @@ def test_real_engines_are_measured_and_compared_through_one_export(tmp_path):
     assert set(errors) == {"eager", "onnxruntime", "openvino"}
     assert max(errors.values()) < 3e-4
     assert list(dict.fromkeys(step.text for step in seen)) == [
-        "exporting squeezenet1_1", "squeezenet1_1 on eager", "squeezenet1_1 on onnxruntime",
+        "filling squeezenet1_1", "squeezenet1_1 on eager", "squeezenet1_1 on onnxruntime",
         "squeezenet1_1 on openvino", "3 cases side by side",
     ]  # fmt: skip
     assert {row.system for row in table.rows()} == {system.describe().id}
@@ -511,7 +511,7 @@ def test_a_survey_cites_profiles_measures_and_reports(tmp_path):
         table=tmp_path / "table.sqlite", progress=seen.append,
     )  # fmt: skip
     assert list(dict.fromkeys(event.text for event in seen)) == [
-        "counting parameters and operations", "exporting squeezenet1_1", "squeezenet1_1 on onnxruntime",
+        "counting parameters and operations", "filling squeezenet1_1", "squeezenet1_1 on onnxruntime",
     ]  # fmt: skip
     assert {(event.total, event.unit) for event in seen} == {(1, "cases")}
     assert (done.measured, done.known, done.failed) == (1, 0, 0)

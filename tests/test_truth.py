@@ -16,10 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import golden_recipe
 from vertebra.errors import WeightsError
-from vertebra.zoo import CLASSICS, build, find
+from vertebra.zoo import CLASSICS, build, find, weights
 from vertebra.zoo.acnet import ACNet, AsymmetricBlock
-from vertebra.zoo.paddle import convert
-from vertebra.zoo.torchvision import convert_alexnet
 
 TOLERANCE = 1e-4
 
@@ -35,6 +33,9 @@ class Statistics(NamedTuple):
         wide = values.double()
         first = values.reshape(-1)[:4].tolist()
         return cls(list(values.shape), wide.mean().item(), wide.std(correction=0).item(), first)
+
+
+convert = functools.partial(weights.convert, dialect="paddle")
 
 
 def paddle_figures(name: str) -> dict[str, Any]:
@@ -220,7 +221,9 @@ def test_alexnet_gives_the_logits_of_torchvision() -> None:
     golden = golden_recipe.load("alexnet.torchvision")
     with torch.device("meta"):
         network = build("alexnet").eval()
-    network.load_state_dict(convert_alexnet(golden_recipe.arrays(golden)), assign=True)
+    network.load_state_dict(
+        weights.convert("alexnet", golden_recipe.arrays(golden), dialect="torchvision"), assign=True
+    )
     with torch.inference_mode():
         assert logits_error(network(golden_images(golden)), golden) <= TOLERANCE
 

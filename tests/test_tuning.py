@@ -579,4 +579,4 @@ def test_the_forms_that_share_a_bundle_export_it_once() -> None:
         for count in (1, 4)
     }
     assert made == {exports.bundle_for("onnxruntime", "float32", 1)}
-    assert tuning.needed_bundle(Form("ncnn", batch_size=4)) == ("ncnn", "float32", 4)
+    assert tuning.needed_bundle(Form("ncnn", batch_size=4)) == exports.NeededBundle("ncnn", "float32", 4)

@@ -8,6 +8,7 @@ labels.json       the names of the classes, if they are known; `labels.read` rea
 proof.npz         if the preprocessing is known: what it and the network give for the reference pictures
 picture.onnx      on request: preprocessing and network in one graph, which takes a picture's pixels
 README.md         the model card, for people
+NOTICES.txt       if the network was made from a graph that ships: whose work it is, and the licence
 rows.json         rows measured with the Bundle; the manifest lists every file but this one
 """
 
@@ -28,6 +29,7 @@ from vertebra.bundles.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     NETWORKS,
+    NOTICES,
     PICTURE,
     PROBABILITIES,
     PROOF,
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from vertebra.measurements import Measurement
 
 #: files that no engine loads
-_NOT_LOADED = (REFERENCE, LABELS, PICTURE, PROOF, CARD)
+_NOT_LOADED = (REFERENCE, LABELS, PICTURE, PROOF, CARD, NOTICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +105,12 @@ class Bundle(display.Shown):
     `weights` names trained parameters; None means untrained ones, drawn from `seed`. `labels` names the label
     set, which `label_set` reads. `batch_size` is the only one that the network takes; None: it takes any.
     `outputs` is what its outputs are, one of `manifest.OUTPUTS`; None: the reference shows it. `assumed`
-    names what no source stated when the Bundle was made: "preprocess", "labels", "input_size".
-    `parity` records how far the engine's outputs were from the reference when the Bundle was made. `files`
-    maps a name to its sha256 and bytes.
+    names what no source stated when the Bundle was made: "preprocess", "labels", "input_size". `parity`
+    records how far the engine's outputs were from the reference when the Bundle was made. `files` maps a name
+    to its sha256 and bytes. `graph` is None, or for a network made from a graph that ships, without PyTorch,
+    the library, version, file and licence of its definition, and `against_eager`, how far the graph was from
+    PyTorch with drawn parameters (None: it was too large to be compared); its reference is then what ONNX
+    Runtime gives without optimising.
     """
 
     folder: Path
@@ -131,6 +136,7 @@ class Bundle(display.Shown):
     proof: Mapping[str, Any] | None = None
     quantisation: Mapping[str, Any] | None = None
     converted_from: Mapping[str, Mapping[str, Any]] | None = None
+    graph: Mapping[str, Any] | None = None
     outputs: str | None = None
     assumed: Sequence[str] = ()
     schema: int = SCHEMA

@@ -40,6 +40,7 @@ LABELS = "labels.json"
 PICTURE = "picture.onnx"
 PROOF = "proof.npz"
 CARD = "README.md"
+NOTICES = "NOTICES.txt"
 ROWS = "rows.json"
 SCHEMA = 2
 
@@ -82,6 +83,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "proof": (dict, type(None)),
     "quantisation": (dict, type(None)),
     "converted_from": (dict, type(None)),
+    "graph": (dict, type(None)),
     "outputs": (str, type(None)),
     "assumed": list,
 }
@@ -89,6 +91,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 #: keys that a manifest of any schema may lack -> their value then
 OPTIONAL: dict[str, Any] = {
     "proof": None, "quantisation": None, "converted_from": None, "outputs": None, "assumed": [],
+    "graph": None,
 }  # fmt: skip
 
 #: What a network's outputs can be: logits, of which a softmax makes probabilities; probabilities, which sum
@@ -103,6 +106,9 @@ ASSUMED = ("preprocess", "labels", "input_size")
 
 #: schema -> the keys that it added, with their values in older Bundles
 _ADDED: dict[int, dict[str, Any]] = {2: {"picture": None, "batch_size": None, "engines": [], "parity": None}}
+
+#: of the graph that the network was made from: the library that defines it, and the file there
+GRAPH_TEXTS = ("library", "version", "file", "licence")
 
 _TEXTS = ("model", "weights", "weights_sha256", "licence", "labels", "format", "precision")
 _MOST_SIGNS, _MOST_NAME_BYTES = 1000, 255
@@ -237,6 +243,11 @@ def _check_proofs(path: Path, value: Mapping[str, Any]) -> None:
         raise BundleError(f'{path}: "picture" lacks its file {PICTURE} or its proof.', EXPORT_AGAIN)
     if proof is not None and set(proof) != {"seed", "sizes", "labels_sha256"}:
         raise BundleError(f'{path}: "proof" must have seed, sizes and labels_sha256.', EXPORT_AGAIN)
+    if value["graph"] is not None and not _is_graph(value["graph"]):
+        raise BundleError(
+            f'{path}: "graph" must have {", ".join(GRAPH_TEXTS)}, texts, and against_eager, a number.',
+            EXPORT_AGAIN,
+        )
     if value["outputs"] not in (None, *OUTPUTS):
         raise BundleError(
             f'{path} has outputs "{str(value["outputs"])[:100]}"; this version of vertebra knows '
@@ -278,6 +289,15 @@ def _is_picture(value: Mapping[str, Any]) -> bool:
         and isinstance(proof, dict)
         and all(_holds(proof.get(name), (int, float)) for name in numbers)
         and isinstance(proof.get("pictures"), list)
+    )
+
+
+def _is_graph(value: Mapping[str, Any]) -> bool:
+    texts = [value.get(key) for key in GRAPH_TEXTS]
+    return (
+        set(value) == {*GRAPH_TEXTS, "against_eager"}
+        and all(isinstance(text, str) and text.isprintable() and len(text) <= _MOST_SIGNS for text in texts)
+        and _holds(value["against_eager"], (int, float, type(None)))
     )
 
 

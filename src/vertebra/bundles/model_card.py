@@ -51,9 +51,8 @@ _OUTPUTS = {
 
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     weights = manifest["weights"]
-    trained = (
-        f"`{_plain(weights)}`" if weights else f"none: untrained, seed {manifest['seed']}; it only guesses"
-    )
+    drawn = "drawn by rule" if manifest.get("graph") else f"seed {manifest['seed']}"
+    trained = f"`{_plain(weights)}`" if weights else f"none: untrained, {drawn}; it only guesses"
     size = manifest["input_size"]
     made = ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))
     return [
@@ -108,9 +107,30 @@ def _picture(picture: Mapping[str, Any] | None) -> list[str]:
 
 def _proof(manifest: Mapping[str, Any]) -> str:
     reference = manifest["reference"]
+    if manifest.get("graph"):
+        return _proof_of_graph(manifest)
     return (
         f"reference.npz holds the logits that the network gave before the export for "
         f"{reference['batch_size']} images drawn from seed {reference['seed']}. Every engine is compared "
+        "with them before it is timed." + _parity(manifest.get("parity"))
+    )
+
+
+def _proof_of_graph(manifest: Mapping[str, Any]) -> str:
+    graph, reference = manifest["graph"], manifest["reference"]
+    eager = (
+        "The graph was too large to be compared with PyTorch."
+        if graph["against_eager"] is None
+        else "With drawn parameters the graph gave PyTorch's logits, which ship with vertebra, within "
+        f"{graph['against_eager']:.1g} of their spread."
+    )
+    theirs = " The names and shapes of the weights were exactly the graph's." if manifest["weights"] else ""
+    return (
+        "The network was made without PyTorch, from a graph that ships with vertebra: that of "
+        f"{_plain(graph['file'])} in {_plain(graph['library'])} {_plain(graph['version'])}, under "
+        f"{_plain(graph['licence'])} (NOTICES.txt). {eager}{theirs} With these parameters it was not "
+        "compared with PyTorch. reference.npz holds the logits that ONNX Runtime gave, without optimising, "
+        f"for {reference['batch_size']} images drawn from seed {reference['seed']}. Every engine is compared "
         "with them before it is timed." + _parity(manifest.get("parity"))
     )
 

@@ -40,7 +40,7 @@ def write(
     write_network: Callable[[Path], Mapping[str, Any] | None],
     *,
     model: str,
-    logits: npt.NDArray[np.float32],
+    logits: npt.NDArray[np.float32] | Callable[[], npt.NDArray[np.float32]],
     reference_seed: int,
     input_size: int,
     in_channels: int,
@@ -56,20 +56,25 @@ def write(
     """Write a new Bundle to `folder`; an older Bundle there is replaced.
 
     `write_network` is called with a folder and writes the `format`'s files into it; the keys that it returns
-    (`proof`, `quantisation`, `converted_from`) go into the manifest. `logits` (N, num_classes) are what eager
-    float32 gives for the `reference_images` of `reference_seed`. `check` is called with the folder of the
-    finished Bundle: what it returns is recorded as `parity`, and if it raises, nothing is written. The folder
-    appears complete or not at all. Raises BundleError if it can't be written or holds something else, and
-    InvalidInputError if the `card` is for another number of classes or another input size.
+    (`proof`, `quantisation`, `converted_from`, `graph`) go into the manifest. `logits` (N, num_classes) are
+    what eager float32 gives for the `reference_images` of `reference_seed`, or a function that is called for
+    them once the network's files are there. `check` is called with the folder of the finished Bundle: what it
+    returns is recorded as `parity`, and if it raises, nothing is written. The folder appears complete or not
+    at all. Raises BundleError if it can't be written or holds something else, and InvalidInputError if the
+    `card` is for another number of classes or another input size.
     """
     import numpy as np
 
     folder = Path(folder)
-    reference_batch, num_classes = logits.shape
     card = card or Card()
-    _check_card(card, num_classes, input_size)
     with draft(folder) as draft_:
+        if not callable(logits):
+            _check_card(card, logits.shape[1], input_size)
         added = write_network(draft_) or {}
+        if callable(logits):
+            logits = logits()
+            _check_card(card, logits.shape[1], input_size)
+        reference_batch, num_classes = logits.shape
         np.savez(draft_ / REFERENCE, logits=logits.astype(np.float32))
         if card.labels is not None:
             (draft_ / LABELS).write_text(_labels_text(card.labels), encoding="utf-8")

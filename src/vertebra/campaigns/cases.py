@@ -150,9 +150,7 @@ def _case(model: names.Model, input_size: int | None, threads: int, load: Load) 
     case = Case(
         model=called,
         engine="null",
-        subject=Subject(
-            model=called, builder="vertebra.zoo:build", arguments={"name": model.name, "seed": SEED}
-        ),
+        subject=Subject(model=called, builder=zoo.BUILDER, arguments={"name": model.name, "seed": SEED}),
         weights=called.partition(":")[2] if model.is_file else None,
         network_sha256=adapters.content_sha256(model.name) if model.is_file else None,
         input_size=size,

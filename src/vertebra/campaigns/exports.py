@@ -11,10 +11,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from vertebra import engines, units
+from vertebra import bundles, engines, units, zoo
 from vertebra.campaigns.cases import totals
 from vertebra.engines import Subject
-from vertebra.errors import InvalidInputError, MeasurementError, UnsuitableNetworkError
+from vertebra.errors import BundleError, InvalidInputError, MeasurementError, UnsuitableNetworkError
+from vertebra.exporting import filled
 from vertebra.exporting.process import Exporter
 from vertebra.machine import leftovers, onnx_files
 from vertebra.measuring.benchmarking import Case
@@ -23,11 +24,13 @@ from vertebra.zoo import adapters
 
 
 class NeededBundle(NamedTuple):
-    """What a Bundle must be: its engine, its precision, and its only batch size, or None for any."""
+    """What a Bundle must be: its engine, its precision, and its only batch size, or None for any. If `drawn`,
+    it is made from the graph that ships, with drawn parameters."""
 
     engine: str
     precision: str
     batch_size: int | None
+    drawn: bool = False
 
 
 @contextmanager
@@ -88,7 +91,8 @@ def prepared(
             continue
         needed = dict.fromkeys(needed_bundle(case) for case in same if reads(case) == "bundle")
         made = {one: scratch / f"bundle-{number}-{index}" for index, one in enumerate(needed)}
-        with beating(progress, Progress(f"exporting {same[0].model}")):
+        verb = "filling" if all(one.drawn for one in needed) else "exporting"
+        with beating(progress, Progress(f"{verb} {same[0].model}")):
             met = {one: obstacle_of(exporter, same[0], folder, one) for one, folder in made.items()}
         for case in same:
             own = needed_bundle(case) if reads(case) == "bundle" else next(iter(made))
@@ -100,7 +104,25 @@ def needed_bundle(case: Case) -> NeededBundle:
     network's own file stays as it is, in whatever precision it is."""
     if adapters.is_file(case.model):
         return NeededBundle("onnxruntime", "float32", None)
+    if _has_graph(case):
+        formats = engines.find(case.engine).formats
+        if "onnx" in formats and not case.precision.startswith("int"):
+            return reference_for(case)
+        if filled.makes(formats[0]) and case.precision == "float32":
+            return NeededBundle(case.engine, "float32", None, drawn=True)
     return bundle_for(case.engine, case.precision, case.batch_size)
+
+
+def reference_for(case: Case) -> NeededBundle:
+    """The Bundle in ONNX with which the engines of the case's network are compared."""
+    return NeededBundle("onnxruntime", "float32", None, drawn=_has_graph(case))
+
+
+def _has_graph(case: Case) -> bool:
+    """Whether the case measures an untrained network of which a graph ships for its input size."""
+    asked = case.subject.arguments
+    plain = case.subject.builder == zoo.BUILDER and set(asked) <= {"name", "seed"}
+    return plain and case.in_channels == 3 and filled.found(case.model, case.input_size) is not None
 
 
 def bundle_for(engine: str, precision: str, batch_size: int) -> NeededBundle:
@@ -153,12 +175,25 @@ def with_bundle(
     case: Case, folder: Path, obstacle: MeasurementError | None
 ) -> tuple[Case, MeasurementError | None]:
     """The case after its network's export, which failed with `obstacle` or not: engines that need no Bundle
-    are affected only if the fault is in the network itself."""
+    are affected only if the fault is in the network itself, and get the parameters of the Bundle."""
+    graph = _graph_of(folder) if obstacle is None else None
     if reads(case) == "bundle":
-        return replace(case, subject=Subject(model=case.model, bundle=str(folder))), obstacle
+        return replace(case, subject=Subject(model=case.model, bundle=str(folder)), graph=graph), obstacle
     if obstacle is None:
-        return replace(case, reference=str(folder)), None
+        drawn = {"name": case.subject.arguments.get("name"), "drawn": True}
+        subject = case.subject if graph is None else replace(case.subject, arguments=drawn)
+        return replace(case, subject=subject, reference=str(folder)), None
     return case, obstacle if isinstance(obstacle, UnsuitableNetworkError) else None
+
+
+def _graph_of(folder: Path) -> str | None:
+    """The library and version of the graph that the Bundle was made from, if it was. One that can't be read
+    is the error of the process that opens it."""
+    try:
+        graph = bundles.read(folder, verify=False).graph
+    except BundleError:
+        return None
+    return None if graph is None else f"{graph['library']} {graph['version']}"
 
 
 def check_room(wanted: Iterable[Case]) -> None:

@@ -70,6 +70,9 @@ class Engine:
     missing: str | None
 
 
+#: the second output of a network that was made with it: the classifier's input
+FEATURES = "features"
+
 _ONNX = ("torch", "onnx", "onnxscript")
 #: Bundles in ONNX are checked in ONNX Runtime, whichever engine opens them later.
 _CHECKED_ONNX = (*_ONNX, "onnxruntime", "onnxruntime-gpu")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
-from vertebra.engines import Session, Settings, Subject, check_images
+from vertebra.engines import FEATURES, Session, Settings, Subject, check_images
 from vertebra.errors import BundleError, InvalidInputError, MissingRuntimeError
 from vertebra.machine import onnx_files
 
@@ -79,6 +79,14 @@ class OnnxruntimeSession(Session):
     def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = raw.copy_outputs_to_cpu()[0].copy()
         return logits.reshape(self._settings.output_shape)
+
+    def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """The output `features` (N, D) for `images`; None if the network has none."""
+        if FEATURES not in [output.name for output in self._session.get_outputs()]:
+            return None
+        check_images(images, self._settings)
+        found: npt.NDArray[np.float32] = self._session.run([FEATURES], {self._input.name: images})[0]
+        return found
 
     def effective(self) -> dict[str, Any]:
         import onnxruntime

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles
-from vertebra.engines import Session, Settings, Subject, check_images
+from vertebra.engines import FEATURES, Session, Settings, Subject, check_images
 from vertebra.errors import BundleError
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ class OpenvinoSession(Session):
     def outputs(self, raw: Any) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = raw[0].reshape(self._settings.output_shape).copy()
         return logits
+
+    def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """The output `features` (N, D) for `images`; None if the network has none."""
+        outputs = [output for output in self._compiled.outputs if FEATURES in output.get_names()]
+        if not outputs:
+            return None
+        found: npt.NDArray[np.float32] = self.prepare(images).infer()[outputs[0]].copy()
+        return found
 
     def effective(self) -> dict[str, Any]:
         import openvino

@@ -15,7 +15,7 @@ from vertebra.exporting import check, export, quantisation
 from vertebra.machine import processes
 
 _NEEDED = {"subject", "folder", "input_size", "in_channels"}
-_MORE = {"card", "engine", "precision", "batch_size", "calibration"}
+_MORE = {"card", "engine", "precision", "batch_size", "calibration", "drawn", "features"}
 
 
 def main() -> int:

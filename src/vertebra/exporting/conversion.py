@@ -9,14 +9,16 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra import bundles, engines, parity
+from vertebra import bundles, engines, parity, zoo
 from vertebra.bundles import proof
-from vertebra.engines import Settings, Subject
+from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
+from vertebra.exporting import comparison, filled
 from vertebra.exporting.orders import FORMATS, Converter, Order
 from vertebra.zoo import adapters
 
@@ -41,8 +43,12 @@ def export(
     precision: str = "float32",
     batch_size: int | None = None,
     calibration: Calibration | None = None,
+    drawn: bool = False,
+    features: bool = False,
 ) -> bundles.Bundle:
     """Build the subject's network, record eager float32's outputs, and write both as a Bundle for an engine.
+    If it is to be `drawn`, the graph that ships gets drawn parameters instead, without torch; and where torch
+    isn't installed, the subject's own. With `features` such a network also gives the classifier's input.
 
     The network takes batches of any size; with `batch_size`, or if the engine can't do otherwise, only of
     that one (default 1). `card` has the weights, preprocessing and labels for the Bundle.
@@ -55,6 +61,18 @@ def export(
     name = subject.arguments.get("name")
     if isinstance(name, str) and adapters.is_file(name):
         return _adopt(name, folder, engine, input_size, card)
+    if drawn:
+        bare = Subject(subject.model, builder=subject.builder, arguments={"name": name})
+        return filled.of_subject(bare, folder, input_size=input_size, engine=engine, compared=False)
+    if precision == "float32" and calibration is None and _is_filled(subject, input_size, engine):
+        return filled.of_subject(
+            subject, folder, input_size=input_size, card=card, engine=engine, batch_size=batch_size,
+            features=features,
+        )  # fmt: skip
+    if filled.is_needed() and subject.builder == zoo.BUILDER:
+        filled.explain(subject, input_size)
+    if features:
+        raise InvalidInputError(f"{subject.model} gives its features only on the engine eager.")
     format, order, quantiser = _plan(engine, precision, batch_size, calibration)
     _check_calibration(precision, calibration, card)
     _require(format, engine)
@@ -107,7 +125,9 @@ def export(
             precision=precision,
             batch_size=order.batch_size,
             engines=_engines(format, precision),
-            check=lambda draft: _compare(draft, engine, subject, seen),
+            check=lambda draft: comparison.compare(
+                draft, engine, None if seen is None else seen.photographs, partial(_located, subject=subject)
+            ),
         )
 
 
@@ -211,30 +231,47 @@ def _check_calibration(precision: str, calibration: Calibration | None, card: bu
         )
 
 
+def _is_filled(subject: Subject, input_size: int, engine: str) -> bool:
+    """Whether the Bundle is made from a graph, for want of torch."""
+    formats = engines.find(engine).formats[:1]
+    makes = bool(formats) and filled.makes(formats[0])
+    return makes and filled.is_needed() and filled.suits(subject, input_size)
+
+
 def check_order(
     engine: str = "onnxruntime",
     precision: str = "float32",
     batch_size: int | None = None,
     calibration: Calibration | None = None,
+    *,
+    model: str | None = None,
 ) -> None:
     """Raise what `export` raises for these, whatever the network, or for a missing library: a quick check
-    before weights are downloaded."""
-    _require(_plan(engine, precision, batch_size, calibration)[0], engine)
+    before weights are downloaded. A `model` with a graph needs no torch."""
+    format = _plan(engine, precision, batch_size, calibration)[0]
+    if precision == "float32" and _has_graph(model, format):
+        engines.require(engine)
+        return
+    _require(format, engine)
 
 
-def require(engine: str) -> None:
+def _has_graph(model: str | None, format: str) -> bool:
+    return model is not None and filled.makes(format) and filled.found(model) is not None
+
+
+def require(engine: str, model: str | None = None) -> None:
     """Raise MissingRuntimeError if no network can run in the engine here: its runtime is missing or, if it
-    reads Bundles, their converter. Imports nothing."""
+    reads Bundles, their converter, which a `model` with a graph may not need. Imports nothing."""
     info = engines.find(engine)
     engines.require(engine)
-    if info.reads == "bundle":
+    if info.reads == "bundle" and not _has_graph(model, info.formats[0]):
         _require(info.formats[0], engine)
 
 
-def missing(engine: str) -> str | None:
+def missing(engine: str, model: str | None = None) -> str | None:
     """Why `require` refuses the engine, with the line that installs what is missing; None if it doesn't."""
     try:
-        require(engine)
+        require(engine, model)
     except MissingRuntimeError as error:
         return f"{error.message} {error.hint}"
     return None
@@ -277,37 +314,7 @@ def _versions(format: str, engine: str, quantiser: str | None) -> dict[str, str]
     return dict(library_versions([*made, *used, *engines.find(engine).distributions]))
 
 
-def _compare(draft: Path, engine: str, subject: Subject, seen: _Seen | None) -> dict[str, Any]:
-    """How far the engine's outputs for the reference images, pictures and photographs are from eager's.
-    Raises MeasurementError if the precision doesn't allow that, naming the layer where it begins."""
-    kept = bundles.read(draft, verify=False)
-    batch_size = kept.batch_size or _REFERENCE_BATCH
-    images, logits = kept.reference_pair(batch_size)
-    settings = Settings(
-        batch_size=batch_size,
-        input_size=kept.input_size,
-        in_channels=kept.in_channels,
-        num_classes=kept.num_classes,
-        precision=kept.precision,
-        device=engines.find(engine).devices[0],
-    )
-    session = engines.load(engine, Subject(kept.model, bundle=str(draft)), settings)
-    try:
-        error = parity.check_outputs(logits, session.run(images), kept.precision)
-        photographs = None if seen is None else seen.photographs
-        outcome = proof.check(replace(kept, batch_size=batch_size), session.run, photographs)
-    except MeasurementError as wrong:
-        raise _located(wrong, kept, subject) from wrong
-    finally:
-        session.close()
-    record = {"engine": engine, "precision": kept.precision, "output_error": float(f"{error:.2g}")}
-    record |= {"limit": parity.LIMITS[kept.precision], "images": batch_size}
-    if outcome is not None:
-        record |= {**asdict(outcome), "output_error": float(f"{max(error, outcome.output_error):.2g}")}
-    return record
-
-
-def _located(error: MeasurementError, kept: bundles.Bundle, subject: Subject) -> MeasurementError:
+def _located(error: MeasurementError, kept: bundles.Bundle, *, subject: Subject) -> MeasurementError:
     """The error with the layer where it begins. In int8 every layer differs, so none is named."""
     from vertebra.engines.eager import build
     from vertebra.exporting import divergence

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,22 +33,25 @@ _CONVERT = "import json, sys, _tools; _tools.mnnconvert(json.loads(sys.argv[1]))
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
     """`model.mnn` in `draft`."""
-    made = (draft / NETWORKS["mnn"]).resolve()  # the converter runs in another folder
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         onnx.write(network, images, Path(scratch), order)
-        path = Path(scratch) / NETWORK
-        words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(made)]
-        done = subprocess.run(
-            [sys.executable, "-c", _CONVERT, json.dumps([*words, "--bizCode", "vertebra"])],
-            cwd=scratch, capture_output=True, text=True, errors="replace", check=False,
-        )  # fmt: skip
+        convert(Path(scratch) / NETWORK, draft, partial(onnx.layer_with, network, images, order))
+
+
+def convert(path: Path, draft: Path, layer_with: Callable[[str], str | None] = lambda _: None) -> None:
+    """The same of the ONNX file at `path`; `layer_with` names the layer that became an operator."""
+    made = (draft / NETWORKS["mnn"]).resolve()  # the converter runs in another folder
+    words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(path.resolve()), "--MNNModel", str(made)]
+    done = subprocess.run(
+        [sys.executable, "-c", _CONVERT, json.dumps([*words, "--bizCode", "vertebra"])],
+        cwd=path.parent, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
     output = done.stdout + done.stderr
     if done.returncode != 0 or not made.is_file() or "Converted Success" not in output:
         unknown = re.search(r"Not Support:\s*(?:ONNX::)?([\w:]+)", output)
         operator = unknown.group(1) if unknown else None
         lines = output.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        layer = operator and onnx.layer_with(network, images, order, operator)
-        raise refused("mnn", operator, lines[-1], layer)
+        raise refused("mnn", operator, lines[-1], operator and layer_with(operator))
     _name_by_content(made)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +20,25 @@ if TYPE_CHECKING:
 
 def write(network: nn.Module, images: Tensor, draft: Path, order: Order) -> None:
     """`model.xml` and `model.bin` in `draft`."""
-    import openvino
-
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         onnx.write(network, images, Path(scratch), order)
-        try:
-            graph = openvino.Core().read_model(Path(scratch) / NETWORK)
-        except RuntimeError as error:
-            text = str(error).strip()
-            found = re.search(r"operations: ([\w.]+)-\d+", text)
-            operator = found.group(1) if found else None
-            layer = operator and onnx.layer_with(network, images, order, operator)
-            raise refused("openvino", operator, text.splitlines()[-1].lstrip("- "), layer) from error
-        name_nodes(graph)
-        openvino.save_model(graph, draft / NETWORKS["openvino"], compress_to_fp16=False)
+        convert(Path(scratch) / NETWORK, draft, partial(onnx.layer_with, network, images, order))
+
+
+def convert(path: Path, draft: Path, layer_with: Callable[[str], str | None] = lambda _: None) -> None:
+    """The same of the ONNX file at `path`; `layer_with` names the layer that became an operator."""
+    import openvino
+
+    try:
+        graph = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        text = str(error).strip()
+        found = re.search(r"operations: ([\w.]+)-\d+", text)
+        operator = found.group(1) if found else None
+        layer = operator and layer_with(operator)
+        raise refused("openvino", operator, text.splitlines()[-1].lstrip("- "), layer) from error
+    name_nodes(graph)
+    openvino.save_model(graph, draft / NETWORKS["openvino"], compress_to_fp16=False)
 
 
 def name_nodes(graph: Any) -> None:

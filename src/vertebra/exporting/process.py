@@ -113,10 +113,13 @@ class Exporter:
         engine: str = "onnxruntime",
         precision: str = "float32",
         batch_size: int | None = None,
+        drawn: bool = False,
+        features: bool = False,
     ) -> None:
         """Write the Bundle of `subject` for `engine` into `folder`. If that fails, raises MeasurementError
         with the reason: UnsuitableNetworkError if no engine should run the network with these parameters."""
         more: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
+        more |= {"drawn": drawn, "features": features}
         if card is not None:
             more["card"] = card.to_dict()
         with _for_a_case(), _child_made(folder) as made_in:

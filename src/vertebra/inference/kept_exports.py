@@ -23,17 +23,20 @@ from vertebra.progress import Listener, Progress, beating, silent
 _MAKERS = ("vertebra", "torch", "onnx", "onnxscript", "timm", "torchvision")
 
 
-def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listener | None) -> Resolved:
-    """The same network as a Bundle in the user's cache: the one that is there, or exported now."""
+def as_bundle(
+    resolved: Resolved, engine: str, batch_size: int, progress: Listener | None, *, features: bool = False
+) -> Resolved:
+    """The same network as a Bundle in the user's cache: the one that is there, or exported now. With
+    `features` it also gives the classifier's input, which only a network made from a graph can."""
     from vertebra.machine import downloads
 
     # Engines that open ONNX share one Bundle for any batch size; the others have their own.
     own = None if "onnx" in engines.find(engine).formats else (engine, batch_size)
-    folder = downloads.cache_folder() / "bundles" / _key(resolved, own)
+    folder = downloads.cache_folder() / "bundles" / _key(resolved, own, features)
     if not _is_whole(folder):
         with files.sole_use(folder, hint="name another folder with VERTEBRA_CACHE"):
             if not _is_whole(folder):  # another process may have made it meanwhile
-                _export_into_cache(resolved, folder, own, progress or silent)
+                _export_into_cache(resolved, folder, own, features, progress or silent)
     kept = bundles.read(folder, verify=False)
     return replace(
         resolved,
@@ -43,11 +46,11 @@ def as_bundle(resolved: Resolved, engine: str, batch_size: int, progress: Listen
     )
 
 
-def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
+def _key(resolved: Resolved, own: tuple[str, int] | None, features: bool) -> str:
     from vertebra._version import __version__
     from vertebra.machine import system
 
-    content = {
+    content: dict[str, Any] = {
         "schema": manifest.SCHEMA,
         "subject": resolved.subject.to_json(),
         "input_size": resolved.input_size,
@@ -55,6 +58,8 @@ def _key(resolved: Resolved, own: tuple[str, int] | None) -> str:
         "engine": None if own is None else [*own, engines.version(own[0])],
         "versions": {**system.library_versions(_MAKERS), "vertebra": __version__},
     }
+    if features:
+        content["features"] = True
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9._-]', '_', resolved.subject.model)[:80]}-{digest[:16]}"
 
@@ -68,7 +73,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _export_into_cache(
-    resolved: Resolved, folder: Path, own: tuple[str, int] | None, progress: Listener
+    resolved: Resolved, folder: Path, own: tuple[str, int] | None, features: bool, progress: Listener
 ) -> None:
     from vertebra.exporting.process import Exporter
 
@@ -81,7 +86,7 @@ def _export_into_cache(
         with Exporter() as exporter:
             exporter.export(
                 resolved.subject, folder, input_size=resolved.input_size, card=resolved.card,
-                engine=engine, batch_size=batch_size,
+                engine=engine, batch_size=batch_size, features=features,
             )  # fmt: skip
 
 

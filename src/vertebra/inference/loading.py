@@ -5,10 +5,12 @@ For an engine that reads Bundles, a network is exported once, in a separate proc
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles, engines
 from vertebra.bundles.manifest import INDEPENDENT, LOGITS, PROBABILITIES, SIGMOIDS
@@ -76,11 +78,17 @@ class Loaded:
 
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The classifier's inputs for `images`: (N, D). Raises InvalidInputError unless the engine is eager,
-        the only one with access to the network's layers."""
+        with access to the network's layers, or the network was made from a graph with them as an output."""
+        import numpy as np
+
         from vertebra import zoo
 
         network = getattr(self.session, "network", None)
         if network is None:
+            given: Callable[..., Any] | None = getattr(self.session, "features", None)
+            found = None if given is None else given(self._batch(images))
+            if found is not None:
+                return np.asarray(found[: len(images)], np.float32)
             raise InvalidInputError(
                 f'Only the engine "eager" gives features; {self.model} runs on "{self.engine}".',
                 "pass the network's name instead of a Bundle, and leave the engine out",
@@ -133,22 +141,23 @@ def load(
     trust_code: bool = False,
     ema: bool | None = None,
     transform_input: bool | None = None,
+    features: bool = False,
     progress: Listener | None = None,
 ) -> Loaded:
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
 
-    Without an `engine`, a Bundle runs in the first that opens its format, a name in `eager`. `weights` is a
-    source as `zoo.build` takes it; without one the network's published set is used, and an untrained network
-    is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a record, a
-    protocol's name or a JSON file) replace those of the weights or the Bundle; `outputs` says what the
-    network's outputs are, one of `manifest.OUTPUTS`, where it can't be seen or is seen wrongly. `sha256` and
-    `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A Bundle
-    of native code that this machine didn't make is loaded only with `trust_code`, and never from an archive.
-    `progress` gets downloads and exports, what was taken out of a file of weights, that a network is
-    untrained, and what is assumed of it.
-    Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`.
-    Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError,
-    and MeasurementError if the network can't be exported.
+    Without an `engine`, a Bundle runs in the first that opens its format, a name in `eager`, or without torch
+    in `onnxruntime`, made from the graph that ships; `features` asks such a network for them too. `weights`
+    is a source as `zoo.build` takes it; without one the network's published set is used, and an untrained
+    network is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a
+    record, a protocol's name or a JSON file) replace those of the weights or the Bundle; `outputs` says what
+    the network's outputs are, one of `manifest.OUTPUTS`, where it can't be seen or is seen wrongly. `sha256`
+    and `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A
+    Bundle of native code that this machine didn't make is loaded only with `trust_code`, and never from an
+    archive. `progress` gets downloads and exports, what was taken out of a file of weights, that a network is
+    untrained, and what is assumed of it. Without a `batch_size` it is the only one that the network takes, or
+    else `usual_batch_size`. Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError,
+    DownloadError, BundleError, and MeasurementError if the network can't be exported.
     """
     engine = engines.require(engine) if engine else None
     if resolving.is_bundle(subject):
@@ -169,7 +178,7 @@ def load(
     if assumed is not None:
         (progress or silent)(Progress(assumed))
     runs_in_torch = resolved.subject.bundle is None and resolved.file is None
-    chosen = engine or ("eager" if runs_in_torch else _engine_of(resolved.subject.bundle))
+    chosen = engine or ("eager" if runs_in_torch and has_torch() else _engine_of(resolved.subject.bundle))
     is_exported = engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None
     if is_exported and resolved.file is not None:  # first: only its Bundle shows which batches it takes
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size or usual_batch_size, progress)
@@ -180,7 +189,8 @@ def load(
             f"use batch size {resolved.batch_size}, or leave it out",
         )
     if is_exported and resolved.subject.bundle is None:
-        resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress)
+        filled = features and not has_torch()
+        resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress, features=filled)
     return _start(resolved, chosen, batch_size, threads, device)
 
 
@@ -211,6 +221,11 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         outputs=card.outputs or LOGITS,
         assumed=card.assumed,
     )
+
+
+def has_torch() -> bool:
+    """Whether names run in eager."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def _engine_of(folder: str | None) -> str:

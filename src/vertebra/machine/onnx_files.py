@@ -10,17 +10,17 @@ import mmap
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from vertebra.errors import InvalidInputError
+from vertebra.machine.protobuf import Content, fields, number_at, span_of, text_of
 
 #: onnx.proto's numbers of the types of elements
-_KINDS = {
+KINDS = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
     10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16", 17: "float8e4m3fn",
     18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4e2m1",
@@ -156,58 +156,6 @@ def data_files(found: OnnxFile) -> list[Path]:
     return files
 
 
-# ------------------------------------------------------------------ protobuf
-
-Content: TypeAlias = mmap.mmap
-#: number, value: a whole number, or where the content of a longer value begins and ends
-Field: TypeAlias = tuple[int, int | tuple[int, int]]
-
-
-def _fields(content: Content, begin: int, end: int) -> Iterator[Field]:
-    place = begin
-    while place < end:
-        key, place = _number(content, place)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, place = _number(content, place)
-            yield number, value
-            continue
-        if wire == 2:
-            length, place = _number(content, place)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError("it is not a protobuf message")
-        if place + length > end:
-            raise ValueError("it is cut off, or not a protobuf message")
-        yield number, (place, place + length)
-        place += length
-
-
-def _number(content: Content, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError("it is not a protobuf message")
-
-
-def _text(content: Content, span: int | tuple[int, int]) -> str:
-    begin, end = _span(span)
-    return content[begin:end].decode()
-
-
-def _span(value: int | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(value, int):
-        raise ValueError("it is not an ONNX file")
-    return value
-
-
 # ------------------------------------------------------------------ onnx.proto
 
 
@@ -216,17 +164,17 @@ def _network(path: Path, content: Content) -> OnnxFile:
     nodes: list[Node] = []
     constants: list[Constant] = []
     graphs = []
-    for number, value in _fields(content, 0, len(content)):
+    for number, value in fields(content, 0, len(content)):
         if number == 8:  # opset_import
-            entry = dict(_fields(content, *_span(value)))
-            domain = _text(content, entry[1]) if 1 in entry else ""
+            entry = dict(fields(content, *span_of(value)))
+            domain = text_of(content, entry[1]) if 1 in entry else ""
             if domain in ("", "ai.onnx"):
                 opset = int(entry.get(2, 0))  # type: ignore[arg-type]
         elif number == 7:
             outputs = _graph(content, value, nodes, constants, 0)
             graphs.append(value)
         elif number == 25:  # a function: like a graph, with its operators in field 7
-            for inner, node in _fields(content, *_span(value)):
+            for inner, node in fields(content, *span_of(value)):
                 if inner == 7:
                     _node(content, node, nodes, constants, 1)
     if not graphs:
@@ -240,14 +188,14 @@ def _graph(
     if depth > _DEEPEST:
         raise ValueError("its graphs are nested too deeply")
     outputs, held = [], []
-    for number, value in _fields(content, *_span(span)):
+    for number, value in fields(content, *span_of(span)):
         if number == 1:
             held.append(value)
         elif number == 5:
             constants.append(_constant(content, value))
         elif number == 12:
-            name = dict(_fields(content, *_span(value))).get(1)
-            outputs.append("" if name is None else _text(content, name))
+            name = dict(fields(content, *span_of(value))).get(1)
+            outputs.append("" if name is None else text_of(content, name))
     for value in held:
         _node(content, value, nodes, constants, depth)
     return tuple(outputs)
@@ -258,20 +206,20 @@ def _node(
 ) -> None:
     takes, gives, kind, domain = [], [], "", ""
     inner: list[int | tuple[int, int]] = []
-    for number, value in _fields(content, *_span(span)):
+    for number, value in fields(content, *span_of(span)):
         if number == 1:
-            takes.append(_text(content, value))
+            takes.append(text_of(content, value))
         elif number == 2:
-            gives.append(_text(content, value))
+            gives.append(text_of(content, value))
         elif number == 4:
-            kind = _text(content, value)
+            kind = text_of(content, value)
         elif number == 7:
-            domain = _text(content, value)
+            domain = text_of(content, value)
         elif number == 5:
             inner.append(value)
     nodes.append(Node(kind, domain, tuple(takes), tuple(gives)))
     for attribute in inner:
-        for number, value in _fields(content, *_span(attribute)):
+        for number, value in fields(content, *span_of(attribute)):
             if number in (5, 10):
                 made = gives[0] if kind == "Constant" and gives else None
                 constants.append(_constant(content, value, made))
@@ -282,19 +230,19 @@ def _node(
 def _constant(content: Content, span: int | tuple[int, int], name: str | None = None) -> Constant:
     shape: list[int] = []
     kind, own, location = 0, "", None
-    for number, value in _fields(content, *_span(span)):
+    for number, value in fields(content, *span_of(span)):
         if number == 1 and isinstance(value, int):
             shape.append(value)
         elif number == 1:
-            place, end = _span(value)
+            place, end = span_of(value)
             while place < end:
-                extent, place = _number(content, place)
+                extent, place = number_at(content, place)
                 shape.append(extent)
         elif number == 2 and isinstance(value, int):
             kind = value
         elif number == 8:
-            own = _text(content, value)
+            own = text_of(content, value)
         elif number == 13:
-            entry = {key: _text(content, text) for key, text in _fields(content, *_span(value))}
+            entry = {key: text_of(content, text) for key, text in fields(content, *span_of(value))}
             location = entry.get(2, "") if entry.get(1) == "location" else location
-    return Constant(name or own, _KINDS.get(kind, f"type {kind}"), tuple(shape), location)
+    return Constant(name or own, KINDS.get(kind, f"type {kind}"), tuple(shape), location)

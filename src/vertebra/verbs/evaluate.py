@@ -198,7 +198,9 @@ def _probed(
     from vertebra.measuring.evaluation import probing
 
     probing.require()
-    common = {"engine": "eager", "batch_size": batch_size, "usual_batch_size": BATCH_SIZE, **loaded_by}
+    common = {"batch_size": batch_size, "usual_batch_size": BATCH_SIZE, "features": True, **loaded_by}
+    if loading.has_torch():
+        common = {"engine": "eager", **common}
     fitting = []
     for model in dict.fromkeys(models):
         try:  # every network's weights, before minutes are spent on the first

@@ -148,8 +148,9 @@ def _packed(
             picture.embed(bundles.copy(kept, draft))
         return bundles.read(folder, verify=False)
     made = {name: options.pop(name) for name in _MADE if name in options}
-    if not zoo.find(str(model)).is_file:
-        conversion.check_order(**made)
+    found = zoo.find(str(model))
+    if not found.is_file:
+        conversion.check_order(**made, model=found.name)
     with bundles.draft(folder) as draft:  # first: no weights are fetched if the folder can't be written
         resolved = resolving.resolve(str(model), progress=progress, **options)
         assumed = resolving.assumptions(resolved.subject.model, resolved.card)

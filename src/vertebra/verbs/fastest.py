@@ -104,8 +104,10 @@ def _shipped(search: Callable[[], Found], model: str, folder: Path, options: dic
                 "No form that a Bundle can have was timed, so nothing was exported.",
                 "give the search more time, or export one yourself: vertebra export",
             )
-        engine, precision, batch_size = tuning.needed_bundle(best.form)
-        made: dict[str, Any] = {"engine": engine, "precision": precision, "batch_size": batch_size}
+        needed = tuning.needed_bundle(best.form)
+        made: dict[str, Any] = {
+            "engine": needed.engine, "precision": needed.precision, "batch_size": needed.batch_size,
+        }  # fmt: skip
         if zoo.find(model).is_file:
             made = {}  # its Bundle keeps the file as it is
         kept = export(model, draft, **made, **options)

@@ -105,7 +105,7 @@ def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
     if absent:  # before weights are fetched and a network is loaded
         yield from absent
         return
-    with loading.load(model, **options) as loaded:
+    with loading.load(model, features=asked["features"], **options) as loaded:
         yield from prediction.predict(sources, loaded, **asked)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vertebra import zoo
-from vertebra.errors import TableError, warn
+from vertebra.errors import MissingRuntimeError, TableError, warn
 from vertebra.measurements import now
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
@@ -65,6 +66,8 @@ def counted(model: names.Model, input_size: int | None) -> Profile | GraphProfil
         from vertebra.zoo import adapters
 
         return graphs.profile(adapters.network_file(model.name).path, model=model.name, input_size=size)
+    if importlib.util.find_spec("torch") is None:
+        raise MissingRuntimeError.of("Counting a network", "torch", "torch")
     from vertebra.measuring import profiler
     from vertebra.zoo import build
 

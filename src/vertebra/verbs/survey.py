@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -87,8 +88,9 @@ def survey(
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
-        (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
-        _profile_missing(chosen, known, into)
+        if importlib.util.find_spec("torch") is not None:  # else the counts that ship, now cited, are all
+            (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
+            _profile_missing(chosen, known, into)
         share = 1.0 if models else _SHARE
         measured = campaign.measure(
             todo, into, limits=limits, deadline=start + share * budget_s, seed=seed, again=again,

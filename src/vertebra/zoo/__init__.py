@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 
     from vertebra.zoo.factsheet import Facts
 
-__all__ = ["CLASSICS", "Model", "build", "canonical", "facts", "features", "find", "models", "name_in_rows"]
+__all__ = [
+    "BUILDER",
+    "CLASSICS",
+    "Model",
+    "build",
+    "canonical",
+    "facts",
+    "features",
+    "find",
+    "models",
+    "name_in_rows",
+]
+
+#: the address of `build`, as a Subject holds it
+BUILDER = "vertebra.zoo:build"
 
 
 def find(name: str) -> Model:
@@ -69,6 +83,7 @@ def build(
     accept_unverified: bool = False,
     ema: bool | None = None,
     transform_input: bool | None = None,
+    drawn: bool = False,
 ) -> nn.Module:
     """Build the network called `name`, in training mode as torch leaves it.
 
@@ -80,7 +95,8 @@ def build(
     whether torchvision's googlenet or inception_v3 scales its pixels anew, which a file doesn't tell: by
     default it does if it has weights, as with torchvision's own. `num_classes` is by default that of the
     weights, or 1000; a count other than the weights' is refused. `sha256` and `accept_unverified`
-    are those of `zoo.weights.state_dict`.
+    are those of `zoo.weights.state_dict`. If `drawn`, an untrained network gets the parameters with which the
+    graph that ships is measured.
     Raises UnknownNameError, InvalidInputError (a count below 1), WeightsError, DownloadError and
     MissingRuntimeError (no torch, timm or torchvision).
     """
@@ -101,6 +117,10 @@ def build(
             # Only the CPU's generator: torch.manual_seed would also reseed every accelerator.
             torch.default_generator.manual_seed(seed)
         network: nn.Module = make(model, num_classes, in_channels, weights, checks)
+    if drawn:
+        from vertebra.zoo import building
+
+        building.draw(network, model.name)
     return network
 
 

@@ -18,18 +18,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from vertebra.zoo import shapes
 from vertebra.zoo.backbone import Backbone, Feature
 from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 WIDTHS = (64, 128, 256, 512)
-DEPTHS = {  # blocks of each stage, and whether they are bottlenecks
-    18: ((2, 2, 2, 2), False),
-    34: ((3, 4, 6, 3), False),
-    50: ((3, 4, 6, 3), True),
-    101: ((3, 4, 23, 3), True),
-    152: ((3, 8, 36, 3), True),
-}
 
 
 class AsymmetricBlock(nn.Module):
@@ -197,7 +191,7 @@ class ACNet(Backbone):
 
 
 def _acnet(layers: int, deploy: bool, options: dict[str, Any]) -> ACNet:
-    depths, bottlenecks = DEPTHS[layers]
+    depths, bottlenecks = shapes.ACNET[layers]
     return ACNet(depths, bottlenecks, deploy=deploy, **options)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vertebra.errors import WeightsError
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+#: the names and shapes of a network's state dict
+Shapes: TypeAlias = "Mapping[str, tuple[int, ...]]"
 
 
 class Entry(NamedTuple):
@@ -21,18 +23,16 @@ class Entry(NamedTuple):
     factor: float = 1.0  # their dropout scales at evaluation, ours at training
 
 
-def rename(
-    entries: Iterable[Entry], arrays: Mapping[str, Any], like: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def rename(entries: Iterable[Entry], arrays: Mapping[str, Any], like: Shapes) -> dict[str, Array]:
     """The state dict that `entries` make of `arrays`, of the names and shapes of `like`.
 
-    `like` may lie on the meta device. Every array must be used and every parameter be found: raises
+    Every array must be used and every parameter be found: raises
     WeightsError, naming what is missing, unexpected or of the wrong shape. `num_batches_tracked`, which other
     libraries may lack, is 0.
     """
     entries = tuple(entries)
     _check_names({entry.theirs for entry in entries}, set(arrays))
-    state = {name: torch.zeros((), dtype=torch.int64) for name in _counters(like)}
+    state: dict[str, Array] = {name: np.zeros((), np.int64) for name in _counters(like)}
     for entry in entries:
         state[entry.ours] = _tensor(entry, np.asarray(arrays[entry.theirs]), like[entry.ours])
     assert state.keys() == like.keys(), f"the table of names is wrong: {state.keys() ^ like.keys()}"
@@ -53,10 +53,10 @@ def _check_names(expected: set[str], given: set[str]) -> None:
             )
 
 
-def _tensor(entry: Entry, array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+def _tensor(entry: Entry, array: Array, like: tuple[int, ...]) -> Array:
     if array.dtype.kind != "f":
         raise WeightsError(f"{entry.theirs} contains {array.dtype} values; floating point was expected.")
-    expected = tuple(reversed(like.shape)) if entry.transpose else tuple(like.shape)
+    expected = tuple(reversed(like)) if entry.transpose else like
     if array.shape != expected:
         raise WeightsError(
             f"{entry.theirs} has the shape {array.shape}; {expected} was expected.",
@@ -64,4 +64,6 @@ def _tensor(entry: Entry, array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
         )
     array = array.T if entry.transpose else array
     # Always a copy: the state dict owns its memory and doesn't change with the arrays.
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C")).mul_(entry.factor)
+    made = np.array(array, dtype=np.float32, order="C")
+    made *= np.float32(entry.factor)
+    return made

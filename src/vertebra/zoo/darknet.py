@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vertebra.zoo import shapes
 from vertebra.zoo.backbone import Backbone, Feature
 from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
 
 STEM_CHANNELS = 32
-STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # channels, residual blocks
 
 
 class Residual(nn.Module):
@@ -49,12 +49,13 @@ class DarkNet(Backbone):
         self.stem = conv_bn(in_channels, STEM_CHANNELS, 3)  # (B, 32, 256, 256)
         self.stages = nn.Sequential()  # (B, 1024, 8, 8)
         source = STEM_CHANNELS
-        for channels, depth in STAGES:
+        for channels, depth in shapes.DARKNET:
             self.stages.append(stage(source, channels, depth))
             source = channels
         self.head = average_head(source, num_classes)
         self.feature_info = tuple(
-            Feature(f"stages.{index}", channels, 2 << index) for index, (channels, _) in enumerate(STAGES)
+            Feature(f"stages.{index}", channels, 2 << index)
+            for index, (channels, _) in enumerate(shapes.DARKNET)
         )
         self._initialise()
 

@@ -13,11 +13,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from vertebra.zoo import acnet, building, darknet, senet, squeezenet, vgg
-from vertebra.zoo.conversion import Entry, rename
+from vertebra.zoo import shapes
+from vertebra.zoo.conversion import Array, Entry, Shapes, rename
 from vertebra.zoo.names import find
 
 AFTER_DROPOUT = 0.5
@@ -31,24 +29,21 @@ NORM = (  # ours, in a state dict of Paddle's, in its static graph
 Entries = Iterator[Entry]
 
 
-def convert(name: str, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The float32 state dict of our network `name`, from PaddleClas's `arrays`.
+def classes_of(name: str, arrays: Mapping[str, Any]) -> int:
+    """The number of classes in PaddleClas's `arrays` for our network `name`; 1000 where they have none."""
+    theirs = next(entry.theirs for entry in TABLES[name]() if entry.ours == "head.classifier.bias")
+    return (
+        max(1, int(np.size(arrays[theirs]))) if theirs in arrays else 1000
+    )  # `rename` names what is missing
 
-    The number of classes is that of the arrays. Raises UnknownNameError, and WeightsError
-    for arrays that don't fit to the last name and shape.
+
+def convert(name: str, arrays: Mapping[str, Any], like: Shapes) -> dict[str, Array]:
+    """The float32 state dict of our network `name`, from PaddleClas's `arrays`; `like` has its names and
+    shapes.
+
+    Raises UnknownNameError, and WeightsError for arrays that don't fit to the last name and shape.
     """
-    model = find(name)
-    entries = tuple(TABLES[model.name]())
-    with torch.device("meta"):
-        like = building.untrained(model, num_classes=_num_classes(entries, arrays)).state_dict()
-    return rename(entries, arrays, like)
-
-
-def _num_classes(entries: tuple[Entry, ...], arrays: Mapping[str, Any]) -> int:
-    theirs = next(entry.theirs for entry in entries if entry.ours == "head.classifier.bias")
-    if theirs not in arrays:
-        return 1000  # `rename` names what is missing
-    return max(1, int(np.size(arrays[theirs])))
+    return rename(TABLES[find(name).name](), arrays, like)
 
 
 def conv(theirs: str, ours: str, *, bias: bool = True, factor: float = 1.0) -> Entries:
@@ -82,7 +77,7 @@ def alexnet_entries() -> Entries:
 def squeezenet_entries(variant: str) -> Entries:
     yield from conv("_conv", "stem.0")
     number = 0
-    for index, fires in enumerate(squeezenet.VARIANTS[variant].stages):
+    for index, fires in enumerate(shapes.SQUEEZENET[variant].stages):
         for position in range(1, len(fires) + 1):  # a pool is at 0
             number += 1
             ours = f"stages.{index}.{position}"
@@ -93,7 +88,7 @@ def squeezenet_entries(variant: str) -> Entries:
 
 
 def vgg_entries(layers: int) -> Entries:
-    for block, depth in enumerate(vgg.DEPTHS[layers]):
+    for block, depth in enumerate(shapes.VGG[layers]):
         for index in range(depth):
             yield from conv(
                 f"conv_block_{block + 1}.conv{index + 1}", f"stages.{block}.{2 * index}", bias=False
@@ -105,7 +100,7 @@ def vgg_entries(layers: int) -> Entries:
 
 def darknet_entries() -> Entries:
     yield from conv_bn("_conv1", "stem", norm="_bn")
-    for index, (_, depth) in enumerate(darknet.STAGES):
+    for index, (_, depth) in enumerate(shapes.DARKNET):
         down = "_conv2" if index == 0 else f"_downsample_{index - 1}"
         yield from conv_bn(down, f"stages.{index}.0", norm="_bn")
         for block in range(1, depth + 1):
@@ -118,7 +113,7 @@ def darknet_entries() -> Entries:
 def senet_entries() -> Entries:
     for index in range(3):
         yield from conv_bn(f"conv1_{index + 1}", f"stem.{index}")
-    for index, (_, depth) in enumerate(senet.STAGES):
+    for index, (_, depth) in enumerate(shapes.SENET):
         for block in range(depth):
             theirs, ours = f"bb_{index}_{block}", f"stages.{index}.{block}"
             for part in range(3):
@@ -149,7 +144,7 @@ def asymmetric(theirs: str, ours: str, *, deploy: bool) -> Entries:
 
 
 def acnet_entries(layers: int, *, deploy: bool) -> Entries:
-    depths, bottlenecks = acnet.DEPTHS[layers]
+    depths, bottlenecks = shapes.ACNET[layers]
     yield from asymmetric("conv1", "stem.conv", deploy=deploy)
     for index, depth in enumerate(depths):
         for block in range(depth):
@@ -181,9 +176,9 @@ TABLES: dict[str, Callable[[], Entries]] = {
     "squeezenet1_1": partial(squeezenet_entries, "1_1"),
     "darknet53": darknet_entries,
     "senet154_vd": senet_entries,
-    **{f"vgg{layers}": partial(vgg_entries, layers) for layers in vgg.DEPTHS},
-    **{f"resnet{layers}_acnet": partial(acnet_entries, layers, deploy=False) for layers in acnet.DEPTHS},
+    **{f"vgg{layers}": partial(vgg_entries, layers) for layers in shapes.VGG},
+    **{f"resnet{layers}_acnet": partial(acnet_entries, layers, deploy=False) for layers in shapes.ACNET},
     **{
-        f"resnet{layers}_acnet_deploy": partial(acnet_entries, layers, deploy=True) for layers in acnet.DEPTHS
+        f"resnet{layers}_acnet_deploy": partial(acnet_entries, layers, deploy=True) for layers in shapes.ACNET
     },
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vertebra.zoo import shapes
 from vertebra.zoo.backbone import Backbone, Feature
 from vertebra.zoo.layers import average_head, conv_bn, initialise, initialise_classifier, scale_output
 from vertebra.zoo.registry import register
@@ -20,7 +21,6 @@ from vertebra.zoo.registry import register
 STEM_CHANNELS = 128
 NUM_GROUPS = 64
 REDUCTION = 16
-STAGES = ((256, 3), (512, 8), (1024, 36), (2048, 3))  # channels, blocks
 
 
 class SqueezeExcitation(nn.Module):
@@ -82,12 +82,13 @@ class SENet(Backbone):
         )
         self.stages = nn.Sequential()  # (B, 2048, 7, 7)
         source = STEM_CHANNELS
-        for index, (channels, depth) in enumerate(STAGES):
+        for index, (channels, depth) in enumerate(shapes.SENET):
             self.stages.append(stage(source, channels, depth, stride=1 if index == 0 else 2))
             source = channels
         self.head = average_head(source, num_classes)
         self.feature_info = tuple(
-            Feature(f"stages.{index}", channels, 4 << index) for index, (channels, _) in enumerate(STAGES)
+            Feature(f"stages.{index}", channels, 4 << index)
+            for index, (channels, _) in enumerate(shapes.SENET)
         )
         self._initialise()
 

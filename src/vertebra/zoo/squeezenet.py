@@ -12,55 +12,15 @@ of 1 / fan_in that the authors used halves the signal at each of the 18 ReLU lay
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vertebra.zoo import shapes
 from vertebra.zoo.backbone import Backbone, Feature
 from vertebra.zoo.layers import initialise, initialise_classifier
 from vertebra.zoo.registry import register
-
-
-@dataclass(frozen=True)
-class Variant:
-    """The stem's convolution, and for each stage its fire modules as (squeeze, expand) channels.
-
-    A max pool comes before every stage.
-    """
-
-    stem_channels: int
-    stem_kernel: int
-    stem_padding: int
-    stages: tuple[tuple[tuple[int, int], ...], ...]
-    min_size: int
-
-
-VARIANTS = {
-    "1_0": Variant(
-        96,
-        7,
-        0,
-        (
-            ((16, 64), (16, 64), (32, 128)),
-            ((32, 128), (48, 192), (48, 192), (64, 256)),
-            ((64, 256),),
-        ),
-        min_size=35,
-    ),
-    "1_1": Variant(
-        64,
-        3,
-        1,
-        (
-            ((16, 64), (16, 64)),
-            ((32, 128), (32, 128)),
-            ((48, 192), (48, 192), (64, 256), (64, 256)),
-        ),
-        min_size=29,
-    ),
-}
 
 
 class Fire(nn.Module):
@@ -82,7 +42,7 @@ class SqueezeNet(Backbone):
     """A convolution, eight fire modules in three stages, and a convolution as classifier."""
 
     def __init__(
-        self, variant: Variant, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
+        self, variant: shapes.Squeeze, *, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
     ) -> None:
         super().__init__(num_classes=num_classes, in_channels=in_channels)
         self.min_size = variant.min_size
@@ -121,9 +81,9 @@ class SqueezeNet(Backbone):
 
 @register
 def squeezenet1_0(**options: Any) -> SqueezeNet:
-    return SqueezeNet(VARIANTS["1_0"], **options)
+    return SqueezeNet(shapes.SQUEEZENET["1_0"], **options)
 
 
 @register
 def squeezenet1_1(**options: Any) -> SqueezeNet:
-    return SqueezeNet(VARIANTS["1_1"], **options)
+    return SqueezeNet(shapes.SQUEEZENET["1_1"], **options)

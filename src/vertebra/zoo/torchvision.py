@@ -8,11 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from vertebra.zoo.alexnet import AlexNet
-from vertebra.zoo.conversion import Entry, rename
+from vertebra.zoo.conversion import Array, Entry, Shapes, rename
 
 ALEXNET = {
     "features.0": "stages.0.0",
@@ -26,13 +22,12 @@ ALEXNET = {
 }
 
 
-def convert_alexnet(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of our AlexNet, from torchvision's `arrays`. Raises WeightsError if they don't fit."""
+def convert_alexnet(arrays: Mapping[str, Any], like: Shapes) -> dict[str, Array]:
+    """The state dict of our AlexNet, of the names and shapes of `like`, from torchvision's `arrays`. Raises
+    WeightsError if they don't fit."""
     entries = [
         Entry(f"{theirs}.{part}", f"{ours}.{part}")
         for theirs, ours in ALEXNET.items()
         for part in ("weight", "bias")
     ]
-    with torch.device("meta"):
-        like = AlexNet(num_classes=len(arrays.get("classifier.6.bias", [0]))).state_dict()
     return rename(entries, arrays, like)

@@ -15,17 +15,12 @@ from typing import Any
 
 from torch import nn
 
+from vertebra.zoo import shapes
 from vertebra.zoo.backbone import Backbone, Feature
 from vertebra.zoo.layers import initialise, initialise_classifier
 from vertebra.zoo.registry import register
 
 WIDTHS = (64, 128, 256, 512, 512)
-DEPTHS = {  # convolutions of each stage
-    11: (1, 1, 2, 2, 2),  # A
-    13: (2, 2, 2, 2, 2),  # B
-    16: (2, 2, 3, 3, 3),  # D
-    19: (2, 2, 4, 4, 4),  # E
-}
 
 
 def stage(in_channels: int, out_channels: int, depth: int) -> nn.Sequential:
@@ -76,19 +71,19 @@ class VGG(Backbone):
 
 @register
 def vgg11(**options: Any) -> VGG:
-    return VGG(DEPTHS[11], **options)
+    return VGG(shapes.VGG[11], **options)
 
 
 @register
 def vgg13(**options: Any) -> VGG:
-    return VGG(DEPTHS[13], **options)
+    return VGG(shapes.VGG[13], **options)
 
 
 @register
 def vgg16(**options: Any) -> VGG:
-    return VGG(DEPTHS[16], **options)
+    return VGG(shapes.VGG[16], **options)
 
 
 @register
 def vgg19(**options: Any) -> VGG:
-    return VGG(DEPTHS[19], **options)
+    return VGG(shapes.VGG[19], **options)

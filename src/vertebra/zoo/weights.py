@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vertebra.errors import MissingRuntimeError, UnknownNameError, WeightsError
 from vertebra.machine import addresses, files
 from vertebra.progress import Listener
-from vertebra.zoo import building
-from vertebra.zoo.names import Model, find
+from vertebra.zoo import dialects
+from vertebra.zoo.names import find
 from vertebra.zoo.spellings import SUFFIXES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vertebra.zoo.backbone import Backbone
-    from vertebra.zoo.checkpoints.prefixes import Bare
+    from vertebra.zoo.conversion import Array
 
 #: Seven times the largest network here; a larger answer is something else.
 LIMIT_BYTES = 4 * 2**30
@@ -174,41 +174,6 @@ _RECORDS = (
     ),
 )
 
-_ROUNDED_POOLS = (
-    "rounds its pools up where ours rounds down (and 1.1 does not pad its first convolution, where ours "
-    "does): the shapes of all parameters are the same, the outputs are not"
-)
-_BIASED = "has a bias in every convolution, where ours has none"
-
-
-@dataclass(frozen=True)
-class _Lookalike:
-    """A network of another library that is not the one of ours with the same name."""
-
-    family: str
-    pattern: str  # found among the names of its parameters
-    owner: str
-    reason: str
-
-
-_LOOKALIKES = (
-    _Lookalike("SqueezeNet", r"features\.0\.weight", "torchvision's SqueezeNet", _ROUNDED_POOLS),
-    _Lookalike("SqueezeNet", r"conv1\.[01]|fire2/.*", "Caffe's SqueezeNet", _ROUNDED_POOLS),
-    _Lookalike("VGG", r"features\.0\.weight", "torchvision's or timm's VGG", _BIASED),
-    _Lookalike(
-        "DarkNet",
-        r"stem\.conv1\.conv\.weight",
-        "timm's DarkNet-53",
-        "uses LeakyReLU where ours uses ReLU: the shapes of all parameters are the same, the outputs are not",
-    ),
-    _Lookalike(
-        "SENet",
-        r"layer[01]\..*|conv1\.0\.weight",
-        "timm's SENet-154",
-        "is another variant: half as wide in the first convolution of a block, with strided shortcuts",
-    ),
-)
-
 
 def records(model: str | None = None) -> tuple[Weights, ...]:
     """Every published set, or those of one network, the preferred one first. Raises UnknownNameError."""
@@ -253,13 +218,14 @@ def state_dict(
         accept_unverified=accept_unverified, ema=ema, progress=progress,
     )  # fmt: skip
     _check_classes(find(model).name, str(source), taken.state, num_classes)
-    return taken.state
+    return _tensors(taken.state)
 
 
 class Taken(NamedTuple):
-    """A state dict out of a file, the name of these weights, and lines on what was taken out of the file."""
+    """A state dict out of a file, as arrays, the name of these weights, and lines on what was taken out of
+    the file."""
 
-    state: dict[str, Tensor]
+    state: dict[str, Array]
     name: str
     notes: tuple[str, ...]
 
@@ -273,19 +239,21 @@ def take(
     ema: bool | None = None,
     **located: Any,
 ) -> Taken:
-    """What `state_dict` returns, with what is to be told about it; `located` are options of `locate`."""
+    """What `state_dict` returns, as arrays and without torch, with what is to be told about it; `located` are
+    options of `locate`."""
     network = find(model)
     path, published = locate(network.name, source, **located)
     from vertebra.zoo import checkpoints
     from vertebra.zoo.checkpoints import prefixes
 
     found = checkpoints.take(path, ema=ema)
-    bare = _bare(network, found.arrays, found.left_of(ema))
-    state = convert(
+    bare = dialects.bare_of(network, found.arrays, found.left_of(ema))
+    state = dialects.converted(
         network.name,
         bare.state,
         dialect=dialect or (published.dialect if published else None),
         in_channels=in_channels,
+        fitting=", ".join(record.name for record in records(network.name)),
     )
     return Taken(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
 
@@ -441,139 +409,21 @@ def _check_digest(path: Path, sha256: str | None) -> None:
 def convert(
     model: str, arrays: Mapping[str, Any], *, dialect: str | None = None, in_channels: int = 3
 ) -> dict[str, Tensor]:
-    """The state dict of our network `model` from a checkpoint's `arrays`; their names decide the dialect.
+    """`dialects.converted`, as tensors. Raises the same, and MissingRuntimeError without torch."""
+    fitting = ", ".join(record.name for record in records(model))
+    state = dialects.converted(model, arrays, dialect=dialect, in_channels=in_channels, fitting=fitting)
+    return _tensors(state)
 
-    Raises WeightsError where they don't fit, belong to a network that only looks the same, or aren't finite.
-    """
-    network = find(model)
-    arrays = _bare(network, arrays).state
-    _refuse_lookalikes(network, arrays, dialect)
+
+def _tensors(state: Mapping[str, Array]) -> dict[str, Tensor]:
     try:
-        import torch  # noqa: F401
+        import torch
     except ModuleNotFoundError as error:
         raise MissingRuntimeError.of("loading weights", "torch", "torch") from error
-    dialects = _dialects(network, in_channels)
-    chosen = dialect or _detect(network, arrays)
-    if chosen not in dialects:
-        raise WeightsError(
-            f"{network.name} takes no weights in the dialect {chosen}.",
-            f"its dialects: {', '.join(dialects)}",
-        )
-    state = dialects[chosen](arrays)
-    check_finite(state)
-    return state
+    return {name: torch.from_numpy(array) for name, array in state.items()}
 
 
-def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError where any value is infinite or not a number."""
-    for name, values in state.items():
-        if not bool(values.isfinite().all()):
-            raise WeightsError(
-                f"{name} contains values that are not finite.",
-                "use other weights: the training diverged, or the file is damaged",
-            )
-
-
-def _bare(network: Model, arrays: Mapping[str, Any], ema: bool | None = None) -> Bare:
-    """The arrays without what training programs put before every name."""
-    from vertebra.zoo.checkpoints import prefixes
-
-    known = _vocabularies(network).values()
-    for names in known:
-        bare = prefixes.without(arrays, names, ema)
-        if bare.prefix and names <= bare.state.keys():
-            return bare
-    return prefixes.without(arrays, set().union(*known), ema)
-
-
-def _refuse_lookalikes(network: Model, arrays: Mapping[str, Any], dialect: str | None) -> None:
-    for other in _LOOKALIKES:
-        if other.family != network.family:
-            continue
-        declared = dialect is not None and f"{dialect}'s" in other.owner
-        if declared or any(re.fullmatch(other.pattern, name) for name in arrays):
-            fitting = ", ".join(record.name for record in records(network.name))
-            raise WeightsError(
-                f"These are weights of {other.owner}, which {other.reason}.",
-                f"for {network.name} use {fitting or 'weights trained with it'}",
-            )
-
-
-_Converter = Callable[[Mapping[str, Any]], "dict[str, Tensor]"]
-
-
-def _dialects(network: Model, in_channels: int) -> dict[str, _Converter]:
-    from vertebra.zoo import paddle, torchvision
-
-    dialects: dict[str, _Converter] = {
-        "vertebra": lambda arrays: _ours(network.name, arrays, in_channels),
-    }
-    if network.name in paddle.TABLES:
-        dialects["paddle"] = lambda arrays: paddle.convert(network.name, arrays)
-    if network.name == "alexnet":
-        dialects["torchvision"] = torchvision.convert_alexnet
-    return dialects
-
-
-def _detect(network: Model, arrays: Mapping[str, Any]) -> str:
-    """The dialect with the most names found."""
-    vocabulary = _vocabularies(network)
-    shared = {dialect: len(names & set(arrays)) for dialect, names in vocabulary.items()}
-    best = max(shared, key=lambda dialect: shared[dialect])
-    if not shared[best]:
-        raise WeightsError(
-            f"The weights don't fit: none of their names is known for {network.name}: {_listed(arrays)}.",
-            f"known names are those of {', '.join(vocabulary)}; check that the file belongs to this network",
-        )
-    return best
-
-
-def _vocabularies(network: Model) -> dict[str, set[str]]:
-    """The names of parameters in each dialect."""
-    from vertebra.zoo import paddle, torchvision
-
-    vocabulary: dict[str, set[str]] = {}
-    if network.name in paddle.TABLES:
-        vocabulary["paddle"] = {entry.theirs for entry in paddle.TABLES[network.name]()}
-    names = _skeleton(network.name, 1, 3)
-    vocabulary["vertebra"] = {name for name in names if not name.endswith(".num_batches_tracked")}
-    if network.name == "alexnet":
-        vocabulary["torchvision"] = {f"{name}.weight" for name in torchvision.ALEXNET}
-    return vocabulary
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _skeleton(model: str, num_classes: int, in_channels: int) -> dict[str, Tensor]:
-    """A state dict of the right names and shapes, without values."""
-    import torch
-
-    with torch.device("meta"):
-        network = building.untrained(find(model), num_classes=num_classes, in_channels=in_channels)
-    return network.state_dict()
-
-
-def _ours(model: str, arrays: Mapping[str, Any], in_channels: int) -> dict[str, Tensor]:
-    import numpy as np
-    import torch
-
-    from vertebra.zoo.conversion import Entry, rename
-
-    num_classes = max(1, int(np.size(arrays.get("head.classifier.bias", 0))))
-    like = _skeleton(model, num_classes, in_channels)
-    counters = [name for name in like if name.endswith(".num_batches_tracked")]
-    entries = [Entry(name, name) for name in like if name not in counters]
-    state = rename(entries, {name: array for name, array in arrays.items() if name not in counters}, like)
-    for name in counters:
-        if name in arrays:
-            state[name] = torch.as_tensor(np.array(arrays[name], dtype=np.int64)).reshape(())
-    return state
-
-
-def _check_classes(model: str, source: str, state: Mapping[str, Tensor], num_classes: int | None) -> None:
+def _check_classes(model: str, source: str, state: Mapping[str, Array], num_classes: int | None) -> None:
     held = len(state["head.classifier.bias"])
     if num_classes is not None and held != num_classes:
         raise WeightsError(
@@ -590,6 +440,6 @@ def _check_fit(what: str, state: Mapping[str, Tensor], like: Mapping[str, Tensor
     ]
     if different:
         raise WeightsError(
-            f"The weights don't fit {what}: {len(different)} entries differ, {_listed(different)}.",
+            f"The weights don't fit {what}: {len(different)} entries differ, {dialects.listed(different)}.",
             "pass the model that the network was built as",
         )

@@ -79,11 +79,11 @@ def cases(
         for name in engines.available()
         if name != "null"
         and not (found.is_file and engines.find(name).reads == "builder")
-        and (found.is_file or conversion.missing(name) is None)
+        and (found.is_file or conversion.missing(name, found.name) is None)
     ]
     if not found.is_file:
         for name in runners:
-            conversion.require(name)
+            conversion.require(name, found.name)
     asked = _precisions(runners, precisions) if not found.is_file else _precisions_of_file(found, precisions)
     planned = [
         replace(case, layout=layout)

@@ -45,9 +45,6 @@ _TURN_S = 0.4
 #: Seconds of warm-up and blocks for one form: this part of the budget, within these bounds.
 _PART, _LEAST_PART_S, _MOST_PART_S = 1 / 20, 1.0, 5.0
 
-#: The Bundle with the logits that every form's outputs are compared with.
-_REFERENCE = NeededBundle("onnxruntime", "float32", None)
-
 
 @dataclass(frozen=True, repr=False)
 class Found(display.Shown):
@@ -167,7 +164,7 @@ def _made(
     """The Bundles that `cases` need, the one with the reference first and those that need a compiler last.
     After the `deadline` none is begun, and only those without a compiler continue until `last_deadline`."""
     asked = dict.fromkeys(needed_bundle(case) for case in cases if exports.reads(case) == "bundle")
-    needed = list({_REFERENCE: None, **asked})
+    needed = list({exports.reference_for(cases[0]): None, **asked})
     workers = _exporters(cases[0], len(needed))
     ordered = sorted(needed, key=_is_costly)
     folders = {one: scratch / f"bundle-{number}" for number, one in enumerate(ordered)}
@@ -248,7 +245,9 @@ class _Track:
         self._cases: dict[Form, Case] = {}
         self._obstacles: dict[Form, str] = {}
         self._late: list[Trial] = []
-        reference = next((one for one in made.values() if one.obstacle is None), made[_REFERENCE])
+        reference = next(
+            (one for one in made.values() if one.obstacle is None), made[exports.reference_for(cases[0])]
+        )
         for case in cases:
             own = made[needed_bundle(case)] if exports.reads(case) == "bundle" else reference
             self._enter(case, own)

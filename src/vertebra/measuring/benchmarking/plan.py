@@ -30,6 +30,7 @@ class Case:
     record of a Preprocess as plain data, the time from a JPEG's bytes to the logits is measured too.
     `operations` are those of one image, if known: no latency can be shorter than the machine needs for them.
     `beside` is the number of busy threads of ours that run meanwhile, None for none.
+    `graph` has the library and version of the graph that the subject's Bundle was made from, if it was.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Case:
     preprocess: Mapping[str, Any] | None = None
     operations: float | None = None
     beside: int | None = None
+    graph: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.settings  # refuses impossible sizes here, before a process is started

@@ -185,7 +185,7 @@ def _row(
         value=value,
         origin="benched",
         system=system,
-        versions=_versions(info),
+        versions=_versions(info) | ({} if case.graph is None else {"graph": case.graph}),
         measured_at=now(),
         **plain_names(names),
         **more,

@@ -20,6 +20,7 @@ from vertebra.reading.choice import next_to_measure, precisions, rule, terms
 from vertebra.reading.choice.rule import Demand, Limit, Outlook, Pick
 from vertebra.reading.choice.terms import licence
 from vertebra.reading.choice.terms import licence_of as licence_of
+from vertebra.zoo.graphs import store
 
 #: The candidates of a pick: every network with a published accuracy, with estimates for those never run here,
 #: or only the networks in the table.
@@ -503,8 +504,8 @@ def absences(models: Iterable[str], what: str) -> list[str]:
 
 
 def is_here(model: str) -> bool:
-    """Whether the library that the network comes from is installed."""
-    return _is_installed(model.partition(":")[0]) if ":" in model else True
+    """Whether the network can be run: its library is installed, or its graph ships."""
+    return ":" not in model or model in store.names() or _is_installed(model.partition(":")[0])
 
 
 @cache

@@ -129,14 +129,15 @@ def _digest_of(path: Path, mtime_ns: int, size: int) -> str:
 
 
 def adapter_of(name: str) -> Adapter | None:
-    """The adapter for `name`; None for a bare name. Raises MissingRuntimeError."""
+    """The adapter for `name`; None for a bare name."""
     return load(spelled(name).partition(":")[0].lower()) if is_foreign(name) else None
 
 
 def load(source: str) -> Adapter:
-    """The adapter of one of `SOURCES`. Raises MissingRuntimeError where its library isn't installed."""
-    if source in LIBRARIES:
-        require(source)
+    """The adapter of one of `SOURCES`. Where its library isn't installed, its networks are known by what
+    ships of them, and can't be built."""
+    if source in LIBRARIES and not is_installed(source):
+        source = "configurations"
     return cast(Adapter, importlib.import_module(f"vertebra.zoo.adapters.{source}"))
 
 
@@ -152,6 +153,11 @@ def file_facts(model: Model, weights: str | Path | None) -> Facts:
     return found
 
 
+def is_installed(library: str) -> bool:
+    """Whether one of `LIBRARIES`, and torch, which they need, is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in (library, "torch"))
+
+
 def require(library: str) -> None:
     """Raise MissingRuntimeError where one of `LIBRARIES` isn't installed."""
     if importlib.util.find_spec(library) is None:
@@ -160,13 +166,14 @@ def require(library: str) -> None:
 
 @cache
 def known(source: str) -> tuple[str, ...]:
-    """The names of a library's networks, without its prefix; none where it isn't installed.
-
-    Its files are read as text: neither it nor torch is imported.
+    """The names of a library's networks, without its prefix. Its files are read as text: neither it nor torch
+    is imported. Where it isn't installed they are those of which the configurations ship.
     """
     found = importlib.util.find_spec(source)
     if found is None or not found.submodule_search_locations:
-        return ()
+        from vertebra.zoo.adapters import configurations
+
+        return configurations.names(source)
     folder = Path(found.submodule_search_locations[0]) / "models"
     files = folder.glob("*.py") if source == "torchvision" else folder.rglob("*.py")
     return tuple(sorted({name for file in files for name in _REGISTERED.findall(file.read_text("utf-8"))}))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vertebra.errors import WeightsError
-from vertebra.zoo import checkpoints, weights
+from vertebra.zoo import checkpoints, dialects, weights
 from vertebra.zoo.checkpoints import prefixes
 
 _COUNTER = ".num_batches_tracked"
@@ -64,7 +64,7 @@ def read(source: str | Path, checks: Mapping[str, Any], wanted: Collection[str])
     bare = prefixes.without(found.arrays, names, found.left_of(checks.get("ema")))
     # Always a copy: the state owns its memory and doesn't change with the arrays.
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in bare.state.items()}
-    weights.check_finite(state)
+    dialects.check_finite(state)
     return Read(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
 
 

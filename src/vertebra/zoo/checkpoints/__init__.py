@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vertebra.errors import MissingRuntimeError, WeightsError
-from vertebra.zoo.checkpoints import archives, contents, folders, pickles, torch_files
+from vertebra.errors import WeightsError
+from vertebra.zoo.checkpoints import archives, contents, folders, pickles, safetensors_files, torch_files
 from vertebra.zoo.checkpoints.contents import Found
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def take(path: str | Path, *, ema: bool | None = None) -> Found:
     Parameters kept under a name that training programs use (`contents.RAW`) are found, averaged ones first
     unless `ema` is False; a list of arrays under one name becomes `name.0`, `name.1`, …
     Raises WeightsError for a file that is broken, of another kind, or would execute code, and
-    MissingRuntimeError where safetensors or torch is needed and absent. `path` may be a folder of a Hugging
+    MissingRuntimeError where torch is needed and absent. `path` may be a folder of a Hugging
     Face repository; the files of its index are read together.
     """
     content: object = None
@@ -83,8 +83,8 @@ def _safetensors(path: Path) -> object:
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise MissingRuntimeError.of(f"reading {path.name}", "safetensors", "weights") from error
+    except ModuleNotFoundError:
+        return safetensors_files.read(path)
     try:
         return _from_tensors(path, load_file(path))
     # ValueError and others: shapes that torch refuses.

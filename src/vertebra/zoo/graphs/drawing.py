@@ -9,17 +9,27 @@ The rule, in whole numbers and single roundings, so that NumPy, JavaScript and C
 4. The value is centre + width * u in float32. `scale_of` has centre and width: matrices and kernels keep the
    size of activations about level through a network, normalisation stays near the identity, variances are
    positive, and biases keep activations away from zero, where arithmetic is slow.
+
+The key `images` is that of normalised pictures: variance 1, as a photograph's. The centre of a normalisation
+layer's weights is the network's level (`level_of`): 1, and another number where with 1 the activations of a
+deep network would grow until its gates are all open or shut, or fade until the picture no longer matters.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+#: the key of drawn pictures (N, 3, H, W), which no state dict has
+IMAGES = "images"
 
 _GOLDEN = 0x9E3779B9
 _MASK = 0xFFFFFFFF
@@ -29,11 +39,12 @@ _CHUNK = 1 << 15
 _GAIN = 1.5
 
 
-def draw(network: str, key: str, shape: Sequence[int]) -> NDArray[np.float32]:
-    """The parameter `key` (its name in the state dict) of a network, float32 of `shape`."""
+def draw(network: str, key: str, shape: Sequence[int], *, level: float | None = None) -> NDArray[np.float32]:
+    """The parameter `key` (its name in the state dict) of a network, float32 of `shape`. `level` is the
+    network's own unless it is given."""
     import numpy as np
 
-    centre, width = scale_of(key, shape)
+    centre, width = scale_of(key, shape, level_of(network) if level is None else level)
     values = np.empty(math.prod(shape), np.float32)
     start = seed(network, key)
     for begin in range(0, values.size, _CHUNK):
@@ -51,15 +62,29 @@ def draw(network: str, key: str, shape: Sequence[int]) -> NDArray[np.float32]:
     return values.reshape(shape)
 
 
-def scale_of(key: str, shape: Sequence[int]) -> tuple[float, float]:
+@cache
+def _levels() -> Mapping[str, float]:
+    text = files("vertebra.zoo.graphs").joinpath("data", "levels.json").read_text(encoding="utf-8")
+    found: Mapping[str, float] = json.loads(text)
+    return found
+
+
+def level_of(network: str) -> float:
+    """The centre of the weights of a network's normalisations, found when its graph was proved."""
+    return _levels().get(network, 1.0)
+
+
+def scale_of(key: str, shape: Sequence[int], level: float = 1.0) -> tuple[float, float]:
     """Centre and half-width of a parameter's values; both are float32 numbers."""
+    if key == IMAGES:
+        return 0.0, _float32(math.sqrt(3))
     kind = key.rpartition(".")[2]
     if kind == "running_var":
         return 1.0, 0.5
     if kind == "running_mean":
         return 0.0, 0.25
     if len(shape) < 2:
-        return (0.0, 0.25) if "bias" in kind else (1.0, 0.25)
+        return (0.0, 0.25) if "bias" in kind else (_float32(level), 0.25)
     return 0.0, _float32(math.sqrt(3 * _GAIN / max(1, math.prod(shape[1:]))))
 
 

@@ -1,0 +1,248 @@
+"""A graph with its parameters: `model.onnx` and `model.onnx.data`, written without onnx and without torch.
+
+The parameters stand in the file before an engine reads it. Put into a session afterwards, as ONNX Runtime's
+`add_initializer` does, they would come too late: it has folded what stood there by then.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from vertebra.errors import InvalidInputError, WeightsError
+from vertebra.machine import protobuf
+from vertebra.machine.onnx_files import KINDS
+from vertebra.zoo.graphs import drawing
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+#: Parameters begin at multiples of these many bytes: those above a MiB at pages, so that they can be mapped.
+_ALIGNED, _PAGE, _LARGE = 64, 4096, 2**20
+#: numbers of fields in onnx.proto: ModelProto, GraphProto, NodeProto, TensorProto, StringStringEntryProto
+_GRAPH, _INITIALIZER, _VALUE_INFO, _OUTPUT = 7, 5, 13, 12
+_NODE, _TAKES, _GIVES, _KIND = 1, 1, 2, 4
+_DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _PLACE = 1, 2, 8, 9, 13, 14
+_IS_EXTERNAL = 1
+_NUMBERS = {kind: number for number, kind in KINDS.items()}
+#: what a checkpoint may have beside what a network computes with
+_COUNTER = ".num_batches_tracked"
+
+
+class Slot(NamedTuple):
+    """A parameter that a graph lacks: its name in the network's state dict, its type and its shape."""
+
+    key: str
+    kind: str
+    shape: tuple[int, ...]
+
+
+def drawn(network: str, slots: Iterable[Slot]) -> Iterator[Array]:
+    """The drawn parameters of a network, one after the other, so that only one is in memory. Raises
+    InvalidInputError for one that isn't float32."""
+    for slot in slots:
+        if slot.kind != "float32":
+            raise InvalidInputError(f"{slot.key} of {network} holds {slot.kind}, which isn't drawn.")
+        yield drawing.draw(network, slot.key, slot.shape)
+
+
+def given(network: str, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> Iterator[Array]:
+    """The parameters in `arrays`, which have exactly the names and shapes of `slots`, in the types of these.
+    Raises WeightsError, before the first, if they haven't."""
+    slots = tuple(slots)
+    check(network, slots, arrays)
+    return (arrays[slot.key].astype(slot.kind, copy=False) for slot in slots)
+
+
+def check(network: str, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> None:
+    """Raise WeightsError, in one line with what differs first, unless the arrays have exactly the names and
+    shapes of `slots`. Counters of batches are passed over: nothing is computed with them."""
+    wanted = {slot.key: slot.shape for slot in slots}
+    found = {key: tuple(array.shape) for key, array in arrays.items() if not key.endswith(_COUNTER)}
+    missing, more = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    hint = "check that the file belongs to exactly this network and variant"
+    if missing or more:
+        reason = f"{len(missing)} missing{_listed(missing)}, {len(more)} unexpected{_listed(more)}"
+        raise WeightsError(f"The weights don't fit {network}: {reason}.", hint)
+    for key, shape in wanted.items():
+        if found[key] != shape:
+            raise WeightsError(
+                f"The weights don't fit {network}: {key} has the shape {found[key]}; {shape} was expected.",
+                hint,
+            )
+        if arrays[key].dtype.kind not in "fiub":
+            raise WeightsError(f"{key} contains {arrays[key].dtype} values; numbers were expected.")
+
+
+def _listed(names: list[str]) -> str:
+    return f" ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})" if names else ""
+
+
+def write(skeleton: bytes, slots: Iterable[Slot], values: Iterable[Array], path: Path) -> None:
+    """The graph `skeleton`, a serialised ModelProto, at `path` with the `values` of its `slots` in the file
+    `path`.data beside it. Raises OSError, and ValueError where the skeleton isn't a graph."""
+    data = path.with_name(f"{path.name}.data")
+    tensors = []
+    with data.open("wb") as file:
+        for slot, array in zip(slots, values, strict=True):
+            assert tuple(array.shape) == slot.shape, slot
+            file.write(b"\0" * (-file.tell() % (_PAGE if array.nbytes > _LARGE else _ALIGNED)))
+            tensors.append(_tensor(slot, data.name, file.tell(), array.nbytes))
+            file.write(_bytes(array).data)
+    path.write_bytes(spliced(skeleton, tensors))
+
+
+def _bytes(array: Array) -> Array:
+    import numpy as np
+
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+
+
+def _tensor(slot: Slot, location: str, offset: int, length: int) -> bytes:
+    """The initialiser of a parameter, whose values are in another file."""
+    entries = {"location": location, "offset": str(offset), "length": str(length)}
+    return protobuf.message(
+        _INITIALIZER,
+        *(protobuf.number(_DIMS, extent) for extent in slot.shape),
+        protobuf.number(_TYPE, _NUMBERS[slot.kind]),
+        protobuf.text(_NAME, slot.key),
+        *(protobuf.message(_EXTERNAL, protobuf.text(1, key), protobuf.text(2, value))
+          for key, value in entries.items()),
+        protobuf.number(_PLACE, _IS_EXTERNAL),
+    )  # fmt: skip
+
+
+def spliced(skeleton: bytes, tensors: Iterable[bytes]) -> bytes:
+    """The model with further initialisers in its graph. Raises ValueError if it has none."""
+    return _with_graph(skeleton, lambda graph: (graph, *tensors))
+
+
+def with_classes(skeleton: bytes, classes: int) -> bytes:
+    """The model with another number of classes in the shape of its first output, and in that of the reshape
+    that gives it, if one does. The shapes noted of what flows inside are left out: they may depend on it."""
+    own = classes_of(skeleton)
+
+    def changed(graph: bytes) -> Iterator[bytes]:
+        outputs, target = 0, _reshaped_by(graph)
+        for number, value, part in protobuf.parts(graph, 0, len(graph)):
+            if number == _INITIALIZER and target is not None and own is not None:
+                begin, end = protobuf.span_of(value)
+                if _texts(graph, (begin, end), _NAME) == [target]:
+                    part = protobuf.message(_INITIALIZER, _ended(graph[begin:end], own, classes))
+            if number == _VALUE_INFO:
+                continue
+            if number == _OUTPUT:
+                outputs += 1
+                if outputs == 1:
+                    begin, end = protobuf.span_of(value)
+                    part = protobuf.message(_OUTPUT, _classes_in(graph[begin:end], classes))
+            yield part
+
+    return _with_graph(skeleton, changed)
+
+
+def other_classes(skeleton: bytes, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> int | None:
+    """The number of classes that the arrays are for, if it isn't the skeleton's and nothing else differs:
+    then all that differ, a matrix among them, have it in place of the skeleton's as their first extent."""
+    differing = [slot for slot in slots if slot.key in arrays and arrays[slot.key].shape != slot.shape]
+    own, counts = classes_of(skeleton), {arrays[slot.key].shape[:1] for slot in differing}
+    if len(counts) != 1 or counts == {()} or not any(len(slot.shape) > 1 for slot in differing):
+        return None
+    fits = all((own, *slot.shape[1:]) == slot.shape for slot in differing)
+    alike = all(arrays[slot.key].shape[1:] == slot.shape[1:] for slot in differing)
+    return int(next(iter(counts))[0]) if fits and alike else None
+
+
+def resized(slots: Iterable[Slot], arrays: Mapping[str, Array]) -> tuple[Slot, ...]:
+    """The slots with the shapes of the arrays that are there."""
+    return tuple(
+        slot._replace(shape=tuple(arrays[slot.key].shape)) if slot.key in arrays else slot for slot in slots
+    )
+
+
+def classes_of(skeleton: bytes) -> int | None:
+    """The second dimension of the first output; None where it isn't fixed."""
+    place: tuple[int, int] = (0, len(skeleton))
+    for number, which in ((_GRAPH, 0), (_OUTPUT, 0), (2, 0), (1, 0), (2, 0), (1, 1)):
+        spans = [value for found, value in protobuf.fields(skeleton, *place) if found == number]
+        if len(spans) <= which:
+            return None
+        place = protobuf.span_of(spans[which])
+    value = dict(protobuf.fields(skeleton, *place)).get(1)
+    return value if isinstance(value, int) else None
+
+
+def _reshaped_by(graph: bytes) -> str | None:
+    """The name of the shape to which the first output is reshaped, where that is how it is made."""
+    spans = list(protobuf.fields(graph, 0, len(graph)))
+    output = _texts(graph, protobuf.span_of(next(value for number, value in spans if number == _OUTPUT)), 1)
+    for number, value in spans:
+        if number != _NODE:
+            continue
+        span = protobuf.span_of(value)
+        if _texts(graph, span, _GIVES) == output and _texts(graph, span, _KIND) == ["Reshape"]:
+            return _texts(graph, span, _TAKES)[1]
+    return None
+
+
+def _texts(content: bytes, span: tuple[int, int], wanted: int) -> list[str]:
+    return [protobuf.text_of(content, value) for number, value in protobuf.fields(content, *span)
+            if number == wanted]  # fmt: skip
+
+
+def _ended(tensor: bytes, own: int, classes: int) -> bytes:
+    """The shape in a TensorProto, whose last number, if it is `own`, becomes `classes`."""
+    made = []
+    for number, value, part in protobuf.parts(tensor, 0, len(tensor)):
+        if number == _RAW:
+            begin, end = protobuf.span_of(value)
+            numbers = list(struct.unpack(f"<{(end - begin) // 8}q", tensor[begin:end]))
+            if numbers[-1:] == [own]:
+                numbers[-1] = classes
+            part = protobuf.message(_RAW, struct.pack(f"<{len(numbers)}q", *numbers))
+        made.append(part)
+    return b"".join(made)
+
+
+def _classes_in(output: bytes, classes: int) -> bytes:
+    """A ValueInfoProto whose second dimension is `classes`: its type, tensor type and shape are replaced."""
+
+    def replaced(content: bytes, path: tuple[int, ...]) -> bytes:
+        made, seen = [], 0
+        for number, value, part in protobuf.parts(content, 0, len(content)):
+            if number == path[0]:
+                seen += 1
+                begin, end = protobuf.span_of(value)
+                if len(path) > 1:
+                    part = protobuf.message(number, replaced(content[begin:end], path[1:]))
+                elif seen == 2:
+                    part = protobuf.message(number, protobuf.number(1, classes))
+            made.append(part)
+        return b"".join(made)
+
+    return replaced(output, (2, 1, 2, 1))  # type, tensor_type, shape, dim
+
+
+def _with_graph(model: bytes, change: Callable[[bytes], Iterable[bytes]]) -> bytes:
+    made, found = [], False
+    for number, value, part in protobuf.parts(model, 0, len(model)):
+        if number == _GRAPH:
+            begin, end = protobuf.span_of(value)
+            part, found = protobuf.message(_GRAPH, *change(model[begin:end])), True
+        made.append(part)
+    if not found:
+        raise ValueError("it has no graph")
+    return b"".join(made)
+
+
+def size_bytes(slots: Iterable[Slot]) -> int:
+    """About what the parameters take on disk."""
+    return sum(4 * math.prod(slot.shape) for slot in slots)

@@ -1,0 +1,187 @@
+"""The graphs that ship: the store and its refusals, licences, and a sample proved against eager PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import re
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from vertebra.errors import InvalidInputError, UnknownNameError
+from vertebra.measurements.shipped import catalogue
+from vertebra.zoo import CLASSICS
+from vertebra.zoo.graphs import drawing, store
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+NAMES = sorted(store.names())
+GRAPHS = [graph for name in NAMES for graph in store.graphs(name)]
+#: all of a family are alike, and the small ones are quick
+SMALL = [name for name in NAMES if (count := catalogue.find(name)) is not None and count.macs < 2e9]
+LICENCES = {"Apache-2.0", "MIT", "BSD-3-Clause"}
+
+
+def opened(graph: store.Graph, *, features: bool = True) -> onnx.ModelProto:
+    """The skeleton with its parameters as inputs: a whole model."""
+    proto = onnx.ModelProto.FromString(store.skeleton(graph, features=features))
+    for key, _, shape in graph.parameters():
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, shape))
+    return proto
+
+
+def test_the_classics_have_graphs_at_their_native_size():
+    assert set(CLASSICS) <= store.names()
+    for name in CLASSICS:
+        assert store.find(name).native_size == catalogue.counts()[name].input_size
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [
+        ("squeezenet1_1", None, None),
+        ("SqueezeNet1_1", 96, None),
+        ("alexnet", None, 224),
+        ("alexnet", 224, 224),
+    ],
+)
+def test_find(name, size, found):
+    graph = store.find(name, size)
+    assert (graph.name, graph.input_size) == (name.lower(), found)
+    assert (graph.library, graph.licence) == ("vertebra", "Apache-2.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "error", "told"),
+    [
+        ("squeezenet1_1", 28, InvalidInputError, "use 29 or more"),
+        ("alexnet", 225, InvalidInputError, "use 224"),
+        ("resnet51", None, UnknownNameError, "vertebra list"),
+    ],
+)
+def test_what_there_is_not(name, size, error, told):
+    with pytest.raises(error) as caught:
+        store.find(name, size)
+    assert told in str(caught.value.hint)
+
+
+def test_networks_without_a_graph_say_why():
+    for name, reason in store.without().items():
+        assert name not in store.names()
+        with pytest.raises(InvalidInputError, match=re.escape(reason[:20])):
+            store.find(name)
+
+
+def test_parameters_are_counted_as_the_catalogue_counts_them():
+    for graph in GRAPHS:
+        count = catalogue.find(graph.name)
+        if (
+            count is not None
+            and graph.native_size == count.input_size
+            and graph == store.graphs(graph.name)[0]
+        ):
+            assert graph.params == count.params, graph.name
+
+
+def some(count: int, seed: int = 16) -> list[store.Graph]:
+    return random.Random(seed).sample(GRAPHS, min(count, len(GRAPHS)))
+
+
+@pytest.mark.parametrize("graph", some(6), ids=lambda graph: graph.name)
+def test_a_skeleton_is_a_whole_model_but_for_its_parameters(graph):
+    for features in (False, True):
+        proto = opened(graph, features=features)
+        onnx.checker.check_model(proto)
+        outputs = [one.name for one in proto.graph.output]
+        assert outputs == ["logits", "features"][: 1 + features]
+        assert len(proto.graph.output[0].type.tensor_type.shape.dim) == 2
+
+
+@pytest.mark.parametrize("graph", some(12), ids=lambda graph: graph.name)
+def test_every_initialiser_is_accounted_for(graph):
+    """From the state dict, each once; computed, in the store by content; or a few numbers inside."""
+    proto = onnx.ModelProto.FromString(store.skeleton(graph, features=True))
+    inside = [one.name for one in proto.graph.initializer]
+    keys = [one.key for one in graph.parameters()]
+    computed = {one.name: one for one in graph.constants()}
+    assert len({*inside, *keys}) == len(inside) + len(keys)
+    for one in proto.graph.initializer:
+        size = onnx.numpy_helper.to_array(one).nbytes
+        assert size > 64 if one.name in computed else size <= 64
+    taken = {name for node in proto.graph.node for name in node.input}
+    made = {name for node in proto.graph.node for name in node.output}
+    assert taken - made - {"images"} == {*inside, *keys}
+    assert {one.key for one in graph.unused}.isdisjoint(keys)
+
+
+def test_every_graph_has_a_licence_that_allows_it_and_says_whose_it_is():
+    for graph in GRAPHS:
+        licences = graph.licence.split(" AND ")
+        assert set(licences) <= LICENCES
+        assert "opyright" in graph.copyright
+        assert graph.file.endswith(".py")
+    told = store.notices(GRAPHS[0])
+    assert GRAPHS[0].copyright in told
+    assert store.CHANGES in told
+    assert "Apache License" in store.notices(store.find("alexnet"))
+
+
+def test_the_notices_that_ship_name_every_owner():
+    text = (ROOT / "THIRD_PARTY_NOTICES").read_text()
+    for graph in GRAPHS:
+        if graph.library != "vertebra":
+            assert f"{graph.library} {graph.version}" in text
+            assert graph.file in text
+            assert all(line in text for line in graph.copyright.splitlines())
+
+
+def test_no_source_path_or_trace_is_in_the_data():
+    strange = re.compile(rb"(?:/\w[\w.-]*){2,}/|\.py\b|Traceback|stack_trace|\bself\.|pkg\.torch|aten::")
+    for graph in GRAPHS:
+        content = store.skeleton(graph, features=True)
+        for one in graph.constants():
+            content = content.replace(store.constant(one), b"")
+        found = strange.search(content)
+        assert found is None, (graph.name, found)
+        proto = onnx.ModelProto.FromString(store.skeleton(graph))
+        assert not any(node.name or node.doc_string or node.metadata_props for node in proto.graph.node)
+
+
+def test_shipped_answers_are_of_two_different_images():
+    for graph in GRAPHS:
+        if graph.answers is not None:
+            first, second = graph.answers.logits
+            assert len(first) == len(second) == len(graph.answers.classes)
+            assert first != second
+            assert graph.answers.size == graph.native_size or graph.answers.size == graph.input_size
+
+
+@pytest.mark.parametrize("name", [*random.Random(7).sample(SMALL, min(4, len(SMALL)))], ids=lambda name: name)
+def test_a_sample_of_graphs_answers_as_eager(name, tmp_path):
+    prove(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", random.Random(40).sample(NAMES, min(40, len(NAMES))))
+def test_forty_graphs_answer_as_eager(name, tmp_path):
+    prove(name, tmp_path)
+
+
+def prove(name: str, folder: Path) -> None:
+    library = store.find(name).library
+    if library != "vertebra" and importlib.util.find_spec(library) is None:
+        pytest.skip(f"needs {library}")
+    import graph_making
+
+    for graph in store.graphs(name):
+        found = graph_making.proved(graph, folder)
+        assert max(found.logits, found.features) <= 1e-4
+
+
+def test_drawn_pictures_have_the_size_of_normalised_photographs():
+    images = drawing.draw("timm:resnet18", "images", (2, 3, 64, 64))
+    assert images.var() == pytest.approx(1, rel=0.02)
+    assert (images[0] != images[1]).any()

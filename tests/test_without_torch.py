@@ -1,0 +1,160 @@
+"""The verbs on a machine without torch, timm, torchvision and onnx: names become rows, answers, Bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vertebra.zoo.graphs import drawing, store
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "squeezenet1_1"
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Weights of ten classes, made by drawing, and pictures of ten colours in a folder for each."""
+    from safetensors.numpy import save_file
+
+    made = tmp_path_factory.mktemp("bare")
+    arrays = {}
+    for key, _, shape in store.find(MODEL).parameters():
+        held = (CLASSES, *shape[1:]) if key.startswith("head.classifier") else shape
+        arrays[key] = drawing.draw(MODEL, key, held)
+    save_file(arrays, made / "own.safetensors")
+    generator = np.random.default_rng(0)
+    for number in range(CLASSES):
+        (made / "pictures" / f"class{number}").mkdir(parents=True)
+        for picture in range(2):
+            pixels = generator.integers(0, 40, (240, 260, 3)) + generator.integers(0, 216, (1, 1, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(
+                made / "pictures" / f"class{number}" / f"{picture}.png"
+            )
+    (made / "labels.txt").write_text("".join(f"class{number}\n" for number in range(CLASSES)))
+    return made
+
+
+def run(folder: Path, script: str) -> dict:
+    """What `script` leaves in `answer`; neither its process nor its children can import torch and its kin."""
+    whole = f"import json, vertebra\nanswer = {{}}\n{script}\nprint(json.dumps(answer))\n"
+    paths = [str(ROOT / "tests" / "without_torch"), str(ROOT / "src")]
+    env = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "VERTEBRA_TABLE": str(folder / "table.sqlite"),
+        "VERTEBRA_CACHE": str(folder / "cache"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", whole], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_torch_is_gone(folder):
+    script = """
+for name in ("torch", "timm", "torchvision", "onnx", "onnxscript"):
+    try:
+        __import__(name)
+        answer[name] = "there"
+    except ModuleNotFoundError:
+        answer[name] = "gone"
+"""
+    assert set(run(folder, script).values()) == {"gone"}
+
+
+def test_names_are_measured_and_chosen(folder):
+    script = f"""
+from vertebra.errors import MissingRuntimeError
+rows = vertebra.bench("{MODEL}", engine=["onnxruntime", "openvino"], quick=True, seconds="0.6s")
+answer["bench"] = sorted([row.engine, row.metric, row.versions.get("graph")] for row in rows
+                         if row.metric in ("latency", "failure"))
+found = vertebra.survey(model="{MODEL}", engine="onnxruntime", budget="1m")
+answer["survey"] = [found.measured, found.known, found.failed, found.report.is_file()]
+picked = vertebra.pick(latency="60s", top1="60%", trust="C", among="table")
+answer["pick"] = picked.choice.model if picked.choice else None
+for name, call in (("profile", lambda: vertebra.profile("{MODEL}")),
+                   ("eager", lambda: vertebra.bench("{MODEL}", engine="eager"))):
+    try:
+        call()
+    except MissingRuntimeError as error:
+        answer[name] = error.hint
+"""
+    answer = run(folder, script)
+    graph = store.find(MODEL)
+    versions = f"{graph.library} {graph.version}"
+    assert answer.pop("bench") == [["onnxruntime", "latency", versions], ["openvino", "latency", versions]]
+    install = 'install it with: pip install "vertebra[torch]"'
+    assert answer == {"survey": [0, 1, 0, True], "pick": MODEL, "profile": install, "eager": install}
+
+
+def test_own_weights_are_used(folder):
+    script = f"""
+weights = dict(weights="own.safetensors", labels="labels.txt")
+kept = vertebra.export("{MODEL}", "bundle", **weights)
+answer["graph"] = [kept.graph["file"], kept.graph["against_eager"] < 3e-4, kept.num_classes, kept.weights]
+answer["parity"] = [kept.parity["engine"], kept.parity["output_error"] < 3e-4, kept.parity["pictures"]]
+answer["notices"] = (kept.folder / "NOTICES.txt").read_text()[:13]
+answer["card"] = "not compared with PyTorch" in " ".join((kept.folder / "README.md").read_text().split())
+picture = "pictures/class3/0.png"
+answer["top"] = []
+ways = dict(model="bundle"), dict(model="bundle", engine="openvino"), dict(model="{MODEL}", **weights)
+for given in ways:
+    [found] = vertebra.predict(picture, **given)
+    answer["top"].append([found.top[0].name, round(found.top[0].probability, 3)])
+[found] = vertebra.predict(picture, model="{MODEL}", features=True, **weights)
+answer["features"] = [len(found.features), float(found.features.std()) > 0]
+[found] = vertebra.predict(picture, model="{MODEL}", features=True, engine="openvino", **weights)
+answer["features"].append(len(found.features))
+found = vertebra.evaluate("{MODEL}", "pictures", **weights)
+answer["eval"] = [row.metric for row in found.rows][:1] + [found.engine]
+found = vertebra.probe("pictures", "{MODEL}", folds=2, **weights)
+answer["probe"] = [[row.metric for row in found], sorted(map(str, found.failures))]
+"""
+    answer = run(folder, script)
+    assert answer["graph"] == ["vertebra/zoo/squeezenet.py", True, CLASSES, "own.safetensors"]
+    assert answer["parity"][:2] == ["onnxruntime", True]
+    assert answer["notices"] == "model.onnx wa"
+    assert answer["card"] is True
+    assert answer["top"][0] == answer["top"][1] == answer["top"][2]
+    assert answer["features"] == [512, True, 512]
+    assert answer["eval"] == ["top1", "onnxruntime"]
+    assert answer["probe"][1] == []
+    assert answer["probe"][0]
+
+
+@pytest.mark.parametrize(
+    ("call", "told", "hint"),
+    [
+        ("export('alexnet', 'out', weights='own.safetensors')", "The weights don't fit: ", "exactly this"),
+        (
+            "export('squeezenet1_1', 'out', weights='own.safetensors', engine='ncnn')",
+            "Exporting needs torch", 'pip install "vertebra[ncnn-export]"',
+        ),
+        (
+            "export('squeezenet1_1', 'out', weights='own.safetensors', engine='openvino', "
+            "precision='int8-weights')",
+            "needs", "pip install",
+        ),
+        ("export('bninception', 'out', untrained=True)", "Exporting needs torch", '"vertebra[torch]"'),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_in_one_line(folder, call, told, hint):
+    script = f"""
+from vertebra.errors import VertebraError
+try:
+    vertebra.{call}
+except VertebraError as error:
+    answer["told"] = [error.message, error.hint]
+"""
+    message, what = run(folder, script)["told"]
+    assert told in message
+    assert "\n" not in message
+    assert hint in what

@@ -1,0 +1,590 @@
+"""Make one network's graph without parameters, and prove it against eager PyTorch; see tools/graphs.py."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import re
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime
+import torch
+from onnx_ir.passes import common as passes
+from onnxscript import optimizer, rewriter
+from torch import Tensor, nn
+
+from vertebra import _version, zoo
+from vertebra.errors import VertebraError
+from vertebra.measuring import graphs as counting
+from vertebra.zoo import names
+from vertebra.zoo.graphs import drawing, store
+from vertebra.zoo.pooling import classifier_of, flat
+
+#: logits and features may differ from eager's by this part of their spread
+TOLERANCE = 1e-4
+#: centres of normalisations' weights that are tried in turn, and the largest answer that is sought with them
+LEVELS, LARGEST = (1.0, 0.7, 0.85, 1.2, 0.5), 1000.0
+#: by how much two pictures' answers are further apart than a graph's from eager's
+APART = 100
+#: constants of more bytes are stored once by content, apart from the graphs
+_INLINE = 64
+#: up to how many bytes of parameters a network is built in memory and proved
+REAL = 4 << 30
+#: Random numbers that are drawn over anyway: the slowest part of building a large network.
+_RANDOM = {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
+
+
+class Failure(Exception):
+    """Why there is no graph, in one line."""
+
+
+@dataclass
+class Made:
+    """A graph, as it is packed: `record` is what the store reads, `core` and `extra` its serialised parts."""
+
+    record: dict[str, Any]
+    core: bytes
+    extra: bytes
+    constants: dict[str, bytes]
+    notes: list[str] = field(default_factory=list)
+
+
+class Trace(NamedTuple):
+    """The exporter's program and the state dict's tensors by their keys."""
+
+    model: onnx_ir.Model
+    state: Mapping[str, Tensor]
+
+
+# ------------------------------------------------------------------ eager
+
+
+class _Unrandom(torch.overrides.TorchFunctionMode):
+    """Builds networks without drawing their initial parameters."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return args[0] if function in _RANDOM else function(*args, **(kwargs or {}))
+
+
+def eager(name: str, size: int | None = None) -> nn.Module:
+    """The network in evaluation mode, for another than its native size where one is given."""
+    with _Unrandom():
+        if size is None:
+            network = zoo.build(name)
+        else:
+            library, _, bare = name.partition(":")
+            try:
+                if library == "timm":
+                    import timm
+
+                    network = timm.create_model(bare, img_size=size)
+                else:
+                    import torchvision
+
+                    network = torchvision.models.get_model(bare, weights=None, image_size=size)
+            except Exception as error:  # each definition has its own way to refuse
+                raise Failure(f"its definition can't be built for {size}x{size}: {_line(error)}") from error
+    for one in network.state_dict().values():
+        if one.is_floating_point() and not one.is_meta:
+            one.nan_to_num_(0.0)
+    return network.eval()
+
+
+def with_features(network: nn.Module) -> None:
+    """Make `network` answer logits and features, as `zoo.features` finds them, under its own keys."""
+    forward: Any = network.forward
+    if hasattr(network, "pretrained_cfg"):
+        timms: Any = network
+        body = timms.forward_features
+
+        def both(images: Tensor) -> tuple[Tensor, Tensor]:
+            seen: list[Tensor] = []
+
+            def keep(*inputs: Any, **more: Any) -> Tensor:
+                found = body(*inputs, **more)
+                seen.append(found)
+                return found.clone()
+
+            timms.forward_features = keep
+            try:
+                logits = forward(images)
+            finally:
+                timms.forward_features = body
+            features = seen[0] if len(seen) == 1 else body(images)
+            return logits, flat(timms.forward_head(features.clone(), pre_logits=True))
+    else:
+
+        def both(images: Tensor) -> tuple[Tensor, Tensor]:
+            seen: list[Tensor] = []
+            handle = classifier_of(network).register_forward_pre_hook(
+                lambda _, inputs: seen.append(inputs[0])
+            )
+            try:
+                logits = forward(images)
+            finally:
+                handle.remove()
+            return logits, flat(seen[0])
+
+    network.forward = both
+
+
+# ------------------------------------------------------------------ tracing
+
+
+def trace(network: nn.Module, size: int, *, dynamic: bool) -> Trace:
+    """The exporter's program, neither optimised nor folded. Raises Failure."""
+    images = torch.zeros(2, 3, size, size, device=next(network.parameters()).device)
+    extents: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if dynamic:
+        extents |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network, (images,), input_names=["images"], output_names=["logits", "features"],
+                dynamic_shapes=(extents,), dynamo=True, optimize=False, verbose=False,
+            )  # fmt: skip
+    except Exception as error:  # torch's exporters raise what the definition raised, and more
+        raise Failure(_line(error)) from error
+    assert program is not None
+    return Trace(program.model, network.state_dict(keep_vars=True))
+
+
+def simplified(traced: Trace) -> onnx.ModelProto:
+    """The graph after onnxscript's optimiser, while parameters are inputs, which it can't fold."""
+    model = traced.model
+    for name in list(model.graph.initializers):
+        if not _is_parameter(traced.state.get(name)):
+            continue
+        value = model.graph.initializers.pop(name)
+        assert value.const_value is not None
+        value.shape = onnx_ir.Shape(value.const_value.shape)
+        value.type = onnx_ir.TensorType(value.const_value.dtype)
+        value.const_value = None
+        model.graph.inputs.append(value)
+    optimizer.optimize_ir(model)
+    model = rewriter.rewrite(model)
+    for one in (
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+    ):
+        model = one(model).model
+    return onnx_ir.serde.serialize_model(model)
+
+
+def _is_parameter(one: Tensor | None) -> bool:
+    return one is not None and one.is_floating_point()
+
+
+# ------------------------------------------------------------------ stripping
+
+
+def stripped(proto: onnx.ModelProto, state: Mapping[str, Tensor]) -> Made:
+    """Short names, no notes, no parameters; every initialiser accounted for. Raises Failure."""
+    graph = proto.graph
+    domains = {one.domain for one in proto.opset_import} - {"", "pkg.onnxscript.torch_lib.common"}
+    kinds = {node.domain for node in graph.node} - {"", "ai.onnx"}
+    if proto.functions or kinds:
+        raise Failure(f"it has operators of {sorted(kinds | domains)}, which ONNX doesn't define")
+    if any(one.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for node in graph.node
+           for one in node.attribute):  # fmt: skip
+        raise Failure("it has branches or loops")
+    needed = _needed(graph.node, ["logits"])
+    taken = {name for node in graph.node for name in node.input}
+    parameters = [(key, _kind(one), list(one.shape)) for key, one in state.items() if _is_parameter(one)]
+    used = [one for one in parameters if one[0] in taken]
+    hidden = {one.name: one for one in graph.input if one.name != "images"}
+    for key, _, shape in used:
+        held = [one.dim_value for one in hidden[key].type.tensor_type.shape.dim]
+        if held != shape:
+            raise Failure(f"{key} is {shape} in the state dict, and {held} in the graph")
+    unused = [
+        [key, _kind(one), list(one.shape)] for key, one in state.items() if key not in {u[0] for u in used}
+    ]
+    core_takes = {name for index, node in enumerate(graph.node) if index in needed for name in node.input}
+    only_features = sorted({key for key, _, _ in used} - core_takes)
+    if only_features:
+        raise Failure(f"its features take parameters that its logits don't: {only_features[:3]}")
+    kept = {"images", "logits", "features", *(key for key, _, _ in used)}
+    rename = _Names(kept)
+    constants, content = [], dict[str, bytes]()
+    core, extra = onnx.GraphProto(name="network"), onnx.GraphProto()
+    for one in graph.initializer:
+        if one.name in state and _is_parameter(state[one.name]):
+            raise Failure(f"the exporter kept the values of {one.name}")
+        if one.name not in taken and one.name not in ("logits", "features"):
+            continue
+        values = onnx.numpy_helper.to_array(one)
+        is_core = one.name in core_takes
+        if values.nbytes <= _INLINE:
+            scalar = onnx.numpy_helper.from_array(values, rename[one.name])
+            (core if is_core else extra).initializer.append(scalar)
+        else:
+            kind, raw = _numpy_kind(values), values.tobytes()
+            digest = hashlib.sha256(kind.encode() + raw).hexdigest()[:32]
+            name = rename.of(one.name, "" if is_core else store.FOR_FEATURES)
+            constants.append([name, kind, list(values.shape), digest])
+            content[digest] = raw
+    for index, node in enumerate(graph.node):
+        node.ClearField("name")
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+        node.ClearField("domain")
+        node.input[:] = [name and rename[name] for name in node.input]
+        node.output[:] = [name and rename[name] for name in node.output]
+        (core if index in needed else extra).node.append(node)
+    for part, name in ((core.input, "images"), (core.output, "logits"), (extra.output, "features")):
+        found = next(one for one in (*graph.input, *graph.output) if one.name == name)
+        found.ClearField("doc_string")
+        found.ClearField("metadata_props")
+        part.append(found)
+    record = {
+        "opset": next(one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")),
+        "parameters": used, "unused": unused, "constants": constants, "features": True,
+        "nodes": len(core.node),
+    }  # fmt: skip
+    return Made(record, core.SerializeToString(), extra.SerializeToString(), content)
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> set[int]:
+    """Which nodes the outputs depend on."""
+    wanted, found = set(outputs), set[int]()
+    for index in reversed(range(len(nodes))):
+        if wanted & set(nodes[index].output):
+            found.add(index)
+            wanted |= set(nodes[index].input)
+    return found
+
+
+class _Names(dict[str, str]):
+    """Short names for everything but inputs, outputs and parameters."""
+
+    def __init__(self, kept: set[str]) -> None:
+        super().__init__({name: name for name in kept})
+
+    def __missing__(self, name: str) -> str:
+        return self.of(name, "v")
+
+    def of(self, name: str, start: str) -> str:
+        if name not in self:
+            self[name] = f"{start or 'v'}{len(self)}"
+        return self[name]
+
+
+def _kind(one: Tensor) -> str:
+    return str(one.dtype).removeprefix("torch.")
+
+
+def _numpy_kind(values: np.ndarray[Any, Any]) -> str:
+    kind = str(values.dtype)
+    if kind not in store.KINDS:
+        raise Failure(f"a constant of {kind}")
+    return kind
+
+
+# ------------------------------------------------------------------ proof
+
+
+def assembled(made: Made, *, features: bool = True) -> bytes:
+    """The skeleton as the store gives it."""
+    constants = [store.Constant(name, kind, tuple(shape), digest)
+                 for name, kind, shape, digest in made.record["constants"]]  # fmt: skip
+    held = [(one, made.constants[one.digest]) for one in constants
+            if features or not one.name.startswith(store.FOR_FEATURES)]  # fmt: skip
+    return store.assemble(made.record["opset"], made.core + (made.extra if features else b""), held)
+
+
+def _open(made: Made) -> onnx.ModelProto:
+    """The skeleton with its parameters as inputs: a whole model, as onnx's checker wants it."""
+    proto = onnx.ModelProto.FromString(assembled(made))
+    for key, _, shape in made.record["parameters"]:
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, shape))
+    return proto
+
+
+def drawn(name: str, network: nn.Module, level: float | None = None) -> None:
+    """Draw every parameter and buffer of floating-point numbers, as a filled graph has them."""
+    with torch.no_grad():
+        for key, one in network.state_dict(keep_vars=True).items():
+            if _is_parameter(one):
+                one.data.copy_(torch.from_numpy(drawing.draw(name, key, tuple(one.shape), level=level)))
+
+
+def filled(skeleton: bytes, parameters: Sequence[Any], values: Mapping[str, Any], path: Path) -> None:
+    """`path` and `path`.data: the graph with the values of its parameters. `values` gives arrays by key."""
+    proto = onnx.ModelProto.FromString(skeleton)
+    place = 0
+    with path.with_suffix(".data").open("wb") as data:
+        for key, _, shape in parameters:
+            one = proto.graph.initializer.add(name=key, data_type=1, dims=list(shape))
+            one.data_location = onnx.TensorProto.EXTERNAL
+            content = np.ascontiguousarray(values[key], np.float32)
+            assert list(content.shape) == list(shape)
+            for entry, value in (("location", path.with_suffix(".data").name), ("offset", str(place)),
+                                 ("length", str(content.nbytes))):  # fmt: skip
+                one.external_data.add(key=entry, value=value)
+            content.tofile(data)
+            place += content.nbytes
+    path.write_bytes(proto.SerializeToString())
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """ONNX Runtime without optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class Difference(NamedTuple):
+    """The largest difference from eager by the spread of eager's values; how far two images are apart by it;
+    eager's logits."""
+
+    logits: float
+    features: float
+    apart: float
+    reference: np.ndarray[Any, Any]
+    spread: float
+    largest: float
+
+
+def compared(
+    name: str, network: nn.Module, given: onnxruntime.InferenceSession, batch: int, size: int
+) -> Difference:
+    """The graph in a session against `network`, which answers logits and features. Raises Failure."""
+    images = drawing.draw(name, "images", (batch, 3, size, size))
+    with torch.no_grad():
+        wanted = [one.numpy() for one in network(torch.from_numpy(images))]
+    try:
+        found = given.run(["logits", "features"], {"images": images})
+    except Exception as error:  # ONNX Runtime's errors share no base
+        raise Failure(f"ONNX Runtime can't run it at {batch}x3x{size}x{size}: {_line(error)}") from error
+    errors = []
+    for own, other, what in zip(wanted, found, ("logits", "features"), strict=True):
+        if own.shape != other.shape:
+            raise Failure(
+                f"its {what} are {list(other.shape)} at {size}x{size}, and eager's {list(own.shape)}"
+            )
+        spread = float(own.max() - own.min())
+        if not np.isfinite(spread) or spread == 0:
+            raise Failure(f"eager's {what} with drawn parameters are constant or infinite")
+        errors.append(float(np.abs(own - other).max()) / spread)
+    logits = wanted[0]
+    spread = float(logits.max() - logits.min())
+    apart = float(np.abs(logits[0] - logits[-1]).max()) / spread if batch > 1 else 1.0
+    largest = max(float(np.abs(one).max()) for one in wanted)
+    return Difference(errors[0], errors[1], apart, logits, spread, largest)
+
+
+# ------------------------------------------------------------------ one network
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's first cause, without a path of this machine."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [one.strip() for one in str(error).splitlines() if one.strip()] or [""]
+    text = re.sub(r"(?:/[\w.+-]+){2,}/", "", f"{type(error).__name__}: {lines[0]}")
+    return text[:300]
+
+
+def make(
+    name: str, folder: Path, size: int, build_for: int | None, *, dynamic: bool, log: dict[str, Any],
+    weight_bytes: int | None,
+) -> Made:  # fmt: skip
+    """The graph of a network traced at `size`, proved. `build_for` builds it for another size than
+    its native one. `log` gets what was found on the way. Raises Failure."""
+    model = zoo.find(name)
+    clock = time.monotonic()
+    is_real = weight_bytes is None or weight_bytes <= REAL
+    with torch.device("cpu" if is_real else "meta"):
+        network = eager(name, build_for)
+    with_features(network)
+    log["build_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
+    traced = trace(network, size, dynamic=dynamic)
+    log["trace_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
+    made = stripped(simplified(traced), traced.state)
+    log["strip_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
+    del traced
+    taken = {one[0] for one in made.record["parameters"]}
+    made.record |= {
+        "native": size, "size": None if dynamic else size, "smallest": 1 if dynamic else size, "step": 1,
+        "params": sum(one.numel() for key, one in network.named_parameters() if key in taken),
+        "answers": None,
+    }  # fmt: skip
+    onnx.checker.check_model(_open(made))
+    if is_real:
+        _prove(made, network, model, folder, log)
+        log["prove_s"] = round(time.monotonic() - clock, 2)
+    else:
+        made.notes.append("not proved: too large to build here")
+    return made
+
+
+def _prove(made: Made, network: nn.Module, model: names.Model, folder: Path, log: dict[str, Any]) -> None:
+    native = made.record["native"]
+    path = folder / "model.onnx"
+    level, first, given = _levelled(made, network, model.name, path, log)
+    made.record["level"] = level
+    log["differences"] = {f"2x{native}": [first.logits, first.features]}
+    log["apart"] = first.apart
+    _check(first)
+    classes = [number for number in range(0, 1000, 125) if number < first.reference.shape[1]]
+    made.record["answers"] = {
+        "size": native, "classes": classes, "spread": first.spread,
+        "logits": [[float(row[c]) for c in classes] for row in first.reference],
+    }  # fmt: skip
+    if made.record["size"] is None:
+        made.record["smallest"], made.record["step"] = _range(made, network, model, given, log)
+    else:
+        _check(compared(model.name, network, given, 1, native))
+    # The same parameters' file, without the features.
+    counted = folder / "core.onnx"
+    proto = onnx.ModelProto.FromString(assembled(made, features=False))
+    held = onnx.load(str(path), load_external_data=False).graph.initializer
+    proto.graph.initializer.extend(one for one in held if one.data_location == onnx.TensorProto.EXTERNAL)
+    counted.write_bytes(proto.SerializeToString())
+    log |= _counted(counted, model.name, native)
+
+
+def _levelled(
+    made: Made, network: nn.Module, name: str, path: Path, log: dict[str, Any]
+) -> tuple[float, Difference, onnxruntime.InferenceSession]:  # fmt: skip
+    """The first level of drawn parameters at which eager is well conditioned, else the best one."""
+    best: tuple[float, float] | None = None
+    log["levels"] = {}
+    for level in (*LEVELS, None):
+        chosen = level if level is not None else (best[1] if best else LEVELS[0])
+        drawn(name, network, chosen)
+        state = {key: one.detach().numpy() for key, one in network.state_dict().items()}
+        filled(assembled(made), made.record["parameters"], state, path)
+        given = session(path)
+        try:
+            found = compared(name, network, given, 2, made.record["native"])
+        except Failure as failure:
+            if level is None or "can't run" in str(failure):
+                raise
+            log["levels"][level] = str(failure)
+            continue
+        error = max(found.logits, found.features)
+        log["levels"][chosen] = [error, found.apart, found.spread]
+        is_right = error <= TOLERANCE / 10 and found.apart > APART * max(error, 1e-7)
+        if level is None or (is_right and found.largest <= LARGEST):
+            return chosen, found, given
+        if found.apart > APART * max(error, 1e-7) and (best is None or error < best[0]):
+            best = (error, chosen)
+    raise AssertionError("the last one returns")
+
+
+def _check(found: Difference) -> None:
+    for what, error in (("logits", found.logits), ("features", found.features)):
+        if not error <= TOLERANCE:
+            raise Failure(f"its {what} are {error:.1e} of their spread away from eager's")
+    if found.apart < APART * max(found.logits, 1e-7):
+        raise Failure(f"two images give answers {found.apart:.1e} of the spread apart: they prove little")
+
+
+def _range(
+    made: Made, network: nn.Module, model: names.Model, given: onnxruntime.InferenceSession,
+    log: dict[str, Any],
+) -> tuple[int, int]:  # fmt: skip
+    """The smallest size and the step of sizes at which the graph is right. Raises Failure."""
+    native = made.record["native"]
+    step = next((one for one in (1, 2, 4, 8, 16, 32) if native % one == 0 and
+                 _is_right(model.name, network, given, native + one, log)), 0)  # fmt: skip
+    # Far enough that every stage's map is larger: a pool to a fixed size was traced for one size.
+    far = -(-(native * 5 // 4) // (step or 1)) * (step or 1)
+    if not step or not _is_right(model.name, network, given, far + step, log):
+        raise Failure("its graph with symbolic height and width is right near one size only")
+    least = model.min_size if model.min_size > 1 else 32
+    for candidate in (least, 64, 96, 128, 160, native):
+        size = -(-candidate // step) * step
+        if least <= size <= native and _is_right(model.name, network, given, size, log):
+            return size, step
+    return native, step
+
+
+def _is_right(
+    name: str, network: nn.Module, given: onnxruntime.InferenceSession, size: int, log: dict[str, Any]
+) -> bool:
+    try:
+        found = compared(name, network, given, 1, size)
+        log["differences"][f"1x{size}"] = [found.logits, found.features]
+        _check(found)
+    except Failure as failure:
+        log["differences"][f"1x{size}"] = str(failure)
+        return False
+    except Exception as error:  # a definition refuses a size in its own way
+        log["differences"][f"1x{size}"] = _line(error)
+        return False
+    return True
+
+
+def _counted(path: Path, name: str, size: int) -> dict[str, Any]:
+    """MACs and parameters counted in the graph."""
+    try:
+        found = counting.profile(path, model=name, input_size=size)
+    except VertebraError as error:
+        return {"macs": None, "uncounted": error.message[:200]}
+    return {"macs": found.macs, "macs_conv": found.macs_conv}
+
+
+def proved(graph: store.Graph, folder: Path) -> Difference:
+    """A shipped graph against eager once more. Raises Failure where it, or a shipped answer, differs."""
+    model = zoo.find(graph.name)
+    size = graph.input_size or graph.native_size
+    network = eager(graph.name, size if model.fixed_size and size != model.input_size else None)
+    with_features(network)
+    drawn(graph.name, network)
+    state = {key: one.detach().numpy() for key, one in network.state_dict().items()}
+    path = folder / "model.onnx"
+    filled(store.skeleton(graph, features=True), graph.parameters(), state, path)
+    found = compared(graph.name, network, session(path), 2, size)
+    _check(found)
+    answer = graph.answers
+    if answer is not None:
+        own = found.reference[:, list(answer.classes)]
+        error = float(np.abs(own - np.array(answer.logits)).max()) / answer.spread
+        if not error <= TOLERANCE:
+            raise Failure(f"eager's answers are {error:.1e} of their spread away from those that ship")
+    return found
+
+
+# ------------------------------------------------------------------ definitions
+
+
+def definition(name: str) -> tuple[str, str, str, str]:
+    """Library, its version, the file of the definition, and a digest of all that the graph depends on."""
+    model = zoo.find(name)
+    if model.source == "vertebra":
+        module = importlib.import_module(model.builder.partition(":")[0])
+        version = _version.__version__
+    elif model.source == "timm":
+        import timm
+
+        module = sys.modules[timm.models.model_entrypoint(name.partition(":")[2]).__module__]
+        version = importlib.metadata.version("timm")
+    else:
+        import torchvision
+
+        module = sys.modules[torchvision.models.get_model_builder(name.partition(":")[2]).__module__]
+        version = importlib.metadata.version("torchvision")
+    source = inspect.getsource(module)
+    file = module.__name__.replace(".", "/") + ".py"
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return model.source, version, file, digest

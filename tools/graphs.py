@@ -1,0 +1,466 @@
+"""Make, prove and pack the graphs without parameters that ship with the package.
+
+    python tools/graphs.py make --work FOLDER [NAME ...]    # resumable; one bounded child a network
+    python tools/graphs.py pack --work FOLDER               # what is proved so far -> zoo/graphs/data
+    python tools/graphs.py check [--sample N] [NAME ...]    # the packed graphs against eager again
+
+It needs torch, onnx, onnxscript, timm and torchvision. `make` takes hours for every network: it skips what is
+done for the same definition, library and rules, and an interrupted run goes on where it was. Each network's
+results are in FOLDER/networks; FOLDER/log has a line for each. docs/graphs.md says what is proved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import logging
+import lzma
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import graph_licences
+from vertebra.measurements.shipped import catalogue, published
+from vertebra.zoo import names
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "src" / "vertebra" / "zoo" / "graphs" / "data"
+NOTICES = ROOT / "THIRD_PARTY_NOTICES"
+#: what a result depends on beyond its definition: raised where older results are no longer right
+RULES = 1
+#: a shard is read whole to find one graph in it
+SHARD_BYTES, SHARD_GRAPHS = 1_500_000, 50
+#: networks of each family that come before all others, the smallest ones
+FIRST = 2
+#: a network's result, and one of its graphs
+Packed: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
+_PACKED = ("opset", "parameters", "unused", "constants", "features", "answers")
+_COUNTED = ("input_size", "params", "unused_params", "macs", "weight_bytes")
+_PRESET = lzma.PRESET_EXTREME | 9
+
+
+# ------------------------------------------------------------------ which
+
+
+def wanted() -> list[str]:
+    """Every network, ours first, then by published accuracy, family and size; timm's test networks never."""
+    from vertebra import zoo
+
+    accurate = {line["model"] for line in published.printed("imagenet.csv.gz")}
+    counts = {name: one for name, one in catalogue.counts().items()
+              if ":" in name and not name.startswith("timm:test_")}  # fmt: skip
+    by_size = sorted(counts, key=lambda name: counts[name].params)
+    first, rest = [], []
+    seen: dict[str, int] = defaultdict(int)
+    for name in (one for one in by_size if one in accurate):
+        try:
+            family = zoo.find(name).family
+        except Exception:  # counted once, and gone from the library since
+            family = ""
+        seen[family] += 1
+        (first if seen[family] <= FIRST else rest).append(name)
+    return [
+        *names.CLASSICS, *(one.name for one in names.models() if one.name not in names.CLASSICS),
+        *first, *rest, *(one for one in by_size if one not in accurate),
+    ]  # fmt: skip
+
+
+def sizes_of(name: str) -> list[int]:
+    """The sizes at which an accuracy of the network is published."""
+    return sorted({int(line["input_size"]) for line in published.printed("imagenet.csv.gz")
+                   if line["model"] == name})  # fmt: skip
+
+
+# ------------------------------------------------------------------ making
+
+
+def make(work: Path, chosen: Sequence[str], *, seconds: int, memory_gb: float, again: bool) -> None:
+    """Make what isn't made, each network in a child of its own."""
+    import timm  # noqa: F401
+    import torch
+    import torchvision  # noqa: F401
+
+    import graph_making  # the children are forks: what is imported here, they needn't import
+
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    (work / "networks").mkdir(parents=True, exist_ok=True)
+    (work / "constants").mkdir(exist_ok=True)
+    every = list(chosen) or wanted()
+    for number, name in enumerate(every, 1):
+        path = result_path(work, name)
+        key = _key(graph_making, name)
+        if path.exists() and not again and json.loads(path.read_text())["key"] == key:
+            continue
+        start = time.monotonic()
+        reason = _child(work, name, key, seconds, memory_gb)
+        if reason is not None:
+            _write(path, {"key": key, "name": name, "failed": reason, "graphs": []})
+        result = json.loads(path.read_text())
+        told = result.get("failed") or " ".join(map(_told, result["graphs"]))
+        took = f"{time.monotonic() - start:.1f} s"
+        line = f"{time.strftime('%H:%M:%S')} {number}/{len(every)} {name} {took}: {told}"
+        with (work / "log").open("a") as log:
+            log.write(line + "\n")
+        print(line, flush=True)
+
+
+def _told(graph: Mapping[str, Any]) -> str:
+    return str(graph["size"] or f"any from {graph['smallest']}, by {graph['step']}")
+
+
+def result_path(work: Path, name: str) -> Path:
+    return work / "networks" / f"{name.replace(':', '--')}.json"
+
+
+def _key(making: Any, name: str) -> str:
+    try:
+        parts = [*making.definition(name), str(sizes_of(name)), str(RULES)]
+    except Exception as error:  # a name that its library no longer has
+        parts = [type(error).__name__, str(RULES)]
+    return "/".join(parts)
+
+
+def _child(work: Path, name: str, key: str, seconds: int, memory_gb: float) -> str | None:
+    """Make one network in a fork, in its own group. Returns why it ended without a result, or None."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(os.open(work / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            _one(work, name, key)
+            code = 0
+        except BaseException as error:
+            import traceback
+
+            traceback.print_exc()
+            with contextlib.suppress(Exception):
+                import graph_making
+
+                _write(result_path(work, name), {"key": key, "name": name, "graphs": [],
+                                                 "failed": graph_making._line(error)})  # fmt: skip
+                code = 0
+        finally:
+            os._exit(code)
+    return _watched(child, seconds * 4, memory_gb)
+
+
+def _watched(child: int, seconds: float, memory_gb: float) -> str | None:
+    until = time.monotonic() + seconds
+    process = psutil.Process(child)
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if os.WIFSIGNALED(status):
+                return f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
+            return None if os.WEXITSTATUS(status) == 0 else f"ended with {os.WEXITSTATUS(status)}"
+        over = process.memory_info().rss > memory_gb * 2**30
+        if over or time.monotonic() > until:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return f"needed more than {memory_gb:g} GB" if over else f"took more than {seconds:g} s"
+        time.sleep(0.05)
+
+
+def _one(work: Path, name: str, key: str) -> None:
+    """The child's work: every graph of a network."""
+    import graph_making as making
+
+    result: dict[str, Any] = {
+        "key": key,
+        "name": name,
+        "graphs": [],
+        "logs": [],
+        "failed": None,
+        "count": None,
+    }
+    library, version, file, _ = making.definition(name)
+    refused = graph_licences.refusal(name, file)
+    if refused is None:
+        model = making.zoo.find(name)
+        result["definition"] = [library, version, file]
+        count = catalogue.find(name)
+        if count is not None:
+            result["count"] = {key: getattr(count, key) for key in _COUNTED}
+        result["native"] = model.input_size
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            _every_size(making, model, Path(folder), work, result)
+    else:
+        result["without"] = result["failed"] = refused
+    _write(result_path(work, name), result)
+
+
+def _every_size(making: Any, model: Any, folder: Path, work: Path, result: dict[str, Any]) -> None:
+    def attempt(trace_at: int, build_for: int | None, dynamic: bool) -> bool:
+        log: dict[str, Any] = {"size": trace_at, "dynamic": dynamic}
+        result["logs"].append(log)
+        try:
+            made = making.make(model.name, folder, trace_at, build_for, dynamic=dynamic, log=log,
+                               weight_bytes=(result["count"] or {}).get("weight_bytes"))  # fmt: skip
+        except making.Failure as failure:
+            log["failed"] = str(failure)
+            return False
+        _keep(work, made)
+        result["graphs"].append(made.record)
+        return True
+
+    if not model.fixed_size and attempt(model.input_size, None, True):
+        return
+    if not attempt(model.input_size, None, False):
+        result["failed"] = result["logs"][-1]["failed"]
+        return
+    for size in sizes_of(model.name):
+        if size != model.input_size:
+            attempt(size, size if model.fixed_size else None, False)
+
+
+def _keep(work: Path, made: Any) -> None:
+    """The graph's parts, in files beside the results by their content."""
+    for digest, content in made.constants.items():
+        path = work / "constants" / digest
+        if not path.exists():
+            _write_bytes(path, lzma.compress(content))
+    record = made.record
+    record["parts"] = []
+    for content in (made.core, made.extra):
+        digest = hashlib.sha256(content).hexdigest()[:32]
+        _write_bytes(work / "networks" / f"{digest}.part", content)
+        record["parts"].append(digest)
+    record["notes"] = made.notes
+
+
+def _write(path: Path, result: Mapping[str, Any]) -> None:
+    _write_bytes(path, json.dumps(result, indent=1).encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+# ------------------------------------------------------------------ packing
+
+
+def pack(work: Path, data: Path = DATA) -> None:
+    """Write every graph that is made into the package's data. What stood there is replaced."""
+    results = [json.loads(path.read_text()) for path in sorted((work / "networks").glob("*.json"))]
+    made = [one for one in results if one["graphs"]]
+    without = {one["name"]: one["without"] for one in results if one.get("without")}
+    untraced = (one for one in results if not one["graphs"] and one["name"] not in without)
+    without |= {one["name"]: f"it can't be traced ({one['failed']})" for one in untraced}
+    files = sorted({_file(one) for one in made})
+    made.sort(key=lambda one: (one["definition"][2], one["name"]))
+    draft = Path(tempfile.mkdtemp(dir=data.parent))
+    entries: dict[str, list[list[Any]]] = {}
+    digests: dict[str, None] = {}
+    for number, shard in enumerate(_shards(work, made)):
+        records, content = list[dict[str, Any]](), b""
+        for place, (result, record) in enumerate(shard):
+            parts = [(work / "networks" / f"{digest}.part").read_bytes() for digest in record["parts"]]
+            records.append({
+                "at": [len(content), len(parts[0]), len(parts[1])],
+                **{key: record[key] for key in _PACKED},
+            })  # fmt: skip
+            content += b"".join(parts)
+            digests |= {one[3]: None for one in record["constants"]}
+            entries.setdefault(result["name"], []).append([
+                record["size"], record["native"] if record["size"] is None else result["native"],
+                record["smallest"], record["step"], files.index(_file(result)), record["params"],
+                f"{number:02}", place,
+            ])  # fmt: skip
+        header = json.dumps(records, separators=(",", ":")).encode()
+        (draft / f"{number:02}.xz").write_bytes(_xz(len(header).to_bytes(4, "little") + header + content))
+    constants = _pack_constants(work, list(digests), draft)
+    index = {
+        "files": [list(one) for one in files],
+        "graphs": entries,
+        "without": without,
+        "constants": constants,
+    }
+    levels = {
+        one["name"]: one["graphs"][0]["level"] for one in made if one["graphs"][0].get("level", 1.0) != 1.0
+    }
+    (draft / "levels.json").write_text(json.dumps(levels, indent=0, sort_keys=True) + "\n")
+    (draft / "index.json").write_text(_lines(index))
+    for old in [*data.glob("*.xz"), *data.glob("*.json")]:
+        old.unlink(missing_ok=True)
+    for new in draft.iterdir():
+        new.replace(data / new.name)
+    draft.rmdir()
+    NOTICES.write_text(_notices(files))
+    size = sum(path.stat().st_size for path in data.iterdir())
+    count = sum(map(len, entries.values()))
+    print(f"{len(entries)} networks, {count} graphs, {size} bytes: {size / max(1, count):.0f} a graph")
+
+
+def _notices(files: Iterable[tuple[str, str, str, str, str]]) -> str:
+    """Of each file of another library: whose it is, under which licence; and the licences' texts."""
+    from vertebra.zoo.graphs import store
+
+    foreign = [one for one in files if one[0] != "vertebra"]
+    parts = [
+        "Third-party notices",
+        "The graphs in vertebra/zoo/graphs/data, and model.onnx in a Bundle made from one, are derived from "
+        f"the definitions below. {store.CHANGES}",
+    ]
+    for library, version, file, licence, owners in foreign:
+        parts.append(f"{file}, {library} {version}\n{owners}\nLicence: {licence}")
+    for licence in sorted({name for one in foreign for name in one[3].split(" AND ")}):
+        parts.append(f"{'-' * 72}\n{licence}\n\n{(DATA / f'{licence}.txt').read_text().strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _file(result: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    library, version, file = result["definition"]
+    licence, copyright_ = graph_licences.of(library, file)
+    return library, version, file, licence, copyright_
+
+
+def _shards(
+    work: Path, made: Iterable[dict[str, Any]]
+) -> Iterator[list[tuple[dict[str, Any], dict[str, Any]]]]:
+    """Neighbours by definition's file and name, up to a size that is read in a few milliseconds."""
+    shard: list[Packed] = []
+    held = 0
+    for result in made:
+        for record in result["graphs"]:
+            size = sum((work / "networks" / f"{digest}.part").stat().st_size for digest in record["parts"])
+            if shard and (held + size > SHARD_BYTES or len(shard) == SHARD_GRAPHS):
+                yield shard
+                shard, held = [], 0
+            shard.append((result, record))
+            held += size
+    if shard:
+        yield shard
+
+
+def _pack_constants(work: Path, digests: Sequence[str], draft: Path) -> dict[str, list[Any]]:
+    """The computed constants, once each, in the order of their graphs."""
+    found: dict[str, list[Any]] = {}
+    content, number = b"", 0
+    for digest in digests:
+        own = lzma.decompress((work / "constants" / digest).read_bytes())
+        if content and len(content) + len(own) > SHARD_BYTES:
+            (draft / f"c{number:02}.xz").write_bytes(_xz(content))
+            content, number = b"", number + 1
+        found[digest] = [f"c{number:02}", len(content), len(own)]
+        content += own
+    if content:
+        (draft / f"c{number:02}.xz").write_bytes(_xz(content))
+    return found
+
+
+def _xz(content: bytes) -> bytes:
+    return lzma.compress(content, preset=_PRESET)
+
+
+def _lines(index: Mapping[str, Any]) -> str:
+    """JSON with one line per entry, so that a diff shows what changed."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, separators=(",", ":"))
+
+    parts = []
+    for key, value in index.items():
+        if isinstance(value, dict):
+            inside = ",\n".join(f"{compact(name)}:{compact(one)}" for name, one in value.items())
+            parts.append(f"{compact(key)}:{{\n{inside}}}")
+        else:
+            inside = ",\n".join(map(compact, value))
+            parts.append(f"{compact(key)}:[\n{inside}]")
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+# ------------------------------------------------------------------ checking
+
+
+def check(
+    chosen: Sequence[str], *, sample: int | None, seed: int, part: tuple[int, int], minutes: float | None
+) -> int:  # fmt: skip
+    """Prove packed graphs against eager again, as they come out of the package. Returns how many failed."""
+    import torch
+
+    import graph_making as making
+    from vertebra.zoo.graphs import store
+
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    every = sorted(chosen or store.names())
+    random.Random(seed).shuffle(every)
+    every = every[:sample][part[0] :: part[1]]
+    until = time.monotonic() + (minutes or 1e9) * 60
+    done = failed = unproved = 0
+    for name in every:
+        if time.monotonic() > until:
+            break
+        for graph in store.graphs(name):
+            if graph.answers is None:
+                unproved += 1
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    found = making.proved(graph, Path(folder))
+                    told = f"logits {found.logits:.1e}, features {found.features:.1e}"
+                except making.Failure as failure:
+                    failed += 1
+                    told = f"FAILED: {failure}"
+            print(f"{graph.name} {graph.input_size or graph.native_size}: {told}", flush=True)
+        done += 1
+    left = f", {len(every) - done} not reached" if done < len(every) else ""
+    print(f"{done} networks{left}: {failed} graphs failed, {unproved} too large to prove")
+    return failed
+
+
+def _part(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    return int(index), int(count)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("verb", choices=("make", "pack", "check"))
+    parser.add_argument("names", nargs="*", help="networks; by default all")
+    parser.add_argument("--work", type=Path, help="folder of the results, which is kept")
+    parser.add_argument("--seconds", type=int, default=900, help="processor time for each network")
+    parser.add_argument("--memory", type=float, default=8, help="GB for each network")
+    parser.add_argument("--again", action="store_true", help="make what is made, too")
+    parser.add_argument("--sample", type=int, help="check this many networks, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", type=_part, default=(0, 1), help="I/N: every N-th network from the I-th")
+    parser.add_argument("--minutes", type=float, help="begin no network after this time")
+    given = parser.parse_intermixed_args()
+    if given.verb != "check" and given.work is None:
+        parser.error(f"{given.verb} needs --work FOLDER")
+    if given.verb == "make":
+        make(given.work, given.names, seconds=given.seconds, memory_gb=given.memory, again=given.again)
+    elif given.verb == "pack":
+        pack(given.work)
+    else:
+        failed = check(
+            given.names, sample=given.sample, seed=given.seed, part=given.part, minutes=given.minutes
+        )
+        return 1 if failed else 0
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

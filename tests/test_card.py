@@ -40,7 +40,7 @@ def test_the_card_has_the_network_its_figures_beside_each_limit_and_the_commands
         "Latency 48.0 ms B 46.6 to 50.4 ms at most 80 ms ✓ 63 % of it measured",
         "Peak memory 243 MB at most 500 MB ✓ 49 % of it measured",
         "The slow end of each interval meets its limit; measured with grade B.",
-        "Licence (weights) not stated",
+        "Licence (weights) no licence is stated: ask its authors before use",
         "Next vertebra export x",
         f"Command {COMMAND}",
     ):
@@ -94,11 +94,14 @@ def test_without_a_choice_the_nearest_miss_stands_in_its_place() -> None:
         ("resnet50.a1_in1k", "Licence (weights) apache-2.0"),
         (
             "convnextv2_base.fcmae_ft_in1k",
-            "Licence (weights) cc-by-nc-4.0: not for commercial use. The best with free weights: "
+            "Licence (weights) cc-by-nc-4.0: non-commercial use only. The best with free weights: "
             "squeezenet1_0 on onnxruntime",
         ),
-        ("fastvit_t8.apple_in1k", "fastvit-license: terms of its own, read them first. The best"),
-        ("nobody.knows", "not stated, ask before you use them. The best with free weights: squeezenet1_0"),
+        ("fastvit_t8.apple_in1k", "fastvit-license: terms of its own: read them before use. The best"),
+        (
+            "nobody.knows",
+            "no licence is stated: ask its authors before use. The best with free weights: squeezenet1_0",
+        ),
     ],
 )
 def test_the_licence_of_the_weights_stands_with_the_best_free_ones(weights: str, told: str) -> None:

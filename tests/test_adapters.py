@@ -192,9 +192,8 @@ def test_a_library_that_is_absent_is_named_with_the_extra_that_installs_it(libra
 @needs_torchvision
 @pytest.mark.parametrize(
     "name",
-    ["timm:resnet50", "timm:resnet50.a1_in1k", "timm:vit_base_patch16_384",
-     "timm:tf_efficientnet_b2.ns_jft_in1k", "torchvision:resnet50", "torchvision:resnet50.IMAGENET1K_V1",
-     "torchvision:vit_b_16"],
+    ["timm:resnet50", "timm:resnet50.a1_in1k", "timm:vit_base_patch16_384", "torchvision:vit_b_16",
+     "timm:tf_efficientnet_b2.ns_jft_in1k", "torchvision:resnet50", "torchvision:resnet50.IMAGENET1K_V1"],
 )  # fmt: skip
 def test_the_configurations_that_ship_are_the_libraries_own(name):
     own = adapters.load(name.partition(":")[0])

@@ -446,3 +446,18 @@ def test_a_squeezenet_for_rounded_up_pools_is_read_but_refused_for_ours():
     assert sum(array.size for array in arrays.values()) == 1_235_496
     with pytest.raises(WeightsError, match="rounds its pools up"):
         weights.state_dict("squeezenet1_1", path)
+
+
+def test_an_acnet_is_fused_without_torch_as_with_it() -> None:
+    from vertebra.zoo import arrays
+
+    network = build("resnet18_acnet", seed=0).eval()
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):  # as trained ones are: neither 0 nor 1
+            torch.nn.init.uniform_(part.running_mean, -1, 1)
+            torch.nn.init.uniform_(part.running_var, 0.5, 2)
+    given = {name: value.numpy() for name, value in network.state_dict().items()}
+    fused, expected = arrays.fused(given), network.reparameterize().state_dict()
+    assert fused.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(fused[name], value.numpy(), rtol=1e-5, atol=1e-6)

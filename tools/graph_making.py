@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import importlib
 import importlib.metadata
@@ -10,7 +12,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ import onnx_ir
 import onnxruntime
 import torch
 from onnx_ir.passes import common as passes
-from onnxscript import optimizer, rewriter
+from onnxscript import optimizer
 from torch import Tensor, nn
 
 from vertebra import _version, zoo
@@ -39,7 +41,7 @@ LEVELS, LARGEST = (1.0, 0.7, 0.85, 1.2, 0.5), 1000.0
 APART = 100
 #: constants of more bytes are stored once by content, apart from the graphs
 _INLINE = 64
-#: up to how many bytes of parameters a network is built in memory and proved
+#: up to how many bytes of parameters a network is proved, which takes up to three times as much memory
 REAL = 4 << 30
 #: Random numbers that are drawn over anyway: the slowest part of building a large network.
 _RANDOM = {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
@@ -76,12 +78,42 @@ class _Unrandom(torch.overrides.TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return args[0] if function in _RANDOM else function(*args, **(kwargs or {}))
+        named = kwargs or {}
+        first = args[0] if args else named.get("tensor")
+        if function in _RANDOM or (_changes(function) and _is_empty(first)):
+            return first
+        return function(*args, **named)
 
 
-def eager(name: str, size: int | None = None) -> nn.Module:
+def _changes(function: Any) -> bool:
+    name = getattr(function, "__name__", "")
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+
+
+def _is_empty(one: Any) -> bool:
+    return isinstance(one, Tensor) and one.numel() > 1 and not any(one.stride())
+
+
+@contextlib.contextmanager
+def _without_memory() -> Iterator[None]:
+    """Parameters of networks that are built hold one number each; what definitions compute is as it is."""
+    register = nn.Module.register_parameter
+
+    def empty(module: nn.Module, name: str, one: nn.Parameter | None) -> None:
+        if one is not None:
+            one = nn.Parameter(torch.zeros((), dtype=one.dtype).expand(one.shape), requires_grad=False)
+        register(module, name, one)
+
+    nn.Module.register_parameter = empty  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def eager(name: str, size: int | None = None, *, has_memory: bool = True) -> nn.Module:
     """The network in evaluation mode, for another than its native size where one is given."""
-    with _Unrandom():
+    with _Unrandom(), contextlib.nullcontext() if has_memory else _without_memory():
         if size is None:
             network = zoo.build(name)
         else:
@@ -98,9 +130,9 @@ def eager(name: str, size: int | None = None) -> nn.Module:
             except Exception as error:  # each definition has its own way to refuse
                 raise Failure(f"its definition can't be built for {size}x{size}: {_line(error)}") from error
     for one in network.state_dict().values():
-        if one.is_floating_point() and not one.is_meta:
+        if one.is_floating_point() and not _is_empty(one):
             one.nan_to_num_(0.0)
-    return network.eval()
+    return network.eval().requires_grad_(False)
 
 
 def with_features(network: nn.Module) -> None:
@@ -116,7 +148,7 @@ def with_features(network: nn.Module) -> None:
             def keep(*inputs: Any, **more: Any) -> Tensor:
                 found = body(*inputs, **more)
                 seen.append(found)
-                return found.clone()
+                return _copied(found)
 
             timms.forward_features = keep
             try:
@@ -124,7 +156,7 @@ def with_features(network: nn.Module) -> None:
             finally:
                 timms.forward_features = body
             features = seen[0] if len(seen) == 1 else body(images)
-            return logits, flat(timms.forward_head(features.clone(), pre_logits=True))
+            return logits, flat(timms.forward_head(_copied(features), pre_logits=True))
     else:
 
         def both(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,15 +173,23 @@ def with_features(network: nn.Module) -> None:
     network.forward = both
 
 
+def _copied(found: Any) -> Any:
+    """Tensors that a head may change in place, without changing them for the other output."""
+    return torch.utils._pytree.tree_map_only(Tensor, torch.clone, found)
+
+
 # ------------------------------------------------------------------ tracing
 
 
-def trace(network: nn.Module, size: int, *, dynamic: bool) -> Trace:
-    """The exporter's program, neither optimised nor folded. Raises Failure."""
-    images = torch.zeros(2, 3, size, size, device=next(network.parameters()).device)
+def trace(network: nn.Module, size: int, *, multiple: int) -> Trace:
+    """The exporter's program, neither optimised nor folded, for height and width of any `multiple`; for this
+    size alone where that is 0. Raises Failure."""
+    images = torch.zeros(2, 3, size, size)
     extents: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-    if dynamic:
+    if multiple == 1:
         extents |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    elif multiple:
+        extents |= {2: multiple * torch.export.Dim("rows"), 3: multiple * torch.export.Dim("columns")}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -176,7 +216,6 @@ def simplified(traced: Trace) -> onnx.ModelProto:
         value.const_value = None
         model.graph.inputs.append(value)
     optimizer.optimize_ir(model)
-    model = rewriter.rewrite(model)
     for one in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.CommonSubexpressionEliminationPass(),
@@ -188,6 +227,18 @@ def simplified(traced: Trace) -> onnx.ModelProto:
 
 def _is_parameter(one: Tensor | None) -> bool:
     return one is not None and one.is_floating_point()
+
+
+def warm_up() -> None:
+    """Load what the exporter loads at its first use, for every process that is forked after it."""
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    network = nn.Sequential(layers, nn.Linear(4, 8)).eval()
+    with_features(network)
+    simplified(trace(network, 16, multiple=1))
+    gc.collect()
+    gc.freeze()
 
 
 # ------------------------------------------------------------------ stripping
@@ -396,34 +447,38 @@ def compared(
 
 def _line(error: BaseException) -> str:
     """The first line of an error's first cause, without a path of this machine."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, Failure):
         error = error.__cause__
     lines = [one.strip() for one in str(error).splitlines() if one.strip()] or [""]
-    text = re.sub(r"(?:/[\w.+-]+){2,}/", "", f"{type(error).__name__}: {lines[0]}")
+    kind = "" if isinstance(error, Failure) else f"{type(error).__name__}: "
+    text = re.sub(r"(?:/[\w.+-]+){2,}/", "", kind + lines[0])
     return text[:300]
 
 
 def make(
-    name: str, folder: Path, size: int, build_for: int | None, *, dynamic: bool, log: dict[str, Any],
-    weight_bytes: int | None,
+    name: str, folder: Path, size: int, build_for: int | None, *, multiple: int, log: dict[str, Any],
+    is_real: bool,
 ) -> Made:  # fmt: skip
     """The graph of a network traced at `size`, proved. `build_for` builds it for another size than
     its native one. `log` gets what was found on the way. Raises Failure."""
     model = zoo.find(name)
     clock = time.monotonic()
-    is_real = weight_bytes is None or weight_bytes <= REAL
-    with torch.device("cpu" if is_real else "meta"):
-        network = eager(name, build_for)
+    network = eager(name, build_for, has_memory=is_real)
     with_features(network)
     log["build_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
-    traced = trace(network, size, dynamic=dynamic)
-    log["trace_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
-    made = stripped(simplified(traced), traced.state)
-    log["strip_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
-    del traced
+    gc.disable()  # nothing is freed that matters, and looking for it takes a third of the time
+    try:
+        traced = trace(network, size, multiple=multiple)
+        log["trace_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
+        made = stripped(simplified(traced), traced.state)
+        log["strip_s"], clock = round(time.monotonic() - clock, 2), time.monotonic()
+        del traced
+    finally:
+        gc.enable()
     taken = {one[0] for one in made.record["parameters"]}
     made.record |= {
-        "native": size, "size": None if dynamic else size, "smallest": 1 if dynamic else size, "step": 1,
+        "native": size, "size": None if multiple else size,
+        "smallest": multiple or size, "step": multiple or 1,
         "params": sum(one.numel() for key, one in network.named_parameters() if key in taken),
         "answers": None,
     }  # fmt: skip
@@ -505,7 +560,7 @@ def _range(
 ) -> tuple[int, int]:  # fmt: skip
     """The smallest size and the step of sizes at which the graph is right. Raises Failure."""
     native = made.record["native"]
-    step = next((one for one in (1, 2, 4, 8, 16, 32) if native % one == 0 and
+    step = next((one for one in (1, 2, 4, 8, 16, 32) if one >= made.record["step"] and native % one == 0 and
                  _is_right(model.name, network, given, native + one, log)), 0)  # fmt: skip
     # Far enough that every stage's map is larger: a pool to a fixed size was traced for one size.
     far = -(-(native * 5 // 4) // (step or 1)) * (step or 1)

@@ -1,6 +1,7 @@
 """Make, prove and pack the graphs without parameters that ship with the package.
 
     python tools/graphs.py make --work FOLDER [NAME ...]    # resumable; one bounded child a network
+    python tools/graphs.py report --work FOLDER             # what is made, what isn't, and why
     python tools/graphs.py pack --work FOLDER               # what is proved so far -> zoo/graphs/data
     python tools/graphs.py check [--sample N] [NAME ...]    # the packed graphs against eager again
 
@@ -43,11 +44,12 @@ NOTICES = ROOT / "THIRD_PARTY_NOTICES"
 #: what a result depends on beyond its definition: raised where older results are no longer right
 RULES = 1
 #: a shard is read whole to find one graph in it
-SHARD_BYTES, SHARD_GRAPHS = 1_500_000, 50
+SHARD_BYTES, SHARD_GRAPHS = 700_000, 25
 #: networks of each family that come before all others, the smallest ones
 FIRST = 2
 #: a network's result, and one of its graphs
 Packed: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
+TOO_LARGE = "needed more memory than it may"
 _PACKED = ("opset", "parameters", "unused", "constants", "features", "answers")
 _COUNTED = ("input_size", "params", "unused_params", "macs", "weight_bytes")
 _PRESET = lzma.PRESET_EXTREME | 9
@@ -101,22 +103,42 @@ def make(work: Path, chosen: Sequence[str], *, seconds: int, memory_gb: float, a
     (work / "networks").mkdir(parents=True, exist_ok=True)
     (work / "constants").mkdir(exist_ok=True)
     every = list(chosen) or wanted()
+    graph_making.warm_up()
+    sized = set[str]() if again else _of_one_size(work)
     for number, name in enumerate(every, 1):
         path = result_path(work, name)
         key = _key(graph_making, name)
         if path.exists() and not again and json.loads(path.read_text())["key"] == key:
             continue
         start = time.monotonic()
-        reason = _child(work, name, key, seconds, memory_gb)
+        tries_any = not any(f"/{file}/" in f"/{key}" for file in sized)
+        reason = _child(work, name, key, seconds, memory_gb, tries_any=tries_any)
+        if reason == TOO_LARGE:
+            reason = _child(work, name, key, seconds, memory_gb, tries_any=tries_any, proves=False)
         if reason is not None:
             _write(path, {"key": key, "name": name, "failed": reason, "graphs": []})
         result = json.loads(path.read_text())
+        sized = _of_one_size(work, sized, result)
         told = result.get("failed") or " ".join(map(_told, result["graphs"]))
         took = f"{time.monotonic() - start:.1f} s"
         line = f"{time.strftime('%H:%M:%S')} {number}/{len(every)} {name} {took}: {told}"
         with (work / "log").open("a") as log:
             log.write(line + "\n")
         print(line, flush=True)
+
+
+def _of_one_size(work: Path, known: set[str] | None = None, result: Any = None) -> set[str]:
+    """The files whose networks can't be traced for any size: the long attempt is made once."""
+    results = (
+        [result] if result else [json.loads(path.read_text()) for path in (work / "networks").glob("*.json")]
+    )
+    found = set(known or ())
+    for one in results:
+        if one["graphs"] and one.get("logs") and "failed" in one["logs"][0] and one["logs"][0]["multiple"]:
+            found.add(one["definition"][2])
+    return found - {
+        one["definition"][2] for one in results if one["graphs"] and one["graphs"][0]["size"] is None
+    }
 
 
 def _told(graph: Mapping[str, Any]) -> str:
@@ -135,7 +157,9 @@ def _key(making: Any, name: str) -> str:
     return "/".join(parts)
 
 
-def _child(work: Path, name: str, key: str, seconds: int, memory_gb: float) -> str | None:
+def _child(
+    work: Path, name: str, key: str, seconds: int, memory_gb: float, *, tries_any: bool, proves: bool = True
+) -> str | None:  # fmt: skip
     """Make one network in a fork, in its own group. Returns why it ended without a result, or None."""
     child = os.fork()
     if child == 0:
@@ -145,7 +169,7 @@ def _child(work: Path, name: str, key: str, seconds: int, memory_gb: float) -> s
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(os.open(work / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            _one(work, name, key)
+            _one(work, name, key, tries_any, proves)
             code = 0
         except BaseException as error:
             import traceback
@@ -176,11 +200,11 @@ def _watched(child: int, seconds: float, memory_gb: float) -> str | None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return f"needed more than {memory_gb:g} GB" if over else f"took more than {seconds:g} s"
+            return TOO_LARGE if over else f"took more than {seconds:g} s"
         time.sleep(0.05)
 
 
-def _one(work: Path, name: str, key: str) -> None:
+def _one(work: Path, name: str, key: str, tries_any: bool, proves: bool) -> None:
     """The child's work: every graph of a network."""
     import graph_making as making
 
@@ -202,34 +226,51 @@ def _one(work: Path, name: str, key: str) -> None:
             result["count"] = {key: getattr(count, key) for key in _COUNTED}
         result["native"] = model.input_size
         with tempfile.TemporaryDirectory(dir=work) as folder:
-            _every_size(making, model, Path(folder), work, result)
+            _every_size(making, model, Path(folder), work, result, tries_any, proves)
     else:
         result["without"] = result["failed"] = refused
     _write(result_path(work, name), result)
 
 
-def _every_size(making: Any, model: Any, folder: Path, work: Path, result: dict[str, Any]) -> None:
-    def attempt(trace_at: int, build_for: int | None, dynamic: bool) -> bool:
-        log: dict[str, Any] = {"size": trace_at, "dynamic": dynamic}
+def _every_size(
+    making: Any, model: Any, folder: Path, work: Path, result: dict[str, Any], tries_any: bool,
+    proves: bool,
+) -> None:  # fmt: skip
+    """The graph for any size, or else one for each size with an accuracy."""
+
+    weights = (result["count"] or {}).get("weight_bytes", 0)
+    is_real = proves and weights <= making.REAL
+
+    def attempt(trace_at: int, build_for: int | None, multiple: int) -> bool:
+        log: dict[str, Any] = {"size": trace_at, "multiple": multiple}
         result["logs"].append(log)
         try:
-            made = making.make(model.name, folder, trace_at, build_for, dynamic=dynamic, log=log,
-                               weight_bytes=(result["count"] or {}).get("weight_bytes"))  # fmt: skip
-        except making.Failure as failure:
-            log["failed"] = str(failure)
+            made = making.make(model.name, folder, trace_at, build_for, multiple=multiple, log=log,
+                               is_real=is_real)  # fmt: skip
+        except Exception as failure:  # what a definition raises, and a proof that failed
+            log["failed"] = making._line(failure)
             return False
         _keep(work, made)
         result["graphs"].append(made.record)
         return True
 
-    if not model.fixed_size and attempt(model.input_size, None, True):
-        return
-    if not attempt(model.input_size, None, False):
+    tried = tries_any and not model.fixed_size
+    failed = tried and not attempt(model.input_size, None, 1)
+    # A trace that failed at once may succeed where the exporter needn't reason about remainders.
+    if failed and "trace_s" not in result["logs"][0] and model.input_size % 32 == 0:
+        attempt(model.input_size, None, 32)
+    if not result["graphs"] and not attempt(model.input_size, None, 0):
         result["failed"] = result["logs"][-1]["failed"]
         return
     for size in sizes_of(model.name):
-        if size != model.input_size:
-            attempt(size, size if model.fixed_size else None, False)
+        if not any(_takes(graph, size) for graph in result["graphs"]):
+            attempt(size, size if model.fixed_size else None, 0)
+
+
+def _takes(graph: Mapping[str, Any], size: int) -> bool:
+    if graph["size"] is not None:
+        return bool(graph["size"] == size)
+    return bool(size >= graph["smallest"] and size % graph["step"] == 0)
 
 
 def _keep(work: Path, made: Any) -> None:
@@ -255,6 +296,40 @@ def _write_bytes(path: Path, content: bytes) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(content)
     draft.replace(path)
+
+
+# ------------------------------------------------------------------ reporting
+
+
+def report(work: Path) -> None:
+    """What is made, what isn't and why, and where counts differ from those that ship."""
+    results = [json.loads(path.read_text()) for path in sorted((work / "networks").glob("*.json"))]
+    made = [one for one in results if one["graphs"]]
+    print(f"{len(made)} networks made, {len(results) - len(made)} not")
+    for one in results:
+        if not one["graphs"]:
+            print(f"  {one['name']}: {one['failed']}")
+    print("sizes without a graph:")
+    for one in made:
+        for log in one["logs"]:
+            if "failed" in log and not log["multiple"]:
+                print(f"  {one['name']} {log['size']}: {log['failed']}")
+    print(f"not proved: {[one['name'] for one in made if one['graphs'][0]['answers'] is None]}")
+    counted = [one for one in made if one["count"] and one["native"] == one["count"]["input_size"]]
+    for kind in ("params", "macs"):
+        pairs = [(one["name"], _counted(one, kind), one["count"][kind]) for one in counted]
+        other = [pair for pair in pairs if pair[1] != pair[2]]
+        print(f"{kind}: {len(pairs) - len(other)} of {len(pairs)} equal the shipped count")
+        for name, own, shipped in other:
+            print(f"  {name}: {own} in the graph, {shipped} shipped")
+
+
+def _counted(result: Mapping[str, Any], kind: str) -> Any:
+    if kind == "params":
+        return result["graphs"][0]["params"]
+    found = (log for log in result["logs"] if "failed" not in log and log["size"] == result["native"])
+    log = next(found, {})
+    return log.get("macs") or log.get("uncounted")
 
 
 # ------------------------------------------------------------------ packing
@@ -437,7 +512,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("verb", choices=("make", "pack", "check"))
+    parser.add_argument("verb", choices=("make", "report", "pack", "check"))
     parser.add_argument("names", nargs="*", help="networks; by default all")
     parser.add_argument("--work", type=Path, help="folder of the results, which is kept")
     parser.add_argument("--seconds", type=int, default=900, help="processor time for each network")
@@ -452,6 +527,8 @@ def main() -> int:
         parser.error(f"{given.verb} needs --work FOLDER")
     if given.verb == "make":
         make(given.work, given.names, seconds=given.seconds, memory_gb=given.memory, again=given.again)
+    elif given.verb == "report":
+        report(given.work)
     elif given.verb == "pack":
         pack(given.work)
     else:

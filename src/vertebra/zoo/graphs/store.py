@@ -1,6 +1,6 @@
 """The graphs that ship: networks as ONNX without parameters, found and put together without torch or onnx.
 
-`data/index.json` has one line per network; `data/NN.xz` holds about fifty similar graphs each, and
+`data/index.json` has one line per network; `data/NN.xz` holds up to 25 similar graphs each, and
 `data/constants.xz` (or several) what their definitions compute once: position tables, masks, indices.
 `python tools/graphs.py` makes, proves and packs them; docs/graphs.md says how.
 """

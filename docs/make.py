@@ -9,6 +9,7 @@ figure in README.md comes from a command of this project on a machine that the t
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -172,8 +173,8 @@ def _conditions() -> str:
 
 #: The commands of README's transcript, run on docs/survey.csv's rows.
 TRANSCRIPT = (
-    "vertebra pick --latency 100ms --memory 700MB",
-    "vertebra pick --fps 30",
+    "vertebra pick --fps 30 --memory 200MB",
+    "vertebra pick --latency 100ms --memory 700MB --among table",
     "vertebra chart --x latency --engine onnxruntime -o latency.svg",
     "vertebra profile vgg16",
 )
@@ -184,10 +185,10 @@ def _transcript() -> str:
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for command in TRANSCRIPT:
-            arguments = [*shlex.split(command)[1:], "--table", str(_surveyed().path)]
             run = subprocess.run(
-                [sys.executable, "-m", "vertebra", *arguments],
+                [sys.executable, "-m", "vertebra", *shlex.split(command)[1:]],
                 capture_output=True, text=True, check=False, cwd=folder,
+                env={**os.environ, "VERTEBRA_TABLE": str(_surveyed().path)},
             )  # fmt: skip
             assert run.returncode == 0 or run.stdout, run.stderr  # 1 where nothing meets the limits
             lines += [f"$ {command}", *(run.stdout + run.stderr).rstrip().splitlines(), ""]

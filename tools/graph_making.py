@@ -8,7 +8,9 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import math
 import re
+import signal
 import sys
 import time
 import warnings
@@ -39,6 +41,8 @@ TOLERANCE = 1e-4
 LEVELS, LARGEST = (1.0, 0.7, 0.85, 1.2, 0.5), 1000.0
 #: by how much two pictures' answers are further apart than a graph's from eager's
 APART = 100
+#: processor time in which a trace for any size has to succeed; else one is made for each size
+_TRACE_S = 60.0
 #: constants of more bytes are stored once by content, apart from the graphs
 _INLINE = 64
 #: up to how many bytes of parameters a network is proved, which takes up to three times as much memory
@@ -191,7 +195,7 @@ def trace(network: nn.Module, size: int, *, multiple: int) -> Trace:
     elif multiple:
         extents |= {2: multiple * torch.export.Dim("rows"), 3: multiple * torch.export.Dim("columns")}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _at_most(_TRACE_S if multiple else math.inf):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 network, (images,), input_names=["images"], output_names=["logits", "features"],
@@ -201,6 +205,28 @@ def trace(network: nn.Module, size: int, *, multiple: int) -> Trace:
         raise Failure(_line(error)) from error
     assert program is not None
     return Trace(program.model, network.state_dict(keep_vars=True))
+
+
+def pads_by_size(name: str) -> bool:
+    """Whether a layer computes its padding from the size of what comes in, as TensorFlow's "same"."""
+    network = eager(name, has_memory=False)
+    return any(type(one).__name__.endswith("Same") for one in network.modules())
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise Failure in the block after so much processor time."""
+
+    def end(*_: Any) -> None:
+        raise Failure(f"its trace took more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds if math.isfinite(seconds) else 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def simplified(traced: Trace) -> onnx.ModelProto:

@@ -26,11 +26,14 @@ from vertebra.reading.choice.candidates import (
 )
 from vertebra.reading.choice.next_to_measure import STOPS, Settled
 from vertebra.reading.choice.rule import Pick, described
+from vertebra.zoo.graphs import store
 
 #: Multiply-accumulates and parameters of the largest network that is measured only to estimate others from,
 #: and how many are: with larger ones or more, each of which takes longer, the errors of the others are no
 #: smaller (benchmarks/estimation_error.py --most-macs 2e9 --anchors 12).
 _ANCHOR_MACS, _ANCHOR_PARAMS, _ANCHORS = 2e9, 6e7, 12
+#: From how many graphs that ship for each such network they are chosen; fewer would be too much alike.
+_CHOICE = 4
 #: How many such networks are measured side by side, before it is decided whether there is time for more.
 _AT_ONCE = 3
 #: The conditions of the measurements.
@@ -301,6 +304,9 @@ def anchors(source: Table, runners: Sequence[str]) -> list[tuple[str, tuple[str,
         if count.macs <= _ANCHOR_MACS and count.params <= _ANCHOR_PARAMS
         and is_here(name) and not name.startswith(field.TOYS)
     ]  # fmt: skip
+    # A graph that ships is ready in a second, an export in a quarter of a minute.
+    quick = [name for name in ready if name in store.names()]
+    ready = quick if len(quick) >= _ANCHORS * _CHOICE else ready
     missing = max(0, _ANCHORS - len(shared.intersection(ready)))
     chosen = estimation.anchors(missing, among=ready, known=sorted(shared)) if missing else []
     lacking = [(name, tuple(one for one in runners if name not in known[one])) for name in chosen]

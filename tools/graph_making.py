@@ -221,7 +221,10 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise Failure(f"its trace took more than {seconds:g} s")
 
     before = signal.signal(signal.SIGPROF, end)
-    signal.setitimer(signal.ITIMER_PROF, seconds if math.isfinite(seconds) else 0)
+    if math.isfinite(seconds):
+        signal.setitimer(
+            signal.ITIMER_PROF, seconds, 2.0
+        )  # again: the exporter tries other ways after an error
     try:
         yield
     finally:

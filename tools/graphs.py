@@ -254,12 +254,11 @@ def _every_size(
         result["graphs"].append(made.record)
         return True
 
-    tried = tries_any and not model.fixed_size
     # Padding computed from the picture's size makes the exporter reason about remainders for minutes.
-    remains = tried and making.pads_by_size(model.name)
-    failed = remains or (tried and not attempt(model.input_size, None, 1))
-    # A trace that failed at once may succeed where it needn't.
-    if failed and (remains or "trace_s" not in result["logs"][0]) and model.input_size % 32 == 0:
+    tried = tries_any and not model.fixed_size and not making.pads_by_size(model.name)
+    failed = tried and not attempt(model.input_size, None, 1)
+    # A trace that failed at once may succeed where the exporter needn't reason about remainders.
+    if failed and "trace_s" not in result["logs"][0] and model.input_size % 32 == 0:
         attempt(model.input_size, None, 32)
     if not result["graphs"] and not attempt(model.input_size, None, 0):
         result["failed"] = result["logs"][-1]["failed"]

@@ -703,5 +703,8 @@ def test_what_a_precision_would_buy_is_taken_from_networks_measured_in_both(
     assert (
         "In bfloat16, about 0.70 of float32's time (the median of 3 networks measured in both): "
         "vgg13 on openvino could meet the limits with ~9.80 ms, 60.0 % in float32, 10.0 points more. "
-        "To prove it: vertebra bench vgg13 --engine openvino --precision bfloat16"
+        "To prove it with 200 pictures or more, without labels: "
+        "vertebra bench vgg13 --engine openvino --precision bfloat16 && "
+        "vertebra eval vgg13 PICTURES --engine openvino --precision bfloat16 --against float32; "
+        "then pick with --precision any"
     ) in said.stdout

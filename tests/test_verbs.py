@@ -255,7 +255,7 @@ def test_what_can_not_be_listed_is_refused(asked: dict[str, Any], told: str) -> 
 # ------------------------------------------------------------------ the command beside Python
 
 #: The functions that a verb of the command calls, where it isn't the one of the same name alone.
-FUNCTIONS = {"eval": ("evaluate", "probe"), "pick": ("pick", "fastest")}
+FUNCTIONS = {"eval": ("evaluate", "probe", "disagreement"), "pick": ("pick", "fastest")}
 
 #: What a function's further keywords may be.
 FURTHER: dict[str, set[str]] = {
@@ -267,6 +267,7 @@ FURTHER: dict[str, set[str]] = {
     "report": {*LIMITS},
     "list": set(directory.LIMITS),
     "evaluate": set(inspect.signature(loading.load).parameters),
+    "disagreement": set(inspect.signature(loading.load).parameters),
     "predict": set(inspect.signature(loading.load).parameters),
     "fastest": set(inspect.signature(resolving.resolve).parameters),
     "export": set(inspect.signature(resolving.resolve).parameters),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.cite import cite
     from vertebra.verbs.compare import compare
     from vertebra.verbs.doctor import doctor
-    from vertebra.verbs.evaluate import evaluate, probe
+    from vertebra.verbs.evaluate import disagreement, evaluate, probe
     from vertebra.verbs.export import export
     from vertebra.verbs.fastest import fastest
     from vertebra.verbs.list import list as list
@@ -55,6 +55,7 @@ _PUBLIC = {
     "check": "vertebra.verbs.check",
     "cite": "vertebra.verbs.cite",
     "compare": "vertebra.verbs.compare",
+    "disagreement": "vertebra.verbs.evaluate",
     "doctor": "vertebra.verbs.doctor",
     "evaluate": "vertebra.verbs.evaluate",
     "export": "vertebra.verbs.export",
@@ -72,9 +73,9 @@ _PUBLIC = {
 
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
-    "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare", "doctor",
-    "evaluate", "export", "fastest", "pick", "predict", "probe", "profile", "report", "show", "survey",
-    "table",
+    "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
+    "disagreement", "doctor", "evaluate", "export", "fastest", "pick", "predict", "probe", "profile",
+    "report", "show", "survey", "table",
 ]  # fmt: skip
 
 

@@ -121,6 +121,10 @@ _ENTRIES = (
            "Top-1 accuracy on your own images, without training the network: logistic regression on its "
            "frozen features, cross-validated, so that each image is predicted by a fit that hasn't seen "
            "it.", _ACCURACY),
+    Metric("top1_disagreement", "top-1 disagreement", "fraction", "lower",
+           "Share of images for which the network's first answer in this precision is another one than in "
+           "float32, with the same weights, whatever is right: no labels are needed. Exact copies of an "
+           "image count once.", (*_ACCURACY, "engine", "precision", "input_size", "weights")),
     Metric("params", "parameters", "count", "lower",
            "Number of elements of all trainable parameters that the network's answer depends on."),
     Metric("buffers", "buffers", "count", "lower",

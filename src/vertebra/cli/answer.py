@@ -19,6 +19,7 @@ from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
 from vertebra.reading.choice import terms
 from vertebra.reading.choice.candidates import BUDGET
+from vertebra.reading.choice.precisions import FEWEST_PICTURES
 from vertebra.reading.choice.rule import Demand
 from vertebra.reading.choice.terms import TOLD
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 #: --why lists at most this number of excluded networks, and of networks on the front.
 _MOST_SHOWN = 12
 #: How the origin of a figure is called beside it.
-_ORIGINS = {"benched": "measured", "profiled": "counted"}
+_ORIGINS = {"benched": "measured", "profiled": "counted", "derived": "from float32's"}
 
 
 # ------------------------------------------------------------------ for programs
@@ -83,6 +84,7 @@ def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict
         **{f"{name}_low": _number(one, "low") for name, one in found.items()},
         **{f"{name}_high": _number(one, "high") for name, one in found.items()},
         **{f"{name}_origin": one.origin if one else None for name, one in found.items()},
+        "top1_basis": _basis(found["top1"]),
         "weights": found["top1"].weights if found["top1"] else None,
         "licence": terms.licence(row),
         "licence_terms": terms.terms(terms.licence(row)) if terms.is_public(row) else None,
@@ -93,6 +95,11 @@ def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict
         "gain": None,
         "reasons": reasons,
     }
+
+
+def _basis(row: Measurement | None) -> str | None:
+    """How an accuracy is known that was published for float32 only; None for any other."""
+    return None if row is None or row.origin != "derived" else "; ".join(row.grade_reasons)
 
 
 def _number(row: Measurement | None, column: str) -> float | int | None:
@@ -120,7 +127,7 @@ def text(picked: Pick, top: int = 1, *, why: bool = False, asked: str = "vertebr
         blocks = [_card(choice, picked), _beside(picked, top)]
         blocks += [_excluded(picked), _front(picked)] if why else []
         blocks += [_relaxations(picked), _origin(choice, picked) if why else _counts(picked)]
-        blocks += [_estimated(choice, picked)]
+        blocks += [_derived(choice), _estimated(choice, picked)]
     blocks += [[line(note) for note in picked.notes], _in_other_precisions(picked), _ending(picked)]
     blocks += [_open(picked, asked), _next(picked, asked)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -169,17 +176,21 @@ def _gain(one: Gain, picked: Pick) -> str:
     points = f", {100 * more:.1f} points more" if isinstance(more, float) else ""
     latency = one.row.figures["latency"].value * one.share
     model = shlex.quote(_with_weights(one.row))
-    command = f"vertebra bench {model} --engine {one.engine} --precision {one.precision}"
+    way = f"--engine {one.engine} --precision {one.precision}"
+    compared = f"vertebra eval {model} PICTURES {way} --against float32"
+    command = f"vertebra bench {model} {way} && {compared}"
     if one.precision.startswith("int8"):
         folder = f"{_folder(one.row.model)}-{one.precision}"
+        on = f"--engine {one.engine}"
         command = (
-            f"vertebra export {model} --engine {one.engine} --precision {one.precision} "
-            f"--calibrate PICTURES -o {folder}"
+            f"vertebra export {model} {way} --calibrate PICTURES -o {folder} && "
+            f"vertebra bench ./{folder} {on} && vertebra eval ./{folder} PICTURES {on} --against float32"
         )
     return (
         f"In {one.precision}, about {one.share:.2f} of float32's time ({one.basis}): {_called(one.row)} "
         f"could meet the limits with ~{units.show(latency, 's')}, {100 * best:.1f} % in float32{points}. "
-        f"To prove it: {command}"
+        f"To prove it with {FEWEST_PICTURES} pictures or more, without labels: {command}; then pick with "
+        "--precision any"
     )
 
 
@@ -319,7 +330,9 @@ def _with_weights(row: WideRow) -> str:
     others."""
     library, _, architecture = row.model.rpartition(":")
     accuracy = row.figures.get("top1")
-    weights = None if accuracy is None or accuracy.origin != "published" else accuracy.weights
+    weights = (
+        None if accuracy is None or accuracy.origin not in ("published", "derived") else accuracy.weights
+    )
     if not library or weights is None or not weights.startswith(f"{architecture}."):
         return row.model
     return f"{library}:{weights}"
@@ -480,6 +493,12 @@ def _gained(one: Relaxation, picked: Pick) -> str:
 # ------------------------------------------------------------------ where it is from
 
 
+def _derived(row: WideRow) -> list[str]:
+    """How an accuracy is known that was published for float32 only."""
+    basis = _basis(row.figures.get("top1"))
+    return [painted(line(f"≥ {METRICS['top1'].label}: {basis}."), "dim")] if basis else []
+
+
 def _estimated(row: WideRow, picked: Pick) -> list[str]:
     """What the mark of estimates means, and how far they can be trusted."""
     reasons: dict[str, list[str]] = {}
@@ -509,6 +528,8 @@ def _origin_of(one: Measurement) -> str:
     weights = f" for the weights {one.weights}" if one.weights else ""
     if one.origin == "benched":
         return "measured in this form"
+    if one.origin == "derived":
+        return f"{'; '.join(one.grade_reasons)}{weights}"
     if one.origin == "estimated":
         return "; ".join(("estimated", *one.grade_reasons[:1])).replace("estimated; estimated", "estimated")
     images = f" on {one.dataset}" if one.origin == "evaluated" else ""

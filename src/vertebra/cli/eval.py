@@ -1,4 +1,5 @@
-"""`vertebra eval`: accuracy on labelled pictures, or with --probe, of a probe on its features."""
+"""`vertebra eval`: accuracy on labelled pictures, of a probe on its features (--probe), or how often another
+precision classes pictures otherwise (--against)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vertebra.measurements import Measurement
     from vertebra.measuring.evaluation import Pictures
     from vertebra.reading.reports.evaluated import Evaluated
-    from vertebra.verbs.evaluate import Probed
+    from vertebra.verbs.evaluate import Compared, Probed
 
 #: How many unreadable images are named on the terminal; --save and --report name more.
 _NAMED = 10
@@ -47,6 +48,14 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @trust_option
 @click.option("--engine", help="Engine to run. [default: eager; onnxruntime for a Bundle]")
 @click.option(
+    "--precision", metavar="NAME", help="Precision to run in: bfloat16, float16, … [default: float32]"
+)
+@click.option(
+    "--against",
+    metavar="float32|BUNDLE",
+    help="Count the pictures classed otherwise than in float32; no labels needed.",
+)
+@click.option(
     "--batch-size", type=click.IntRange(min=1), help="Images in one call. [default: 32, or the only possible]"
 )
 @click.option(
@@ -69,9 +78,9 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @table_option
 @format_options
 def command(
-    arguments: tuple[str, ...], probed: str | None, folds: int, limit: int | None, verify: bool,
-    weights: tuple[str, ...], save: Path | None, report: Path | None, table: str | None, style: str,
-    **options: Any,
+    arguments: tuple[str, ...], probed: str | None, against: str | None, folds: int, limit: int | None,
+    verify: bool, weights: tuple[str, ...], save: Path | None, report: Path | None, table: str | None,
+    style: str, **options: Any,
 ) -> None:  # fmt: skip
     """Measure the accuracy of MODEL, a network's name or a Bundle, on the labelled pictures in DATA.
 
@@ -79,6 +88,7 @@ def command(
       vertebra eval squeezenet1_1 imagenet/val --report squeezenet.html
       vertebra eval my-bundle/ my-test-set/ --engine openvino
       vertebra eval --probe my-pictures/ alexnet timm:resnet50.a1_in1k
+      vertebra eval squeezenet1_1 my-pictures/ --engine openvino --precision bfloat16 --against float32
 
     DATA is a folder with a folder for each class, a list, tar shards, Parquet, idx files or an archive of
     ImageNet. With --labels index, class n of DATA is output n of the network; names are ignored.
@@ -87,20 +97,63 @@ def command(
     models = arguments if probed is not None else arguments[:1]
     given_options |= given({"weights": weights_by_model(weights, models)})
     if probed is not None:
-        _refuse({"--limit": limit, "--save": save, "--report": report, "--engine": options["engine"]})
+        _refuse(
+            {"--limit": limit, "--save": save, "--report": report, "--engine": options["engine"],
+             "--precision": options["precision"], "--against": against},
+            "--probe",
+        )  # fmt: skip
         _probe(probed, arguments, style, folds=folds, **given_options)
         return
     if len(arguments) != 2:
         raise click.UsageError(f"MODEL and DATA are needed, not {len(arguments)} arguments.")
     if isinstance(given_options.get("weights"), dict):
         given_options["weights"] = given_options["weights"][arguments[0]]
-    _evaluate(*arguments, style, save, report, limit=limit, verify=verify, **given_options)
+    given_options |= {"limit": limit, "verify": verify}
+    if against is not None:
+        _refuse({"--save": save, "--report": report}, "--against")
+        _compare(*arguments, style, against=against, **given_options)
+        return
+    _evaluate(*arguments, style, save, report, **given_options)
 
 
-def _refuse(unusable: dict[str, Any]) -> None:
+def _refuse(unusable: dict[str, Any], other: str) -> None:
     for name, value in unusable.items():
         if value is not None:
-            raise click.UsageError(f"{name} can't be combined with --probe.")
+            raise click.UsageError(f"{name} can't be combined with {other}.")
+
+
+def _compare(model: str, data: str, style: str, **options: Any) -> None:
+    with showing() as progress:
+        done = vertebra.disagreement(model, data, progress=progress, **options)
+    emit(_records(done, None, style), style, lambda: _compared_text(done))
+    found = done.found
+    _print_unreadable(found.unreadable, found.num_unreadable, found.classed_otherwise.total)
+
+
+def _compared_text(done: Compared) -> str:
+    from vertebra import units
+    from vertebra.reading.choice.precisions import FEWEST_PICTURES
+
+    [row], found = done, done.found
+    share, low_high = found.classed_otherwise, display.interval(row)
+    most = units.show(share.interval[1], "fraction").replace("%", "points")
+    head = (
+        f"{row.model} ({row.weights}) in {row.precision} on {done.engine}, against float32 on "
+        f"{done.reference}: {share.total:,} images in {found.seconds:.1f} s"
+    )
+    told = (
+        f"Classed otherwise: {share.right:,} of {share.total:,}, {units.show(share.value, 'fraction')} "
+        f"(95 % interval {low_high})."
+    )
+    copies = [f"Left out: {found.copies:,} that are exact copies of others."] if found.copies else []
+    if share.total < FEWEST_PICTURES:
+        use = f"vertebra pick doesn't count it: that needs at least {FEWEST_PICTURES} images."
+    else:
+        use = (
+            f"vertebra pick --precision any counts float32's published accuracy less {most} for this form, "
+            "where these weights have one."
+        )
+    return "\n".join([head, "", told, *copies, f"Origin: evaluated; {row.protocol}.", use])
 
 
 def _evaluate(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class Loaded:
     """A network that is ready to run, with its preprocessing and labels.
 
-    `weights` is None if it is untrained, `network_sha256` if its names say which it is, `labels` if its
-    classes have no names. `outputs` is what the network gives, one of `manifest.OUTPUTS`: of probabilities
-    and shares, as many ONNX files give them, `logits` returns the logits. `assumed` names what nobody stated:
-    "preprocess", "labels", "input_size".
+    `weights` is None if it is untrained, `network_sha256` if its names say which it is, `weights_sha256`
+    (of the file of the weights) if it isn't known, `labels` if its classes have no names. `outputs` is
+    what the network gives, one of `manifest.OUTPUTS`: of probabilities and shares, as many ONNX files
+    give them, `logits` returns the logits. `assumed` names what nobody stated: "preprocess", "labels",
+    "input_size".
     """
 
     session: Session
@@ -43,6 +44,7 @@ class Loaded:
     model: str
     weights: str | None
     network_sha256: str | None = None
+    weights_sha256: str | None = None
     engine: str
     settings: Settings
     num_classes: int
@@ -132,6 +134,7 @@ def load(
     usual_batch_size: int = 1,
     threads: int | None = None,
     device: str = "cpu",
+    precision: str | None = None,
     untrained: bool = False,
     labels: str | Path | None = None,
     preprocess: str | Path | Preprocess | None = None,
@@ -154,10 +157,11 @@ def load(
     the network's outputs are, one of `manifest.OUTPUTS`, where it can't be seen or is seen wrongly. `sha256`
     and `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A
     Bundle of native code that this machine didn't make is loaded only with `trust_code`, and never from an
-    archive. `progress` gets downloads and exports, what was taken out of a file of weights, that a network is
-    untrained, and what is assumed of it. Without a `batch_size` it is the only one that the network takes, or
-    else `usual_batch_size`. Raises UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError,
-    DownloadError, BundleError, and MeasurementError if the network can't be exported.
+    archive. The `precision` is float32, or that of the Bundle or the file, unless another is named.
+    `progress` gets downloads and exports, what was taken out of a file of weights, that a network is
+    untrained, and what is assumed of it. Without a `batch_size` it is the only one that the network
+    takes, or else `usual_batch_size`. Raises UnknownNameError, InvalidInputError, MissingRuntimeError,
+    WeightsError, DownloadError, BundleError, and MeasurementError if the network can't be exported.
     """
     engine = engines.require(engine) if engine else None
     if resolving.is_bundle(subject):
@@ -182,6 +186,7 @@ def load(
     is_exported = engines.find(engines.require(chosen)).reads == "bundle" and resolved.subject.bundle is None
     if is_exported and resolved.file is not None:  # first: only its Bundle shows which batches it takes
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size or usual_batch_size, progress)
+    resolved = _in_precision(resolved, precision)
     batch_size = batch_size or resolved.batch_size or usual_batch_size
     if resolved.batch_size not in (None, batch_size):
         raise InvalidInputError(
@@ -192,6 +197,25 @@ def load(
         filled = features and not has_torch()
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress, features=filled)
     return _start(resolved, chosen, batch_size, threads, device)
+
+
+def _in_precision(resolved: Resolved, asked: str | None) -> Resolved:
+    """The network as it computes in the precision `asked`. Raises InvalidInputError for a network that was
+    made for one and is asked for another, and for one that would have to be rounded first."""
+    if asked in (None, resolved.precision):
+        return resolved
+    if resolved.precision != "float32":
+        raise InvalidInputError(
+            f"{resolved.subject.model} is in {resolved.precision}; {asked} was asked for.",
+            "leave the precision out",
+        )
+    if asked.startswith("int8"):
+        raise InvalidInputError(
+            f"{resolved.subject.model} isn't rounded to {asked}.",
+            f"export a Bundle first, and pass its folder: vertebra export MODEL --precision {asked} "
+            "--calibrate PICTURES -o FOLDER",
+        )
+    return replace(resolved, precision=asked)
 
 
 def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None, device: str) -> Loaded:
@@ -215,6 +239,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         model=resolved.subject.model,
         weights=card.weights,
         network_sha256=resolved.network_sha256,
+        weights_sha256=card.weights_sha256,
         engine=engine,
         settings=settings,
         num_classes=resolved.num_classes,

@@ -111,14 +111,17 @@ def quantity(row: None) -> None: ...
 @overload
 def quantity(row: Measurement | None) -> str | None: ...
 def quantity(row: Measurement | None) -> str | None:
-    """The value in a readable unit; estimated ones are marked with "~" and show their interval."""
+    """The value in a readable unit, with its mark; estimated ones show their interval."""
     if row is None:
         return None
-    shown = units.show(row.value, METRICS[row.metric].unit)
-    if row.origin != "estimated":
-        return shown
-    ends = interval(row)
-    return f"~{shown}" if ends is None else f"~{shown} ({ends})"
+    shown = mark(row) + units.show(row.value, METRICS[row.metric].unit)
+    ends = interval(row) if row.origin == "estimated" else None
+    return shown if ends is None else f"{shown} ({ends})"
+
+
+def mark(row: Measurement) -> str:
+    """What stands before a value: "~" for an estimate, "≥" for an accuracy that is at least that."""
+    return {"estimated": "~", "derived": "≥"}.get(row.origin, "")
 
 
 def interval(row: Measurement) -> str | None:

@@ -15,7 +15,8 @@ from vertebra import metrics
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.possible import check
 
-ORIGINS = ("published", "estimated", "profiled", "benched", "evaluated")
+#: `derived` figures are computed from others for an answer, and never stored in a table.
+ORIGINS = ("published", "estimated", "profiled", "benched", "evaluated", "derived")
 GRADES = ("A", "B", "C")
 
 #: The columns that distinguish two values of a metric for the same subject.

@@ -40,7 +40,7 @@ _OF_NUMBERS = frozenset(
 )
 
 #: Which origin is used first where several have the same machine-independent metric of a network.
-_TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "estimated": 2}
+_TRUST = {"profiled": 0, "evaluated": 0, "benched": 0, "published": 1, "derived": 1, "estimated": 2}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""`vertebra.evaluate`: accuracy on labelled pictures; `vertebra.probe`: of a probe on frozen features."""
+"""`vertebra.evaluate`: accuracy on labelled pictures; `vertebra.probe`: of a probe on frozen features;
+`vertebra.disagreement`: how often another precision classes pictures otherwise than float32."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra._version import __version__
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.measurements import Measurement, Rows, now
+from vertebra.measurements.subjects import short
 from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from vertebra.data.datasets import Dataset
     from vertebra.inference.loading import Loaded
     from vertebra.measuring.evaluation import Pictures
+    from vertebra.measuring.evaluation.disagreement import Disagreement
     from vertebra.measuring.evaluation.probing import Probe
     from vertebra.progress import Listener, Progress
     from vertebra.reading.reports.evaluated import Evaluated
@@ -38,6 +41,15 @@ class Probed(Rows):
         self.failures = dict(failures or {})
         self.pictures = pictures
         self.unreadable = tuple(unreadable)
+
+
+class Compared(Rows):
+    """The row of a network in one precision that was compared with float32. `found` is the whole comparison,
+    `engine` and `reference` are the engines of the two forms."""
+
+    def __init__(self, row: Measurement, found: Disagreement, engine: str, reference: str) -> None:
+        super().__init__([row])
+        self.found, self.engine, self.reference = found, engine, reference
 
 
 #: In place of a label set: class n is output n.
@@ -63,11 +75,11 @@ def evaluate(
     **loaded_by: Any,
 ) -> Evaluated:
     """Evaluate `model`, a network's name or a Bundle's folder, over the labelled pictures at `dataset`, and
-    append its accuracy.
+    append its accuracy in the precision in which it runs.
 
     `dataset`, `format`, `split`, `truth`, `name` and `verify` are those of `data.open`; `limit` is the most
     images to read, `strict` stops at one that can't be read. `loaded_by` are the options of `loading.load`:
-    weights, engine, threads, labels ("index" matches classes by their position), ...
+    weights, engine, precision, threads, labels ("index" matches classes by their position), ...
     """
     from vertebra.data import datasets
 
@@ -77,6 +89,46 @@ def evaluate(
         progress=notebook.listener(progress), **loaded_by,
     )  # fmt: skip
     given.table(table).append(found.rows)
+    return found
+
+
+def disagreement(
+    model: str | Path,
+    pictures: str | Path,
+    *,
+    against: str | Path = "float32",
+    format: str | None = None,
+    split: str | None = None,
+    truth: str | Path | None = None,
+    name: str | None = None,
+    verify: bool = False,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    table: TableLike = None,
+    progress: Listener | None = None,
+    **loaded_by: Any,
+) -> Compared:
+    """The share of `pictures` that `model`, a network's name or a Bundle's folder, classes otherwise than in
+    float32 with the same weights, appended to the table. `vertebra.pick` counts the precision by it, if there
+    are at least 200 pictures.
+
+    `pictures` is a folder with any folders below it, as labels aren't needed, or a data set that
+    `data.open` takes, with its options. `precision`, one of `loaded_by`, the options of `loading.load`, is
+    what is compared; a Bundle in int8 has it already. `against` is "float32", for the same network on the
+    same engine, or a Bundle in float32 with the same weights. Exact copies of a picture count once.
+    """
+    from vertebra.data.datasets import unlabelled
+
+    labelled = {"format": format, "split": split, "truth": truth, "verify": verify}
+    data = unlabelled.pictures(pictures, name=name, **labelled)
+    if loaded_by.get("labels") == BY_INDEX:
+        del loaded_by["labels"]
+    found = _compared(
+        model, data, against, batch_size=batch_size, limit=limit, strict=strict,
+        progress=notebook.listener(progress), **loaded_by,
+    )  # fmt: skip
+    given.table(table).append(list(found))
     return found
 
 
@@ -180,6 +232,37 @@ def _evaluated(
         conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
     rows = evaluation.rows(found, conditions)
     return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows)
+
+
+def _compared(
+    model: str | Path,
+    data: Dataset,
+    against: str | Path,
+    *,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    progress: Listener | None = None,
+    **loaded_by: Any,
+) -> Compared:
+    from vertebra.inference import loading, reference
+    from vertebra.measuring.evaluation import disagreement
+
+    options = {"progress": progress, **loaded_by}
+    with (
+        loading.load(model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, **options) as loaded,
+        reference.load(model, loaded, against, **options) as other,
+    ):
+        found = disagreement.compare(
+            data, loaded.logits, other.logits, loaded.preprocess, batch_size=loaded.settings.batch_size,
+            limit=limit, strict=strict, progress=progress,
+        )  # fmt: skip
+        conditions = _conditions(loaded)
+        if other.network_sha256 is not None and loaded.network_sha256 != other.network_sha256:
+            # rounded from weights that may only be called as published ones are
+            conditions["weights"] = f"{loaded.weights}#{short(other.network_sha256)}"
+    row = disagreement.row(found, {**conditions, "convention": f"against float32 on {other.engine}"})
+    return Compared(row, found, loaded.engine, other.engine)
 
 
 def _probed(

@@ -92,7 +92,7 @@ def open(
         )
     word = None if split is None else split.lower()
     asked = _Asked(
-        name=name or _name(place), split=None if word is None else splits.asked(word), word=word,
+        name=name or name_of(place), split=None if word is None else splits.asked(word), word=word,
         format=format, verify=verify, own=splits.of_path(place),
     )  # fmt: skip
     try:
@@ -113,7 +113,7 @@ def _bound(data: Dataset, place: Path, split: str | None) -> Dataset:
     return data
 
 
-def _name(place: Path) -> str:
+def name_of(place: Path) -> str:
     """The set's name: the folder's, or that of the folder above where the folder is a split."""
     whole = place.resolve()
     base = whole
@@ -169,7 +169,7 @@ def _open_imagenet(file: Path, asked: _Asked) -> Dataset:
 def _open_idx_file(file: Path, name: str) -> Dataset:
     for split, (images, targets) in idx.pairs(file.parent).items():
         if file.name in (images.name, targets.name):
-            own = _name(file.parent) if name == _name(file) else name
+            own = name_of(file.parent) if name == name_of(file) else name
             return idx.open_idx(images, targets, name=own, split=split)
     raise InvalidInputError(
         f"{printable(file)} lacks its file of labels or of pictures.", "put the two files into one folder"

@@ -105,8 +105,8 @@ def look(data: Dataset) -> Images:
             flaw = _flaw(sample)
             readable |= {sample.label} if flaw is None else set()
             broken.setdefault(sample.label, flaw or "")
-        digest = _digest(sample)
-        earlier = first.setdefault(digest, sample)
+        content = digest(sample)
+        earlier = first.setdefault(content, sample)
         if earlier is sample:
             places.append(place)
         elif earlier.label != sample.label:
@@ -116,7 +116,7 @@ def look(data: Dataset) -> Images:
             )
     if readable:
         _check_lost(data, readable, broken)
-    lines = sorted(f"{digest} {data.class_name(sample.label)}" for digest, sample in first.items())
+    lines = sorted(f"{content} {data.class_name(sample.label)}" for content, sample in first.items())
     whole = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places), whole)
 
@@ -146,7 +146,8 @@ def _check_lost(data: Dataset, readable: Collection[int], broken: Mapping[int, s
         )
 
 
-def _digest(sample: Sample) -> str:
+def digest(sample: Sample) -> str:
+    """What the sample's picture is: equal for exact copies."""
     source = sample.source
     if isinstance(source, str | Path):
         try:

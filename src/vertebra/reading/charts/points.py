@@ -24,7 +24,7 @@ _UNSTATED = "unstated"
 
 ORIGIN_WORDS = {
     "published": "published", "estimated": "estimated", "profiled": "counted", "benched": "measured",
-    "evaluated": "evaluated",
+    "evaluated": "evaluated", "derived": "derived",
 }  # fmt: skip
 
 

@@ -27,7 +27,16 @@ from vertebra.zoo.graphs import store
 AMONG = ("catalogue", "table")
 
 #: Metrics of a candidate besides those asked for: they are shown, and others are computed from them.
-_BASIC = ("top1", "latency", "memory_total", "params", "macs", "operations", "weight_bytes")
+_BASIC = (
+    "top1",
+    "top1_disagreement",
+    "latency",
+    "memory_total",
+    "params",
+    "macs",
+    "operations",
+    "weight_bytes",
+)
 #: The engine that measures the harness itself: its latencies are no network's.
 _HARNESS = "null"
 #: At most this many names are listed in a message.
@@ -133,7 +142,7 @@ def this_system(table: Table) -> str | None:
 
 _ACCURACIES = frozenset(
     name for name, metric in metrics.METRICS.items()
-    if "dataset" in metric.conditions and name != "probe_top1"
+    if "dataset" in metric.conditions and name not in ("probe_top1", "top1_disagreement")
 )  # fmt: skip
 
 
@@ -235,7 +244,8 @@ def candidates(source: Table, question: Question, told: list[str] | None = None)
     known = comparable(source, metric=kept, told=told, **filters)
     if question.among == "catalogue":
         known = [row for row in the_field.rows(known, kept, told) if _is_asked(row, filters)]
-    found = precisions.believed(wide(with_wanted_weights(known, question.demands)))
+    known = list(with_wanted_weights(known, question.demands))
+    found = precisions.believed(wide(known), known, told)
     real = [row for row in found if row.conditions.get("engine") != _HARNESS]
     return found if filters.get("engine") is not None else real or found
 

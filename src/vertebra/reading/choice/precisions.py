@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vertebra import metrics
+from vertebra import metrics, units
 from vertebra.measurements import Measurement, Table, WideRow
+from vertebra.measurements.subjects import Subject, is_of_catalogue, subject
+from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.reading.choice.rule import Demand, Limit
 
 #: The precision whose accuracy is published.
@@ -30,9 +32,132 @@ _FEWEST = 3
 _OF_TIME = ("latency", "fps")
 
 
-def believed(rows: Iterable[WideRow]) -> list[WideRow]:
-    """`rows` without published accuracies beside another precision than float32: nobody published those."""
-    return [row if row.conditions.get("precision", USUAL) == USUAL else _own(row) for row in rows]
+#: How often a form classed pictures otherwise than float32, and of how many pictures that must be to count.
+_OTHERWISE, FEWEST_PICTURES = "top1_disagreement", 200
+#: At most this many forms are named in a note.
+_FEW = 3
+#: A comparison with float32, and the published accuracy of the same weights.
+_Pair = tuple[Measurement, Measurement]
+
+
+def believed(
+    rows: Iterable[WideRow], known: Iterable[Measurement] = (), told: list[str] | None = None
+) -> list[WideRow]:
+    """`rows` without published accuracies beside another precision than float32: nobody published those.
+
+    A form in another precision without an accuracy of its own has float32's published one, of the same
+    weights, less the most that it may disagree with float32: by a comparison among the rows `known`, on this
+    engine, of at least FEWEST_PICTURES pictures. Forms compared on fewer are said in `told`."""
+    compared: dict[Subject, list[Measurement]] = defaultdict(list)
+    published: dict[str, list[Measurement]] = defaultdict(list)
+    for one in known:
+        if one.metric == _OTHERWISE:
+            compared[subject(one)].append(one)
+        elif one.metric == "top1" and one.origin == "published" and one.network_sha256 is None:
+            published[one.model].append(one)
+    found: list[WideRow] = []
+    short: dict[str, int] = {}
+    for row in rows:
+        is_usual = row.conditions.get("precision", USUAL) == USUAL
+        own = row if is_usual else _own(row)
+        if not is_usual and "top1" not in own.figures:
+            counted, images = _bounded(own, compared, published)
+            short |= {_form(own): images} if images else {}
+            own = counted or own
+        found.append(own)
+    if told is not None and short:
+        told.append(_too_few(short))
+    return found
+
+
+def _bounded(
+    row: WideRow,
+    compared: Mapping[Subject, Sequence[Measurement]],
+    published: Mapping[str, Sequence[Measurement]],
+) -> tuple[WideRow | None, int]:
+    """`row` with the accuracy that it has at least; else, where it was compared on too few pictures to have
+    one, their number."""
+    own = next((one for one in row.figures.values() if one.metric in NEEDING_A_MACHINE), None)
+    if own is None or not is_of_catalogue(own):
+        return None, 0
+    pairs = [
+        (one, usual) for one in compared.get(subject(own), ()) if _is_of(row, one)
+        for usual in published.get(one.model, ()) if _is_same(one, usual)
+    ]  # fmt: skip
+    if not pairs:
+        return None, 0
+    images = max(one.samples or 0 for one, _ in pairs)
+    if images < FEWEST_PICTURES:
+        return None, images
+    best = max(map(_least, _by_weights(pairs)), key=lambda one: one.value)
+    figures = {**row.figures, "top1": best}
+    params = row.value("params")
+    if params:
+        density = {"metric": "accuracy_density", "value": best.value / (params / 1e6)}
+        figures["accuracy_density"] = Measurement.restored({**vars(best), **density})
+    return replace(row, figures=figures), 0
+
+
+def _by_weights(pairs: Iterable[tuple[Measurement, Measurement]]) -> Iterator[_Pair]:
+    """For each of the weights the comparison of the most pictures, with the lowest of the accuracies that are
+    published for them."""
+    groups = defaultdict(list)
+    for one, usual in pairs:
+        if (one.samples or 0) >= FEWEST_PICTURES:
+            groups[one.weights].append((one, usual))
+    for group in groups.values():
+        yield min(group, key=lambda pair: (-(pair[0].samples or 0), -_most(pair[0]), pair[1].value))
+
+
+def _most(one: Measurement) -> float:
+    """The largest share of pictures that may be classed otherwise: the upper end of the interval."""
+    return one.value if one.high is None else one.high
+
+
+def _least(pair: _Pair) -> Measurement:
+    """The accuracy that the form has at least, with how it is known."""
+    one, usual = pair
+    images, otherwise = one.samples or 0, round(one.value * (one.samples or 0))
+    accuracy, share = units.show(usual.value, "fraction"), units.show(_most(one), "fraction")
+    why = (
+        f"published {accuracy} in float32, less {share.replace('%', 'points')}: in {one.precision} "
+        f"{otherwise:,} of {images:,} images were classed otherwise, at most {share} of all (95 % interval)"
+    )
+    changed = {"value": max(0.0, usual.value - _most(one)), "low": None, "high": None, "origin": "derived",
+               "precision": one.precision, "engine": one.engine, "network_sha256": one.network_sha256,
+               "grade_reasons": (why,)}  # fmt: skip
+    return Measurement.restored({**vars(usual), **changed})
+
+
+def _is_same(one: Measurement, usual: Measurement) -> bool:
+    """Whether a published accuracy is of the weights that were compared, at the same input size; the weights
+    of our own networks are published with and without the network's name before them."""
+    return (
+        one.weights in (usual.weights, f"{usual.model}.{usual.weights}")
+        and usual.precision in (None, USUAL)
+        and usual.input_size in (None, one.input_size)
+    )
+
+
+def _too_few(short: Mapping[str, int]) -> str:
+    named = [f"{form} ({images:,})" for form, images in short.items()]
+    more = f" and {len(named) - _FEW} more" if len(named) > _FEW else ""
+    return (
+        f"Not counted, because they were compared with float32 on fewer than {FEWEST_PICTURES} images: "
+        f"{', '.join(named[:_FEW])}{more}"
+    )
+
+
+def _form(row: WideRow) -> str:
+    return f"{row.model} in {row.conditions.get('precision')} on {row.conditions.get('engine')}"
+
+
+def _is_of(row: WideRow, one: Measurement) -> bool:
+    """Whether a comparison with float32 is of this form."""
+    return all(
+        getattr(one, name) in (None, row.conditions.get(name))
+        for name in ("engine", "precision", "device", "input_size")
+    )
 
 
 def _own(row: WideRow) -> WideRow:

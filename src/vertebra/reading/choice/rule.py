@@ -86,7 +86,7 @@ class Limit:
         figure = row.figures.get(self.metric)
         if figure is None:
             return f"{metric.label} is not known"
-        shown = ("~" if figure.origin == "estimated" else "") + units.show(figure.value, metric.unit)
+        shown = display.mark(figure) + units.show(figure.value, metric.unit)
         if figure.low is not None and figure.high is not None:
             shown += f" ({units.show(figure.low, metric.unit)} to {units.show(figure.high, metric.unit)})"
         return f"{metric.label} {shown}, limit {units.show(self.bound, metric.unit)}"

@@ -58,4 +58,4 @@ def terms(named: str | None) -> Terms:
 def is_public(row: WideRow) -> bool:
     """Whether a row's accuracy is of published weights: those of one's own have one's own licence."""
     accuracy = row.figures.get("top1")
-    return accuracy is not None and accuracy.origin == "published"
+    return accuracy is not None and accuracy.origin in ("published", "derived")

@@ -12,7 +12,7 @@ from vertebra.reading.choice import terms
 from vertebra.reading.choice.rule import Exclusion, Limit, Pick
 from vertebra.reading.reports.markup import Cell, Column, Html, joined, section, table, tag, text
 
-_ORIGINS = {"benched": "measured", "profiled": "counted"}
+_ORIGINS = {"benched": "measured", "profiled": "counted", "derived": "from float32's"}
 #: The figures of every card, besides those of its limits.
 _SHOWN = ("top1", "latency", "memory_total")
 #: At most this many better networks are listed for the main answer, and for each of the others.
@@ -117,7 +117,7 @@ def _line(figure: Measurement, limit: Limit | None) -> Html:
 def _value(figure: Measurement) -> list[Html]:
     """The value, marked with ~ if it is estimated, its grade, and its interval."""
     shown = units.show(figure.value, metrics.find(figure.metric).unit)
-    parts = [tag("span", f"~{shown}" if figure.origin == "estimated" else shown)]
+    parts = [tag("span", f"{display.mark(figure)}{shown}")]
     if figure.grade is not None:
         parts.append(tag("span", figure.grade, class_=f"grade grade-{figure.grade.lower()}",
                          title=f"grade {figure.grade}"))  # fmt: skip
@@ -174,6 +174,7 @@ def _sure(picked: Pick) -> str:
     figures = [row.figures[name] for name in asked if name in row.figures]
     estimated = [one for one in figures if one.origin == "estimated"]
     parts = []
+    parts += _reasons([one for one in figures if one.origin == "derived"])
     if estimated:
         parts += [
             "Not measured here yet",

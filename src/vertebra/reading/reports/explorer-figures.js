@@ -6,7 +6,7 @@ const data = JSON.parse(element("explorer-data").textContent);
 const metrics = new Map([...data.batched, ...data.metrics].map((metric) => [metric.name, metric]));
 metrics.set("batch_size", { label: "batch size", unit: "batch" });
 const limited = data.metrics.filter((metric) => metric.option);
-const ORIGINS = { p: "published", e: "estimated", c: "counted", m: "measured", v: "evaluated" };
+const ORIGINS = { p: "published", e: "estimated", c: "counted", m: "measured", v: "evaluated", d: "float32's, less the most that may differ" };
 const FEW_ROWS = 50;
 
 // ------------------------------------------------------------------ figures
@@ -77,6 +77,6 @@ function intervalOf(one) {
   return `${first === second ? low.slice(0, low.length - first.length) : low} to ${high}`;
 }
 
-// Estimates are marked with "~", in sentences with their interval too.
-const marked = (one) => (one.origin === "e" ? `~${shown(one)}` : shown(one));
+// Estimates are marked with "~", what is only known to be at least that with "≥"; estimates in sentences with their interval too.
+const marked = (one) => `${{ e: "~", d: "≥" }[one.origin] ?? ""}${shown(one)}`;
 const quantityOf = (one) => (one.origin === "e" && one.low !== null && one.high !== null ? `${marked(one)} (${intervalOf(one)})` : marked(one));

@@ -200,7 +200,7 @@ class _Found:
 def _rows(measured: Sequence[Measurement], system: str | None) -> _Found:
     """Each network in every form, and once without a form: used for loads under which it didn't run."""
     static = [row for row in measured if not depends_on_machine(row)]
-    every = precisions.believed(wide(measured))
+    every = precisions.believed(wide(measured), measured)
     ran = [row for row in every if "system" in row.conditions or "engine" in row.conditions]
     named = loads.loads(ran, system)
     engines = list(dict.fromkeys(str(row.conditions["engine"]) for row in ran if "engine" in row.conditions))
@@ -284,7 +284,8 @@ def _cell(figure: Measurement | None) -> _Cell:
 
 
 #: The letter of an origin in the data; the script shows it as a word.
-_LETTERS = {"published": "p", "estimated": "e", "profiled": "c", "benched": "m", "evaluated": "v"}
+_LETTERS = {"published": "p", "estimated": "e", "profiled": "c", "benched": "m", "evaluated": "v",
+            "derived": "d"}  # fmt: skip
 
 
 def _packed(cells: Sequence[_Cell]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ HIGHER = {
     "peak_operations_rate", "memory_bandwidth", "accuracy_density",
 }  # fmt: skip
 LOWER = {
-    "calibration_error", "unreadable", "params", "buffers", "macs", "operations", "activations",
-    "missed_deadlines", "output_error", "failure", "aa_floor",
+    "calibration_error", "unreadable", "top1_disagreement", "params", "buffers", "macs", "operations",
+    "activations", "missed_deadlines", "output_error", "failure", "aa_floor",
 }  # fmt: skip
 NEITHER = {"model_stat_params", "model_stat_operations"}
 

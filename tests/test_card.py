@@ -62,6 +62,17 @@ def test_an_estimate_is_marked_with_its_interval_and_the_reason() -> None:
     assert "Latency ~5.20 ms 5.04 to 5.46 ms estimated" in text
 
 
+def test_an_accuracy_from_float32_s_is_marked_and_says_what_it_is_less() -> None:
+    why = "published 70.0 % in float32, less 2.00 points"
+    rows = [
+        replace(row, origin="derived", grade_reasons=(why,)) if row.metric == "top1" else row
+        for row in [*known(), *timed()]
+    ]
+    text = shown(answered(rows, "x", fps="100"))
+    assert "Top-1 accuracy ≥60.1 % from float32's" in text
+    assert f"Top-1 accuracy: {why}. The slow end of each interval meets its limit" in text
+
+
 def test_the_better_ones_are_one_table_with_the_limits_that_each_misses() -> None:
     rows = [*known(), *timed()]
     answers = [answered(rows, f"{fps} fps", fps=fps) for fps in ("100", "60", "15")]

@@ -88,7 +88,7 @@ def command(
       vertebra eval squeezenet1_1 imagenet/val --report squeezenet.html
       vertebra eval my-bundle/ my-test-set/ --engine openvino
       vertebra eval --probe my-pictures/ alexnet timm:resnet50.a1_in1k
-      vertebra eval squeezenet1_1 my-pictures/ --engine openvino --precision bfloat16 --against float32
+      vertebra eval my-int8-bundle/ my-pictures/ --against float32
 
     DATA is a folder with a folder for each class, a list, tar shards, Parquet, idx files or an archive of
     ImageNet. With --labels index, class n of DATA is output n of the network; names are ignored.

@@ -13,6 +13,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, shipped
 from vertebra.measuring import estimation
 from vertebra.measuring.estimation import Estimator, Field, MemoryModel
+from vertebra.measuring.estimation.memory import quantile
 
 _SPEC = importlib.util.spec_from_file_location(
     "estimation_error", Path(__file__).parent.parent / "benchmarks" / "estimation_error.py"
@@ -53,6 +54,24 @@ def test_a_power_law_is_found_from_few_anchors() -> None:
     assert np.median(wrong) < 0.05
     assert np.mean((found.low <= truth) & (truth <= found.high)) > 0.85
     assert np.all((found.low < found.values) & (found.values < found.high))
+
+
+def test_what_the_published_tables_say_ships_as_it_is_computed() -> None:
+    path = Path(estimation.__file__).with_name(estimation.LEARNT)
+    told = estimation.Learnt.restored(np.load(path))
+    made = estimation.Learnt.of(estimation.field())
+    assert told.base == pytest.approx(made.base)
+    assert told.imputed == pytest.approx(made.imputed)
+    for shipped_, computed in ((told.tastes, made.tastes), (told.scores, made.scores)):
+        turned = np.sign((shipped_ * computed).sum(axis=0))  # a component may point either way
+        assert shipped_ * turned == pytest.approx(computed, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_quantiles_are_numpys(share: float) -> None:
+    values = np.random.default_rng(3).normal(size=24)
+    for count in (1, 2, 5, 24):
+        assert quantile(values[:count], share) == np.quantile(values[:count], share)
 
 
 def test_a_general_factor_scales_every_price() -> None:

@@ -17,7 +17,6 @@ The message states what came and what was expected; `hint` states what to do.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 #: A beginning of a name has at least this number of characters.
@@ -66,6 +65,8 @@ class UnknownNameError(VertebraError):
 
 def _close(name: str, known: list[str]) -> list[str]:
     """At most three names like `name`: those that begin with it, if few do, else the most similar ones."""
+    import difflib
+
     longer = [one for one in known if len(name) >= _LEAST_BEGINNING and one.lower().startswith(name)]
     similar = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return list(dict.fromkeys([*(longer if len(longer) <= 3 else []), *similar]))[:3]

@@ -85,9 +85,9 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
         if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], self.list_commands(ctx))
             guess = f' Did you mean "{close[0]}"?' if close else ""
             ctx.fail(f'No such command "{args[0]}".{guess}')

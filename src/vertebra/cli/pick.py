@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 from typing import Any
@@ -17,6 +18,9 @@ from vertebra.cli.progress import showing
 from vertebra.cli.terminal import STATUS
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
+
+#: New objects after which Python looks for garbage.
+_COLLECTED = 50_000
 
 
 @click.command("pick")
@@ -124,6 +128,8 @@ def command(
     budget = verify if budget is None else budget
     if budget is None and all(stream.isatty() for stream in (sys.stdout, sys.stderr)):
         budget = "auto"
+    # The rows of an answer stay until it is printed: a search for garbage after each 700 of them finds none.
+    gc.set_threshold(_COLLECTED)
     with showing() as progress:
         picked = vertebra.pick(table=table, among=among, budget=budget, lock=lock, progress=progress, **asked)
     from vertebra.cli import answer

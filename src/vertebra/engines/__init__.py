@@ -7,7 +7,6 @@ only when `load` is called. Adding an engine is one file here and one entry in t
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -286,6 +285,8 @@ def require(name: str) -> str:
 
 def version(name: str) -> str | None:
     """Version of the engine's runtime from its installed metadata; None where it isn't installed."""
+    import importlib.metadata  # takes longer than all else here
+
     for distribution in find(name).distributions:
         try:
             return importlib.metadata.version(distribution)

@@ -80,14 +80,20 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
 
 def newest(rows: Iterable[Measurement], key: Callable[[Measurement], Hashable]) -> list[Measurement]:
     """As `latest`, with rows of one figure known by an equal `key`."""
-    found: dict[Hashable, tuple[float, Measurement]] = {}
+    figures: dict[Hashable, list[Measurement]] = defaultdict(list)
     for row in rows:
-        name = key(row)
-        known, _ = found.get(name, (-math.inf, None))
+        figures[key(row)].append(row)
+    return [own[0] if len(own) == 1 else _newest_of(own) for own in figures.values()]
+
+
+def _newest_of(rows: Sequence[Measurement]) -> Measurement:
+    """The newest of the rows of one figure; of equally new ones the last."""
+    found, known = rows[0], -math.inf
+    for row in rows:
         moment = _moment(row, known)
         if moment >= known:
-            found[name] = moment, row
-    return [row for _, row in found.values()]
+            found, known = row, moment
+    return found
 
 
 def _moment(row: Measurement, known: float) -> float:
@@ -190,25 +196,25 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
     asked = conditions or _one_size(static)
     figures: dict[str, Measurement] = {}
     conflicts: dict[str, tuple[Measurement, ...]] = {}
-    groups = _by_metric([*own, *(row for row in static if _fits(row, asked))])
-    for metric, known in sorted(groups.items(), key=lambda item: item[0] == "top5"):
-        known = _by_belief(known)
+    groups = _by_metric([*own, *_fitting(static, asked)])
+    if "top5" in groups:  # after top1
+        groups["top5"] = groups.pop("top5")
+    for metric, known in groups.items():
+        if len(known) > 1:
+            known = _by_belief(known)
         if metric == "top5" and "top1" in figures:  # of the same weights, or of none
             known = [row for row in known if _weighed(row) == _weighed(figures["top1"])]
             if not known:
                 continue
         figures[metric] = known[0]
-        others = tuple(row for row in known[1:] if _contradicts(row, known[0]))
-        if others:
-            conflicts[metric] = others
+        if len(known) > 1 and (others := [row for row in known[1:] if _contradicts(row, known[0])]):
+            conflicts[metric] = tuple(others)
     figures.update(_derived(figures))
     return WideRow(model, conditions, figures, conflicts)
 
 
 def _by_belief(known: list[Measurement]) -> list[Measurement]:
     """By origin; of several published weights the most accurate first, otherwise in the given order."""
-    if len(known) == 1:
-        return known
     published = [row for row in known if row.metric == "top1" and row.origin == "published" and row.weights]
     best = max(published, key=lambda row: row.value).weights if published else None
     return sorted(known, key=lambda row: (_TRUST[row.origin], best is not None and row.weights != best))
@@ -234,23 +240,24 @@ def _contradicts(row: Measurement, believed: Measurement) -> bool:
     return same and row.value != believed.value
 
 
-def _fits(row: Measurement, conditions: Mapping[str, Any]) -> bool:
-    """Whether a figure that doesn't depend on the machine belongs to this form: it has its input size and, if
-    it was evaluated, its engine and precision. A float's accuracy or size is never used for int8, nor the
+def _fitting(rows: Iterable[Measurement], conditions: Mapping[str, Any]) -> list[Measurement]:
+    """The figures that don't depend on a machine and belong to this form: they have its input size and, if
+    they were evaluated, its engine and precision. A float's accuracy or size is never used for int8, nor the
     other way round; one that states no precision is a float's."""
-    names = _OF_EVALUATION if row.origin == "evaluated" else _OF_SIZE
-    for name in names:
-        if name in conditions and getattr(row, name) not in (None, conditions[name]):
-            return False
-    precision = conditions.get("precision")
-    return (
-        precision is None
-        or row.metric not in _OF_NUMBERS
-        or _numbers(row.precision) == _numbers(precision)
-    )  # fmt: skip
+    size, precision = conditions.get("input_size"), conditions.get("precision")
+    return [
+        row for row in rows
+        if (size is None or row.input_size is None or row.input_size == size)
+        and (row.origin != "evaluated" or _ran_so(row, conditions))
+        and (precision is None or row.metric not in _OF_NUMBERS
+             or _numbers(row.precision) == _numbers(precision))
+    ]  # fmt: skip
 
 
-_OF_SIZE, _OF_EVALUATION = ("input_size",), ("input_size", "engine", "precision")
+def _ran_so(row: Measurement, conditions: Mapping[str, Any]) -> bool:
+    """Whether an evaluated row states no other engine and no other precision."""
+    named = ("engine", "precision")
+    return all(getattr(row, name) in (None, conditions.get(name, getattr(row, name))) for name in named)
 
 
 def _numbers(precision: str | None) -> str:

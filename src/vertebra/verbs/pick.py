@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError, warn
-from vertebra.machine import files
 from vertebra.measurements import Table
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.reading.choice import candidates, next_to_measure, precisions
@@ -96,6 +95,7 @@ def _place(lock: str | Path | None) -> Path | None:
     """Where the lock is to be written, checked before anything is measured."""
     if lock is None:
         return None
+    from vertebra.machine import files
     from vertebra.reading import lockfile
 
     place = files.named(lock)

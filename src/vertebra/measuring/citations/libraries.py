@@ -25,14 +25,20 @@ _ACTIVATIONS = "fvcore: outputs of convolutions and matrix products; rounded to 
 _FILE_SIZE = "size of the checkpoint's file"
 
 
-def accuracies() -> list[Measurement]:
-    """Top-1 and top-5 on ImageNet's validation split, of each set of weights at each published input size."""
-    return [row for line in published.printed("imagenet.csv.gz") for row in _accuracy(line)]
+#: What they publish of accuracy.
+ACCURACIES = ("top1", "top5")
 
 
-def _accuracy(line: dict[str, str]) -> Iterator[Measurement]:
+def accuracies(metrics: Iterable[str] = ACCURACIES) -> list[Measurement]:
+    """Top-1 and top-5, or one of them, on ImageNet's validation split, of each set of weights at each
+    published input size."""
+    wanted = tuple(metrics)
+    return [row for line in published.printed("imagenet.csv.gz") for row in _accuracy(line, wanted)]
+
+
+def _accuracy(line: dict[str, str], metrics: Iterable[str]) -> Iterator[Measurement]:
     source = f"{_TIMM_PAGE}/results-imagenet.csv" if _library(line) == "timm" else TORCHVISION
-    for metric in ("top1", "top5"):
+    for metric in metrics:
         if line[metric]:
             yield _made(
                 model=line["model"],

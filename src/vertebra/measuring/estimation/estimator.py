@@ -10,12 +10,14 @@ turn shows how far the estimates can be trusted.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
+from vertebra.measuring.estimation.memory import quantile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,15 +83,61 @@ class Estimates:
     left_out: Mapping[str, float] = field(default_factory=dict)
 
 
-class Estimator:
-    """The prior over a machine's column."""
+@dataclass(frozen=True)
+class Learnt:
+    """What the published tables of a field say of each network.
 
-    def __init__(self, field: Field) -> None:
+    `base` (networks,) is its expected logarithm without the level, and `imputed` (networks,) the variance
+    that comes from filled-in cells. It lies along the tables' main components at `tastes` (networks,
+    components), scaled by the prior, and at `scores` (networks, the first few components), in standard
+    deviations.
+    """
+
+    base: Array
+    tastes: Array
+    scores: Array
+    imputed: Array
+
+    @classmethod
+    def of(cls, field: Field) -> Learnt:
+        import numpy as np
+
+        counts = _standardised(field.counts)
+        is_published: npt.NDArray[np.bool_] = np.any(~np.isnan(field.published), axis=1)
+        tables = _filled(np.log(field.published), counts)
+        base = tables.mean(axis=1)
+        centred = tables - tables.mean(axis=0)
+        components = centred @ _directions(centred, _COMPONENTS)
+        spread = components.std(axis=0)
+        scores = components / np.maximum(spread, 1e-9 * spread.max(initial=1e-9))
+        tastes = components * _SPREAD / np.sqrt(tables.shape[1])
+        imputed = np.where(is_published, 0.0, _imputation_variance(base, counts, is_published))
+        return cls(base, tastes, scores[:, :_NEAR_COMPONENTS], imputed)
+
+    def array(self) -> Array:
+        """All of it as one array (networks, columns), for a file."""
+        import numpy as np
+
+        return np.column_stack([self.base, self.imputed, self.scores, self.tastes])
+
+    @classmethod
+    def restored(cls, array: Array) -> Learnt:
+        """What `array` was made of."""
+        first = 2 + _NEAR_COMPONENTS
+        return cls(array[:, 0], array[:, first:], array[:, 2:first], array[:, 1])
+
+
+class Estimator:
+    """The prior over a machine's column. `learnt` is what the field's tables say, where that is known
+    already: then they aren't looked at."""
+
+    def __init__(self, field: Field, learnt: Learnt | None = None) -> None:
+        learnt = Learnt.of(field) if learnt is None else learnt
         self.names = field.names
         self._index = {name: number for number, name in enumerate(field.names)}
-        self._base, features, near, imputed = _embedding(field)
-        self._kinship = _Kinship.of(features, near, field.families)
-        self._alone = _ALONE**2 + imputed
+        self._base = learnt.base
+        self._kinship = _Kinship.of(_standardised(field.counts), learnt, field.families)
+        self._alone = _ALONE**2 + learnt.imputed
 
     def choose(
         self, count: int = ANCHORS, *, among: Sequence[str] | None = None, known: Sequence[str] = ()
@@ -152,7 +200,7 @@ class Estimator:
         errors = np.abs(np.expm1(-left_out))
         return Estimates(
             self.names, np.exp(logs), np.exp(logs - half), np.exp(logs + half),
-            float(np.median(errors)), float(np.quantile(errors, 0.9)),
+            statistics.median(errors.tolist()), quantile(errors, 0.9),
             {self.names[every[place]]: float(np.exp(log)) for place, log in contradicting.items()},
         )  # fmt: skip
 
@@ -205,25 +253,13 @@ def _surprise(standardised: Array) -> float:
     return float(np.sqrt((np.sum(standardised**2) + _TRUSTED) / (len(standardised) + _TRUSTED)))
 
 
-def _embedding(field: Field) -> tuple[Array, Array, Array, Array]:
-    """Each network's expected logarithm without the level, its features scaled by the prior, its place among
-    similar networks, and the variance that comes from filled-in cells."""
+def _standardised(counts: Array) -> Array:
+    """The counts' logarithms, each in standard deviations from its mean."""
     import numpy as np
 
-    counts = np.log(field.counts)
-    counts = (counts - counts.mean(axis=0)) / np.maximum(counts.std(axis=0), 1e-9)
-    is_published: npt.NDArray[np.bool_] = np.any(~np.isnan(field.published), axis=1)
-    tables = _filled(np.log(field.published), counts)
-    base = tables.mean(axis=1)
-    centred = tables - tables.mean(axis=0)
-    components = centred @ _directions(centred, _COMPONENTS)
-    spread = components.std(axis=0)
-    scores = components / np.maximum(spread, 1e-9 * spread.max(initial=1e-9))
-    tastes = components * _SPREAD / np.sqrt(tables.shape[1])
-    features = np.hstack([np.full((len(base), 1), _LEVEL), tastes, counts * _TASTE])
-    near = np.hstack([scores[:, :_NEAR_COMPONENTS], counts]) / _NEAR
-    imputed = np.where(is_published, 0.0, _imputation_variance(base, counts, is_published))
-    return base, features, near, imputed
+    logs = np.log(counts)
+    standardised: Array = (logs - logs.mean(axis=0)) / np.maximum(logs.std(axis=0), 1e-9)
+    return standardised
 
 
 def _filled(logs: Array, counts: Array) -> Array:
@@ -277,10 +313,15 @@ class _Kinship:
     families: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, features: Array, near: Array, families: Sequence[str]) -> _Kinship:
-        numbers = {family: number for number, family in enumerate(dict.fromkeys(families))}
+    def of(cls, counts: Array, learnt: Learnt, families: Sequence[str]) -> _Kinship:
+        """From the standardised `counts`: each network's features, scaled by the prior, and its place among
+        similar networks."""
         import numpy as np
 
+        level = np.full((len(counts), 1), _LEVEL)
+        features = np.hstack([level, learnt.tastes, counts * _TASTE])
+        near = np.hstack([learnt.scores, counts]) / _NEAR
+        numbers = {family: number for number, family in enumerate(dict.fromkeys(families))}
         return cls(features, near, np.array([numbers[family] for family in families]))
 
     def among(self, some: Sequence[int]) -> Array:

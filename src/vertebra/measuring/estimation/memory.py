@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,20 +61,36 @@ class MemoryModel:
         next_one = min(1.0, _COVERED * (1 + 1 / len(values)))
         return cls(
             coefficients=_solve(design, values),
-            left_out_error=float(np.quantile(errors, _COVERED)),
-            scale=float(np.quantile(alike, next_one)),
+            left_out_error=quantile(errors, _COVERED),
+            scale=quantile(alike, next_one),
             inverse=inverse,
         )
 
     def price(self, weight_bytes: float, activations: float) -> tuple[float, float, float]:
         """Bytes, and the bounds of their 90 % interval."""
+        ((value,), (low,), (high,)) = self.prices([(weight_bytes, activations)])
+        return value, low, high
+
+    def prices(self, counts: Sequence[tuple[float, float]]) -> tuple[list[float], list[float], list[float]]:
+        """Bytes of several networks by their `counts` (as in `fit`), and the ends of their 90 % intervals."""
         import numpy as np
 
-        terms = np.array((1.0, weight_bytes, activations))
-        value = float(terms @ self.coefficients)
-        relative = terms / value
-        spread = self.scale * float(np.sqrt(1 + max(float(relative @ self.inverse @ relative), 0.0)))
-        return value, value / (1 + spread), value * (1 + spread)
+        terms = np.column_stack([np.ones(len(counts)), np.array(counts, dtype=np.float64)])
+        values = (terms * self.coefficients).sum(axis=1)
+        relative = terms / values[:, None]
+        leverage = ((relative @ self.inverse) * relative).sum(axis=1)
+        spread = self.scale * np.sqrt(1 + np.maximum(leverage, 0.0))
+        return values.tolist(), (values / (1 + spread)).tolist(), (values * (1 + spread)).tolist()
+
+
+def quantile(values: Array, share: float) -> float:
+    """As `numpy.quantile`, which imports `numpy.ma` and so takes longer than all else here."""
+    ordered = sorted(values.tolist())
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    low, high, part = ordered[below], ordered[min(below + 1, len(ordered) - 1)], place - below
+    found: float = low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
+    return found
 
 
 def _solve(design: Array, values: Array) -> Array:

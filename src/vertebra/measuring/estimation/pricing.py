@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
@@ -15,7 +16,7 @@ from vertebra.measurements import Measurement, latest, now, pooling, shipped
 from vertebra.measurements.shipped import published
 from vertebra.measurements.subjects import is_of_catalogue
 from vertebra.measurements.views import FORM, possible
-from vertebra.measuring.estimation.estimator import FEWEST_ANCHORS, Estimator, Field
+from vertebra.measuring.estimation.estimator import FEWEST_ANCHORS, Estimator, Field, Learnt
 from vertebra.measuring.estimation.memory import MemoryModel
 
 if TYPE_CHECKING:
@@ -26,16 +27,29 @@ if TYPE_CHECKING:
 METRICS = ("latency", "memory_total")
 
 
+#: What timm's tables say of every network (`Learnt.array`); `python tools/learnt.py` makes it again.
+LEARNT = "learnt.npy"
+
+
 def field() -> Field:
     """Every network with shipped counts, at its native size, with the seconds per image of timm's tables."""
+    every = _networks()
+    sizes = [one.input_size for one in shipped.counts().values()]
+    tables, seconds = _published(list(zip(every.names, sizes, strict=True)))
+    return replace(every, published=seconds, tables=tables)
+
+
+def _networks() -> Field:
+    """Every network with shipped counts, at its native size, without any table."""
     import numpy as np
 
     every = list(shipped.counts().values())
     counts = [(one.macs, one.activations, one.params, one.input_size) for one in every]
-    tables, seconds = _published([(one.model, one.input_size) for one in every])
     names = tuple(one.model for one in every)
-    families = tuple(family(name) for name in names)
-    return Field(names, np.maximum(np.array(counts, dtype=np.float64), 1.0), families, seconds, tables)
+    return Field(
+        names, np.maximum(np.array(counts, dtype=np.float64), 1.0), tuple(map(family, names)),
+        published=np.empty((len(names), 0)), tables=(),
+    )  # fmt: skip
 
 
 def family(model: str) -> str:
@@ -59,7 +73,10 @@ def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.
 
 @cache
 def _estimator() -> Estimator:
-    return Estimator(field())
+    import numpy as np
+
+    with files("vertebra.measuring.estimation").joinpath(LEARNT).open("rb") as file:
+        return Estimator(_networks(), Learnt.restored(np.load(file)))
 
 
 def anchors(count: int, *, among: Sequence[str] | None = None, known: Sequence[str] = ()) -> list[str]:
@@ -187,15 +204,8 @@ def _latencies(known: Sequence[Measurement]) -> Prices:
         f"estimated from {count} measured networks; each left out in turn, their errors are "
         f"{100 * found.median_error:.0f} % (median) and {100 * found.p90_error:.0f} % (90th percentile)"
     )
-    bounds = zip(found.values, found.low, found.high, strict=True)
-    return (
-        {
-            name: (float(v), float(lo), float(hi))
-            for name, (v, lo, hi) in zip(found.names, bounds, strict=True)
-        },
-        note,
-        found.left_out,
-    )
+    prices = zip(found.values.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
+    return dict(zip(found.names, prices, strict=True)), note, found.left_out
 
 
 def _deviation(row: Measurement) -> float:
@@ -214,4 +224,5 @@ def _memories(known: Sequence[Measurement]) -> Prices:
         f"estimated from {len(values)} measured networks; each left out in turn, nine in ten are within "
         f"{100 * model.left_out_error:.0f} %"
     )
-    return {name: model.price(*bytes_and_elements) for name, bytes_and_elements in counts.items()}, note, {}
+    prices = zip(*model.prices(list(counts.values())), strict=True)
+    return dict(zip(counts, prices, strict=True)), note, {}

@@ -239,15 +239,25 @@ def candidates(source: Table, question: Question, told: list[str] | None = None)
     """The wide rows of one load that the question is about: from the table, or from the whole field too, with
     estimates for those that never ran in its forms. Other metrics are left out. What was left out because
     other rows contradict it is said in `told`."""
+    return _joined(_gathered(source, question, told), question, told)
+
+
+def _gathered(source: Table, question: Question, told: list[str] | None = None) -> list[Measurement]:
+    """The rows that candidates are made of, whichever networks and weights are wanted."""
     filters = _of_one_set(source, question.filters)
     kept = tuple(dict.fromkeys(_BASIC + question.asked))
     known = comparable(source, metric=kept, told=told, **filters)
     if question.among == "catalogue":
         known = [row for row in the_field.rows(known, kept, told) if _is_asked(row, filters)]
-    known = list(with_wanted_weights(known, question.demands))
+    return known
+
+
+def _joined(rows: Sequence[Measurement], question: Question, told: list[str] | None = None) -> list[WideRow]:
+    """The candidates that the gathered rows make; `told` is as in `candidates`."""
+    known = list(with_wanted_weights(rows, question.demands))
     found = precisions.believed(wide(known), known, told)
     real = [row for row in found if row.conditions.get("engine") != _HARNESS]
-    return found if filters.get("engine") is not None else real or found
+    return found if question.filters.get("engine") is not None else real or found
 
 
 def priced(rows: Sequence[WideRow], question: Question) -> tuple[list[WideRow], int]:
@@ -367,7 +377,8 @@ def _check_one_set(rows: Sequence[WideRow], asked: Iterable[str]) -> None:
 def pick(source: Table, question: Question) -> Pick:
     """The choice from the table's present rows."""
     contradicted: list[str] = []
-    every = candidates(source, question, contradicted)
+    gathered = _gathered(source, question, contradicted)
+    every = _joined(gathered, question, contradicted)
     _check_one_set(every, question.asked)
     rows, unpriced = priced(every, question)
     unstated = _without_batch_size(source, question)
@@ -390,18 +401,26 @@ def pick(source: Table, question: Question) -> Pick:
     }  # fmt: skip
     told = [f"{_told(unstated & lacking)}; {_HOW}"] if unstated & lacking else []
     notes = (*contradicted, *absences(shown, "can't run here"), *told)
-    return with_prospects(replace(picked, notes=notes), source, question, rows, unpriced)
+    return with_prospects(replace(picked, notes=notes), source, question, rows, unpriced, gathered)
 
 
 def with_prospects(
-    picked: Pick, source: Table, question: Question, rows: Sequence[WideRow], unpriced: int = 0
+    picked: Pick,
+    source: Table,
+    question: Question,
+    rows: Sequence[WideRow],
+    unpriced: int = 0,
+    gathered: Sequence[Measurement] | None = None,
 ) -> Pick:
     """`picked` with the licence of the choice's weights, and what measuring could still change. `rows` are
-    the candidates, `unpriced` the number of networks that can't be compared."""
+    the candidates, `unpriced` the number of networks that can't be compared. `gathered` are the rows that
+    candidates are made of; without them they are gathered if they are needed."""
     choice = picked.choice
     licensed = terms.licence(choice) if choice is not None and terms.is_public(choice) else None
     allowed = None if choice is None or not terms.is_public(choice) else terms.terms(licensed)
-    free = _best_free(source, question) if allowed not in (None, "free") else None
+    free = None
+    if allowed not in (None, "free"):
+        free = _best_free(_gathered(source, question) if gathered is None else gathered, question)
     return replace(
         picked, licence=licensed, terms=allowed, free=free,
         outlook=_outlook(picked, question, rows, unpriced), gains=_gains(picked, source, question, rows),
@@ -424,13 +443,13 @@ def _gains(
     return tuple(found)
 
 
-def _best_free(source: Table, question: Question) -> WideRow | None:
+def _best_free(gathered: Sequence[Measurement], question: Question) -> WideRow | None:
     """The best network under the same limits with weights that are free for any use."""
     if any(demand.name == "licence" for demand in question.demands):
         return None
     wanted = Demand("licence", terms.FREE, licence)
     asked = replace(question, demands=(*question.demands, wanted))
-    rows, _ = priced(candidates(source, asked), asked)
+    rows, _ = priced(_joined(gathered, asked), asked)
     known = [row for row in rows if row.value(asked.objective) is not None]
     return _judged(known, asked).choice if known else None
 

@@ -26,7 +26,8 @@ def rows(
     own = {row.model for row in known if not row.model.startswith(TOYS)}
     named = names() | own
     wanted = [row for row in known if row.metric in metrics]
-    found = [*published(), *libraries.counts(metrics, named), *_priced(wanted, told)]
+    accuracies = published(tuple(one for one in libraries.ACCURACIES if one in metrics))
+    found = [*accuracies, *libraries.counts(metrics, named), *_priced(wanted, told)]
     return [row for row in found if row.model in named and row.metric in metrics]
 
 
@@ -43,16 +44,15 @@ def _priced(known: Sequence[Measurement], told: list[str] | None) -> list[Measur
 @cache
 def names() -> frozenset[str]:
     """The networks of the field: those with a published accuracy."""
-    models = {row.model for row in published() if row.metric == "top1"}
-    return frozenset(name for name in models if not name.startswith(TOYS))
+    return frozenset(row.model for row in published(("top1",)) if not row.model.startswith(TOYS))
 
 
 @cache
-def published() -> tuple[Measurement, ...]:
-    """Published accuracies on the whole of ImageNet's validation split; of the classics' page only these, not
-    the latencies on its authors' machines."""
+def published(metrics: tuple[str, ...]) -> tuple[Measurement, ...]:
+    """Published accuracies (`metrics`: top1, top5) on the whole of ImageNet's validation split; of the
+    classics' page only these, not the latencies on its authors' machines."""
     from vertebra.measuring import citations
+    from vertebra.measuring.citations import libraries
 
     page = citations.find("paddleclas").read()
-    cited = citations.find("imagenet").read()
-    return (*cited, *(row for row in page if row.metric in ("top1", "top5")))
+    return (*libraries.accuracies(metrics), *(row for row in page if row.metric in metrics))

@@ -233,22 +233,25 @@ def _shares(source: Table, load: Mapping[str, Any]) -> dict[str, tuple[str, floa
     measured in both, else from this processor's features."""
     found = _measured_shares(source, load)
     for precision, (feature, share) in _BY_FEATURE.items():
-        if precision not in found and feature in _features(load):
+        if precision not in found and _is_here(feature, load):
             basis = f"estimated from this processor's {feature}"
             found[precision] = (_ENGINE, share, basis)
     return found
 
 
-def _features(load: Mapping[str, Any]) -> Sequence[str]:
-    """The features of this machine's processor, if the question is about it and the engine is installed."""
-    from vertebra import engines
+def _is_here(feature: str, load: Mapping[str, Any]) -> bool:
+    """Whether the processor has it, the question is about this machine, and the engine is installed."""
     from vertebra.machine import system
 
     here = system.describe()
     asked = load.get("engine")
     is_asked = asked is None or _ENGINE in ((asked,) if isinstance(asked, str) else asked)
     is_here = load.get("system") in (None, here.id) and load.get("device") in (None, "cpu")
-    return here.features if is_here and is_asked and engines.missing(_ENGINE) is None else ()
+    if not (is_here and is_asked and feature in here.features):
+        return False
+    from vertebra import engines
+
+    return engines.missing(_ENGINE) is None
 
 
 def _measured_shares(source: Table, load: Mapping[str, Any]) -> dict[str, tuple[str, float, str]]:

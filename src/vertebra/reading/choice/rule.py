@@ -141,13 +141,23 @@ class Demand:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A network that would have been better, and why it is excluded (its nearest form). `unwanted` are the
-    demands that it doesn't meet."""
+    """A network that would have been better, and why it is excluded (its nearest form): what is `unmet`, and
+    the `doubts` of its figures."""
 
     row: WideRow
-    reasons: tuple[str, ...]
+    unmet: tuple[Limit | Demand, ...]
+    doubts: tuple[str, ...]
     borderline: bool
-    unwanted: tuple[Demand, ...] = ()
+
+    @property
+    def unwanted(self) -> tuple[Demand, ...]:
+        """The demands that it doesn't meet."""
+        return tuple(one for one in self.unmet if isinstance(one, Demand))
+
+    @cached_property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is excluded, in words; there are hundreds, of which few are printed."""
+        return (*(one.reason(self.row) for one in self.unmet), *self.doubts)
 
     @property
     def why(self) -> str:
@@ -331,11 +341,13 @@ def pick(
         )
     refuse_mixed_loads(candidates)
     asked = _Asked(objective, tuple(limits), tuple(demands), least_grade)
-    open_to = {id(row): asked.unmet(row) for row in candidates}
+    open_to = {id(row): asked.unmet(row) for row in candidates}  # asked once for each: there are thousands
     meeting = [row for row in candidates if not open_to[id(row)] and not asked.doubts(row)]
     ranked = _best_form_of_each(meeting, objective)
     inside = {row.model for row in ranked}
-    nearest = _nearest_form_of_each([row for row in candidates if row.model not in inside], asked)
+    outside = [row for row in candidates if row.model not in inside]
+    outside.sort(key=lambda row: asked.distance(row, open_to[id(row)]))
+    nearest = _first_of_each(outside)
     if ranked:
         bar = _rank(ranked[0], objective)[0]
         nearest = [row for row in nearest if _rank(row, objective)[0] < bar]
@@ -344,10 +356,9 @@ def pick(
         (open_to[id(row)][0], row) for row in candidates
         if len(open_to[id(row)]) == 1 and not asked.doubts(row)
     ]  # fmt: skip
-    return Pick(
-        objective, asked.limits, tuple(ranked), tuple(asked.exclusion(row) for row in nearest), asked.demands,
-        _relaxations(one_short, asked, ranked[0] if ranked else None),
-    )  # fmt: skip
+    excluded = tuple(asked.exclusion(row, open_to[id(row)]) for row in nearest)
+    relaxations = _relaxations(one_short, asked, ranked[0] if ranked else None)
+    return Pick(objective, asked.limits, tuple(ranked), excluded, asked.demands, relaxations)
 
 
 def doubts(
@@ -386,7 +397,7 @@ def fallen(before: WideRow | None, rows: Iterable[WideRow], after: Pick) -> str 
     now = "no network surely meets the limits" if sure is None else f"now {described(sure, after.objective)}"
     same = [row for row in rows if row.model == before.model and row.conditions == before.conditions]
     asked = _Asked(after.objective, after.limits, after.demands, None)
-    why = "; ".join(asked.exclusion(row).why for row in same) or "its rows were set aside"
+    why = "; ".join(asked.exclusion(row, asked.unmet(row)).why for row in same) or "its rows were set aside"
     return (
         f"The sure answer is worse than before measuring: it was {named}, {now}. Why: {before.model}: {why}."
     )
@@ -446,10 +457,14 @@ def _rank(row: WideRow, objective: str) -> tuple[float, float, str, str]:
 
 
 def _best_form_of_each(rows: Sequence[WideRow], objective: str) -> list[WideRow]:
-    best: dict[str, WideRow] = {}
-    for row in sorted(rows, key=lambda row: _rank(row, objective)):
-        best.setdefault(row.model, row)
-    return list(best.values())
+    return _first_of_each(sorted(rows, key=lambda row: _rank(row, objective)))
+
+
+def _first_of_each(rows: Iterable[WideRow]) -> list[WideRow]:
+    first: dict[str, WideRow] = {}
+    for row in rows:
+        first.setdefault(row.model, row)
+    return list(first.values())
 
 
 @dataclass(frozen=True)
@@ -461,6 +476,11 @@ class _Asked:
     demands: tuple[Demand, ...]
     least_grade: str | None
 
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that the answer depends on."""
+        return tuple(dict.fromkeys((self.objective, *(limit.metric for limit in self.limits))))
+
     def unmet(self, row: WideRow) -> list[Limit | Demand]:
         """What `row` doesn't certainly meet."""
         unwanted = [demand for demand in self.demands if not demand.holds(row)]
@@ -468,33 +488,20 @@ class _Asked:
 
     def doubts(self, row: WideRow) -> tuple[str, ...]:
         """Why the figures that the answer depends on can't be believed."""
-        asked = dict.fromkeys((self.objective, *(limit.metric for limit in self.limits)))
-        figures = [row.figures[metric] for metric in asked if metric in row.figures]
+        figures = [row.figures[metric] for metric in self.metrics if metric in row.figures]
         return tuple(why for one in figures if (why := doubt(one, self.least_grade)) is not None)
 
-    def distance(self, row: WideRow) -> tuple[int, int, float]:
+    def distance(self, row: WideRow, unmet: Sequence[Limit | Demand]) -> tuple[int, int, float]:
         """How many demands `row` doesn't meet, how many limits and doubts exclude it, and by how much it
         misses the worst limit."""
-        unmet = self.unmet(row)
         limits = [one for one in unmet if isinstance(one, Limit)]
         miss = max((one.miss(row) for one in limits), default=1.0)
         return len(unmet) - len(limits), len(limits) + len(self.doubts(row)), miss
 
-    def exclusion(self, row: WideRow) -> Exclusion:
-        unmet = self.unmet(row)
+    def exclusion(self, row: WideRow, unmet: Sequence[Limit | Demand]) -> Exclusion:
         near = all(isinstance(one, Limit) and one.verdict(row) == "borderline" for one in unmet)
         doubted = self.doubts(row) if near else ()  # what clearly breaks a limit needs no second reason
-        unwanted = tuple(one for one in unmet if isinstance(one, Demand))
-        reasons = tuple(one.reason(row) for one in unmet)
-        return Exclusion(row, reasons + doubted, near and not doubted, unwanted)
-
-
-def _nearest_form_of_each(rows: Sequence[WideRow], asked: _Asked) -> list[WideRow]:
-    """The form of each network that is nearest to the limits, the nearest network first."""
-    nearest: dict[str, WideRow] = {}
-    for row in sorted(rows, key=asked.distance):
-        nearest.setdefault(row.model, row)
-    return list(nearest.values())
+        return Exclusion(row, tuple(unmet), doubted, near and not doubted)
 
 
 def _relaxations(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from vertebra.errors import MissingRuntimeError, UnknownNameError
-from vertebra.machine import onnx_files
 from vertebra.zoo.names import FILES
 
 if TYPE_CHECKING:
@@ -107,6 +106,8 @@ def content_sha256(name: str) -> str:
 
 def _content(file: NetworkFile) -> str:
     """That of the file of its weights, and with data beside it, of both."""
+    from vertebra.machine import onnx_files
+
     digest = _digest(file.weights)
     beside = onnx_files.data_files(onnx_files.read(file.path)) if file.weights == file.path else []
     if not beside:

@@ -8,6 +8,9 @@ import signal
 
 import pytest
 
+#: What a child process imports at its start to be without torch; in this process it would be without it, too.
+collect_ignore = ["without_torch"]
+
 # A shell that starts a job in the background has it ignore Ctrl-C, and so would every process that a test
 # starts and interrupts; a handler of our own is put back to the default in children, an ignored signal isn't.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

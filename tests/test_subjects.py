@@ -369,7 +369,7 @@ def test_copies_of_the_whole_of_imagenets_validation_split_are_the_usual_set(tab
     table.append([top1("alexnet", 0.56, **whole), top1("vgg16", 0.7, **whole, dataset_sha256=OTHER),
                   top1("vgg19", 0.9, dataset="imagenet-1k", split="val[:500]")])  # fmt: skip
     for question in ({}, {"origin": "evaluated"}):
-        picked = vertebra.pick(objective="top1", table=table, **question)
+        picked = vertebra.pick(objective="top1", among="table", table=table, **question)
         assert [row.model for row in picked.ranked] == ["vgg16", "alexnet"]
 
 
@@ -380,5 +380,5 @@ def test_a_probe_of_today_replaces_one_of_the_same_pictures_from_before(table: T
     new = Measurement(model="alexnet", value=0.6, **told, dataset_sha256="0123456789" + 54 * "f")
     assert latest([old, new]) == [new]
     table.append([new, Measurement(model="vgg16", value=0.7, **told)])
-    picked = vertebra.pick(objective="probe_top1", table=table, probed="mine")
+    picked = vertebra.pick(objective="probe_top1", among="table", table=table, probed="mine")
     assert [row.model for row in picked.ranked] == ["vgg16", "alexnet"]

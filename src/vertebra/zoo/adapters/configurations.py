@@ -102,13 +102,13 @@ def facts(model: Model, source: str | Path | None, choices: Mapping[str, Any]) -
             labels=labels_for(record["classes"]), licence=record["licence"],
             top1=record["top1"], top5=record["top5"], source=where,
         )  # fmt: skip
-    from vertebra.zoo import arrays
+    from vertebra.zoo import fitting, weights
 
     if (Path(source).expanduser() / "config.json").is_file():
         raise MissingRuntimeError.of(f"reading {source}/config.json", library, "catalogue")
     if choices.get("transform_input") is False:
         raise MissingRuntimeError.of("leaving transform_input out", library, "catalogue")
-    taken = arrays.take(model, source, ema=choices.get("ema"))
+    taken = fitting.of_library(model, source, weights.file_of(source), choices.get("ema"))
     return Facts(
         model=model.name, weights=taken.name, num_classes=taken.num_classes, input_size=model.input_size,
         preprocess=plain, labels=labels_for(taken.num_classes), source=where, notes=taken.notes,

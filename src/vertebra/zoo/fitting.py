@@ -1,0 +1,95 @@
+"""Weights from a file by the names of a network's own state dict: what a graph that ships is filled with.
+
+Names and shapes must be the network's, but for its number of classes. Nothing is matched by order, and
+nothing translated as timm's own functions would: what needs that needs timm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vertebra.errors import MissingRuntimeError, WeightsError
+from vertebra.zoo import dialects
+from vertebra.zoo.graphs import filling, store
+from vertebra.zoo.graphs.filling import Slot
+
+if TYPE_CHECKING:
+    from vertebra.zoo.conversion import Array
+    from vertebra.zoo.names import Model
+
+
+#: networks that rescale their pixels where they have weights
+_RESCALING = ("torchvision:googlenet", "torchvision:inception_v3")
+
+
+class Taken(NamedTuple):
+    """The arrays out of a file by the network's own names, what these weights are called, their number of
+    classes, and lines on what was taken out of the file."""
+
+    arrays: Mapping[str, Array]
+    name: str
+    num_classes: int
+    notes: tuple[str, ...]
+
+
+def of_library(
+    model: Model, source: str | Path, path: Path, ema: bool | None, input_size: int | None = None
+) -> Taken:
+    """The weights in the file at `path`, called `source`, for the graph of another library's `model`. Raises
+    WeightsError, in one line with what differs first, and MissingRuntimeError for what needs the library."""
+    if model.name.partition(".")[0] in _RESCALING:
+        raise MissingRuntimeError.of(
+            f"{model.name} with weights, which rescales its pixels as its graph doesn't,", "torchvision",
+            "torch,catalogue",
+        )  # fmt: skip
+    from vertebra.zoo import checkpoints
+    from vertebra.zoo.checkpoints import prefixes
+
+    graph = store.find(model.name, input_size)
+    slots = tuple(Slot(*one) for one in graph.parameters())
+    found = checkpoints.take(path, ema=ema)
+    bare = prefixes.without(found.arrays, {slot.key for slot in slots}, found.left_of(ema))
+    passed_over = {one.key for one in graph.unused}
+    state = {key: array for key, array in bare.state.items() if key not in passed_over}
+    skeleton = store.skeleton(graph)
+    classes = filling.other_classes(skeleton, slots, state)
+    try:
+        filling.check(model.name, filling.resized(slots, state) if classes else slots, state)
+    except WeightsError as error:
+        raise WeightsError(
+            error.message,
+            f"check that the file is this network's; {model.source} translates some files' names itself: "
+            'pip install "vertebra[torch,catalogue]"',
+        ) from error
+    dialects.check_finite(state)
+    count = classes or filling.classes_of(skeleton) or 1000
+    return Taken(state, prefixes.called(source, found, bare), count, prefixes.told(source, found, bare))
+
+
+def fused(arrays: Mapping[str, Any]) -> dict[str, Array]:
+    """The parameters of an ACNet's deploy form, from those of its form for training: each block's three
+    convolutions and norms become one convolution with a bias (arXiv 1908.03930, section 3.3)."""
+    branches = ("square", "vertical", "horizontal")
+    ending = ".square.conv.weight"
+    blocks = [key.removesuffix(ending) for key in arrays if key.endswith(ending)]
+    inside = tuple(f"{block}.{branch}." for block in blocks for branch in branches)
+    made = {key: array for key, array in arrays.items() if not key.startswith(inside)}
+    for block in blocks:
+        (kernel, bias), (tall, more), (wide, rest) = (_absorbed(arrays, f"{block}.{one}") for one in branches)
+        middle = kernel.shape[-1] // 2
+        kernel[:, :, :, middle] += tall[:, :, :, 0]
+        kernel[:, :, middle, :] += wide[:, :, 0, :]
+        made |= {f"{block}.weight": kernel, f"{block}.bias": bias + (more + rest)}
+    return made
+
+
+def _absorbed(arrays: Mapping[str, Any], branch: str) -> tuple[Array, Array]:
+    """The kernel and bias of a branch, its batch norm multiplied in."""
+    import numpy as np
+
+    norm = {part: arrays[f"{branch}.bn.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
+    factor = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(1e-5))
+    kernel = arrays[f"{branch}.conv.weight"] * factor[:, None, None, None]
+    return kernel, norm["bias"] - norm["running_mean"] * factor

@@ -143,7 +143,7 @@ answer["probe"] = [[row.metric for row in found], sorted(map(str, found.failures
             "precision='int8-weights')",
             "needs", "pip install",
         ),
-        ("export('bninception', 'out', untrained=True)", "Exporting needs torch", '"vertebra[torch]"'),
+        ("export('timm:convit_tiny', 'out', untrained=True)", "Exporting needs torch", '"vertebra[torch]"'),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_one_line(folder, call, told, hint):

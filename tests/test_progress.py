@@ -18,7 +18,10 @@ from vertebra.progress import Progress, beating, silent
 
 SOURCE = Path(vertebra.__file__).parent
 #: Public functions that take long.
-LONG = {"bench", "doctor", "evaluate", "export", "fastest", "pick", "predict", "probe", "survey"}
+LONG = {
+    "bench", "check", "disagreement", "doctor", "evaluate", "export", "fastest", "pick", "predict", "probe",
+    "survey",
+}  # fmt: skip
 
 
 def parameters() -> Iterator[tuple[str, str, str]]:

@@ -99,7 +99,7 @@ def _computes(beside: Neighbours) -> bool:
 def test_threads_end_with_a_parent_that_is_killed() -> None:
     program = (
         "from vertebra.measuring.benchmarking.neighbours import Neighbours\n"
-        "import time\nprint(Neighbours(1).pid, flush=True)\ntime.sleep(600)"
+        "import time\nheld = Neighbours(1)\nprint(held.pid, flush=True)\ntime.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

@@ -126,6 +126,8 @@ class Table:
 
     def subjects(self, model: str) -> list[Subject]:
         """The networks called `model` that the table has rows of."""
+        if not model.isprintable():  # as a name that isn't UTF-8 is; no row has such a one
+            return []
         query = "SELECT DISTINCT model, network_sha256 FROM measurements WHERE model = ?"
         return [(name, digest) for name, digest in select(self.path, query, (model,))]
 

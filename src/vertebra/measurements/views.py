@@ -280,8 +280,9 @@ def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
         derived["operations"] = _changed(macs, metric="operations", value=2 * macs.value)
     if latency is not None and latency.batch_size == 1 and latency.value > 0:
         derived["fps"] = _inverse(latency)
-    if top1 is not None and params is not None and params.value > 0:
-        density = top1.value / (params.value / 1e6)
+    millions = 0.0 if params is None else params.value / 1e6
+    if top1 is not None and millions > 0:
+        density = top1.value / millions
         derived["accuracy_density"] = _changed(
             top1, metric="accuracy_density", value=density, low=None, high=None
         )

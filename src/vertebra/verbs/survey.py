@@ -99,8 +99,10 @@ def survey(
     count, more = _answers(measured), 0
     if not models:
         before = len(into)
-        runners = list(dict.fromkeys(case.engine for case in wanted))
-        picking.fill_field(into, runners, start + budget_s - time.monotonic(), progress)
+        # the harness's own engine runs nothing, so nothing can be estimated from it
+        runners = [name for name in dict.fromkeys(case.engine for case in wanted) if name != "null"]
+        if runners:
+            picking.fill_field(into, runners, start + budget_s - time.monotonic(), progress)
         more = _answers(into.rows()[before:])
     if count or more or not page.exists():
         _draw(folder, into)

@@ -2,7 +2,8 @@
 
 What proves it: with drawn parameters the graph gives eager PyTorch's logits, which ship with it; given
 weights have exactly its names and shapes; and every engine is compared with what ONNX Runtime gives without
-optimising.
+optimising. That is of the graph as it ships where weights are given: with its batch normalisations, which
+stand in the Bundle's weights.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,15 @@ class _Filled:
     """A graph whose parameters are in the file at `path`; `session` runs it as it is, without optimising."""
 
     path: Path
-    session: Any
+
+    @cached_property
+    def session(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
 
     def answers(self, images: Array) -> Array:
         """The logits (N, num_classes) of `images` (N, 3, H, W). Raises MeasurementError where it can't
@@ -147,10 +156,10 @@ def write(
     def write_network(draft: Path) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
             path = (draft if format == "onnx" else Path(scratch)) / NETWORK
-            error = None if arrays is None else _proved(_fill(graph, skeleton, slots, None, path), graph)
-            filled = _fill(graph, skeleton, slots, arrays, path)
-            if arrays is None:
-                error = _proved(filled, graph)
+            filled = _fill(graph, skeleton, slots, None, path)
+            error = _proved(filled, graph)
+            if arrays is not None:
+                filled = _fill(graph, skeleton, slots, arrays, Path(scratch) / "whole.onnx", folded=False)
             size = max(_REFERENCE_BATCH, batch_size or 0)
             seen["logits"] = filled.answers(_images(size, input_size))
             added: dict[str, Any] = {"graph": _record(graph, error)}
@@ -160,6 +169,9 @@ def write(
                 photographs = proof.photographs(card.preprocess)
                 if photographs is not None:
                     seen.update(photographs=photographs, photographed=filled.answers(photographs))
+            del filled  # and its session
+            if arrays is not None:
+                _fill(graph, skeleton, slots, arrays, path)
             if format != "onnx":
                 _convert(format)(path, draft)
         (draft / NOTICES).write_text(store.notices(graph), encoding="utf-8")
@@ -216,27 +228,19 @@ def _convert(format: str) -> Callable[[Path, Path], None]:
 
 
 def _fill(
-    graph: Graph, skeleton: bytes, slots: Sequence[Slot], arrays: Mapping[str, Any] | None, path: Path
-) -> _Filled:
+    graph: Graph, skeleton: bytes, slots: Sequence[Slot], arrays: Mapping[str, Any] | None, path: Path,
+    *, folded: bool = True,
+) -> _Filled:  # fmt: skip
     if arrays is None:
-        filling.write(skeleton, slots, filling.drawn(graph.name, slots), path)
+        filling.write(skeleton, slots, filling.drawn(graph.name, slots), path, folded=folded)
     else:
         passed_over = {one.key for one in graph.unused}
         kept = {key: array for key, array in arrays.items() if key not in passed_over}
         classes = filling.other_classes(skeleton, slots, kept)
         if classes is not None:
             skeleton, slots = filling.with_classes(skeleton, classes), filling.resized(slots, kept)
-        filling.write(skeleton, slots, filling.given(graph.name, slots, kept), path)
-    return _Filled(path, _session(path))
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        filling.write(skeleton, slots, filling.given(graph.name, slots, kept), path, folded=folded)
+    return _Filled(path)
 
 
 def _proved(filled: _Filled, graph: Graph) -> float | None:

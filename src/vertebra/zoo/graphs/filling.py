@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vertebra.errors import InvalidInputError, WeightsError
 from vertebra.machine import protobuf
 from vertebra.machine.onnx_files import KINDS
-from vertebra.zoo.graphs import drawing
+from vertebra.zoo.graphs import drawing, folding
 
 if TYPE_CHECKING:
     from typing import Any
@@ -44,21 +44,36 @@ class Slot(NamedTuple):
     shape: tuple[int, ...]
 
 
-def drawn(network: str, slots: Iterable[Slot]) -> Iterator[Array]:
-    """The drawn parameters of a network, one after the other, so that only one is in memory. Raises
-    InvalidInputError for one that isn't float32."""
+class Values:
+    """The parameters of a graph in the order of its slots, each made when it is asked for, so that one after
+    the other is in memory."""
+
+    def __init__(self, slots: Iterable[Slot], make: Callable[[Slot], Array]) -> None:
+        self._slots = {slot.key: slot for slot in slots}
+        self._make = make
+
+    def __getitem__(self, key: str) -> Array:
+        return self._make(self._slots[key])
+
+    def __iter__(self) -> Iterator[Array]:
+        return map(self._make, self._slots.values())
+
+
+def drawn(network: str, slots: Iterable[Slot]) -> Values:
+    """The drawn parameters of a network. Raises InvalidInputError if there is one that isn't float32."""
+    slots = tuple(slots)
     for slot in slots:
         if slot.kind != "float32":
             raise InvalidInputError(f"{slot.key} of {network} holds {slot.kind}, which isn't drawn.")
-        yield drawing.draw(network, slot.key, slot.shape)
+    return Values(slots, lambda slot: drawing.draw(network, slot.key, slot.shape))
 
 
-def given(network: str, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> Iterator[Array]:
+def given(network: str, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> Values:
     """The parameters in `arrays`, which have exactly the names and shapes of `slots`, in the types of these.
-    Raises WeightsError, before the first, if they haven't."""
+    Raises WeightsError if they haven't."""
     slots = tuple(slots)
     check(network, slots, arrays)
-    return (arrays[slot.key].astype(slot.kind, copy=False) for slot in slots)
+    return Values(slots, lambda slot: arrays[slot.key].astype(slot.kind, copy=False))
 
 
 def check(network: str, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> None:
@@ -85,18 +100,53 @@ def _listed(names: list[str]) -> str:
     return f" ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})" if names else ""
 
 
-def write(skeleton: bytes, slots: Iterable[Slot], values: Iterable[Array], path: Path) -> None:
+def write(
+    skeleton: bytes, slots: Iterable[Slot], values: Values, path: Path, *, folded: bool = True
+) -> None:  # fmt: skip
     """The graph `skeleton`, a serialised ModelProto, at `path` with the `values` of its `slots` in the file
-    `path`.data beside it. Raises OSError, and ValueError where the skeleton isn't a graph."""
-    data = path.with_name(f"{path.name}.data")
+    `path`.data beside it. Raises OSError, and ValueError where the skeleton isn't a graph.
+
+    Unless not to be `folded`, batch normalisations are in the weights and biases of the layers before them,
+    as in an export. A layer's weight keeps its name.
+    """
+    slots, folds = tuple(slots), tuple[folding.Fold, ...]()
+    if folded:
+        shapes = {slot.key: slot.shape for slot in slots if slot.kind == "float32"}
+        folds = folding.find(skeleton, shapes)
     tensors = []
-    with data.open("wb") as file:
-        for slot, array in zip(slots, values, strict=True):
-            assert tuple(array.shape) == slot.shape, slot
-            file.write(b"\0" * (-file.tell() % (_PAGE if array.nbytes > _LARGE else _ALIGNED)))
-            tensors.append(_tensor(slot, data.name, file.tell(), array.nbytes))
-            file.write(_bytes(array).data)
-    path.write_bytes(spliced(skeleton, tensors))
+    with (data := path.with_name(f"{path.name}.data")).open("wb") as file:
+        for slot, parts in _tensors(slots, values, folds):
+            size = _size(slot)
+            file.write(b"\0" * (-file.tell() % (_PAGE if size > _LARGE else _ALIGNED)))
+            tensors.append(_tensor(slot, data.name, begin := file.tell(), size))
+            for array in parts:
+                file.write(_bytes(array).data)
+            assert file.tell() == begin + size, slot
+    path.write_bytes(spliced(skeleton, tensors, folds))
+
+
+def _tensors(
+    slots: Iterable[Slot], values: Values, folds: Iterable[folding.Fold]
+) -> Iterator[tuple[Slot, Iterable[Array]]]:
+    """What the file has, each in parts one after the other."""
+    layers = {one.weight: one for one in folds}
+    taken = frozenset(key for one in layers.values() for key in one.taken)
+    for slot in slots:
+        one = layers.get(slot.key)
+        if one is not None:
+            factors = folding.factors(values[one.scale], values[one.variance], one.epsilon)
+            yield slot, folding.scaled(values[slot.key], factors)
+            before = None if one.bias is None else values[one.bias]
+            bias = folding.shifted(before, factors, values[one.shift], values[one.mean])
+            yield Slot(one.name, slot.kind, slot.shape[:1]), (bias,)
+        elif slot.key not in taken:
+            yield slot, (values[slot.key],)
+
+
+def _size(slot: Slot) -> int:
+    import numpy as np
+
+    return math.prod(slot.shape) * np.dtype(slot.kind).itemsize
 
 
 def _bytes(array: Array) -> Array:
@@ -120,9 +170,12 @@ def _tensor(slot: Slot, location: str, offset: int, length: int) -> bytes:
     )  # fmt: skip
 
 
-def spliced(skeleton: bytes, tensors: Iterable[bytes]) -> bytes:
-    """The model with further initialisers in its graph. Raises ValueError if it has none."""
-    return _with_graph(skeleton, lambda graph: (graph, *tensors))
+def spliced(skeleton: bytes, tensors: Iterable[bytes], folds: Collection[folding.Fold] = ()) -> bytes:
+    """The model with further initialisers in its graph, and without the batch normalisations of `folds`.
+    Raises ValueError if it has none."""
+    if not folds:
+        return _with_graph(skeleton, lambda graph: (graph, *tensors))
+    return _with_graph(skeleton, lambda graph: (*folding.folded(graph, folds), *tensors))
 
 
 def with_classes(skeleton: bytes, classes: int) -> bytes:

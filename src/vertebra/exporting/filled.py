@@ -150,16 +150,20 @@ def write(
     format = _format(engine)
     engines.require(engine)
     slots = tuple(Slot(*one) for one in graph.parameters())
-    skeleton = store.skeleton(graph, features=features)
+    skeleton = filling.with_size(store.skeleton(graph, features=features), input_size)
     seen: dict[str, Array] = {}
 
     def write_network(draft: Path) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
             path = (draft if format == "onnx" else Path(scratch)) / NETWORK
-            filled = _fill(graph, skeleton, slots, None, path)
+            told = graph.answers
+            as_told = skeleton if told is None or told.size == input_size else store.skeleton(graph)
+            filled = _fill(graph, as_told, slots, None, path)
             error = _proved(filled, graph)
             if arrays is not None:
                 filled = _fill(graph, skeleton, slots, arrays, Path(scratch) / "whole.onnx", folded=False)
+            elif as_told is not skeleton:
+                filled = _fill(graph, skeleton, slots, None, path)
             size = max(_REFERENCE_BATCH, batch_size or 0)
             seen["logits"] = filled.answers(_images(size, input_size))
             added: dict[str, Any] = {"graph": _record(graph, error)}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Parameters begin at multiples of these many bytes: those above a MiB at pages, so that they can be mapped.
 _ALIGNED, _PAGE, _LARGE = 64, 4096, 2**20
 #: numbers of fields in onnx.proto: ModelProto, GraphProto, NodeProto, TensorProto, StringStringEntryProto
-_GRAPH, _INITIALIZER, _VALUE_INFO, _OUTPUT = 7, 5, 13, 12
+_GRAPH, _INITIALIZER, _VALUE_INFO, _INPUT, _OUTPUT = 7, 5, 13, 11, 12
 _NODE, _TAKES, _GIVES, _KIND = 1, 1, 2, 4
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _PLACE = 1, 2, 8, 9, 13, 14
 _IS_EXTERNAL = 1
@@ -196,7 +196,24 @@ def with_classes(skeleton: bytes, classes: int) -> bytes:
                 outputs += 1
                 if outputs == 1:
                     begin, end = protobuf.span_of(value)
-                    part = protobuf.message(_OUTPUT, _classes_in(graph[begin:end], classes))
+                    part = protobuf.message(_OUTPUT, _with_extent(graph[begin:end], 1, classes))
+            yield part
+
+    return _with_graph(skeleton, changed)
+
+
+def with_size(skeleton: bytes, size: int) -> bytes:
+    """The model for pictures of `size` pixels a side alone: an engine that knows all shapes but the batch's
+    plans its memory, and computes what depends on them, when it loads the file."""
+
+    def changed(graph: bytes) -> Iterator[bytes]:
+        for number, value, part in protobuf.parts(graph, 0, len(graph)):
+            if number == _INPUT:
+                begin, end = protobuf.span_of(value)
+                one = graph[begin:end]
+                for dimension in (2, 3):
+                    one = _with_extent(one, dimension, size)
+                part = protobuf.message(_INPUT, one)
             yield part
 
     return _with_graph(skeleton, changed)
@@ -265,23 +282,23 @@ def _ended(tensor: bytes, own: int, classes: int) -> bytes:
     return b"".join(made)
 
 
-def _classes_in(output: bytes, classes: int) -> bytes:
-    """A ValueInfoProto whose second dimension is `classes`: its type, tensor type and shape are replaced."""
+def _with_extent(value: bytes, dimension: int, extent: int) -> bytes:
+    """A ValueInfoProto with another extent of a dimension: its type, tensor type and shape are replaced."""
 
     def replaced(content: bytes, path: tuple[int, ...]) -> bytes:
         made, seen = [], 0
-        for number, value, part in protobuf.parts(content, 0, len(content)):
+        for number, inner, part in protobuf.parts(content, 0, len(content)):
             if number == path[0]:
-                seen += 1
-                begin, end = protobuf.span_of(value)
+                begin, end = protobuf.span_of(inner)
                 if len(path) > 1:
                     part = protobuf.message(number, replaced(content[begin:end], path[1:]))
-                elif seen == 2:
-                    part = protobuf.message(number, protobuf.number(1, classes))
+                elif seen == dimension:
+                    part = protobuf.message(number, protobuf.number(1, extent))
+                seen += 1
             made.append(part)
         return b"".join(made)
 
-    return replaced(output, (2, 1, 2, 1))  # type, tensor_type, shape, dim
+    return replaced(value, (2, 1, 2, 1))  # type, tensor_type, shape, dim
 
 
 def _with_graph(model: bytes, change: Callable[[bytes], Iterable[bytes]]) -> bytes:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,9 +13,10 @@ from onnx import TensorProto, helper
 
 from vertebra import engines
 from vertebra.bundles import reference_images
-from vertebra.errors import InvalidInputError, WeightsError
+from vertebra.errors import InvalidInputError, MeasurementError, WeightsError
+from vertebra.exporting import filled
 from vertebra.machine import onnx_files
-from vertebra.zoo.graphs import filling
+from vertebra.zoo.graphs import drawing, filling, folding, store
 from vertebra.zoo.graphs.filling import Slot
 
 SHAPES = {
@@ -61,8 +66,9 @@ def expected(values: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     return normed.mean((2, 3)) @ values["fc.weight"].T + values["fc.bias"]
 
 
+@pytest.mark.parametrize("folded", [True, False])
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_values_are_there_before_an_engine_optimises(engine, tmp_path, monkeypatch):
+def test_values_are_there_before_an_engine_optimises(engine, folded, tmp_path, monkeypatch):
     """One variance changes, and the answer with it: an engine that had folded something else shows."""
     images = reference_images(batch_size=2, in_channels=3, input_size=16, seed=0)
     answers = []
@@ -71,7 +77,8 @@ def test_values_are_there_before_an_engine_optimises(engine, tmp_path, monkeypat
         values["bn.running_var"][3] *= factor
         folder = tmp_path / str(factor)
         folder.mkdir()
-        filling.write(skeleton(), SLOTS, filling.given("tiny", SLOTS, values), folder / "model.onnx")
+        path = folder / "model.onnx"
+        filling.write(skeleton(), SLOTS, filling.given("tiny", SLOTS, values), path, folded=folded)
         answers.append(run(engine, folder, images, monkeypatch))
         np.testing.assert_allclose(answers[-1], expected(values, images), rtol=1e-4, atol=1e-4)
     assert np.abs(answers[0] - answers[1]).max() > 0.01
@@ -92,10 +99,9 @@ def run(engine: str, folder, images: np.ndarray, monkeypatch) -> np.ndarray:
 
 def test_the_file_is_onnx_with_the_values_beside_it(tmp_path):
     path = tmp_path / "model.onnx"
-    filling.write(skeleton(), SLOTS, filling.drawn("tiny", SLOTS), path)
+    filling.write(skeleton(), SLOTS, filling.drawn("tiny", SLOTS), path, folded=False)
     onnx.checker.check_model(str(path), full_check=True)
-    model = onnx.load(path)
-    held = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    held = initialisers(path)
     assert list(held) == list(SHAPES)
     for key, value in arrays().items():
         np.testing.assert_array_equal(held[key], value)
@@ -104,6 +110,208 @@ def test_the_file_is_onnx_with_the_values_beside_it(tmp_path):
     assert {one.name: (one.kind, one.shape) for one in found.constants} == {
         key: ("float32", shape) for key, shape in SHAPES.items()
     }
+
+
+def initialisers(path: Path) -> dict[str, np.ndarray]:
+    return {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+
+
+def test_folded_values_are_rounded_once(tmp_path):
+    path = tmp_path / "model.onnx"
+    filling.write(skeleton(), SLOTS, filling.drawn("tiny", SLOTS), path)
+    onnx.checker.check_model(str(path), full_check=True)
+    held, own = initialisers(path), {key: value.astype(np.float64) for key, value in arrays().items()}
+    assert list(held) == ["conv.weight", "conv.bias", "fc.weight", "fc.bias"]
+    factors = own["bn.weight"] / np.sqrt(own["bn.running_var"] + np.float32(1e-5))
+    weight = own["conv.weight"] * factors[:, None, None, None]
+    np.testing.assert_array_equal(held["conv.weight"], weight.astype(np.float32))
+    bias = own["bn.bias"] - own["bn.running_mean"] * factors
+    np.testing.assert_array_equal(held["conv.bias"], bias.astype(np.float32))
+    model = onnx.load(path)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert list(model.graph.node[0].input) == ["images", "conv.weight", "conv.bias"]
+    assert list(model.graph.node[0].output) == ["b"]
+
+
+# ------------------------------------------------------------------ which batch normalisations go
+
+
+NORM = ["n.weight", "n.bias", "n.mean", "n.var"]
+VECTORS = dict.fromkeys(NORM, (4,))
+WEIGHT = {"w.weight": (4, 4, 3, 3)}
+
+
+def node(kind: str, takes: str, gives: str, **attributes) -> onnx.NodeProto:
+    return helper.make_node(kind, [*takes.split()], [gives], **attributes)
+
+
+def norm(takes: str, gives: str, **attributes) -> onnx.NodeProto:
+    return helper.make_node("BatchNormalization", [takes, *NORM], [gives], **attributes)
+
+
+def conv(more: str = "", gives: str = "a", **attributes) -> onnx.NodeProto:
+    return node("Conv", f"images w.weight {more}", gives, pads=[1, 1, 1, 1], **attributes)
+
+
+def full(**attributes) -> onnx.NodeProto:
+    return node("Gemm", "p w.weight w.bias", "a", **attributes)
+
+
+MEAN = node("GlobalAveragePool", "images", "m"), node("Flatten", "m", "p")
+END = node("GlobalAveragePool", "b", "c"), node("Flatten", "c", "logits")
+SQUARE = {"w.weight": (4, 4), "w.bias": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shapes", "bias"),
+    [
+        ([conv(), norm("a", "b"), *END], WEIGHT, "w.bias"),
+        ([conv(), norm("a", "b", epsilon=0.5), *END], WEIGHT, "w.bias"),
+        ([conv("w.bias"), norm("a", "b"), *END], WEIGHT | {"w.bias": (4,)}, "w.bias"),
+        ([conv(group=4), norm("a", "b"), *END], {"w.weight": (4, 1, 3, 3)}, "w.bias"),
+        ([conv(group=2), norm("a", "b"), *END], {"w.weight": (4, 2, 3, 3)}, "w.bias"),
+        # another parameter has the name
+        ([conv(), norm("a", "b"), *END[:1], node("Mul", "c w.bias", "d"), node("Flatten", "d", "logits")],
+         WEIGHT | {"w.bias": (1,)}, "w.bias_"),
+        ([*MEAN, full(transB=1), norm("a", "logits")], SQUARE, "w.bias"),
+        ([*MEAN, full(), norm("a", "logits")], SQUARE, None),
+        ([*MEAN, full(transB=1, alpha=0.5), norm("a", "logits")], SQUARE, None),
+        ([node("ConvTranspose", "images w.weight", "a"), norm("a", "b"), *END], WEIGHT, None),
+        ([norm("images", "a"), node("Conv", "a w.weight", "b"), *END], WEIGHT, None),
+        ([conv(), norm("a", "x"), node("Add", "x a", "b"), *END], WEIGHT, None),
+        ([conv(), conv(gives="x"), norm("a", "y"), node("Add", "x y", "b"), *END], WEIGHT, None),
+        ([conv(), norm("a", "x"), node("PRelu", "x n.slope", "b"), *END],
+         WEIGHT | {"n.slope": (4, 1, 1)}, "w.bias"),
+        ([conv(), norm("a", "x"), node("GlobalAveragePool", "x", "c"), node("Flatten", "c", "f"),
+          node("Mul", "f n.var", "logits")], WEIGHT, None),
+        ([node("Neg", "w.weight", "v"), node("Conv", "images v", "a"), norm("a", "b"), *END], WEIGHT, None),
+    ],
+)  # fmt: skip
+def test_which_are_folded(nodes, shapes, bias, tmp_path):
+    """Those whose layer's answer and parameters have no other use; the answers stay the same."""
+    slots = tuple(Slot(key, "float32", shape) for key, shape in (shapes | VECTORS).items())
+    content = model_of(nodes)
+    folds = folding.find(content, {slot.key: slot.shape for slot in slots})
+    assert [(one.weight, one.name) for one in folds] == ([] if bias is None else [("w.weight", bias)])
+    values = filling.Values(slots, lambda slot: drawing.draw("tiny", slot.key.replace("var", "running_var"),
+                                                             slot.shape))  # fmt: skip
+    images = drawing.draw("tiny", drawing.IMAGES, (2, 4, 8, 8))
+    answers = []
+    for folded in (True, False):
+        path = tmp_path / f"{folded}.onnx"
+        filling.write(content, slots, values, path, folded=folded)
+        onnx.checker.check_model(str(path), full_check=True)
+        kinds = [one.op_type for one in onnx.load(path).graph.node]
+        assert ("BatchNormalization" in kinds) == (bias is None or not folded)
+        answers.append(unoptimised(path, images)["logits"])
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5, atol=1e-5)
+
+
+def test_an_answer_that_comes_out_is_left(tmp_path):
+    content = model_of([conv(gives="features"), norm("features", "b"), *END], ("logits", "features"))
+    assert folding.find(content, WEIGHT | VECTORS) == ()
+
+
+def model_of(nodes: list[onnx.NodeProto], outputs: tuple[str, ...] = ("logits",)) -> bytes:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "net", [value("images", TensorProto.FLOAT, ["batch", 4, "h", "w"])],
+        [value(name, TensorProto.FLOAT, ["batch", "k"]) for name in outputs],
+    )  # fmt: skip
+    opset = helper.make_opsetid("", 18)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+def unoptimised(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+# ------------------------------------------------------------------ the graphs that ship
+
+
+def test_every_key_is_used_once_as_it_is_or_in_a_fold():
+    for name in sorted(store.names()):
+        graph = store.graphs(name)[0]
+        shapes = {one.key: one.shape for one in graph.parameters()}
+        skeleton = store.skeleton(graph, features=True)
+        folds = folding.find(skeleton, shapes)
+        taken = Counter(key for one in folds for key in one.taken)
+        assert set(taken.values()) <= {1}
+        left = onnx.ModelProto.FromString(filling.spliced(skeleton, [], folds)).graph
+        used = {key for node in left.node for key in node.input} & shapes.keys()
+        kept = {one.weight for one in folds} | {one.bias for one in folds if one.bias}
+        assert used - kept == shapes.keys() - taken.keys(), name
+        assert {one.name for one in folds} <= {key for node in left.node for key in node.input}
+
+
+NETWORK = "timm:lcnet_050"
+
+
+@pytest.mark.parametrize("classes", [1000, 10])
+def test_own_weights_and_features_through_folds(classes, tmp_path):
+    graph = store.find(NETWORK)
+    slots = tuple(Slot(*one) for one in graph.parameters())
+    own = {slot.key: drawing.draw("other", slot.key, slot.shape) for slot in slots}
+    skeleton = filling.with_size(store.skeleton(graph, features=True), 64)
+    if classes != 1000:
+        own |= {key: value[:classes] for key, value in own.items() if key.startswith("classifier")}
+        assert filling.other_classes(skeleton, slots, own) == classes
+        skeleton, slots = filling.with_classes(skeleton, classes), filling.resized(slots, own)
+    images = drawing.draw(NETWORK, drawing.IMAGES, (2, 3, 64, 64))
+    answers = []
+    for folded in (True, False):
+        path = tmp_path / f"{folded}.onnx"
+        filling.write(skeleton, slots, filling.given(NETWORK, slots, own), path, folded=folded)
+        answers.append(unoptimised(path, images))
+    assert answers[0]["logits"].shape == (2, classes)
+    for what in ("logits", "features"):
+        spread = np.ptp(answers[1][what])
+        assert np.abs(answers[0][what] - answers[1][what]).max() < 1e-5 * spread
+    kinds = {node.op_type for node in onnx.load(tmp_path / "True.onnx", load_external_data=False).graph.node}
+    assert "BatchNormalization" not in kinds
+
+
+def test_a_fold_that_is_wrong_is_found(tmp_path, monkeypatch):
+    """In drawn parameters by eager's answers, in own ones by those of the graph as it ships."""
+    graph, right = store.find(NETWORK), folding.factors
+    own = {one.key: drawing.draw("other", one.key, one.shape) for one in graph.parameters()}
+    monkeypatch.setattr(folding, "factors", lambda *one: right(*one) * 1.01)
+    with pytest.raises(MeasurementError, match="doesn't answer as PyTorch did"):
+        filled.write(graph, tmp_path / "drawn", model=NETWORK, input_size=224)
+    monkeypatch.setattr(filled, "_proved", lambda *_: 0.0)
+    with pytest.raises(MeasurementError, match="Wrong outputs"):
+        filled.write(graph, tmp_path / "own", model=NETWORK, input_size=224, arrays=own)
+
+
+@pytest.mark.parametrize(("size", "arrays"), [(224, False), (96, False), (96, True)])
+def test_a_bundle_is_for_its_size_and_folded(size, arrays, tmp_path):
+    graph = store.find(NETWORK)
+    own = {one.key: drawing.draw("other", one.key, one.shape) for one in graph.parameters()}
+    kept = filled.write(
+        graph, tmp_path / "bundle", model=NETWORK, input_size=size, arrays=own if arrays else None
+    )
+    model = onnx.load(kept.network, load_external_data=False).graph
+    dims = model.input[0].type.tensor_type.shape.dim
+    assert [one.dim_param or one.dim_value for one in dims] == ["batch", 3, size, size]
+    assert "BatchNormalization" not in {node.op_type for node in model.node}
+    assert kept.graph["against_eager"] < 3e-4
+    assert kept.parity["output_error"] < 3e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(store.names()))
+def test_every_graph_answers_as_eager_when_it_is_folded(name, tmp_path):
+    for graph in store.graphs(name):
+        size = graph.input_size or graph.native_size
+        kept = filled.write(graph, tmp_path / str(size), model=name, input_size=size, compared=False)
+        assert graph.answers is None or kept.graph["against_eager"] < 3e-4
+        shutil.rmtree(kept.folder)
 
 
 def test_large_parameters_begin_at_pages(tmp_path):
@@ -164,6 +372,11 @@ def test_the_number_of_classes_of_weights(change, classes):
     assert filling.other_classes(skeleton(), SLOTS, values) == classes
     if classes:
         filling.check("tiny", filling.resized(SLOTS, values), values)
+
+
+def test_another_size():
+    dims = onnx.load_from_string(filling.with_size(skeleton(), 96)).graph.input[0].type.tensor_type.shape.dim
+    assert [one.dim_param or one.dim_value for one in dims] == ["batch", 3, 96, 96]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x07", b"\xff" * 12])

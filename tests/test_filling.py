@@ -207,6 +207,29 @@ def test_which_are_folded(nodes, shapes, bias, tmp_path):
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "shape"),
+    [
+        ([node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "p t", "logits")], (5, 4)),
+        ([node("Transpose", "w", "t"), node("MatMul", "p t", "logits")], (5, 4)),
+        ([node("Transpose", "w", "t", perm=[2, 0, 1]), node("MatMul", "p t", "logits")], (4, 3, 1)),
+        ([node("Transpose", "w", "t"), node("MatMul", "p t", "q"), node("MatMul", "q w", "logits")], None),
+        ([node("Neg", "w", "v"), node("Transpose", "v", "t"), node("MatMul", "p t", "logits")], None),
+    ],
+)
+def test_weights_that_are_used_transposed_are_stored_so(nodes, shape, tmp_path):
+    slots = (Slot("w", "float32", shape or (5, 4)),)
+    content, answers = model_of([*MEAN, *nodes]), []
+    for folded in (True, False):
+        path = tmp_path / f"{folded}.onnx"
+        filling.write(content, slots, filling.drawn("tiny", slots), path, folded=folded)
+        onnx.checker.check_model(str(path), full_check=len(slots[0].shape) == 2)
+        kinds = [one.op_type for one in onnx.load(path).graph.node]
+        assert ("Transpose" in kinds) == (shape is None or not folded)
+        answers.append(unoptimised(path, drawing.draw("tiny", drawing.IMAGES, (2, 4, 8, 8)))["logits"])
+    np.testing.assert_array_equal(*answers)
+
+
 def test_an_answer_that_comes_out_is_left(tmp_path):
     content = model_of([conv(gives="features"), norm("features", "b"), *END], ("logits", "features"))
     assert folding.find(content, WEIGHT | VECTORS) == ()
@@ -240,14 +263,16 @@ def test_every_key_is_used_once_as_it_is_or_in_a_fold():
         graph = store.graphs(name)[0]
         shapes = {one.key: one.shape for one in graph.parameters()}
         skeleton = store.skeleton(graph, features=True)
-        folds = folding.find(skeleton, shapes)
-        taken = Counter(key for one in folds for key in one.taken)
+        folds, turned = folding.find(skeleton, shapes), folding.turns(skeleton, shapes)
+        taken = Counter(key for one in folds for key in one.taken) + Counter(one.key for one in turned)
         assert set(taken.values()) <= {1}
-        left = onnx.ModelProto.FromString(filling.spliced(skeleton, [], folds)).graph
+        left = onnx.ModelProto.FromString(filling.spliced(skeleton, [], folds, turned)).graph
         used = {key for node in left.node for key in node.input} & shapes.keys()
         kept = {one.weight for one in folds} | {one.bias for one in folds if one.bias}
         assert used - kept == shapes.keys() - taken.keys(), name
-        assert {one.name for one in folds} <= {key for node in left.node for key in node.input}
+        assert {one.name for one in folds} | {one.out for one in turned} <= {
+            key for node in left.node for key in node.input
+        }
 
 
 NETWORK = "timm:lcnet_050"

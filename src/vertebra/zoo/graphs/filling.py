@@ -107,29 +107,29 @@ def write(
     `path`.data beside it. Raises OSError, and ValueError where the skeleton isn't a graph.
 
     Unless not to be `folded`, batch normalisations are in the weights and biases of the layers before them,
-    as in an export. A layer's weight keeps its name.
+    and parameters that are only used transposed are stored so, as in an export. A layer's weight keeps its
+    name.
     """
-    slots, folds = tuple(slots), tuple[folding.Fold, ...]()
-    if folded:
-        shapes = {slot.key: slot.shape for slot in slots if slot.kind == "float32"}
-        folds = folding.find(skeleton, shapes)
+    slots = tuple(slots)
+    shapes = {slot.key: slot.shape for slot in slots if slot.kind == "float32" and folded}
+    folds, turned = folding.find(skeleton, shapes), folding.turns(skeleton, shapes)
     tensors = []
     with (data := path.with_name(f"{path.name}.data")).open("wb") as file:
-        for slot, parts in _tensors(slots, values, folds):
+        for slot, parts in _tensors(slots, values, folds, turned):
             size = _size(slot)
             file.write(b"\0" * (-file.tell() % (_PAGE if size > _LARGE else _ALIGNED)))
             tensors.append(_tensor(slot, data.name, begin := file.tell(), size))
             for array in parts:
                 file.write(_bytes(array).data)
             assert file.tell() == begin + size, slot
-    path.write_bytes(spliced(skeleton, tensors, folds))
+    path.write_bytes(spliced(skeleton, tensors, folds, turned))
 
 
 def _tensors(
-    slots: Iterable[Slot], values: Values, folds: Iterable[folding.Fold]
+    slots: Iterable[Slot], values: Values, folds: Iterable[folding.Fold], turned: Iterable[folding.Turn]
 ) -> Iterator[tuple[Slot, Iterable[Array]]]:
     """What the file has, each in parts one after the other."""
-    layers = {one.weight: one for one in folds}
+    layers, turns = {one.weight: one for one in folds}, {one.key: one for one in turned}
     taken = frozenset(key for one in layers.values() for key in one.taken)
     for slot in slots:
         one = layers.get(slot.key)
@@ -139,6 +139,10 @@ def _tensors(
             before = None if one.bias is None else values[one.bias]
             bias = folding.shifted(before, factors, values[one.shift], values[one.mean])
             yield Slot(one.name, slot.kind, slot.shape[:1]), (bias,)
+        elif slot.key in turns:
+            turn = turns[slot.key]
+            shape = tuple(slot.shape[dimension] for dimension in turn.order)
+            yield Slot(turn.out, slot.kind, shape), (values[slot.key].transpose(turn.order),)
         elif slot.key not in taken:
             yield slot, (values[slot.key],)
 
@@ -170,12 +174,15 @@ def _tensor(slot: Slot, location: str, offset: int, length: int) -> bytes:
     )  # fmt: skip
 
 
-def spliced(skeleton: bytes, tensors: Iterable[bytes], folds: Collection[folding.Fold] = ()) -> bytes:
-    """The model with further initialisers in its graph, and without the batch normalisations of `folds`.
-    Raises ValueError if it has none."""
-    if not folds:
+def spliced(
+    skeleton: bytes, tensors: Iterable[bytes], folds: Collection[folding.Fold] = (),
+    turned: Collection[folding.Turn] = (),
+) -> bytes:  # fmt: skip
+    """The model with further initialisers in its graph, and without the batch normalisations of `folds` and
+    the transpositions in `turned`. Raises ValueError if it has no graph."""
+    if not folds and not turned:
         return _with_graph(skeleton, lambda graph: (graph, *tensors))
-    return _with_graph(skeleton, lambda graph: (*folding.folded(graph, folds), *tensors))
+    return _with_graph(skeleton, lambda graph: (*folding.folded(graph, folds, turned), *tensors))
 
 
 def with_classes(skeleton: bytes, classes: int) -> bytes:

@@ -1,4 +1,5 @@
-"""Batch normalisations taken into the convolutions and full layers before them, while a graph is filled.
+"""What needn't be computed for each picture is done while a graph is filled: batch normalisations go into the
+convolutions and full layers before them, and weights that are transposed are stored so.
 
 What an export by PyTorch does, too. An engine would do it when it loads the file, and keep in memory what it
 copies meanwhile.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 #: numbers of fields in onnx.proto: ModelProto, GraphProto, NodeProto, AttributeProto
 _GRAPH, _NODE, _OUTPUT, _VALUE_INFO = 7, 1, 12, 13
 _TAKES, _GIVES, _KIND, _ATTRIBUTE = 1, 2, 4, 5
-_NAME, _FLOAT, _INT = 1, 2, 3
+_NAME, _FLOAT, _INT, _INTS = 1, 2, 3, 8
 _EPSILON = 1e-5
 #: numbers scaled at once in float64
 _CHUNK = 1 << 18
@@ -50,6 +51,15 @@ class Fold(NamedTuple):
         """The keys whose values are in the layer's weight and bias afterwards, and nowhere else."""
         more = () if self.bias is None else (self.bias,)
         return frozenset((self.weight, *more, self.scale, self.shift, self.mean, self.variance))
+
+
+class Turn(NamedTuple):
+    """A parameter that is only used transposed: its key, the name of what it becomes, and the order of its
+    dimensions there."""
+
+    key: str
+    out: str
+    order: tuple[int, ...]
 
 
 @dataclass
@@ -95,14 +105,29 @@ def find(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Fold, 
     return tuple(found)
 
 
-def folded(graph: bytes, folds: Collection[Fold]) -> Iterator[bytes]:
-    """The parts of a serialised GraphProto without the batch normalisations of `folds`."""
-    layers, norms = {one.between: one for one in folds}, {one.out for one in folds}
+def turns(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Turn, ...]:
+    """The parameters of a model that are only used transposed, and how. `shapes` as for `find`."""
+    nodes, outputs = _read(skeleton)
+    uses = Counter(name for node in nodes for name in node.takes)
+    found = []
+    for node in nodes:
+        key = node.takes[0] if node.takes else ""
+        if node.kind == "Transpose" and key in shapes and uses[key] == 1 and node.gives[0] not in outputs:
+            order = _integers(skeleton, node, "perm") or tuple(reversed(range(len(shapes[key]))))
+            found.append(Turn(key, node.gives[0], order))
+    return tuple(found)
+
+
+def folded(graph: bytes, folds: Collection[Fold], turned: Collection[Turn] = ()) -> Iterator[bytes]:
+    """The parts of a serialised GraphProto without the batch normalisations of `folds`, and without the
+    transpositions in `turned`."""
+    layers = {one.between: one for one in folds}
+    gone = {one.out for one in folds} | {one.out for one in turned}
     for number, value, part in protobuf.parts(graph, 0, len(graph)):
         if number == _NODE:
             begin, end = protobuf.span_of(value)
             (first, *_) = _node(graph, (begin, end)).gives
-            if first in norms:
+            if first in gone:
                 continue
             if first in layers:
                 part = protobuf.message(_NODE, _with_bias(graph[begin:end], layers[first]))
@@ -215,6 +240,23 @@ def _attributes(content: bytes, node: _Node) -> dict[str, float]:
                     "<f", content[slice(*protobuf.span_of(value))]
                 )[0]
     return found
+
+
+def _integers(content: bytes, node: _Node, name: str) -> tuple[int, ...]:
+    """A node's attribute that is a list of whole numbers from 0 up; empty where it has none."""
+    for begin, end in node.attributes:
+        if _text(content, (begin, end), _NAME) == name:
+            found = list[int]()
+            for number, value in protobuf.fields(content, begin, end):
+                if number == _INTS and isinstance(value, int):
+                    found.append(value)
+                elif number == _INTS:  # packed
+                    place, stop = protobuf.span_of(value)
+                    while place < stop:
+                        one, place = protobuf.number_at(content, place)
+                        found.append(one)
+            return tuple(found)
+    return ()
 
 
 def _text(content: bytes, span: tuple[int, int], wanted: int) -> str:

@@ -404,6 +404,26 @@ def test_another_size():
     assert [one.dim_param or one.dim_value for one in dims] == ["batch", 3, 96, 96]
 
 
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        ({"start": 2, "end": 3}, [96]),
+        ({"start": 1}, [3, 96, 96]),
+        ({"start": 2, "end": 4}, [96, 96]),
+        ({"start": 0, "end": 1}, None),
+        ({"start": 0}, None),
+        ({"start": -1}, None),
+    ],
+)
+def test_what_asks_for_the_pictures_size_is_told(asked, held):
+    content = model_of([node("Shape", "images", "s", **asked), node("Cast", "s", "logits", to=1)])
+    told = onnx.load_from_string(filling.with_size(content, 96)).graph
+    assert [one.op_type for one in told.node] == (["Shape", "Cast"] if held is None else ["Cast"])
+    assert [onnx.numpy_helper.to_array(one).tolist() for one in told.initializer] == (
+        [] if held is None else [held]
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b"\x08\x07", b"\xff" * 12])
 def test_what_is_no_graph_is_refused(content):
     with pytest.raises(ValueError, match=r"it has no graph|not a protobuf"):

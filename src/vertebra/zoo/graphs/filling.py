@@ -214,7 +214,15 @@ def with_size(skeleton: bytes, size: int) -> bytes:
     plans its memory, and computes what depends on them, when it loads the file."""
 
     def changed(graph: bytes) -> Iterator[bytes]:
+        images = ""
+        for number, value in protobuf.fields(graph, 0, len(graph)):
+            if number == _INPUT:
+                (images,) = _texts(graph, protobuf.span_of(value), 1)
         for number, value, part in protobuf.parts(graph, 0, len(graph)):
+            if number == _NODE:
+                told = folding.extents(graph, protobuf.span_of(value), images, (3, size, size))
+                if told is not None:
+                    part = _integers(*told)
             if number == _INPUT:
                 begin, end = protobuf.span_of(value)
                 one = graph[begin:end]
@@ -224,6 +232,17 @@ def with_size(skeleton: bytes, size: int) -> bytes:
             yield part
 
     return _with_graph(skeleton, changed)
+
+
+def _integers(name: str, values: tuple[int, ...]) -> bytes:
+    """An initialiser that holds whole numbers."""
+    return protobuf.message(
+        _INITIALIZER,
+        protobuf.number(_DIMS, len(values)),
+        protobuf.number(_TYPE, _NUMBERS["int64"]),
+        protobuf.text(_NAME, name),
+        protobuf.message(_RAW, struct.pack(f"<{len(values)}q", *values)),
+    )
 
 
 def other_classes(skeleton: bytes, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> int | None:

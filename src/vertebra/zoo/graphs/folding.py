@@ -118,6 +118,22 @@ def turns(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Turn,
     return tuple(found)
 
 
+def extents(
+    graph: bytes, span: tuple[int, int], name: str, shape: tuple[int, ...]
+) -> tuple[str, tuple[int, ...]] | None:  # fmt: skip
+    """What a serialised node at `span` gives, and its name, where that is part of the shape of the value
+    `name`, which is `shape` after its first dimension; None where it is anything else."""
+    node = _node(graph, span)
+    if node.kind != "Shape" or node.takes != [name]:
+        return None
+    whole = len(shape) + 1
+    asked = {"start": 0, "end": whole} | _attributes(graph, node)
+    begin, end = (int(asked[edge]) for edge in ("start", "end"))
+    if not 1 <= begin < end <= whole:
+        return None
+    return node.gives[0], shape[begin - 1 : end - 1]
+
+
 def folded(graph: bytes, folds: Collection[Fold], turned: Collection[Turn] = ()) -> Iterator[bytes]:
     """The parts of a serialised GraphProto without the batch normalisations of `folds`, and without the
     transpositions in `turned`."""

@@ -16,7 +16,9 @@ from vertebra.cli import cli
 from vertebra.data import datasets
 from vertebra.data.datasets import Dataset, Sample
 from vertebra.data.preprocess import Preprocess
-from vertebra.errors import ImageError, InvalidInputError, WeightsError
+from vertebra.engines import Settings
+from vertebra.errors import ImageError, InvalidInputError, MeasurementError, WeightsError
+from vertebra.inference import kept_features
 from vertebra.measurements import Measurement
 from vertebra.measuring.evaluation import probing, wilson
 from vertebra.progress import Progress
@@ -43,8 +45,33 @@ def greys(images: np.ndarray) -> np.ndarray:
     return np.concatenate([grey, grey**2], axis=1)
 
 
-def probe(found: Dataset, **options) -> probing.Probe:
-    return probing.probe(found, probing.look(found), greys, TINY, **options)
+class Made:
+    """Stands for a network that is loaded, whose features are what `extract` makes of the images."""
+
+    preprocess = TINY
+    content = None
+    engine = "null"
+    settings = Settings(batch_size=4)
+
+    def __init__(self, model: str, extract=greys) -> None:
+        self.model, self.features = model, extract
+
+    def close(self) -> None:
+        pass
+
+    __enter__ = lambda self: self  # noqa: E731
+    __exit__ = lambda self, *_: None  # noqa: E731
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch) -> None:
+    monkeypatch.setenv("VERTEBRA_FEATURES_LIMIT", "0")
+
+
+def probe(data: Dataset, extract=greys, *, folds: int = 5, **options) -> probing.Probe:
+    images = probing.look(data)
+    found = kept_features.features(Made("one", extract), data, images.kept, **options)
+    return probing.probe(data, images, found.vectors, TINY, unreadable=found.unreadable, folds=folds)
 
 
 APART = [(grey, 0) for grey in range(40)] + [(grey, 1) for grey in range(200, 240)]
@@ -72,8 +99,7 @@ def test_no_image_is_answered_by_a_fit_that_has_seen_it():
         named[np.arange(len(images)), np.rint(images[:, 0, 0, 0] * 255).astype(int)] = 1
         return named
 
-    mixed = dataset([(grey, grey % 2) for grey in range(200)])
-    found = probing.probe(mixed, probing.look(mixed), naming, TINY)
+    found = probe(dataset([(grey, grey % 2) for grey in range(200)]), naming)
     assert found.top1 < 0.65
 
 
@@ -226,7 +252,7 @@ def test_a_class_whose_images_break_only_when_decoded_is_refused_too(pictures):
         (pictures / "third" / f"{number}.png").write_bytes(whole[: 200 + number])
     data = datasets.open(pictures)
     with pytest.raises(InvalidInputError, match="no image of the class third can be read"):
-        probing.probe(data, probing.look(data), greys, TINY)
+        probe(data)
 
 
 @pytest.fixture
@@ -234,27 +260,14 @@ def networks(monkeypatch) -> list[tuple[str, dict]]:
     """Stands for every network but those called misfit…; notes how each was loaded."""
     loads: list[tuple[str, dict]] = []
 
-    class Made:
-        def __init__(self, model: str) -> None:
-            self.model = model
-
-        preprocess = TINY
-        settings = type("Settings", (), {"batch_size": 4})
-
-        def features(self, images: np.ndarray) -> np.ndarray:
-            return greys(images)
-
-        def close(self) -> None:
-            pass
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
+    def broken(images: np.ndarray) -> np.ndarray:
+        raise MeasurementError("null can't run broken: no memory.")
 
     def load(model: str, **options) -> Made:
         loads.append((model, options))
         if model.startswith("misfit"):
             raise WeightsError(f"{model} doesn't fit.", "use others")
-        return Made(model)
+        return Made(model, {"broken": broken, "endless": lambda images: greys(images) / 0}.get(model, greys))
 
     monkeypatch.setattr("vertebra.inference.loading.load", load)
     monkeypatch.setattr(
@@ -277,6 +290,34 @@ def test_a_network_that_does_not_fit_leaves_the_others_their_results(pictures, t
     assert len(vertebra.Table(table).rows()) == 2
     # all are looked at before the first image
     assert [name for name, _ in networks] == ["one", "misfit", "two", "one", "two"]
+
+
+def test_a_network_that_fails_while_it_runs_leaves_the_others_their_results(pictures, tmp_path, networks):
+    table = str(tmp_path / "t.sqlite")
+    arguments = ["eval", "--probe", str(pictures), "one", "broken", "endless", "two", "--table", table]
+    with np.errstate(all="ignore"):
+        done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 1
+    assert "error: broken: null can't run broken: no memory." in done.stderr
+    assert (
+        "error: endless: endless in float32 on null gives features that aren't finite numbers." in done.stderr
+    )
+    assert [row.model for row in vertebra.Table(table).rows()] == ["one", "two"]
+
+
+def test_pictures_that_change_between_two_networks_leave_the_first_its_result(pictures, tmp_path, networks):
+    table = vertebra.Table(tmp_path / "t.sqlite")
+    told: list[Progress] = []
+
+    def break_some(event: Progress) -> None:
+        if event.text == "features of two" and not told:
+            told.append(event)
+            for number in range(11):
+                (pictures / "dark" / f"{number}.png").write_bytes(b"gone")
+
+    found = vertebra.probe(pictures, "one", "two", table=table, progress=break_some)
+    assert [row.model for row in found] == ["one"]
+    assert "The class dark of shades has a single image" in found.failures["two"].message
 
 
 def test_where_no_network_fits_each_is_named(pictures, tmp_path, networks):

@@ -166,8 +166,12 @@ class Bundle(display.Shown):
         """The content of its network if that comes from a file or was rounded to int8 with pictures; None if
         the names of the model and its weights say which it is."""
         if self.precision.startswith("int8") and self.precision != "int8-weights":
-            return identity.of_files({name: self.files[name] for name in self._loaded()})
+            return identity.of_files(self.loaded_files())
         return identity.of_weights(self.model, self.weights, self.weights_sha256)
+
+    def loaded_files(self) -> dict[str, Mapping[str, Any]]:
+        """Bytes and digest of each file that an engine loads."""
+        return {name: self.files[name] for name in self._loaded()}
 
     def _loaded(self) -> list[str]:
         """The files that an engine loads."""

@@ -18,12 +18,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from vertebra.data.preprocess import MAX_PIXELS, Preprocess, Source, preprocess_many
+from vertebra.data.preprocess import MAX_PIXELS, Preprocess, preprocess_many
 from vertebra.errors import ImageError, InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vertebra.data.preprocess.pipeline import Given
 
     Input: TypeAlias = npt.NDArray[np.float32]
 
@@ -58,7 +60,7 @@ class Batch(Generic[Item]):
 
 def in_batches(
     items: Iterable[Item],
-    source_of: Callable[[Item], Source | ImageError],
+    source_of: Callable[[Item], Given],
     record: Preprocess,
     size: int,
     *,
@@ -69,8 +71,9 @@ def in_batches(
 ) -> Generator[Batch[Item]]:
     """`items` with the inputs that `record` makes of them, `size` to a batch; the last may be smaller.
 
-    `source_of` gives an item's picture, or the reason why there is none. A batch also ends after `size`
-    unreadable pictures, so that a source of nothing else neither piles up nor keeps its reasons back.
+    `source_of` gives an item's picture, the reason why there is none, or a function that gives either on a
+    worker's thread. A batch also ends after `size` unreadable pictures, so that a source of nothing else
+    neither piles up nor keeps its reasons back.
     `items` may be endless: it is read no further ahead than `prefetch` pictures, decoded on `workers` threads
     (as in `preprocess_many`); one with more than `max_pixels` isn't decoded. Closing the generator ends the
     threads.
@@ -88,7 +91,7 @@ def in_batches(
 
 def _prepared(
     items: Iterable[Item],
-    source_of: Callable[[Item], Source | ImageError],
+    source_of: Callable[[Item], Given],
     record: Preprocess,
     workers: int | None,
     prefetch: int | None,
@@ -97,7 +100,7 @@ def _prepared(
     """Each item with its input or its error, in order."""
     under_way: deque[Item] = deque()
 
-    def sources() -> Iterator[Source | ImageError]:
+    def sources() -> Iterator[Given]:
         for item in items:
             under_way.append(item)
             yield source_of(item)

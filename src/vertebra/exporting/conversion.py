@@ -64,7 +64,7 @@ def export(
     if drawn:
         bare = Subject(subject.model, builder=subject.builder, arguments={"name": name})
         return filled.of_subject(bare, folder, input_size=input_size, engine=engine, compared=False)
-    if precision == "float32" and calibration is None and _is_filled(subject, input_size, engine):
+    if precision == "float32" and calibration is None and _is_filled(subject, input_size, engine, features):
         return filled.of_subject(
             subject, folder, input_size=input_size, card=card, engine=engine, batch_size=batch_size,
             features=features,
@@ -72,7 +72,10 @@ def export(
     if filled.is_needed() and subject.builder == zoo.BUILDER:
         filled.explain(subject, input_size)
     if features:
-        raise InvalidInputError(f"{subject.model} gives its features only on the engine eager.")
+        raise InvalidInputError(
+            f"{subject.model} gives its features only on the engine eager: no graph of it ships.",
+            "leave the engine out",
+        )
     format, order, quantiser = _plan(engine, precision, batch_size, calibration)
     _check_calibration(precision, calibration, card)
     _require(format, engine)
@@ -231,11 +234,11 @@ def _check_calibration(precision: str, calibration: Calibration | None, card: bu
         )
 
 
-def _is_filled(subject: Subject, input_size: int, engine: str) -> bool:
-    """Whether the Bundle is made from a graph, for want of torch."""
+def _is_filled(subject: Subject, input_size: int, engine: str, features: bool) -> bool:
+    """Whether the Bundle is made from a graph: for want of torch, or for the features."""
     formats = engines.find(engine).formats[:1]
     makes = bool(formats) and filled.makes(formats[0])
-    return makes and filled.is_needed() and filled.suits(subject, input_size)
+    return makes and (features or filled.is_needed()) and filled.suits(subject, input_size)
 
 
 def check_order(

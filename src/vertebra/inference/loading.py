@@ -6,6 +6,7 @@ For an engine that reads Bundles, a network is exported once, in a separate proc
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ class Loaded:
     (of the file of the weights) if it isn't known, `labels` if its classes have no names. `outputs` is
     what the network gives, one of `manifest.OUTPUTS`: of probabilities and shares, as many ONNX files
     give them, `logits` returns the logits. `assumed` names what nobody stated: "preprocess", "labels",
-    "input_size".
+    "input_size". `content` says which network this is, down to its bits; None if nobody knows its weights.
     """
 
     session: Session
@@ -50,6 +51,7 @@ class Loaded:
     num_classes: int
     outputs: str = LOGITS
     assumed: tuple[str, ...] = ()
+    content: str | None = None
 
     @property
     def independent(self) -> bool:
@@ -70,8 +72,14 @@ class Loaded:
         return logits
 
     def _run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self._told(self.session.run, images)
+
+    def _told(
+        self, run: Callable[[Any], npt.NDArray[np.float32]], images: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """What `run` gives, with the runtime's errors as MeasurementError."""
         try:
-            return self.session.run(images)
+            return run(images)
         except (VertebraError, MemoryError):
             raise
         except Exception as error:  # the runtimes' errors share no other base
@@ -80,7 +88,10 @@ class Loaded:
 
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The classifier's inputs for `images`: (N, D). Raises InvalidInputError unless the engine is eager,
-        with access to the network's layers, or the network was made from a graph with them as an output."""
+        with access to the network's layers, or the network has them as its output `features`."""
+        return self._told(self._features, images)
+
+    def _features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         import numpy as np
 
         from vertebra import zoo
@@ -92,7 +103,8 @@ class Loaded:
             if found is not None:
                 return np.asarray(found[: len(images)], np.float32)
             raise InvalidInputError(
-                f'Only the engine "eager" gives features; {self.model} runs on "{self.engine}".',
+                f'{self.model} gives no features on "{self.engine}": the engine "eager" does, and so does a '
+                "network that has them as an output.",
                 "pass the network's name instead of a Bundle, and leave the engine out",
             )
         prepared = self.session.prepare(self._batch(images))
@@ -150,18 +162,19 @@ def load(
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
 
     Without an `engine`, a Bundle runs in the first that opens its format, a name in `eager`, or without torch
-    in `onnxruntime`, made from the graph that ships; `features` asks such a network for them too. `weights`
-    is a source as `zoo.build` takes it; without one the network's published set is used, and an untrained
-    network is only loaded if `untrained` is true. `labels` (a set's name or a file) and `preprocess` (a
-    record, a protocol's name or a JSON file) replace those of the weights or the Bundle; `outputs` says what
-    the network's outputs are, one of `manifest.OUTPUTS`, where it can't be seen or is seen wrongly. `sha256`
-    and `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A
-    Bundle of native code that this machine didn't make is loaded only with `trust_code`, and never from an
-    archive. The `precision` is float32, or that of the Bundle or the file, unless another is named.
-    `progress` gets downloads and exports, what was taken out of a file of weights, that a network is
-    untrained, and what is assumed of it. Without a `batch_size` it is the only one that the network
-    takes, or else `usual_batch_size`. Raises UnknownNameError, InvalidInputError, MissingRuntimeError,
-    WeightsError, DownloadError, BundleError, and MeasurementError if the network can't be exported.
+    in `onnxruntime`, made from the graph that ships. With `features` a network that an engine can have from
+    such a graph also gives these. `weights` is a source as `zoo.build` takes it; without one the network's
+    published set is used, and an untrained network is only loaded if `untrained` is true. `labels` (a set's
+    name or a file) and `preprocess` (a record, a protocol's name or a JSON file) replace those of the weights
+    or the Bundle; `outputs` says what the network's outputs are, one of `manifest.OUTPUTS`, where it can't be
+    seen or is seen wrongly. `sha256` and `accept_unverified` are those of `zoo.weights`, `ema` and
+    `transform_input` those of `zoo.build`. A Bundle of native code that this machine didn't make is loaded
+    only with `trust_code`, and never from an archive. The `precision` is float32, or that of the Bundle or
+    the file, unless another is named. `progress` gets downloads and exports, what was taken out of a file of
+    weights, that a network is untrained, and what is assumed of it. Without a `batch_size` it is the only one
+    that the network takes, or else `usual_batch_size`. Raises UnknownNameError, InvalidInputError,
+    MissingRuntimeError, WeightsError, DownloadError, BundleError, and MeasurementError if the network can't
+    be exported.
     """
     engine = engines.require(engine) if engine else None
     if resolving.is_bundle(subject):
@@ -194,9 +207,23 @@ def load(
             f"use batch size {resolved.batch_size}, or leave it out",
         )
     if is_exported and resolved.subject.bundle is None:
-        filled = features and not has_torch()
+        filled = features and _gives_features(resolved, chosen)
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress, features=filled)
     return _start(resolved, chosen, batch_size, threads, device)
+
+
+def _gives_features(resolved: Resolved, engine: str) -> bool:
+    """Whether the engine can have the network from a graph with features. Without torch nothing else could
+    run it, and what is missing is said there."""
+    from vertebra.exporting import filled
+
+    if not has_torch():
+        return True
+    formats = engines.find(engine).formats
+    if not formats or not filled.makes(formats[0]):
+        return False
+    graph = filled.found(resolved.subject.model, resolved.input_size)
+    return graph is not None and graph.has_features and filled.suits(resolved.subject, resolved.input_size)
 
 
 def _in_precision(resolved: Resolved, asked: str | None) -> Resolved:
@@ -245,7 +272,27 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         num_classes=resolved.num_classes,
         outputs=card.outputs or LOGITS,
         assumed=card.assumed,
+        content=_content(resolved),
     )
+
+
+def _content(resolved: Resolved) -> str | None:
+    """A Bundle's files, or what builds the network, its arguments and the digest of its weights; None where
+    that isn't known."""
+    subject = resolved.subject
+    if subject.bundle is not None:
+        loaded = bundles.read(subject.bundle, verify=False).loaded_files()
+        return json.dumps(loaded, sort_keys=True)
+    arguments = dict(subject.arguments)
+    if "weights" in arguments:
+        arguments["weights"] = resolved.card.weights_sha256
+        if arguments["weights"] is None:
+            return None
+    from vertebra._version import __version__
+    from vertebra.machine import system
+
+    versions = {**system.library_versions(("torch", "timm", "torchvision")), "vertebra": __version__}
+    return json.dumps([subject.builder, arguments, versions], sort_keys=True)
 
 
 def has_torch() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra._version import __version__
-from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.errors import ImageError, InvalidInputError, VertebraError
 from vertebra.measurements import Measurement, Rows, now
 from vertebra.measurements.subjects import short
 from vertebra.verbs import given, notebook
@@ -17,18 +17,19 @@ from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
     from vertebra.data.datasets import Dataset
+    from vertebra.inference.kept_features import Features
     from vertebra.inference.loading import Loaded
     from vertebra.measuring.evaluation import Pictures
     from vertebra.measuring.evaluation.disagreement import Disagreement
-    from vertebra.measuring.evaluation.probing import Probe
+    from vertebra.measuring.evaluation.probing import Images, Probe
     from vertebra.progress import Listener, Progress
     from vertebra.reading.reports.evaluated import Evaluated
 
 
 class Probed(Rows):
-    """The rows of the networks that were probed. `failures` are those that couldn't be loaded, with their
-    errors; `pictures` says what they were probed on, and `unreadable` names the images that were left out and
-    the reasons."""
+    """The rows of the networks that were probed. `failures` are those that couldn't be loaded or run, with
+    their errors; `pictures` says what they were probed on, and `unreadable` names the images that were left
+    out and the reasons."""
 
     def __init__(
         self,
@@ -149,8 +150,9 @@ def probe(
     frozen features, cross-validated. Each network's row is appended as soon as it is known.
 
     `weights` is a source for every network, or one for each by its name. All networks are loaded once before
-    the first picture is read. One that can't be loaded is in the `failures` of what is returned and doesn't
-    end the run; where none can, the first error is raised.
+    the first picture is read. One that can't be loaded or run is in the `failures` of what is returned and
+    doesn't end the run; where none can, an error is raised. Features are kept in the user's cache, so that
+    none are computed twice.
     `options` are batch_size, strict, and those of `loading.load`. `probing` defines the interval.
     """
     from vertebra.data import datasets
@@ -173,17 +175,17 @@ def probe(
         into.append(rows)
         measured += rows
     if found is None:
-        raise _none_loaded(measured.failures)
+        raise _none_probed(measured.failures)
     measured.pictures, measured.unreadable = found.pictures, found.unreadable
     return measured
 
 
-def _none_loaded(failures: Mapping[str, VertebraError]) -> VertebraError:
+def _none_probed(failures: Mapping[str, VertebraError]) -> VertebraError:
     first = next(iter(failures.values()))
     if len(failures) == 1:
         return first
     told = " ".join(f"{model}: {error.message}" for model, error in failures.items())
-    return InvalidInputError(f"None of the networks can be loaded. {told}", first.hint)
+    return InvalidInputError(f"None of the networks can be probed. {told}", first.hint)
 
 
 def _weights_of(
@@ -281,9 +283,10 @@ def _probed(
     from vertebra.measuring.evaluation import probing
 
     probing.require()
+    probing.check_folds(folds)
     common = {"batch_size": batch_size, "usual_batch_size": BATCH_SIZE, "features": True, **loaded_by}
-    if loading.has_torch():
-        common = {"engine": "eager", **common}
+    if loading.has_torch() and common.get("engine") is None:
+        common["engine"] = "eager"
     fitting = []
     for model in dict.fromkeys(models):
         try:  # every network's weights, before minutes are spent on the first
@@ -292,18 +295,53 @@ def _probed(
         except VertebraError as error:
             yield model, error
     images = probing.look(pictures) if fitting else None
+    is_any_done = False
     for model in fitting:
         assert images is not None
-        with loading.load(model, **common, **weights[model]) as loaded:
-            found = probing.probe(
-                pictures, images, loaded.features, loaded.preprocess, folds=folds,
-                batch_size=loaded.settings.batch_size, strict=strict,
-                progress=None if progress is None else _named(progress, f"features of {model}"),
-            )  # fmt: skip
-            conditions = _conditions(loaded, "scikit-learn")
-            # Features don't depend on the engine: the row is valid for every one.
-            del conditions["engine"], conditions["device"]
-        yield model, (found, probing.rows(found, conditions))
+        try:
+            found, conditions = _features(
+                model, pictures, images, strict=strict, progress=progress, **common, **weights[model]
+            )
+        except ImageError:  # of a picture, at which a strict run ends
+            raise
+        except VertebraError as error:
+            yield model, error
+            continue
+        record = conditions.pop("preprocess")
+        try:
+            told = probing.probe(
+                pictures, images, found.vectors, record, unreadable=found.unreadable, folds=folds
+            )
+        except VertebraError as error:  # of the pictures: the same for every network
+            if not is_any_done:
+                raise
+            yield model, error
+            continue
+        is_any_done = True
+        yield model, (told, probing.rows(told, conditions))
+
+
+def _features(
+    model: str | Path,
+    pictures: Dataset,
+    images: Images,
+    *,
+    strict: bool,
+    progress: Listener | None,
+    **loaded_by: Any,
+) -> tuple[Features, dict[str, Any]]:
+    """The network's features of the pictures, and the conditions of their row, with the Preprocess."""
+    from vertebra.inference import kept_features, loading
+
+    with loading.load(model, **loaded_by) as loaded:
+        found = kept_features.features(
+            loaded, pictures, images.kept, strict=strict,
+            progress=None if progress is None else _named(progress, f"features of {model}"),
+        )  # fmt: skip
+        conditions = _conditions(loaded, "scikit-learn")
+        # Features don't depend on the engine, but for their last digits: the row is valid for every one.
+        del conditions["engine"], conditions["device"]
+        return found, {**conditions, "preprocess": loaded.preprocess}
 
 
 def _named(progress: Listener, text: str) -> Listener:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Input: TypeAlias = npt.NDArray[np.float32]
+    #: A picture, the reason why there is none, or a function that is called on the worker's thread for these.
+    Given: TypeAlias = Source | ImageError | Callable[[], Source | ImageError]
 
 
 def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXELS) -> Input:
@@ -36,7 +38,7 @@ def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXE
 
 
 def preprocess_many(
-    sources: Iterable[Source | ImageError],
+    sources: Iterable[Given],
     record: Preprocess,
     *,
     workers: int | None = None,
@@ -46,9 +48,10 @@ def preprocess_many(
     """Inputs of many pictures, in the order of `sources`, made on `workers` threads ahead of the reader.
 
     A picture that can't be read gives its ImageError and doesn't end the run; an error among `sources`, where
-    there is no picture to read, is given back in its place. At most `prefetch` pictures are in progress or
-    waiting, so memory stays steady however slow the reader is; `sources` is read no further ahead. By default
-    one worker per core, and twice as many pictures ahead.
+    there is no picture to read, is given back in its place; a function among them is called for either, on a
+    worker's thread. At most `prefetch` pictures are in progress or waiting, so memory stays steady however
+    slow the reader is; `sources` is read no further ahead. By default one worker per core, and twice as many
+    pictures ahead.
     """
     workers = system.default_threads() if workers is None else workers
     prefetch = 2 * workers if prefetch is None else prefetch
@@ -58,7 +61,7 @@ def preprocess_many(
 
 
 def _ordered(
-    sources: Iterator[Source | ImageError], record: Preprocess, workers: int, prefetch: int, max_pixels: int
+    sources: Iterator[Given], record: Preprocess, workers: int, prefetch: int, max_pixels: int
 ) -> Generator[Input | ImageError]:
     # Threads, not processes: the decoders and Pillow release the interpreter's lock, and nothing is copied.
     pool = ThreadPoolExecutor(workers, thread_name_prefix="preprocess")
@@ -75,10 +78,12 @@ def _ordered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _attempt(source: Source | ImageError, record: Preprocess, max_pixels: int) -> Input | ImageError:
-    if isinstance(source, ImageError):
-        return source
+def _attempt(source: Given, record: Preprocess, max_pixels: int) -> Input | ImageError:
     try:
+        if callable(source):
+            source = source()
+        if isinstance(source, ImageError):
+            return source
         return preprocess(source, record, max_pixels=max_pixels)
     except ImageError as error:
         return error.with_traceback(None)  # a traceback would keep the picture alive

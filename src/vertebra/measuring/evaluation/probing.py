@@ -16,27 +16,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vertebra.data.batches import in_batches
 from vertebra.data.datasets import Dataset, Sample
 from vertebra.data.preprocess import Preprocess, open_image
 from vertebra.errors import ImageError, InvalidInputError, MissingRuntimeError
 from vertebra.measurements import Measurement
 from vertebra.measurements.possible import plain_names
-from vertebra.measuring.evaluation import Pictures, describe, protocol, reason, unreadable_in, wilson
-from vertebra.progress import Listener, Progress, silent
+from vertebra.measuring.evaluation import Pictures, describe, protocol, reason, wilson
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-#: Images (N, 3, H, W), float32, to features (N, D).
-Extract = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
 
 #: Inverse strength of the regression's L2 penalty on standardised features: one value for all networks, not
 #: tuned to the images, so that the comparison favours no network.
@@ -47,14 +42,24 @@ SEED = 0
 _ENCODED = (bytes, bytearray, memoryview, str, Path)
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that counts: its place in the data set, as iterated, its name and class, and the digest of its
+    content."""
+
+    place: int
+    name: str
+    label: int
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Images:
-    """A data set's distinct images: the places of the samples that count, and the identity of the whole
-    content, which has the beginning of its `sha256`. `repeats` is the number of exact copies of an earlier
-    image."""
+    """A data set's distinct images, and the identity of the whole content, which has the beginning of its
+    `sha256`. `repeats` is the number of exact copies of an earlier image."""
 
     identity: str
-    places: tuple[int, ...]
+    kept: tuple[Image, ...]
     repeats: int
     sha256: str
 
@@ -97,7 +102,7 @@ def look(data: Dataset) -> Images:
     as far as their headers show.
     """
     first: dict[str, Sample] = {}
-    places = []
+    kept: list[Image] = []
     readable: set[int] = set()
     broken: dict[int, str] = {}
     for place, sample in enumerate(data):
@@ -108,7 +113,7 @@ def look(data: Dataset) -> Images:
         content = digest(sample)
         earlier = first.setdefault(content, sample)
         if earlier is sample:
-            places.append(place)
+            kept.append(Image(place, sample.name, sample.label, content))
         elif earlier.label != sample.label:
             raise InvalidInputError(
                 f"{earlier.name} and {sample.name} are the same image in two classes.",
@@ -118,7 +123,7 @@ def look(data: Dataset) -> Images:
         _check_lost(data, readable, broken)
     lines = sorted(f"{content} {data.class_name(sample.label)}" for content, sample in first.items())
     whole = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return Images(f"{data.name}@{whole[:10]}", tuple(places), len(data) - len(places), whole)
+    return Images(f"{data.name}@{whole[:10]}", tuple(kept), len(data) - len(kept), whole)
 
 
 def _flaw(sample: Sample) -> str | None:
@@ -162,30 +167,32 @@ def digest(sample: Sample) -> str:
 def probe(
     data: Dataset,
     images: Images,
-    extract: Extract,
+    features: npt.NDArray[np.float32],
     record: Preprocess,
     *,
+    unreadable: Mapping[int, str] = MappingProxyType({}),
     folds: int = 5,
-    batch_size: int = 32,
-    strict: bool = False,
-    progress: Listener | None = None,
 ) -> Probe:
-    """Cross-validate a logistic regression on the features that `extract` computes of `data`'s distinct
-    `images`.
+    """Cross-validate a logistic regression on the `features` (N, D) of `data`'s distinct `images`, of which
+    some rows, with their reasons, are `unreadable` and don't count.
 
     If the smallest class has fewer images than `folds`, there are as many folds as it has images.
-    Raises InvalidInputError for fewer than two classes or a class with a single image, MissingRuntimeError
-    without scikit-learn, and ImageError at an unreadable image with `strict`.
+    Raises InvalidInputError for fewer than two classes or a class with a single image, and
+    MissingRuntimeError without scikit-learn.
     """
     require()
-    if folds < 2:
-        raise InvalidInputError(f"A probe with {folds} folds was asked for; it needs at least 2.")
-    features, labels, unreadable, missed = _features(
-        data, images, extract, record, batch_size, strict, progress or silent
-    )
-    _check_lost(data, set(labels), missed)
+    check_folds(folds)
+    missed = [(images.kept[row], text) for row, text in sorted(unreadable.items())]
+    rows = [row for row in range(len(images.kept)) if row not in unreadable]
+    if not rows:
+        raise InvalidInputError(f"None of the images of {data.name} can be read: {missed[0][1]}")
+    labels = [images.kept[row].label for row in rows]
+    lost: dict[int, str] = {}
+    for image, text in missed:
+        lost.setdefault(image.label, f"{image.name}: {text}")
+    _check_lost(data, set(labels), lost)
     folds = min(folds, _smallest_class(data, labels))
-    right, by_fold = _cross_validated(features, labels, folds)
+    right, by_fold = _cross_validated(features[rows] if missed else features, labels, folds)
     low, high = _interval(right, len(labels), by_fold)
     counts = Counter(labels)
     return Probe(
@@ -201,51 +208,17 @@ def probe(
         by_fold=tuple(by_fold),
         majority=max(counts.values()) / len(labels),
         repeats=images.repeats,
-        unreadable=tuple(unreadable),
+        unreadable=tuple((image.name, text) for image, text in missed),
         pictures=describe(
-            data, read=counts, missed={}, left_out={"unreadable": len(unreadable), "copies": images.repeats}
+            data, read=counts, missed={}, left_out={"unreadable": len(missed), "copies": images.repeats}
         ),
     )
 
 
-def _features(
-    data: Dataset,
-    images: Images,
-    extract: Extract,
-    record: Preprocess,
-    batch_size: int,
-    strict: bool,
-    progress: Listener,
-) -> tuple[npt.NDArray[np.float32], list[int], list[tuple[str, str]], dict[int, str]]:
-    """Features (N, D) and labels of the distinct images, those that can't be read, and the first of them in
-    each class."""
-    import numpy as np
-
-    vectors: list[Any] = []
-    labels: list[int] = []
-    unreadable: list[tuple[str, str]] = []
-    missed: dict[int, str] = {}
-    event = Progress(f"computing features on {data.name}", 0, len(images.places), "images")
-    progress(event)
-    ready = in_batches(_distinct(data, images), lambda sample: sample.source, record, batch_size, reuse=True)
-    with closing(ready):
-        for batch in ready:
-            unreadable += unreadable_in(batch, strict=strict)
-            for sample, error in batch.unreadable:
-                missed.setdefault(sample.label, f"{sample.name}: {reason(sample, error)}")
-            samples = batch.readable
-            if samples:
-                vectors.append(np.array(extract(batch.images)))
-                labels += [sample.label for sample in samples]
-            progress(replace(event, done=len(labels) + len(unreadable)))
-    if not labels:
-        raise InvalidInputError(f"None of the images of {data.name} can be read: {unreadable[0][1]}")
-    return np.concatenate(vectors), labels, unreadable, missed
-
-
-def _distinct(data: Dataset, images: Images) -> Iterator[Sample]:
-    wanted = set(images.places)
-    return (sample for place, sample in enumerate(data) if place in wanted)
+def check_folds(folds: int) -> None:
+    """Raise InvalidInputError for fewer than two."""
+    if folds < 2:
+        raise InvalidInputError(f"A probe with {folds} folds was asked for; it needs at least 2.")
 
 
 def _smallest_class(data: Dataset, labels: Sequence[int]) -> int:

@@ -217,6 +217,26 @@ def test_the_command_probes_networks_and_appends_a_row_each(pictures, tmp_path):
     assert [one.value for one in vertebra.Table(table).rows()] == [row["value"]]
 
 
+def test_a_second_probe_of_the_same_pictures_computes_nothing_and_has_the_same_figures(
+    pictures, tmp_path, monkeypatch
+):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("VERTEBRA_FEATURES_LIMIT", "1GB")
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    figures, asked = [], []
+    for engine in (None, None, "onnxruntime"):
+        seen: list[Progress] = []
+        [row] = vertebra.probe(
+            pictures, "squeezenet1_1", untrained=True, engine=engine, table=tmp_path / "t.sqlite",
+            progress=seen.append,
+        )  # fmt: skip
+        figures.append((row.value, row.low, row.high, row.samples, row.dataset, row.engine))
+        asked.append([event.done for event in seen if event.text == "features of squeezenet1_1"])
+    assert figures[0] == figures[1]
+    assert asked == [[0, 24], [24], [0, 24]]
+    assert (figures[2][3:], figures[2][0] > 0.9) == (figures[0][3:], True)
+
+
 def test_a_probe_s_progress_names_the_network(pictures, tmp_path):
     pytest.importorskip("torch")
     seen: list[Progress] = []

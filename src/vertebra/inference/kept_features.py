@@ -144,7 +144,8 @@ class _Run:
                 self.found += 1
         if self.records.damaged:
             warn(
-                f"{self.records.damaged} records in {self.records.path} are damaged, and are computed again."
+                f"{self.records.path} has damaged records, {self.records.damaged} in all: what they held is "
+                "computed again."
             )
 
     def compute(self, strict: bool, progress: Listener) -> None:

@@ -56,7 +56,7 @@ class Made:
     def __init__(self, model: str, extract=greys) -> None:
         self.model, self.features = model, extract
 
-    def close(self) -> None:
+    def check_features(self) -> None:
         pass
 
     __enter__ = lambda self: self  # noqa: E731
@@ -245,6 +245,15 @@ def test_a_probe_s_progress_names_the_network(pictures, tmp_path):
     notice, *counts = seen
     assert notice == Progress("squeezenet1_1 is untrained: its answers mean nothing")
     assert counts == [Progress("features of squeezenet1_1", done, 24, "images") for done in (0, 24)]
+
+
+def test_a_network_without_features_is_told_before_any_picture_is_read(pictures, tmp_path):
+    pytest.importorskip("onnx")
+    import tiny_onnx
+
+    name = tiny_onnx.network(tmp_path / "tiny.onnx")
+    with pytest.raises(InvalidInputError, match=r'tiny.* gives no features on "onnxruntime"'):
+        vertebra.probe(pictures, name, table=tmp_path / "t.sqlite")
 
 
 def test_the_command_refuses_what_a_probe_has_no_use_for(pictures):

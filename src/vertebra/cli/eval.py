@@ -98,7 +98,7 @@ def command(
     given_options |= given({"weights": weights_by_model(weights, models)})
     if probed is not None:
         _refuse(
-            {"--limit": limit, "--save": save, "--report": report, "--engine": options["engine"],
+            {"--limit": limit, "--save": save, "--report": report,
              "--precision": options["precision"], "--against": against},
             "--probe",
         )  # fmt: skip

@@ -80,9 +80,14 @@ class OnnxruntimeSession(Session):
         logits: npt.NDArray[np.float32] = raw.copy_outputs_to_cpu()[0].copy()
         return logits.reshape(self._settings.output_shape)
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the network has the output `features`."""
+        return FEATURES in [output.name for output in self._session.get_outputs()]
+
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """The output `features` (N, D) for `images`; None if the network has none."""
-        if FEATURES not in [output.name for output in self._session.get_outputs()]:
+        if not self.has_features:
             return None
         check_images(images, self._settings)
         found: npt.NDArray[np.float32] = self._session.run([FEATURES], {self._input.name: images})[0]

@@ -51,9 +51,17 @@ class OpenvinoSession(Session):
         logits: npt.NDArray[np.float32] = raw[0].reshape(self._settings.output_shape).copy()
         return logits
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the network has the output `features`."""
+        return bool(self._of_features())
+
+    def _of_features(self) -> list[Any]:
+        return [output for output in self._compiled.outputs if FEATURES in output.get_names()]
+
     def features(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """The output `features` (N, D) for `images`; None if the network has none."""
-        outputs = [output for output in self._compiled.outputs if FEATURES in output.get_names()]
+        outputs = self._of_features()
         if not outputs:
             return None
         found: npt.NDArray[np.float32] = self.prepare(images).infer()[outputs[0]].copy()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Vectors: TypeAlias = npt.NDArray[np.float32]
 
 #: Larger results are in a file, mapped into memory.
-_MOST_IN_MEMORY_BYTES = 2**26
+_MOST_IN_MEMORY_BYTES = 2**24
 #: What decodes and resizes pictures.
 _DECODERS = ("Pillow", "simplejpeg", "numpy")
 
@@ -128,9 +128,13 @@ class _Run:
         self.vectors = _Vectors(len(kept), loaded.model)
         self.unreadable: dict[int, str] = {}
         self.found = self.computed = 0
-        self.missing: dict[bytes | int, list[int]] = {}
+        #: The first row of each missing picture, by its key, or its place if it has none; and the others.
+        self.missing: dict[bytes | int, int] = {}
+        self.copies: dict[int, list[int]] = {}
         for row, (key, place) in enumerate(zip(self.keys, self.places, strict=True)):
-            self.missing.setdefault(place if key is None else key, []).append(row)
+            first = self.missing.setdefault(place if key is None else key, row)
+            if first != row:
+                self.copies.setdefault(first, []).append(row)
 
     def take_kept(self) -> None:
         """Fill the rows of pictures that are in the cache."""
@@ -139,7 +143,7 @@ class _Run:
         if self.records is None:
             return
         for key, value in self.records.read(self.missing):  # type: ignore[arg-type]
-            for row in self.missing.pop(key):
+            for row in self._rows(self.missing.pop(key)):
                 self.vectors.put(row, np.frombuffer(value, "<f4"))
                 self.found += 1
         if self.records.damaged:
@@ -178,7 +182,7 @@ class _Run:
 
     def _samples(self) -> Iterator[tuple[int, Sample]]:
         """Each missing picture once, with the first of its rows."""
-        first = {self.places[rows[0]]: rows[0] for rows in self.missing.values()}
+        first = {self.places[row]: row for row in self.missing.values()}
         for place, sample in enumerate(self.data):
             if place in first:
                 yield first.pop(place), sample
@@ -207,10 +211,9 @@ class _Run:
             raise ImageError(f"{sample.name}: {error.message}", error.hint)
         self.unreadable.update(dict.fromkeys(self._rows(row), reason(sample, error)))
 
-    def _rows(self, row: int) -> list[int]:
-        """All rows of the picture of one."""
-        key = self.keys[row]
-        return self.missing[self.places[row] if key is None else key]
+    def _rows(self, first: int) -> list[int]:
+        """All rows of the picture whose first is this."""
+        return [first, *self.copies.get(first, ())]
 
     def _add(self, rows: Sequence[int], vectors: Vectors) -> None:
         import numpy as np

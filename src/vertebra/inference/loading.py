@@ -96,19 +96,24 @@ class Loaded:
 
         from vertebra import zoo
 
+        self.check_features()
         network = getattr(self.session, "network", None)
         if network is None:
-            given: Callable[..., Any] | None = getattr(self.session, "features", None)
-            found = None if given is None else given(self._batch(images))
-            if found is not None:
-                return np.asarray(found[: len(images)], np.float32)
+            given: Callable[..., Any] = self.session.features  # type: ignore[attr-defined]
+            return np.asarray(given(self._batch(images))[: len(images)], np.float32)
+        prepared = self.session.prepare(self._batch(images))
+        return self.session.outputs(zoo.features(network, prepared))[: len(images)]
+
+    def check_features(self) -> None:
+        """Raise InvalidInputError unless `features` gives any here."""
+        if getattr(self.session, "network", None) is None and not getattr(
+            self.session, "has_features", False
+        ):
             raise InvalidInputError(
                 f'{self.model} gives no features on "{self.engine}": the engine "eager" does, and so does a '
                 "network that has them as an output.",
                 "pass the network's name instead of a Bundle, and leave the engine out",
             )
-        prepared = self.session.prepare(self._batch(images))
-        return self.session.outputs(zoo.features(network, prepared))[: len(images)]
 
     def _batch(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         import numpy as np

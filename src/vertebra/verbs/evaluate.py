@@ -285,12 +285,11 @@ def _probed(
     probing.require()
     probing.check_folds(folds)
     common = {"batch_size": batch_size, "usual_batch_size": BATCH_SIZE, "features": True, **loaded_by}
-    if loading.has_torch() and common.get("engine") is None:
-        common["engine"] = "eager"
     fitting = []
     for model in dict.fromkeys(models):
         try:  # every network's weights, before minutes are spent on the first
-            loading.load(model, progress=progress, **common, **weights[model]).close()
+            with loading.load(model, progress=progress, **common, **weights[model]) as loaded:
+                loaded.check_features()
             fitting.append(model)
         except VertebraError as error:
             yield model, error

@@ -244,6 +244,12 @@ def test_a_picture_that_the_set_does_not_have_is_an_error():
         kept_features.features(Made(), data, [*kept, Kept(5, "0" * 64)])
 
 
+def test_two_digests_for_one_place_are_an_error():
+    data, [one, two] = dataset(1, 2)
+    with pytest.raises(InvalidInputError, match="1 of the pictures asked for have the place of another"):
+        kept_features.features(Made(), data, [one, two, Kept(0, "0" * 64)])
+
+
 def test_a_picture_without_a_digest_is_computed_each_time():
     data, _ = dataset(1)
     for _ in range(2):

@@ -60,7 +60,7 @@ def test_two_who_write_by_turns_keep_each_record_once(tmp_path):
         assert found(one) == found(other) == {1: 1, 2: 2, 3: 3, 4: 4}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     cut=st.integers(0, HEADER + 5 * RECORD),
     flips=st.lists(st.integers(0, 8 * (HEADER + 5 * RECORD) - 1), max_size=4, unique=True),

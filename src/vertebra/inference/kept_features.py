@@ -246,6 +246,11 @@ class _Run:
             self.records = None
 
     def result(self) -> Features:
+        lacking = len(self.keys) - self.found - self.computed - len(self.unreadable)
+        if lacking:
+            raise InvalidInputError(
+                f"{lacking} of the pictures asked for have the place of another, with another digest."
+            )
         return Features(self.vectors.whole(), self.unreadable, self.computed, self.found)
 
 

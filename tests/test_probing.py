@@ -256,6 +256,16 @@ def test_a_network_without_features_is_told_before_any_picture_is_read(pictures,
         vertebra.probe(pictures, name, table=tmp_path / "t.sqlite")
 
 
+def test_an_engine_without_features_is_refused_before_anything_is_exported(pictures, tmp_path, monkeypatch):
+    pytest.importorskip("ncnn")
+    monkeypatch.setattr("vertebra.inference.kept_exports.as_bundle", lambda *_, **__: pytest.fail("exported"))
+    with pytest.raises(InvalidInputError, match='alexnet gives no features on "ncnn"'):
+        vertebra.probe(pictures, "alexnet", untrained=True, engine="ncnn", table=tmp_path / "t.sqlite")
+    monkeypatch.setenv("VERTEBRA_FEATURES_LIMIT", "much")
+    with pytest.raises(InvalidInputError, match="VERTEBRA_FEATURES_LIMIT"):
+        vertebra.probe(pictures, "alexnet", untrained=True, table=tmp_path / "t.sqlite")
+
+
 def test_the_command_refuses_what_a_probe_has_no_use_for(pictures):
     done = CliRunner().invoke(cli, ["eval", "--probe", str(pictures), "alexnet", "--limit", "3"])
     assert done.exit_code == 2

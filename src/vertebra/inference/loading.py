@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+#: engines that give a network's second output
+_GIVE_FEATURES = ("onnxruntime", "openvino")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A network that is ready to run, with its preprocessing and labels.
@@ -109,11 +113,7 @@ class Loaded:
         if getattr(self.session, "network", None) is None and not getattr(
             self.session, "has_features", False
         ):
-            raise InvalidInputError(
-                f'{self.model} gives no features on "{self.engine}": the engine "eager" does, and so does a '
-                "network that has them as an output.",
-                "pass the network's name instead of a Bundle, and leave the engine out",
-            )
+            raise _no_features(self.model, self.engine)
 
     def _batch(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         import numpy as np
@@ -213,8 +213,18 @@ def load(
         )
     if is_exported and resolved.subject.bundle is None:
         filled = features and _gives_features(resolved, chosen)
+        if features and not filled:
+            raise _no_features(resolved.subject.model, chosen)
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress, features=filled)
     return _start(resolved, chosen, batch_size, threads, device)
+
+
+def _no_features(model: str, engine: str) -> InvalidInputError:
+    return InvalidInputError(
+        f'{model} gives no features on "{engine}": the engine "eager" does, and so does a network that has '
+        f"them as an output, on {' or '.join(_GIVE_FEATURES)}.",
+        "pass the network's name instead of a Bundle, and leave the engine out",
+    )
 
 
 def _gives_features(resolved: Resolved, engine: str) -> bool:
@@ -222,11 +232,10 @@ def _gives_features(resolved: Resolved, engine: str) -> bool:
     run it, and what is missing is said there."""
     from vertebra.exporting import filled
 
+    if engine not in _GIVE_FEATURES:
+        return False
     if not has_torch():
         return True
-    formats = engines.find(engine).formats
-    if not formats or not filled.makes(formats[0]):
-        return False
     graph = filled.found(resolved.subject.model, resolved.input_size)
     return graph is not None and graph.has_features and filled.suits(resolved.subject, resolved.input_size)
 

@@ -280,10 +280,12 @@ def _probed(
 ) -> Iterator[tuple[str | Path, VertebraError | tuple[Probe, list[Measurement]]]]:
     """Each network with its probe and the rows, or with the error of its weights."""
     from vertebra.inference import loading
+    from vertebra.machine import kept_records
     from vertebra.measuring.evaluation import probing
 
     probing.require()
     probing.check_folds(folds)
+    kept_records.limit_bytes()  # what the environment says may be wrong
     common = {"batch_size": batch_size, "usual_batch_size": BATCH_SIZE, "features": True, **loaded_by}
     fitting = []
     for model in dict.fromkeys(models):

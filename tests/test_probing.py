@@ -20,7 +20,7 @@ from vertebra.engines import Settings
 from vertebra.errors import ImageError, InvalidInputError, MeasurementError, WeightsError
 from vertebra.inference import kept_features
 from vertebra.measurements import Measurement
-from vertebra.measuring.evaluation import probing, wilson
+from vertebra.measuring.evaluation import probing, statistics, wilson
 from vertebra.progress import Progress
 
 pytest.importorskip("sklearn")
@@ -104,10 +104,10 @@ def test_no_image_is_answered_by_a_fit_that_has_seen_it():
 
 
 def test_the_interval_holds_wilson_s_and_widens_where_folds_disagree():
-    low, high = probing._interval(80, 100, [0.8] * 5)
+    low, high = statistics.cross_validated(80, 100, [0.8] * 5)
     assert (low, high) == wilson(80, 100)
     # shares 1, 0.6, 1, 0.6, 0.8: variance 0.04, t(4) 2.7764, so ± 2.7764 · sqrt(0.45 · 0.04) = 0.3725
-    low, high = probing._interval(80, 100, [1, 0.6, 1, 0.6, 0.8])
+    low, high = statistics.cross_validated(80, 100, [1, 0.6, 1, 0.6, 0.8])
     assert (low, high) == (pytest.approx(0.4275, abs=1e-4), 1.0)
 
 

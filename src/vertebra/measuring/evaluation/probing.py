@@ -14,7 +14,6 @@ Grandvalet 2004).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from vertebra.data.preprocess import Preprocess, open_image
 from vertebra.errors import ImageError, InvalidInputError, MissingRuntimeError
 from vertebra.measurements import Measurement
 from vertebra.measurements.possible import plain_names
-from vertebra.measuring.evaluation import Pictures, describe, protocol, reason, wilson
+from vertebra.measuring.evaluation import Pictures, describe, protocol, reason
+from vertebra.measuring.evaluation.statistics import cross_validated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,7 +193,7 @@ def probe(
     _check_lost(data, set(labels), lost)
     folds = min(folds, _smallest_class(data, labels))
     right, by_fold = _cross_validated(features[rows] if missed else features, labels, folds)
-    low, high = _interval(right, len(labels), by_fold)
+    low, high = cross_validated(right, len(labels), by_fold)
     counts = Counter(labels)
     return Probe(
         dataset=images.identity,
@@ -258,23 +258,6 @@ def _cross_validated(
         right += found
         by_fold.append(found / len(tested))
     return right, by_fold
-
-
-def _interval(right: int, total: int, by_fold: Sequence[float]) -> tuple[float, float]:
-    """The wider of Wilson's interval and Nadeau and Bengio's, end by end.
-
-    Student's may reach beyond 0 and 1, where no share can be: what is cut off there holds nothing, and the
-    rest covers the truth as often.
-    """
-    from scipy.stats import t
-
-    low, high = wilson(right, total)
-    folds = len(by_fold)
-    mean = sum(by_fold) / folds
-    variance = sum((share - mean) ** 2 for share in by_fold) / (folds - 1)
-    # A fold is tested on 1/k of the images and fitted on the rest: their ratio is 1/(k - 1).
-    half = float(t.ppf(0.975, folds - 1)) * math.sqrt((1 / folds + 1 / (folds - 1)) * variance)
-    return max(0.0, min(low, right / total - half)), min(1.0, max(high, right / total + half))
 
 
 def rows(found: Probe, conditions: Mapping[str, Any]) -> list[Measurement]:

@@ -1,11 +1,12 @@
-"""A head's answers to pictures that it hasn't seen: cross-validation, with the penalty chosen inside the folds.
+"""A head's answers to pictures that it hasn't seen: cross-validation, with the penalty chosen inside the
+folds.
 
-For each fold, the penalty is chosen on the other folds' pictures alone, by the answers of heads that have seen
-neither the fold nor the picture. A head without the folds i and j serves the choice for i and the choice for
-j, so that K folds take K(K - 1)/2 such heads for each penalty.
+For each fold, the penalty is chosen on the other folds' pictures alone, by the answers of heads that have
+seen neither the fold nor the picture. A head without the folds i and j serves the choice for i and the choice
+for j, so that K folds take K(K - 1)/2 such heads for each penalty.
 
-The interval of the accuracy is the one of a probe: the wider of Wilson's and of Nadeau and Bengio's. Pictures of
-one group (near-duplicates) resemble each other in being right, so they count as fewer.
+The interval of the accuracy is the one of a probe: the wider of Wilson's and of Nadeau and Bengio's.
+Pictures of one group (near-duplicates) resemble each other in being right, so they count as fewer.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Held:
-    """Every picture answered once by a head that hasn't seen it: `logits` (N, C), in the order of the pictures.
+    """Every picture answered once by a head that hasn't seen it: `logits` (N, C), in the pictures' order.
 
     `low` to `high` is a 95 % interval of `accuracy`, `by_fold` the share right in each fold, `penalties` what
-    was chosen for each. `majority` is the share of the largest class, and `beyond` how much more often than it
-    the head is right (with `balanced` classes: the mean recall, over that of a constant answer), with its
+    was chosen for each. `majority` is the share of the largest class, and `beyond` how much more often than
+    it the head is right (with `balanced` classes: the mean recall, over that of a constant answer), with its
     interval. `fitted` is the mean number of pictures that a head was fitted on. `confusion` counts (truth,
     answer).
     """
@@ -139,11 +140,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Inner:
-    """What the other folds alone say of a network: `rows`, the part of them that each is in, and whether it was
-    answered right."""
+    """What the other folds alone say of a network: their `rows`, and whether each was answered right by a
+    head that has seen neither it nor the fold."""
 
     rows: Indices
-    parts: Indices
     right: Flags
 
 
@@ -197,21 +197,24 @@ def cross(
     from vertebra.measuring.evaluation import regression
 
     regression.check(vectors, labels, classes)
-    truth, places = np.asarray(labels, dtype=np.intp), heads.numbered(folds, len(labels))
+    truth, places = np.asarray(labels, dtype=np.intp), heads.numbered(folds, len(labels), groups)
     along, slack, count = regression.directions(vectors), heads.Slack(), int(places.max()) + 1
     penalties = sorted(penalties)
 
     def solved(rows: Indices, wanted: Sequence[float]) -> list[heads.Head]:
         return heads.solved(vectors, truth, rows, classes, wanted, balanced, along, slack)
 
-    losses, right, parts = np.zeros((count, len(penalties))), {}, np.full((count, len(truth)), -1)
+    losses, right = np.zeros((count, len(penalties))), {}
+    seen = np.zeros((count, len(truth)), bool)
     if compared or len(penalties) > 1:
         weight = heads.weights(truth, balanced)
-        right = {(fold, at): np.zeros(len(truth), bool) for fold in range(count) for at in range(len(penalties))}
+        right = {
+            (fold, at): np.zeros(len(truth), bool) for fold in range(count) for at in range(len(penalties))
+        }
         for rows, tests in _inner(truth, places, groups, seed):
             found = solved(rows, penalties)
-            for fold, part, tested in tests:
-                parts[fold, tested] = part
+            for fold, tested in tests:
+                seen[fold, tested] = True
                 for at, head in enumerate(found):
                     answers = heads.logits(head, vectors[tested])
                     losses[fold, at] += heads.log_losses(answers, truth[tested], weight[tested]).sum()
@@ -224,9 +227,8 @@ def cross(
         (head,) = solved(rest, [chosen[-1]])
         logits[tested] = heads.logits(head, vectors[tested])
         if compared:
-            seen = np.flatnonzero(parts[fold] >= 0)
-            good = right[fold, penalties.index(chosen[-1])][seen]
-            inner.append(Inner(seen, parts[fold][seen].astype(np.intp), good))
+            others = np.flatnonzero(seen[fold])
+            inner.append(Inner(others, right[fold, penalties.index(chosen[-1])][others]))
     slack.tell(of)
     summed = summary(logits, truth, places, penalties=chosen, groups=groups, balanced=balanced)
     return Crossed(summed, tuple(inner))
@@ -234,9 +236,8 @@ def cross(
 
 def _inner(
     truth: Indices, places: Indices, groups: Sequence[int] | None, seed: int
-) -> Iterator[tuple[Indices, list[tuple[int, int, Indices]]]]:
-    """The heads that a choice needs: rows to fit, and for which folds' choice which rows, as which part, are
-    answered."""
+) -> Iterator[tuple[Indices, list[tuple[int, Indices]]]]:
+    """The heads that a choice needs: rows to fit, and for which folds' choice which rows are answered."""
     import numpy as np
 
     count = int(places.max()) + 1
@@ -245,16 +246,16 @@ def _inner(
         for one in range(count):
             for two in range(one + 1, count):
                 rest = np.flatnonzero((places != one) & (places != two))
-                yield rest, [(one, two, rows[two]), (two, one, rows[one])]
+                yield rest, [(one, rows[two]), (two, rows[one])]
         return
     for fold in range(count):
         seen = rows[1 - fold]
-        own = None if groups is None else [groups[row] for row in seen]
+        own = None if groups is None else [groups[row] for row in seen.tolist()]
         parts = heads.dealt(truth[seen].tolist(), own, _PARTS, seed)
         for part in range(_PARTS):
             rest, tested = seen[parts != part], seen[parts == part]
             if len(rest) and len(tested):
-                yield rest, [(fold, part, tested)]
+                yield rest, [(fold, tested)]
 
 
 def summary(
@@ -280,9 +281,7 @@ def summary(
     per_class = tuple(_classes(confusion))
     counts = np.bincount(truth)
     constant = truth == counts.argmax()
-    beyond = (
-        _beyond_constant(per_class, alike) if balanced else paired(right, constant, places, groups=groups)
-    )
+    beyond = _beyond_constant(per_class, alike) if balanced else paired(right, constant, groups=groups)
     return Held(
         logits=logits,
         labels=truth,

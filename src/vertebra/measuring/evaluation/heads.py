@@ -71,14 +71,16 @@ def fit(
     along = regression.directions(vectors)
     slack = Slack()
     if penalty is None:
-        parts = dealt(labels, groups, PARTS, seed) if folds is None else numbered(folds, len(truth))
+        parts = dealt(labels, groups, PARTS, seed) if folds is None else numbered(folds, len(truth), groups)
         losses = np.zeros(len(PENALTIES))
         for part in np.unique(parts):
             rest, tested = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
             if len(rest):
                 found = solved(vectors, truth, rest, classes, PENALTIES, balanced, along, slack)
                 losses += [
-                    log_losses(logits(head, vectors[tested]), truth[tested], weights(truth, balanced)[tested]).sum()
+                    log_losses(
+                        logits(head, vectors[tested]), truth[tested], weights(truth, balanced)[tested]
+                    ).sum()
                     for head in found
                 ]
         penalty = least(losses, PENALTIES)
@@ -106,8 +108,8 @@ class Slack:
         """Warn if a fit hadn't converged; `of` says whose they were."""
         if self.short:
             warn(
-                f"{self.short} of {self.fits} fits of the head{of} hadn't converged when they were ended (a slope "
-                f"of {self.worst:.1g} was left), so their answers aren't quite those of the best head.",
+                f"{self.short} of {self.fits} fits of the head{of} hadn't converged when they were ended (a "
+                f"slope of {self.worst:.1g} was left), so their answers aren't quite those of the best head.",
                 "look for features of enormous or tiny values: is the network's preprocessing right?",
             )
 
@@ -172,9 +174,9 @@ def least(losses: Any, penalties: Sequence[float]) -> float:
     return sorted(penalties)[int(np.argmin(losses))]
 
 
-def numbered(folds: Sequence[int], count: int) -> Indices:
+def numbered(folds: Sequence[int], count: int, groups: Sequence[int] | None = None) -> Indices:
     """Folds as 0 to K - 1, in their order. Raises InvalidInputError unless each of `count` pictures has one,
-    and there are two or more."""
+    there are two or more, and each group lies in one."""
     import numpy as np
 
     if len(folds) != count:
@@ -182,6 +184,16 @@ def numbered(folds: Sequence[int], count: int) -> Indices:
     ids, places = np.unique(np.asarray(folds), return_inverse=True)
     if len(ids) < 2:
         raise InvalidInputError(f"All {count} pictures are in one fold; at least 2 folds were expected.")
+    if groups is not None:
+        if len(groups) != count:
+            raise InvalidInputError(f"Groups of {len(groups)} pictures came for {count} pictures.")
+        of_group: dict[int, int] = {}
+        for group, fold in zip(groups, places.tolist(), strict=True):
+            if of_group.setdefault(int(group), fold) != fold:
+                raise InvalidInputError(
+                    f"Pictures of group {group} are in more than one fold.",
+                    "keep each group whole: a head would be tested on near-copies of what it was fitted on",
+                )
     return places.astype(np.intp)
 
 
@@ -221,9 +233,7 @@ def thresholds(
     return found
 
 
-def _members(
-    labels: Sequence[int], groups: Sequence[int] | None, seed: int
-) -> list[tuple[int, list[int]]]:
+def _members(labels: Sequence[int], groups: Sequence[int] | None, seed: int) -> list[tuple[int, list[int]]]:
     """The groups in a drawn order, each as its commonest label and its pictures."""
     import random
     from collections import Counter

@@ -1,8 +1,8 @@
 """Multinomial logistic regression with an L2 penalty on standardised features, in bounded memory.
 
 It minimises what scikit-learn's StandardScaler and LogisticRegression minimise, and answers the same (a test
-holds it to that). It isn't scikit-learn because that copies all features twice in float64, starts each penalty
-anew, and isn't installed where only networks' graphs are used; SciPy's L-BFGS is.
+holds it to that). It isn't scikit-learn because that copies all features twice in float64, starts each
+penalty anew, and isn't installed where only networks' graphs are used; SciPy's L-BFGS is.
 
 Two ways to the same minimum. With few rows, the rows are rotated onto their own principal directions: the
 penalty doesn't change under a rotation and weights outside the rows' span are zero, so N unknowns a class
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: Rows read at once: 20 MB of float32 at 1,280 features.
 BLOCK = 4096
 MAX_STEPS = 500
-#: Where a descent ends: the largest slope in scaled coordinates, in float64 and in float32, whose rounding hides
-#: smaller ones. What is left of the mean loss is about the squares' sum.
+#: Where a descent ends: the largest slope in scaled coordinates, in float64 and in float32, whose rounding
+#: hides smaller ones. What is left of the mean loss is about the squares' sum.
 SLOPE, SLOPE_32 = 1e-5, 1e-4
 #: A descent that ends with a larger slope than this hasn't converged.
 _CONVERGED = 1e-3
@@ -65,8 +65,11 @@ class Directions:
     variance: Matrix
 
 
-def check(vectors: Any, labels: Sequence[int] | Indices, classes: int) -> None:
-    """Raise InvalidInputError unless `vectors` is (N, D), finite, and `labels` are N of 0 to `classes` - 1."""
+def check(
+    vectors: Any, labels: Sequence[int] | Indices, classes: int, pictures: Sequence[int] | None = None
+) -> None:
+    """Raise InvalidInputError unless `vectors` is (N, D), finite, and `labels` are N of 0 to `classes` - 1.
+    `pictures` are the rows' numbers to name (None: 0 to N - 1)."""
     import numpy as np
 
     shape = np.shape(vectors)
@@ -85,8 +88,9 @@ def check(vectors: Any, labels: Sequence[int] | Indices, classes: int) -> None:
         fine = np.isfinite(vectors[start : start + BLOCK]).all(axis=1)
         if not fine.all():
             row = start + int(np.argmin(fine))
+            told = row if pictures is None else pictures[row]
             raise InvalidInputError(
-                f"The features of picture {row} aren't finite numbers.",
+                f"The features of picture {told} aren't finite numbers.",
                 "check the network's weights and the picture's preprocessing",
             )
 
@@ -130,7 +134,11 @@ def path(
     present, truth = np.unique(labels[rows], return_inverse=True)
     counts = np.bincount(truth)
     weight = len(rows) / (len(present) * counts)[truth] if balanced else np.ones(len(rows))
-    held = _reduced(vectors, rows) if len(rows) <= min(_FEW, vectors.shape[1]) else _streamed(vectors, rows, along)
+    held = (
+        _reduced(vectors, rows)
+        if len(rows) <= min(_FEW, vectors.shape[1])
+        else _streamed(vectors, rows, along)
+    )
     descent = _Descent(held, truth, weight, len(present))
     found = []
     for penalty in sorted(penalties):
@@ -176,7 +184,7 @@ class _Rows:
     def _standard(self, part: slice) -> Any:
         import numpy as np
 
-        taken = np.array(self.vectors[self.rows[part]], dtype=self._dtype)
+        taken: Any = np.array(self.vectors[self.rows[part]], dtype=self._dtype)
         taken -= self.mean.astype(self._dtype)
         taken *= self.scale.astype(self._dtype)
         return taken
@@ -258,7 +266,8 @@ class _Descent:
         import numpy as np
         from scipy.optimize import minimize
 
-        # scikit-learn fits two classes with one vector, the difference of these two: its square is twice theirs.
+        # scikit-learn fits two classes with one vector, the difference of these two, and its square is twice
+        # the sum of theirs.
         pull = (2.0 if self.present == 2 else 1.0) / (penalty * self.total)
         likely = (1 / self.present) * (1 - 1 / self.present) or 1.0
         unit = 1.0 / np.sqrt(likely * self.held.variance + pull)[:, None]

@@ -34,9 +34,9 @@ def wilson(right: float, total: float) -> tuple[float, float]:
 def paired_difference(
     only_first: float, only_second: float, total: float, z: float = Z
 ) -> tuple[float, float]:
-    """The interval (95 %, or what `z` standard errors hold) of the difference between two shares of the same `total` things, of which
-    `only_first` count in the first share alone and `only_second` in the second alone (Tango 1998, score
-    interval): sound if few or none differ.
+    """The interval (95 %, or what `z` standard errors hold) of the difference between two shares of the same
+    `total` things, of which `only_first` count in the first share alone and `only_second` in the second alone
+    (Tango 1998, score interval): sound if few or none differ.
 
     >>> tuple(round(end, 3) for end in paired_difference(1, 7, 21))
     (-0.517, -0.026)
@@ -83,8 +83,8 @@ def quantile(level: float) -> float:
 def cross_validated(
     right: int, total: int, by_fold: Sequence[float], alike: float = 1.0
 ) -> tuple[float, float]:
-    """The 95 % interval of a cross-validated share: the wider of Wilson's and Nadeau and Bengio's, end by end.
-    `alike` is how many pictures count as one (`design_effect`).
+    """The 95 % interval of a cross-validated share: the wider of Wilson's and Nadeau and Bengio's, end by
+    end. `alike` is how many pictures count as one (`design_effect`).
 
     Student's may reach beyond 0 and 1, where no share can be: what is cut off there holds nothing, and the
     rest covers the truth as often.
@@ -98,8 +98,8 @@ def cross_validated(
 
 
 def corrected(by_fold: Sequence[float], level: float = 0.95) -> float:
-    """Half of Nadeau and Bengio's corrected interval (2003, Machine Learning 52) of a mean over the folds of a
-    cross-validation; 0 with a single fold, which has no spread."""
+    """Half of Nadeau and Bengio's corrected interval (2003, Machine Learning 52) of a mean over the folds of
+    a cross-validation; 0 with a single fold, which has no spread."""
     from scipy.stats import t
 
     folds = len(by_fold)

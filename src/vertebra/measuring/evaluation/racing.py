@@ -1,0 +1,351 @@
+"""The race between networks whose features are asked for: which one's head is best on these pictures.
+
+Few pictures first: each round takes four times as many, whole groups, a share of every class and fold, and
+the last takes all. After a round, those leave that are surely less often right than the leader, by an
+interval of the paired difference over the same pictures and folds. All looks together are wrong about one
+pair in 5 % of races at most (Bonferroni). At the end, the fastest wins of those that aren't surely worse than
+the leader: a tie goes to the faster.
+
+The best of many looks better than it is. So the whole race is also run for each fold without that fold's
+pictures: the networks that these choose, with heads that haven't seen the fold either, give the answers that
+are pooled as `Race.nested`, whose accuracy isn't flattered by the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
+from vertebra.measuring.evaluation import crossing, heads, learning, regression
+from vertebra.measuring.evaluation.crossing import Crossed, Held
+from vertebra.measuring.evaluation.heads import Head
+from vertebra.measuring.evaluation.learning import Curve
+from vertebra.measuring.evaluation.paired import Pair, paired
+from vertebra.progress import Listener, Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Flags = npt.NDArray[np.bool_]
+    Indices = npt.NDArray[np.intp]
+
+#: Pictures of the first round, and how many times as many the next takes.
+FIRST = 120
+STEP = 4
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network in the race. `cost` is what a tie is decided by: milliseconds a picture.
+
+    `features` gives the features (rows, D) of pictures by their rows: a part first, later more, those of
+    before among them.
+    """
+
+    name: str
+    cost: float
+    features: Callable[[Sequence[int]], Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one network fared: the `pictures` it was asked about, what its heads answered out of fold (`held`),
+    how much more often than the winner on the same pictures it was right (`difference`, with a 95 % interval;
+    None for the winner), and `why` it won or not. `failed` is the error that ended it, if one did."""
+
+    name: str
+    cost: float
+    pictures: int
+    held: Held | None
+    difference: Pair | None
+    why: str
+    failed: VertebraError | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Race:
+    """The winner, and how sure: `outcomes` has it first, then those that went as far by accuracy, and those
+    that failed last. `head` is fitted on all pictures.
+
+    `nested` holds the answers of the networks in `chosen`, one for each fold, chosen without it: its accuracy
+    is the one to print. `rounds` are the numbers of pictures.
+    """
+
+    winner: str
+    head: Head
+    nested: Held
+    chosen: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    curve: Curve
+    rounds: tuple[int, ...]
+
+    @property
+    def learnt(self) -> bool:
+        """Whether what was chosen is surely better than always answering the largest class."""
+        return self.nested.learnt
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is, in one sentence."""
+        return self.nested.verdict
+
+    @property
+    def held(self) -> Held:
+        """The winner's answers out of fold; their accuracy is flattered by the choice (see `nested`)."""
+        found = self.outcomes[0].held
+        assert found is not None
+        return found
+
+    @property
+    def runner_up(self) -> Outcome | None:
+        """The most accurate of the others on the most pictures."""
+        others = [one for one in self.outcomes[1:] if one.failed is None]
+        return others[0] if others else None
+
+
+def race(
+    entries: Sequence[Entry],
+    labels: Sequence[int],
+    folds: Sequence[int],
+    groups: Sequence[int] | None = None,
+    *,
+    classes: int | None = None,
+    penalty: float | None = None,
+    balanced: bool = False,
+    seed: int = 0,
+    progress: Listener | None = None,
+) -> Race:
+    """Race `entries` over pictures with `labels` (N,) of 0 to `classes` - 1.
+
+    A network whose features raise a VertebraError, or aren't finite, is named and left out. Raises
+    InvalidInputError for folds that can't be used, and MeasurementError if no network is left.
+    """
+    _check_names(entries)
+    places = heads.numbered(folds, len(labels), groups)
+    field_ = _Field(
+        entries, labels, places, groups, max(labels) + 1 if classes is None else classes,
+        heads.PENALTIES if penalty is None else (penalty,), balanced, seed, progress or silent,
+    )  # fmt: skip
+    return field_.run()
+
+
+def _check_names(entries: Sequence[Entry]) -> None:
+    if not entries:
+        raise InvalidInputError("A race without a network was asked for; at least one was expected.")
+    names = [entry.name for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInputError(f"{twice[0]} is in the race twice.", "name each network once")
+    bad = [entry.name for entry in entries if not entry.cost >= 0]
+    if bad:
+        raise InvalidInputError(f"The cost of {bad[0]} isn't a number of 0 or more.")
+
+
+def rounds(labels: Sequence[int], folds: Indices, groups: Sequence[int] | None, seed: int) -> list[Indices]:
+    """The pictures of each round, each a part of the next, the last all of them."""
+    import numpy as np
+
+    count = len(labels)
+    order = heads.thresholds(labels, groups, folds.tolist(), seed)
+    found: list[Indices] = []
+    wanted = FIRST
+    while wanted <= count / 2:
+        rows = np.flatnonzero(order < wanted / count)
+        if len(rows) <= 0.6 * count and (not found or len(rows) > len(found[-1])):
+            found.append(rows)
+        wanted *= STEP
+    return [*found, np.arange(count)]
+
+
+class _Field:
+    """A race under way: who is still in it, for all pictures and without each fold's."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        labels: Sequence[int],
+        folds: Indices,
+        groups: Sequence[int] | None,
+        classes: int,
+        penalties: Sequence[float],
+        balanced: bool,
+        seed: int,
+        progress: Listener,
+    ) -> None:
+        self.entries = {entry.name: entry for entry in sorted(entries, key=lambda one: (one.cost, one.name))}
+        self.labels, self.folds, self.groups, self.classes = labels, folds, groups, classes
+        self.penalties, self.balanced, self.seed, self.progress = penalties, balanced, seed, progress
+        alone = len(entries) == 1
+        self.rounds = rounds(labels, folds, groups, seed)[-1 if alone else 0 :]
+        self.level = 1 - 0.05 / len(self.rounds)
+        self.failed: dict[str, VertebraError] = {}
+        self.history: list[dict[str, Crossed]] = []
+        count = int(folds.max()) + 1
+        # Who may still win: judged by all pictures (the last), and without each fold's.
+        self.left = [list(self.entries) for _ in range(count + 1)]
+
+    def run(self) -> Race:
+        for place, rows in enumerate(self.rounds):
+            self.history.append(self._crossed(rows))
+            if not self.history[-1]:
+                told = "; ".join(f"{name}: {error.message}" for name, error in self.failed.items())
+                raise MeasurementError(f"No network is left to choose from. {told}")
+            if place < len(self.rounds) - 1:
+                self.left = [self._ahead(judge, rows) for judge in range(len(self.left))]
+        while True:
+            winner = self._best(len(self.left) - 1)
+            try:
+                return self._finished(winner)
+            except VertebraError as error:  # it gave its features before, and doesn't any more
+                self._fail(winner, error)
+                if not self.history[-1]:
+                    raise
+
+    def _fail(self, name: str, error: VertebraError) -> None:
+        self.failed[name] = error
+        for found in self.history:
+            found.pop(name, None)
+
+    def _crossed(self, rows: Indices) -> dict[str, Crossed]:
+        """The answers out of fold of each network that is still in a race."""
+        names = [name for name in self.entries if any(name in left for left in self.left)]
+        names = [name for name in names if name not in self.failed]
+        event = Progress(f"comparing networks on {len(rows):,} pictures", 0, len(names), "networks")
+        found = {}
+        for done, name in enumerate(names):
+            self.progress(Progress(event.text, done, event.total, event.unit))
+            try:
+                vectors = self._features(name, rows)
+                found[name] = crossing.cross(
+                    vectors, self._labels(rows), self.folds[rows].tolist(), classes=self.classes,
+                    groups=self._groups(rows), penalties=self.penalties, balanced=self.balanced,
+                    seed=self.seed, compared=len(self.entries) > 1, of=f" on the features of {name}",
+                )  # fmt: skip
+            except VertebraError as error:
+                self._fail(name, error)
+        self.progress(Progress(event.text, len(names), event.total, event.unit))
+        return found
+
+    def _features(self, name: str, rows: Indices) -> Any:
+        vectors = self.entries[name].features(rows.tolist())
+        regression.check(vectors, self._labels(rows), self.classes, rows.tolist())
+        return vectors
+
+    def _labels(self, rows: Indices) -> list[int]:
+        return [int(self.labels[row]) for row in rows]
+
+    def _groups(self, rows: Indices) -> list[int] | None:
+        return None if self.groups is None else [int(self.groups[row]) for row in rows]
+
+    def _answers(self, judge: int, rows: Indices) -> _Answers:
+        """What a judge may look at: all pictures' answers out of fold, or those without the judge's fold."""
+        found = {name: one for name, one in self.history[-1].items() if name in self.left[judge]}
+        found = found or self.history[-1]
+        groups = self._groups(rows)
+        if judge == len(self.left) - 1:
+            right = {name: one.held.answered_right for name, one in found.items()}
+            return _Answers(right, groups)
+        right = {name: one.inner[judge].right for name, one in found.items()}
+        inner = next(iter(found.values())).inner[judge]
+        own = None if groups is None else [groups[row] for row in inner.rows.tolist()]
+        return _Answers(right, own)
+
+    def _ahead(self, judge: int, rows: Indices) -> list[str]:
+        """Who isn't surely less often right than the leader."""
+        answers = self._answers(judge, rows)
+        leader = answers.leader(self.entries)
+        return [name for name in answers.right if answers.pair(leader, name, self.level).low <= 0]
+
+    def _best(self, judge: int) -> str:
+        """The fastest of those that aren't surely less often right than the leader."""
+        found = self._answers(judge, self.rounds[-1])
+        if len(found.right) == 1:
+            return next(iter(found.right))
+        leader = found.leader(self.entries)
+        tied = [name for name in found.right if found.pair(leader, name, self.level).low <= 0]
+        cheapest = min(self.entries[name].cost for name in tied)
+        share = {name: found.right[name].mean() for name in tied if self.entries[name].cost == cheapest}
+        return max(share, key=lambda name: share[name])
+
+    def _finished(self, winner: str) -> Race:
+        import numpy as np
+
+        vectors = self._features(winner, self.rounds[-1])
+        found = self.history[-1]
+        curve = learning.learn(
+            vectors, found[winner].held, classes=self.classes, groups=self.groups, seed=self.seed
+        )
+        head = heads.fit(
+            vectors, self.labels, classes=self.classes, folds=self.folds.tolist(), groups=self.groups,
+            penalty=None if len(self.penalties) > 1 else self.penalties[0], balanced=self.balanced,
+        )  # fmt: skip
+        chosen = [winner if len(found) == 1 else self._best(fold) for fold in range(len(self.left) - 1)]
+        logits = np.stack([found[chosen[fold]].held.logits[row] for row, fold in enumerate(self.folds)])
+        nested = crossing.summary(
+            logits, found[winner].held.labels, self.folds, groups=self.groups, balanced=self.balanced,
+            penalties=[found[name].held.penalties[fold] for fold, name in enumerate(chosen)],
+        )  # fmt: skip
+        return Race(
+            winner, head, nested, tuple(chosen), self._outcomes(winner), curve,
+            tuple(len(rows) for rows in self.rounds),
+        )  # fmt: skip
+
+    def _outcomes(self, winner: str) -> tuple[Outcome, ...]:
+        told = [self._outcome(name, winner) for name in self.entries if name not in self.failed]
+        told.sort(key=lambda one: (one.name != winner, -one.pictures, -one.held.accuracy if one.held else 0))
+        lost = [
+            Outcome(name, self.entries[name].cost, 0, None, None, error.message, error)
+            for name, error in self.failed.items()
+        ]
+        return (*told, *lost)
+
+    def _outcome(self, name: str, winner: str) -> Outcome:
+        place = max(place for place, found in enumerate(self.history) if name in found)
+        rows, found, cost = self.rounds[place], self.history[place], self.entries[name].cost
+        held = found[name].held
+        if name == winner:
+            return Outcome(name, cost, len(rows), held, None, self._why_won(winner))
+        pair = paired(
+            held.answered_right, found[winner].held.answered_right, groups=self._groups(rows),
+            level=self.level,
+        )  # fmt: skip
+        return Outcome(name, cost, len(rows), held, pair, self._why_lost(name, winner, pair, len(rows)))
+
+    def _why_won(self, winner: str) -> str:
+        answers = self._answers(len(self.left) - 1, self.rounds[-1])
+        if len(self.entries) == 1:
+            return "the only network in the race"
+        leader = answers.leader(self.entries)
+        if leader != winner:
+            return f"the fastest of those that aren't surely less often right than {leader}"
+        return "right most often" if len(answers.right) > 1 else "no other is left"
+
+    def _why_lost(self, name: str, winner: str, pair: Pair, pictures: int) -> str:
+        gap = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points against {winner}"
+        after = "" if pictures == len(self.labels) else f" on {pictures:,} pictures"
+        if pair.high < 0:
+            return f"surely less often right{after}: {gap}"
+        slower = f"slower: {self.entries[name].cost:.3g} ms, not {self.entries[winner].cost:.3g} ms"
+        if pair.low > 0:
+            return f"right more often than {winner}, but surely less often than the leader{after}: {gap}"
+        if self.entries[name].cost > self.entries[winner].cost:
+            return f"not surely more often right{after} ({gap}), and {slower}"
+        return f"surely less often right than the leader{after}; {gap}"
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Which pictures each network answered right, over the same pictures."""
+
+    right: Mapping[str, Flags]
+    groups: Sequence[int] | None
+
+    def leader(self, entries: Mapping[str, Entry]) -> str:
+        """The most often right, of equals the faster."""
+        return max(self.right, key=lambda name: (int(self.right[name].sum()), -entries[name].cost))
+
+    def pair(self, first: str, second: str, level: float) -> Pair:
+        return paired(self.right[first], self.right[second], groups=self.groups, level=level)

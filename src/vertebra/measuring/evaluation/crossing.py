@@ -194,11 +194,11 @@ def cross(
     """The same as `held`, with what a choice among networks inside the folds needs if `compared`."""
     import numpy as np
 
-    from vertebra.measuring.evaluation import regression
+    from vertebra.measuring.evaluation import logistic
 
-    regression.check(vectors, labels, classes)
+    logistic.check(vectors, labels, classes)
     truth, places = np.asarray(labels, dtype=np.intp), heads.numbered(folds, len(labels), groups)
-    along, slack, count = regression.directions(vectors), heads.Slack(), int(places.max()) + 1
+    along, slack, count = logistic.directions(vectors), heads.Slack(), int(places.max()) + 1
     penalties = sorted(penalties)
 
     def solved(rows: Indices, wanted: Sequence[float]) -> list[heads.Head]:

@@ -1,6 +1,6 @@
 """The head that turns a network's frozen features into the user's classes: one matrix on raw features.
 
-It is a logistic regression (`regression`) with the standardisation folded in. Unless it is given, the penalty
+It is a logistic regression (`logistic`) with the standardisation folded in. Unless it is given, the penalty
 is chosen by the log loss of answers to pictures that weren't fitted: log loss counts how sure an answer was,
 so it tells penalties apart where accuracies tie, and what it chooses is calibrated.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from vertebra.measuring.evaluation.regression import Directions, Solution
+    from vertebra.measuring.evaluation.logistic import Directions, Solution
 
     Indices = npt.NDArray[np.intp]
 
@@ -64,11 +64,11 @@ def fit(
     """
     import numpy as np
 
-    from vertebra.measuring.evaluation import regression
+    from vertebra.measuring.evaluation import logistic
 
-    regression.check(vectors, labels, classes)
+    logistic.check(vectors, labels, classes)
     truth = np.asarray(labels, dtype=np.intp)
-    along = regression.directions(vectors)
+    along = logistic.directions(vectors)
     slack = Slack()
     if penalty is None:
         parts = dealt(labels, groups, PARTS, seed) if folds is None else numbered(folds, len(truth), groups)
@@ -127,10 +127,10 @@ def solved(
     """A head for each penalty, in their order from the strongest on, fitted on `rows`."""
     import numpy as np
 
-    from vertebra.measuring.evaluation import regression
+    from vertebra.measuring.evaluation import logistic
 
     heads = []
-    for solution in regression.path(
+    for solution in logistic.path(
         vectors, truth, rows, classes=classes, penalties=penalties, balanced=balanced, along=along
     ):
         slack.add(solution)

@@ -87,10 +87,10 @@ def learn(
     `held`."""
     import numpy as np
 
-    from vertebra.measuring.evaluation import regression
+    from vertebra.measuring.evaluation import logistic
 
     truth, places = held.labels, held.folds
-    along, slack = regression.directions(vectors), heads.Slack()
+    along, slack = logistic.directions(vectors), heads.Slack()
     points, right = [], held.answered_right
     half = right
     for share in SHARES:

@@ -14,11 +14,11 @@ are pooled as `Race.nested`, whose accuracy isn't flattered by the choice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
-from vertebra.measuring.evaluation import crossing, heads, learning, regression
+from vertebra.measuring.evaluation import crossing, heads, learning, logistic
 from vertebra.measuring.evaluation.crossing import Crossed, Held
 from vertebra.measuring.evaluation.heads import Head
 from vertebra.measuring.evaluation.learning import Curve
@@ -188,50 +188,61 @@ class _Field:
         self.left = [list(self.entries) for _ in range(count + 1)]
 
     def run(self) -> Race:
-        for place, rows in enumerate(self.rounds):
-            self.history.append(self._crossed(rows))
-            if not self.history[-1]:
-                told = "; ".join(f"{name}: {error.message}" for name, error in self.failed.items())
-                raise MeasurementError(f"No network is left to choose from. {told}")
-            if place < len(self.rounds) - 1:
-                self.left = [self._ahead(judge, rows) for judge in range(len(self.left))]
+        for place in range(len(self.rounds)):
+            self.history.append({})
+            self._settle(place)
         while True:
             winner = self._best(len(self.left) - 1)
             try:
                 return self._finished(winner)
             except VertebraError as error:  # it gave its features before, and doesn't any more
                 self._fail(winner, error)
-                if not self.history[-1]:
-                    raise
+                self._settle(len(self.rounds) - 1)
+
+    def _settle(self, place: int) -> None:
+        """Have a round's answers of each network that is still in a race.
+
+        One that fails is as if it had never been there: those that had left because of it come back.
+        """
+        while True:
+            sound = [name for name in self.entries if name not in self.failed]
+            if not sound:
+                told = "; ".join(f"{name}: {error.message}" for name, error in self.failed.items())
+                raise MeasurementError(f"No network is left to choose from. {told}")
+            self.left = [sound for _ in self.left]
+            for earlier in range(place):
+                self.left = [self._ahead(judge, earlier) for judge in range(len(self.left))]
+            wanted = [name for name in sound if any(name in left for left in self.left)]
+            missing = [name for name in wanted if name not in self.history[place]]
+            if not missing:
+                return
+            self._cross(missing, place)
 
     def _fail(self, name: str, error: VertebraError) -> None:
         self.failed[name] = error
         for found in self.history:
             found.pop(name, None)
 
-    def _crossed(self, rows: Indices) -> dict[str, Crossed]:
-        """The answers out of fold of each network that is still in a race."""
-        names = [name for name in self.entries if any(name in left for left in self.left)]
-        names = [name for name in names if name not in self.failed]
+    def _cross(self, names: Sequence[str], place: int) -> None:
+        """Have the named networks' answers out of fold to a round's pictures."""
+        rows = self.rounds[place]
         event = Progress(f"comparing networks on {len(rows):,} pictures", 0, len(names), "networks")
-        found = {}
         for done, name in enumerate(names):
-            self.progress(Progress(event.text, done, event.total, event.unit))
+            self.progress(replace(event, done=done))
             try:
                 vectors = self._features(name, rows)
-                found[name] = crossing.cross(
+                self.history[place][name] = crossing.cross(
                     vectors, self._labels(rows), self.folds[rows].tolist(), classes=self.classes,
                     groups=self._groups(rows), penalties=self.penalties, balanced=self.balanced,
                     seed=self.seed, compared=len(self.entries) > 1, of=f" on the features of {name}",
                 )  # fmt: skip
             except VertebraError as error:
                 self._fail(name, error)
-        self.progress(Progress(event.text, len(names), event.total, event.unit))
-        return found
+        self.progress(replace(event, done=len(names)))
 
     def _features(self, name: str, rows: Indices) -> Any:
         vectors = self.entries[name].features(rows.tolist())
-        regression.check(vectors, self._labels(rows), self.classes, rows.tolist())
+        logistic.check(vectors, self._labels(rows), self.classes, rows.tolist())
         return vectors
 
     def _labels(self, rows: Indices) -> list[int]:
@@ -240,30 +251,31 @@ class _Field:
     def _groups(self, rows: Indices) -> list[int] | None:
         return None if self.groups is None else [int(self.groups[row]) for row in rows]
 
-    def _answers(self, judge: int, rows: Indices) -> _Answers:
+    def _answers(self, judge: int, place: int) -> _Answers:
         """What a judge may look at: all pictures' answers out of fold, or those without the judge's fold."""
-        found = {name: one for name, one in self.history[-1].items() if name in self.left[judge]}
-        found = found or self.history[-1]
-        groups = self._groups(rows)
+        found = {name: one for name, one in self.history[place].items() if name in self.left[judge]}
+        rows = self.rounds[place]
         if judge == len(self.left) - 1:
             right = {name: one.held.answered_right for name, one in found.items()}
-            return _Answers(right, groups)
+            return _Answers(right, self._groups(rows))
         right = {name: one.inner[judge].right for name, one in found.items()}
-        inner = next(iter(found.values())).inner[judge]
-        own = None if groups is None else [groups[row] for row in inner.rows.tolist()]
-        return _Answers(right, own)
+        seen = rows[next(iter(found.values())).inner[judge].rows]
+        return _Answers(right, self._groups(seen))
 
-    def _ahead(self, judge: int, rows: Indices) -> list[str]:
-        """Who isn't surely less often right than the leader."""
-        answers = self._answers(judge, rows)
+    def _ahead(self, judge: int, place: int) -> list[str]:
+        """Who isn't surely less often right than the leader; who came back and wasn't asked stays."""
+        if len(self.left[judge]) == 1:
+            return self.left[judge]
+        answers = self._answers(judge, place)
         leader = answers.leader(self.entries)
-        return [name for name in answers.right if answers.pair(leader, name, self.level).low <= 0]
+        behind = {name for name in answers.right if answers.pair(leader, name, self.level).low > 0}
+        return [name for name in self.left[judge] if name not in behind]
 
     def _best(self, judge: int) -> str:
         """The fastest of those that aren't surely less often right than the leader."""
-        found = self._answers(judge, self.rounds[-1])
-        if len(found.right) == 1:
-            return next(iter(found.right))
+        if len(self.left[judge]) == 1:
+            return self.left[judge][0]
+        found = self._answers(judge, len(self.rounds) - 1)
         leader = found.leader(self.entries)
         tied = [name for name in found.right if found.pair(leader, name, self.level).low <= 0]
         cheapest = min(self.entries[name].cost for name in tied)
@@ -282,7 +294,7 @@ class _Field:
             vectors, self.labels, classes=self.classes, folds=self.folds.tolist(), groups=self.groups,
             penalty=None if len(self.penalties) > 1 else self.penalties[0], balanced=self.balanced,
         )  # fmt: skip
-        chosen = [winner if len(found) == 1 else self._best(fold) for fold in range(len(self.left) - 1)]
+        chosen = [self._best(fold) for fold in range(len(self.left) - 1)]
         logits = np.stack([found[chosen[fold]].held.logits[row] for row, fold in enumerate(self.folds)])
         nested = crossing.summary(
             logits, found[winner].held.labels, self.folds, groups=self.groups, balanced=self.balanced,
@@ -315,13 +327,14 @@ class _Field:
         return Outcome(name, cost, len(rows), held, pair, self._why_lost(name, winner, pair, len(rows)))
 
     def _why_won(self, winner: str) -> str:
-        answers = self._answers(len(self.left) - 1, self.rounds[-1])
         if len(self.entries) == 1:
             return "the only network in the race"
-        leader = answers.leader(self.entries)
+        if len(self.entries) == len(self.failed) + 1:
+            return "no other gave features"
+        leader = self._answers(len(self.left) - 1, len(self.rounds) - 1).leader(self.entries)
         if leader != winner:
             return f"the fastest of those that aren't surely less often right than {leader}"
-        return "right most often" if len(answers.right) > 1 else "no other is left"
+        return "right most often"
 
     def _why_lost(self, name: str, winner: str, pair: Pair, pictures: int) -> str:
         gap = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points against {winner}"

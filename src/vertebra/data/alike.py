@@ -1,0 +1,374 @@
+"""Which pictures are near-duplicates: one photograph saved again, smaller, a little lighter, or mirrored.
+
+Each picture is compared as a grey thumbnail of 32 × 32. Two are alike if their average colours and contrasts
+are close, if the thumbnails correlate, and if their fine detail (what a blur takes away) correlates too:
+without the last, all T-shirts on white are alike. Small pictures have little detail, and in some sets all
+pictures are similar; there the limits are stricter.
+
+>>> import numpy as np
+>>> thumbnail(np.full((64, 48, 3), (200, 100, 0), np.uint8)).colour
+(200, 100, 0)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from vertebra.machine import system
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Bytes = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float32]
+    Flags = npt.NDArray[np.bool_]
+    Places = npt.NDArray[np.int64]
+    Hashes = npt.NDArray[np.uint64]
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+#: Height and width of a thumbnail, and of the coarse picture that hashes are made from.
+SIDE = 32
+_COARSE = 8
+#: A picture of fewer pixels is small.
+SMALL = 48 * 48
+#: Standard deviation of the grey levels below which a picture shows nothing to recognise it by.
+FLAT = 4.0
+#: How far averages of red, green and blue may be apart, in levels of 255, and contrasts, as a factor.
+_COLOUR, _CONTRAST = 32, 1.5
+#: A bit of the hash says that one field is lighter than its neighbour by more than this: the noise of a plain
+#: ground sets none.
+_STEP = 2
+#: A group of more pictures than this is made again by the strict limits.
+LARGE = 20
+#: How many pairs of hashes are compared at a time, and how many of thumbnails.
+_HASHES, _THUMBS = 2**21, 2**12
+
+
+class Limits(NamedTuple):
+    """The most bits of 112 that hashes differ by, and the least correlation of the coarse pictures, of the
+    thumbnails and of their detail."""
+
+    bits: int
+    coarse: float
+    whole: float
+    detail: float
+
+
+USUAL = Limits(12, 0.98, 0.97, 0.80)
+STRICT = Limits(8, 0.99, 0.97, 0.97)
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """32 × 32 grey levels, row by row, and the averages of red, green and blue."""
+
+    grey: bytes
+    colour: tuple[int, int, int]
+
+
+def thumbnail(pixels: Any) -> Thumbnail:
+    """The thumbnail of pixels (H, W, 3), uint8."""
+    import numpy as np
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    red, green, blue = np.asarray(small).mean((0, 1)).round().astype(int).tolist()
+    return Thumbnail(small.convert("L").tobytes(), (red, green, blue))
+
+
+def is_flat(grey: bytes) -> bool:
+    """Whether a thumbnail shows nothing to recognise the picture by."""
+    import numpy as np
+
+    return float(np.frombuffer(grey, np.uint8).std()) < FLAT
+
+
+# ------------------------------------------------------------------ pairs
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The places of pictures that are alike, and whether they are by the strict limits, pair by pair."""
+
+    first: Places
+    second: Places
+    strictly: Flags
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of each of N pictures, by place. `order` holds the places of those that aren't flat, by
+    the number of set bits in their hashes, which are `counts`."""
+
+    thumbs: Bytes
+    colours: npt.NDArray[np.int16]
+    small: Flags
+    contrast: Floats
+    most_bits: int
+    coarse: Bytes
+    hashes: Hashes
+    order: Places
+    counts: Places
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Pictures `places`, with their hashes as they are compared, against those at `start` to `end` of the
+    order."""
+
+    places: Places
+    hashes: Hashes
+    start: int
+    end: int
+    mirrored: bool
+
+
+def pairs(
+    thumbs: Bytes, colours: Bytes, small: Flags, *, progress: Callable[[float], None] | None = None
+) -> Pairs:
+    """The pairs of alike pictures among N, as they are or mirrored.
+
+    `thumbs` (N, 32, 32), `colours` (N, 3) and `small` (N) are of each picture. Every pair of hashes is
+    compared, on all cores: the time grows with the square of N, and 60,000 pictures take seconds. `progress`
+    is given the share that is done.
+    """
+    import numpy as np
+
+    facts = _facts(thumbs, colours, small)
+    blocks = [*_blocks(facts, mirrored=False), *_blocks(facts, mirrored=True)]
+    found: list[tuple[Places, Places, Flags]] = []
+    for done, made in enumerate(_on_all_cores(lambda block: list(_alike(facts, block)), blocks), 1):
+        found += made
+        if progress is not None:
+            progress(done / len(blocks))
+    if not found:
+        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+    first, second, strictly = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Pairs(first, second, strictly)
+
+
+def _facts(thumbs: Bytes, colours: Bytes, small: Flags) -> _Facts:
+    import numpy as np
+
+    count, factor = len(thumbs), SIDE // _COARSE
+    coarse = np.empty((count, _COARSE, _COARSE), np.uint8)
+    contrast = np.empty(count, np.float32)
+    for at in range(0, count, _THUMBS):
+        block = thumbs[at : at + _THUMBS].reshape(-1, _COARSE, factor, _COARSE, factor)
+        coarse[at : at + _THUMBS] = block.mean((2, 4)).round()
+        contrast[at : at + _THUMBS] = block.std((1, 2, 3, 4))
+    hashes = _hashes(coarse)
+    order, counts = _sorted(hashes, np.nonzero(contrast >= FLAT)[0])
+    most = STRICT.bits if small.all() else USUAL.bits
+    return _Facts(thumbs, colours.astype(np.int16), small, contrast, most, coarse, hashes, order, counts)
+
+
+def _hashes(coarse: Bytes) -> Hashes:
+    """112 bits of each picture, in two numbers: where a field is lighter than the last in its row, and in its
+    column."""
+    import numpy as np
+
+    levels = coarse.astype(np.int16)
+    across = np.diff(levels, axis=2) > _STEP
+    down = np.diff(levels, axis=1) > _STEP
+    count = len(coarse)
+    bits = np.zeros((count, 128), np.bool_)
+    bits[:, :112] = np.concatenate([across.reshape(count, -1), down.reshape(count, -1)], axis=1)
+    return np.packbits(bits, axis=1).view(np.uint64)
+
+
+def _sorted(hashes: Hashes, places: Places) -> tuple[Places, Places]:
+    """The places by the number of set bits in their hashes, and these numbers."""
+    import numpy as np
+
+    counts = _ones(hashes[places]).astype(np.int64).sum(axis=1)
+    order = np.argsort(counts, kind="stable")
+    return places[order], counts[order]
+
+
+def _ones(numbers: Hashes) -> Bytes:
+    """How many bits are set in each number."""
+    import numpy as np
+
+    if hasattr(np, "bitwise_count"):
+        found: Bytes = np.bitwise_count(numbers)
+        return found
+    table = np.array([number.bit_count() for number in range(2**16)], np.uint8)  # numpy 1
+    return table[np.ascontiguousarray(numbers).view(np.uint16).reshape(*numbers.shape, 4)].sum(
+        axis=-1, dtype=np.uint8
+    )
+
+
+def _blocks(facts: _Facts, *, mirrored: bool) -> Iterator[_Block]:
+    """The comparisons to make: hashes that are near have nearly as many bits set."""
+    import numpy as np
+
+    hashes, order, counts = facts.hashes, facts.order, facts.counts
+    if mirrored:
+        hashes = _hashes(facts.coarse[:, :, ::-1])
+        order, counts = _sorted(hashes, facts.order)
+    rows = max(1, _HASHES // max(1, len(order)))
+    for at in range(0, len(order), rows):
+        places, own = order[at : at + rows], counts[at : at + rows]
+        start = int(np.searchsorted(facts.counts, own[0] - facts.most_bits)) if mirrored else at
+        end = int(np.searchsorted(facts.counts, own[-1] + facts.most_bits, "right"))
+        if start < end:
+            yield _Block(places, hashes[places], start, end, mirrored)
+
+
+def _alike(facts: _Facts, block: _Block) -> Iterator[tuple[Places, Places, Flags]]:
+    """The places of each pair in the block, and whether it is one by the strict limits."""
+    import numpy as np
+
+    others = facts.order[block.start : block.end]
+    against = facts.hashes[others]
+    bits = _ones(block.hashes[:, None, 0] ^ against[None, :, 0])
+    bits += _ones(block.hashes[:, None, 1] ^ against[None, :, 1])
+    row, column = np.nonzero(bits <= facts.most_bits)
+    first, second, apart = block.places[row], others[column], bits[row, column]
+    # Each pair is met twice: mirrored, once with either picture turned; else, only within the block's rows.
+    kept = first < second if block.mirrored else column > row
+    kept &= apart <= np.where(facts.small[first] | facts.small[second], STRICT.bits, USUAL.bits)
+    first, second, apart = first[kept], second[kept], apart[kept]
+    for at in range(0, len(first), _THUMBS):
+        part = slice(at, at + _THUMBS)
+        yield _within(facts, first[part], second[part], apart[part], block.mirrored)
+
+
+def _within(
+    facts: _Facts, first: Places, second: Places, apart: Bytes, mirrored: bool
+) -> tuple[Places, Places, Flags]:
+    """Those of the pairs whose thumbnails are within the limits."""
+    import numpy as np
+
+    colour = np.abs(facts.colours[first] - facts.colours[second]).max(axis=1)
+    ratio = facts.contrast[first] / facts.contrast[second]
+    kept = (colour <= _COLOUR) & (ratio <= _CONTRAST) & (ratio >= 1 / _CONTRAST)
+    first, second, apart = first[kept], second[kept], apart[kept]
+    strict = facts.small[first] | facts.small[second]
+    coarse = _correlation(_turned(facts.coarse, first, mirrored), facts.coarse[second])
+    kept = coarse >= np.where(strict, STRICT.coarse, USUAL.coarse)
+    first, second, apart, coarse, strict = (each[kept] for each in (first, second, apart, coarse, strict))
+    one, other = _turned(facts.thumbs, first, mirrored), np.asarray(facts.thumbs[second])
+    whole, detail = _correlation(one, other), _correlation(_detail(one), _detail(other))
+    strictly = (apart <= STRICT.bits) & (coarse >= STRICT.coarse)
+    strictly &= (whole >= STRICT.whole) & (detail >= STRICT.detail)
+    kept = strictly | (~strict & (whole >= USUAL.whole) & (detail >= USUAL.detail))
+    return first[kept], second[kept], strictly[kept]
+
+
+def _turned(pictures: Bytes, places: Places, mirrored: bool) -> Bytes:
+    found = pictures[places]
+    return found[:, :, ::-1] if mirrored else found
+
+
+def _correlation(first: Bytes | Floats, second: Bytes | Floats) -> Floats:
+    """Pearson's correlation of each two pictures; 0 where one is flat."""
+    import numpy as np
+
+    fields = first.shape[1] * first.shape[2]
+    one, other = (side.reshape(-1, fields).astype(np.float32) for side in (first, second))
+    one -= one.mean(axis=1, keepdims=True)
+    other -= other.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
+    found: Floats = (one * other).sum(axis=1) / np.maximum(lengths, np.float32(1e-3))
+    return found
+
+
+def _detail(pictures: Bytes) -> Floats:
+    """What the mean of each 3 × 3 fields takes away."""
+    import numpy as np
+
+    levels = pictures.astype(np.float32)
+    edged = np.pad(levels, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    side = levels.shape[1]
+    shifted = itertools.product(range(3), range(3))
+    return levels - sum(edged[:, y : y + side, x : x + side] for y, x in shifted) / np.float32(9)
+
+
+def _on_all_cores(function: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
+    """What the function makes of each, in order, on threads: numpy lets go of the interpreter's lock."""
+    workers = system.default_threads()
+    waiting: deque[Future[Made]] = deque()
+    items = iter(given)
+    with ThreadPoolExecutor(workers, thread_name_prefix="alike") as pool:
+        try:
+            for item in itertools.islice(items, 2 * workers):
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                made = waiting.popleft().result()
+                for item in itertools.islice(items, 1):
+                    waiting.append(pool.submit(function, item))
+                yield made
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+# ------------------------------------------------------------------ groups
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each picture, numbered from 0 by first appearance. `divided` is how many groups were too
+    large and were made again by the strict limits."""
+
+    numbers: tuple[int, ...]
+    divided: int
+
+
+def joined(count: int, found: Pairs, bonds: Iterable[tuple[int, int]] = ()) -> Groups:
+    """Pictures 0 to `count` - 1 in groups: alike ones together, and those of each of the `bonds` in any
+    case."""
+    first, second, strictly = found.first.tolist(), found.second.tolist(), found.strictly.tolist()
+    roots = _Roots(count)
+    for one, other in zip(first, second, strict=True):
+        roots.join(one, other)
+    sizes = Counter(map(roots.of, {*first, *second}))
+    large = {root for root, size in sizes.items() if size > LARGE}
+    again = _Roots(count)
+    for one, other, strict in zip(first, second, strictly, strict=True):
+        if strict or roots.of(one) not in large:
+            again.join(one, other)
+    for one, other in bonds:
+        again.join(one, other)
+    return Groups(numbered([again.of(place) for place in range(count)]), len(large))
+
+
+def numbered(keys: Sequence[Any]) -> tuple[int, ...]:
+    """A number for each key, equal for equal keys, from 0 by first appearance.
+
+    >>> numbered("banana")
+    (0, 1, 2, 1, 2, 1)
+    """
+    numbers: dict[Any, int] = {}
+    return tuple(numbers.setdefault(key, len(numbers)) for key in keys)
+
+
+class _Roots:
+    """Sets that are joined step by step; each is known by its lowest member."""
+
+    def __init__(self, count: int) -> None:
+        self._above = list(range(count))
+
+    def of(self, member: int) -> int:
+        above = self._above
+        while above[member] != member:
+            above[member] = above[above[member]]
+            member = above[member]
+        return member
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.of(one), self.of(other)))
+        self._above[high] = low

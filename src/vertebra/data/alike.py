@@ -49,7 +49,7 @@ _STEP = 2
 #: A group of more pictures than this is made again by the strict limits.
 LARGE = 20
 #: How many pairs of hashes are compared at a time, and how many of thumbnails.
-_HASHES, _THUMBS = 2**21, 2**12
+_HASHES, _THUMBS = 2**18, 2**12
 
 
 class Limits(NamedTuple):
@@ -110,7 +110,7 @@ class Pairs:
 @dataclass(frozen=True)
 class _Facts:
     """What is known of each of N pictures, by place. `order` holds the places of those that aren't flat, by
-    the number of set bits in their hashes, which are `counts`."""
+    how many bits of their hashes are set, which are `counts`; `hashes` (2, n) are in this order."""
 
     thumbs: Bytes
     colours: npt.NDArray[np.int16]
@@ -169,8 +169,7 @@ def _facts(thumbs: Bytes, colours: Bytes, small: Flags) -> _Facts:
         block = thumbs[at : at + _THUMBS].reshape(-1, _COARSE, factor, _COARSE, factor)
         coarse[at : at + _THUMBS] = block.mean((2, 4)).round()
         contrast[at : at + _THUMBS] = block.std((1, 2, 3, 4))
-    hashes = _hashes(coarse)
-    order, counts = _sorted(hashes, np.nonzero(contrast >= FLAT)[0])
+    hashes, order, counts = _sorted(coarse, np.flatnonzero(contrast >= FLAT))
     most = STRICT.bits if small.all() else USUAL.bits
     return _Facts(thumbs, colours.astype(np.int16), small, contrast, most, coarse, hashes, order, counts)
 
@@ -189,13 +188,15 @@ def _hashes(coarse: Bytes) -> Hashes:
     return np.packbits(bits, axis=1).view(np.uint64)
 
 
-def _sorted(hashes: Hashes, places: Places) -> tuple[Places, Places]:
-    """The places by the number of set bits in their hashes, and these numbers."""
+def _sorted(coarse: Bytes, places: Places) -> tuple[Hashes, Places, Places]:
+    """The hashes (2, n) of the pictures at `places`, by how many of their bits are set; the places in this
+    order; and these numbers."""
     import numpy as np
 
-    counts = _ones(hashes[places]).astype(np.int64).sum(axis=1)
+    hashes = _hashes(coarse[places])
+    counts = _ones(hashes).astype(np.int64).sum(axis=1)
     order = np.argsort(counts, kind="stable")
-    return places[order], counts[order]
+    return np.ascontiguousarray(hashes[order].T), places[order], counts[order]
 
 
 def _ones(numbers: Hashes) -> Bytes:
@@ -206,9 +207,9 @@ def _ones(numbers: Hashes) -> Bytes:
         found: Bytes = np.bitwise_count(numbers)
         return found
     table = np.array([number.bit_count() for number in range(2**16)], np.uint8)  # numpy 1
-    return table[np.ascontiguousarray(numbers).view(np.uint16).reshape(*numbers.shape, 4)].sum(
-        axis=-1, dtype=np.uint8
-    )
+    halves = np.ascontiguousarray(numbers).view(np.uint16).reshape(*numbers.shape, 4)
+    summed: Bytes = table[halves].sum(axis=-1, dtype=np.uint8)
+    return summed
 
 
 def _blocks(facts: _Facts, *, mirrored: bool) -> Iterator[_Block]:
@@ -217,27 +218,25 @@ def _blocks(facts: _Facts, *, mirrored: bool) -> Iterator[_Block]:
 
     hashes, order, counts = facts.hashes, facts.order, facts.counts
     if mirrored:
-        hashes = _hashes(facts.coarse[:, :, ::-1])
-        order, counts = _sorted(hashes, facts.order)
+        hashes, order, counts = _sorted(facts.coarse[:, :, ::-1], facts.order)
     rows = max(1, _HASHES // max(1, len(order)))
     for at in range(0, len(order), rows):
         places, own = order[at : at + rows], counts[at : at + rows]
         start = int(np.searchsorted(facts.counts, own[0] - facts.most_bits)) if mirrored else at
         end = int(np.searchsorted(facts.counts, own[-1] + facts.most_bits, "right"))
         if start < end:
-            yield _Block(places, hashes[places], start, end, mirrored)
+            yield _Block(places, hashes[:, at : at + rows], start, end, mirrored)
 
 
 def _alike(facts: _Facts, block: _Block) -> Iterator[tuple[Places, Places, Flags]]:
     """The places of each pair in the block, and whether it is one by the strict limits."""
     import numpy as np
 
-    others = facts.order[block.start : block.end]
-    against = facts.hashes[others]
-    bits = _ones(block.hashes[:, None, 0] ^ against[None, :, 0])
-    bits += _ones(block.hashes[:, None, 1] ^ against[None, :, 1])
-    row, column = np.nonzero(bits <= facts.most_bits)
-    first, second, apart = block.places[row], others[column], bits[row, column]
+    against = facts.hashes[:, block.start : block.end]
+    bits = _ones(block.hashes[0, :, None] ^ against[0])
+    bits += _ones(block.hashes[1, :, None] ^ against[1])
+    row, column = np.divmod(np.flatnonzero(bits <= facts.most_bits), against.shape[1])
+    first, second, apart = block.places[row], facts.order[block.start + column], bits[row, column]
     # Each pair is met twice: mirrored, once with either picture turned; else, only within the block's rows.
     kept = first < second if block.mirrored else column > row
     kept &= apart <= np.where(facts.small[first] | facts.small[second], STRICT.bits, USUAL.bits)
@@ -260,7 +259,8 @@ def _within(
     strict = facts.small[first] | facts.small[second]
     coarse = _correlation(_turned(facts.coarse, first, mirrored), facts.coarse[second])
     kept = coarse >= np.where(strict, STRICT.coarse, USUAL.coarse)
-    first, second, apart, coarse, strict = (each[kept] for each in (first, second, apart, coarse, strict))
+    first, second, apart = first[kept], second[kept], apart[kept]
+    coarse, strict = coarse[kept], strict[kept]
     one, other = _turned(facts.thumbs, first, mirrored), np.asarray(facts.thumbs[second])
     whole, detail = _correlation(one, other), _correlation(_detail(one), _detail(other))
     strictly = (apart <= STRICT.bits) & (coarse >= STRICT.coarse)

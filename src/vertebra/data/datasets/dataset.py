@@ -61,6 +61,9 @@ class Dataset:
     order: str = BY_NUMBER
     left_out: Mapping[str, int] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    #: Name and text of each sample in a column of the list or table, where there are columns. Raises
+    #: InvalidInputError for one that isn't there.
+    column: Callable[[str], Iterator[tuple[str, str]]] | None = field(default=None, repr=False)
 
     @cached_property
     def sha256(self) -> str:

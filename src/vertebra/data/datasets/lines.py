@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +45,24 @@ LOOKED_AT = 100
 @dataclass(frozen=True)
 class Entry:
     """One line of a list: the picture's path as written, its label's text, the line's number and its split,
-    where a column says it."""
+    where a column says it; and the text of the column that was asked for."""
 
     path: str
     label: str
     line: int
     split: str | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The places of the path and of the label, and what gives the split of a row."""
+    """The places of the path and of the label, what gives the split of a row, and the place of the column
+    that was asked for."""
 
     path: int
     label: int
     split: Callable[[Sequence[str]], str | None] | None = None
+    text: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,10 @@ class Listed:
 Row = tuple[int, list[str]]
 
 
-def read(file: Path, exists: Callable[[str], bool]) -> Listed:
+def read(file: Path, exists: Callable[[str], bool], column: str | None = None) -> Listed:
     """The entries of a list in text, CSV or JSON lines. `exists` says whether a path that is written in it
-    leads to a picture, by which a header of unknown names is told from a picture.
+    leads to a picture, by which a header of unknown names is told from a picture. `column` is one whose texts
+    are read too.
 
     Raises InvalidInputError with file and line.
     """
@@ -91,6 +95,7 @@ def read(file: Path, exists: Callable[[str], bool]) -> Listed:
     assumed: tuple[str, ...] = ()
     if known is None and len(rows) > 1 and _looks_like_header(rows, exists):
         known = _guessed(file, rows, exists)
+    header = None if known is None else rows[0][1]
     if known is not None:
         head = rows[0][1]
         assumed = (
@@ -99,8 +104,26 @@ def read(file: Path, exists: Callable[[str], bool]) -> Listed:
         )  # fmt: skip
         rows = rows[1:]
     columns = known or _unnamed(rows, exists)
+    if column is not None:
+        columns = replace(columns, text=_place_of(file, header, column))
     entries = [_entry(file, line, row, columns) for line, row in rows]
     return Listed(entries, assumed, columns.split is not None)
+
+
+def _place_of(file: Path, header: Sequence[str] | None, column: str) -> int:
+    """The place of the column that is asked for."""
+    if header is None:
+        raise InvalidInputError(
+            f'{printable(file)} has no header, so no column is called "{column}".',
+            "begin the list with a line that names its columns: path,label,…",
+        )
+    if column in header:
+        return header.index(column)
+    if _words([column])[0] in _words(header):
+        return _words(header).index(_words([column])[0])
+    raise InvalidInputError(
+        f'{printable(file)} has no column "{column}".', f"its columns: {', '.join(map(printable, header))}"
+    )
 
 
 def header_of(file: Path) -> Columns | None:
@@ -275,7 +298,8 @@ def _entry(file: Path, line: int, row: Sequence[str], columns: Columns) -> Entry
     if path.startswith("ILSVRC2012_") and not Path(path).suffix:
         # Kaggle's list leaves out the ending, and adds boxes to the class: "n03995372 85 1 499 272"
         path, label = f"{path}.JPEG", label.split()[0]
-    return Entry(path, label, line, split)
+    text = "" if columns.text is None or columns.text >= len(row) else row[columns.text]
+    return Entry(path, label, line, split, text)
 
 
 def _unreadable(file: Path, line: int, content: str) -> InvalidInputError:

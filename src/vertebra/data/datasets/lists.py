@@ -48,11 +48,16 @@ def open_list(
     _check_once(file, entries, paths)
     classes, index = dataset.class_index([entry.label for entry in entries])
     samples = [(path, index[entry.label]) for path, entry in zip(paths, entries, strict=True)]
+
+    def column(wanted: str) -> Iterator[tuple[str, str]]:
+        again = _of_split(file, read_lines(file, places.exists, wanted), split, asked)[0]
+        return ((printable(places.path_of(entry.path)), entry.text) for entry in again)
+
     return dataset.of(
         samples, lambda path: places.root / path, name=name, split=split, format=FORMAT, classes=classes,
         at=lambda number: f"{printable(file)}:{entries[number].line}",
         order=BY_NUMBER if classes is None else BY_NAME, left_out=left_out,
-        assumed=(*listed.assumed, *places.assumed(), *unasked),
+        assumed=(*listed.assumed, *places.assumed(), *unasked), column=column,
     )  # fmt: skip
 
 

@@ -98,11 +98,18 @@ def open_parquet(files: Sequence[Path], *, name: str, split: str | None, asked: 
                     name = printable(f"{prefix}{row}" + (f" {path}" if path else ""))
                     yield Sample(data, index[text], name)
 
+    def column(wanted: str) -> Iterator[tuple[str, str]]:
+        texts = (
+            text for file in files for text, part in _column(file, columns, wanted)
+            if columns.split is None or part == meant
+        )  # fmt: skip
+        return ((sample.name, text) for sample, text in zip(read(), texts, strict=True))
+
     size = len(classes) if classes is not None else index[largest] + 1
     return Dataset(
         name, meant if columns.split is None or meant else None, FORMAT, classes, size, count, first[largest],
         read, order=order, left_out={"rows of other splits": others} if others else {},
-        assumed=unasked,
+        assumed=unasked, column=column,
     )  # fmt: skip
 
 
@@ -194,6 +201,22 @@ def _texts(file: Path, columns: _Columns) -> Iterator[tuple[int, str, str]]:
             for value, part in zip(labels, _parts(batch, columns), strict=True):
                 yield row, _label(value, f"{printable(file)}, row {row}"), part
                 row += 1
+
+
+def _column(file: Path, columns: _Columns, wanted: str) -> Iterator[tuple[str, str]]:
+    """The text of each row in the column that is asked for, and its split."""
+    with _opened(file) as parquet:
+        there = parquet.schema_arrow.names
+        if wanted not in there:
+            raise InvalidInputError(
+                f'{printable(file)} has no column "{wanted}".', f"its columns: {', '.join(there)}"
+            )
+        for batch in parquet.iter_batches(columns=[wanted, *([columns.split] if columns.split else [])]):
+            values = batch.column(batch.schema.get_field_index(wanted)).to_pylist()
+            yield from (
+                ("" if value is None else str(value), part)
+                for value, part in zip(values, _parts(batch, columns), strict=True)
+            )
 
 
 def _label(value: Any, place: str) -> str:

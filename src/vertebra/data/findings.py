@@ -13,7 +13,7 @@ _SHOWN = 3
 _UNEVEN = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A picture that counts: its `place` in the data set, as iterated; its name and label; the `sha256` of
     its file, or of its pixels where the set has only those; and its `group`: pictures of one group are never
@@ -26,7 +26,7 @@ class Kept:
     group: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A picture that can't be read, and why. `found` is what its content is, where that is known."""
 
@@ -36,7 +36,7 @@ class Unreadable:
     found: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Misnamed:
     """A picture that is used though the ending of its name is that of another format."""
 
@@ -45,7 +45,7 @@ class Misnamed:
     found: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """A picture that doesn't count, for `first` is the same one. `exact` says that the files are equal, and
     not only the pixels."""

@@ -65,13 +65,13 @@ def inspect(
             "number the classes from 0 without gaps, or name them",
         )
     with tempfile.TemporaryFile(prefix="vertebra-") as thumbs:
-        look = _Look(opened, kept if kept is not None else {}, thumbs, progress or silent)
+        look = _Look(opened, kept, thumbs, progress or silent)
         look.read(strict)
         look.compare()
         return look.inspection(groups, conflicts)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Distinct:
     """A picture of which the file is no copy of an earlier one: what is needed of it later, and `first`, the
     number of the earlier one with the same pixels."""
@@ -90,7 +90,7 @@ class _Look:
     """One inspection under way: pictures are numbered as distinct ones are found."""
 
     def __init__(
-        self, data: Dataset, kept: MutableMapping[bytes, bytes], thumbs: Any, progress: Listener
+        self, data: Dataset, kept: MutableMapping[bytes, bytes] | None, thumbs: Any, progress: Listener
     ) -> None:
         self._data = data
         self._kept = kept
@@ -340,11 +340,11 @@ def _refused(found: Sequence[Conflict]) -> InvalidInputError:
 
 
 def _seen(
-    data: Dataset, kept: MutableMapping[bytes, bytes], known: Mapping[str, int]
+    data: Dataset, kept: MutableMapping[bytes, bytes] | None, known: Mapping[str, int]
 ) -> Iterator[tuple[Sample, Seen | fingerprints.Lost]]:
     """What is seen of each sample, in order. Only this thread reads and writes `kept`."""
-    for sample, seen, fresh in _in_order(data, kept, known):
-        if fresh is not None:
+    for sample, seen, fresh in _in_order(data, {} if kept is None else kept, known):
+        if fresh is not None and kept is not None:
             kept[bytes.fromhex(seen.sha256)] = fresh
         yield sample, seen
 
@@ -374,7 +374,7 @@ def _in_order(
 
 def _whole(
     wanted: Iterator[tuple[int, Sample]],
-    kept: MutableMapping[bytes, bytes],
+    kept: MutableMapping[bytes, bytes] | None,
     distinct: Sequence[_Distinct],
     numbers: Mapping[int, int],
 ) -> Iterator[tuple[int, bytes]]:
@@ -383,13 +383,13 @@ def _whole(
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
         for part in iter(lambda: list(itertools.islice(wanted, 4 * workers)), []):
             keys = [fingerprints.whole_key(distinct[numbers[place]].sha256) for place, _ in part]
-            found = [kept.get(key) for key in keys]
+            found = [None if kept is None else kept.get(key) for key in keys]
             made = pool.map(
                 lambda one: fingerprints.whole(one[0][1]) if one[1] is None else None,
                 zip(part, found, strict=True),
             )
             for (place, _), key, earlier, fresh in zip(part, keys, found, made, strict=True):
-                if fresh is not None:
+                if fresh is not None and kept is not None:
                     kept[key] = fresh.ljust(Fingerprint.SIZE, b"\0")
                 pixels = fresh if earlier is None else earlier[:32]
                 if pixels is not None:

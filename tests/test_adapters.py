@@ -601,7 +601,7 @@ def right(name: str, checkpoint: Path) -> tuple[int, int]:
 @needs_timm
 @pytest.mark.parametrize(("number", "score"), [(0, (18, 19)), (1, (18, 20)), (2, (18, 20))])
 def test_efficientnet_lite_recognises_the_photographs(number, score):
-    """Its names are those of another library, its order is timm's."""
+    """Its names are those of another library."""
     assert right(f"timm:tf_efficientnet_lite{number}", lite(number)) == score
 
 
@@ -615,7 +615,7 @@ def test_squeezenet_from_caffe_recognises_the_photographs():
 def test_the_fold_changes_nothing_but_what_goes_in():
     """On a photograph: Caffe's pixels through the original convolution, ordinary ones through the folded."""
     from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
-    from vertebra.zoo.adapters import caffe
+    from vertebra.zoo import renaming
 
     generator = torch.Generator().manual_seed(0)
     kernel, bias = torch.randn(4, 3, 3, 3, generator=generator), torch.randn(4, generator=generator)
@@ -624,7 +624,8 @@ def test_the_fold_changes_nothing_but_what_goes_in():
     ordinary = (pixels / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[
         :, None, None
     ]
-    folded = torch.nn.functional.conv2d(ordinary, *caffe.fold(kernel, bias))
+    fold = [torch.from_numpy(array) for array in renaming.fold(kernel.numpy(), bias.numpy())]
+    folded = torch.nn.functional.conv2d(ordinary, *fold)
     original = torch.nn.functional.conv2d(caffes, kernel, bias)
     torch.testing.assert_close(folded, original, rtol=1e-5, atol=1e-3)
 

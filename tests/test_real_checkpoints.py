@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import torch_free
+import vertebra
 from vertebra import engines
 from vertebra.data.preprocess import preprocess_many
 from vertebra.exporting import conversion
 from vertebra.inference import loading
+from vertebra.zoo.graphs import store
 
 pytest.importorskip("timm")
 pytest.importorskip("torchvision")
@@ -172,3 +175,82 @@ def test_every_engine_puts_the_same_class_first_on_every_photograph(name, engine
             continue
         found = likeliest(name, engine, SETS[photographs]())
         assert [row[0] for row in found.tolist()] == [row[0] for row in by_eager(name, photographs)]
+
+
+# ------------------------------------------------------------------ without torch
+
+#: what runs a graph that ships: the two engines of which the counts are known everywhere
+BARE = ("onnxruntime", "openvino")
+MONUMENTS = Path("/usr/share/gcompris-qt/rcc/explore_monuments.rcc")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photographs as files, foolbox's with a list of their labels, and a folder for scripts."""
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "foolbox").mkdir()
+    lines = []
+    for path, (label,) in from_foolbox():
+        (folder / "foolbox" / path.name).symlink_to(path)
+        lines.append(f"{path.name} {label}\n")
+    (folder / "foolbox" / "val_list.txt").write_text("".join(lines))
+    (folder / "animals").mkdir()
+    for name, (content, _) in zip(ANIMALS, from_gcompris(), strict=True):
+        (folder / "animals" / f"{name}.webp").write_bytes(content)
+    return folder
+
+
+def checkpoint(name: str) -> tuple[str, Path]:
+    """The network and the file, if its graph is packed."""
+    network, package, path, *_ = CHECKPOINTS[name]
+    if network not in store.names():
+        pytest.skip(f"the graph of {network} isn't packed yet")
+    return network, packaged(package, path)
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "lite0", *LONG[1:]])
+def test_without_torch_as_many_are_right_on_every_engine(name, bare):
+    """`eval` of foolbox's photographs and `predict` of GCompris's animals, which may have several classes."""
+    network, path = checkpoint(name)
+    given = f"engine=engine, weights={str(path)!r}"
+    script = f"""
+for engine in {BARE}:
+    done = vertebra.evaluate("{network}", "foolbox", batch_size=4, {given})
+    share = {{row.metric: row.value for row in done.rows}}
+    found = vertebra.predict("animals", model="{network}", {given})
+    answer[engine] = [round(20 * share["top1"]), round(20 * share["top5"]),
+                      {{one.source: [each.index for each in one.top] for one in found}}]
+"""
+    answer = torch_free.run(bare, script)
+    assert set(answer) == set(BARE)
+    for engine in BARE:
+        first, among, tops = answer[engine]
+        assert (first, among) == CHECKPOINTS[name][3], engine
+        five = {Path(source).stem: top for source, top in tops.items()}
+        first = sum(five[animal][0] in true for animal, true in ANIMALS.items())
+        among = sum(bool(true & set(five[animal])) for animal, true in ANIMALS.items())
+        assert (first, among) == CHECKPOINTS[name][4], engine
+
+
+def test_a_probe_without_torch_is_as_right_as_through_eager(bare):
+    network, path = checkpoint("lite0")
+    if not MONUMENTS.is_file():
+        pytest.skip("no photographs of monuments: apt-get install gcompris-qt-data")
+    for kind, source in (("monument", MONUMENTS), *(("animal", one) for one in RESOURCES)):
+        (bare / "kinds" / kind).mkdir(parents=True, exist_ok=True)
+        pictures = {name: content for name, content in resources(source.read_bytes()).items()
+                    if name.endswith(".webp")}  # fmt: skip
+        for name in sorted(pictures)[:24]:
+            (bare / "kinds" / kind / name).write_bytes(pictures[name])
+    script = f"""
+for engine in {BARE}:
+    found = vertebra.probe("kinds", "{network}", folds=3, engine=engine, weights={str(path)!r})
+    answer[engine] = [[row.metric, row.value] for row in found if row.metric.startswith("probe")]
+    assert not found.failures, found.failures
+"""
+    answer = torch_free.run(bare, script)
+    by_eager = vertebra.probe(bare / "kinds", network, folds=3, weights=path, table=bare / "eager.sqlite")
+    told = [[row.metric, row.value] for row in by_eager if row.metric.startswith("probe")]
+    assert told
+    assert answer == {engine: told for engine in BARE}
+    assert dict(told)["probe_top1"] > 0.9

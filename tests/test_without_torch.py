@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from torch_free import run
 from vertebra.zoo.graphs import drawing, store
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL = "squeezenet1_1"
 CLASSES = 10
 
@@ -40,22 +36,6 @@ def folder(tmp_path_factory) -> Path:
             )
     (made / "labels.txt").write_text("".join(f"class{number}\n" for number in range(CLASSES)))
     return made
-
-
-def run(folder: Path, script: str) -> dict:
-    """What `script` leaves in `answer`; neither its process nor its children can import torch and its kin."""
-    whole = f"import json, vertebra\nanswer = {{}}\n{script}\nprint(json.dumps(answer))\n"
-    paths = [str(ROOT / "tests" / "without_torch"), str(ROOT / "src")]
-    env = {
-        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "VERTEBRA_TABLE": str(folder / "table.sqlite"),
-        "VERTEBRA_CACHE": str(folder / "cache"),
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", whole], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def test_torch_is_gone(folder):

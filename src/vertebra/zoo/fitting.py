@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vertebra.errors import MissingRuntimeError, WeightsError
-from vertebra.zoo import dialects
+from vertebra.zoo import dialects, renaming
 from vertebra.zoo.graphs import filling, store
 from vertebra.zoo.graphs.filling import Slot
 
@@ -50,7 +50,9 @@ def of_library(
     graph = store.find(model.name, input_size)
     slots = tuple(Slot(*one) for one in graph.parameters())
     found = checkpoints.take(path, ema=ema)
-    bare = prefixes.without(found.arrays, {slot.key for slot in slots}, found.left_of(ema))
+    wanted = {slot.key for slot in slots}
+    arrays, note = renaming.renamed(model.name, found.arrays, wanted)
+    bare = prefixes.without(arrays, wanted, found.left_of(ema))
     passed_over = {one.key for one in graph.unused}
     state = {key: array for key, array in bare.state.items() if key not in passed_over}
     skeleton = store.skeleton(graph)
@@ -65,7 +67,10 @@ def of_library(
         ) from error
     dialects.check_finite(state)
     count = classes or filling.classes_of(skeleton) or 1000
-    return Taken(state, prefixes.called(source, found, bare), count, prefixes.told(source, found, bare))
+    notes = prefixes.told(source, found, bare)
+    if note is not None:
+        notes += (f"{Path(source).name}: {note}",)
+    return Taken(state, prefixes.called(source, found, bare), count, notes)
 
 
 def fused(arrays: Mapping[str, Any]) -> dict[str, Array]:

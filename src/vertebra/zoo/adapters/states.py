@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vertebra.errors import WeightsError
-from vertebra.zoo import checkpoints, dialects, weights
+from vertebra.zoo import checkpoints, dialects, renaming, weights
 from vertebra.zoo.checkpoints import prefixes
 
 _COUNTER = ".num_batches_tracked"
@@ -52,8 +52,9 @@ class Fit(NamedTuple):
     more: Mapping[str, Any] = MappingProxyType({})
 
 
-def read(source: str | Path, checks: Mapping[str, Any], wanted: Collection[str]) -> Read:
-    """The tensors of a file or an address, in its order, without what is before all names of `wanted`.
+def read(model: str, source: str | Path, checks: Mapping[str, Any], wanted: Collection[str]) -> Read:
+    """The tensors of a file or an address for the network `model`, in the file's order, without what is
+    before all names of `wanted`, the network's own, which they get where a rule of `renaming` knows them.
 
     Of `checks`, `sha256` is what the file must have, and `ema` whether averaged weights are to be taken.
     Raises WeightsError, DownloadError and MissingRuntimeError.
@@ -61,11 +62,13 @@ def read(source: str | Path, checks: Mapping[str, Any], wanted: Collection[str])
     path = weights.file_of(source, sha256=checks.get("sha256"))
     found = checkpoints.take(path, ema=checks.get("ema"))
     names = {name for name in wanted if not name.endswith(_COUNTER)}
-    bare = prefixes.without(found.arrays, names, found.left_of(checks.get("ema")))
+    arrays, note = renaming.renamed(model, found.arrays, names)
+    bare = prefixes.without(arrays, names, found.left_of(checks.get("ema")))
     # Always a copy: the state owns its memory and doesn't change with the arrays.
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in bare.state.items()}
     dialects.check_finite(state)
-    return Read(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
+    taken = Read(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
+    return taken if note is None else taken.noting(note)
 
 
 def skeleton(make: Callable[[], nn.Module]) -> dict[str, Tensor]:

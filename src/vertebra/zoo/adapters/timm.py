@@ -221,7 +221,7 @@ def _fit(
     bare, config = _bare(model), _config(_bare(model))
     classifiers = _classifiers(config)
     like = states.skeleton(partial(_create, bare, 1000, in_channels or 3))
-    read, head = states.with_own_head(states.read(source, checks, like), like, classifiers)
+    read, head = states.with_own_head(states.read(model.name, source, checks, like), like, classifiers)
     held = states.held_classes(read.state, classifiers, config.num_classes)
     states.check_classes(model.name, source, held, num_classes)
     channels = in_channels or _channels_held(config, read.state)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torchvision.models import WeightsEnum
 
 from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.zoo.adapters import caffe, known, states
+from vertebra.zoo.adapters import known, states
 from vertebra.zoo.factsheet import Facts, assumed_of, labels_for
 from vertebra.zoo.names import Model
 from vertebra.zoo.pooling import classifier_of
@@ -37,8 +36,6 @@ _ASSUMED = (
     "pixels are rescaled inside the network (transform_input), as in torchvision's published weights; "
     "if it was trained without: --no-transform-input"
 )
-#: DenseNet's names in torchvision's published files, written when names of layers could contain a dot
-_OLDER = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 def find(name: str) -> Model:
@@ -269,12 +266,7 @@ def _read(
     architecture = _record(model.name)[0]
     like = states.skeleton(partial(_create, model, 1000, **more))
     wanted = {name for name in like if not name.startswith(_HEADS.get(architecture, ("\0",)))}
-    read = states.read(source, checks, wanted)
-    if caffe.is_squeezenet(read.state):
-        return replace(read, state=caffe.converted(read.state))
-    if architecture.startswith("densenet"):
-        return replace(read, state={_OLDER.sub(r"\1\2", name): one for name, one in read.state.items()})
-    return read
+    return states.read(model.name, source, checks, wanted)
 
 
 def _classifier(model: Model) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vertebra.zoo.graphs import drawing
+from vertebra.zoo.graphs import drawing, store
 
 #: (network, key, shape, element, bits of the float32)
 VECTORS = [
@@ -70,3 +73,85 @@ def test_another_network_or_key_is_drawn_anew():
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
 def test_shapes_of_few_elements(shape):
     assert drawing.draw("a", "scale", shape).shape == shape
+
+
+# ------------------------------------------------------------------ other languages
+
+CPP = """
+#include <cstdio>
+#include <iostream>
+#include <sstream>
+
+#include "drawing.hpp"
+
+int main() {
+  std::FILE* file = std::fopen("drawn", "wb");
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string network, key;
+    double level = 1;
+    words >> network >> key >> level;
+    std::vector<std::int64_t> shape;
+    for (std::int64_t extent = 0; words >> extent;) shape.push_back(extent);
+    const auto values = vertebra::draw(network, key, shape, level);
+    std::fwrite(values.data(), sizeof(float), values.size(), file);
+  }
+  std::fclose(file);
+}
+"""
+MJS = """
+import { appendFileSync, readFileSync } from "node:fs";
+import { draw } from "DRAWING";
+
+for (const line of readFileSync(0, "utf8").split("\\n").filter(Boolean)) {
+  const [network, key, level, ...shape] = line.split(" ");
+  const values = draw(network, key, shape.map(Number), Number(level));
+  appendFileSync("drawn", new Uint8Array(values.buffer));
+}
+"""
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def in_cpp(folder: Path) -> list[str]:
+    """Every optimisation that may fuse products and sums, and every warning an error."""
+    (folder / "draw.cpp").write_text(CPP)
+    flags = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast"]
+    flags += ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+    command = [
+        "g++",
+        *flags,
+        f"-I{ROOT / 'cpp' / 'src'}",
+        str(folder / "draw.cpp"),
+        "-o",
+        str(folder / "draw"),
+    ]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [str(folder / "draw")]
+
+
+def in_javascript(folder: Path) -> list[str]:
+    module = Path(drawing.__file__).with_suffix(".mjs").as_uri()
+    (folder / "draw.mjs").write_text(MJS.replace("DRAWING", module))
+    return ["node", str(folder / "draw.mjs")]
+
+
+@pytest.mark.parametrize(("program", "prepare"), [("g++", in_cpp), ("node", in_javascript)])
+def test_whole_networks_have_the_same_bits_in_other_languages(program, prepare, tmp_path):
+    """Networks of both kinds of levels, pictures, the vectors, and names and shapes at the edges."""
+    if shutil.which(program) is None:
+        pytest.skip(f"needs {program}")
+    asked = [(network, key, shape) for network, key, shape, *_ in VECTORS]
+    for name in ("squeezenet1_1", "timm:lcnet_050"):
+        asked += [(name, key, shape) for key, _, shape in store.find(name).parameters()]
+        asked.append((name, drawing.IMAGES, (2, 3, 64, 64)))
+    asked += [("a", "scale", ()), ("a", "weight", (3, 0)), ("a", "größe.bias_table", (5,)), ("é", "b", (1,))]
+    assert {drawing.level_of(network) for network, *_ in asked} > {1.0}
+    lines = [" ".join(map(str, (network, key, drawing.level_of(network), *shape)))
+             for network, key, shape in asked]  # fmt: skip
+    command = prepare(tmp_path)
+    subprocess.run(command, input="\n".join(lines).encode(), cwd=tmp_path, check=True)
+    done = (tmp_path / "drawn").read_bytes()
+    ours = b"".join(drawing.draw(*one).astype("<f4").tobytes() for one in asked)
+    assert len(done) == len(ours)
+    assert done == ours

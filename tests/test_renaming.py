@@ -73,6 +73,13 @@ def test_a_network_that_only_looks_the_same_is_refused(model):
     assert caught.value.hint == f"use timm:tf_{model[5:].partition('.')[0]}"
 
 
+def test_a_file_that_lacks_a_layer_is_not_taken_for_a_lookalike():
+    """A Lite network has no squeezing layers: the names that are missing are what is wrong with it."""
+    arrays = {name: 0 for name in THEIRS if "_se_" not in name}
+    found = renaming.renamed("timm:efficientnet_b0", arrays, TIMM)
+    assert {*TIMM} - {*found.arrays} == {name for name in TIMM if ".se." in name}
+
+
 @pytest.mark.parametrize("name", ["timm:tf_efficientnet_b0", "timm:tf_efficientnet_lite0"])
 def test_every_name_of_a_whole_network_is_reached(name):
     """There and back: timm's names, numbered from the first block to the last, as the package writes them."""

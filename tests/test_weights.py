@@ -202,6 +202,44 @@ def test_a_whole_unpacked_archive_is_no_checkpoint(tmp_path):
         weights.state_dict("resnet50_acnet", tmp_path)
 
 
+# Weights of a trained ACNet for its deploy form
+
+
+@pytest.mark.parametrize("names", ["vertebra", "paddle"])
+def test_a_trained_acnets_branches_are_fused_for_its_deploy_form(names, tmp_path):
+    trained = small("resnet18_acnet", num_classes=7)
+    with torch.no_grad():
+        for part in trained.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_var.uniform_(0.5, 2)
+                part.running_mean.normal_()
+                part.bias.normal_()
+    state = {name: values.numpy() for name, values in trained.state_dict().items()}
+    if names == "paddle":
+        entries = paddle.TABLES["resnet18_acnet"]()
+        state = {one.theirs: (state[one.ours].T if one.transpose else state[one.ours]) / one.factor
+                 for one in entries}  # fmt: skip
+    path = pickled(tmp_path / "trained.pdparams", state)
+    wanted = trained.reparameterize().state_dict()
+    found = weights.state_dict("resnet18_acnet_deploy", path)
+    counted = {name for name in wanted if not name.endswith("num_batches_tracked")}
+    assert found.keys() == wanted.keys()
+    for name in counted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-5, atol=1e-6)
+    taken = weights.take("resnet18_acnet_deploy", path)
+    assert taken.notes[-1].endswith("weights of resnet18_acnet; each block's three branches were fused")
+
+
+def test_a_fused_acnets_own_weights_are_taken_as_they_are(tmp_path):
+    network = small("resnet18_acnet_deploy", num_classes=7)
+    state = {name: values.numpy() for name, values in network.state_dict().items()}
+    taken = weights.take("resnet18_acnet_deploy", pickled(tmp_path / "own.pdparams", state))
+    assert taken.notes == ()
+    assert all((taken.state[name] == values).all() for name, values in state.items())
+    with pytest.raises(WeightsError, match="missing"):
+        weights.take("resnet18_acnet", tmp_path / "own.pdparams")
+
+
 # What doesn't fit
 
 
@@ -446,18 +484,3 @@ def test_a_squeezenet_for_rounded_up_pools_is_read_but_refused_for_ours():
     assert sum(array.size for array in arrays.values()) == 1_235_496
     with pytest.raises(WeightsError, match="rounds its pools up"):
         weights.state_dict("squeezenet1_1", path)
-
-
-def test_an_acnet_is_fused_without_torch_as_with_it() -> None:
-    from vertebra.zoo import arrays
-
-    network = build("resnet18_acnet", seed=0).eval()
-    for part in network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):  # as trained ones are: neither 0 nor 1
-            torch.nn.init.uniform_(part.running_mean, -1, 1)
-            torch.nn.init.uniform_(part.running_var, 0.5, 2)
-    given = {name: value.numpy() for name, value in network.state_dict().items()}
-    fused, expected = arrays.fused(given), network.reparameterize().state_dict()
-    assert fused.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(fused[name], value.numpy(), rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import torch_free
 from torch_free import run
 from vertebra.zoo.graphs import drawing, store
 
@@ -110,6 +111,38 @@ answer["probe"] = [[row.metric for row in found], sorted(map(str, found.failures
     assert answer["probe"][0]
 
 
+@pytest.mark.parametrize("layers", [18, pytest.param(50, marks=pytest.mark.slow)])
+def test_weights_of_a_trained_acnet_are_fused_for_its_deploy_form(layers, folder):
+    """The deploy graph gives the answers of the graph with three branches."""
+    from safetensors.numpy import save_file
+
+    trained = f"resnet{layers}_acnet"
+    slots = store.find(trained).parameters()
+    arrays = {f"module.{key}": drawing.draw(trained, key, shape) for key, _, shape in slots}
+    save_file(arrays, folder / "trained.safetensors")
+    script = f"""
+import numpy as np
+from vertebra.inference import loading
+notes, logits = [], []
+for name in ("{trained}", "{trained}_deploy"):
+    given = dict(weights="trained.safetensors", progress=lambda one: notes.append(str(one)))
+    with loading.load(name, **given) as loaded:
+        images = np.random.default_rng(0).standard_normal((2, 3, 224, 224), np.float32)
+        logits.append(np.concatenate([loaded.logits(image[None]) for image in images]))
+answer["off"] = float(np.abs(logits[0] - logits[1]).max() / logits[0].std())
+answer["differ"] = float(np.abs(logits[0][0] - logits[0][1]).max() / logits[0].std())
+answer["notes"] = [note for note in notes if "fused" in note]
+kept = vertebra.export("{trained}_deploy", "fused{layers}", weights="trained.safetensors")
+answer["export"] = [kept.model, kept.weights]
+"""
+    answer = run(folder, script)
+    assert answer["off"] < 1e-4 < 0.01 < answer["differ"]
+    said = f"trained.safetensors: weights of {trained}; each block's three branches were fused"
+    assert len(answer["notes"]) == 1
+    assert said in answer["notes"][0]
+    assert answer["export"] == [f"{trained}_deploy", "trained.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("call", "told", "hint"),
     [
@@ -124,6 +157,10 @@ answer["probe"] = [[row.metric for row in found], sorted(map(str, found.failures
             "needs", "pip install",
         ),
         ("export('timm:convit_tiny', 'out', untrained=True)", "Exporting needs torch", '"vertebra[torch]"'),
+        ("bench('alexnet', input_size=225)", "takes no pictures of 225x225 pixels", "use 224"),
+        ("bench('timm:convit_tiny', input_size=224)", "ships no graph: its definition", "install torch"),
+        ("pick(fps='1e6', among='table')", "No network has a figure", "vertebra survey"),
+        ("check('none.lock')", "There is no lockfile none.lock", "vertebra pick"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_one_line(folder, call, told, hint):
@@ -138,3 +175,20 @@ except VertebraError as error:
     assert told in message
     assert "\n" not in message
     assert hint in what
+
+
+@pytest.mark.parametrize(
+    "arguments", [("bench", MODEL), ("survey",), ("pick", "--fps", "30", "--budget", "9s")]
+)
+def test_without_an_engine_the_install_line_is_given(arguments, folder, tmp_path):
+    """The packages are named, not the engines: this is what a machine without any of them does."""
+    named = "'onnxruntime', 'openvino', 'MNN', 'ncnn', 'ai_edge_litert', 'executorch', 'tensorrt'"
+    banned = f"import sys\nsys.modules['sitecustomize'].BANNED.update([{named}])\n"
+    script = f"{banned}from vertebra import cli\nsys.argv[1:] = {arguments}\ncli.main()"
+    status, out, error = torch_free.python(tmp_path, script)
+    assert status == 1
+    assert out == ""
+    assert error.splitlines() == [
+        "error: No engine is installed that could measure a network.",
+        'hint: install one with: pip install "vertebra[openvino]"',
+    ]

@@ -24,19 +24,16 @@ def environment(folder: Path) -> dict[str, str]:
 def run(folder: Path, script: str) -> dict[str, Any]:
     """What `script`, in `folder`, leaves in `answer`."""
     whole = f"import json, vertebra\nanswer = {{}}\n{script}\nprint(json.dumps(answer))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", whole], cwd=folder, env=environment(folder), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    status, out, error = python(folder, whole)
+    assert status == 0, error[-3000:]
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
 
 
-def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """The exit status of `vertebra ARGUMENTS` in `folder`, its standard output, and its standard error."""
+def python(folder: Path, script: str) -> tuple[int, str, str]:
+    """The exit status of `script` in `folder`, its standard output, and its standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "vertebra", *arguments], cwd=folder, env=environment(folder),
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-c", script], cwd=folder, env=environment(folder), capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr

@@ -11,7 +11,8 @@ from vertebra import engines, zoo
 from vertebra.bundles import Bundle, native
 from vertebra.campaigns.load import Load, checked_threads
 from vertebra.engines import Subject
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.exporting import filled
 from vertebra.machine import system
 from vertebra.measurements import Measurement, shipped
 from vertebra.measuring.benchmarking import Case
@@ -162,6 +163,8 @@ def _case(model: names.Model, input_size: int | None, threads: int, load: Load) 
         preprocess=asdict(zoo.facts(model.name).preprocess) if load.end_to_end else None,
         operations=_operations(model.name, size),
     )
+    if input_size is not None and not model.is_file and filled.is_needed():
+        filled.explain(case.subject, size)
     return _as_stated(case, model) if model.is_file else case
 
 
@@ -219,6 +222,11 @@ def _ways(
             ways.append((engine, precision, streams))
         elif named:
             raise lacks
+    if not runners:
+        raise MissingRuntimeError(
+            "No engine is installed that could measure a network.",
+            'install one with: pip install "vertebra[openvino]"',
+        )
     if not ways:
         raise InvalidInputError(
             f"No engine here runs in {', '.join(precisions)} on {device}.",

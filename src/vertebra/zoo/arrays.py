@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra.zoo import adapters, weights
-from vertebra.zoo.fitting import Taken, fused, of_library
+from vertebra.zoo.fitting import Taken, of_library
 
 if TYPE_CHECKING:
     from vertebra.progress import Listener
     from vertebra.zoo.names import Model
 
-__all__ = ["Taken", "fused", "take"]
+__all__ = ["Taken", "take"]
 
 
 def take(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ _ROUNDED_POOLS = (
     "rounds its pools up where ours rounds down (and 1.1 does not pad its first convolution, where ours "
     "does): the shapes of all parameters are the same, the outputs are not"
 )
+#: how names of networks in their fused form end, those of ACNet
+_DEPLOY = "_deploy"
 _BIASED = "has a bias in every convolution, where ours has none"
 
 
@@ -106,6 +108,54 @@ def bare_of(network: Model, arrays: Mapping[str, Any], ema: bool | None = None) 
         if bare.prefix and names <= bare.state.keys():
             return bare
     return prefixes.without(arrays, set().union(*known), ema)
+
+
+def trained_form(network: Model, arrays: Mapping[str, Any]) -> Model | None:
+    """The network whose fused form is `network`, where more names of the arrays, whatever is before them, are
+    its own than this one's; None for any other network."""
+    name = network.name.removesuffix(_DEPLOY)
+    if name == network.name:
+        return None
+    trained = find(name)
+    endings = {one[start:] for one in arrays for start in _starts(one)}
+    known, own = (
+        max(len(names & endings) for names in _vocabularies(one).values()) for one in (trained, network)
+    )
+    return trained if known > own else None
+
+
+def _starts(name: str) -> Iterator[int]:
+    """Where the parts of a name begin."""
+    yield 0
+    yield from (place + 1 for place, letter in enumerate(name) if letter == ".")
+
+
+def fused(arrays: Mapping[str, Any]) -> dict[str, Array]:
+    """The parameters of an ACNet's deploy form, from those of its form for training: each block's three
+    convolutions and norms become one convolution with a bias (arXiv 1908.03930, section 3.3)."""
+    branches = ("square", "vertical", "horizontal")
+    ending = ".square.conv.weight"
+    blocks = [key.removesuffix(ending) for key in arrays if key.endswith(ending)]
+    inside = tuple(f"{block}.{branch}." for block in blocks for branch in branches)
+    made = {key: array for key, array in arrays.items() if not key.startswith(inside)}
+    for block in blocks:
+        (kernel, bias), (tall, more), (wide, rest) = (_absorbed(arrays, f"{block}.{one}") for one in branches)
+        middle = kernel.shape[-1] // 2
+        kernel[:, :, :, middle] += tall[:, :, :, 0]
+        kernel[:, :, middle, :] += wide[:, :, 0, :]
+        made |= {f"{block}.weight": kernel, f"{block}.bias": bias + (more + rest)}
+    check_finite(made)
+    return made
+
+
+def _absorbed(arrays: Mapping[str, Any], branch: str) -> tuple[Array, Array]:
+    """The kernel and bias of a branch, its batch norm multiplied in."""
+    import numpy as np
+
+    norm = {part: arrays[f"{branch}.bn.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
+    factor = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(1e-5))
+    kernel = arrays[f"{branch}.conv.weight"] * factor[:, None, None, None]
+    return kernel, norm["bias"] - norm["running_mean"] * factor
 
 
 def _refuse_lookalikes(network: Model, arrays: Mapping[str, Any], dialect: str | None, fitting: str) -> None:

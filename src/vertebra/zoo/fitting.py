@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vertebra.errors import MissingRuntimeError, WeightsError
 from vertebra.zoo import dialects, renaming
@@ -71,30 +71,3 @@ def of_library(
     if note is not None:
         notes += (f"{Path(source).name}: {note}",)
     return Taken(state, prefixes.called(source, found, bare), count, notes)
-
-
-def fused(arrays: Mapping[str, Any]) -> dict[str, Array]:
-    """The parameters of an ACNet's deploy form, from those of its form for training: each block's three
-    convolutions and norms become one convolution with a bias (arXiv 1908.03930, section 3.3)."""
-    branches = ("square", "vertical", "horizontal")
-    ending = ".square.conv.weight"
-    blocks = [key.removesuffix(ending) for key in arrays if key.endswith(ending)]
-    inside = tuple(f"{block}.{branch}." for block in blocks for branch in branches)
-    made = {key: array for key, array in arrays.items() if not key.startswith(inside)}
-    for block in blocks:
-        (kernel, bias), (tall, more), (wide, rest) = (_absorbed(arrays, f"{block}.{one}") for one in branches)
-        middle = kernel.shape[-1] // 2
-        kernel[:, :, :, middle] += tall[:, :, :, 0]
-        kernel[:, :, middle, :] += wide[:, :, 0, :]
-        made |= {f"{block}.weight": kernel, f"{block}.bias": bias + (more + rest)}
-    return made
-
-
-def _absorbed(arrays: Mapping[str, Any], branch: str) -> tuple[Array, Array]:
-    """The kernel and bias of a branch, its batch norm multiplied in."""
-    import numpy as np
-
-    norm = {part: arrays[f"{branch}.bn.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
-    factor = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(1e-5))
-    kernel = arrays[f"{branch}.conv.weight"] * factor[:, None, None, None]
-    return kernel, norm["bias"] - norm["running_mean"] * factor

@@ -61,13 +61,6 @@ def _efficientnet(model: str, arrays: Mapping[str, Any], wanted: Collection[str]
     the last, where timm numbers them in each stage."""
     if not all(any(_is_at_end(name, start) for name in arrays) for start in _STARTS):
         return None
-    bare = model.partition(":")[2]
-    if re.fullmatch(r"efficientnet_(b\d|lite\d)(\..*)?", bare):
-        raise WeightsError(
-            f"These are weights of efficientnet_pytorch, which pads as TensorFlow does; {model} pads evenly: "
-            "the shapes of all parameters are the same, the outputs are not.",
-            f"use timm:tf_{bare.partition('.')[0]}",
-        )
     blocks = _places(r"blocks\.(\d+)\.(\d+)\.", wanted)
     theirs = {int(found[2]): found[1] for name in arrays if (found := _NAME.fullmatch(name)) and found[2]}
     if len(blocks) != len(theirs):
@@ -76,6 +69,13 @@ def _efficientnet(model: str, arrays: Mapping[str, Any], wanted: Collection[str]
     for name, array in arrays.items():
         found = _NAME.fullmatch(name)
         made[_of_timm(found, arrays, blocks) if found else name] = array
+    bare = model.partition(":")[2]
+    if _has_all(made, wanted) and re.fullmatch(r"efficientnet_(b\d|lite\d)(\..*)?", bare):
+        raise WeightsError(
+            f"These are weights of efficientnet_pytorch, which pads as TensorFlow does; {model} pads evenly: "
+            "the shapes of all parameters are the same, the outputs are not.",
+            f"use timm:tf_{bare.partition('.')[0]}",
+        )
     return Renamed(made, "its names are those of efficientnet_pytorch, and became timm's")
 
 
@@ -90,6 +90,13 @@ def _of_timm(found: re.Match[str], arrays: Mapping[str, Any], blocks: list[tuple
         return found[0]
     stage, place = blocks[int(number)]
     return f"{prefix}blocks.{stage}.{place}.{own}.{part}"
+
+
+def _has_all(names: Collection[str], wanted: Collection[str]) -> bool:
+    """Whether all that is wanted is there, under one prefix at the most."""
+    first = next(iter(wanted), "")
+    prefixes = [name.removesuffix(first) for name in names if _is_at_end(name, first)]
+    return any(all(prefix + name in names for name in wanted) for prefix in prefixes)
 
 
 def _is_at_end(name: str, ending: str) -> bool:

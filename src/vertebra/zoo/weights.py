@@ -247,15 +247,21 @@ def take(
     from vertebra.zoo.checkpoints import prefixes
 
     found = checkpoints.take(path, ema=ema)
-    bare = dialects.bare_of(network, found.arrays, found.left_of(ema))
+    trained = dialects.trained_form(network, found.arrays)
+    held = trained or network
+    bare = dialects.bare_of(held, found.arrays, found.left_of(ema))
     state = dialects.converted(
-        network.name,
+        held.name,
         bare.state,
         dialect=dialect or (published.dialect if published else None),
         in_channels=in_channels,
         fitting=", ".join(record.name for record in records(network.name)),
     )
-    return Taken(state, prefixes.called(source, found, bare), prefixes.told(source, found, bare))
+    notes = prefixes.told(source, found, bare)
+    if trained is not None:
+        state = dialects.fused(state)
+        notes += (f"{Path(source).name}: weights of {trained.name}; each block's three branches were fused",)
+    return Taken(state, prefixes.called(source, found, bare), notes)
 
 
 def load(network: Backbone, model: str, source: str | Path, **options: Any) -> None:

@@ -159,7 +159,6 @@ answer["export"] = [kept.model, kept.weights]
         ("export('timm:convit_tiny', 'out', untrained=True)", "Exporting needs torch", '"vertebra[torch]"'),
         ("bench('alexnet', input_size=225)", "takes no pictures of 225x225 pixels", "use 224"),
         ("bench('timm:convit_tiny', input_size=224)", "ships no graph: its definition", "install torch"),
-        ("pick(fps='1e6', among='table')", "No network has a figure", "vertebra survey"),
         ("check('none.lock')", "There is no lockfile none.lock", "vertebra pick"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ proof.npz         if the preprocessing is known: what it and the network give fo
 picture.onnx      on request: preprocessing and network in one graph, which takes a picture's pixels
 README.md         the model card, for people
 NOTICES.txt       if the network was made from a graph that ships: whose work it is, and the licence
+split.csv         if its head was fitted on pictures: their digests, and the fold of each
 rows.json         rows measured with the Bundle; the manifest lists every file but this one
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.bundles import arrays, identity
+from vertebra.bundles.fitted import Fitted
 from vertebra.bundles.manifest import (
     CARD,
     EXPORT_AGAIN,
@@ -36,6 +38,7 @@ from vertebra.bundles.manifest import (
     REFERENCE,
     ROWS,
     SCHEMA,
+    SPLIT,
     decoded,
     is_plain,
     preprocess_of,
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
     from vertebra.measurements import Measurement
 
 #: files that no engine loads
-_NOT_LOADED = (REFERENCE, LABELS, PICTURE, PROOF, CARD, NOTICES)
+_NOT_LOADED = (REFERENCE, LABELS, PICTURE, PROOF, CARD, NOTICES, SPLIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ class Bundle(display.Shown):
     to its sha256 and bytes. `graph` is None, or for a network made from a graph that ships, without PyTorch,
     the library, version, file and licence of its definition, and `against_eager`, how far the graph was from
     PyTorch with drawn parameters (None: it was too large to be compared); its reference is then what ONNX
-    Runtime gives without optimising.
+    Runtime gives without optimising. `fitted` is None, or what its head was fitted on.
     """
 
     folder: Path
@@ -137,6 +140,7 @@ class Bundle(display.Shown):
     quantisation: Mapping[str, Any] | None = None
     converted_from: Mapping[str, Mapping[str, Any]] | None = None
     graph: Mapping[str, Any] | None = None
+    fitted: Fitted | None = None
     outputs: str | None = None
     assumed: Sequence[str] = ()
     schema: int = SCHEMA
@@ -167,6 +171,8 @@ class Bundle(display.Shown):
         the names of the model and its weights say which it is."""
         if self.precision.startswith("int8") and self.precision != "int8-weights":
             return identity.of_files(self.loaded_files())
+        if self.fitted is not None:
+            return self.weights_sha256
         return identity.of_weights(self.model, self.weights, self.weights_sha256)
 
     def loaded_files(self) -> dict[str, Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vertebra.bundles import fitted
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError
 from vertebra.machine import json_text
@@ -42,6 +43,8 @@ PROOF = "proof.npz"
 CARD = "README.md"
 NOTICES = "NOTICES.txt"
 ROWS = "rows.json"
+#: lists the pictures that a head was fitted on by digest, each with its fold
+SPLIT = "split.csv"
 SCHEMA = 2
 
 #: what operating systems leave in any folder
@@ -84,6 +87,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "quantisation": (dict, type(None)),
     "converted_from": (dict, type(None)),
     "graph": (dict, type(None)),
+    "fitted": (dict, type(None)),
     "outputs": (str, type(None)),
     "assumed": list,
 }
@@ -91,7 +95,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 #: keys that a manifest of any schema may lack -> their value then
 OPTIONAL: dict[str, Any] = {
     "proof": None, "quantisation": None, "converted_from": None, "outputs": None, "assumed": [],
-    "graph": None,
+    "graph": None, "fitted": None,
 }  # fmt: skip
 
 #: What a network's outputs can be: logits, of which a softmax makes probabilities; probabilities, which sum
@@ -143,6 +147,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     try:
         value["preprocess"] = preprocess_of(value["preprocess"])
+        value["fitted"] = None if value["fitted"] is None else fitted.read(value["fitted"])
     except InvalidInputError as error:
         raise BundleError(f"{path}: {error.message}", error.hint or EXPORT_AGAIN) from error
     return value

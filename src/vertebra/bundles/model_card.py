@@ -16,6 +16,7 @@ def text(manifest: Mapping[str, Any]) -> str:
         "## Preprocessing",
         _preprocessing(manifest["preprocess"]),
         *_picture(manifest.get("picture")),
+        *_head(manifest.get("fitted")),
         "## Proof",
         _proof(manifest),
         "## Before you load it",
@@ -57,7 +58,8 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     made = ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))
     return [
         ("weights", trained),
-        ("sha256 of their file", manifest["weights_sha256"] or "-"),
+        ("sha256 of weights and head" if manifest.get("fitted") else "sha256 of their file",
+         manifest["weights_sha256"] or "-"),
         ("licence of the weights", _plain(manifest["licence"] or "not stated by their source")),
         ("input", f"(N, {manifest['in_channels']}, {size}, {size})"),
         ("classes", f"{manifest['num_classes']}, named in labels.json ({_plain(manifest['labels'])})"
@@ -105,8 +107,41 @@ def _picture(picture: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
+def _head(fitted: Mapping[str, Any] | None) -> list[str]:
+    """What the head was fitted on, and how well it does."""
+    if fitted is None:
+        return []
+    classes = fitted["classes"]
+    counts = "\n".join(["| class | pictures |", "| --- | --- |",
+                        *(f"| {_plain(name)} | {count:,} |" for name, count in classes)])  # fmt: skip
+    under = fitted["network_weights"]
+    weights = f"`{_plain(under)}`" if under else "drawn, untrained"
+    permits = f" Their licence permits: {_plain(fitted['permits'])}." if fitted["permits"] else ""
+    total = sum(count for _, count in classes)
+    lines = [
+        "## Head",
+        f"The last layer is a head for {len(classes)} classes, fitted on {total:,} pictures: "
+        f"`{_plain(fitted['pictures'])}`, sha256 {fitted['pictures_sha256']}. {_sentence(fitted['how'])} "
+        f"Everything below it is the network with the weights {weights}, unchanged.{permits}",
+        f"Top-1 accuracy, cross-validated over {fitted['folds']} folds: {100 * fitted['accuracy']:.1f} % "
+        f"(95 % interval {100 * fitted['low']:.1f} to {100 * fitted['high']:.1f} %). The largest class has "
+        f"{100 * max(count for _, count in classes) / total:.1f} % of the pictures.",
+        counts,
+    ]
+    if fitted["remarks"]:
+        lines.append("\n".join(f"- {_plain(one)}" for one in fitted["remarks"]))
+    return lines
+
+
+def _sentence(text: str) -> str:
+    plain = _plain(text).strip().rstrip(".")
+    return f"{plain[:1].upper()}{plain[1:]}."
+
+
 def _proof(manifest: Mapping[str, Any]) -> str:
     reference = manifest["reference"]
+    if manifest.get("fitted"):
+        return _proof_of_head(manifest)
     if manifest.get("graph"):
         return _proof_of_graph(manifest)
     return (
@@ -116,19 +151,40 @@ def _proof(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _proof_of_graph(manifest: Mapping[str, Any]) -> str:
-    graph, reference = manifest["graph"], manifest["reference"]
-    eager = (
+def _proof_of_head(manifest: Mapping[str, Any]) -> str:
+    reference = manifest["reference"]
+    graph = f" {_origin(manifest['graph'])}" if manifest.get("graph") else ""
+    return (
+        "reference.npz holds the logits that the head gives for features that ONNX Runtime computed, without "
+        "optimising, from the network with its old classifier, for "
+        f"{reference['batch_size']} images drawn from seed {reference['seed']}. Every engine is compared "
+        f"with them before it is timed.{_parity(manifest.get('parity'))}{graph}"
+    )
+
+
+def _origin(graph: Mapping[str, Any]) -> str:
+    eager = _against_eager(graph)
+    return (
+        "The network was made without PyTorch, from a graph that ships with vertebra: that of "
+        f"{_plain(graph['file'])} in {_plain(graph['library'])} {_plain(graph['version'])}, under "
+        f"{_plain(graph['licence'])} (NOTICES.txt). {eager}"
+    )
+
+
+def _against_eager(graph: Mapping[str, Any]) -> str:
+    return (
         "The graph was too large to be compared with PyTorch."
         if graph["against_eager"] is None
         else "With drawn parameters the graph gave PyTorch's logits, which ship with vertebra, within "
         f"{graph['against_eager']:.1g} of their spread."
     )
+
+
+def _proof_of_graph(manifest: Mapping[str, Any]) -> str:
+    graph, reference = manifest["graph"], manifest["reference"]
     theirs = " The names and shapes of the weights were exactly the graph's." if manifest["weights"] else ""
     return (
-        "The network was made without PyTorch, from a graph that ships with vertebra: that of "
-        f"{_plain(graph['file'])} in {_plain(graph['library'])} {_plain(graph['version'])}, under "
-        f"{_plain(graph['licence'])} (NOTICES.txt). {eager}{theirs} With these parameters it was not "
+        f"{_origin(graph)}{theirs} With these parameters it was not "
         "compared with PyTorch. reference.npz holds the logits that ONNX Runtime gave, without optimising, "
         f"for {reference['batch_size']} images drawn from seed {reference['seed']}. Every engine is compared "
         "with them before it is timed." + _parity(manifest.get("parity"))

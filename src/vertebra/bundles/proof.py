@@ -135,7 +135,7 @@ def check(kept: Bundle, run: Run | None = None, added: Added | None = None) -> O
         return None
     if added is not None:
         images, logits = np.concatenate([images, added[0]]), np.concatenate([logits, added[1]])
-    return _check_logits(kept, logits, _answers(run, images, kept.batch_size))
+    return _check_logits(kept, logits, answers(run, images, kept.batch_size))
 
 
 def _check_tensors(expected: Images, images: Images, record: Preprocess) -> None:
@@ -178,7 +178,7 @@ def _check_logits(kept: Bundle, expected: Images, got: Images) -> Outcome:
     return Outcome(error, len(got), None if kept.weights is None else agreed)
 
 
-def _answers(run: Run, images: Images, batch_size: int | None) -> Images:
+def answers(run: Run, images: Images, batch_size: int | None) -> Images:
     """The logits of `images` in batches of `batch_size`; the last batch is filled by repeating images."""
     import numpy as np
 

@@ -110,7 +110,7 @@ def bundle_cases(
              scenario=load.scenario, streams=streams, arrival_rate=load.arrival_rate,
              latency_bound_s=load.latency_bound_s, preprocess=record if load.end_to_end else None,
              beside=load.beside or None,
-             operations=_operations(kept.model, kept.input_size) if kept.model in shipped.models() else None)
+             operations=_operations_of(kept))
         for engine, precision, streams in ways
         for batch_size in batches
     ]  # fmt: skip
@@ -199,6 +199,13 @@ def _precisions(model: names.Model, asked: Sequence[str]) -> tuple[str, ...]:
             "vertebra bench FOLDER",
         )
     return chosen
+
+
+def _operations_of(kept: Bundle) -> float | None:
+    """The operations of a Bundle's network, if they are known: with another head nobody counted it."""
+    if kept.fitted is not None or kept.model not in shipped.models():
+        return None
+    return _operations(kept.model, kept.input_size)
 
 
 def _operations(model: str, size: int) -> float | None:

@@ -86,7 +86,7 @@ def adopt(
 
 _RESERVED = (
     NETWORK, manifest.REFERENCE, manifest.LABELS, manifest.PICTURE, manifest.PROOF, manifest.CARD,
-    manifest.ROWS, manifest.NOTICES,
+    manifest.ROWS, manifest.NOTICES, manifest.SPLIT,
 )  # fmt: skip
 
 

@@ -31,10 +31,33 @@ _OF_A_FILE = re.compile(
 )
 
 
+#: Between the name of a network's weights and that of the pictures that a head on it was fitted on.
+_HEAD = "+"
+#: The split of an accuracy on pictures that the head was fitted on: nothing is chosen by it.
+SEEN = "seen in fitting"
+
+
+def with_head(weights: str | None, pictures: str) -> str:
+    """What weights are called with a head on them that was fitted on `pictures`; drawn `weights`
+    are None.
+
+    >>> with_head("tf_efficientnet_lite0.in1k", "photos@3fa2b1c4d5")
+    'tf_efficientnet_lite0.in1k+photos@3fa2b1c4d5'
+    """
+    return f"{weights or 'drawn'}{_HEAD}{pictures}"
+
+
+def under_head(weights: str) -> str:
+    """The weights that carry a fitted head, where the name is of such; else the name itself."""
+    return weights.partition(_HEAD)[0]
+
+
 def is_published_name(model: str, weights: str | None) -> bool:
     """Whether `weights` are called as published ones of `model` are, and not as a file: `vgg16.tv_in1k`."""
     if weights is None or weights == "untrained":
         return True
+    if _HEAD in weights:
+        return False
     bare = model.rpartition(":")[2]
     return bare.partition(".")[0] == weights.partition(".")[0] and not _OF_A_FILE.search(weights)
 

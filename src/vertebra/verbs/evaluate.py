@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra._version import __version__
-from vertebra.errors import ImageError, InvalidInputError, VertebraError
+from vertebra.errors import ImageError, InvalidInputError, VertebraError, warn
 from vertebra.measurements import Measurement, Rows, now
-from vertebra.measurements.subjects import short
+from vertebra.measurements.subjects import SEEN, short
 from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
@@ -232,8 +232,29 @@ def _evaluated(
         )  # fmt: skip
         conditions = _conditions(loaded)
         conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
+    total = found.total + found.num_unreadable
+    seen = _seen_in_fitting(model, pictures.part(total))
+    if seen:
+        told = f"the head was fitted on {seen:,} of these {total:,} pictures: new ones are answered worse"
+        warn(f"{loaded.model} on {found.dataset}: {told}")
+        conditions["grade_reasons"] = (told, *conditions["grade_reasons"])
+        found = replace(found, split=SEEN)
     rows = evaluation.rows(found, conditions)
     return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows)
+
+
+def _seen_in_fitting(model: str | Path, pictures: Dataset) -> int:
+    """How many of the pictures the head of `model` was fitted on; 0 unless it is a Bundle that lists them."""
+    from vertebra import bundles
+    from vertebra.inference import resolving
+    from vertebra.measuring.evaluation import fitted, probing
+
+    if not resolving.is_bundle(model):
+        return 0
+    kept = bundles.read(model, verify=False)
+    if not fitted.lists_pictures(kept):
+        return 0
+    return fitted.seen(kept, (probing.digest(sample) for sample in pictures))
 
 
 def _compared(

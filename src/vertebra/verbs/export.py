@@ -121,6 +121,8 @@ def _check_holds_onnx(engine: str | None) -> None:
 _EITHER = ("ema", "transform_input")
 #: options of `exporting.export`; the others are those of `resolving.resolve`
 _MADE = ("engine", "precision", "batch_size", "calibration")
+#: those that make another Bundle of one in ONNX
+_CONVERTED = ("engine", "precision", "calibration")
 
 
 def _packed(
@@ -128,11 +130,12 @@ def _packed(
 ) -> Bundle:
     """The Bundle of `model` in `folder`; with the graph that starts from pixels if `embed`."""
     from vertebra import bundles
-    from vertebra.exporting import conversion, picture
+    from vertebra.exporting import conversion, converted, picture
     from vertebra.inference import kept_exports, resolving
     from vertebra.progress import beating, silent
 
     if resolving.is_bundle(model):
+        made = {name: options.pop(name) for name in _CONVERTED if name in options}
         given = sorted(
             name for name, value in options.items() if value or (value is False and name in _EITHER)
         )
@@ -141,11 +144,16 @@ def _packed(
                 f"{model} is a Bundle and already has its {', '.join(given)}.", "leave them out"
             )
         kept = bundles.read(model)
-        if not embed:
+        if not embed and not made:
             return bundles.copy(kept, folder)
-        picture.check(kept.preprocess)
+        if embed:
+            picture.check(kept.preprocess)
+        if made:
+            converted.check(**made)
         with bundles.draft(folder) as draft:
-            picture.embed(bundles.copy(kept, draft))
+            copied = converted.convert(kept, draft, **made) if made else bundles.copy(kept, draft)
+            if embed:
+                picture.embed(copied)
         return bundles.read(folder, verify=False)
     made = {name: options.pop(name) for name in _MADE if name in options}
     found = zoo.find(str(model))

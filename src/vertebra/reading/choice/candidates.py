@@ -13,7 +13,7 @@ from typing import Any
 from vertebra import metrics
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, pooling, spread, wide
-from vertebra.measurements.subjects import short, subject
+from vertebra.measurements.subjects import SEEN, short, subject
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.reading.choice import field as the_field
 from vertebra.reading.choice import next_to_measure, precisions, rule, terms
@@ -156,6 +156,8 @@ def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> 
         return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
     if not _is_accuracy(row):
         return True
+    if row.split == SEEN:
+        return False
     if dataset is not None:
         return row.dataset == dataset or _is_named(row, dataset)
     if row.origin != "evaluated":
@@ -287,7 +289,7 @@ def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
     if named.get("origin") == "evaluated" and named.get("dataset") is None:
         rows = source.rows(metric="top1", origin="evaluated")
         # a part of ImageNet is never used unasked
-        found = _sets(row for row in rows if row.dataset != "imagenet-1k" or _is_default(row))
+        found = _sets(row for row in rows if _may_be_used(row))
         sets = sorted(found)
         if len(sets) > 1:
             raise InvalidInputError(
@@ -296,6 +298,11 @@ def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
             )
         named["dataset"] = sets[0] if sets and sets != ["imagenet-1k"] else None  # its whole split is used
     return named
+
+
+def _may_be_used(row: Measurement) -> bool:
+    """Whether an evaluation counts where no data set is named."""
+    return row.split != SEEN and (row.dataset != "imagenet-1k" or _is_default(row))
 
 
 def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:

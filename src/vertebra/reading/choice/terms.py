@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal
 
 from vertebra.measurements import WideRow
-from vertebra.measurements.shipped.licences import licences
+from vertebra.measurements.shipped.licences import FREE, TOLD, Terms, licences, terms
+from vertebra.measurements.subjects import under_head
 
-Terms = Literal["free", "non-commercial", "own terms", "not stated"]
-
-#: Licences that allow any use, also in what is sold; each asks at most for its text and the authors' names.
-FREE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "cc-by-4.0")
-
-#: What to say of weights that are not free.
-TOLD: Mapping[Terms, str] = {
-    "non-commercial": "non-commercial use only",
-    "own terms": "terms of its own: read them before use",
-    "not stated": "no licence is stated: ask its authors before use",
-}
+__all__ = ["FREE", "TOLD", "Terms", "is_public", "licence", "licence_of", "terms"]
 
 
 def licence_of(model: str, weights: str | None) -> str | None:
     """The licence of a network's weights, in SPDX's spelling, lower case; None if it isn't stated."""
     if weights is None:
         return None
+    weights = under_head(weights)
     return licences().get(weights) or _our_licences().get(f"{model}.{weights}")
 
 
@@ -40,19 +31,6 @@ def licence(row: WideRow) -> str | None:
     """The licence of the weights that a network's accuracy is of."""
     accuracy = row.figures.get("top1")
     return None if accuracy is None else licence_of(row.model, accuracy.weights)
-
-
-def terms(named: str | None) -> Terms:
-    """What a licence allows.
-
-    >>> terms("apache-2.0"), terms("cc-by-nc-4.0"), terms("seer-license"), terms(None)
-    ('free', 'non-commercial', 'own terms', 'not stated')
-    """
-    if named is None:
-        return "not stated"
-    if named in FREE:
-        return "free"
-    return "non-commercial" if "-nc" in named else "own terms"
 
 
 def is_public(row: WideRow) -> bool:

@@ -150,7 +150,7 @@ def _photographs(kept: Bundle) -> tuple[Any, Any] | None:
     images = None if kept.preprocess is None else proof.photographs(kept.preprocess)
     if images is None:
         return None
-    session = filled._session(kept.network)
+    session = filled._Filled(kept.network).session
     size = kept.batch_size or len(images)
     return images, proof.answers(lambda some: _asked(session, some), images, size)
 

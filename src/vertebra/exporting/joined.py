@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,14 +101,16 @@ def join(
             f"No preprocessing is known for {model}, and its pictures need one.", "pass a card with one"
         )
     converted.check(engine, precision, calibration)
-    network = _Shipped(source, arrays) if isinstance(source, Graph) else _InBundle(source)
-    network.check(len(weights), card.preprocess.input_size[0])
+    size = card.preprocess.input_size[0]
+    network = _Shipped(source, arrays, size) if isinstance(source, Graph) else _InBundle(source)
+    network.check(len(weights), size)
     own = replace(
         card,
         weights=made.name,
         weights_sha256=_content(network, weights, bias),
         labels=LabelSet(made.pictures, tuple(name for name, _ in made.classes)),
         outputs="logits",
+        assumed=tuple(one for one in card.assumed if one != "labels"),
     )
     with (
         bundles.draft(Path(folder)) as draft,
@@ -253,7 +254,7 @@ def _answer(extract: Any, weights: Array, bias: Array, batch_size: int | None) -
 
 def _check_file(path: Path, images: Array, logits: Array, batch_size: int | None) -> None:
     """Raise MeasurementError unless the file answers as the head does, before anything optimises it."""
-    session = filled._session(path)
+    session = filled._Filled(path).session
     got = proof.answers(lambda some: session.run([LOGITS], {_input(session): some})[0], images, batch_size)
     error = parity.output_error(logits, got)
     if not error <= LIMIT:
@@ -282,15 +283,15 @@ class _Shipped:
 
     batch_size: int | None = None
 
-    def __init__(self, graph: Graph, arrays: Mapping[str, Any] | None) -> None:
+    def __init__(self, graph: Graph, arrays: Mapping[str, Any] | None, input_size: int) -> None:
+        store.find(graph.name, input_size)
         self._graph, self._given = graph, arrays
-        self._skeleton = store.skeleton(graph, features=True)
+        self._skeleton = filling.with_size(store.skeleton(graph, features=True), input_size)
         self._slots = tuple(Slot(*one) for one in graph.parameters())
         self._error: float | None = None
 
     def check(self, width: int, input_size: int) -> None:
-        """Raise InvalidInputError unless it takes pictures of this size and gives features of this width."""
-        store.find(self._graph.name, input_size)
+        """Raise InvalidInputError unless it gives features of this width for pictures of this size."""
         _check_width(self._graph.name, onnx_heads.width(self._skeleton, FEATURES), width)
 
     def digest(self) -> str:
@@ -309,7 +310,9 @@ class _Shipped:
         path = scratch / "drawn.onnx"
         self._error = filled._proved(filled._fill(graph, plain, self._slots, None, path), graph)
         path = scratch / "whole.onnx"
-        session = filled._fill(graph, self._skeleton, self._slots, self._given, path).session
+        session = filled._fill(
+            graph, self._skeleton, self._slots, self._given, path, folded=self._given is None
+        ).session
         return lambda images: session.run([FEATURES], {"images": images})[0]
 
     def write(self, path: Path, weights: Array, bias: Array, *, flattened: bool, features: bool) -> None:
@@ -318,12 +321,12 @@ class _Shipped:
         )
         slots = [slot for slot in self._slots if slot.key in found.taken]
         if self._given is None:
-            values: Iterator[Any] = filling.drawn(self._graph.name, slots)
+            values = filling.drawn(self._graph.name, slots)
         else:
             wanted = {slot.key for slot in slots}
             kept = {key: array for key, array in self._given.items() if key in wanted}
             values = filling.given(self._graph.name, slots, kept)
-        _fill(found, slots, values, path, weights, bias)
+        _fill(found, slots, lambda slot: values[slot.key], path, weights, bias, folded=True)
 
     def record(self) -> dict[str, Any]:
         return filled._record(self._graph, self._error)
@@ -389,7 +392,7 @@ class _InBundle:
         (scratch / NETWORK).write_bytes(onnx_heads.with_output(self._model, self._tensor))
         for path in onnx_files.data_files(onnx_files.read(self._kept.network)):
             shutil.copyfile(path, scratch / path.name)
-        session = filled._session(scratch / NETWORK)
+        session = filled._Filled(scratch / NETWORK).session
         return lambda images: session.run(None, {_input(session): images})[0]
 
     def write(self, path: Path, weights: Array, bias: Array, *, flattened: bool, features: bool) -> None:
@@ -400,9 +403,9 @@ class _InBundle:
             )
         except ValueError as error:
             raise InvalidInputError(f"No head can be joined to {self._kept.network}: {error}.") from error
-        wanted = [one for one in outside if one.name in found.taken]
-        slots = [Slot(one.name, onnx_files.KINDS.get(one.kind, ""), one.shape) for one in wanted]
-        _fill(found, slots, map(self._values, wanted), path, weights, bias)
+        wanted = {one.name: one for one in outside if one.name in found.taken}
+        slots = [Slot(one.name, onnx_files.KINDS.get(one.kind, ""), one.shape) for one in wanted.values()]
+        _fill(found, slots, lambda slot: self._values(wanted[slot.key]), path, weights, bias, folded=False)
 
     def _values(self, one: onnx_heads.Outside) -> Any:
         import numpy as np
@@ -432,14 +435,23 @@ def _check_width(model: str, known: int | None, width: int) -> None:
 
 
 def _fill(
-    found: Headed, slots: Sequence[Slot], values: Iterable[Any], path: Path, weights: Array, bias: Array
+    found: Headed,
+    slots: Sequence[Slot],
+    value_of: Callable[[Slot], Any],
+    path: Path,
+    weights: Array,
+    bias: Array,
+    *,
+    folded: bool,
 ) -> None:
     """The network at `path` with the values of its `slots`, and the head's."""
     import numpy as np
 
     rows = np.ascontiguousarray(weights.T)
-    own = (Slot(found.weight, "float32", rows.shape), Slot(found.bias, "float32", bias.shape))
-    filling.write(found.model, (*slots, *own), chain(values, (rows, bias)), path)
+    own = {Slot(found.weight, "float32", rows.shape): rows, Slot(found.bias, "float32", bias.shape): bias}
+    every = (*slots, *own)
+    values = filling.Values(every, lambda slot: own[slot] if slot in own else value_of(slot))
+    filling.write(found.model, every, values, path, folded=folded)
 
 
 # ------------------------------------------------------------------ its answers

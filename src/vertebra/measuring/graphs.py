@@ -74,21 +74,19 @@ def profile(path: Path, *, model: str, input_size: int) -> GraphProfile:
     _check_countable(found)
     shapes = _shapes(found, seen, input_size)
     layers = tuple(_layers(found, shapes))
-    kinds = _roles(found)
-    params = [one for one in found.constants if kinds.get(one.name) == "parameter"]
-    buffers = [one for one in found.constants if kinds.get(one.name) == "buffer"]
+    params, buffers, weight_bytes = sizes(found)
     macs_conv = sum(one.macs for one in layers if one.kind in (*_CONVOLUTIONS, "ConvTranspose"))
     macs = sum(one.macs for one in layers)
     return GraphProfile(
         model=model,
         input_size=input_size,
-        params=sum(one.elements for one in params),
+        params=params,
         unused_params=0,
-        buffers=sum(one.elements for one in buffers),
+        buffers=buffers,
         macs_conv=macs_conv,
         macs_linear=macs - macs_conv,
         activations=sum(one.activations for one in layers),
-        weight_bytes=sum(one.size_bytes for one in (*params, *buffers)),
+        weight_bytes=weight_bytes,
         macs_fvcore=macs,
         layers=layers,
         precision=found.precision,
@@ -98,6 +96,15 @@ def profile(path: Path, *, model: str, input_size: int) -> GraphProfile:
         batch_size=seen.batch_size,
         ends_in=found.ending,
     )
+
+
+def sizes(found: onnx_files.OnnxFile) -> tuple[int, int, int]:
+    """The numbers in a file's parameters and buffers, and the bytes of both; needs no onnx."""
+    kinds = _roles(found)
+    params = [one for one in found.constants if kinds.get(one.name) == "parameter"]
+    buffers = [one for one in found.constants if kinds.get(one.name) == "buffer"]
+    size_bytes = sum(one.size_bytes for one in (*params, *buffers))
+    return sum(one.elements for one in params), sum(one.elements for one in buffers), size_bytes
 
 
 def rows(counted: GraphProfile, *, measured_at: str | None = None) -> list[Measurement]:

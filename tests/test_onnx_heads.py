@@ -38,12 +38,14 @@ HELD = {"fc.w": np.ones((10, WIDTH), np.float32), "fc.b": np.zeros(10, np.float3
 ENDINGS = {
     "gemm": ([FLAT, GEMM], HELD, "flat"),
     "product and sum": (
-        [FLAT, helper.make_node("MatMul", ["flat", "w"], ["p"]), helper.make_node("Add", ["b", "p"], ["logits"])],
+        [FLAT, helper.make_node("MatMul", ["flat", "w"], ["p"]),
+         helper.make_node("Add", ["b", "p"], ["logits"])],
         {"w": np.ones((WIDTH, 10), np.float32), "b": np.zeros(10, np.float32)},
         "flat",
     ),
     "reshaped": (
-        [FLAT, helper.make_node("Gemm", ["flat", "fc.w"], ["g"], transB=1), helper.make_node("Identity", ["g"], ["logits"])],
+        [FLAT, helper.make_node("Gemm", ["flat", "fc.w"], ["g"], transB=1),
+         helper.make_node("Identity", ["g"], ["logits"])],
         HELD,
         "flat",
     ),

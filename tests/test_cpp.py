@@ -115,8 +115,9 @@ def pixels_as_logits(folder: Path, record: Preprocess) -> Bundle:
 # ------------------------------------------------------------------ answers
 
 
-def test_photographs_are_answered_like_in_python(run, tmp_path):
-    folder = golden_bundle.folder()
+@pytest.mark.parametrize("bundle", [golden_bundle.folder, golden_bundle.with_head], ids=["", "own head"])
+def test_photographs_are_answered_like_in_python(run, tmp_path, bundle):
+    folder = bundle()
     files = [*PHOTOGRAPHS, saved(tmp_path / "drawn.jpg", picture(375, 500))]
     told = answers(run, folder, *files)
     with loading.load(folder, engine="openvino") as loaded:

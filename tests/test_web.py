@@ -13,6 +13,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,10 @@ def site(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(site: Path) -> Iterator[str]:
+@contextmanager
+def served(site: Path) -> Iterator[str]:
+    """The address of a folder's server."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
@@ -102,22 +105,37 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(address: str) -> Iterator[Any]:
-    """The page in a browser; `asked` are the addresses of all its requests, `said` is its console's talk."""
+def address(site: Path) -> Iterator[str]:
+    with served(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=SWITCHES)
-        page = browser.new_page()
-        page.asked, page.said = [], []
-        page.context.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector("#file:enabled, #status.error", timeout=60_000)
-        assert page.text_content("#status") == "Ready.", page.said
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, address: str) -> Any:
+    """The page in a browser; `asked` are the addresses of all its requests, `said` is its console's talk."""
+    return opened(browser, address)
+
+
+def opened(browser: Any, address: str) -> Any:
+    page = browser.new_page()
+    page.asked, page.said = [], []
+    page.context.on("request", lambda request: page.asked.append(request.url))
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#file:enabled, #status.error", timeout=60_000)
+    assert page.text_content("#status") == "Ready.", page.said
+    return page
 
 
 def answer(page: Any, content: bytes, name: str = "picture.jpg") -> list[tuple[int, str, float]]:
@@ -167,6 +185,24 @@ def test_the_page_answers_a_photograph_like_python(page, tmp_path):
         assert [(one[0], one[1]) for one in told] == [(one.index, one.name) for one in expected.top]
         for one, other in zip(told, expected.top, strict=True):
             assert one[2] == pytest.approx(other.probability, abs=1e-3)
+
+
+@needs_browser
+def test_the_page_answers_in_the_classes_of_ones_own_head(browser, runtime, tmp_path):
+    folder = golden_bundle.with_head()
+    vertebra.export(folder, tmp_path / "page", web=True, runtime=runtime)
+    with served(tmp_path / "page") as address:
+        page = opened(browser, address)
+        assert "+photos@0123456789" in page.text_content("#about")
+        for content in [path.read_bytes() for path in PHOTOGRAPHS] or [jpeg(picture(375, 500))]:
+            (tmp_path / "picture.jpg").write_bytes(content)
+            [expected] = vertebra.predict(tmp_path / "picture.jpg", model=folder)
+            told = answer(page, content)
+            assert sorted(one[1] for one in told) == sorted(golden_bundle.OWN_CLASSES)
+            assert [one[:2] for one in told] == [(one.index, one.name) for one in expected.top]
+            for one, other in zip(told, expected.top, strict=True):
+                assert one[2] == pytest.approx(other.probability, abs=1e-3)
+        page.close()
 
 
 @needs_browser

@@ -31,7 +31,7 @@ from vertebra.data.preprocess import protocols
 from vertebra.engines import Settings, Subject
 from vertebra.errors import InvalidInputError, MeasurementError, UnknownNameError
 from vertebra.measurements import blocks
-from vertebra.measurements.blocks import Block
+from vertebra.measurements.blocks import Block, Surroundings
 from vertebra.measuring.benchmarking import (
     Case,
     Limits,
@@ -160,6 +160,21 @@ def test_a_process_has_told_enough_with_64_samples_over_the_least_time_in_a_narr
     assert not timing.is_enough(blocks_of(*[[0.1] * 7] * 9), limits)  # 63 samples
     apart = [[0.02] * 13, [0.03] * 13] * 4
     assert not timing.is_enough(blocks_of(*apart), limits)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "others", "is_enough"),
+    [(4, 0.0, False), (5, 0.0, True), (5, 0.4, False), (20, 0.4, False)],
+)  # fmt: skip
+def test_a_brief_process_has_told_enough_when_an_independent_survey_could_be_no_nearer(
+    blocks: int, others: float, is_enough: bool
+) -> None:
+    limits = Limits.quick().brief()
+    around = Surroundings(wall_s=0.25, others_cpu=others)
+    taken = [replace(one, surroundings=around) for one in blocks_of(*[[0.1, 0.101]] * blocks)]
+    assert timing.is_enough(taken, limits) == is_enough
+    uneven = blocks_of(*[[0.1, 0.4]] * 5)
+    assert not timing.is_enough(uneven, limits)
 
 
 # The whole of a case, with a fake clock and a fake session.
@@ -471,6 +486,15 @@ def test_sampling_ends_when_the_time_is_spent_and_the_row_says_so(monkeypatch: p
     (result,) = Laboratory(monkeypatch, {"fake": [slow]}).measure(Limits.quick(seconds=4.0))
     assert "of 64: budget spent" in "; ".join(result.rows[0].grade_reasons)
     assert 6 <= len(result.samples["latency"]) < 64
+
+
+def test_a_brief_measurement_ends_after_five_even_blocks_and_the_row_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (result,) = Laboratory(monkeypatch, {"fake": [[200.0]]}).measure(Limits.quick(seconds=60.0).brief())
+    assert len(result.samples["latency"]) == 10  # five blocks of two
+    assert "10 samples of 64: more would tell little" in result.rows[0].grade_reasons
+    assert result.rows[0].grade == "B"
 
 
 def test_even_without_time_there_are_enough_samples_for_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:

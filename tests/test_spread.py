@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from vertebra.measurements import Measurement, Table, spread
+from vertebra.measurements import Measurement, Table, spread, statistics
 from vertebra.measurements.blocks import Block, Surroundings, pack
 from vertebra.measurements.spread import Seen
 from vertebra.measuring.benchmarking import grading
@@ -75,3 +76,14 @@ def test_more_processes_more_blocks_and_quiet_surroundings_narrow_the_interval()
 
     assert width(Seen(3, 24)) < width(Seen(1, 24)) < width(Seen(1, 3)) < width(Seen(1, 3, 0.5))
     assert width(Seen(1, 24, 0.1)) == width(Seen(1, 24, 0.0))  # the system's own housekeeping
+
+
+@pytest.mark.parametrize("blocks", [2, 5, 30])
+def test_the_half_width_of_blocks_is_that_of_their_row(blocks: int):
+    every = [replace(block(order, 0.0), latencies=(0.0098, 0.01, 0.0102)) for order in range(blocks)]
+    found = statistics.interval(every)
+    low, high = spread.survey_interval(
+        replace(row(), value=found.median, low=found.low, high=found.high), spread.seen_of(every)
+    )
+    assert spread.half_width(every) == pytest.approx(math.log(high / low) / 2)
+    assert spread.half_width([replace(one, latencies=(0.01,)) for one in every[:2]]) == math.inf

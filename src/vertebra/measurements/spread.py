@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from vertebra.measurements import database, statistics
@@ -62,7 +61,7 @@ class Prior:
 @cache
 def prior() -> Prior:
     """The prior that ships with the package."""
-    text = (files("vertebra.measurements.shipped") / FILE).read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "shipped" / FILE).read_text(encoding="utf-8")
     return Prior(**json.loads(text))
 
 
@@ -143,9 +142,12 @@ class Spread:
 
     def single(self, row: Measurement, seen: Seen) -> float:
         """The variance of one run's logarithm beyond `shared`."""
+        return self.between(seen) + (prior().own * own_deviation(row)) ** 2
+
+    def between(self, seen: Seen) -> float:
+        """The part of `single` that a run's own samples don't show."""
         known = prior()
-        between = known.processes**2 / seen.processes + known.blocks**2 / max(seen.blocks, 1)
-        return self.scale * between + (known.own * own_deviation(row)) ** 2
+        return self.scale * (known.processes**2 / seen.processes + known.blocks**2 / max(seen.blocks, 1))
 
     def reach(self) -> float:
         """Half of a 95 % interval in standard deviations: Student's, with the prior's freedom and ours."""
@@ -177,6 +179,18 @@ def slowed(seen: Seen) -> float:
     if seen.others <= _IDLE:
         return 0.0
     return -prior().slower * math.log(1 - min(seen.others, 0.98))
+
+
+def half_width(blocks: Sequence[Block]) -> float:
+    """Half of the interval that an independent survey falls into, as a share of the latency, by the blocks of
+    one case and the prior; infinite where they are too few for an interval of their own."""
+    found, seen = statistics.interval(blocks), seen_of(blocks)
+    if not found.low or found.high is None:
+        return math.inf
+    own = math.log(found.high / found.low) / (2 * _NORMAL)
+    plain = Spread()
+    variance = plain.shared() + plain.between(seen) + (prior().own * own) ** 2
+    return plain.reach() * math.sqrt(2 * variance) + slowed(seen)
 
 
 def learn(repeats: Iterable[Sequence[tuple[Measurement, Seen]]], base: Spread | None = None) -> Spread:

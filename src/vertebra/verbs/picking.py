@@ -209,7 +209,7 @@ class _Bench:
         began = self.clock()
         seconds = min(max(_LEAST_CASE_S, _CASE_SHARE * self.budget_s), _MOST_CASE_S)
         limits = replace(
-            campaign.limits(len(wanted), quick=True, seconds=seconds),
+            campaign.limits(len(wanted), quick=True, seconds=seconds).brief(),
             timeout_s=min(Limits.timeout_s, max(_LEAST_PATIENCE_S, self.budget_s * _PATIENCE)),
         )
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vertebra import zoo
 from vertebra._version import __version__
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, warn
 from vertebra.measurements import Measurement, Table, WideRow, display
 from vertebra.progress import Listener, Progress, silent
 from vertebra.verbs import given, notebook, picking
@@ -67,7 +67,8 @@ def survey(
 
     This is the quick mode: one process for each case, no grade above B. Cases that the table has for this
     machine and these versions aren't measured again, unless `again`. If no `model` is named, a few light
-    networks follow in the last third of the time, from which `pick` estimates all others. `budget` limits the
+    networks follow in the last third of the time, from which `pick` estimates all others. Where others use a
+    fifth of the processors or more, it says so and waits, for up to a minute. `budget` limits the waiting and
     measuring; if it is short, rows have fewer samples and say so, and what doesn't fit isn't begun. `models`
     and `engines` are earlier names. Raises InvalidInputError if it is too short for any.
     """
@@ -83,7 +84,7 @@ def survey(
     page = folder / "report.html"
     known = into.rows()
     todo = wanted if again else cases.remaining(wanted, known)
-    limits = campaign.limits(len(todo), quick=True, budget_s=budget_s)
+    limits = campaign.limits(len(todo), quick=True, budget_s=budget_s).brief()
     measured: list[Measurement] = []
     if todo or not page.exists():
         _check_before(todo, folder)
@@ -91,6 +92,8 @@ def survey(
         if importlib.util.find_spec("torch") is not None:  # else the counts that ship, now cited, are all
             (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
             _profile_missing(chosen, known, into)
+        if todo:
+            _wait_for_quiet(budget_s)
         share = 1.0 if models else _SHARE
         measured = campaign.measure(
             todo, into, limits=limits, deadline=start + share * budget_s, seed=seed, again=again,
@@ -113,6 +116,17 @@ def survey(
     return Survey(count + more, known_before, failed, page, seconds, _fastest_forms(into), left)
 
 
+def _wait_for_quiet(budget_s: float) -> None:
+    """Say how busy others keep the processors, and wait for a part of the time if that is too much."""
+    from vertebra.measuring.benchmarking import quiet
+
+    waited = str(quiet.wait(min(quiet.LONGEST_S, budget_s * _WAITED), warn))
+    if waited:
+        warn(f"{waited}.")
+
+
+#: The part of the time that may be spent waiting until others leave the processors.
+_WAITED = 1 / 4
 #: The part of the time that the classics get.
 _SHARE = 2 / 3
 

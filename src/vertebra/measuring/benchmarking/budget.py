@@ -122,5 +122,7 @@ class Budget:
             return "sure"
         if record.is_behind:
             return "too slow to win"
+        if self._limits.within is not None and is_enough(record.figures.blocks, self._limits):
+            return "more would tell little"
         full = self._limits.most_samples // self._limits.processes
         return "sample limit reached" if record.taken() >= full else "budget spent"

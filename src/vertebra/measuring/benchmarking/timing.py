@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vertebra.measurements import statistics
+from vertebra.measurements import spread, statistics
 from vertebra.measurements.blocks import Block, latencies
 from vertebra.measuring.benchmarking import steadiness
 from vertebra.measuring.benchmarking.plan import Limits
 
 Clock = Callable[[], int]
 Infer = Callable[[], object]
-Stopped = Literal["sure", "budget spent", "sample limit reached", "too slow to win"]
+Stopped = Literal["sure", "more would tell little", "budget spent", "sample limit reached", "too slow to win"]
 
 #: Warm-up is judged by windows of at least this many runs and seconds, or of this many runs.
 _WINDOW_RUNS, _WINDOW_S, _WINDOW_MOST_RUNS = 5, 0.1, 1000
@@ -118,8 +118,10 @@ def _run_in(infer: Infer, clock: Clock, seconds: float) -> int:
 
 def is_enough(blocks: Sequence[Block], limits: Limits) -> bool:
     """Whether a process has enough samples: `samples` of them over `least_s` in all, with a 95 % interval
-    within `half_width` of the median."""
+    within `half_width` of the median; or, where the limits say so, an independent survey's `within` it."""
     taken = latencies(blocks)
+    if limits.within is not None:
+        return len(taken) >= limits.least_samples and spread.half_width(blocks) <= limits.within
     if len(taken) < limits.samples or sum(taken) < limits.least_s:
         return False
     return statistics.interval(blocks).half_width <= limits.half_width

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -475,6 +478,30 @@ def test_every_network_with_a_published_accuracy_is_a_candidate_and_none_made_fo
     assert figure.input_size == picked.choice.figures["top1"].input_size
     of_the_table = vertebra.pick(table=table, among="table", by="latency")
     assert len(of_the_table.ranked) == 13
+
+
+def test_an_answer_from_a_warm_table_imports_nothing_that_computes(table: Table, tmp_path: Path) -> None:
+    table.append(measured_here())
+    command = ["pick", "--fps", "30", "--table", str(table.path)]
+    code = (
+        "import sys; from vertebra.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    environment = {**os.environ, "VERTEBRA_CACHE": str(tmp_path / "cache")}
+    for is_warm in (False, True):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        imported = set(done.stderr.split())
+        assert ("numpy" in imported) != is_warm  # the prices of the others are kept
+    slow = {
+        "scipy", "pandas", "torch", "onnx", "onnxruntime", "openvino", "psutil", "platformdirs", "tempfile",
+        "statistics", "rich.console", "urllib.request", "importlib.metadata", "importlib.resources",
+        "vertebra.machine.downloads", "vertebra.zoo.adapters", "vertebra.campaigns", "vertebra.inference",
+    }  # fmt: skip
+    assert slow & imported == set()
 
 
 def test_an_answer_says_what_measuring_could_change(table: Table) -> None:

@@ -12,7 +12,7 @@ import pytest
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, shipped
 from vertebra.measuring import estimation
-from vertebra.measuring.estimation import Estimator, Field, MemoryModel
+from vertebra.measuring.estimation import Estimator, Field, MemoryModel, kept
 from vertebra.measuring.estimation.memory import quantile
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -262,3 +262,72 @@ def test_over_all_devices_errors_and_intervals_are_as_promised() -> None:
     assert median <= 0.10
     assert p90 <= 0.25
     assert np.mean([one.covered for one in found.values()]) == pytest.approx(0.90, abs=0.03)
+
+
+# ------------------------------------------------------------------ prices that are kept
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path))
+    return tmp_path / "prices"
+
+
+@pytest.mark.parametrize("metric", ["latency", "memory_total"])
+def test_kept_prices_are_those_that_were_computed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, metric: str
+) -> None:
+    scale = {"latency": 1e-9, "memory_total": 2.0}[metric]
+    models = [name for name in shipped.counts() if ":" not in name][:8]
+    rows = [
+        row(one, 1e-2 + scale * shipped.counts()[one].macs, metric, precision="float32") for one in models
+    ]
+    made = estimation.price_measured(rows)
+    first = estimation.price_measured(rows, keep=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("vertebra.measuring.estimation.pricing._prices", None)  # nothing is computed again
+        again = estimation.price_measured(rows, keep=True)
+    for found in (first, again):
+        assert [replace(one, measured_at=None) for one in found.rows] == [
+            replace(one, measured_at=None) for one in made.rows
+        ]
+        assert (found.measured, found.told) == (made.measured, made.told)
+    assert len(list(cache.iterdir())) == 1
+    other = estimation.price_measured([replace(rows[0], value=2 * rows[0].value), *rows[1:]], keep=True)
+    assert other.rows[0].value != made.rows[0].value
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_an_anchor_left_out_is_kept_with_the_prices(cache: Path) -> None:
+    models = [name for name in shipped.counts() if ":" not in name][:10]
+    rows = [row(one, 1e-3 + 1e-11 * shipped.counts()[one].macs) for one in models]
+    rows[3] = replace(rows[3], value=40 * rows[3].value)
+    told = estimation.price_measured(rows, keep=True).told
+    assert [models[3] in one for one in told] == [True]
+    assert estimation.price_measured(rows, keep=True).told == told
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing", None])
+def test_prices_that_were_damaged_are_computed_again(cache: Path, damage: bytes | None) -> None:
+    rows = [row(one, 1e-3 + 1e-11 * shipped.counts()[one].macs) for one in list(shipped.counts())[:8]]
+    values = [one.value for one in estimation.price_measured(rows, keep=True).rows]
+    (path,) = cache.iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + b"x" + content[-8:] if damage is None else damage)
+    assert [one.value for one in estimation.price_measured(rows, keep=True).rows] == values
+    assert path.read_bytes() == content
+
+
+def test_a_cache_that_can_not_be_written_changes_no_price(cache: Path) -> None:
+    rows = [row(one, 1e-3 + 1e-11 * shipped.counts()[one].macs) for one in list(shipped.counts())[:8]]
+    cache.write_bytes(b"")  # a file where the folder would be
+    found = estimation.price_measured(rows, keep=True).rows
+    assert [one.value for one in found] == [one.value for one in estimation.price_measured(rows).rows]
+
+
+def test_the_prices_used_last_stay(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_MOST", 2)
+    made = kept.Prices({name: (2.0, 1.0, 3.0) for name in shipped.counts()}, "made up", {})
+    for number in range(4):
+        assert kept.prices("latency", [("alexnet", 1.0 + number, 0.0)], lambda: made) == made
+    assert len(list(cache.iterdir())) == 2

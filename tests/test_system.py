@@ -298,6 +298,7 @@ def test_two_threads_of_one_core_are_one_physical_core(
     for allowed, cores in (({0, 1, 2, 3}, 2), ({0, 2}, 1), ({0, 1}, 2), ({0, 9}, None)):
         monkeypatch.setattr(system, "_affinity", lambda allowed=allowed: allowed)
         assert system._own_physical_cores(root) == cores
+    assert system._physical_cores(root) == 2
 
 
 def _program(folder: Path, name: str, script: str) -> None:
@@ -344,4 +345,11 @@ def test_the_fingerprint_imports_no_runtime() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": source},
     )
-    assert done.stdout.strip() == "{'psutil'}"
+    assert done.stdout.strip() == ("set()" if sys.platform == "linux" else "{'psutil'}")
+
+
+def test_cores_and_memory_are_counted_as_psutil_counts_them() -> None:
+    import psutil
+
+    assert system._physical_cores() == psutil.cpu_count(logical=False)
+    assert system._physical_bytes(Path("/")) == psutil.virtual_memory().total

@@ -8,6 +8,7 @@ misuse.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import select
@@ -125,6 +126,9 @@ def main() -> None:
             _until_answered()
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
+    finally:
+        if "numpy" not in sys.modules:  # compiled libraries want to see the end of their own objects
+            gc.freeze()  # else Python looks through all objects once more, only to end
 
 
 def _until_answered() -> None:

@@ -14,7 +14,7 @@ from vertebra.cli.output import columns, quantity
 from vertebra.cli.tables import listed
 from vertebra.cli.terminal import breadth, line, painted, plain, room
 from vertebra.errors import VertebraError
-from vertebra.measurements import display
+from vertebra.measurements import display, shipped
 from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
 from vertebra.reading.choice import terms
@@ -340,13 +340,17 @@ def _with_weights(row: WideRow) -> str:
 
 def _is_named(row: WideRow) -> bool:
     """Whether a command can name the network: not if it comes from a file, which the table doesn't find."""
-    from vertebra.zoo import adapters
-
-    if adapters.is_file(row.model):
+    if row.model not in shipped.counts() and _is_file(row.model):
         return os.path.exists(row.model.partition(":")[2])
     is_from_file = any(figure.network_sha256 for figure in row.figures.values())
     is_rounded = str(row.conditions.get("precision")).startswith("int8")
     return not re.search(r"#\w+$|\)$", row.model) and (is_rounded or not is_from_file)
+
+
+def _is_file(model: str) -> bool:
+    from vertebra.zoo import adapters
+
+    return adapters.is_file(model)
 
 
 def _is_exported(engine: str) -> bool:

@@ -20,7 +20,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.measurements.measurement import GRADES
 
 #: New objects after which Python looks for garbage.
-_COLLECTED = 50_000
+_COLLECTED = 200_000
 
 
 @click.command("pick")

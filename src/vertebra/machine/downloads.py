@@ -29,6 +29,7 @@ from typing import IO, Any
 from vertebra._version import __version__
 from vertebra.errors import DownloadError, InvalidInputError
 from vertebra.machine import addresses, files, pacing
+from vertebra.machine.files import cache_folder as cache_folder
 from vertebra.machine.pacing import Pace, TooSlowError
 from vertebra.progress import Listener, Progress, silent
 
@@ -77,16 +78,6 @@ class _Broken(Exception):
     def __init__(self, reason: str, pause_s: float | None = None) -> None:
         super().__init__(reason)
         self.pause_s = pause_s
-
-
-def cache_folder() -> Path:
-    """VERTEBRA_CACHE, else the cache folder of this user on this operating system."""
-    named = os.environ.get("VERTEBRA_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()  # processes that have another folder share it
-    import platformdirs
-
-    return platformdirs.user_cache_path("vertebra", appauthor=False)
 
 
 def offline() -> bool:

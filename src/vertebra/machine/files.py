@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +32,16 @@ def named(path: str | Path) -> Path:
     return found
 
 
+def cache_folder() -> Path:
+    """VERTEBRA_CACHE, else the cache folder of this user on this operating system."""
+    named = os.environ.get("VERTEBRA_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()  # processes that have another folder share it
+    import platformdirs
+
+    return platformdirs.user_cache_path("vertebra", appauthor=False)
+
+
 def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write `content` to `path`; what was there before stays until the new content is complete. The file's
     `mode` is by default the usual one. A device or a pipe is written into and never replaced.
@@ -54,6 +62,8 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
 
 
 def _replace(path: Path, content: bytes, mode: int | None) -> None:
+    import tempfile
+
     handle, name = tempfile.mkstemp(prefix=leftovers.hidden(path.name), dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -99,6 +109,8 @@ def whole_folder(
     What is at `folder` is replaced if it is empty or `replaceable`. Raises FileExistsError if it isn't, and
     what else the disk raises as OSError.
     """
+    import uuid
+
     leftovers.sweep(folder.parent)
     draft = folder.parent / f"{leftovers.hidden(folder.name)}{uuid.uuid4().hex[:8]}"
     try:

@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import stat
 import time
 from functools import cache
@@ -87,6 +86,8 @@ def _mark(pid: int) -> str:
 @cache
 def _here() -> tuple[str, str, str]:
     """Digests of this machine, of its last start, and of the space in which process ids are counted."""
+    import socket
+
     machine = f"{socket.gethostname()} {_text('/etc/machine-id')}"
     try:
         space = os.readlink("/proc/self/ns/pid")

@@ -254,7 +254,14 @@ def _features(root: Path = _ROOT) -> tuple[str, ...]:
     return tuple(name for flag, name in FEATURES.items() if flag in flags)
 
 
-def _physical_cores() -> int | None:
+def _physical_cores(root: Path = _ROOT) -> int | None:
+    """Distinct cores by the kernel's lists of those that share one, as psutil counts them; it takes a moment
+    to import."""
+    topology = root / "sys/devices/system/cpu"
+    for name in ("core_cpus_list", "thread_siblings_list"):
+        siblings = {_text(path) for path in topology.glob(f"cpu[0-9]*/topology/{name}")}
+        if siblings and None not in siblings:
+            return len(siblings)
     import psutil
 
     cores: int | None = psutil.cpu_count(logical=False)
@@ -321,9 +328,7 @@ def _quota(folder: Path) -> float | None:
 
 
 def _memory_bytes(root: Path = _ROOT) -> int | None:
-    import psutil
-
-    physical = int(psutil.virtual_memory().total)
+    physical = _physical_bytes(root)
     files = (
         folder / name
         for folder in cgroups(root, "memory")
@@ -332,6 +337,16 @@ def _memory_bytes(root: Path = _ROOT) -> int | None:
     texts = [_text(file) for file in files]
     limits = [int(text) for text in texts if text and text.isdecimal() and 0 < int(text) < _NO_LIMIT]
     return min([physical, *limits])
+
+
+def _physical_bytes(root: Path) -> int:
+    """The machine's memory, from the kernel's own file where there is one, as psutil has it."""
+    found = re.search(r"^MemTotal:\s*(\d+) kB$", _text(root / "proc/meminfo") or "", re.MULTILINE)
+    if found is not None:
+        return int(found[1]) * 1024
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def _virtual(root: Path = _ROOT) -> str | None:

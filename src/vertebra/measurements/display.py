@@ -6,8 +6,6 @@ text from the table or a file, so it is escaped.
 
 from __future__ import annotations
 
-import html
-import string
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
 GLANCE = ("top1", "latency", "memory_total", "params", "operations", "weight_bytes")
 #: At most this many lines of a table are shown, and characters of a cell.
 _MOST_LINES, _MOST_CHARACTERS = 25, 200
+
+#: As `string` has them, which takes a moment to import.
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Line = Mapping[str, Any]
 
@@ -52,6 +53,8 @@ class Shown:
         return f"<{type(self).__name__}: {plain(self.summary())}>"
 
     def _repr_html_(self) -> str:
+        import html
+
         parts = [f"<p>{html.escape(plain(self.summary()))}</p>", *map(table, self.tables())]
         return f"<div>{''.join(parts)}</div>"
 
@@ -68,6 +71,8 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _cells(values: Iterable[Any], kind: str) -> str:
+    import html
+
     shown = ("" if value is None else html.escape(_cut(plain(str(value)))) for value in values)
     return f"<tr>{''.join(f'<{kind}>{cell}</{kind}>' for cell in shown)}</tr>"
 
@@ -135,7 +140,7 @@ def interval(row: Measurement) -> str | None:
 
 def _parts(quantity: str) -> tuple[str, str]:
     """A number and the unit after it."""
-    number = quantity.rstrip("%/ " + string.ascii_letters + "µ")
+    number = quantity.rstrip("%/ " + _LETTERS + "µ")
     return number, quantity[len(number) :]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -75,7 +75,17 @@ def latest(rows: Iterable[Measurement]) -> list[Measurement]:
     are compared as instants, and one that can't be is that of the row's coming into the table (`stored`), so
     that a clock that was once wrong doesn't rule what is measured later.
     """
-    return newest(rows, identity)
+    every = list(rows)
+    keys = list(map(_partly, every))
+    if len(count := Counter(keys)) == len(every):
+        return every
+    figures: dict[Hashable, list[Measurement]] = {}
+    for row, key in zip(every, keys, strict=True):
+        if count[key] == 1:
+            figures[key] = [row]
+        else:
+            figures.setdefault(identity(row), []).append(row)
+    return _each_newest(figures)
 
 
 def newest(rows: Iterable[Measurement], key: Callable[[Measurement], Hashable]) -> list[Measurement]:
@@ -83,6 +93,10 @@ def newest(rows: Iterable[Measurement], key: Callable[[Measurement], Hashable]) 
     figures: dict[Hashable, list[Measurement]] = defaultdict(list)
     for row in rows:
         figures[key(row)].append(row)
+    return _each_newest(figures)
+
+
+def _each_newest(figures: Mapping[Hashable, Sequence[Measurement]]) -> list[Measurement]:
     return [own[0] if len(own) == 1 else _newest_of(own) for own in figures.values()]
 
 
@@ -114,6 +128,8 @@ def moment_of(row: Measurement) -> float:
 #: What distinguishes two figures.
 _IDENTITY = ("model", "network_sha256", "weights", "metric", *CONDITIONS, "origin", "source", "convention")
 _columns = attrgetter(*_IDENTITY)
+#: Columns that tell most figures apart, so that the others are looked at only where these are equal.
+_partly = attrgetter("model", "metric", "engine", "weights", "input_size")
 _OF_THE_SET = _IDENTITY.index("dataset_sha256")
 _form = attrgetter(*FORM)
 
@@ -149,8 +165,9 @@ def wide(rows: Iterable[Measurement]) -> list[WideRow]:
     found += [(one, dict[str, Any](), list[Measurement]()) for one in called if one not in run]
     order = {model: place for place, model in enumerate(models)}
     found.sort(key=lambda entry: order[entry[0][0]])
+    known: dict[tuple[int, ...], Measurement] = {}
     return [
-        _wide_row(called[one], form, own, _known_of(one, [*own, *static[one]], static))
+        _wide_row(called[one], form, own, _known_of(one, [*own, *static[one]], static), known)
         for one, form, own in found
     ]
 
@@ -191,7 +208,13 @@ def depends_on_machine(row: Measurement) -> bool:
     return row.metric in NEEDING_A_MACHINE
 
 
-def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: list[Measurement]) -> WideRow:
+def _wide_row(
+    model: str,
+    form: dict[str, Any],
+    own: list[Measurement],
+    static: list[Measurement],
+    known_derived: dict[tuple[int, ...], Measurement],
+) -> WideRow:
     conditions = {name: value for name, value in form.items() if value is not None}
     asked = conditions or _one_size(static)
     figures: dict[str, Measurement] = {}
@@ -209,7 +232,7 @@ def _wide_row(model: str, form: dict[str, Any], own: list[Measurement], static: 
         figures[metric] = known[0]
         if len(known) > 1 and (others := [row for row in known[1:] if _contradicts(row, known[0])]):
             conflicts[metric] = tuple(others)
-    figures.update(_derived(figures))
+    figures.update(_derived(figures, known_derived))
     return WideRow(model, conditions, figures, conflicts)
 
 
@@ -271,29 +294,31 @@ def _by_metric(rows: Iterable[Measurement]) -> dict[str, list[Measurement]]:
     return groups
 
 
-def _derived(figures: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    """What is computed from stored figures, with the interval and the provenance of its source."""
+def _derived(
+    figures: Mapping[str, Measurement], known: dict[tuple[int, ...], Measurement]
+) -> dict[str, Measurement]:
+    """What is computed from stored figures, with the interval and the provenance of its source. The forms of
+    a network share what needs no machine, which is `known` by the rows that it is from."""
     derived: dict[str, Measurement] = {}
     macs, latency = figures.get("macs"), figures.get("latency")
     top1, params = figures.get("top1"), figures.get("params")
     if macs is not None:
-        derived["operations"] = _changed(macs, metric="operations", value=2 * macs.value)
+        key: tuple[int, ...] = (id(macs),)
+        if key not in known:
+            known[key] = macs.like(metric="operations", value=2 * macs.value)
+        derived["operations"] = known[key]
     if latency is not None and latency.batch_size == 1 and latency.value > 0:
         derived["fps"] = _inverse(latency)
     millions = 0.0 if params is None else params.value / 1e6
     if top1 is not None and millions > 0:
-        density = top1.value / millions
-        derived["accuracy_density"] = _changed(
-            top1, metric="accuracy_density", value=density, low=None, high=None
-        )
+        key = (id(top1), id(params))
+        if key not in known:
+            density = top1.value / millions
+            known[key] = top1.like(metric="accuracy_density", value=density, low=None, high=None)
+        derived["accuracy_density"] = known[key]
     return derived
 
 
 def _inverse(latency: Measurement) -> Measurement:
     low, high = (1 / end if end else None for end in (latency.high, latency.low))
-    return _changed(latency, metric="fps", value=1 / latency.value, low=low, high=high)
-
-
-def _changed(row: Measurement, **columns: Any) -> Measurement:
-    """`dataclasses.replace`, without its check of each column: there are thousands of rows."""
-    return Measurement.restored({**vars(row), **columns})
+    return latency.like(metric="fps", value=1 / latency.value, low=low, high=high)

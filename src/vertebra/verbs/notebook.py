@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import time
 from typing import Any
@@ -52,6 +51,8 @@ class Bar:
 
 def drawn(event: Progress) -> str:
     """The event as HTML: a bar if something is counted, and the time left if it is known."""
+    import html
+
     text = html.escape(event.text)
     if event.total is None:
         return f"<div>{text}</div>"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 FILE = "catalogue.csv"
 
@@ -49,7 +49,7 @@ class Count:
 @cache
 def counts() -> Mapping[str, Count]:
     """The counts of every network, by its name."""
-    text = files("vertebra.measurements.shipped").joinpath(FILE).read_text(encoding="utf-8")
+    text = Path(__file__).with_name(FILE).read_text(encoding="utf-8")
     lines = (line.split(",") for line in text.splitlines()[1:])
     return {line[0]: Count(line[0], *map(int, line[1:])) for line in lines}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vertebra.errors import UnknownNameError
@@ -109,7 +109,5 @@ def _profile(model: str) -> dict[str, Any]:
 def _shipped() -> dict[str, dict[str, Any]]:
     shipped: dict[str, dict[str, Any]] = {}
     for file in dict.fromkeys(FILES.values()):
-        shipped |= json.loads(
-            files("vertebra.measurements.shipped").joinpath(file).read_text(encoding="utf-8")
-        )
+        shipped |= json.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
     return shipped

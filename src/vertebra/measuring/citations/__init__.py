@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from vertebra.errors import UnknownNameError
 from vertebra.measurements import Measurement
 from vertebra.measuring.citations import libraries, papers
 from vertebra.measuring.citations import paddleclas as _paddleclas
 from vertebra.measuring.citations.paddleclas import DISPUTED, EDITIONS, paddleclas
-from vertebra.measuring.citations.tables import read_table
 
 __all__ = ["DISPUTED", "EDITIONS", "SOURCES", "Source", "find", "paddleclas", "read_table"]
+
+
+def read_table(
+    path: str | Path, mapping: str, *, source: str | None = None, decimal: str | None = None,
+    **fixed: str | None,
+) -> list[Measurement]:  # fmt: skip
+    """The rows of your own table; see `tables.read_table`."""
+    from vertebra.measuring.citations import tables
+
+    return tables.read_table(path, mapping, source=source, decimal=decimal, **fixed)
 
 
 @dataclass(frozen=True)

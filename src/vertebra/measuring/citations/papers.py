@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vertebra.measurements import Measurement
 from vertebra.measurements.shipped import published
-from vertebra.zoo.papers import BIANCO2018, CANZIANI2016, Paper
+
+if TYPE_CHECKING:
+    from vertebra.zoo.papers import Paper
 
 BIANCO = "Bianco et al. 2018, arXiv 1810.00736, by its repository CeLuigi/models-comparison.pytorch"
 CANZIANI = "Canziani et al. 2016, arXiv 1605.07678, as read off its charts"
@@ -44,6 +46,8 @@ def bianco2018() -> list[Measurement]:
 
 
 def _bianco(line: dict[str, str]) -> Iterator[Measurement]:
+    from vertebra.zoo.papers import BIANCO2018
+
     model, size = _network(BIANCO2018, line), int(line["input_size"])
     protocol = "centre crop of 87.5 %"
     for metric in ("top1", "top5"):
@@ -75,6 +79,8 @@ def canziani2016() -> list[Measurement]:
 
 
 def _canziani(line: dict[str, str], reader: str) -> Iterator[Measurement]:
+    from vertebra.zoo.papers import CANZIANI2016
+
     model, source = _network(CANZIANI2016, line), _READINGS[reader]
     if line[f"top1_{reader}"]:
         yield _accuracy(model, "top1", line[f"top1_{reader}"], "canziani2016", source=source)

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
+from vertebra.measuring.estimation.fewest import ANCHORS, FEWEST_ANCHORS
 from vertebra.measuring.estimation.memory import quantile
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[np.float64]
-
-#: How many anchors are measured by default, and how few are enough.
-ANCHORS, FEWEST_ANCHORS = 20, 5
 
 # The prior's standard deviations, in logarithms: of a machine's general speed; of how it responds to each
 # standard deviation of a count; of what similar networks share; of what a family shares; of one network

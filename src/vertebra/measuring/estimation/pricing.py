@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
@@ -16,12 +16,15 @@ from vertebra.measurements import Measurement, latest, now, pooling, shipped
 from vertebra.measurements.shipped import published
 from vertebra.measurements.subjects import is_of_catalogue
 from vertebra.measurements.views import FORM, possible
-from vertebra.measuring.estimation.estimator import FEWEST_ANCHORS, Estimator, Field, Learnt
-from vertebra.measuring.estimation.memory import MemoryModel
+from vertebra.measuring.estimation import kept
+from vertebra.measuring.estimation.fewest import FEWEST_ANCHORS
+from vertebra.measuring.estimation.kept import Prices
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vertebra.measuring.estimation.estimator import Estimator, Field
 
 #: The metrics that can be estimated.
 METRICS = ("latency", "memory_total")
@@ -42,6 +45,8 @@ def field() -> Field:
 def _networks() -> Field:
     """Every network with shipped counts, at its native size, without any table."""
     import numpy as np
+
+    from vertebra.measuring.estimation.estimator import Field
 
     every = list(shipped.counts().values())
     counts = [(one.macs, one.activations, one.params, one.input_size) for one in every]
@@ -75,15 +80,16 @@ def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.
 def _estimator() -> Estimator:
     import numpy as np
 
-    with files("vertebra.measuring.estimation").joinpath(LEARNT).open("rb") as file:
-        return Estimator(_networks(), Learnt.restored(np.load(file)))
+    from vertebra.measuring.estimation.estimator import Estimator, Learnt
+
+    return Estimator(_networks(), Learnt.restored(np.load(Path(__file__).with_name(LEARNT))))
 
 
 def anchors(count: int, *, among: Sequence[str] | None = None, known: Sequence[str] = ()) -> list[str]:
     """The networks to measure next, the most informative first; `known` ones are measured already."""
     priceable = _estimator().known
-    kept = None if among is None else [name for name in among if name in priceable]
-    return _estimator().choose(count, among=kept, known=[name for name in known if name in priceable])
+    allowed = None if among is None else [name for name in among if name in priceable]
+    return _estimator().choose(count, among=allowed, known=[name for name in known if name in priceable])
 
 
 def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Measurement]:
@@ -107,19 +113,20 @@ class Priced:
 
 
 def _priced(
-    measured: Iterable[Measurement], metric: str
+    measured: Iterable[Measurement], metric: str, *, keep: bool = False
 ) -> tuple[list[Measurement], dict[str, str], list[str]]:
     """The estimated rows; the anchors that were left out, each with what is said of it; and of those the ones
     whose own rows don't count."""
     known = latest(possible(_usable(measured, metric)))
     _refuse_mixed_forms(known)
     values = {row.model: row.value for row in known}
-    made, note, left_out = (_latencies if metric == "latency" else _memories)(known)
+    found = _kept_prices(known, metric) if keep else _prices(known, metric)
+    left_out = found.left_out
     told = {
         name: _left_out(name, times, len(known) - len(left_out), known[0]) for name, times in left_out.items()
     }
     doubted = [row.model for row in known if row.model in left_out and not pooling.stands(row)]
-    note = "; ".join((note, *told.values()))
+    note = "; ".join((found.note, *told.values()))
     shared = replace(
         known[0], weights=None, origin="estimated", metric=metric, samples=len(known), grade=None,
         grade_reasons=(note,), run=None, source=None,
@@ -127,11 +134,8 @@ def _priced(
     )  # fmt: skip
     counts = shipped.counts()
     rows = [
-        Measurement.restored(
-            {**vars(shared), "model": model, "value": value, "low": low, "high": high,
-             "input_size": counts[model].input_size}
-        )
-        for model, (value, low, high) in made.items() if model not in values or model in doubted
+        shared.like(model=model, value=value, low=low, high=high, input_size=counts[model].input_size)
+        for model, (value, low, high) in found.values.items() if model not in values or model in doubted
     ]  # fmt: skip
     return rows, told, doubted
 
@@ -146,8 +150,9 @@ def price_forms(measured: Iterable[Measurement]) -> list[Measurement]:
     return price_measured(measured).rows
 
 
-def price_measured(measured: Iterable[Measurement]) -> Priced:
-    """As `price_forms`, with the measured rows that count beside the estimates.
+def price_measured(measured: Iterable[Measurement], *, keep: bool = False) -> Priced:
+    """As `price_forms`, with the measured rows that count beside the estimates. With `keep`, the prices are
+    those that were computed from the same rows before, and stay in the user's cache for the next time.
 
     An anchor that contradicts the others is left out of the estimates. Its own row doesn't count either, and
     is estimated like any other, where it is of grade C and no run of another day agrees with it.
@@ -163,7 +168,7 @@ def price_measured(measured: Iterable[Measurement]) -> Priced:
         metric = own[0].metric
         if len({row.model for row in _usable(own, metric)}) < FEWEST_ANCHORS:
             continue
-        estimated, left_out, doubted = _priced(own, metric)
+        estimated, left_out, doubted = _priced(own, metric, keep=keep)
         rows += estimated
         told += left_out.values()
         dropped |= {id(row) for row in _usable(own, metric) if row.model in doubted}
@@ -191,9 +196,13 @@ def _refuse_mixed_forms(known: Sequence[Measurement]) -> None:
             )
 
 
-#: Each network's value with its bounds, how good they are in words, and the anchors left out, with how many
-#: times slower than foretold each is.
-Prices = tuple[Mapping[str, tuple[float, float, float]], str, Mapping[str, float]]
+def _prices(known: Sequence[Measurement], metric: str) -> Prices:
+    return (_latencies if metric == "latency" else _memories)(known)
+
+
+def _kept_prices(known: Sequence[Measurement], metric: str) -> Prices:
+    anchors = [(row.model, row.value, _deviation(row)) for row in known]
+    return kept.prices(metric, anchors, lambda: _prices(known, metric))
 
 
 def _latencies(known: Sequence[Measurement]) -> Prices:
@@ -205,7 +214,7 @@ def _latencies(known: Sequence[Measurement]) -> Prices:
         f"{100 * found.median_error:.0f} % (median) and {100 * found.p90_error:.0f} % (90th percentile)"
     )
     prices = zip(found.values.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
-    return dict(zip(found.names, prices, strict=True)), note, found.left_out
+    return Prices(dict(zip(found.names, prices, strict=True)), note, found.left_out)
 
 
 def _deviation(row: Measurement) -> float:
@@ -215,6 +224,8 @@ def _deviation(row: Measurement) -> float:
 
 
 def _memories(known: Sequence[Measurement]) -> Prices:
+    from vertebra.measuring.estimation.memory import MemoryModel
+
     values = {row.model: row.value for row in known}
     counts = {
         name: (float(one.weight_bytes), float(one.activations)) for name, one in shipped.counts().items()
@@ -225,4 +236,4 @@ def _memories(known: Sequence[Measurement]) -> Prices:
         f"{100 * model.left_out_error:.0f} %"
     )
     prices = zip(*model.prices(list(counts.values())), strict=True)
-    return dict(zip(counts, prices, strict=True)), note, {}
+    return Prices(dict(zip(counts, prices, strict=True)), note, {})

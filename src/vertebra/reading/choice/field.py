@@ -35,7 +35,7 @@ def _priced(known: Sequence[Measurement], told: list[str] | None) -> list[Measur
     """`known`, as far as it counts, and the estimates from it."""
     from vertebra.measuring import estimation
 
-    priced = estimation.price_measured(known)
+    priced = estimation.price_measured(known, keep=True)
     if told is not None:
         told += priced.told
     return [*priced.measured, *priced.rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -266,6 +265,8 @@ def _measured_shares(source: Table, load: Mapping[str, Any]) -> dict[str, tuple[
         both = [own[model] / usual[model] for model in own if usual.get(model)]
         if precision == USUAL or len(both) < _FEWEST:
             continue
+        import statistics
+
         share = statistics.median(both)
         if share < min(1.0, found[precision][1] if precision in found else 1.0):
             basis = f"the median of {len(both)} networks measured in both"

@@ -12,7 +12,7 @@ import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vertebra.errors import InvalidInputError, UnknownNameError
@@ -273,7 +273,7 @@ def _constants(name: str) -> bytes:
 
 
 def _read(name: str) -> bytes:
-    return files("vertebra.zoo.graphs").joinpath("data", name).read_bytes()
+    return (Path(__file__).parent / "data" / name).read_bytes()
 
 
 # ------------------------------------------------------------------ protobuf

@@ -274,7 +274,8 @@ class Machine:
             self.left -= 1
             self.measured.append((case.model, case.engine))
             seconds = 1e-4 + shipped.counts()[case.model].macs / (2e10 * (1 + ENGINES.index(case.engine)))
-            table.append([latency(case.model, seconds, case.engine, low=0.99 * seconds, high=1.01 * seconds)])
+            ends = {"low": 0.99 * seconds, "high": 1.01 * seconds}
+            table.append([latency(case.model, seconds, case.engine, beside=case.beside, **ends)])
         return []
 
 
@@ -297,6 +298,19 @@ def test_networks_are_measured_together_with_their_engine(
     only = settled(table, family="mobilenetv2", latency="20ms", filters={"engine": "openvino"})
     assert only.choice is not None
     assert only.choice.conditions["engine"] == "openvino"
+
+
+def test_networks_are_measured_beside_the_busy_threads_that_are_asked_for(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    found = settled(table, family="mobilenetv2", latency="20ms", beside=2)
+    assert found.choice is not None
+    assert found.choice.conditions["beside"] == 2
+    assert {row.beside for row in table.rows(metric="latency")} == {2}
+    assert len(machine.measured) >= 2 * 12  # those that the others are estimated from, too
+    with pytest.raises(InvalidInputError, match="none of 978 networks can be compared"):
+        vertebra.pick(latency="20ms", table=table)  # nothing is known of the machine by itself
 
 
 @pytest.mark.parametrize("breaks", [0, 12, 2 * estimation.ANCHORS + 1])
@@ -363,6 +377,7 @@ def test_networks_made_for_tests_price_no_others(tmp_path: Path, monkeypatch: py
         ({"batch_size": 8}, "--batch-size can't be"),
         ({"system": "elsewhere"}, "--system can't be"),
         ({"filters": {"probed": "pets"}}, "--probed can't be"),
+        ({"beside": (1, 2)}, "beside one number of busy threads"),
     ],
 )
 def test_what_can_not_be_measured_for_a_pick_is_refused(

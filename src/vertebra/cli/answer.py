@@ -524,6 +524,12 @@ def _origin(row: WideRow, picked: Pick) -> list[str]:
     ]
     conditions = listed(row.conditions)
     lines = [f"Origin: {', '.join(origins)}.", *([f"Measured with: {conditions}."] if conditions else [])]
+    latency = row.figures.get("latency")
+    if latency is not None and latency.origin == "benched" and latency.low is not None:
+        lines.append(
+            "Intervals of measured latencies are those of an independent survey; a run's own are narrower "
+            f"(vertebra table --model {row.model})."
+        )
     return list(map(line, lines))
 
 

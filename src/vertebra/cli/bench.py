@@ -150,7 +150,7 @@ def _line(form: WideRow, varied: list[str], share: float | None) -> dict[str, An
         **shown,
         **{METRICS[name].label: quantity(form, name) for name in _EXTRA},
         "of roofline": None if share is None else f"{share:.0%}",
-        "95 % interval": display.interval(headline) if headline.metric != "failure" else None,
+        "95 % interval of the run": display.interval(headline) if headline.metric != "failure" else None,
         "samples": headline.samples,
         "grade": headline.grade,
         "notes": "; ".join(headline.grade_reasons),

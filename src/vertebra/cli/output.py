@@ -102,7 +102,7 @@ def _readable(row: Measurement) -> dict[str, Any]:
         "model": row.model,
         "metric": row.metric,
         "value": ("~" if row.origin == "estimated" else "") + units.show(row.value, METRICS[row.metric].unit),
-        "95 % interval": display.interval(row),
+        "95 % interval of the run": display.interval(row),
         "grade": row.grade,
         "origin": row.origin,
         "conditions": display.known(row),

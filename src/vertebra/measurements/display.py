@@ -150,7 +150,7 @@ def readable(row: Measurement) -> Line:
         "model": row.model,
         "metric": row.metric,
         "value": units.show(row.value, METRICS[row.metric].unit),
-        "95 % interval": interval(row),
+        "95 % interval of the run": interval(row),
         "grade": row.grade,
         "origin": row.origin,
         "conditions": conditions(row),

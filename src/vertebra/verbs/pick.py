@@ -174,12 +174,17 @@ def _contradiction(question: Question) -> InvalidInputError | None:
             "--budget measures networks of the catalogue, but --among table takes only those of the table.",
             "leave --among out",
         )
-    for name in (*_MEASURED_UNDER, "system", "probed", "beside"):
+    for name in (*_MEASURED_UNDER, "system", "probed"):
         if question.filters.get(name) not in (None, _MEASURED_UNDER.get(name)):
             option = name.replace("_", "-")
             return InvalidInputError(
                 f"--budget measures on this machine at batch size 1, so --{option} can't be set."
             )
+    beside = question.filters.get("beside")
+    if beside is not None and not isinstance(beside, int):
+        return InvalidInputError(
+            "--budget measures beside one number of busy threads, and several were given.", "pass only one"
+        )
     return None
 
 

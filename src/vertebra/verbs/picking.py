@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vertebra.campaigns import campaign, cases, paired
+from vertebra.campaigns.load import Load
 from vertebra.errors import InvalidInputError, MissingRuntimeError, warn
 from vertebra.measurements import Measurement, Table, WideRow, shipped
 from vertebra.measuring import estimation
@@ -74,7 +75,7 @@ def settled(
     waited: quiet.Waited | None = None
     try:
         waited = quiet.wait(min(quiet.LONGEST_S, budget_s / 4), warn)
-        fill(source, runners, bench)
+        fill(source, runners, bench, beside=question.filters.get("beside") or None)
     except STOPS:
         interrupted = True
     unpriced = 0
@@ -243,17 +244,25 @@ def fill_field(
     fill(source, runners, bench, is_all=True)
 
 
-def fill(source: Table, runners: Sequence[str], bench: _Bench, *, is_all: bool = False) -> None:
+def fill(
+    source: Table,
+    runners: Sequence[str],
+    bench: _Bench,
+    *,
+    is_all: bool = False,
+    beside: int | None = None,
+) -> None:
     """Measure what the estimates of all others need, a few networks at a time: networks that are small, quick
-    to measure and unlike each other, the same on each engine. It takes at most half of the budget, or more
-    where nothing could be estimated yet or this is all that the budget is for."""
-    wanted = anchors(source, runners)
+    to measure and unlike each other, the same on each engine, `beside` as many busy threads as are asked for.
+    It takes at most half of the budget, or more where nothing could be estimated yet or this is all that the
+    budget is for."""
+    wanted = anchors(source, runners, beside)
     told = is_all
     while wanted:
-        until_s = bench.budget_s / (2 if not is_all and _is_enough(source, runners) else 1)
+        until_s = bench.budget_s / (2 if not is_all and _is_enough(source, runners, beside) else 1)
         now, wanted = wanted[:_AT_ONCE], wanted[_AT_ONCE:]
         chosen = [
-            case for case in cases.cases([name for name, _ in now], runners)
+            case for case in cases.cases([name for name, _ in now], runners, load=Load(beside=beside))
             if (case.model, case.engine) in {(name, one) for name, lacking in now for one in lacking}
         ]  # fmt: skip
         chosen = cases.remaining(chosen, source.rows(metric="failure"))  # what failed fails again
@@ -265,15 +274,16 @@ def fill(source: Table, runners: Sequence[str], bench: _Bench, *, is_all: bool =
         bench(chosen, until_s)
 
 
-def _is_enough(source: Table, runners: Sequence[str]) -> bool:
+def _is_enough(source: Table, runners: Sequence[str], beside: int | None) -> bool:
     """Whether others can be estimated on one of the engines."""
-    return max(map(len, _known(source, runners).values())) >= estimation.FEWEST_ANCHORS
+    return max(map(len, _known(source, runners, beside).values())) >= estimation.FEWEST_ANCHORS
 
 
-def _known(source: Table, runners: Sequence[str]) -> dict[str, set[str]]:
-    """The networks measured on each engine."""
+def _known(source: Table, runners: Sequence[str], beside: int | None) -> dict[str, set[str]]:
+    """The networks measured on each engine, `beside` so many busy threads."""
     known = {engine: set[str]() for engine in runners}
-    for row in comparable(source, metric=("latency",), engine=tuple(runners), precision="float32", **_LOAD):
+    load = {**_LOAD, "engine": tuple(runners), "precision": "float32", "beside": beside}
+    for row in comparable(source, metric=("latency",), **load):
         if row.metric == "latency" and row.origin == "benched" and row.network_sha256 is None:
             known[str(row.engine)].add(row.model)
     return known
@@ -294,10 +304,12 @@ def _saying(budget_s: float, runners: Sequence[str]) -> str:
     )
 
 
-def anchors(source: Table, runners: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+def anchors(
+    source: Table, runners: Sequence[str], beside: int | None = None
+) -> list[tuple[str, tuple[str, ...]]]:
     """The networks still to be measured before others can be estimated well, the most useful first, each with
     the engines that lack it; none where as many as are good are known."""
-    known = _known(source, runners)
+    known = _known(source, runners, beside)
     shared = set.intersection(*known.values())
     ready = [
         name for name, count in shipped.counts().items()
@@ -315,4 +327,5 @@ def anchors(source: Table, runners: Sequence[str]) -> list[tuple[str, tuple[str,
 
 def _case_of(row: WideRow) -> Sequence[Case]:
     precision = row.conditions.get("precision", precisions.USUAL)
-    return cases.cases([row.model], [row.conditions["engine"]], precisions=[precision])
+    load = Load(beside=row.conditions.get("beside"))
+    return cases.cases([row.model], [row.conditions["engine"]], precisions=[precision], load=load)

@@ -158,3 +158,19 @@ def test_the_command_writes_html_or_markdown_by_the_names_end(tmp_path):
         vertebra.report(tmp_path / "other.html", page=True, engine="onnxrun", table=table)
     assert {path.name for path in tmp_path.glob("*.*")} >= {"page.html", "page.md"}
     assert not list(tmp_path.glob("other*"))
+
+
+def test_the_page_shows_the_runs_of_a_form_pooled_as_an_answer_does(tmp_path):
+    table = Table(tmp_path / "table.sqlite")
+    table.append(known())
+    (first,) = [row for row in at(1) if row.model == "vgg16"]
+    for day, factor in ((1, 1.0), (2, 1.04)):
+        value = first.value * factor
+        told = {"value": value, "low": 0.999 * value, "high": 1.001 * value, "grade": "B"}
+        table.append([replace(first, measured_at=f"2026-11-0{day}T12:00:00+00:00", **told)])
+    written = vertebra.report(tmp_path / "page.md", page=True, system=SYSTEM, table=table).read_text()
+    *_, float32, _ = tables(written)
+    [vgg16] = [line for line in float32 if line["Models"] == "VGG16"]
+    [cell] = [text for head, text in vgg16.items() if text and "printed" not in head and "Batch 1" in head]
+    low, high = (float(end) for end in re.findall(r"[\d.]+", cell.partition("(")[2])[:2])
+    assert low < 1e3 * first.value < 1.04e3 * first.value < high  # each run's own interval is 0.1 %

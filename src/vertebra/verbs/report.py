@@ -162,9 +162,8 @@ def _edition(source: Table, system: str | None, engine: str | None) -> Edition:
     if engine is not None:
         engines.find(engine)
     chosen = source.system_id(system) if system else candidates.this_system(source)
-    rows = [
-        row for row in source.latest() if candidates.is_of_imagenet(row) and subjects.is_of_catalogue(row)
-    ]
+    known = latest(possible(candidates.pooled(source, source.rows())))
+    rows = [row for row in known if candidates.is_of_imagenet(row) and subjects.is_of_catalogue(row)]
     described = source.system(chosen or "")
     return edition(rows, chosen, system=described, engine=engine, made_at=now()[:10])
 

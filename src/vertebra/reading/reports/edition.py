@@ -270,9 +270,10 @@ def _pace(latencies: Iterable[Measurement]) -> float:
 
 def _speeds(tables: Sequence[_Speed]) -> Part:
     passages = [
-        "Milliseconds for a whole batch: the median with its 95 % interval and its grade. A is reliable, B "
-        "less so, C can't be believed. The printed figures are from other machines and other programs. "
-        "Storage is the size of the parameters and buffers in float32.",
+        "Milliseconds for a whole batch: the median of all runs that agree, with the 95 % interval that an "
+        "independent survey falls into, and its grade. A is reliable, B less so, C can't be believed. The "
+        "printed figures are from other machines and other programs. Storage is the size of the parameters "
+        "and buffers in float32.",
         *(_conditions(one) for one in tables),
     ]
     made = [_speed_table(one, has_storage=not place) for place, one in enumerate(tables)]

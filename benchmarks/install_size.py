@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 ROOT = Path(__file__).parent.parent
 BASE = "base"
@@ -75,7 +76,7 @@ def sizes(report: dict[str, object], downloads: Path) -> dict[str, int]:
     installed = report["install"]
     assert isinstance(installed, list)
     for one in installed:
-        file = downloads / str(one["download_info"]["url"]).rpartition("/")[2]
+        file = downloads / unquote(str(one["download_info"]["url"]).rpartition("/")[2])
         found[str(one["metadata"]["name"])] = file.stat().st_size
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vertebra import zoo
 from vertebra._version import __version__
 from vertebra.errors import InvalidInputError, warn
-from vertebra.measurements import Measurement, Table, WideRow, display
+from vertebra.measurements import Measurement, Table, WideRow, display, shipped
 from vertebra.progress import Listener, Progress, silent
 from vertebra.verbs import given, notebook, picking
 from vertebra.verbs.chart import chart, compared
@@ -76,6 +76,7 @@ def survey(
 
     start, budget_s = time.monotonic(), given.seconds(budget)
     progress = notebook.listener(progress)
+    tell = progress or silent
     models = given.several(given.renamed(model, models, ()))
     engines = given.several(given.renamed(engine, engines, ()))
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
@@ -89,9 +90,7 @@ def survey(
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
-        if importlib.util.find_spec("torch") is not None:  # else the counts that ship, now cited, are all
-            (progress or silent)(Progress("counting parameters and operations", 0, len(todo), "cases"))
-            _profile_missing(chosen, known, into)
+        _count(chosen, known, into, lambda text: tell(Progress(text, 0, len(todo), "cases")))
         if todo:
             _wait_for_quiet(budget_s)
         share = 1.0 if models else _SHARE
@@ -151,16 +150,24 @@ def _check_before(todo: Sequence[Case], folder: Path) -> None:
         ) from error
 
 
-def _profile_missing(chosen: Sequence[str], known: Sequence[Measurement], into: Table) -> None:
-    """Count the networks that this version of vertebra hasn't counted yet at their own input size.
+def _count(
+    chosen: Sequence[str], known: Sequence[Measurement], into: Table, tell: Callable[[str], None]
+) -> None:
+    """Append our counts of the classics and of `chosen`, at their own input sizes: those that ship, and of
+    other networks those that this version hasn't counted yet, if torch is there to build them.
 
     All classics are counted, surveyed or not, because a chart doesn't mix published counts with ours.
     """
+    from vertebra.measuring.citations import libraries
+
+    wanted = dict.fromkeys([*names.CLASSICS, *chosen])
+    into.append(libraries.counts(models=wanted))
     counted = {
         row.model for row in known if row.metric == "macs" and row.versions.get("vertebra") == __version__
     }
-    missing = [model for model in dict.fromkeys([*names.CLASSICS, *chosen]) if model not in counted]
-    if missing:
+    missing = [model for model in wanted if model not in shipped.counts() and model not in counted]
+    if missing and importlib.util.find_spec("torch") is not None:
+        tell("counting parameters and operations")
         profile(*missing, table=into)
 
 

@@ -4,9 +4,9 @@
 
 Warm: a made-up latency and memory of 24 networks on two engines, from which all others are estimated. Full:
 the rows of `vertebra cite all`, and a made-up latency and memory for every network that has a count, none
-estimated. The estimates stay in the user's cache (VERTEBRA_CACHE) from one run to the next, so all but the first
-compute none. Prints the best of N runs of the call, of the command, and of `python -c pass`, in seconds; before
-estimates were the default, the full one took 0.30 s and was the only one.
+estimated. The estimates stay in the user's cache (VERTEBRA_CACHE) from one run to the next, so all but the
+first compute none. Prints in seconds the best of N runs of the call, of the command, and of `python -c pass`;
+before estimates were the default, the full one took 0.30 s and was the only one.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Do the intervals hold? Of repeated surveys of one machine, does the interval of one hold the other's value?
 
-    python benchmarks/calibration.py [TABLE ...]
+    python benchmarks/calibration.py [--brief] [TABLE ...]
     python benchmarks/calibration.py --fit [TABLE ...]
     python benchmarks/calibration.py --keep FOLDER
 
 The first prints, over the kept repeats (benchmarks/repeats.json.gz) and the tables given, how often that is
 so for all ordered pairs of quiet runs, how wide the intervals are, and where the spread comes from: all
 forms, and those that the prior wasn't fitted to. Each table is one survey of one machine.
+
+`--brief` judges the same runs as if the first process of each had been the only one and had ended where a
+survey's does (`Limits.brief`).
 
 `--fit` fits the prior to every second form and writes it with its evidence to `spread.json`, which ships with
 the package. `--keep` reduces the tables of a folder to `benchmarks/repeats.json.gz`.
@@ -25,9 +28,11 @@ from typing import Any
 
 import vertebra
 from vertebra.measurements import Measurement, Table, calibration, pooling, spread, statistics
-from vertebra.measurements.blocks import pack, unpack
+from vertebra.measurements.blocks import by_process, pack, unpack
 from vertebra.measurements.calibration import Calibration, Coverage, Run
 from vertebra.measurements.record import record_of, row_of
+from vertebra.measuring.benchmarking import Limits
+from vertebra.measuring.benchmarking.timing import is_enough
 
 KEPT = Path(__file__).parent / "repeats.json.gz"
 PRIOR = Path(spread.__file__).parent / "shipped" / spread.FILE
@@ -79,9 +84,24 @@ def _today(row: Measurement, samples: dict[str, list[float]]) -> dict[str, Any]:
     return {**record_of(row), "value": found.median, "low": found.low, "high": found.high}
 
 
-def evidence(tables: Iterable[Path]) -> tuple[list[Measurement], dict[str, spread.Seen]]:
-    """The kept rows and those of `tables`, each with a run of its own, and what their blocks say."""
+def shortened(
+    row: Measurement, samples: dict[str, list[float]]
+) -> tuple[Measurement, dict[str, list[float]]]:
+    """The run as if its first process had been the only one and had ended where a survey's does."""
+    limits, blocks = Limits.quick().brief(), by_process(unpack(samples))[0]
+    ends = (number for number in range(1, len(blocks)) if is_enough(blocks[:number], limits))
+    taken = pack(blocks[: next(ends, len(blocks))])
+    return row_of(_today(row, taken)), taken
+
+
+def evidence(
+    tables: Iterable[Path], *, brief: bool = False
+) -> tuple[list[Measurement], dict[str, spread.Seen]]:
+    """The kept rows and those of `tables`, each with a run of its own, and what their blocks say. If `brief`,
+    they are `shortened`."""
     runs = [*kept(), *((path.name, *run) for path in tables for run in _with_samples(path))]
+    if brief:
+        runs = [(name, *shortened(row, samples)) for name, row, samples in runs if samples]
     rows = [
         Measurement.restored({**vars(row), "run": f"{number}"}) for number, (_, row, _) in enumerate(runs)
     ]
@@ -211,12 +231,15 @@ def main() -> None:
     )
     parser.add_argument("tables", type=Path, nargs="*", metavar="TABLE")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--brief", action="store_true", help="as if each run had ended where a survey's does")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
+    if options.brief and options.fit:
+        parser.error("the prior is fitted to whole runs: leave --brief out")
     if options.keep:
         keep(options.keep)
         return
-    rows, seen = evidence(options.tables)
+    rows, seen = evidence(options.tables, brief=options.brief)
     forms = calibration.repeated(rows, seen)
     fitted, judging = halves(forms)
     if options.fit:

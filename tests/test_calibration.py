@@ -125,3 +125,17 @@ def test_the_shipped_prior_is_what_the_fit_gives():
     for name, value in found.items():
         assert getattr(known, name) == pytest.approx(value, rel=0.05), name
     assert "30 runs of 3 forms" in known.evidence
+
+
+def test_runs_that_end_where_a_surveys_do_hold_each_others_values_too():
+    whole, seen_whole = benchmark.evidence([])
+    rows, seen = benchmark.evidence([], brief=True)
+    quiet = [run for run, one in seen_whole.items() if one.others < 0.1]
+    assert len(quiet) == 30
+    assert sum(seen[run].blocks for run in quiet) < sum(seen_whole[run].blocks for run in quiet) / 1.5
+    assert all(seen[run].blocks <= seen_whole[run].blocks for run in seen_whole)
+    assert {one.processes for one in seen.values()} == {1}
+    assert len(rows) == len(whole)
+    found = calibration.examine(rows, seen).quiet[1]
+    assert found.survey >= benchmark.LEAST * found.pairs
+    assert found.half_width <= benchmark.HALF_WIDTHS[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +86,8 @@ def survey(
     known = into.rows()
     todo = wanted if again else cases.remaining(wanted, known)
     limits = campaign.limits(len(todo), quick=True, budget_s=budget_s).brief()
+    if todo:
+        limits = replace(limits, seconds=min(limits.seconds, budget_s * _MOST_OF_A_SHARE / len(todo)))
     measured: list[Measurement] = []
     if todo or not page.exists():
         _check_before(todo, folder)
@@ -126,6 +128,9 @@ def _wait_for_quiet(budget_s: float) -> None:
 
 #: The part of the time that may be spent waiting until others leave the processors.
 _WAITED = 1 / 4
+#: What warm-up and blocks of one case take at most, in equal shares of the time: a case whose samples never
+#: agree would otherwise take all that others leave.
+_MOST_OF_A_SHARE = 1 / 2
 #: The part of the time that the classics get.
 _SHARE = 2 / 3
 

@@ -493,7 +493,7 @@ def test_a_brief_measurement_ends_after_five_even_blocks_and_the_row_says_why(
 ) -> None:
     (result,) = Laboratory(monkeypatch, {"fake": [[200.0]]}).measure(Limits.quick(seconds=60.0).brief())
     assert len(result.samples["latency"]) == 10  # five blocks of two
-    assert "10 samples of 64: more would tell little" in result.rows[0].grade_reasons
+    assert "10 samples of 64: enough for a survey" in result.rows[0].grade_reasons
     assert result.rows[0].grade == "B"
 
 

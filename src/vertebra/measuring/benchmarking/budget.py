@@ -123,6 +123,6 @@ class Budget:
         if record.is_behind:
             return "too slow to win"
         if self._limits.within is not None and is_enough(record.figures.blocks, self._limits):
-            return "more would tell little"
+            return "enough for a survey"
         full = self._limits.most_samples // self._limits.processes
         return "sample limit reached" if record.taken() >= full else "budget spent"

@@ -18,7 +18,7 @@ from vertebra.measuring.benchmarking.plan import Limits
 
 Clock = Callable[[], int]
 Infer = Callable[[], object]
-Stopped = Literal["sure", "more would tell little", "budget spent", "sample limit reached", "too slow to win"]
+Stopped = Literal["sure", "enough for a survey", "budget spent", "sample limit reached", "too slow to win"]
 
 #: Warm-up is judged by windows of at least this many runs and seconds, or of this many runs.
 _WINDOW_RUNS, _WINDOW_S, _WINDOW_MOST_RUNS = 5, 0.1, 1000

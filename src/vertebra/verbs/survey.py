@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +76,6 @@ def survey(
 
     start, budget_s = time.monotonic(), given.seconds(budget)
     progress = notebook.listener(progress)
-    tell = progress or silent
     models = given.several(given.renamed(model, models, ()))
     engines = given.several(given.renamed(engine, engines, ()))
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
@@ -92,7 +91,7 @@ def survey(
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
-        _count(chosen, known, into, lambda text: tell(Progress(text, 0, len(todo), "cases")))
+        _count(chosen, known, into, len(todo), progress or silent)
         if todo:
             _wait_for_quiet(budget_s)
         share = 1.0 if models else _SHARE
@@ -156,7 +155,7 @@ def _check_before(todo: Sequence[Case], folder: Path) -> None:
 
 
 def _count(
-    chosen: Sequence[str], known: Sequence[Measurement], into: Table, tell: Callable[[str], None]
+    chosen: Sequence[str], known: Sequence[Measurement], into: Table, cases: int, progress: Listener
 ) -> None:
     """Append our counts of the classics and of `chosen`, at their own input sizes: those that ship, and of
     other networks those that this version hasn't counted yet, if torch is there to build them.
@@ -172,7 +171,7 @@ def _count(
     }
     missing = [model for model in wanted if model not in shipped.counts() and model not in counted]
     if missing and importlib.util.find_spec("torch") is not None:
-        tell("counting parameters and operations")
+        progress(Progress("counting parameters and operations", 0, cases, "cases"))
         profile(*missing, table=into)
 
 

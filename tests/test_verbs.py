@@ -24,6 +24,7 @@ from vertebra.measurements import COLUMNS, Measurement
 from vertebra.measurements.views import FORM
 from vertebra.reading import directory
 from vertebra.reading.choice.rule import LIMITS
+from vertebra.verbs import fit
 from vertebra.verbs.bench import Benched
 
 
@@ -264,6 +265,7 @@ FURTHER: dict[str, set[str]] = {
     "compare": set(COLUMNS),
     "chart": set(FORM),
     "pick": {*LIMITS, *FORM, "dataset", "probed", "origin"},
+    "fit": {*fit.LIMITS},
     "report": {*LIMITS},
     "list": set(directory.LIMITS),
     "evaluate": set(inspect.signature(loading.load).parameters),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.evaluate import disagreement, evaluate, probe
     from vertebra.verbs.export import export
     from vertebra.verbs.fastest import fastest
+    from vertebra.verbs.fit import fit
     from vertebra.verbs.list import list as list
     from vertebra.verbs.pick import pick
     from vertebra.verbs.predict import predict
@@ -60,6 +61,7 @@ _PUBLIC = {
     "evaluate": "vertebra.verbs.evaluate",
     "export": "vertebra.verbs.export",
     "fastest": "vertebra.verbs.fastest",
+    "fit": "vertebra.verbs.fit",
     "list": "vertebra.verbs.list",
     "pick": "vertebra.verbs.pick",
     "predict": "vertebra.verbs.predict",
@@ -74,7 +76,7 @@ _PUBLIC = {
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
     "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
-    "disagreement", "doctor", "evaluate", "export", "fastest", "pick", "predict", "probe", "profile",
+    "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "pick", "predict", "probe", "profile",
     "report", "show", "survey", "table",
 ]  # fmt: skip
 

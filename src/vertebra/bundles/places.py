@@ -15,15 +15,11 @@ from vertebra.machine.files import whole_folder
 def draft(folder: Path) -> Iterator[Path]:
     """A hidden folder that replaces `folder` at the end. Raises BundleError if that is impossible."""
     try:
-        _check_place(folder)
-        with whole_folder(
-            folder, lambda there: (there / MANIFEST).is_file(), is_own=_is_cached(folder)
-        ) as draft_:
+        check(folder)
+        with whole_folder(folder, _is_bundle, is_own=_is_cached(folder)) as draft_:
             yield draft_
     except FileExistsError as error:
-        raise BundleError(
-            f"{folder} exists and is not a Bundle.", "choose another folder; this one is untouched"
-        ) from error
+        raise _taken(folder) from error
     except OSError as error:
         raise BundleError(
             f"The Bundle {folder} can't be written: {error.strerror or error}.",
@@ -37,20 +33,32 @@ def _is_cached(folder: Path) -> bool:
     return folder.absolute().is_relative_to(downloads.cache_folder())
 
 
-def _check_place(folder: Path) -> None:
-    """Raise BundleError if a Bundle in `folder` would add files to another Bundle, or delete the current
-    folder or files that don't belong to the old Bundle."""
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
+def _taken(folder: Path) -> BundleError:
+    return BundleError(
+        f"{folder} exists and is not a Bundle.", "choose another folder; this one is untouched"
+    )
+
+
+def check(folder: Path) -> None:
+    """Raise BundleError if a Bundle in `folder` would add files to another Bundle, delete the current folder
+    or files that don't belong to the old Bundle, or take the place of something else."""
+    if folder.exists() and not (folder.is_dir() and (_is_bundle(folder) or not any(folder.iterdir()))):
+        raise _taken(folder)
     if folder.resolve() == Path.cwd():
         raise BundleError(
             f"{folder} is the current folder; a Bundle would replace all of it.", "choose another folder"
         )
-    around = [place for place in folder.absolute().parents if (place / MANIFEST).is_file()]
+    around = [place for place in folder.absolute().parents if _is_bundle(place)]
     if around:
         raise BundleError(
             f"{folder} lies inside the Bundle {around[0]}; a Bundle holds only its own files.",
             "choose another folder",
         )
-    if (folder / MANIFEST).is_file() and (found := strangers(folder, _listed(folder))):
+    if _is_bundle(folder) and (found := strangers(folder, _listed(folder))):
         raise BundleError(
             f"{folder} holds {found[0]}, which isn't part of the Bundle; a new Bundle would delete it.",
             "move it out of the folder, or choose another folder; this one is untouched",

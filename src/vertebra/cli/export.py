@@ -51,8 +51,8 @@ def command(model: str, folder: str, **options: Any) -> None:
 
     Before it is written, the engine's outputs are compared with those of PyTorch's eager mode in float32.
     With --embed-preprocess the Bundle has a second graph, picture.onnx, from the pixels of a picture of any
-    size to probabilities. With --web, FOLDER becomes a page for any web server, with the Bundle inside. MODEL may be
-    a Bundle too; one in ONNX and float32 is converted for another --engine, or to --precision int8.
+    size to probabilities. With --web, FOLDER becomes a page for any web server, with the Bundle inside. MODEL
+    may be a Bundle too; one in ONNX and float32 is converted for another --engine, or to --precision int8.
 
     --precision int8 quantises the network to eight bits, calibrated on half of the pictures in --calibrate.
     The guard is checked on the other half: the share of pictures whose first class stays the same, or for an

@@ -138,12 +138,12 @@ class _Block:
 
 
 def pairs(
-    thumbs: Bytes, colours: Bytes, small: Flags, *, progress: Callable[[float], None] | None = None
+    thumbs: Bytes, colours: Bytes, small: Flags, *, share: Callable[[float], None] | None = None
 ) -> Pairs:
     """The pairs of alike pictures among N, as they are or mirrored.
 
     `thumbs` (N, 32, 32), `colours` (N, 3) and `small` (N) are of each picture. Every pair of hashes is
-    compared, on all cores: the time grows with the square of N, and 60,000 pictures take seconds. `progress`
+    compared, on all cores: the time grows with the square of N, and 60,000 pictures take seconds. `share`
     is given the share that is done.
     """
     import numpy as np
@@ -153,8 +153,8 @@ def pairs(
     found: list[tuple[Places, Places, Flags]] = []
     for done, made in enumerate(_on_all_cores(lambda block: list(_alike(facts, block)), blocks), 1):
         found += made
-        if progress is not None:
-            progress(done / len(blocks))
+        if share is not None:
+            share(done / len(blocks))
     if not found:
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
     first, second, strictly = (np.concatenate(column) for column in zip(*found, strict=True))

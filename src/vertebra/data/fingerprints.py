@@ -20,7 +20,7 @@ from vertebra.errors import ImageError
 #: A JPEG is decoded no smaller than this, height and width.
 _AT_LEAST = (2 * alike.SIDE, 2 * alike.SIDE)
 #: Changes whenever fingerprints of one picture would differ: earlier ones don't count then.
-_VERSION = 1
+VERSION = 1
 _FORMATS = ("", "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _CALLED = {"WEBP": "WebP"}
 #: ending of a name -> format
@@ -62,14 +62,14 @@ class Fingerprint:
         """The same as bytes of one size."""
         kind = _FORMATS.index({"WebP": "WEBP"}.get(self.format, self.format))
         return _RECORD.pack(
-            _VERSION, kind, self.pixels is not None, *self.thumbnail.colour, self.height, self.width,
+            VERSION, kind, self.pixels is not None, *self.thumbnail.colour, self.height, self.width,
             self.pixels or b"", self.thumbnail.grey,
         )  # fmt: skip
 
     @classmethod
     def unpacked(cls, record: bytes | None) -> Fingerprint | None:
         """What `packed` was made of; None for what isn't one of this version."""
-        if record is None or len(record) != cls.SIZE or record[0] != _VERSION or record[1] >= len(_FORMATS):
+        if record is None or len(record) != cls.SIZE or record[0] != VERSION or record[1] >= len(_FORMATS):
             return None
         _, kind, is_whole, red, green, blue, height, width, pixels, grey = _RECORD.unpack(record)
         name = _FORMATS[kind]

@@ -159,7 +159,7 @@ class _Look:
         small = np.array([one.size[0] * one.size[1] < alike.SMALL for one in self._distinct])
         event = Progress("looking for near-duplicates", 0, 1)
         self._pairs = alike.pairs(
-            thumbs, colours, small, progress=lambda share: self._progress(replace(event, done=share))
+            thumbs, colours, small, share=lambda done: self._progress(replace(event, done=done))
         )
         self._find_same(thumbs)
 

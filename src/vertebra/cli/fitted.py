@@ -1,0 +1,136 @@
+"""What `vertebra fit` prints: the winner first, its figures beside the limits, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from vertebra import units
+from vertebra.cli.output import columns
+from vertebra.cli.terminal import line
+from vertebra.measurements import display
+from vertebra.metrics import METRICS
+from vertebra.reading.choice import terms
+from vertebra.reading.choice.terms import TOLD
+from vertebra.reading.reports.fitted import by_class, compared
+
+if TYPE_CHECKING:
+    from vertebra.measuring.evaluation.paired import Pair
+    from vertebra.reading.reports.fitted import Fitted
+
+#: Classes that are printed, the worst first, where there are more.
+_MOST_CLASSES = 10
+
+
+def record(done: Fitted) -> dict[str, Any]:
+    """The result for programs, in base units."""
+    low, high = done.interval
+    figures = {name: done.row.value(name) for name in ("latency", "fps", "memory_total")}
+    return {
+        "bundle": str(done.bundle.folder),
+        "model": done.winner.name,
+        "weights": done.bundle.weights,
+        "licence": done.bundle.licence,
+        "engine": done.winner.engine,
+        "pictures": done.inspection.identity,
+        "images": done.race.nested.total,
+        "classes": len(done.inspection.classes),
+        "top1": done.accuracy,
+        "top1_low": low,
+        "top1_high": high,
+        "majority": done.race.nested.majority,
+        "chosen_in_folds": list(done.race.chosen),
+        **figures,
+        "runner_up": None if done.race.runner_up is None else done.race.runner_up.name,
+        "failures": {name: error.message for name, error in done.failures.items()},
+        "unmet": dict(done.unmet),
+    }
+
+
+def text(done: Fitted) -> str:
+    """The answer for people."""
+    classes = by_class(done.held, done.inspection)
+    blocks = [_head(done), _limits(done), _beside(done)]
+    blocks += [[columns(classes[:_MOST_CLASSES])], _more(len(classes)), _curve(done), _next(done)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _head(done: Fitted) -> list[str]:
+    nested, (low, high) = done.race.nested, done.interval
+    gap = f"the largest class has {nested.majority:.1%}"
+    how = "the network, too, was chosen without them" if len(done.contenders) > 1 else "cross-validated"
+    lines = [
+        f"{done.winner.name} on {done.winner.engine}, with a head for {len(done.inspection.classes)} classes",
+        f"top-1 {nested.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {nested.total:,} pictures "
+        f"that the head hadn't seen; {how}; {gap}",
+        _licence(done),
+    ]
+    return [line(one) for one in lines]
+
+
+def _licence(done: Fitted) -> str:
+    licence = done.bundle.licence
+    allowed = terms.terms(None if licence is None else licence.lower())
+    return f"weights {done.bundle.weights}: {licence or 'licence not stated'}" + (
+        f" ({TOLD[allowed]})" if allowed in TOLD else ""
+    )
+
+
+def _limits(done: Fitted) -> list[str]:
+    """The figures here, those with a limit first."""
+    asked = {limit.metric: limit for limit in done.limits}
+    shown = dict.fromkeys((*asked, "latency", "memory_total"))
+    lines = []
+    for metric in shown:
+        figure = done.row.figures.get(metric)
+        if figure is None:
+            continue
+        limit = asked.get(metric)
+        lines.append(
+            {
+                "here": METRICS[metric].label,
+                "value": display.quantity(figure),
+                "95 % interval": display.interval(figure),
+                "limit": None if limit is None else units.show_bound(limit.bound, METRICS[metric].unit),
+            }
+        )
+    return [columns(lines)] if lines else []
+
+
+def _beside(done: Fitted) -> list[str]:
+    """The networks that were compared."""
+    return [columns(compared(done))] if len(done.contenders) > 1 else []
+
+
+def _more(count: int) -> list[str]:
+    return [f"and {count - _MOST_CLASSES} more classes (--save FOLDER)"] if count > _MOST_CLASSES else []
+
+
+def _curve(done: Fitted) -> list[str]:
+    """What more pictures would buy."""
+    curve, names = done.race.curve, [name for name, _ in done.inspection.classes]
+    half, gain = curve.points[-2], curve.gain
+    told = {
+        True: "more pictures surely help",
+        False: "twice as many would surely add less than 2 points",
+        None: "these pictures don't show whether more would help",
+    }[gain.more_helps]
+    lines = [
+        f"Fitted on {half.fitted:,} of the pictures instead of {curve.points[-1].fitted:,}, "
+        f"{done.race.winner} is right on {half.accuracy:.1%}: {told} ({_points(gain.pair)})."
+    ]
+    if curve.gaining:
+        gaining = ", ".join(names[label] for label in curve.gaining[:5])
+        lines.append(f"Classes that surely gained from more: {gaining}.")
+    return [line(one) for one in lines]
+
+
+def _points(pair: Pair) -> str:
+    return f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points"
+
+
+def _next(done: Fitted) -> list[str]:
+    folder = shlex.quote(str(done.bundle.folder))
+    if not folder.startswith(("/", ".", "'")):
+        folder = f"./{folder}"
+    return [f"Bundle: {folder}", f"Next: vertebra predict PHOTO -m {folder}"]

@@ -1,0 +1,31 @@
+"""A network that competes for one's own pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vertebra.measurements import WideRow
+from vertebra.reading.choice.rule import Limit
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network with the weights `source` (None: the published ones), which were found with the options
+    `checks`, and its fastest form among those that may meet the limits: `row` has its figures here."""
+
+    name: str
+    source: str | None
+    row: WideRow
+    checks: Mapping[str, Any]
+    #: limits that are within a figure's interval: it isn't sure that they are met
+    unsure: tuple[Limit, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        return str(self.row.conditions["engine"])
+
+    @property
+    def latency_s(self) -> float:
+        return self.row.figures["latency"].value

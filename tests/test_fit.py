@@ -1,0 +1,192 @@
+"""`vertebra fit`: from pictures and limits to a Bundle with one's own classes, and what is refused before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vertebra
+from vertebra.errors import BundleError, InvalidInputError, MeasurementError
+from vertebra.verbs import contenders, fitting
+from vertebra.zoo.graphs import drawing, store
+
+MODEL = "squeezenet1_1"
+EASY = {"latency": "60s", "engine": "onnxruntime", "folds": 2}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Drawn parameters of SqueezeNet 1.1 as a file of weights."""
+    from safetensors.numpy import save_file
+
+    place = tmp_path_factory.mktemp("weights") / "own.safetensors"
+    save_file(
+        {key: drawing.draw(MODEL, key, shape) for key, _, shape in store.find(MODEL).parameters()}, place
+    )
+    return place
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Dark and bright pictures with noise of their own, eight of each."""
+    return painted(tmp_path_factory.mktemp("data") / "shades", {"dark": 30, "bright": 200}, 8)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Measurements of half a second."""
+    for module in (contenders, fitting):
+        monkeypatch.setattr(module, "_CASE_S", 0.5)
+    monkeypatch.setattr(fitting, "_AGAIN_S", 1.5)
+
+
+def painted(folder: Path, levels: dict[str, int], count: int, seed: int = 0) -> Path:
+    generator = np.random.default_rng(seed)
+    for name, level in levels.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            blocks = generator.integers(0, 50, (12, 12, 3)) + level
+            image = Image.fromarray(blocks.astype(np.uint8)).resize((240, 240), Image.Resampling.BICUBIC)
+            image.save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, weights, pictures):
+    """A fit, with its table and folder."""
+    place = tmp_path_factory.mktemp("fit")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    for module in (contenders, fitting):
+        patch.setattr(module, "_CASE_S", 0.5)
+    try:
+        done = vertebra.fit(
+            pictures, weights={MODEL: weights}, output=place / "shades", save=place / "details",
+            table=place / "table.sqlite", **EASY,
+        )  # fmt: skip
+        yield place, done
+    finally:
+        patch.undo()
+
+
+def test_a_learnable_toy_is_learnt_whole(made):
+    place, done = made
+    assert (done.accuracy, done.race.nested.total, done.race.nested.learnt) == (1.0, 16, True)
+    assert done.winner.name == MODEL
+    assert done.bundle.folder == place / "shades"
+    assert [label.name for label in done.bundle.label_set()] == ["bright", "dark"]
+    assert done.bundle.fitted.accuracy == 1.0
+    assert done.bundle.fitted.classes == (("bright", 8), ("dark", 8))
+    assert all(limit.verdict(done.row) == "met" for limit in done.limits)
+
+
+def test_the_bundle_answers_at_every_end(made, pictures):
+    place, done = made
+    new = painted(place / "new", {"dark": 40, "bright": 190}, 3, seed=1)
+    found = vertebra.predict(*sorted(new.rglob("*.png")), model=place / "shades", top=1)
+    assert [one.top[0].name for one in found] == ["bright"] * 3 + ["dark"] * 3
+    evaluated = vertebra.evaluate(place / "shades", new, table=place / "table.sqlite", name="new")
+    assert evaluated.evaluation.top1.value == 1.0
+    picked = vertebra.pick(
+        latency="60s", origin="evaluated", dataset=done.inspection.identity, among="table",
+        table=place / "table.sqlite",
+    )  # fmt: skip
+    assert picked.choice.figures["top1"].value == 1.0
+    assert picked.choice.figures["latency"].origin == "benched"
+    assert picked.choice.figures["latency"].network_sha256 == done.bundle.network_sha256
+
+
+def test_details_are_saved(made):
+    place, _ = made
+    assert {path.name for path in (place / "details").iterdir()} == {
+        "classes.csv", "confusion.csv", "networks.csv", "pictures.json", "split.csv",
+    }  # fmt: skip
+    lines = (place / "details" / "classes.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["class", "bright", "dark"]
+    assert len((place / "details" / "split.csv").read_text().splitlines()) == 17
+
+
+def test_a_second_run_decodes_and_computes_nothing(made, weights, pictures, monkeypatch):
+    place, done = made
+    from vertebra.data import fingerprints
+    from vertebra.inference.loading import Loaded
+
+    monkeypatch.setattr(fingerprints, "_of_image", lambda *_: pytest.fail("a picture was decoded again"))
+
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    monkeypatch.setattr(Loaded, "features", lambda *_: pytest.fail("features were computed again"))
+    monkeypatch.setattr(contenders.campaign, "measure", lambda *_, **__: pytest.fail("measured again"))
+    again = vertebra.fit(
+        pictures, weights={MODEL: weights}, output=place / "again", table=place / "table.sqlite", **EASY
+    )
+    assert again.accuracy == done.accuracy
+    assert again.bundle.network_sha256 == done.bundle.network_sha256
+
+
+def test_a_head_that_learnt_nothing_is_not_shipped(tmp_path, weights):
+    folder = painted(tmp_path / "noise", {"a": 100, "b": 100}, 8)
+    asked = {"weights": {MODEL: weights}, "output": tmp_path / "out", "table": tmp_path / "t.sqlite", **EASY}
+    with pytest.raises(MeasurementError, match="no sure difference") as raised:
+        vertebra.fit(folder, **asked)
+    assert "--anyway" in raised.value.hint
+    assert not (tmp_path / "out").exists()
+    done = vertebra.fit(folder, anyway=True, **asked)
+    assert not done.race.nested.learnt
+    assert (tmp_path / "out" / "vertebra.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("classes", "asked", "message", "hint"),
+    [
+        ({"a": 3}, {}, "one class, a", "at least two classes"),
+        ({"a": 0, "b": 0}, {}, "not a data set: it contains 2 folders", None),
+        ({"a": 3, "b": 1}, {}, "The class b has a single picture", "at least 2"),
+        ({"a": 3, "b": 3}, {"speed": 3}, 'no limit "speed"', "latency, fps"),
+        ({"a": 3, "b": 3}, {"networks": 0}, "0 networks were asked for", None),
+        ({"a": 3, "b": 3}, {"engine": "ncnn"}, "fit doesn't run on ncnn", "onnxruntime"),
+        ({"a": 3, "b": 3}, {"weights": {}, "models": ["resnet50_acnet"]}, "be checked", "accept_unverified"),
+        ({"a": 3, "b": 3}, {"models": ["nonesuch"], "weights": {}}, "nonesuch", None),
+        ({"a": 3, "b": 3}, {"weights": {MODEL: "absent.pth"}}, "absent.pth", None),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fitted_is_refused_before_anything_runs(
+    tmp_path, weights, monkeypatch, classes, asked, message, hint
+):
+    import re
+
+    folder = tmp_path / "data"
+    for number, (name, count) in enumerate(classes.items()):
+        painted(folder, {name: 60 + 100 * number}, count, seed=number)
+    monkeypatch.setattr(
+        contenders.campaign, "measure", lambda *_, **__: pytest.fail("something was measured")
+    )
+    models = asked.pop("models", [])
+    options = {"weights": {MODEL: weights}, "table": tmp_path / "t.sqlite", **EASY, **asked}
+    with pytest.raises(InvalidInputError, match=message) as raised:
+        vertebra.fit(folder, *models, output=tmp_path / "out", **options)
+    assert hint is None or re.search(hint, raised.value.hint)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_is_refused_first(tmp_path, pictures, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("kept")
+    monkeypatch.setattr(fitting, "look", lambda *_, **__: pytest.fail("pictures were read"))
+    with pytest.raises(BundleError, match="is not a Bundle"):
+        vertebra.fit(pictures, output=tmp_path / "mine", **EASY)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "kept"
+
+
+def test_limits_that_no_network_meets_name_the_miss(tmp_path, weights, pictures):
+    asked = {**EASY, "latency": "1us"}
+    with pytest.raises(
+        InvalidInputError, match=r"squeezenet1_1 misses the limits: latency .* limit 1\.00 µs"
+    ):
+        vertebra.fit(
+            pictures, weights={MODEL: weights}, output=tmp_path / "out",
+            table=tmp_path / "t.sqlite", **asked,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,12 @@ def _checked(name: str, source: str | None, checks: Mapping[str, Any], progress:
             f"No graph of {name} ships, and fit makes its Bundle from one.",
             f"{len(store.names())} networks have one: vertebra list models",
         )
-    resolving.resolve(name, weights=source, progress=progress, **checks)
+    found = resolving.resolve(name, weights=source, progress=progress, **checks)
+    # The labels don't matter: the new head has its own.
+    card = replace(found.card, assumed=tuple(one for one in found.card.assumed if one != "labels"))
+    assumed = resolving.assumptions(name, card)
+    if assumed is not None:
+        (progress or silent)(Progress(assumed.partition("; to change it")[0]))
     return zoo.name_in_rows(model)
 
 

@@ -141,7 +141,7 @@ def _extractor(one: Contender, job: Job) -> Callable[[Sequence[int]], Vectors]:
         listener = job.progress or silent
         with loading.load(
             one.name, weights=one.source, engine=one.engine, usual_batch_size=_BATCH, features=True,
-            progress=job.progress, **one.checks,
+            **one.checks,
         ) as loaded:  # fmt: skip
             found = kept_features.features(
                 loaded, job.data, kept, strict=True,
@@ -207,7 +207,7 @@ def _made(
         vectors, job.sorted.labels, classes=job.classes, folds=job.sorted.folds, groups=job.sorted.groups,
         balanced=job.balanced, seed=job.seed,
     )  # fmt: skip
-    found = resolving.resolve(one.name, weights=one.source, progress=job.progress, **one.checks)
+    found = resolving.resolve(one.name, weights=one.source, **one.checks)
     asked = found.subject.arguments
     kept = joined.join(
         store.find(one.name, found.input_size), folder, head=head, made=_facts(job, raced, outcome, head),

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -508,7 +508,7 @@ def make(
     made.record |= {
         "native": size, "size": None if multiple else size,
         "smallest": multiple or size, "step": multiple or 1,
-        "params": sum(one.numel() for key, one in network.named_parameters() if key in taken),
+        "params": _numbers(network, taken),
         "answers": None,
     }  # fmt: skip
     onnx.checker.check_model(_open(made))
@@ -518,6 +518,12 @@ def make(
     else:
         made.notes.append("not proved: too large to build here")
     return made
+
+
+def _numbers(network: nn.Module, taken: Collection[str]) -> int:
+    """How many numbers are in the parameters `taken`, which may go by any of a shared one's names."""
+    named = network.named_parameters(remove_duplicate=False)
+    return sum({id(one): one.numel() for key, one in named if key in taken}.values())
 
 
 def _prove(made: Made, network: nn.Module, model: names.Model, folder: Path, log: dict[str, Any]) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import os
 import platform
 import statistics
@@ -31,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval_throughput import made
 from vertebra._version import __version__
 from vertebra.data import datasets
 from vertebra.data.preprocess import Preprocess, preprocess_many
@@ -42,7 +42,7 @@ from vertebra.zoo.graphs import store
 ASKED, ASKED_BYTES = 0.9, 48_000_000
 MODEL = "squeezenet1_1"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-IMAGES, ROUNDS = 256, 5
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,6 @@ def main() -> int:
 
 
 # ------------------------------------------------------------------ speed
-
-
-def made(folder: Path) -> Path:
-    """Write smooth noise, which compresses about as photographs do, into ten class folders."""
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    for number in range(IMAGES):
-        coarse = random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=90)
-        place = folder / str(number % 10)
-        place.mkdir(exist_ok=True)
-        (place / f"{number}.jpg").write_bytes(stream.getvalue())
-    return folder
 
 
 def speed(pictures: datasets.Dataset, batch_size: int, threads: int | None) -> int:

@@ -207,7 +207,7 @@ def _written(
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
             extract = network.features(Path(scratch))
             answer = _answer(extract, weights, bias, batch)
-            images = _images(max(_REFERENCE_BATCH, batch or 0), size)
+            images = filled._images(max(_REFERENCE_BATCH, batch or 0), size)
             shape = extract(images[: batch or len(images)]).shape
             network.write(draft / NETWORK, weights, bias, flattened=len(shape) == 4, features=features)
             seen["logits"] = answer(images)
@@ -263,12 +263,6 @@ def _check_file(path: Path, images: Array, logits: Array, batch_size: int | None
             f"spread, and {LIMIT:.2g} is allowed.",
             "report it, with the version of ONNX Runtime: vertebra doctor",
         )
-
-
-def _images(batch_size: int, input_size: int) -> Array:
-    return bundles.reference_images(
-        batch_size=batch_size, in_channels=3, input_size=input_size, seed=_REFERENCE_SEED
-    )
 
 
 def _input(session: Any) -> str:
@@ -375,7 +369,7 @@ class _InBundle:
 
     def _width(self) -> int:
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
-            images = _images(self.batch_size or 1, self._kept.input_size)
+            images = filled._images(self.batch_size or 1, self._kept.input_size)
             shape = self.features(Path(scratch))(images).shape
         if len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)):
             raise InvalidInputError(

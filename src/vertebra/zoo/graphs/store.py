@@ -26,7 +26,8 @@ FOR_FEATURES = "f."
 #: what was done to a definition, as Apache-2.0 wants it said
 CHANGES = (
     "Changed by vertebra: the definition was traced to an ONNX graph, arithmetic on shapes was simplified"
-    ", values were renamed, and all but operators, constants and the names and shapes of parameters left out."
+    ", values were renamed, and all but operators, constants and the names and shapes of parameters left "
+    "out. In a Bundle, batch norms are folded into the layers before them."
 )
 _PRODUCER = b"vertebra"
 

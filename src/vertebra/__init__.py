@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.predict import predict
     from vertebra.verbs.profile import profile
     from vertebra.verbs.report import report
+    from vertebra.verbs.serve import serve
     from vertebra.verbs.show import show
     from vertebra.verbs.survey import survey
     from vertebra.verbs.table import table
@@ -68,6 +69,7 @@ _PUBLIC = {
     "probe": "vertebra.verbs.evaluate",
     "profile": "vertebra.verbs.profile",
     "report": "vertebra.verbs.report",
+    "serve": "vertebra.verbs.serve",
     "show": "vertebra.verbs.show",
     "survey": "vertebra.verbs.survey",
     "table": "vertebra.verbs.table",
@@ -77,7 +79,7 @@ _PUBLIC = {
 __all__ = [
     "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
     "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "pick", "predict", "probe", "profile",
-    "report", "show", "survey", "table",
+    "report", "serve", "show", "survey", "table",
 ]  # fmt: skip
 
 

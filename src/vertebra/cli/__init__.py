@@ -49,6 +49,7 @@ VERBS: dict[str, dict[str, str]] = {
         "fit": "Choose the best network for your own pictures, and ship it.",
         "predict": "Classify your pictures.",
         "export": "Write a network as a Bundle, ready to deploy.",
+        "serve": "Serve Bundles over the Open Inference Protocol.",
     },
     "Look up": {
         "list": "List models, engines, metrics, sources or charts.",

@@ -231,6 +231,11 @@ class Session(Protocol):
         loading; empty where there is no such allocator (CPU)."""
         return {}
 
+    def resized(self, batch_size: int) -> Session | None:
+        """The same network, not loaded again, for batches of another size; None where the engine can't. It
+        ends with this session."""
+        return None
+
     def close(self) -> None:
         """Let go of the network and its memory."""
         ...

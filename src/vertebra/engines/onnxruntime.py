@@ -7,6 +7,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,13 @@ class OnnxruntimeSession(Session):
         if shorter and kinds == ["float32"]:
             return ", ".join(shorter)
         return self._written_in if kinds == ["float32"] else ", ".join(kinds)
+
+    def resized(self, batch_size: int) -> OnnxruntimeSession | None:
+        """None where the graph has one batch size only."""
+        if isinstance(self._input.shape[0], int):
+            return None
+        settings = replace(self._settings, batch_size=batch_size)
+        return OnnxruntimeSession(self._session, settings, written_in=self._written_in)
 
     def close(self) -> None:
         del self._session

@@ -67,13 +67,26 @@ class Loaded:
         smaller batch is filled with zeros. Raises InvalidInputError for another shape."""
         import numpy as np
 
-        answers = self._run(self._batch(images))[: len(images)]
+        answers = self.given(images)
         if self.outputs not in (PROBABILITIES, SIGMOIDS):
             return answers
         logits = np.log(np.maximum(answers, np.float32(1e-37)))
         if self.outputs == SIGMOIDS:
             logits -= np.log(np.maximum(1 - answers, np.float32(1e-8)))
         return logits
+
+    def given(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What the network itself gives for `images`: logits, or probabilities or shares if it ends in them
+        (see `outputs`). Takes what `logits` takes."""
+        return self._run(self._batch(images))[: len(images)]
+
+    def resized(self, batch_size: int) -> Loaded | None:
+        """The same network for batches of another size, not loaded again; None where the engine can't. It
+        ends with this one."""
+        session = self.session.resized(batch_size)
+        if session is None:
+            return None
+        return replace(self, session=session, settings=replace(self.settings, batch_size=batch_size))
 
     def _run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return self._told(self.session.run, images)

@@ -33,7 +33,7 @@ def preprocess(source: Source, record: Preprocess, *, max_pixels: int = MAX_PIXE
     crop = (*record.corner(*resized), *record.input_size)
     quick = record.decode == "scaled"
     levels = resample(pixels, resized, crop, record.interpolation, quick=quick)
-    _normalise(levels, record)
+    normalise(levels, record)
     return levels
 
 
@@ -106,8 +106,9 @@ def _pixels(source: Source, record: Preprocess, max_pixels: int) -> tuple[Pixels
     return pixels, (shape if at_least is not None else pixels.shape[:2])
 
 
-def _normalise(levels: Input, record: Preprocess) -> None:
-    """(level / 255 - mean) / std, in place, in float32 and this order, which is torchvision's to the bit."""
+def normalise(levels: Input, record: Preprocess) -> None:
+    """Levels (3, H, W), float32, 0 to 255, become what the network takes, in place: (level / 255 - mean) /
+    std in this order, which is torchvision's to the bit."""
     import numpy as np
 
     levels /= np.float32(255)

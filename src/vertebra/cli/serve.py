@@ -1,0 +1,98 @@
+"""`vertebra serve`: Bundles that answer over the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import vertebra
+from vertebra.cli.subject import given
+from vertebra.cli.terminal import line, say
+
+if TYPE_CHECKING:
+    from vertebra.inference.serving.server import Addresses
+
+
+@click.command("serve")
+@click.argument("served", nargs=-1, required=True, metavar="BUNDLE...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes any free."
+)
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="Port of gRPC."
+)
+@click.option("--grpc/--no-grpc", default=True, show_default=True, help="Serve over gRPC too.")
+@click.option(
+    "--brpc-port", type=click.IntRange(0, 65535), help="Port of Paddle Serving's bRPC. [default: none]"
+)
+@click.option(
+    "--brpc-insecure", is_flag=True, help="Allow bRPC beside tokens, TLS or other hosts: it has neither."
+)
+@click.option("--engine", help="Engine to run. [default: the first that opens the Bundle]")
+@click.option(
+    "--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Processes of each model."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of each process. [default: cores / instances]"
+)
+@click.option(
+    "--max-batch", type=click.IntRange(min=1), metavar="N", default=8, show_default=True,
+    help="Images in one call of the engine.",
+)  # fmt: skip
+@click.option(
+    "--delay", metavar="TIME", default="0", show_default=True,
+    help="How long a free engine waits for more images.",
+)  # fmt: skip
+@click.option(
+    "--queue", type=click.IntRange(min=1), metavar="N", default=64, show_default=True,
+    help="Images that may wait, and the most in one request.",
+)  # fmt: skip
+@click.option("--timeout", metavar="TIME", default="30s", show_default=True, help="Deadline of a request.")
+@click.option(
+    "--hang", metavar="TIME", default="60s", show_default=True,
+    help="Replace a process that is silent for this long.",
+)  # fmt: skip
+@click.option(
+    "--drain", metavar="TIME", default="30s", show_default=True, help="Time for requests at the end."
+)
+@click.option(
+    "--max-body", metavar="SIZE", default="64MB", show_default=True, help="Largest body, once decompressed."
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(min=1), metavar="N", default=2**26, show_default=True,
+    help="Decode pictures of up to N pixels.",
+)  # fmt: skip
+@click.option(
+    "--token-file", metavar="FILE", help="File of bearer tokens, one a line; requests must have one."
+)
+@click.option("--tls-cert", metavar="FILE", help="Certificate (PEM): serve with TLS.")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
+@click.option(
+    "--allow-host", multiple=True, metavar="NAME", help="Another name of this server; * for any. Repeatable."
+)
+@click.option("--manage", is_flag=True, help="Let clients load and unload the models.")
+@click.option(
+    "--log", type=click.Choice(("text", "json")), default="text", show_default=True,
+    help="Style of the log; json has a line for each request.",
+)  # fmt: skip
+def command(served: tuple[str, ...], **options: Any) -> None:
+    """Serve each BUNDLE (FOLDER, NAME=FOLDER or NAME:VERSION=FOLDER) over the Open Inference Protocol.
+
+    \b
+      vertebra serve flowers
+      vertebra serve flowers:1=old flowers:2=new --port 9000
+      curl localhost:8000/v2/models/flowers
+    """
+    server = vertebra.serve(*served, **given(options))
+    names = ", ".join(dict.fromkeys(spec.name for spec in server.specs))
+    say(f"loading {line(names)}", err=True)
+    server.run(lambda at: say(_ready(at), err=True))
+    say("stopped", err=True)
+
+
+def _ready(at: Addresses) -> str:
+    grpc = "" if at.grpc is None else f", gRPC at {at.grpc}"
+    brpc = "" if at.brpc is None else f", bRPC at {at.brpc}"
+    return f"ready at {at.http}{grpc}{brpc}; press Ctrl-C to stop"

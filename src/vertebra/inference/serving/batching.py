@@ -1,0 +1,306 @@
+"""Requests that wait, and the batches made of them: by images, never more than the engine takes at a time.
+
+Everything here runs on one event loop. A request is a ticket; each of its images is an item of its own, so
+that large requests are divided and small ones share a batch. A ticket ends exactly once: answered, refused,
+late, or given up by its client; items of an ended ticket are never run, or skipped where they are running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from vertebra.inference.serving.refusals import Refusal
+from vertebra.inference.serving.tensors import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float32]
+
+#: how often the images of a lost batch are tried: the second time each on its own
+_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Where a request's time went, in nanoseconds; `total_ns` is their sum."""
+
+    queue_ns: int
+    input_ns: int
+    infer_ns: int
+    output_ns: int
+
+    @property
+    def total_ns(self) -> int:
+        return self.queue_ns + self.input_ns + self.infer_ns + self.output_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Probabilities and logits (N, C) of a request's images."""
+
+    probabilities: Array
+    logits: Array
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a runner made of a batch. `lost`: why it gave nothing at all. `errors`: place in the batch -> why
+    that image has no answer. `ran`: the images that the engine was given."""
+
+    probabilities: Array | None = None
+    logits: Array | None = None
+    errors: Mapping[int, Refusal] = field(default_factory=dict)
+    lost: str | None = None
+    ran: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+
+
+class Runner(Protocol):
+    """What runs batches, one at a time, and hands each outcome to `Batcher.finished`."""
+
+    def run(self, batch: Sequence[Item]) -> None: ...
+
+    def skip(self, place: int) -> None:
+        """The image at this place of the running batch isn't needed any more."""
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One image of a request."""
+
+    ticket: Ticket
+    place: int
+    row: Row
+    tries: int = 0
+    alone: bool = False
+    runner: Runner | None = None
+    slot: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """One request: `future` gets its Answer or its Refusal."""
+
+    future: asyncio.Future[Answer]
+    arrived_ns: int
+    items: list[Item] = field(default_factory=list)
+    answers: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.future.done()
+
+
+class Batcher:
+    """The queue of one model and its runners.
+
+    A batch begins as soon as a runner is free and there are `most_images` waiting, or the first has waited
+    for `delay_s`. `queue_images` may wait; `ran` is called with (images, input_ns, infer_ns, output_ns) of
+    every call of the engine.
+    """
+
+    def __init__(
+        self,
+        *,
+        most_images: int,
+        most_bytes: int,
+        delay_s: float,
+        queue_images: int,
+        ran: Callable[[int, int, int, int], None],
+    ) -> None:
+        self._most_images, self._most_bytes, self._delay_s = most_images, most_bytes, delay_s
+        self._queue_images, self._ran = queue_images, ran
+        self._waiting: OrderedDict[Item, int] = OrderedDict()  # -> when it came
+        self._free: dict[Runner, None] = {}
+        self._running: dict[Runner, tuple[list[Item], int]] = {}
+        self._tickets: set[Ticket] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._image_s = 0.05
+
+    # -------------------------------------------------------------- requests
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Images that an engine has."""
+        return sum(len(batch) for batch, _ in self._running.values())
+
+    def check_room(self, images: int = 1) -> None:
+        """Raises Refusal if the queue has no room for so many images."""
+        if len(self._waiting) + images > self._queue_images:
+            raise Refusal(
+                "full",
+                f"the queue is full: {len(self._waiting)} images wait, {self._queue_images} may",
+                retry_s=max(1, math.ceil(len(self._waiting) * self._image_s)),
+            )
+
+    async def answer(self, rows: Sequence[Row], timeout_s: float, arrived_ns: int) -> Answer:
+        """The answer for a request's images. Raises Refusal: full, late, a picture that can't be read, ...
+        If the caller is cancelled, so is the request."""
+        self.check_room(len(rows))
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(loop.create_future(), arrived_ns)
+        ticket.items = [Item(ticket, place, row) for place, row in enumerate(rows)]
+        now = time.monotonic_ns()
+        left_s = timeout_s - (now - arrived_ns) / 1e9
+        ticket.timer = loop.call_later(max(0.0, left_s), self._expire, ticket, timeout_s)
+        self._tickets.add(ticket)
+        self._idle.clear()
+        for item in ticket.items:
+            self._waiting[item] = now
+        try:
+            self._dispatch()
+            return await ticket.future
+        finally:
+            self._leave(ticket)
+
+    def _expire(self, ticket: Ticket, timeout_s: float) -> None:
+        self._refuse(ticket, Refusal("late", f"no answer within the deadline of {timeout_s:g} s"))
+
+    def _refuse(self, ticket: Ticket, why: Refusal) -> None:
+        if not ticket.is_over:
+            ticket.future.set_exception(why)
+            self._leave(ticket)
+
+    def _leave(self, ticket: Ticket) -> None:
+        """Forget a request that has ended, whichever way; may be called again."""
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+        ticket.future.cancel()  # no effect on one that is done
+        for item in ticket.items:
+            if self._waiting.pop(item, None) is None and item.runner is not None:
+                item.runner.skip(item.slot)
+        ticket.items = []
+        self._tickets.discard(ticket)
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._tickets and not self._running:
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Returns when no request waits or runs."""
+        await self._idle.wait()
+
+    def refuse_all(self, why: Refusal) -> None:
+        """End every request with the same refusal."""
+        for ticket in list(self._tickets):
+            self._refuse(ticket, why)
+
+    # -------------------------------------------------------------- runners
+
+    def join(self, runner: Runner) -> None:
+        """A runner that is ready for a batch."""
+        if runner not in self._running:
+            self._free[runner] = None
+            self._dispatch()
+
+    def quit(self, runner: Runner) -> None:
+        """A runner that takes no more batches."""
+        self._free.pop(runner, None)
+
+    def finished(self, runner: Runner, outcome: Outcome) -> None:
+        """The batch of `runner` has ended; unless it was lost, the runner is ready for the next."""
+        batch, began_ns = self._running.pop(runner)
+        spent_ns = time.monotonic_ns() - began_ns
+        input_ns, infer_ns = outcome.input_ns, outcome.infer_ns
+        output_ns = max(0, spent_ns - input_ns - infer_ns)
+        if outcome.ran:
+            self._image_s += 0.1 * (spent_ns / 1e9 / outcome.ran - self._image_s)
+            self._ran(outcome.ran, input_ns, infer_ns, output_ns)
+        for slot, item in enumerate(batch):
+            item.runner = None
+            if item.ticket.is_over:
+                continue
+            if outcome.lost is not None:
+                self._again(item, outcome.lost)
+            else:
+                self._settle(item, slot, outcome, (input_ns, infer_ns, output_ns))
+        if outcome.lost is None:
+            self._free[runner] = None
+        self._rest()
+        self._dispatch()
+
+    def _again(self, item: Item, reason: str) -> None:
+        """One image may have brought the worker down: alone, it can do no harm to others."""
+        item.tries += 1
+        if item.tries >= _TRIES:
+            self._refuse(item.ticket, Refusal("internal", f"the engine's process was lost: {reason}"))
+            return
+        item.alone = True
+        self._waiting[item] = 0
+        self._waiting.move_to_end(item, last=False)
+
+    def _settle(self, item: Item, slot: int, outcome: Outcome, spent: tuple[int, int, int]) -> None:
+        ticket = item.ticket
+        error = outcome.errors.get(slot)
+        if error is not None:
+            which = f"image {item.place}: " if len(ticket.items) > 1 else ""
+            self._refuse(ticket, Refusal(error.kind, which + error.message))
+            return
+        assert outcome.probabilities is not None
+        assert outcome.logits is not None
+        ticket.answers[item.place] = (outcome.probabilities[slot], outcome.logits[slot])
+        if len(ticket.answers) < len(ticket.items):
+            return
+        import numpy as np
+
+        pairs = [ticket.answers[place] for place in range(len(ticket.items))]
+        total_ns = time.monotonic_ns() - ticket.arrived_ns
+        stages = Stages(max(0, total_ns - sum(spent)), *spent)
+        ticket.future.set_result(
+            Answer(np.stack([one for one, _ in pairs]), np.stack([one for _, one in pairs]), stages)
+        )
+
+    def _dispatch(self) -> None:
+        """Give batches to the runners that are free, as long as there are enough images or they waited."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and self._free:
+            first, came_ns = next(iter(self._waiting.items()))
+            left_s = self._delay_s - (time.monotonic_ns() - came_ns) / 1e9
+            if len(self._waiting) < self._most_images and not first.alone and left_s > 0:
+                self._timer = asyncio.get_running_loop().call_later(left_s, self._dispatch)
+                return
+            runner = next(iter(self._free))
+            del self._free[runner]
+            batch = self._taken()
+            for slot, item in enumerate(batch):
+                item.runner, item.slot = runner, slot
+            self._running[runner] = (batch, time.monotonic_ns())
+            runner.run(batch)
+
+    def _taken(self) -> list[Item]:
+        batch: list[Item] = []
+        size_bytes = 0
+        for item in list(self._first()):
+            size_bytes += len(item.row.content)
+            if batch and (item.alone or size_bytes > self._most_bytes):
+                break
+            batch.append(item)
+            del self._waiting[item]
+            if item.alone:
+                break
+        return batch
+
+    def _first(self) -> Sequence[Item]:
+        waiting = iter(self._waiting)
+        return [item for item, _ in zip(waiting, range(self._most_images), strict=False)]

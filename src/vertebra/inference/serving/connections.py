@@ -1,0 +1,55 @@
+"""uvicorn's connections, with an end for clients that send the head of a request too slowly or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: Bytes that the head of a request may have.
+MOST_HEAD = 2**16
+#: Seconds for the head of a request to arrive, from the connection or from its first byte.
+HEAD_S = 15.0
+
+
+class Patient(HttpToolsProtocol):
+    """Closes a connection whose request's head doesn't arrive in time, or doesn't end."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._arm()
+        if self._deadline is not None:  # within a head
+            self._head += len(data)
+        super().data_received(data)
+        if self._deadline is not None and self._head > MOST_HEAD:
+            self._give_up()
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._head = 0
+        self._deadline = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._disarm()
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,255 @@
+"""The server's side of the processes that hold an engine: each has a thread here, which hands it batches,
+waits for its answers, and replaces it when it crashes, hangs or answers its canary wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import os
+import queue
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vertebra.errors import MeasurementError, VertebraError
+from vertebra.inference.serving.batching import Item, Outcome
+from vertebra.inference.serving.refusals import Refusal
+from vertebra.inference.serving.worker import Slab, aligned
+from vertebra.machine import leftovers, processes
+from vertebra.machine.processes import Child, LostError
+
+_COMMAND = (sys.executable, "-P", "-m", "vertebra.inference.serving.worker")
+#: Seconds that a process may take to load its network.
+_LOAD_S = 300.0
+#: Seconds before a process that was lost again and again is replaced.
+_PAUSES_S = (0.0, 0.1, 0.5, 1.0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """What a process is asked to hold, and how long it may be silent. A free one is checked every
+    `canary_s`."""
+
+    bundle: Path
+    engine: str
+    threads: int
+    most_images: int
+    input_bytes: int
+    num_classes: int
+    max_pixels: int
+    hang_s: float
+    canary_s: float
+
+    @property
+    def slab(self) -> Slab:
+        return Slab(self.most_images, self.input_bytes, self.num_classes)
+
+
+class Worker:
+    """One place for a process. Events arrive on the event loop: `joined` when a process is ready for batches,
+    `left` with the reason when it was lost, and `finished` with the outcome of each batch."""
+
+    def __init__(
+        self,
+        post: Post,
+        *,
+        joined: Callable[[Worker], None],
+        left: Callable[[Worker, str], None],
+        finished: Callable[[Worker, Outcome], None],
+    ) -> None:
+        self._post, self._joined, self._left, self._finished = post, joined, left, finished
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[Sequence[Item] | None] = queue.SimpleQueue()
+        self._ended, self._pause = threading.Event(), threading.Event()
+        self._child: Child | None = None
+        self._memory: mmap.mmap | None = None
+        self._thread = threading.Thread(target=self._work, name="vertebra-worker", daemon=True)
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self.pid: int | None = None
+        self._was_ready = self._was_useful = False
+
+    async def start(self) -> None:
+        """Returns when the first process is ready. Raises VertebraError if it can't be made ready."""
+        self._thread.start()
+        await self._started
+
+    def run(self, batch: Sequence[Item]) -> None:
+        """Part of `batching.Runner`."""
+        self._jobs.put(batch)
+
+    def skip(self, place: int) -> None:
+        """Part of `batching.Runner`."""
+        if self._memory is not None:
+            with contextlib.suppress(ValueError):  # closed: the process was lost
+                self._memory[place] = 1
+
+    async def end(self) -> None:
+        """End the process, whatever it does."""
+        self._ended.set()
+        self._pause.set()
+        self._jobs.put(None)
+        if (child := self._child) is not None:
+            child.cancel()
+        self._started.cancel()  # no effect on one that is done
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    # -------------------------------------------------------------- in the thread
+
+    def _work(self) -> None:
+        lost = 0
+        while not self._ended.is_set():
+            try:
+                self._live()
+                reason = "it was ended"
+            except Exception as error:
+                told = (
+                    error if isinstance(error, VertebraError) else MeasurementError(f"It failed: {error!r}")
+                )
+                reason = told.message
+                if not self._was_ready:
+                    self._tell(self._fail, told)
+                    return
+            if self._ended.is_set():
+                return
+            self._give_back(reason)
+            lost = 0 if self._was_useful else lost + 1
+            self._tell(self._left, self, reason)
+            self._pause.wait(_PAUSES_S[min(lost, len(_PAUSES_S) - 1)])
+
+    def _give_back(self, reason: str) -> None:
+        """A batch that came while the process was lost."""
+        with contextlib.suppress(queue.Empty):
+            while self._jobs.get_nowait() is not None:
+                self._tell(self._finished, self, Outcome(lost=reason))
+
+    def _fail(self, error: VertebraError) -> None:
+        if not self._started.done():
+            self._started.set_exception(error)
+
+    def _begin(self) -> None:
+        if not self._started.done():
+            self._started.set_result(None)
+        if not self._ended.is_set():
+            self._joined(self)
+
+    def _live(self) -> None:
+        """Start a process and serve it until it is lost, which raises LostError, or until the end."""
+        self._was_useful = False
+        environment = {**os.environ, "PYTHONPATH": processes.import_path()}
+        with _shared(self._post.slab) as (memory, path), Child(_COMMAND, env=environment) as child:
+            self._memory, self._child, self.pid = memory, child, child.pid
+            try:
+                self._load(child, path)
+                self._was_ready = True
+                self._tell(self._begin)
+                self._serve(child, memory)
+            finally:
+                self._memory = self._child = self.pid = None
+
+    def _load(self, child: Child, path: Path) -> None:
+        if self._ended.is_set():
+            child.cancel()
+        post = self._post
+        answer = child.ask(
+            {
+                "load": {
+                    "bundle": str(post.bundle), "engine": post.engine, "threads": post.threads,
+                    "max_pixels": post.max_pixels, "memory": str(path),
+                    "slab": {
+                        "most_images": post.most_images, "input_bytes": post.input_bytes,
+                        "num_classes": post.num_classes,
+                    },
+                }
+            },
+            _LOAD_S,
+        )  # fmt: skip
+        if "error" in answer:
+            raise MeasurementError(answer["error"], answer.get("hint"))
+
+    def _serve(self, child: Child, memory: mmap.mmap) -> None:
+        while True:
+            try:
+                batch = self._jobs.get(timeout=self._post.canary_s)
+            except queue.Empty:
+                self._check(child)
+                continue
+            if batch is None:
+                return
+            try:
+                outcome = self._run(child, memory, batch)
+            except Exception as error:
+                self._tell(self._finished, self, Outcome(lost=str(error) or repr(error)))
+                raise
+            self._was_useful = True
+            self._tell(self._finished, self, outcome)
+
+    def _check(self, child: Child) -> None:
+        answer = child.ask({"canary": True}, self._post.hang_s)
+        fault = answer.get("fault") or answer.get("error")
+        if fault:
+            raise LostError(f"its canary failed: {fault}")
+
+    def _run(self, child: Child, memory: mmap.mmap, batch: Sequence[Item]) -> Outcome:
+        memory[: len(batch)] = bytes(len(batch))
+        for item in batch:  # one that ended before its flag was cleared
+            if item.ticket.is_over:
+                memory[item.slot] = 1
+        answer = child.ask({"run": self._written(memory, batch)}, self._post.hang_s)
+        if "error" in answer:
+            why = Refusal("internal", str(answer["error"]))
+            return Outcome(errors=dict.fromkeys(range(len(batch)), why))
+        probabilities, logits = self._post.slab.answers(memory)[:, : len(batch)].copy()
+        return Outcome(
+            probabilities, logits,
+            errors={int(place): Refusal(*told) for place, told in answer["errors"].items()},
+            ran=answer["ran"], input_ns=answer["input_ns"], infer_ns=answer["infer_ns"],
+        )  # fmt: skip
+
+    def _written(self, memory: mmap.mmap, batch: Sequence[Item]) -> list[list[Any]]:
+        """The images in shared memory; where each is."""
+        places: list[list[Any]] = []
+        place = 0
+        for item in batch:
+            content, begin = item.row.content, self._post.slab.inputs + place
+            memory[begin : begin + len(content)] = content
+            places.append([item.row.kind, place, len(content), item.row.shape])
+            place += aligned(len(content))
+        return places
+
+    def _tell(self, event: Callable[..., None], *arguments: Any) -> bool:
+        """Call `event` on the event loop, unless that has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(event, *arguments)
+            return True
+        return False
+
+
+@contextmanager
+def _shared(slab: Slab) -> Iterator[tuple[mmap.mmap, Path]]:
+    """Memory that a child of this user can open by a path. Pages that were never written take no room."""
+    if sys.platform == "linux":
+        # Memory without a mount: /dev/shm may be small, and a write beyond its end kills the writer.
+        number = os.memfd_create("vertebra")
+        path = Path(f"/proc/{os.getpid()}/fd/{number}")
+    else:
+        number, name = tempfile.mkstemp(prefix=leftovers.prefix())
+        path = Path(name)
+    try:
+        with open(number, "r+b", buffering=0) as file:
+            file.truncate(slab.size)
+            memory = mmap.mmap(file.fileno(), slab.size)
+            try:
+                yield memory, path
+            finally:
+                with contextlib.suppress(BufferError):  # an error's traceback has a view of it
+                    memory.close()
+    finally:
+        if sys.platform != "linux":
+            path.unlink(missing_ok=True)

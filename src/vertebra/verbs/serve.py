@@ -1,0 +1,119 @@
+"""`vertebra.serve`: Bundles that answer over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra import units
+from vertebra.errors import InvalidInputError, warn
+
+if TYPE_CHECKING:
+    from vertebra.inference.serving.server import Server
+
+HOST, PORT, GRPC_PORT = "127.0.0.1", 8000, 8001
+
+
+def serve(
+    *served: str | Path,
+    host: str = HOST,
+    port: int = PORT,
+    grpc_port: int = GRPC_PORT,
+    grpc: bool = True,
+    brpc_port: int | None = None,
+    brpc_insecure: bool = False,
+    engine: str | None = None,
+    instances: int = 1,
+    threads: int | None = None,
+    max_batch: int = 8,
+    delay: str | float = 0.0,
+    queue: int = 64,
+    timeout: str | float = 30.0,
+    hang: str | float = 60.0,
+    drain: str | float = 30.0,
+    max_body: str | int = 64_000_000,
+    max_pixels: int = 2**26,
+    token_file: str | Path | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
+    allow_host: Sequence[str] = (),
+    manage: bool = False,
+    log: str = "text",
+) -> Server:
+    """A server of Bundles over the Open Inference Protocol (KServe v2), by HTTP at `port` and by gRPC at
+    `grpc_port` unless `grpc` is false; 0 takes any free port. `run` serves until SIGTERM, Ctrl-C or, from
+    another thread, `stop`.
+
+        vertebra.serve("flowers").run()
+
+    Each of `served` is a Bundle's folder, whose name is the model's; or "NAME=FOLDER", or
+    "NAME:VERSION=FOLDER". A model runs in `instances` processes with `threads` each (by default the cores
+    divided among them), in `engine` or the first that opens the Bundle.
+
+    Up to `max_batch` images, of one or several requests, are one call of the engine; a call waits up to
+    `delay` for more images if it could begin. Up to `queue` images wait; then requests are refused (429). A
+    request has its answer within `timeout` or is refused (504). A process that is silent for `hang` is
+    replaced. At the end, requests under way have `drain` to end. Times are in seconds, or "5ms".
+
+    A body may have `max_body` bytes, compressed or not, a picture `max_pixels`. `token_file` has tokens of
+    which a request must have one; `tls_cert` and `tls_key` are files in PEM. The server answers to addresses,
+    localhost, this machine's name and `allow_host` ("*": any name). With `manage` clients may load and unload
+    the models. `log` is "text", or "json" with a line for each request.
+
+    With a `brpc_port` one model also answers as Paddle Serving's GeneralModelService, by bRPC (baidu_std)
+    there and by REST at `port`. bRPC has neither tokens nor TLS: beside either, or where other machines reach
+    it, it is refused without `brpc_insecure`.
+
+    Raises InvalidInputError, BundleError, UnknownNameError, and MissingRuntimeError if an engine or a library
+    of the extra "serve" isn't installed.
+    """
+    from vertebra.inference.serving import server
+    from vertebra.inference.serving.access import Certificate, access
+    from vertebra.inference.serving.models import Plan, specified
+
+    server.require_libraries()
+    counts = {
+        "instances": instances, "max_batch": max_batch, "queue": queue, "max_pixels": max_pixels,
+        **({} if threads is None else {"threads": threads}),
+    }  # fmt: skip
+    for name, count in counts.items():
+        if count < 1:
+            raise InvalidInputError(f"{name} is {count}, but must be at least 1.")
+    plan = Plan(
+        engine=engine, instances=instances, threads=threads, max_batch=max_batch, queue_images=queue,
+        delay_s=_seconds("delay", delay, zero=True), timeout_s=_seconds("timeout", timeout),
+        hang_s=_seconds("hang", hang), max_body=_bytes(max_body), max_pixels=max_pixels,
+    )  # fmt: skip
+    settings = server.Settings(
+        host=host, port=port, grpc_port=grpc_port if grpc else None,
+        brpc_port=brpc_port, brpc_insecure=brpc_insecure,
+        manages=manage, drain_s=_seconds("drain", drain, zero=True), log=log,
+        access=access(_path(token_file), allow_host),
+        certificate=Certificate.read(_path(tls_cert), _path(tls_key)),
+    )  # fmt: skip
+    made = server.Server(specified(served), plan, settings)
+    if server.is_open(settings):
+        warn(
+            f"other machines can reach {made.addresses.http}, and it asks for no token.",
+            "pass --token-file FILE, or --host 127.0.0.1 for this machine only",
+        )
+    return made
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _seconds(name: str, given: str | float, *, zero: bool = False) -> float:
+    seconds = units.parse(given, "s") if isinstance(given, str) and given != "0" else float(given)
+    if not 0 <= seconds <= 86400 or (seconds == 0 and not zero):
+        raise InvalidInputError(f"{name} is {given}; a time of up to a day was expected, such as 5ms.")
+    return seconds
+
+
+def _bytes(given: str | int) -> int:
+    size = int(units.parse(given, "B")) if isinstance(given, str) else given
+    if not 1 <= size <= 2**31:
+        raise InvalidInputError(f"max_body is {given}; a size of 1 byte to 2 GB was expected, such as 64MB.")
+    return size

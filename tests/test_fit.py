@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,12 @@ import pytest
 from PIL import Image
 
 import vertebra
-from vertebra.errors import BundleError, InvalidInputError, MeasurementError
+from vertebra.cli import fitted
+from vertebra.errors import BundleError, DownloadError, InvalidInputError, MeasurementError
+from vertebra.machine import downloads
+from vertebra.measuring.evaluation.paired import Pair
+from vertebra.measuring.evaluation.racing import Outcome
+from vertebra.reading.choice.contender import MissedLimitError
 from vertebra.verbs import contenders, fitting
 from vertebra.zoo.graphs import drawing, store
 
@@ -183,10 +189,75 @@ def test_a_place_that_is_taken_is_refused_first(tmp_path, pictures, monkeypatch)
 def test_limits_that_no_network_meets_name_the_miss(tmp_path, weights, pictures):
     asked = {**EASY, "latency": "1us"}
     with pytest.raises(
-        InvalidInputError, match=r"squeezenet1_1 misses the limits: latency .* limit 1\.00 µs"
-    ):
+        InvalidInputError, match=r"squeezenet1_1: it misses the limits: latency .* limit 1\.00 µs"
+    ) as raised:
         vertebra.fit(
             pictures, weights={MODEL: weights}, output=tmp_path / "out",
             table=tmp_path / "t.sqlite", **asked,
         )  # fmt: skip
+    assert "relax a limit" in raised.value.hint
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("told", ["There is no connection", "VERTEBRA_OFFLINE forbids the network"])
+def test_without_weights_and_connection_it_ends_before_anything_runs(tmp_path, pictures, monkeypatch, told):
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VERTEBRA_OFFLINE", "1" if "OFFLINE" in told else "")
+    monkeypatch.setattr(downloads, "reachable", lambda _: False)
+    monkeypatch.setattr(fitting, "look", lambda *_, **__: pytest.fail("pictures were read"))
+    with pytest.raises(InvalidInputError, match=f"{told}, and the cache has no") as raised:
+        vertebra.fit(pictures, output=tmp_path / "out", table=tmp_path / "t.sqlite", fps=30)
+    assert "--weights MODEL=FILE" in raised.value.hint
+
+
+def test_without_a_connection_only_weights_in_the_cache_are_considered(monkeypatch):
+    asked = []
+
+    def checked(name, *_):
+        assert downloads.offline()
+        asked.append(name)
+        if name != MODEL:
+            raise DownloadError("it is not in the cache")
+        return name
+
+    monkeypatch.setattr(downloads, "reachable", lambda _: False)
+    monkeypatch.setattr(contenders, "_checked", checked)
+    assert contenders.at_hand({}) == [MODEL]
+    assert asked == list(store.names())
+    assert not downloads.offline()
+
+
+def test_a_picture_in_two_classes_is_refused_or_left_out(tmp_path):
+    folder = painted(tmp_path / "data", {"dark": 30, "bright": 200}, 4)
+    (folder / "bright" / "copy.png").write_bytes((folder / "dark" / "0.png").read_bytes())
+    data = fitting.opened(folder, split=None)
+    asked = {"count": 2, "group": None, "seed": 0, "strict": False, "progress": None}
+    with pytest.raises(InvalidInputError, match="same picture in two classes") as raised:
+        fitting.look(data, **asked)
+    assert '--conflicts "leave out"' in raised.value.hint
+    assert fitting.look(data, **asked, conflicts="leave out").inspection.classes == (
+        ("bright", 4), ("dark", 3),
+    )  # fmt: skip
+
+
+def test_the_last_lines_name_the_runner_up_and_what_a_limit_left_out(made):
+    _, done = made
+    pair = Pair(-0.054, -0.094, -0.016)
+    second = Outcome("slow_one", 24.8, 481, done.held, pair, "surely less often right")
+    text = fitted.text(replace(
+        done, race=replace(done.race, outcomes=(*done.race.outcomes, second)),
+        failures={"alexnet": MissedLimitError("latency 30 ms, limit 10 ms"),
+                  "resnet18": InvalidInputError("no file")},
+    ))  # fmt: skip
+    assert "Runner-up: slow_one, 24.8 ms: -5.4 points of top-1 (-9.4 to -1.6 points) on 481 pictures." in text
+    assert "With a relaxed limit alexnet competes too: latency 30 ms, limit 10 ms." in text
+    assert "resnet18" not in text
+    assert "your own file; it states no licence" in text
+
+
+def test_a_notebook_shows_the_worst_mistakes(made):
+    _, done = made
+    assert "<img" not in done._repr_html_()
+    swapped = replace(done, held=replace(done.held, logits=-done.held.logits))
+    page = swapped._repr_html_()
+    assert (page.count('src="data:image/jpeg;base64,'), page.count('<li class="wrong"')) == (12, 12)

@@ -51,6 +51,8 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option("--truth", metavar="FILE", help="List with the labels of a folder.")
 @click.option("--name", metavar="TEXT", help="Name of the pictures. [default: the folder's name]")
 @click.option("--strict", is_flag=True, help="Stop at the first picture that can't be read.")
+@click.option("--conflicts", type=click.Choice(["refuse", "leave out"]), default="refuse", show_default=True,
+              help="What to do with one picture in two classes.")  # fmt: skip
 @table_option
 @format_options
 def command(

@@ -11,6 +11,7 @@ from vertebra.cli.terminal import line
 from vertebra.measurements import display
 from vertebra.metrics import METRICS
 from vertebra.reading.choice import terms
+from vertebra.reading.choice.contender import MissedLimitError
 from vertebra.reading.choice.terms import TOLD
 from vertebra.reading.reports.fitted import by_class, compared
 
@@ -51,7 +52,8 @@ def text(done: Fitted) -> str:
     """The answer for people."""
     classes = by_class(done.held, done.inspection)
     blocks = [_head(done), _limits(done), _beside(done)]
-    blocks += [[columns(classes[:_MOST_CLASSES])], _more(len(classes)), _curve(done), _next(done)]
+    blocks += [[columns(classes[:_MOST_CLASSES])], _more(len(classes))]
+    blocks += [[*_second(done), *_relaxed(done), *_curve(done)], _next(done)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -70,6 +72,8 @@ def _head(done: Fitted) -> list[str]:
 
 def _licence(done: Fitted) -> str:
     licence = done.bundle.licence
+    if licence is None and done.winner.is_own:
+        return f"weights {done.bundle.weights}: your own file; it states no licence"
     allowed = terms.terms(None if licence is None else licence.lower())
     return f"weights {done.bundle.weights}: {licence or 'licence not stated'}" + (
         f" ({TOLD[allowed]})" if allowed in TOLD else ""
@@ -104,6 +108,24 @@ def _beside(done: Fitted) -> list[str]:
 
 def _more(count: int) -> list[str]:
     return [f"and {count - _MOST_CLASSES} more classes (--save FOLDER)"] if count > _MOST_CLASSES else []
+
+
+def _second(done: Fitted) -> list[str]:
+    """The runner-up, and how far it is behind."""
+    second = done.race.runner_up
+    if second is None or second.difference is None:
+        return []
+    cost, gap = units.show(second.cost / 1000, "s"), _points(second.difference)
+    told = f"{100 * second.difference.difference:+.1f} points of top-1 ({gap})"
+    unsure = ", which isn't sure" if second.difference.tied else ""
+    return [line(f"Runner-up: {second.name}, {cost}: {told} on {second.pictures:,} pictures{unsure}.")]
+
+
+def _relaxed(done: Fitted) -> list[str]:
+    """What would compete too if a limit were relaxed."""
+    missed = {name: error.misses for name, error in done.failures.items()
+              if isinstance(error, MissedLimitError)} | dict(done.unmet)  # fmt: skip
+    return [line(f"With a relaxed limit {name} competes too: {why}.") for name, why in missed.items()]
 
 
 def _curve(done: Fitted) -> list[str]:

@@ -332,7 +332,7 @@ def _refused(found: Sequence[Conflict]) -> InvalidInputError:
         what = "are each the same picture in several classes"
     return InvalidInputError(
         f"{'; '.join(names)}{more} {what}.",
-        'delete the copies in the wrong class; to leave all of them out: conflicts="leave out"',
+        'delete the copies in the wrong class; to leave all of them out: --conflicts "leave out"',
     )
 
 

@@ -21,6 +21,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
@@ -42,6 +43,7 @@ _MOST_DIGITS = 18  # of a size in bytes
 _SPAN = rf"bytes ([0-9]{{1,{_MOST_DIGITS}}})-[0-9]+/([0-9]{{1,{_MOST_DIGITS}}}|\*)"
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _DIGESTS = {"sha256": 64, "md5": 32}
+_FORBIDDEN: ContextVar[bool] = ContextVar("forbidden", default=False)
 _BY_HAND = "or download the file another way and pass its path"
 
 
@@ -81,8 +83,42 @@ class _Broken(Exception):
 
 
 def offline() -> bool:
-    """Whether VERTEBRA_OFFLINE forbids the network."""
-    return os.environ.get("VERTEBRA_OFFLINE", "").strip().lower() not in ("", "0", "no", "false", "off")
+    """Whether VERTEBRA_OFFLINE, or `without_network`, forbids the network."""
+    return _FORBIDDEN.get() or os.environ.get("VERTEBRA_OFFLINE", "").strip().lower() not in (
+        "",
+        "0",
+        "no",
+        "false",
+        "off",
+    )
+
+
+def reachable(url: str, *, timeout_s: float = 5.0) -> bool:
+    """Whether the server of `url` answers, in whatever way; never where the network is forbidden."""
+    if offline():
+        return False
+    address = addresses.sent(url)
+    request = urllib.request.Request(
+        address, method="HEAD", headers={"User-Agent": f"vertebra/{__version__}"}
+    )
+    try:
+        with urllib.request.build_opener(_SafeRedirects(address)).open(request, timeout=timeout_s):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except (OSError, http.client.HTTPException, ValueError, DownloadError):
+        return False
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """In this block nothing is downloaded: what isn't in the cache raises DownloadError at once."""
+    token = _FORBIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _FORBIDDEN.reset(token)
 
 
 def location(url: str, folder: Path | None = None) -> Path:

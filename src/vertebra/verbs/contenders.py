@@ -10,15 +10,18 @@ from typing import Any
 from vertebra import zoo
 from vertebra.campaigns import campaign, cases
 from vertebra.errors import DownloadError, InvalidInputError, MissingRuntimeError, VertebraError
+from vertebra.machine import downloads, files
 from vertebra.measurements import Table, display
 from vertebra.progress import Listener, Progress, silent
 from vertebra.reading.choice import candidates
 from vertebra.reading.choice.candidates import Question
-from vertebra.reading.choice.contender import Contender
+from vertebra.reading.choice.contender import Contender, MissedLimitError
 from vertebra.zoo.graphs import store
 
 #: Seconds of each network's measurement: it is measured again with its new head before it ships.
 _CASE_S = 4.0
+#: Where weights are published: if none of them answers, nothing can be fetched.
+_PUBLISHERS = ("https://huggingface.co", "https://download.pytorch.org", "https://github.com")
 #: Seconds for what the estimates of the field need, where too little is measured here.
 _FILL_S = 90.0
 #: How many downloads may fail one after the other before no more are tried.
@@ -60,16 +63,19 @@ def named(
 
 def of_the_field(
     count: int, question: Question, table: Table, engines: Sequence[str], checks: Mapping[str, Any],
-    progress: Listener | None = None,
+    progress: Listener | None = None, *, only: Sequence[str] | None = None,
 ) -> Field:  # fmt: skip
     """Up to `count` networks of the field, those with the highest published accuracy first, that may meet the
-    limits as measured or estimated here, and whose published weights are at hand or can be fetched."""
+    limits as measured or estimated here, and whose published weights are at hand or can be fetched; of `only`
+    these, if given."""
     if candidates.is_short(table, question):
         from vertebra.verbs import picking
 
         picking.fill_field(table, engines, _FILL_S, progress)
     found, refused = Field(), 0
     for name in _promising(question, table):
+        if only is not None and name not in only:
+            continue
         if len(found.contenders) == count or refused == _PATIENCE:
             break
         try:
@@ -82,6 +88,45 @@ def of_the_field(
         _measure([name], table, engines, progress)
         _add(found, name, None, question, table, engines, checks, progress)
     return _sorted(found)
+
+
+def check(models: Sequence[str], weights: Mapping[str, str | Path]) -> None:
+    """Raise if none of the networks named can be fitted, as far as a glance tells: its name is unknown, no
+    graph of it ships, or the file of its weights isn't there."""
+    errors = []
+    for name in dict.fromkeys((*models, *weights)):
+        try:
+            _known(name)
+            _check_source(str(weights[name]) if name in weights else None)
+            return
+        except VertebraError as error:
+            errors.append(error)
+    if errors:
+        more = f" (and {len(errors) - 1} more can't be fitted)" if errors[1:] else ""
+        raise InvalidInputError(f"{errors[0].message}{more}", errors[0].hint) from errors[0]
+
+
+def at_hand(checks: Mapping[str, Any]) -> list[str] | None:
+    """The networks whose published weights are in the cache, where nothing can be fetched; None where it can.
+
+    Raises InvalidInputError where there are none."""
+    if any(map(downloads.reachable, _PUBLISHERS)):
+        return None
+    found = []
+    with downloads.without_network():
+        for name in store.names():
+            try:
+                _checked(name, None, checks, None)
+            except VertebraError:  # it has no weights in the cache, and that is what was asked
+                continue
+            found.append(name)
+    if not found:
+        why = "VERTEBRA_OFFLINE forbids the network" if downloads.offline() else "There is no connection"
+        raise InvalidInputError(
+            f"{why}, and the cache has no published weights to choose from.",
+            "pass files of your own, --weights MODEL=FILE, or connect once: what is fetched is kept",
+        )
+    return found
 
 
 def runners(asked: Sequence[str]) -> list[str]:
@@ -105,12 +150,7 @@ def _checked(name: str, source: str | None, checks: Mapping[str, Any], progress:
     """The network's name in rows, after its weights were found, or fetched."""
     from vertebra.inference import resolving
 
-    model = zoo.find(name)
-    if model.is_file or model.name not in store.names():
-        raise InvalidInputError(
-            f"No graph of {name} ships, and fit makes its Bundle from one.",
-            f"{len(store.names())} networks have one: vertebra list models",
-        )
+    model = _known(name)
     found = resolving.resolve(name, weights=source, progress=progress, **checks)
     # The labels don't matter: the new head has its own.
     card = replace(found.card, assumed=tuple(one for one in found.card.assumed if one != "labels"))
@@ -118,6 +158,26 @@ def _checked(name: str, source: str | None, checks: Mapping[str, Any], progress:
     if assumed is not None:
         (progress or silent)(Progress(assumed.partition("; to change it")[0]))
     return zoo.name_in_rows(model)
+
+
+def _known(name: str) -> zoo.Model:
+    model = zoo.find(name)
+    if model.is_file or model.name not in store.names():
+        raise InvalidInputError(
+            f"No graph of {name} ships, and fit makes its Bundle from one.",
+            f"{len(store.names())} networks have one: vertebra list models",
+        )
+    return model
+
+
+def _check_source(source: str | None) -> None:
+    """Raise if weights look like a path, and there is nothing."""
+    if source is None or source.startswith(("hf:", "https://", "http://")):
+        return
+    if Path(source).suffix and ("/" in source or "\\" in source) and not files.named(source).exists():
+        raise InvalidInputError(
+            f"There is no file {source}.", "pass a checkpoint's path: --weights MODEL=FILE"
+        )
 
 
 def _measure(names: Sequence[str], table: Table, engines: Sequence[str], progress: Listener | None) -> None:
@@ -154,8 +214,7 @@ def _add(
     if not able:
         nearest = min(rows, key=lambda row: max(limit.miss(row) for limit in question.limits))
         reasons = [one.reason(nearest) for one in question.limits if one.verdict(nearest) == "broken"]
-        error = InvalidInputError(f"{name} misses the limits: {'; '.join(reasons)}.")
-        found.leave_out(name, error, progress)
+        found.leave_out(name, MissedLimitError("; ".join(reasons)), progress)
         return
     best = min(able, key=lambda row: row.figures["latency"].value)
     unsure = tuple(limit for limit in question.limits if limit.verdict(best) != "met")

@@ -42,6 +42,7 @@ def fit(
     truth: str | Path | None = None,
     name: str | None = None,
     strict: bool = False,
+    conflicts: str = "refuse",
     table: TableLike = None,
     progress: Listener | None = None,
     **limits: Any,
@@ -60,7 +61,8 @@ def fit(
     weighs classes alike. The networks are chosen inside the folds too. `accept_unverified` allows published
     weights without a digest, `save` is a folder for the details;
     `anyway` also ships a head that isn't surely better than always answering the largest class. `format`,
-    `split` (training's, if there is one), `truth` and `name` are those of `data.open`.
+    `split` (training's, if there is one), `truth` and `name` are those of `data.open`; one picture in two
+    classes is refused unless `conflicts` is "leave out".
 
     Raises InvalidInputError, before anything long runs, for pictures that can't be learnt from, limits that
     no network meets, and networks without weights; MeasurementError for a head that learnt nothing.
@@ -79,12 +81,16 @@ def fit(
     listener = notebook.listener(progress)
     data = fitting.opened(pictures, format=format, split=split, truth=truth, name=name)
     place = fitting.place(output, data)
-    sorted_ = fitting.look(data, count=folds, group=group, seed=seed, strict=strict, progress=listener)
     into, checks = given.table(table), {"accept_unverified": accept_unverified}
+    contenders.check(*asked)
+    only = None if any(asked) else contenders.at_hand(checks)
+    sorted_ = fitting.look(
+        data, count=folds, group=group, seed=seed, strict=strict, conflicts=conflicts, progress=listener
+    )
     if any(asked):
         found = contenders.named(*asked, question, into, engines, checks, listener)
     else:
-        found = contenders.of_the_field(networks, question, into, engines, checks, listener)
+        found = contenders.of_the_field(networks, question, into, engines, checks, listener, only=only)
     if not found.contenders:
         raise fitting.nobody(found.failures, question.limits, named=any(asked))
     job = fitting.Job(data, sorted_, found, question, into, balanced, seed, listener)

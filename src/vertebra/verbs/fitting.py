@@ -81,12 +81,15 @@ def place(output: str | Path | None, data: Dataset) -> Path:
 
 
 def look(
-    data: Dataset, *, count: int, group: str | None, seed: int, strict: bool, progress: Listener | None
-) -> Sorted:
+    data: Dataset, *, count: int, group: str | None, seed: int, strict: bool, conflicts: str = "refuse",
+    progress: Listener | None,
+) -> Sorted:  # fmt: skip
     """Inspect the pictures and deal them into folds. Raises InvalidInputError where nothing can be learnt."""
     groups = None if group is None else grouping.groups(data, group)
     with kept_fingerprints.of(data.name) as kept:
-        found = inspection.inspect(data, groups=groups, strict=strict, kept=kept, progress=progress)
+        found = inspection.inspect(
+            data, groups=groups, strict=strict, conflicts=conflicts, kept=kept, progress=progress
+        )
     most, fewer = folds.possible(found.labels, found.groups, count, found.names)
     listener = progress or silent
     for line in (*inspected.lines(found), *filter(None, [fewer])):

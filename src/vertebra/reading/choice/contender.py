@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vertebra.errors import InvalidInputError
+from vertebra.machine import files
 from vertebra.measurements import WideRow
 from vertebra.reading.choice.rule import Limit
+
+
+class MissedLimitError(InvalidInputError):
+    """A network that surely misses a limit here; `misses` says which and by how much."""
+
+    def __init__(self, misses: str) -> None:
+        super().__init__(f"it misses the limits: {misses}.", "relax a limit, or name faster networks")
+        self.misses = misses
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,11 @@ class Contender:
     checks: Mapping[str, Any]
     #: limits that are within a figure's interval: it isn't sure that they are met
     unsure: tuple[Limit, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its weights are a file of one's own."""
+        return self.source is not None and files.named(self.source).exists()
 
     @property
     def engine(self) -> str:

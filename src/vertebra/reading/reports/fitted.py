@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from vertebra.measuring.evaluation.racing import Race
     from vertebra.reading.choice.contender import Contender
     from vertebra.reading.choice.rule import Limit
+    from vertebra.reading.reports.sheet import Sheet
+
+
+#: Mistakes in a notebook.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +78,14 @@ class Fitted(display.Shown):
         """The networks that were compared, and the classes."""
         yield compared(self)
         yield by_class(self.held, self.inspection)
+
+    def _repr_html_(self) -> str:
+        """The tables, and the worst mistakes as small pictures."""
+        page = super()._repr_html_()
+        if not self.held.mistakes(1):
+            return page
+        style = "display:grid;grid-template-columns:repeat(auto-fill,minmax(208px,1fr));gap:1rem"
+        return f'{page}<p>The worst mistakes</p><div style="{style}">{_sheet(self, _SHOWN).html()}</div>'
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write into `folder`: classes.csv, confusion.csv, networks.csv, split.csv and pictures.json, and
@@ -143,12 +156,17 @@ def _saved(done: Fitted, folder: Path) -> list[Path]:
 
 
 def _mistakes(done: Fitted, path: Path) -> Path:
+    _sheet(done, 24).write(path)
+    return path
+
+
+def _sheet(done: Fitted, most: int) -> Sheet:
     """The most confident mistakes as a contact sheet: the answer, and the truth below it."""
     from vertebra.data.preprocess import decode
     from vertebra.reading.reports.sheet import Sheet, Tile
 
     names = [name for name, _ in done.inspection.classes]
-    wrong = {done.inspection.kept[one.row].place: one for one in done.held.mistakes()}
+    wrong = {done.inspection.kept[one.row].place: one for one in done.held.mistakes(most)}
     tiles = {}
     for place, sample in enumerate(done.data.first(max(wrong) + 1)):
         if place in wrong:
@@ -159,8 +177,7 @@ def _mistakes(done: Fitted, path: Path) -> Path:
     sheet = Sheet()
     for place in wrong:
         sheet.add(tiles[place])
-    sheet.write(path)
-    return path
+    return sheet
 
 
 def _csv(lines: Sequence[display.Line]) -> str:

@@ -78,6 +78,10 @@ class Sheet:
         more = f"and {self._left_out} more" if self._left_out else ""
         write_whole(path, _page(self._cells, more) if kind == "HTML" else _drawn(self._cells, more, kind))
 
+    def html(self) -> str:
+        """The tiles as figures of HTML, each with its picture in it."""
+        return "".join(map(_figure, self._cells))
+
 
 def format_of(path: Path) -> str:
     """The format that a sheet of this name has. Raises InvalidInputError."""

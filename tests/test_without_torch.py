@@ -191,3 +191,42 @@ def test_without_an_engine_the_install_line_is_given(arguments, folder, tmp_path
         "error: No engine is installed that could measure a network.",
         'hint: install one with: pip install "vertebra[openvino]"',
     ]
+
+
+def test_own_pictures_become_a_bundle_that_says_the_same_at_each_end(folder):
+    """`fit`, `eval`, `bench`, `pick` and `predict`, with weights as a file: the same answers."""
+    script = f"""
+from pathlib import Path
+import numpy as np
+from PIL import Image
+generator = np.random.default_rng(1)
+for place, count in (("shades", 8), ("new", 3)):
+    for name, level in (("bright", 190), ("dark", 40)):
+        Path(place, name).mkdir(parents=True)
+        for number in range(count):
+            blocks = (generator.integers(0, 50, (12, 12, 3)) + level).astype(np.uint8)
+            Image.fromarray(blocks).resize((240, 240), 3).save(Path(place, name, f"{{number}}.png"))
+done = vertebra.fit("shades", weights={{"{MODEL}": "own.safetensors"}}, latency="60s", folds=2,
+                    output="shades-fitted")
+answer["fit"] = [done.accuracy, [label.name for label in done.bundle.label_set()]]
+bundle = "shades-fitted"
+new = sorted(map(str, Path("new").rglob("*.png")))
+for engine in ("onnxruntime", "openvino"):
+    evaluated = vertebra.evaluate(bundle, "new", engine=engine)
+    found = vertebra.predict(*new, model=bundle, engine=engine, top=1)
+    answer[engine] = [evaluated.evaluation.top1.value, [one.top[0].name for one in found]]
+rows = vertebra.bench(bundle, engine=["onnxruntime", "openvino"], quick=True, seconds="0.6s")
+answer["bench"] = sorted({{row.engine for row in rows if row.metric == "latency"}})
+picked = vertebra.pick(latency="60s", origin="evaluated", dataset=done.inspection.identity, among="table")
+accuracy, latency = picked.choice.figures["top1"], picked.choice.figures["latency"]
+answer["pick"] = [accuracy.value, accuracy.origin, latency.origin,
+                  latency.network_sha256 == done.bundle.network_sha256]
+"""
+    names = ["bright"] * 3 + ["dark"] * 3
+    assert run(folder, script) == {
+        "fit": [1.0, ["bright", "dark"]],
+        "onnxruntime": [1.0, names],
+        "openvino": [1.0, names],
+        "bench": ["onnxruntime", "openvino"],
+        "pick": [1.0, "evaluated", "benched", True],
+    }

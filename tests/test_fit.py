@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,3 +265,39 @@ def test_a_notebook_shows_the_worst_mistakes(made):
     swapped = replace(done, held=replace(done.held, logits=-done.held.logits))
     page = swapped._repr_html_()
     assert (page.count('src="data:image/jpeg;base64,'), page.count('<li class="wrong"')) == (12, 12)
+
+
+def test_a_killed_run_goes_on_from_the_features_it_had(tmp_path, weights):
+    """The process is killed when half of the features are there; no Bundle is left."""
+    folder = painted(tmp_path / "shades", {"dark": 30, "bright": 200}, 40)
+    script = f"""
+import os, signal
+import vertebra
+from vertebra.verbs import contenders
+contenders._CASE_S = 0.5
+
+def listen(event):
+    if event.text.startswith("features of") and event.done >= 64:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+vertebra.fit({str(folder)!r}, weights={{{MODEL!r}: {str(weights)!r}}}, output="out", latency="60s",
+             engine="onnxruntime", folds=2, progress=listen)
+"""
+    environment = {**os.environ, "VERTEBRA_TABLE": str(tmp_path / "t.sqlite"),
+                   "VERTEBRA_CACHE": str(tmp_path / "cache")}  # fmt: skip
+    killed = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    again = script.replace("signal.SIGKILL)", "0)").replace("vertebra.fit(", "done = vertebra.fit(")
+    again = again.replace("def listen(event):", "seen = []\ndef listen(event):\n    seen.append(event)")
+    again += """
+first = [event.done for event in seen if event.text.startswith("features of")][0]
+print(first, done.accuracy)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", again], cwd=tmp_path, env=environment, check=True, capture_output=True,
+        text=True,
+    ).stdout.split()  # fmt: skip
+    assert int(told[0]) >= 32
+    assert float(told[1]) == 1.0
+    assert (tmp_path / "out" / "vertebra.json").is_file()

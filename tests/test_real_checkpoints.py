@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import torch_free
 import vertebra
 from vertebra import engines
 from vertebra.data.preprocess import preprocess_many
-from vertebra.exporting import conversion
-from vertebra.inference import loading
+from vertebra.exporting import conversion, joined
+from vertebra.inference import kept_features, loading
+from vertebra.measuring.evaluation import crossing, heads, probing
+from vertebra.verbs import contenders, fitting
 from vertebra.zoo.graphs import store
 
 pytest.importorskip("timm")
@@ -254,3 +257,61 @@ for engine in {BARE}:
     assert told
     assert answer == {engine: told for engine in BARE}
     assert dict(told)["probe_top1"] > 0.9
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of animals, monuments and music, 24 of each at most, and a monument once more, smaller."""
+    sources = {"animal": RESOURCES[0], "monument": MONUMENTS,
+               "music": MONUMENTS.with_name("explore_world_music.rcc")}  # fmt: skip
+    if not all(path.is_file() for path in sources.values()):
+        pytest.skip("no photographs of GCompris: apt-get install gcompris-qt-data")
+    folder = tmp_path_factory.mktemp("data") / "kinds"
+    for kind, source in sources.items():
+        (folder / kind).mkdir(parents=True)
+        found = {name: content for name, content in resources(source.read_bytes()).items()
+                 if name.endswith(".webp")}  # fmt: skip
+        for name in sorted(found)[:24]:
+            (folder / kind / name).write_bytes(found[name])
+    first = min((folder / "monument").iterdir())
+    with Image.open(first) as image:
+        image.convert("RGB").resize((image.width * 4 // 5, image.height * 4 // 5)).save(
+            folder / "monument" / "again.jpg"
+        )
+    return folder
+
+
+def test_own_pictures_become_a_bundle_as_right_as_a_probe_that_answers_as_its_head(
+    kinds, tmp_path, monkeypatch
+):
+    """`fit` is at least as right as a probe's fixed penalty in the same folds; limits and answers hold."""
+    files = dict(checkpoint(name) for name in ("lite0", "squeezenet"))
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    for module in (contenders, fitting):
+        monkeypatch.setattr(module, "_CASE_S", 0.5)
+    done = vertebra.fit(
+        kinds, weights=files, fps=0.1, memory="2GB", folds=3, output=tmp_path / "kinds",
+        engine="onnxruntime", table=tmp_path / "table.sqlite",
+    )  # fmt: skip
+    kept, folds = done.inspection.kept, done.held.folds.tolist()
+    labels, groups = [one.label for one in kept], [one.group for one in kept]
+    with loading.load(
+        done.winner.name, weights=done.winner.source, engine="onnxruntime", features=True
+    ) as loaded:
+        found = kept_features.features(loaded, done.data, kept)
+    assert found.computed == 0
+    fixed = crossing.cross(
+        found.vectors, labels, folds, classes=3, groups=groups, penalties=[probing.PENALTY]
+    ).held.accuracy  # fmt: skip
+    print(f"{done.winner.name}: {done.accuracy:.1%}, with a probe's fixed penalty {fixed:.1%}")
+    assert done.accuracy >= fixed > 0.9
+    assert [limit.metric for limit in done.limits] == ["fps", "memory_total"]
+    assert [limit.verdict(done.row) for limit in done.limits] == ["met", "met"]
+    first = min(one.name for one in kept if one.name.startswith("monument/") and "again" not in one.name)
+    alike = [place for place, one in enumerate(kept) if one.name in (first, "monument/again.jpg")]
+    assert len(alike) == 2
+    assert len({groups[place] for place in alike}) == len({folds[place] for place in alike}) == 1
+    expected = heads.logits(done.race.head, found.vectors)
+    sources = [sample.source for sample in done.data.first(max(one.place for one in kept) + 1)]
+    for engine in BARE:
+        joined.agreement(done.bundle, [sources[one.place] for one in kept], expected, engine=engine)

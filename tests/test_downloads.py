@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -637,3 +638,23 @@ def test_a_note_that_nests_too_deeply_counts_as_none(server, note):
     path.with_name(path.name + ".json").write_text(note)
     assert downloads.known_sha256(server.url) is None
     assert fetch(server.url) == path
+
+
+def test_a_server_is_reachable_if_it_answers_at_all(monkeypatch):
+    monkeypatch.delenv("VERTEBRA_OFFLINE", raising=False)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        assert not downloads.reachable(address)
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # it answers 501
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/"
+        assert downloads.reachable(address)
+        with downloads.without_network():
+            assert not downloads.reachable(address)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

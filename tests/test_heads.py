@@ -253,3 +253,31 @@ def test_a_part_of_the_pictures_holds_every_class_and_whole_groups():
     assert [int(quarter[np.array(labels) == label].sum()) for label in range(3)] == [10, 6, 2]
     assert all(len(set(quarter[np.array(groups) == group])) == 1 for group in set(groups))
     assert (quarter <= (order < 0.5)).all()
+
+
+def test_heads_that_only_choose_are_fitted_on_a_share_of_many_pictures(monkeypatch):
+    monkeypatch.setattr(heads, "MOST_TO_CHOOSE", 60)
+    truth = np.array([0] * 150 + [1] * 50)
+    groups = [number // 2 for number in range(200)]
+    rows = np.arange(20, 200)
+    kept = heads.thinned(rows, truth, groups)
+    assert 58 <= len(kept) <= 62
+    assert set(kept) <= set(rows)
+    assert 14 <= int(truth[kept].sum()) <= 19  # a third of each class
+    assert all(groups.index(groups[row]) in kept and groups.index(groups[row]) + 1 in kept for row in kept)
+    assert list(heads.thinned(rows[:60], truth, groups)) == list(rows[:60])
+
+    fitted = []
+    solved = heads.solved
+
+    def counted(vectors, labels, some, *rest):
+        fitted.append(len(some))
+        return solved(vectors, labels, some, *rest)
+
+    monkeypatch.setattr(heads, "solved", counted)
+    generator = np.random.default_rng(0)
+    vectors = (generator.normal(size=(200, 4)) + truth[:, None]).astype(np.float32)
+    folds = [number % 4 for number in groups]
+    heads.fit(vectors, truth.tolist(), classes=2, folds=folds, groups=groups)
+    assert max(fitted[:-1]) <= 62
+    assert fitted[-1] == 200

@@ -3,7 +3,8 @@ folds.
 
 For each fold, the penalty is chosen on the other folds' pictures alone, by the answers of heads that have
 seen neither the fold nor the picture. A head without the folds i and j serves the choice for i and the choice
-for j, so that K folds take K(K - 1)/2 such heads for each penalty.
+for j, so that K folds take K(K - 1)/2 such heads for each penalty. These are fitted on some thousands of
+pictures at most.
 
 The interval of the accuracy is the one of a probe: the wider of Wilson's and of Nadeau and Bengio's.
 Pictures of one group (near-duplicates) resemble each other in being right, so they count as fewer.
@@ -212,7 +213,7 @@ def cross(
             (fold, at): np.zeros(len(truth), bool) for fold in range(count) for at in range(len(penalties))
         }
         for rows, tests in _inner(truth, places, groups, seed):
-            found = solved(rows, penalties)
+            found = solved(heads.thinned(rows, truth, groups, seed), penalties)
             for fold, tested in tests:
                 seen[fold, tested] = True
                 for at, head in enumerate(found):

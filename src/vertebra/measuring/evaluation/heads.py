@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 #: Parts that pictures are dealt into where no folds are given.
 PARTS = 5
+#: A head that only serves to choose a penalty or a network is fitted on about this many pictures at most:
+#: there are dozens of them, and with more pictures the choice hardly changes. All others are fitted on all.
+MOST_TO_CHOOSE = 4000
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def fit(
         for part in np.unique(parts):
             rest, tested = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
             if len(rest):
+                rest = thinned(rest, truth, groups, seed)
                 found = solved(vectors, truth, rest, classes, PENALTIES, balanced, along, slack)
                 losses += [
                     log_losses(
@@ -231,6 +235,15 @@ def thresholds(
             found[rows] = before / total
             before += len(rows)
     return found
+
+
+def thinned(rows: Indices, truth: Indices, groups: Sequence[int] | None, seed: int = 0) -> Indices:
+    """`rows`, or of more than `MOST_TO_CHOOSE` about as many: whole groups, a share of every class."""
+    if len(rows) <= MOST_TO_CHOOSE:
+        return rows
+    own = None if groups is None else [groups[row] for row in rows.tolist()]
+    order = thresholds(truth[rows].tolist(), own, [0] * len(rows), seed)
+    return rows[order < MOST_TO_CHOOSE / len(rows)]
 
 
 def _members(labels: Sequence[int], groups: Sequence[int] | None, seed: int) -> list[tuple[int, list[int]]]:

@@ -290,11 +290,6 @@ def test_a_report_s_columns_say_which_they_are(table: Table) -> None:
     assert [form.label(("beside",)) for form in shown] == ["", "busy threads beside it: 2"]
 
 
-def test_a_budget_measures_with_nothing_beside(table: Table) -> None:
-    with pytest.raises(InvalidInputError, match="--beside can't be set"):
-        vertebra.pick(fps=30, table=table, budget="1m", beside=2)
-
-
 def test_the_best_load_is_found_among_those_of_one_number() -> None:
     rows = [
         Measurement(model="vgg16", metric="throughput", value=value, origin="benched", system="box",

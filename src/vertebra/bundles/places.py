@@ -46,12 +46,12 @@ def _taken(folder: Path) -> BundleError:
 def check(folder: Path) -> None:
     """Raise BundleError if a Bundle in `folder` would add files to another Bundle, delete the current folder
     or files that don't belong to the old Bundle, or take the place of something else."""
-    if folder.exists() and not (folder.is_dir() and (_is_bundle(folder) or not any(folder.iterdir()))):
-        raise _taken(folder)
     if folder.resolve() == Path.cwd():
         raise BundleError(
             f"{folder} is the current folder; a Bundle would replace all of it.", "choose another folder"
         )
+    if folder.exists() and not (folder.is_dir() and (_is_bundle(folder) or not any(folder.iterdir()))):
+        raise _taken(folder)
     around = [place for place in folder.absolute().parents if _is_bundle(place)]
     if around:
         raise BundleError(

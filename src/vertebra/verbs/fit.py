@@ -93,11 +93,12 @@ def fit(
         found = contenders.of_the_field(networks, question, into, engines, checks, listener, only=only)
     if not found.contenders:
         raise fitting.nobody(found.failures, question.limits, named=any(asked))
-    job = fitting.Job(data, sorted_, found, question, into, balanced, seed, listener)
-    raced = fitting.race(job)
-    if not (anyway or raced.nested.learnt):
-        raise fitting.nothing_learnt(raced)
-    done = fitting.ship(job, raced, place)
+    with fitting.Networks() as loaded:
+        job = fitting.Job(data, sorted_, found, question, into, balanced, seed, loaded, listener)
+        raced = fitting.race(job)
+        if not (anyway or raced.nested.learnt):
+            raise fitting.nothing_learnt(raced)
+        done = fitting.ship(job, raced, place)
     if save is not None:
         done.save(save)
     return done

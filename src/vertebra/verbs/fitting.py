@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vertebra.bundles import Bundle
     from vertebra.data.datasets import Dataset
     from vertebra.data.findings import Inspection
+    from vertebra.inference.loading import Loaded
     from vertebra.measuring.evaluation.heads import Head
     from vertebra.measuring.evaluation.racing import Entry, Outcome, Race
     from vertebra.reading.choice.candidates import Question
@@ -111,6 +113,7 @@ class Job:
     table: Table
     balanced: bool
     seed: int
+    networks: Networks
     progress: Listener | None
 
     @property
@@ -137,22 +140,49 @@ def _entry(one: Contender, job: Job) -> Entry:
 
 def _extractor(one: Contender, job: Job) -> Callable[[Sequence[int]], Vectors]:
     """What gives a network's features of the pictures in these rows."""
-    from vertebra.inference import kept_features, loading
+    from vertebra.inference import kept_features
 
     def extract(rows: Sequence[int]) -> Vectors:
         kept = [job.sorted.inspection.kept[row] for row in rows]
         listener = job.progress or silent
-        with loading.load(
-            one.name, weights=one.source, engine=one.engine, usual_batch_size=_BATCH, features=True,
-            **one.checks,
-        ) as loaded:  # fmt: skip
-            found = kept_features.features(
-                loaded, job.data, kept, strict=True,
-                progress=lambda event: listener(replace(event, text=f"features of {one.name}")),
-            )  # fmt: skip
+        found = kept_features.features(
+            job.networks.loaded(one), job.data, kept, strict=True,
+            progress=lambda event: listener(replace(event, text=f"features of {one.name}")),
+        )  # fmt: skip
         return found.vectors
 
     return extract
+
+
+class Networks:
+    """The networks that give features, each loaded once for all the times that it is asked."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._loaded: dict[str, Loaded] = {}
+
+    def loaded(self, one: Contender) -> Loaded:
+        """The network, ready to run."""
+        from vertebra.inference import loading
+
+        if one.name not in self._loaded:
+            made = loading.load(
+                one.name, weights=one.source, engine=one.engine, usual_batch_size=_BATCH, features=True,
+                **one.checks,
+            )  # fmt: skip
+            self._loaded[one.name] = self._held.enter_context(made)
+        return self._loaded[one.name]
+
+    def close(self) -> None:
+        """Let go of all of them, as before a measurement; one that is asked again is loaded again."""
+        self._loaded.clear()
+        self._held.close()
+
+    def __enter__(self) -> Networks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 # ------------------------------------------------------------------ what ships
@@ -221,6 +251,7 @@ def _made(
         split=[(picture.sha256, fold) for picture, fold in
                zip(job.sorted.inspection.kept, job.sorted.folds, strict=True)],
     )  # fmt: skip
+    job.networks.close()
     _compare(job, kept, one, heads.logits(head, vectors[:_COMPARED]))
     rows = facts.rows(kept)
     job.table.append(rows)

@@ -301,3 +301,38 @@ print(first, done.accuracy)
     assert int(told[0]) >= 32
     assert float(told[1]) == 1.0
     assert (tmp_path / "out" / "vertebra.json").is_file()
+
+
+def test_a_network_that_takes_the_choice_s_place_is_told_with_its_own_accuracy(made):
+    from dataclasses import replace
+
+    from vertebra.cli import fitted
+
+    _, done = made
+    own = replace(done.held, accuracy=0.5, low=0.4, high=0.6)
+    other = replace(
+        done, held=own, race=replace(done.race, winner="alexnet"), unmet={"alexnet": "latency 2 s, limit 1 s"}
+    )
+    assert (other.accuracy, other.interval) == (0.5, (0.4, 0.6))
+    assert fitted.record(other)["top1"] == 0.5
+    told = " ".join(fitted._head(other)[1:2])
+    assert "50.0%" in told
+    assert "alexnet was chosen, but missed a limit" in " ".join(told.split())
+
+
+def test_what_is_asked_of_a_network_binds_for_named_ones_too(tmp_path, weights, pictures):
+    asked = {"output": tmp_path / "out", "table": tmp_path / "t.sqlite", **EASY}
+    with pytest.raises(InvalidInputError, match="squeezenet1_1: family squeezenet, wanted: resnet"):
+        vertebra.fit(pictures, weights={MODEL: weights}, family="resnet", **asked)
+    with pytest.raises(InvalidInputError, match="files of your own state none"):
+        vertebra.fit(pictures, weights={MODEL: weights}, licence="mit", **asked)
+
+
+def test_a_broken_training_split_is_an_error_and_no_other_is_read(tmp_path):
+    painted(tmp_path / "set" / "val", {"a": 60, "b": 160}, 3)
+    painted(tmp_path / "set" / "train", {"a": 60, "b": 160}, 0)
+    with pytest.raises(InvalidInputError, match="train"):
+        fitting.opened(tmp_path / "set", split=None)
+    (tmp_path / "set" / "train").rename(tmp_path / "set" / "test")
+    painted(tmp_path / "set" / "train", {"a": 60, "b": 160}, 2)
+    assert fitting.opened(tmp_path / "set", split=None).split == "train"

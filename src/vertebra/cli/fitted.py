@@ -34,12 +34,12 @@ def record(done: Fitted) -> dict[str, Any]:
         "licence": done.bundle.licence,
         "engine": done.winner.engine,
         "pictures": done.inspection.identity,
-        "images": done.race.nested.total,
+        "images": done.quoted.total,
         "classes": len(done.inspection.classes),
         "top1": done.accuracy,
         "top1_low": low,
         "top1_high": high,
-        "majority": done.race.nested.majority,
+        "majority": done.quoted.majority,
         "chosen_in_folds": list(done.race.chosen),
         **figures,
         "runner_up": None if done.race.runner_up is None else done.race.runner_up.name,
@@ -58,12 +58,16 @@ def text(done: Fitted) -> str:
 
 
 def _head(done: Fitted) -> list[str]:
-    nested, (low, high) = done.race.nested, done.interval
-    gap = f"the largest class has {nested.majority:.1%}"
+    quoted, (low, high) = done.quoted, done.interval
+    gap = f"the largest class has {quoted.majority:.1%}"
     how = "the network, too, was chosen without them" if len(done.contenders) > 1 else "cross-validated"
+    if not done.is_first_choice:
+        how = (
+            f"{done.race.winner} was chosen, but missed a limit with its head: {done.unmet[done.race.winner]}"
+        )
     lines = [
         f"{done.winner.name} on {done.winner.engine}, with a head for {len(done.inspection.classes)} classes",
-        f"top-1 {nested.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {nested.total:,} pictures "
+        f"top-1 {quoted.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {quoted.total:,} pictures "
         f"that the head hadn't seen; {how}; {gap}",
         _licence(done),
     ]

@@ -46,6 +46,10 @@ def named(
     engines: Sequence[str], checks: Mapping[str, Any], progress: Listener | None = None,
 ) -> Field:  # fmt: skip
     """The networks that were named, with their weights; each is measured here unless it was."""
+    if weights and any(demand.name == "licence" for demand in question.demands):
+        raise InvalidInputError(
+            "A licence was asked for, and files of your own state none.", "leave the licence or --weights out"
+        )
     found = Field()
     ready = {}
     for name in dict.fromkeys((*models, *weights)):
@@ -217,8 +221,11 @@ def _add(
         found.leave_out(name, MissedLimitError("; ".join(reasons)), progress)
         return
     best = min(able, key=lambda row: row.figures["latency"].value)
-    unsure = tuple(limit for limit in question.limits if limit.verdict(best) != "met")
-    found.contenders.append(Contender(name, source, best, checks, unsure))
+    unwanted = [one.reason(best) for one in question.demands if not one.holds(best)]
+    if unwanted:
+        found.leave_out(name, InvalidInputError(f"{name}: {'; '.join(unwanted)}."), progress)
+        return
+    found.contenders.append(Contender(name, source, best, checks))
 
 
 def _sorted(found: Field) -> Field:

@@ -59,10 +59,10 @@ def fit(
     The head is a logistic regression on the frozen features, cross-validated in `folds` that keep
     near-duplicates together, and pictures of one `group`: a column of the list, or "folder". `balanced`
     weighs classes alike. The networks are chosen inside the folds too. `accept_unverified` allows published
-    weights without a digest, `save` is a folder for the details;
-    `anyway` also ships a head that isn't surely better than always answering the largest class. `format`,
-    `split` (training's, if there is one), `truth` and `name` are those of `data.open`; one picture in two
-    classes is refused unless `conflicts` is "leave out".
+    weights without a digest, `save` is a folder for the details, and `anyway` also ships a head that isn't
+    surely better than always answering the largest class. `format`, `split` (training's, if there is one),
+    `truth` and `name` are those of `data.open`; one picture in two classes is refused unless `conflicts` is
+    "leave out". A `licence` is of published weights, so it can't be asked of files of your own.
 
     Raises InvalidInputError, before anything long runs, for pictures that can't be learnt from, limits that
     no network meets, and networks without weights; MeasurementError for a head that learnt nothing.
@@ -98,7 +98,7 @@ def fit(
         raced = fitting.race(job)
         if not (anyway or raced.nested.learnt):
             raise fitting.nothing_learnt(raced)
-        done = fitting.ship(job, raced, place)
+        done = fitting.ship(job, raced, place, anyway=anyway)
     if save is not None:
         done.save(save)
     return done

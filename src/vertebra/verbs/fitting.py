@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles, zoo
 from vertebra.bundles import places
 from vertebra.data import datasets, folds, grouping, inspection, kept_fingerprints
+from vertebra.data.datasets.splits import NoSplitError
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.machine import leftovers
-from vertebra.measurements import Measurement, Table, WideRow
+from vertebra.measurements import Measurement, Table, WideRow, wide
 from vertebra.progress import Listener, Progress, silent
 from vertebra.reading.reports import inspected
 
@@ -70,7 +71,7 @@ def opened(pictures: str | Path, *, split: str | None, **how: Any) -> Dataset:
     if split is None:
         try:
             return datasets.open(pictures, split="train", **how)
-        except InvalidInputError:  # it has no such split, or it can't be read at all, which is told next
+        except NoSplitError:
             pass
     return datasets.open(pictures, split=split, **how)
 
@@ -188,7 +189,7 @@ class Networks:
 # ------------------------------------------------------------------ what ships
 
 
-def ship(job: Job, raced: Race, folder: Path) -> Fitted:
+def ship(job: Job, raced: Race, folder: Path, *, anyway: bool = False) -> Fitted:
     """The best network whose Bundle meets every limit here. Raises MeasurementError if none does."""
     from vertebra.reading.reports.fitted import Fitted
 
@@ -197,6 +198,8 @@ def ship(job: Job, raced: Race, folder: Path) -> Fitted:
     unmet: dict[str, str] = {}
     for outcome in raced.outcomes:
         if outcome.held is None or outcome.pictures < len(job.sorted.folds):
+            continue
+        if unmet and not (anyway or outcome.held.learnt):
             continue
         one = of_name[outcome.name]
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
@@ -313,13 +316,11 @@ def _judged(job: Job, kept: Bundle, one: Contender) -> tuple[WideRow, str]:
     """The Bundle's figures here, and which limits it doesn't surely meet ("" for none)."""
     from vertebra.reading.choice import candidates
 
-    mine = candidates.pooled(job.table, job.table.comparable(
-        None, model=kept.model, network_sha256=kept.network_sha256, batch_size=1,
-        system=candidates.this_system(job.table),
-    ))  # fmt: skip
-    from vertebra.measurements import wide
-
-    rows = [row for row in wide(mine) if row.conditions.get("engine") == one.engine]
+    mine = candidates.comparable(
+        job.table, model=kept.model, network_sha256=kept.network_sha256, engine=one.engine,
+        precision=kept.precision,
+    )  # fmt: skip
+    rows = [row for row in wide(mine) if row.conditions]
     if not rows:
         return one.row, f"{kept.model} has no figures on {one.engine}"
     # what is counted, and not measured, is the network's: its new head is about as large

@@ -274,7 +274,7 @@ def _split_folder(folder: Path, inner: Sequence[str], asked: _Asked) -> str | No
         return None
     if asked.split not in by_split and _has_pictures(folder, others):
         if asked.split is not None:
-            raise InvalidInputError(
+            raise splits.NoSplitError(
                 f"{printable(folder)} has no split {asked.split}.", f"its splits: {', '.join(by_split)}"
             )
         if asked.format == "folders":

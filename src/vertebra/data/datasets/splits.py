@@ -22,6 +22,12 @@ _SPLITS = {spelling: split for split, spellings in _SPELLED.items() for spelling
 
 #: Words beside a split's in a name: "training_set", "seg_train", "val_images".
 _BESIDE = {"set", "split", "seg", "data", "dataset", "images", "image", "imgs", "img", "pictures", "photos"}
+
+
+class NoSplitError(InvalidInputError):
+    """The data set doesn't have the split that was asked for."""
+
+
 _YEAR = re.compile(r"(?<=[a-z])_?(19|20)?\d{1,2}$")
 
 
@@ -63,7 +69,7 @@ def chosen(place: str | Path, there: Sequence[str], split: str | None) -> str:
     shown = ", ".join(word or "unnamed" for word in there)
     if split is not None:
         if split not in there:
-            raise InvalidInputError(f"{printable(place)} has no split {split}.", f"its splits: {shown}")
+            raise NoSplitError(f"{printable(place)} has no split {split}.", f"its splits: {shown}")
         return split
     for word in DEFAULTS:
         if word in there:
@@ -86,7 +92,7 @@ def check(place: str | Path, own: str | None, split: str | None) -> None:
     if split is None or split == own:
         return
     what = f"it is the split {own}" if own else "nothing in it names a split"
-    raise InvalidInputError(
+    raise NoSplitError(
         f"{printable(place)} has no split {split}: {what}.",
         "leave out --split, or pass the split's folder or file",
     )

@@ -9,7 +9,6 @@ from typing import Any
 from vertebra.errors import InvalidInputError
 from vertebra.machine import files
 from vertebra.measurements import WideRow
-from vertebra.reading.choice.rule import Limit
 
 
 class MissedLimitError(InvalidInputError):
@@ -29,8 +28,6 @@ class Contender:
     source: str | None
     row: WideRow
     checks: Mapping[str, Any]
-    #: limits that are within a figure's interval: it isn't sure that they are met
-    unsure: tuple[Limit, ...] = ()
 
     @property
     def is_own(self) -> bool:

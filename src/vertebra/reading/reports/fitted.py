@@ -35,8 +35,9 @@ class Fitted(display.Shown):
     """What `fit` made. `bundle` is the winner with its head, on disk; `row` has its figures on this machine,
     each of which meets its limit, and `rows` is all that was appended to the table.
 
-    `held` are the winner's answers to pictures that its head hadn't seen. `race.nested` has the accuracy to
-    quote: there the network, too, was chosen without the pictures that it was tested on. `contenders` were
+    `held` are the winner's answers to pictures that its head hadn't seen. `quoted` are those to quote: there
+    the network, too, was chosen without the pictures that it was tested on, unless the one that the pictures
+    chose missed a limit, and this one took its place. `contenders` were
     compared, the fastest first; `failures` are networks that were left out, with the reasons. `unmet` are
     those that won but missed a limit once their head was on. `inspection` says what the pictures are.
     """
@@ -55,14 +56,24 @@ class Fitted(display.Shown):
     unmet: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def is_first_choice(self) -> bool:
+        """Whether the network that ships is the one that the pictures chose."""
+        return self.winner.name == self.race.winner
+
+    @property
+    def quoted(self) -> Held:
+        """The answers that the accuracy is of: the choice's, or those of the network in its place."""
+        return self.race.nested if self.is_first_choice else self.held
+
+    @property
     def accuracy(self) -> float:
-        """Top-1 on pictures that neither the head nor the choice of the network had seen, as a share of 1."""
-        return self.race.nested.accuracy
+        """Top-1 on pictures that the head hadn't seen, as a share of 1; see `quoted`."""
+        return self.quoted.accuracy
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy."""
-        return self.race.nested.low, self.race.nested.high
+        return self.quoted.low, self.quoted.high
 
     def summary(self) -> str:
         """The winner, its accuracy, its figures and where it is."""

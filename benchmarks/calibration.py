@@ -36,6 +36,9 @@ from vertebra.measuring.benchmarking.timing import is_enough
 
 KEPT = Path(__file__).parent / "repeats.json.gz"
 PRIOR = Path(spread.__file__).parent / "shipped" / spread.FILE
+#: The most degrees of freedom that one machine's runs give the prior: they say little of the next machine,
+#: whose own repeats shall soon outweigh it.
+OF_A_MACHINE = 12
 #: What is asked of the quiet runs: coverage, and half-widths with one process and with three.
 LEAST, MOST = 0.88, 0.97
 HALF_WIDTHS = {1: 0.10, 3: 0.05}
@@ -130,12 +133,13 @@ def fit(forms: Sequence[list[Run]], every: Sequence[list[Run]]) -> dict[str, Any
     start = [math.log(0.02), math.log(0.03), math.log(0.04), math.log(0.3)]
     found = minimize(lambda logs: _surprise(quiet, logs), start, method="Nelder-Mead",
                      options={"maxiter": 4000, "xatol": 1e-3, "fatol": 1e-4})  # fmt: skip
-    freedom = sum(len(runs) - 1 for runs in quiet)
+    machines = {row.system for runs in quiet for row, _ in runs}
+    freedom = min(sum(len(runs) - 1 for runs in quiet), OF_A_MACHINE * len(machines))
     factor = _factor(quiet, found.x) / spread.student(freedom)
     times, processes, blocks, own = (round(factor * math.exp(one), 4) for one in found.x)
     return {
         "times": times, "processes": processes, "blocks": blocks, "own": own, "slower": _slower(every),
-        "freedom": freedom,
+        "far": _far(every), "freedom": freedom,
     }  # fmt: skip
 
 
@@ -187,6 +191,18 @@ def _slower(forms: Sequence[list[Run]]) -> float:
             if quiet and spread.slowed(one):
                 found.append((math.log(row.value) - statistics.median(quiet)) / -math.log(1 - one.others))
     return math.ceil(10 * max(found)) / 10 if found else spread.prior().slower
+
+
+def _far(forms: Sequence[list[Run]]) -> float:
+    """How many times as long runs on processors far apart took at most, rounded up to a tenth."""
+    found = []
+    for runs in forms:
+        near = [row.value for row, one in runs if not spread.slowed(one)]
+        alone = [
+            row.value for row, one in runs if spread.slowed(one) == spread.slowed(spread.Seen(apart=1.0))
+        ]
+        found += [value / statistics.median(near) for value in alone if near]
+    return math.ceil(10 * max(found)) / 10 if found else spread.prior().far
 
 
 # ------------------------------------------------------------------ the report

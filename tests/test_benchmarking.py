@@ -294,7 +294,7 @@ def test_a_fake_clock_gives_the_figures_worked_out_by_hand(monkeypatch: pytest.M
     # 8 blocks of a process are 2.08 s, 7 are 1.82 s, and 2 s are the least.
     assert result.samples["latency"] == pytest.approx(([0.01] * 20 + [0.02] * 3) * 8 * 3)
     assert result.samples["latency.process"] == [0.0] * 8 + [1.0] * 8 + [2.0] * 8
-    assert result.samples["canary"] == [0.005] * 24
+    assert result.samples["canary.together"] == [0.005] * 24
     assert {metric: rows[metric].value for metric in rows if not metric.startswith("memory")} == {
         "latency": 0.01,
         "latency_p90": 0.02,  # the 497th of 552, of which 480 are short

@@ -36,7 +36,7 @@ def measured(
         Block(
             process=process, order=each * process + place, started_s=0.25 * (each * process + place),
             latencies=tuple(level * generator.lognormvariate(0, noise) for _ in range(samples)),
-            canary_s=0.006, surroundings=QUIET,
+            canary_s=0.006, handover_s=2e-5, surroundings=QUIET,
         )
         for process, level in enumerate(levels) for place in range(each)
     ]  # fmt: skip
@@ -169,6 +169,10 @@ DISTURBANCES = {
     "canary": (
         lambda block: replace(block, canary_s=0.012),
         "the canary (a fixed piece of work) took 100 % longer",
+    ),
+    "handover": (
+        lambda block: replace(block, handover_s=3e-5),
+        "reading what another processor wrote took 50 % longer",
     ),
 }
 
@@ -320,6 +324,8 @@ def test_how_much_may_disturb_every_block(seen: dict[str, float], letter: str) -
         (around(card_clock_hz=1.5e9 * 0.951), "A"), (around(card_clock_hz=1.5e9 * 0.949), "B"),
         (lambda block: replace(block, canary_s=0.006 * 1.099), "A"),
         (lambda block: replace(block, canary_s=0.006 * 1.101), "B"),
+        (lambda block: replace(block, handover_s=2e-5 * 1.299), "A"),
+        (lambda block: replace(block, handover_s=2e-5 * 1.301), "B"),
     ],
 )  # fmt: skip
 def test_how_much_slower_a_third_of_the_blocks_may_have_run(change: Change, letter: str) -> None:

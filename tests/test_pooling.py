@@ -80,6 +80,13 @@ def test_a_run_that_others_disturbed_counts_only_where_no_quiet_one_does():
     assert alone.low < 0.0084 / 3  # a quiet machine may be that much faster
 
 
+def test_a_run_on_processors_far_apart_counts_only_where_no_near_one_does():
+    near, far = run(8), run(8.4, day=2)
+    seen = {near.run: Seen(1, 8, handover=2e-5), far.run: Seen(1, 8, handover=3e-5)}
+    assert pool([near, far], seen).rows[0].value == 0.008
+    assert pool([far], seen).rows[0].low > 0.0084 / 1.5  # nothing to compare it with
+
+
 def test_forms_and_other_rows_stay_apart_and_in_order():
     memory = Measurement(
         model="net", metric="memory_total", value=1e8, origin="benched", system="here", device="cpu",

@@ -43,6 +43,35 @@ def test_what_the_blocks_say_is_the_same_from_samples_and_from_a_table(tmp_path)
     assert spread.seen(table.path, []) == {}
 
 
+def test_the_middle_handover_of_a_run_is_the_same_from_samples_and_from_a_table(tmp_path):
+    table = Table(tmp_path / "t.sqlite")
+    blocks = [
+        replace(one, handover_s=seconds) for one, seconds in zip(BLOCKS, (2e-5, None, 4e-5), strict=True)
+    ]
+    run = table.append([row()], samples=pack(blocks))
+    assert spread.seen_of(blocks).handover == pytest.approx(3e-5)
+    assert spread.seen(table.path, [run])[run].handover == pytest.approx(3e-5)
+
+
+def test_a_run_on_processors_that_share_no_cache_may_be_that_much_slower():
+    rows = [replace(row(), run=name, system=system) for name, system in (
+        ("near", "here"), ("far", "here"), ("old", "here"), ("there", "elsewhere"))]  # fmt: skip
+    seen = {
+        "near": Seen(handover=2e-5),
+        "far": Seen(handover=3e-5),
+        "old": Seen(),
+        "there": Seen(handover=9e-5),
+    }
+    found = spread.compared(rows, seen)
+    assert {name: round(one.apart, 9) for name, one in found.items()} == {
+        "near": 0.0, "far": 0.5, "old": 0.0, "there": 0.0,
+    }  # fmt: skip
+    assert spread.slowed(found["far"]) == math.log(spread.prior().far) > 0
+    assert spread.slowed(found["near"]) == spread.slowed(found["there"]) == 0
+    low, _ = spread.survey_interval(rows[1], found["far"])
+    assert low < 0.01 / spread.prior().far
+
+
 @pytest.mark.parametrize(
     ("reasons", "processes", "others"),
     [((), 1, 0.0), (("3 processes 2.0 % apart (σ 1.0 % between them, 2.0 % within)",), 3, 0.0),

@@ -13,6 +13,9 @@ from itertools import accumulate, pairwise
 
 #: How a value that is not known is stored among numbers that can't be negative.
 _UNKNOWN = -1.0
+#: The lists of what was timed before each block. Earlier versions wrote a "canary", whose threads often
+#: waited for each other: it isn't comparable.
+CANARY, HANDOVER = "canary.together", "handover"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,8 @@ class Block:
     `process` numbers the case's fresh processes from 0, which are the rounds of its cohort: blocks of two
     cases with the same number were taken in the same stretch of time. `order` is the place in the cohort's
     whole sequence, `started_s` when it began (seconds since 1970), `latencies` are seconds, in order, and
-    `canary_s` is what the canary took just before.
+    `canary_s` is what the canary took just before, and `handover_s` how long a processor then took to read
+    what another had just written.
     """
 
     process: int
@@ -56,6 +60,7 @@ class Block:
     started_s: float
     latencies: tuple[float, ...]
     canary_s: float | None = None
+    handover_s: float | None = None
     surroundings: Surroundings | None = None
 
 
@@ -75,7 +80,10 @@ def pack(blocks: Iterable[Block]) -> dict[str, list[float]]:
         "latency.block": [float(block.order) for block in ordered],
         "latency.started": [block.started_s for block in ordered],
     }
-    optional = {"canary": [block.canary_s for block in ordered]}
+    optional = {
+        CANARY: [block.canary_s for block in ordered],
+        HANDOVER: [block.handover_s for block in ordered],
+    }
     for name in _SURROUNDINGS:
         optional[f"surroundings.{name}"] = [getattr(block.surroundings, name, None) for block in ordered]
     for name, values in optional.items():
@@ -99,7 +107,8 @@ def unpack(samples: Mapping[str, Sequence[float]]) -> list[Block]:
             order=int(samples["latency.block"][index]),
             started_s=samples["latency.started"][index],
             latencies=tuple(latencies[start:end]),
-            canary_s=_known(samples, "canary", index),
+            canary_s=_known(samples, CANARY, index),
+            handover_s=_known(samples, HANDOVER, index),
             surroundings=_surroundings(samples, index),
         )
         for index, (start, end) in enumerate(bounds)

@@ -76,6 +76,8 @@ def examine(rows: Iterable[Measurement], seen: Mapping[str, Seen], *, learn: boo
 def repeated(rows: Iterable[Measurement], seen: Mapping[str, Seen]) -> list[list[Run]]:
     """The runs of each form under equal versions, of those that have several; the oldest first."""
     forms: dict[Hashable, list[Run]] = defaultdict(list)
+    rows = list(rows)
+    seen = spreads.compared(rows, seen)
     for row in rows:
         if pooling.is_pooled(row):
             blocks = seen.get(row.run or "")

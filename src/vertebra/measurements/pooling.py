@@ -73,10 +73,11 @@ def pool(rows: Iterable[Measurement], seen: Mapping[str, Seen] | None = None) ->
     are the runs' blocks; without them the rows' grades tell. Other rows stay as they are.
     """
     every = list(rows)
+    seen = spreads.compared(every, seen or {})
     groups: dict[Hashable, list[_Run]] = defaultdict(list)
     for row in every:
         if is_pooled(row):
-            blocks = (seen or {}).get(row.run or "")
+            blocks = seen.get(row.run or "")
             groups[views.identity(row)].append((row, spreads.seen_in(row) if blocks is None else blocks))
     learnt = _learnt(groups.values())
     asides: list[Aside] = []

@@ -5,8 +5,9 @@ has its own luck, the machine is another one at another time, and a short run se
 which it wanders. These parts are variances. They begin as a prior, fitted to repeated surveys, whose evidence
 ships with it (`benchmarks/calibration.py`); a table's own repeats then scale it to the machine.
 
-Where others used the processors during a block, a quiet machine is faster by an amount that nobody knows, so
-the interval reaches down by what such use was seen to cost at most.
+Where others used the processors during a block, or a virtual machine's processors shared no cache, a quiet
+machine is faster by an amount that nobody knows, so the interval reaches down by what that was seen to cost
+at most.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 from vertebra.measurements import database, statistics
-from vertebra.measurements.blocks import Block, by_process
+from vertebra.measurements.blocks import HANDOVER, Block, by_process
 from vertebra.measurements.measurement import Measurement
 
 #: The prior, as data.
@@ -38,22 +39,26 @@ _WITHOUT_INTERVAL = 0.3
 _OF_THE_MACHINE = 8
 #: Others' use of the processors up to here is the kernel's rounding and the system's own housekeeping.
 _IDLE = 0.10
+#: Processors shared no cache if handing over took this much longer than in the machine's best run.
+_FAR = 0.30
 #: The lists of a run's samples that tell its blocks, without the latencies.
-_LISTS = ("latency.process", "surroundings.others_cpu", "surroundings.steal")
+_LISTS = ("latency.process", "surroundings.others_cpu", "surroundings.steal", HANDOVER)
 
 
 @dataclass(frozen=True)
 class Prior:
     """Standard deviations of a latency's logarithm: between `times`, between `processes` of one time, of one
     block of a quarter second in `blocks`; how much of the run's `own` counts beside them, as a factor; how
-    many times the logarithm of the processors' remaining share a latency is `slower` at most; and the degrees
-    of `freedom` with which they are known. `evidence` says what they were fitted to."""
+    many times the logarithm of the processors' remaining share a latency is `slower` at most; how many times
+    as long it takes at most on processors `far` from each other; and the degrees of `freedom` with which they
+    are known. `evidence` says what they were fitted to."""
 
     times: float
     processes: float
     blocks: float
     own: float
     slower: float
+    far: float
     freedom: float
     evidence: str
 
@@ -67,19 +72,41 @@ def prior() -> Prior:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run's blocks say beside their latencies: how many `processes` and `blocks` it had, and the share
-    of the processors that `others` took in its middle block (0 to 1)."""
+    """What a run's blocks say beside their latencies: how many `processes` and `blocks` it had, and in its
+    middle block the share of the processors that `others` took (0 to 1) and the seconds of a `handover`
+    between processors; `apart` is by what share that exceeds the machine's best run (`compared`)."""
 
     processes: int = 1
     blocks: int = _USUAL_BLOCKS
     others: float = 0.0
+    handover: float | None = None
+    apart: float = 0.0
 
 
 def seen_of(blocks: Sequence[Block]) -> Seen:
     """As `Seen` says, of a case's blocks."""
     around = [block.surroundings for block in blocks if block.surroundings is not None]
     taken = [(one.others_cpu or 0.0) + (one.steal or 0.0) for one in around]
-    return Seen(len(by_process(blocks)), len(blocks), statistics.median(taken) if taken else 0.0)
+    handed = [block.handover_s for block in blocks if block.handover_s is not None]
+    return Seen(len(by_process(blocks)), len(blocks), _middle(taken) or 0.0, _middle(handed))
+
+
+def _middle(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def compared(rows: Iterable[Measurement], seen: Mapping[str, Seen]) -> dict[str, Seen]:
+    """`seen` with what each run's handover is beside the best of its machine's runs among `rows`."""
+    systems = {row.run: row.system for row in rows if row.run in seen}
+    best: dict[str | None, float] = {}
+    for run, system in systems.items():
+        if (one := seen[run].handover) is not None:
+            best[system] = min(best.get(system, one), one)
+    found = dict(seen)
+    for run, system in systems.items():
+        if (one := seen[run].handover) is not None and best[system] > 0:
+            found[run] = replace(seen[run], apart=one / best[system] - 1)
+    return found
 
 
 def seen(path: Path, runs: Iterable[str]) -> dict[str, Seen]:
@@ -104,9 +131,10 @@ def _numbers(text: object) -> list[float] | None:
 
 
 def _of_lists(lists: Mapping[str, Sequence[float]]) -> Seen:
-    processes, *shares = (lists.get(name, ()) for name in _LISTS)
+    processes, *shares, handed = (lists.get(name, ()) for name in _LISTS)
     taken = [sum(max(0.0, one) for one in block) for block in zip(*filter(None, shares), strict=False)]
-    return Seen(len(set(processes)), len(processes), statistics.median(taken) if taken else 0.0)
+    known = [one for one in handed if one > 0]
+    return Seen(len(set(processes)), len(processes), _middle(taken) or 0.0, _middle(known))
 
 
 #: The same in the words of a row's grade, of this version and of earlier ones.
@@ -174,11 +202,10 @@ def own_deviation(row: Measurement) -> float:
 
 
 def slowed(seen: Seen) -> float:
-    """By how much, as a logarithm, the others may have slowed a run down; 0 where they took a tenth of the
-    processors or less."""
-    if seen.others <= _IDLE:
-        return 0.0
-    return -prior().slower * math.log(1 - min(seen.others, 0.98))
+    """By how much, as a logarithm, a run may have been slowed down: by others, unless they took a tenth of
+    the processors or less, and by processors that shared no cache."""
+    by_others = 0.0 if seen.others <= _IDLE else -prior().slower * math.log(1 - min(seen.others, 0.98))
+    return by_others + (math.log(prior().far) if seen.apart > _FAR else 0.0)
 
 
 def half_width(blocks: Sequence[Block]) -> float:

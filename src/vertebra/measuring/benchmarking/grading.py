@@ -41,6 +41,8 @@ _MOVED = GOOD_HALF_WIDTH
 #: blocks, or if the clock was this far below the upper quarter's. The canary's time varies by a few percent.
 _SLOW_CANARY, _HEAVY_CANARY = 0.10, 0.50
 _SLOW_CLOCK, _HEAVY_CLOCK = 0.05, 0.20
+#: The processors shared no cache in a block if one took this much longer to read what another had written.
+_FAR = 0.30
 #: Shares of a block's time above which others disturb it, and above which they must have changed the number.
 #: The kernel counts in hundredths of a second, a few percent of a block of 0.25 s. Pressure also counts our
 #: own threads waiting for each other, so its limit is half of the time, and it is never heavy.
@@ -234,7 +236,8 @@ def _moved(blocks: Sequence[Block], quiet: Sequence[Block]) -> float:
 
 def _disturbances(blocks: Sequence[Block]) -> list[_Disturbance]:
     """The ways in which one of these blocks could have been disturbed, as sizes from 0 up."""
-    canary = _quiet_canary(blocks)
+    canary = _quiet([block.canary_s for block in blocks])
+    handover = _quiet([block.handover_s for block in blocks])
     seen = [block.surroundings for block in blocks if block.surroundings]
     clock, card_clock = _upper([one.clock_hz for one in seen]), _upper([one.card_clock_hz for one in seen])
     never = float("inf")
@@ -257,6 +260,8 @@ def _disturbances(blocks: Sequence[Block]) -> list[_Disturbance]:
                      0.0),
         _Disturbance("the canary (a fixed piece of work) took {} longer",
                      lambda block: _above(block.canary_s, canary), _SLOW_CANARY, _HEAVY_CANARY),
+        _Disturbance("reading what another processor wrote took {} longer",
+                     lambda block: _above(block.handover_s, handover), _FAR, never),
         _Disturbance("the system load was {} of the cores", _of(_load_alone), _LOAD, never),
     ]  # fmt: skip
 
@@ -277,13 +282,13 @@ def _below(clock_hz: float | None, usual: float | None) -> float | None:
     return None if clock_hz is None or not usual else max(0.0, 1 - clock_hz / usual)
 
 
-def _above(canary_s: float | None, quiet: float | None) -> float | None:
-    return None if canary_s is None or not quiet else max(0.0, canary_s / quiet - 1)
+def _above(seconds: float | None, quiet: float | None) -> float | None:
+    return None if seconds is None or not quiet else max(0.0, seconds / quiet - 1)
 
 
-def _quiet_canary(blocks: Sequence[Block]) -> float | None:
-    """The canary's time when nothing slows it down: its lower quartile."""
-    seen = sorted(block.canary_s for block in blocks if block.canary_s is not None)
+def _quiet(times: Sequence[float | None]) -> float | None:
+    """A time when nothing makes it longer: the lower quartile."""
+    seen = sorted(one for one in times if one is not None)
     return seen[len(seen) // 4] if seen else None
 
 

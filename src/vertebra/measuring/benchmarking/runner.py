@@ -182,6 +182,7 @@ class _Bench:
         self._room_bytes, self._expected_bytes = room_bytes, expected_bytes
         self._engine, self._progress, self._clock, self._canary = request_engine, progress, clock, canary
         self._start, self._cpu_clock, self._race = start or WorkerProcess, cpu_clock, race
+        self._handover: Callable[[], float | None] = lambda: None
         self._look = look or partial(surroundings.snapshot, device=device)
         self._random = random.Random(seed)
         self._order = 0
@@ -197,7 +198,7 @@ class _Bench:
         with contextlib.ExitStack() as stack:
             if self._canary is None:
                 canary = stack.enter_context(Canary(system.describe().usable_cores))
-                self._canary = canary.run
+                self._canary, self._handover = canary.run, canary.handover
             idle_power = self._energy.over(_IDLE_S)
             if self._beside:
                 self._neighbours = stack.enter_context(self._make_neighbours(self._beside))
@@ -389,7 +390,7 @@ class _Bench:
         assert self._canary is not None
         beside = self._neighbours
         with watch.aside(), contextlib.nullcontext() if beside is None else beside.paused():
-            canary_s = self._canary()
+            canary_s, handover_s = self._canary(), self._handover()
         pids = pids if beside is None else [*pids, beside.pid]
         room = self._limits.most_samples // self._limits.processes - record.taken()
         request = {
@@ -416,6 +417,7 @@ class _Bench:
             started_s=answer["started_s"],
             latencies=tuple(latency / 1e9 for latency in answer["latencies_ns"]),
             canary_s=canary_s,
+            handover_s=handover_s,
             surroundings=around,
         )
         self._order += 1

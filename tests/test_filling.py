@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from vertebra import engines
 from vertebra.bundles import reference_images
@@ -213,6 +213,19 @@ def test_which_are_folded(nodes, shapes, bias, tmp_path):
         ([node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "p t", "logits")], (5, 4)),
         ([node("Transpose", "w", "t"), node("MatMul", "p t", "logits")], (5, 4)),
         ([node("Transpose", "w", "t", perm=[2, 0, 1]), node("MatMul", "p t", "logits")], (4, 3, 1)),
+        (
+            [
+                node("Transpose", "w", "t"),
+                node("GatherND", "t places", "g"),
+                node("Transpose", "g", "u"),
+                node("MatMul", "p u", "logits"),
+            ],
+            (4, 3),
+        ),
+        (
+            [node("GatherND", "w places", "g"), node("Transpose", "g", "t"), node("MatMul", "p t", "logits")],
+            (3, 4),
+        ),
         ([node("Transpose", "w", "t"), node("MatMul", "p t", "q"), node("MatMul", "q w", "logits")], None),
         ([node("Neg", "w", "v"), node("Transpose", "v", "t"), node("MatMul", "p t", "logits")], None),
     ],
@@ -225,7 +238,9 @@ def test_weights_that_are_used_transposed_are_stored_so(nodes, shape, tmp_path):
         filling.write(content, slots, filling.drawn("tiny", slots), path, folded=folded)
         onnx.checker.check_model(str(path), full_check=len(slots[0].shape) == 2)
         kinds = [one.op_type for one in onnx.load(path).graph.node]
-        assert ("Transpose" in kinds) == (shape is None or not folded)
+        assert bool({"Transpose", "GatherND"} & {*kinds}) == (shape is None or not folded)
+        held = {one.name for one in onnx.load(path).graph.initializer}
+        assert ("places" in held) == ("GatherND" in kinds)
         answers.append(unoptimised(path, drawing.draw("tiny", drawing.IMAGES, (2, 4, 8, 8)))["logits"])
     np.testing.assert_array_equal(*answers)
 
@@ -240,6 +255,8 @@ def model_of(nodes: list[onnx.NodeProto], outputs: tuple[str, ...] = ("logits",)
     graph = helper.make_graph(
         nodes, "net", [value("images", TensorProto.FLOAT, ["batch", 4, "h", "w"])],
         [value(name, TensorProto.FLOAT, ["batch", "k"]) for name in outputs],
+        [numpy_helper.from_array(np.array([[0], [2], [1], [0], [2], [1]]), "places")]
+        if any("places" in node.input for node in nodes) else [],
     )  # fmt: skip
     opset = helper.make_opsetid("", 18)
     return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()

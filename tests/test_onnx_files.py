@@ -14,10 +14,12 @@ import vertebra
 from vertebra import bundles, zoo
 from vertebra.campaigns import cases
 from vertebra.campaigns.exports import needed_bundle
-from vertebra.errors import InvalidInputError
+from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.inference import loading
 from vertebra.machine import onnx_files
+from vertebra.measuring import graphs as counting
 
+onnx = pytest.importorskip("onnx")
 tiny = pytest.importorskip("tiny_onnx", reason="needs onnx", exc_type=ImportError)
 
 SIGMOID = tiny.node("Sigmoid", ["logits"], "y")
@@ -280,6 +282,56 @@ def test_an_export_of_ours_is_counted_like_the_network_itself(tmp_path):
     )
     for what in ("params", "macs", "macs_conv", "activations"):
         assert getattr(found, what) == getattr(expected, what), what
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("nhw,ixh->nixw", [(2, 5, 7), (3, 4, 5)]),
+        ("bnhk,bmk->bnhm", [(2, 3, 4, 5), (2, 6, 5)]),
+        ("bhwc,hkc->bhwk", [(1, 3, 4, 5), (3, 2, 5)]),
+        ("ij,jk", [(2, 3), (3, 4)]),
+        ("...ij,...jk->...ik", [(2, 1, 3, 4), (2, 5, 4, 6)]),
+        ("ij,k->k", [(2, 3), (4,)]),  # summed, then a product of elements
+        ("ij,jk->k", [(2, 3), (3, 4)]),
+        ("i,j->ij", [(2,), (3,)]),
+        ("bi,bi->bi", [(2, 3), (2, 3)]),
+        ("ii,ij->j", [(3, 3), (3, 4)]),
+        ("ij->ji", [(2, 3)]),
+    ],
+)
+def test_an_einsum_is_counted_as_torch_counts_it(equation, shapes):
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        torch.einsum(equation, *(torch.zeros(shape) for shape in shapes))
+    assert 2 * counting._einsum(equation, shapes) == counter.get_total_flops()
+
+
+def test_an_einsum_in_a_file_is_counted(tmp_path):
+    """Over 3 channels of a mean, to 4 classes."""
+    nodes = [
+        onnx.helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+        onnx.helper.make_node("Einsum", ["m", "w"], ["y"], equation="bc,ck->bk"),
+    ]
+    value, real = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes, "net", [value("x", real, ["n", 3, 8, 8])], [value("y", real, ["n", 4])],
+        [onnx.numpy_helper.from_array(np.array([2, 3]), "axes"),
+         onnx.numpy_helper.from_array(np.ones((3, 4), np.float32), "w")],
+    )  # fmt: skip
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "net.onnx")
+    found = counting.profile(tmp_path / "net.onnx", model="net", input_size=8)
+    assert (found.params, found.macs, found.activations) == (12, 12, 4)
+    nodes[1].input.append("w")
+    nodes[1].attribute[0].s = b"bc,ck,ck->bk"
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "net.onnx")
+    with pytest.raises(MeasurementError, match="Einsum"):
+        counting.profile(tmp_path / "net.onnx", model="net", input_size=8)
 
 
 # ------------------------------------------------------------------ evaluated

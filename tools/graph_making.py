@@ -412,7 +412,7 @@ def filled(skeleton: bytes, parameters: Sequence[Any], values: Mapping[str, Any]
         for key, _, shape in parameters:
             one = proto.graph.initializer.add(name=key, data_type=1, dims=list(shape))
             one.data_location = onnx.TensorProto.EXTERNAL
-            content = np.ascontiguousarray(values[key], np.float32)
+            content = np.array(values[key], np.float32, order="C")  # numbers without a dimension stay so
             assert list(content.shape) == list(shape)
             for entry, value in (("location", path.with_suffix(".data").name), ("offset", str(place)),
                                  ("length", str(content.nbytes))):  # fmt: skip

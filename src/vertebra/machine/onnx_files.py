@@ -64,12 +64,13 @@ class Constant(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One operator with the names of the tensors that it takes and gives."""
+    """One operator with the names of the tensors that it takes and gives; and its equation, if it has one."""
 
     kind: str
     domain: str
     takes: tuple[str, ...]
     gives: tuple[str, ...]
+    equation: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,8 @@ def _node(
             domain = text_of(content, value)
         elif number == 5:
             inner.append(value)
-    nodes.append(Node(kind, domain, tuple(takes), tuple(gives)))
+    equation = _equation(content, inner) if kind == "Einsum" else ""
+    nodes.append(Node(kind, domain, tuple(takes), tuple(gives), equation))
     for attribute in inner:
         for number, value in fields(content, *span_of(attribute)):
             if number in (5, 10):
@@ -225,6 +227,14 @@ def _node(
                 constants.append(_constant(content, value, made))
             elif number in (6, 11):
                 _graph(content, value, nodes, constants, depth + 1)
+
+
+def _equation(content: Content, attributes: list[int | tuple[int, int]]) -> str:
+    for span in attributes:
+        held = dict(fields(content, *span_of(span)))
+        if 1 in held and 4 in held and text_of(content, held[1]) == "equation":
+            return text_of(content, held[4])
+    return ""
 
 
 def _constant(content: Content, span: int | tuple[int, int], name: str | None = None) -> Constant:

@@ -24,9 +24,10 @@ _PRODUCTS = (
     "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm", "FusedMatMul", "FusedGemm",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
 )  # fmt: skip
+_COUNTED = (*_CONVOLUTIONS, *_PRODUCTS, "ConvTranspose", "Einsum")
 #: operators with products inside that are counted nowhere here
 _UNCOUNTED = (
-    "Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "LSTM", "GRU", "RNN", "Einsum",
+    "Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "LSTM", "GRU", "RNN",
     "MatMulNBits", "If", "Loop", "Scan",
 )  # fmt: skip
 #: operator -> which input is the other factor, where that isn't the second
@@ -131,7 +132,10 @@ def rows(counted: GraphProfile, *, measured_at: str | None = None) -> list[Measu
 
 
 def _check_countable(found: onnx_files.OnnxFile) -> None:
-    others = sorted({node.kind for node in found.nodes if node.kind in _UNCOUNTED})
+    others = sorted({
+        node.kind for node in found.nodes
+        if node.kind in _UNCOUNTED or (node.kind == "Einsum" and len(node.takes) > 2)
+    })  # fmt: skip
     if others:
         raise MeasurementError(
             f"The network in {found.path} can't be counted: it has the operators {', '.join(others)}.",
@@ -180,7 +184,7 @@ def _layers(found: onnx_files.OnnxFile, shapes: Mapping[str, tuple[int, ...]]) -
     sources = _widened(found)
     told = set[str]()
     for node in found.nodes:
-        if node.kind not in (*_CONVOLUTIONS, *_PRODUCTS, "ConvTranspose"):
+        if node.kind not in _COUNTED:
             continue
         own = {sources.get(name, name) for name in node.takes} - told
         told |= own
@@ -199,6 +203,8 @@ def _widened(found: onnx_files.OnnxFile) -> dict[str, str]:
 
 
 def _macs(node: onnx_files.Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    if node.kind == "Einsum":
+        return _einsum(node.equation, [shapes[name] for name in node.takes])
     takes, factor = shapes[node.takes[0]], shapes[node.takes[_FACTOR.get(node.kind, 1)]]
     if node.kind == "ConvTranspose":
         return prod(takes) * prod(factor[1:])
@@ -209,6 +215,31 @@ def _macs(node: onnx_files.Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
     rows_, columns = (gives[-2] if len(takes) > 1 else 1), (gives[-1] if len(factor) > 1 else 1)
     common = prod(factor[-2:]) // columns if columns else 0
     return (prod(gives) if len(takes) > 1 else rows_ * columns) * common
+
+
+def _einsum(equation: str, shapes: list[tuple[int, ...]]) -> int:
+    """As torch computes it: what is in one factor alone and doesn't come out is summed first; then the
+    factors are multiplied, and what is in both and doesn't come out is summed over. Where nothing is, it is
+    a product of elements, which isn't counted."""
+    takes, arrow, gives = equation.replace(" ", "").partition("->")
+    terms = takes.split(",")
+    if len(terms) < 2:
+        return 0
+    first, second = (_extents(term, shape) for term, shape in zip(terms, shapes, strict=True))
+    spelled = "".join(terms)
+    out = set(gives) if arrow else {label for label in spelled if spelled.count(label) == 1 or label == "."}
+    both = {label: max(first[label], second[label]) for label in first.keys() & second.keys()}
+    summed = prod(extent for label, extent in both.items() if label[0] not in out)
+    comes_out = prod(extent for label, extent in (first | second | both).items() if label[0] in out)
+    return comes_out * summed if summed > 1 else 0
+
+
+def _extents(term: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """The extent of each label of an einsum's factor; those that "..." stands for are counted from its
+    end."""
+    before, dots, after = term.partition("...")
+    rest = [f".{place}" for place in range(len(shape) - len(before + after), 0, -1)] if dots else []
+    return dict(zip([*before, *rest, *after], shape, strict=True))
 
 
 # ------------------------------------------------------------------ shapes
@@ -234,10 +265,9 @@ def _shapes(found: onnx_files.OnnxFile, seen: files.Signature, input_size: int) 
 
 
 def _needed(found: onnx_files.OnnxFile) -> set[str]:
-    counted = (*_CONVOLUTIONS, *_PRODUCTS, "ConvTranspose")
-    nodes = [node for node in found.nodes if node.kind in counted]
+    nodes = [node for node in found.nodes if node.kind in _COUNTED]
     names = {name for node in nodes for name in (node.takes[0], node.gives[0])}
-    return names | {node.takes[_FACTOR.get(node.kind, 1)] for node in nodes}
+    return names | {node.takes[_FACTOR.get(node.kind, 1)] for node in nodes if len(node.takes) > 1}
 
 
 def _loaded(found: onnx_files.OnnxFile, seen: files.Signature, input_size: int) -> Any:

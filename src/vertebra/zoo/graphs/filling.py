@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vertebra.errors import InvalidInputError, WeightsError
 from vertebra.machine import protobuf
 from vertebra.machine.onnx_files import KINDS
-from vertebra.zoo.graphs import drawing, folding
+from vertebra.zoo.graphs import drawing, folding, nodes, settling
 
 if TYPE_CHECKING:
     from typing import Any
@@ -106,11 +106,13 @@ def write(
     """The graph `skeleton`, a serialised ModelProto, at `path` with the `values` of its `slots` in the file
     `path`.data beside it. Raises OSError, and ValueError where the skeleton isn't a graph.
 
-    Unless not to be `folded`, batch normalisations are in the weights and biases of the layers before them,
-    and parameters that are only used transposed are stored so, as in an export. A layer's weight keeps its
-    name.
+    Unless not to be `folded`, what follows from the size of the pictures is settled, batch normalisations are
+    in the weights and biases of the layers before them, and parameters that are only used transposed are
+    stored so, as in an export. A layer's weight keeps its name.
     """
     slots = tuple(slots)
+    if folded:
+        skeleton = settling.settled(skeleton, {slot.key: (slot.kind, slot.shape) for slot in slots})
     shapes = {slot.key: slot.shape for slot in slots if slot.kind == "float32" and folded}
     folds, turned = folding.find(skeleton, shapes), folding.turns(skeleton, shapes)
     tensors = []
@@ -140,9 +142,8 @@ def _tensors(
             bias = folding.shifted(before, factors, values[one.shift], values[one.mean])
             yield Slot(one.name, slot.kind, slot.shape[:1]), (bias,)
         elif slot.key in turns:
-            turn = turns[slot.key]
-            shape = tuple(slot.shape[dimension] for dimension in turn.order)
-            yield Slot(turn.out, slot.kind, shape), (values[slot.key].transpose(turn.order),)
+            turned_ = turns[slot.key].applied(values[slot.key])
+            yield Slot(turns[slot.key].out, slot.kind, turned_.shape), (turned_,)
         elif slot.key not in taken:
             yield slot, (values[slot.key],)
 
@@ -181,8 +182,8 @@ def spliced(
     """The model with further initialisers in its graph, and without the batch normalisations of `folds` and
     the transpositions in `turned`. Raises ValueError if it has no graph."""
     if not folds and not turned:
-        return _with_graph(skeleton, lambda graph: (graph, *tensors))
-    return _with_graph(skeleton, lambda graph: (*folding.folded(graph, folds, turned), *tensors))
+        return nodes.with_graph(skeleton, lambda graph: (graph, *tensors))
+    return nodes.with_graph(skeleton, lambda graph: (*folding.folded(graph, folds, turned), *tensors))
 
 
 def with_classes(skeleton: bytes, classes: int) -> bytes:
@@ -206,12 +207,13 @@ def with_classes(skeleton: bytes, classes: int) -> bytes:
                     part = protobuf.message(_OUTPUT, _with_extent(graph[begin:end], 1, classes))
             yield part
 
-    return _with_graph(skeleton, changed)
+    return nodes.with_graph(skeleton, changed)
 
 
 def with_size(skeleton: bytes, size: int) -> bytes:
     """The model for pictures of `size` pixels a side alone: an engine that knows all shapes but the batch's
     plans its memory, and computes what depends on them, when it loads the file."""
+    import numpy as np
 
     def changed(graph: bytes) -> Iterator[bytes]:
         images = ""
@@ -222,7 +224,7 @@ def with_size(skeleton: bytes, size: int) -> bytes:
             if number == _NODE:
                 told = folding.extents(graph, protobuf.span_of(value), images, (3, size, size))
                 if told is not None:
-                    part = _integers(*told)
+                    part = nodes.initialiser(told[0], np.array(told[1], np.int64))
             if number == _INPUT:
                 begin, end = protobuf.span_of(value)
                 one = graph[begin:end]
@@ -231,18 +233,7 @@ def with_size(skeleton: bytes, size: int) -> bytes:
                 part = protobuf.message(_INPUT, one)
             yield part
 
-    return _with_graph(skeleton, changed)
-
-
-def _integers(name: str, values: tuple[int, ...]) -> bytes:
-    """An initialiser that holds whole numbers."""
-    return protobuf.message(
-        _INITIALIZER,
-        protobuf.number(_DIMS, len(values)),
-        protobuf.number(_TYPE, _NUMBERS["int64"]),
-        protobuf.text(_NAME, name),
-        protobuf.message(_RAW, struct.pack(f"<{len(values)}q", *values)),
-    )
+    return nodes.with_graph(skeleton, changed)
 
 
 def other_classes(skeleton: bytes, slots: Iterable[Slot], arrays: Mapping[str, Array]) -> int | None:
@@ -325,18 +316,6 @@ def _with_extent(value: bytes, dimension: int, extent: int) -> bytes:
         return b"".join(made)
 
     return replaced(value, (2, 1, 2, 1))  # type, tensor_type, shape, dim
-
-
-def _with_graph(model: bytes, change: Callable[[bytes], Iterable[bytes]]) -> bytes:
-    made, found = [], False
-    for number, value, part in protobuf.parts(model, 0, len(model)):
-        if number == _GRAPH:
-            begin, end = protobuf.span_of(value)
-            part, found = protobuf.message(_GRAPH, *change(model[begin:end])), True
-        made.append(part)
-    if not found:
-        raise ValueError("it has no graph")
-    return b"".join(made)
 
 
 def size_bytes(slots: Iterable[Slot]) -> int:

@@ -7,13 +7,13 @@ copies meanwhile.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from vertebra.machine import protobuf
+from vertebra.zoo.graphs import nodes
+from vertebra.zoo.graphs.nodes import Node
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-#: numbers of fields in onnx.proto: ModelProto, GraphProto, NodeProto, AttributeProto
-_GRAPH, _NODE, _OUTPUT, _VALUE_INFO = 7, 1, 12, 13
-_TAKES, _GIVES, _KIND, _ATTRIBUTE = 1, 2, 4, 5
-_NAME, _FLOAT, _INT, _INTS = 1, 2, 3, 8
 _EPSILON = 1e-5
 #: numbers scaled at once in float64
 _CHUNK = 1 << 18
@@ -54,20 +50,23 @@ class Fold(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A parameter that is only used transposed: its key, the name of what it becomes, and the order of its
-    dimensions there."""
+    """A parameter that is only used transposed, or looked up in by constant places: its key, and what becomes
+    of it. `steps` are the values on the way: the name of each, and the order of its dimensions or the places
+    of its elements."""
 
     key: str
-    out: str
-    order: tuple[int, ...]
+    steps: tuple[tuple[str, tuple[int, ...] | Array], ...]
 
+    @property
+    def out(self) -> str:
+        """The name of what it becomes."""
+        return self.steps[-1][0]
 
-@dataclass
-class _Node:
-    kind: str = ""
-    takes: list[str] = field(default_factory=list)
-    gives: list[str] = field(default_factory=list)
-    attributes: list[tuple[int, int]] = field(default_factory=list)
+    def applied(self, values: Array) -> Array:
+        """What becomes of its values."""
+        for _, how in self.steps:
+            values = values.transpose(how) if isinstance(how, tuple) else values[tuple(how)]
+        return values
 
 
 def find(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Fold, ...]:
@@ -76,17 +75,17 @@ def find(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Fold, 
 
     One is left where its layer's answer, or one of the parameters, has another use.
     """
-    nodes, outputs = _read(skeleton)
-    uses = Counter([*outputs, *(name for node in nodes for name in node.takes)])
-    made = {name: node for node in nodes for name in node.gives}
+    model = nodes.read(skeleton)
+    uses = Counter([*model.outputs, *(name for node in model.nodes for name in node.takes)])
+    made = {name: node for node in model.nodes for name in node.gives}
     names = {*uses, *made, *shapes}
     found = []
-    for norm in nodes:
+    for norm in model.nodes:
         if norm.kind != "BatchNormalization" or len(norm.gives) != 1:
             continue
         layer = made.get(norm.takes[0])
-        attributes = _attributes(skeleton, norm)
-        if layer is None or not _is_linear(skeleton, layer) or attributes.get("training_mode", 0):
+        attributes = norm.attributes
+        if layer is None or not _is_linear(layer) or attributes.get("training_mode", 0):
             continue
         weight, *bias = filter(None, layer.takes[1:])
         scale, shift, mean, variance = norm.takes[1:]
@@ -106,16 +105,41 @@ def find(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Fold, 
 
 
 def turns(skeleton: bytes, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Turn, ...]:
-    """The parameters of a model that are only used transposed, and how. `shapes` as for `find`."""
-    nodes, outputs = _read(skeleton)
-    uses = Counter(name for node in nodes for name in node.takes)
+    """The parameters of a model that are only used transposed, or looked up in, and how. `shapes` as for
+    `find`."""
+    model = nodes.read(skeleton)
+    users: dict[str, list[Node]] = {name: [] for name in shapes}
+    for node in model.nodes:
+        for name in node.takes:
+            users.setdefault(name, []).append(node)
     found = []
-    for node in nodes:
-        key = node.takes[0] if node.takes else ""
-        if node.kind == "Transpose" and key in shapes and uses[key] == 1 and node.gives[0] not in outputs:
-            order = _integers(skeleton, node, "perm") or tuple(reversed(range(len(shapes[key]))))
-            found.append(Turn(key, node.gives[0], order))
+    for key, shape in shapes.items():
+        steps, name, rank = [], key, len(shape)
+        while len(users.get(name, ())) == 1 and name not in model.outputs:
+            (node,) = users[name]
+            how = _moved(model, node, name, rank)
+            if how is None or node.gives[0] in model.outputs:
+                break
+            name, rank = node.gives[0], _rank(how, rank)
+            steps.append((name, how))
+        if steps:
+            found.append(Turn(key, tuple(steps)))
     return tuple(found)
+
+
+def _moved(model: nodes.Model, node: Node, name: str, rank: int) -> tuple[int, ...] | Array | None:
+    """How the operator moves the elements of the value `name`; None if it does something else."""
+    if node.takes[0] != name:
+        return None
+    if node.kind == "Transpose":
+        return tuple(node.attributes.get("perm") or reversed(range(rank)))
+    places = model.constants.get(node.takes[1]) if node.kind == "GatherND" else None
+    held = None if places is None or node.attributes.get("batch_dims") else places.values()
+    return None if held is None else held.transpose(-1, *range(held.ndim - 1))
+
+
+def _rank(how: tuple[int, ...] | Array, rank: int) -> int:
+    return rank if isinstance(how, tuple) else how.ndim - 1 + rank - len(how)
 
 
 def extents(
@@ -123,11 +147,11 @@ def extents(
 ) -> tuple[str, tuple[int, ...]] | None:  # fmt: skip
     """What a serialised node at `span` gives, and its name, where that is part of the shape of the value
     `name`, which is `shape` after its first dimension; None where it is anything else."""
-    node = _node(graph, span)
+    node = nodes.node_at(graph, span)
     if node.kind != "Shape" or node.takes != [name]:
         return None
     whole = len(shape) + 1
-    asked = {"start": 0, "end": whole} | _attributes(graph, node)
+    asked = {"start": 0, "end": whole} | node.attributes
     begin, end = (int(asked[edge]) for edge in ("start", "end"))
     if not 1 <= begin < end <= whole:
         return None
@@ -135,20 +159,29 @@ def extents(
 
 
 def folded(graph: bytes, folds: Collection[Fold], turned: Collection[Turn] = ()) -> Iterator[bytes]:
-    """The parts of a serialised GraphProto without the batch normalisations of `folds`, and without the
-    transpositions in `turned`."""
+    """The parts of a serialised GraphProto without the batch normalisations of `folds`, without what moves
+    the parameters in `turned`, and without constants that only these took."""
     layers = {one.between: one for one in folds}
-    gone = {one.out for one in folds} | {one.out for one in turned}
+    stored = {name for one in turned for name, _ in one.steps}
+    gone = {one.out for one in folds} | stored
+    before, used = set[str](), set[str]()
+    for node in nodes.read_graph(graph).nodes:
+        before |= {*node.takes}
+        used |= set() if node.gives[0] in gone else {*node.takes}
+    unused = before - used
     for number, value, part in protobuf.parts(graph, 0, len(graph)):
-        if number == _NODE:
+        if number == nodes.NODE:
             begin, end = protobuf.span_of(value)
-            (first, *_) = _node(graph, (begin, end)).gives
+            (first, *_) = nodes.node_at(graph, (begin, end)).gives
             if first in gone:
                 continue
             if first in layers:
-                part = protobuf.message(_NODE, _with_bias(graph[begin:end], layers[first]))
-        elif number == _VALUE_INFO and _text(graph, protobuf.span_of(value), _NAME) in layers:
-            continue
+                part = protobuf.message(nodes.NODE, _with_bias(graph[begin:end], layers[first]))
+        elif number in (nodes.VALUE_INFO, nodes.INITIALIZER):
+            field = nodes.NAME if number == nodes.VALUE_INFO else nodes.TENSOR_NAME
+            name = nodes.text(graph, protobuf.span_of(value), field)
+            if name in layers or name in stored or name in unused:
+                continue
         yield part
 
 
@@ -158,27 +191,27 @@ def _free(name: str, names: Collection[str]) -> str:
     return name
 
 
-def _is_linear(skeleton: bytes, layer: _Node) -> bool:
+def _is_linear(layer: Node) -> bool:
     """Whether the layer's weight has a row for each channel that a batch normalisation scales."""
     if layer.kind == "Conv":
         return True
     plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
     given = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    return layer.kind == "Gemm" and given | _attributes(skeleton, layer) == plain
+    return layer.kind == "Gemm" and given | layer.attributes == plain
 
 
 def _with_bias(node: bytes, one: Fold) -> bytes:
     """A serialised layer that has the bias of the fold and gives what comes out of it."""
     made, takes = [], 0
     for number, _, part in protobuf.parts(node, 0, len(node)):
-        if number == _GIVES:
-            part = protobuf.text(_GIVES, one.out)
-        elif number == _TAKES:
+        if number == nodes.GIVES:
+            part = protobuf.text(nodes.GIVES, one.out)
+        elif number == nodes.TAKES:
             takes += 1
             if takes > 2:
                 continue
         made.append(part)
-    return b"".join((*made, protobuf.text(_TAKES, one.name)))
+    return b"".join((*made, protobuf.text(nodes.TAKES, one.name)))
 
 
 # ------------------------------------------------------------------ arithmetic
@@ -211,70 +244,3 @@ def shifted(bias: Array | None, factors: Array, shift: Array, mean: Array) -> Ar
     begin = 0.0 if bias is None else bias.astype(np.float64)
     found: Array = ((begin - mean) * factors + shift).astype(shift.dtype)
     return found
-
-
-# ------------------------------------------------------------------ reading
-
-
-def _read(skeleton: bytes) -> tuple[list[_Node], list[str]]:
-    """The model's nodes, and its outputs' names."""
-    nodes, outputs = [], []
-    for number, value in protobuf.fields(skeleton, 0, len(skeleton)):
-        if number != _GRAPH:
-            continue
-        for kind, inner in protobuf.fields(skeleton, *protobuf.span_of(value)):
-            if kind == _NODE:
-                nodes.append(_node(skeleton, protobuf.span_of(inner)))
-            elif kind == _OUTPUT:
-                outputs.append(_text(skeleton, protobuf.span_of(inner), _NAME))
-    return nodes, outputs
-
-
-def _node(content: bytes, span: tuple[int, int]) -> _Node:
-    node = _Node()
-    for number, value in protobuf.fields(content, *span):
-        if number == _TAKES:
-            node.takes.append(protobuf.text_of(content, value))
-        elif number == _GIVES:
-            node.gives.append(protobuf.text_of(content, value))
-        elif number == _KIND:
-            node.kind = protobuf.text_of(content, value)
-        elif number == _ATTRIBUTE:
-            node.attributes.append(protobuf.span_of(value))
-    return node
-
-
-def _attributes(content: bytes, node: _Node) -> dict[str, float]:
-    """The node's attributes that are numbers."""
-    found = {}
-    for span in node.attributes:
-        for number, value in protobuf.fields(content, *span):
-            if number == _INT and isinstance(value, int):
-                found[_text(content, span, _NAME)] = float(value)
-            elif number == _FLOAT:
-                found[_text(content, span, _NAME)] = struct.unpack(
-                    "<f", content[slice(*protobuf.span_of(value))]
-                )[0]
-    return found
-
-
-def _integers(content: bytes, node: _Node, name: str) -> tuple[int, ...]:
-    """A node's attribute that is a list of whole numbers from 0 up; empty where it has none."""
-    for begin, end in node.attributes:
-        if _text(content, (begin, end), _NAME) == name:
-            found = list[int]()
-            for number, value in protobuf.fields(content, begin, end):
-                if number == _INTS and isinstance(value, int):
-                    found.append(value)
-                elif number == _INTS:  # packed
-                    place, stop = protobuf.span_of(value)
-                    while place < stop:
-                        one, place = protobuf.number_at(content, place)
-                        found.append(one)
-            return tuple(found)
-    return ()
-
-
-def _text(content: bytes, span: tuple[int, int], wanted: int) -> str:
-    return next((protobuf.text_of(content, value) for number, value in protobuf.fields(content, *span)
-                 if number == wanted), "")  # fmt: skip

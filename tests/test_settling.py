@@ -97,6 +97,8 @@ W = np.ones((6, 4, 3, 3), np.float32)
         ([node("DepthToSpace", "x", blocksize=2)], {}),
         ([node("Pad", "x p", "q"), node("SpaceToDepth", "q", blocksize=5)], {"p": [0] * 6 + [1, 0]}),
         ([node("TopK", "x k", "y z", axis=1)], {"k": [2]}),
+        ([node("Reshape", "x t", "r"), node("Col2Im", "r i b", strides=[2, 2])],
+         {"t": [2, 36, -1], "i": [11, 5], "b": [3, 3]}),
         ([node("Where", "c x w", "y"), ], {"w": 1.0, "c": None}),
         ([node("Add", "x w")], {"w": np.ones((3, 1, 1, 1, 10), np.float32)}),
         ([node("LayerNormalization", "x w", "y")], {"w": np.ones(10, np.float32)}),

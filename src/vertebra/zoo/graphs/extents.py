@@ -498,6 +498,13 @@ def _top(attributes: Mapping[str, Any], takes: Sequence[Value | None], node: Nod
     return [Value(one.kind, shape), Value("int64", shape)]
 
 
+def _added_up(attributes: Mapping[str, Any], takes: Sequence[Value | None], node: Node) -> Sequence[Value]:
+    one, image, block = _known(takes), _numbers(takes, 1), _numbers(takes, 2)
+    assert image is not None
+    assert block is not None
+    return [Value(one.kind, (one.shape[0], one.shape[1] // prod(block), *image))]
+
+
 def _sampled(attributes: Mapping[str, Any], takes: Sequence[Value | None], node: Node) -> Sequence[Value]:
     one, grid = _known(takes), _known(takes, 1)
     return [Value(one.kind, (*one.shape[:2], *grid.shape[1:-1]))]
@@ -507,7 +514,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ALIKE, _alike), **dict.fromkeys(_ARITHMETIC, _arithmetic),
     **dict.fromkeys(_COMPARING, _comparing), **dict.fromkeys(_REDUCING, _reduced),
     "ArgMax": _largest, "ArgMin": _largest, "AveragePool": _pooled, "Cast": _cast, "CastLike": _cast,
-    "Concat": _joined, "ConstantOfShape": _filled, "Conv": _convolved,
+    "Col2Im": _added_up,    "Concat": _joined, "ConstantOfShape": _filled, "Conv": _convolved,
     "ConvTranspose": _transposed_convolution, "DepthToSpace": _depth, "Einsum": _einsum, "Expand": _expanded,
     "Flatten": _flattened, "Gather": _gathered, "GatherElements": _gathered_elements,
     "GatherND": _gathered_parts, "Gemm": _full,

@@ -23,8 +23,8 @@ TAKES, GIVES, KIND, ATTRIBUTE = 1, 2, 4, 5
 NAME, FLOAT, INT, TEXT, FLOATS, INTS = 1, 2, 3, 4, 7, 8
 TENSOR_NAME = 8
 _DIMS, _TYPE, _RAW = 1, 2, 9
-#: constants of more numbers say nothing of shapes
-FEW = 1024
+#: constants of more numbers aren't computed with: places of elements have fewer, masks may have more
+FEW = 1 << 16
 _READ = ("float32", "float64", "int32", "int64", "bool")
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 

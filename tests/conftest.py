@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
 
 import pytest
+
+import postgres as postgres_server
 
 #: What a child process imports at its start to be without torch; in this process it would be without it, too.
 collect_ignore = ["without_torch"]
@@ -26,6 +29,14 @@ _EXPECTED = re.compile(
     "root may read everything|no permissions of this kind|shown to another user|cuda.bindings|tensorrt|"
     "needs PaddlePaddle|this kernel does|there is a card"
 )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Server]:
+    """A PostgreSQL server of this process; in CI it must be installed."""
+    server = postgres_server.Server()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(autouse=True)

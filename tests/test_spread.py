@@ -39,8 +39,8 @@ def test_what_the_blocks_say_is_the_same_from_samples_and_from_a_table(tmp_path)
     table = Table(tmp_path / "t.sqlite")
     run = table.append([row()], samples=pack(BLOCKS))
     assert spread.seen_of(BLOCKS) == Seen(2, 3, 0.5)
-    assert spread.seen(table.path, [run]) == {run: Seen(2, 3, 0.5)}
-    assert spread.seen(table.path, []) == {}
+    assert spread.seen(table.store, [run]) == {run: Seen(2, 3, 0.5)}
+    assert spread.seen(table.store, []) == {}
 
 
 def test_the_middle_handover_of_a_run_is_the_same_from_samples_and_from_a_table(tmp_path):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.fastest import fastest
     from vertebra.verbs.fit import fit
     from vertebra.verbs.list import list as list
+    from vertebra.verbs.merge import merge
     from vertebra.verbs.pick import pick
     from vertebra.verbs.predict import predict
     from vertebra.verbs.profile import profile
@@ -64,6 +65,7 @@ _PUBLIC = {
     "fastest": "vertebra.verbs.fastest",
     "fit": "vertebra.verbs.fit",
     "list": "vertebra.verbs.list",
+    "merge": "vertebra.verbs.merge",
     "pick": "vertebra.verbs.pick",
     "predict": "vertebra.verbs.predict",
     "probe": "vertebra.verbs.evaluate",
@@ -78,8 +80,8 @@ _PUBLIC = {
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
     "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
-    "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "pick", "predict", "probe", "profile",
-    "report", "serve", "show", "survey", "table",
+    "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick", "predict", "probe",
+    "profile", "report", "serve", "show", "survey", "table",
 ]  # fmt: skip
 
 

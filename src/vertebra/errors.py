@@ -17,7 +17,13 @@ The message states what came and what was expected; `hint` states what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+#: What the address of a database has between its user and its host, and what its options call a password.
+_PASSWORD = re.compile(
+    r"\b((?!https?:)[a-z][a-z0-9+.-]*://[^\s:/@?#]*):\S*@|([?&](?:ssl)?password=)[^\s&]*", re.IGNORECASE
+)
 
 #: A beginning of a name has at least this number of characters.
 _LEAST_BEGINNING = 3
@@ -25,12 +31,23 @@ _LEAST_BEGINNING = 3
 _LONGEST = 100
 
 
+def masked(text: str) -> str:
+    """`text` without the passwords of the addresses in it.
+
+    >>> masked("postgresql://me:secret@host/table?sslmode=require")
+    'postgresql://me:***@host/table?sslmode=require'
+    """
+    if "://" not in text and "password=" not in text:
+        return text
+    return _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[2] is None else f"{found[2]}***", text)
+
+
 def warn(message: str, hint: str | None = None) -> None:
     """Say what a caller should know and that is no error, through the log called "vertebra": it is printed on
     standard error, unless logging was set up otherwise."""
     import logging
 
-    told = f"warning: {message}" + (f"\nhint: {hint}" if hint else "")
+    told = masked(f"warning: {message}" + (f"\nhint: {hint}" if hint else ""))
     logging.getLogger("vertebra").warning("%s", told)
 
 
@@ -38,6 +55,7 @@ class VertebraError(Exception):
     """Root of the tree. `str(error)` is the message; `hint` is what to do next, or None."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
+        message, hint = masked(message), hint and masked(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -103,7 +103,7 @@ def measure(
             if pace.is_over():
                 break
             with files.sole_use(
-                table.path,
+                table.lock,
                 wait=lambda: listener(pace.event("waiting for another process to measure")),
                 poll_s=LOOK_S,
                 patience_s=None if deadline is None else max(0.0, deadline - time.monotonic()),

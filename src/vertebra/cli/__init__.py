@@ -24,7 +24,7 @@ import click
 
 from vertebra.cli import terminal
 from vertebra.cli.terminal import complain, say
-from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.errors import InvalidInputError, VertebraError, masked
 
 #: heading in `vertebra --help` -> verb -> what it does, in a few words
 VERBS: dict[str, dict[str, str]] = {
@@ -36,6 +36,7 @@ VERBS: dict[str, dict[str, str]] = {
         "profile": "Count parameters, multiply-accumulates and sizes.",
         "bench": "Measure latency and memory on this machine.",
         "eval": "Measure accuracy on labelled pictures, ImageNet's or your own.",
+        "merge": "Add the tables of other machines to yours.",
     },
     "Read the table": {
         "table": "Print, filter or save the measurements.",
@@ -139,7 +140,7 @@ def _until_answered() -> None:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        say(shown.getvalue(), err=True, end="")
+        say(masked(shown.getvalue()), err=True, end="")
         sys.exit(error.exit_code)
     except VertebraError as error:
         complain(error.message, error.hint)

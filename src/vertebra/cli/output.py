@@ -32,7 +32,7 @@ table_option = click.option(
     "--table",
     "table",
     metavar="PATH",
-    help="The table's file. [default: $VERTEBRA_TABLE, else your data folder]",
+    help="File or postgresql:// address. [default: $VERTEBRA_TABLE, else your data folder]",
 )
 
 

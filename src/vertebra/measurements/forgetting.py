@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements.database import layout, select, writing
+from vertebra.measurements.layout import layout
 from vertebra.measurements.measurement import now
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from vertebra.measurements.database import Store
 
 #: The condition in SQL of a row that isn't forgotten.
 SEEN = "measurements.run NOT IN (SELECT run FROM forgotten)"
@@ -20,35 +21,34 @@ _FEW = 5
 _SHOWN = 12
 
 
-def forgotten(path: Path) -> dict[str, str]:
+def forgotten(store: Store) -> dict[str, str]:
     """The forgotten runs: id -> when that was (ISO 8601, UTC)."""
-    return dict(select(path, "SELECT run, forgotten_at FROM forgotten ORDER BY forgotten_at, run"))
+    return dict(store.select("SELECT run, forgotten_at FROM forgotten ORDER BY forgotten_at, run"))
 
 
-def forget(path: Path, runs: Iterable[str], reason: str | None = None) -> dict[str, int]:
+def forget(store: Store, runs: Iterable[str], reason: str | None = None) -> dict[str, int]:
     """Mark the runs whose ids begin so; returns each one's id and number of rows. A mark that is there stays.
 
     Raises UnknownNameError for the beginning of no run, InvalidInputError for that of several.
     """
-    sizes = _sizes(path)
+    sizes = _sizes(store)
     chosen = [_found(one, sizes, "run in the table", "vertebra table") for one in runs]
     if not chosen:
         return {}
-    with writing(path) as connection:
-        mark(connection, {run: (now("microseconds"), reason) for run in chosen})
+    marks = {run: (now("microseconds"), reason) for run in chosen}
+    store.write(lambda connection: mark(connection, marks))
     return {run: sizes[run] for run in chosen}
 
 
-def restore(path: Path, runs: Iterable[str]) -> dict[str, int]:
+def restore(store: Store, runs: Iterable[str]) -> dict[str, int]:
     """Take the marks back from the forgotten runs whose ids begin so; returns and raises as `forget` does."""
-    sizes = _sizes(path)
-    marked = {run: sizes.get(run, 0) for run in forgotten(path)}
+    sizes = _sizes(store)
+    marked = {run: sizes.get(run, 0) for run in forgotten(store)}
     chosen = [_found(one, marked, "forgotten run", "vertebra table --forgotten") for one in runs]
     if not chosen:
         return {}
     target = layout().tables["forgotten"]
-    with writing(path) as connection:
-        connection.execute(target.delete().where(target.c.run.in_(chosen)))
+    store.write(lambda connection: connection.execute(target.delete().where(target.c.run.in_(chosen))))
     return {run: marked[run] for run in chosen}
 
 
@@ -56,25 +56,29 @@ def mark(connection: Connection, marks: Mapping[str, tuple[str, str | None]]) ->
     """Add the marks (run -> when, why) that aren't there."""
     import sqlalchemy as sql
 
-    target = layout().tables["forgotten"]
-    known = set(connection.scalars(sql.select(target.c.run)))
-    new = [
-        {"run": run, "forgotten_at": when, "reason": why}
-        for run, (when, why) in marks.items()
-        if run not in known
+    rows = [
+        {"run": run, "forgotten_at": when, "reason": why and why.replace("\0", "\N{REPLACEMENT CHARACTER}")}
+        for run, (when, why) in sorted(marks.items())
     ]
-    if new:
-        connection.execute(target.insert(), new)
+    if rows:
+        insert = "INSERT INTO forgotten (run, forgotten_at, reason) VALUES (:run, :forgotten_at, :reason)"
+        connection.execute(sql.text(f"{insert} ON CONFLICT DO NOTHING"), rows)
 
 
-def marks(path: Path) -> dict[str, tuple[str, str | None]]:
+def marks(store: Store) -> dict[str, tuple[str, str | None]]:
     """All marks: run -> when, why."""
-    return {run: (when, why) for run, when, why in select(path, "SELECT * FROM forgotten")}
+    return store.read(marks_in) or {}
 
 
-def _sizes(path: Path) -> dict[str, int]:
+def marks_in(connection: Connection) -> dict[str, tuple[str, str | None]]:
+    """All marks: run -> when, why."""
+    found = connection.execute(layout().tables["forgotten"].select())
+    return {row.run: (row.forgotten_at, row.reason) for row in found}
+
+
+def _sizes(store: Store) -> dict[str, int]:
     """The runs, with their numbers of rows."""
-    return dict(select(path, "SELECT run, count(*) FROM measurements GROUP BY run"))
+    return dict(store.select("SELECT run, count(*) FROM measurements GROUP BY run"))
 
 
 def _found(beginning: str, known: Mapping[str, int], kind: str, see: str) -> str:

@@ -20,10 +20,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vertebra.measurements import database, statistics
+from vertebra.measurements import statistics
 from vertebra.measurements.blocks import HANDOVER, Block, by_process
 from vertebra.measurements.measurement import Measurement
+
+if TYPE_CHECKING:
+    from vertebra.measurements.database import Store
 
 #: The prior, as data.
 FILE = "spread.json"
@@ -109,12 +113,12 @@ def compared(rows: Iterable[Measurement], seen: Mapping[str, Seen]) -> dict[str,
     return found
 
 
-def seen(path: Path, runs: Iterable[str]) -> dict[str, Seen]:
-    """What the table's file holds of the blocks of `runs`, for those that have any."""
+def seen(store: Store, runs: Iterable[str]) -> dict[str, Seen]:
+    """What the table holds of the blocks of `runs`, for those that have any."""
     wanted = set(runs)
     lists: dict[str, dict[str, list[float]]] = defaultdict(dict)
     query = f"SELECT run, name, samples FROM samples WHERE name IN ({', '.join('?' * len(_LISTS))})"
-    for run, name, text in database.select(path, query, _LISTS):
+    for run, name, text in store.select(query, _LISTS):
         if run in wanted and (values := _numbers(text)) is not None:
             lists[run][name] = values
     return {run: _of_lists(found) for run, found in lists.items() if found.get(_LISTS[0])}

@@ -1,45 +1,42 @@
-"""The append-only set of measurements, kept in one file that several processes append to at once."""
+"""The append-only set of measurements, in a file or on a server, where several processes append at once."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vertebra.errors import InvalidInputError, TableError, VertebraError
-from vertebra.measurements import exchange, forgetting, stored, views
-from vertebra.measurements.database import layout, prepare, reading, select, writing
+from vertebra.errors import InvalidInputError, TableError
+from vertebra.measurements import database, exchange, forgetting, kept_runs, merging, stored, views
 from vertebra.measurements.forgetting import SEEN
-from vertebra.measurements.measurement import COLUMNS, Measurement, now
-from vertebra.measurements.record import (
-    KINDS,
-    STORED_SYSTEM,
-    Record,
-    canonical,
-    row_of,
-    text_of,
-    unknown_column,
-)
+from vertebra.measurements.layout import UnreachableError
+from vertebra.measurements.measurement import COLUMNS, Measurement
+from vertebra.measurements.merging import Brought
+from vertebra.measurements.record import KINDS, STORED_SYSTEM, canonical, unknown_column
 from vertebra.measurements.run import Run
+from vertebra.measurements.sqlite import File
 from vertebra.measurements.subjects import Subject
 
 if TYPE_CHECKING:
     import pandas
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from vertebra.machine.system import System
+    from vertebra.measurements.database import Store
 
 #: The columns that `Table.rows` filters by.
 FILTERS = tuple(name for name in COLUMNS if KINDS[name] not in ("texts", "mapping"))
 
 #: The rows of a table as SQL text: reading doesn't wait for SQLAlchemy.
-_ROWS = f"SELECT {stored.SELECTED}, {stored.AFTER} FROM measurements JOIN runs ON runs.id = measurements.run"
+_ROWS = (
+    f"SELECT {stored.SELECTED}, {stored.AFTER}, %s FROM measurements JOIN runs ON runs.id = measurements.run"
+)
 
 _READERS: dict[str, Callable[[Path], list[Measurement]]] = {
     ".csv": exchange.read_csv,
@@ -48,31 +45,64 @@ _READERS: dict[str, Callable[[Path], list[Measurement]]] = {
 }
 
 
-def default_path() -> Path:
-    """VERTEBRA_TABLE, else `table.sqlite` in the user's data folder of this operating system."""
+def default_path() -> Path | str:
+    """VERTEBRA_TABLE, else `table.sqlite` in the user's data folder of this operating system. The variable
+    may hold a server's address, which stays text."""
     named = os.environ.get("VERTEBRA_TABLE")
     if named:
-        return Path(named).expanduser()
+        return named if database.is_address(named) else Path(named).expanduser()
+    return _data_folder() / "table.sqlite"
+
+
+def _data_folder() -> Path:
     import platformdirs
 
-    return platformdirs.user_data_path("vertebra", appauthor=False) / "table.sqlite"
+    return platformdirs.user_data_path("vertebra", appauthor=False)
 
 
 class Table:
-    """The append-only set of measurements in one file.
+    """The append-only set of measurements in one file, or in a database of a PostgreSQL server, whose address
+    is `postgresql://USER@HOST/DATABASE`.
 
-    Several processes may append to it at once. With `create`, opening makes the file and its
-    folder, so that a path that can't be written fails before anything is measured. Without, a
-    missing file is an empty table and nothing is written before the first append.
+    Several processes may append to it at once, and to one on a server several machines. With `create`,
+    opening makes the file and its folder, or the tables on the server, so that a place that can't be written
+    fails before anything is measured. Without, a missing one is an empty table and nothing is written before
+    the first append; if `untouched`, an older table isn't brought up to date either.
 
-    Raises TableError where the file isn't a table of measurements, is newer than this vertebra, or
-    can't be read or written; the file is then left as it was.
+    Raises TableError where the file or the database isn't a table of measurements, is newer than this
+    vertebra, or can't be read or written; it is then left as it was. No message has a password.
     """
 
-    def __init__(self, path: Path | str | None = None, *, create: bool = True) -> None:
-        self.path = default_path() if path is None else Path(path).expanduser()
+    def __init__(
+        self, path: Path | str | None = None, *, create: bool = True, untouched: bool = False
+    ) -> None:
+        self.store: Store = database.at(default_path() if path is None else path, untouched=untouched)
         if create:
-            prepare(self.path)
+            self.store.prepare()
+
+    @property
+    def path(self) -> Path:
+        """The table's file. Raises TableError where it is on a server."""
+        if not isinstance(self.store, File):
+            raise TableError(f"The table {self.shown} is not a file.", "use it by its address")
+        return self.store.path
+
+    @property
+    def shown(self) -> str:
+        """The table's path, or its address without a password."""
+        return self.store.shown
+
+    @property
+    def lock(self) -> Path:
+        """What is locked on this machine while something is measured into the table (`files.sole_use`)."""
+        return self.store.lock
+
+    def stamp(self) -> Hashable:
+        """What differs once the table has changed; None where there is none."""
+        return self.store.stamp()
+
+    def __repr__(self) -> str:
+        return f"<Table {self.shown}>"
 
     def append(
         self,
@@ -87,11 +117,27 @@ class Table:
         system, so that the same content appended again adds nothing; the rows' own `run` is ignored.
         """
         run = Run.of(rows, samples, None if system is None else system.id)
-        with writing(self.path) as connection:
-            if system is not None:
-                _insert_missing(connection, "systems", [_system_row(system.id, system.to_dict())])
-            _add(connection, run)
+        described = {} if system is None else {system.id: system.to_dict()}
+
+        def write(connection: Connection) -> int:
+            kept_runs.add_systems(connection, described)
+            return kept_runs.add(connection, run)
+
+        try:
+            self.store.write(write)
+        except UnreachableError as error:
+            raise self._kept_here(error, write) from error
         return run.id
+
+    def _kept_here(self, error: UnreachableError, write: Callable[[Connection], int]) -> UnreachableError:
+        """Keep what a server didn't take in a file of this machine, and say so."""
+        name = hashlib.sha256(self.shown.encode()).hexdigest()[:12]
+        path = _data_folder() / f"not-sent-{name}.sqlite"
+        database.at(path).write(write)
+        return UnreachableError(
+            f"{error.message} What was to be added is kept in {path}.",
+            f"once it answers: vertebra merge {path} --table {self.shown}",
+        )
 
     def rows(self, *, forgotten: bool = False, **filters: Any) -> list[Measurement]:
         """The rows, oldest run first, whose columns equal the filters: `model="vgg16"`, `batch_size=(1, 8)`.
@@ -122,14 +168,14 @@ class Table:
         """The ids of the systems that something was measured on, each machine by one."""
         query = f"SELECT DISTINCT system FROM measurements WHERE origin = ? AND {SEEN}"
         present = self._present_ids()
-        return {present.get(system, system) for (system,) in select(self.path, query, ("benched",))}
+        return {present.get(system, system) for (system,) in self.store.select(query, ("benched",))}
 
     def subjects(self, model: str) -> list[Subject]:
         """The networks called `model` that the table has rows of."""
         if not model.isprintable():  # as a name that isn't UTF-8 is; no row has such a one
             return []
         query = "SELECT DISTINCT model, network_sha256 FROM measurements WHERE model = ?"
-        return [(name, digest) for name, digest in select(self.path, query, (model,))]
+        return [(name, digest) for name, digest in self.store.select(query, (model,))]
 
     def system(self, system_id: str) -> dict[str, Any] | None:
         """The description of a system by its id, one of today's or one that an earlier version gave it."""
@@ -147,7 +193,7 @@ class Table:
 
         Stored rows keep theirs, so that a run stays what it was; rows that are read have today's.
         """
-        found = select(self.path, "SELECT id, description FROM systems")
+        found = self.store.select("SELECT id, description FROM systems")
         today = {old: _id_today(description) for old, description in found}
         return {old: new for old, new in today.items() if new is not None and new != old}
 
@@ -167,7 +213,7 @@ class Table:
     def _select(self, where: _Where, *, forgotten: bool = False) -> list[Measurement]:
         """The rows for which the condition holds, oldest run first."""
         seen = f"NOT ({SEEN})" if forgotten else SEEN
-        found = select(self.path, f"{_ROWS} WHERE {where.text} AND {seen}", where.values)
+        found = self.store.select(f"{_ROWS % self.store.place} WHERE {where.text} AND {seen}", where.values)
         return self.with_present_ids(stored.rows(found))
 
     def with_present_ids(self, rows: list[Measurement]) -> list[Measurement]:
@@ -190,51 +236,33 @@ class Table:
 
         Raises UnknownNameError for the beginning of no run, and InvalidInputError for that of several.
         """
-        return forgetting.forget(self.path, runs, reason)
+        return forgetting.forget(self.store, runs, reason)
 
     def restore(self, *runs: str) -> dict[str, int]:
         """Take the marks of `forget` back; arguments and result are as there."""
-        return forgetting.restore(self.path, runs)
+        return forgetting.restore(self.store, runs)
 
     def forgotten(self) -> dict[str, str]:
         """The forgotten runs: id -> when that was (ISO 8601, UTC)."""
-        return forgetting.forgotten(self.path)
+        return forgetting.forgotten(self.store)
 
     def samples(self, run: str) -> dict[str, list[float]]:
         """The raw samples of the run, by name; empty where it has none."""
-        with reading(self.path) as connection:
-            return {} if connection is None else _samples_of(connection, run)
+        return self.store.read(lambda connection: kept_runs.samples_of(connection, run)) or {}
 
     def systems(self) -> dict[str, dict[str, Any]]:
         """The systems that runs were measured on: id -> description as first seen."""
-        with reading(self.path) as connection:
-            if connection is None:
-                return {}
-            systems = layout().tables["systems"]
-            found = ((row.id, _loaded(row.description, dict)) for row in connection.execute(systems.select()))
-            return {system: description for system, description in found if description is not None}
+        return self.store.read(kept_runs.systems) or {}
 
     def runs(self) -> list[Run]:
         """The runs with all that is kept of them, oldest first, the forgotten ones too.
 
         Raises TableError for one with a row that can't be read.
         """
-        return self._readable(set())
-
-    def _readable(self, dispensable: Collection[str]) -> list[Run]:
-        """The runs, without those of the `dispensable` ones that can't be read."""
-        import sqlalchemy as sql
-
-        with reading(self.path) as connection:
-            if connection is None:
-                return []
-            runs = layout().tables["runs"]
-            ids = connection.scalars(sql.select(runs.c.id).order_by(runs.c.created_at, runs.c.id)).all()
-            kept = []
-            for run_id in ids:
-                with contextlib.suppress(TableError) if run_id in dispensable else contextlib.nullcontext():
-                    kept.append(_find(connection, run_id))
-            return [run for run in kept if run is not None]
+        runs, broken = self.store.read(kept_runs.read) or ([], {})
+        for error in broken.values():
+            raise error
+        return runs
 
     def merge(self, other: Table) -> int:
         """Add what `other` holds and this table lacks; returns the number of rows added.
@@ -243,20 +271,13 @@ class Table:
         forgotten in one of them is forgotten in both.
 
         Raises InvalidInputError for a row that can't be, by its run and place, unless its run is forgotten in
-        `other`: then the run stays behind.
+        `other`: then the run stays behind. `bring` leaves such runs out instead.
         """
-        marks, known = forgetting.marks(other.path), self._ids()
-        came = [run for run in other._readable(set(marks)) if run.id in known or _is_sound(run, other, marks)]
-        systems = other.systems()
-        with writing(self.path) as connection:
-            _insert_missing(connection, "systems", [_system_row(*item) for item in systems.items()])
-            added = sum(_add(connection, run) for run in came)
-            there = {run.id for run in came} | known
-            forgetting.mark(connection, {run: mark for run, mark in marks.items() if run in there})
-            return added
+        return merging.bring(self.store, other.store, strict=True).rows
 
-    def _ids(self) -> set[str]:
-        return {run for (run,) in select(self.path, "SELECT id FROM runs")}
+    def bring(self, other: Table) -> Brought:
+        """As `merge`, but what can't be taken is left out, and said in what is returned."""
+        return merging.bring(self.store, other.store)
 
     def write_csv(self, path: Path | str, rows: Iterable[Measurement] | None = None) -> None:
         """Write `rows`, or all of the table's, as CSV."""
@@ -312,14 +333,12 @@ class Table:
         """The number of rows, without those of forgotten runs."""
         import sqlalchemy as sql
 
-        with reading(self.path) as connection:
-            if connection is None:
-                return 0
-            count = sql.select(sql.func.count()).select_from(layout().tables["measurements"])
-            return connection.scalar(count.where(sql.text(SEEN))) or 0
+        query = sql.text(f"SELECT count(*) FROM measurements WHERE {SEEN}")
+        return self.store.read(lambda connection: connection.scalar(query)) or 0
 
     def close(self) -> None:
-        """Nothing is held open between calls; here for `contextlib.closing`."""
+        """Close what is held open between calls: a server's connections. They are made again when needed."""
+        self.store.close()
 
     def _chosen(self, rows: Iterable[Measurement] | None) -> list[Measurement]:
         return self.rows() if rows is None else list(rows)
@@ -331,126 +350,7 @@ class Table:
         nameless = [row for row in rows if row.run is None]
         if nameless:
             runs.append(Run.of(nameless))
-        with writing(self.path) as connection:
-            return sum(_add(connection, run) for run in runs)
-
-
-# ------------------------------------------------------------------ rows in and out
-
-
-def _add(connection: Connection, run: Run) -> int:
-    """Add what the table lacks of `run`; returns the number of rows added."""
-    known = _find(connection, run.id)
-    run = replace(run, created_at=run.created_at or now("microseconds"))
-    if known is None:
-        _insert(connection, run)
-        return len(run.records)
-    joined = known.joined(run)
-    if joined != known:
-        _delete(connection, run.id)
-        _insert(connection, joined)
-    return len(joined.records) - len(known.records)
-
-
-def _find(connection: Connection, run_id: str) -> Run | None:
-    runs, measurements = (layout().tables[name] for name in ("runs", "measurements"))
-    head = connection.execute(runs.select().where(runs.c.id == run_id)).one_or_none()
-    if head is None:
-        return None
-    query = measurements.select().where(measurements.c.run == run_id).order_by(measurements.c.ordinal)
-    records = tuple(_record(found) for found in connection.execute(query))
-    return Run(run_id, records, _samples_of(connection, run_id), head.system, head.created_at)
-
-
-def _samples_of(connection: Connection, run_id: str) -> dict[str, list[float]]:
-    samples = layout().tables["samples"]
-    found = connection.execute(samples.select().where(samples.c.run == run_id).order_by(samples.c.name))
-    kept = ((row.name, _loaded(row.samples, list)) for row in found)
-    return {name: values for name, values in kept if values is not None}
-
-
-def _loaded(text: Any, kind: type) -> Any:
-    """What a cell of JSON holds, or None where that isn't of this kind: an edited cell ends no reader."""
-    try:
-        found = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return found if isinstance(found, kind) else None
-
-
-def _insert(connection: Connection, run: Run) -> None:
-    tables = layout().tables
-    connection.execute(
-        tables["runs"].insert(), [{"id": run.id, "created_at": run.created_at, "system": run.system}]
-    )
-    rows = [_stored(run.id, ordinal, record) for ordinal, record in enumerate(run.records)]
-    connection.execute(tables["measurements"].insert(), rows)
-    if run.samples:
-        kept = [{"run": run.id, "name": name, "samples": text_of(list(values))}
-                for name, values in run.samples.items()]  # fmt: skip
-        connection.execute(tables["samples"].insert(), kept)
-
-
-def _delete(connection: Connection, run_id: str) -> None:
-    """Remove a run before a fuller copy of it is inserted, in the same transaction."""
-    tables = layout().tables
-    for name in ("samples", "measurements"):
-        connection.execute(tables[name].delete().where(tables[name].c.run == run_id))
-    connection.execute(tables["runs"].delete().where(tables["runs"].c.id == run_id))
-
-
-def _insert_missing(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
-    """Insert the rows whose id the table lacks."""
-    import sqlalchemy as sql
-
-    target = layout().tables[table]
-    known = set(connection.scalars(sql.select(target.c.id)))
-    new = [row for row in rows if row["id"] not in known]
-    if new:
-        connection.execute(target.insert(), new)
-
-
-def _system_row(system_id: str, description: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": system_id, "description": text_of(description)}
-
-
-def _stored(run_id: str, ordinal: int, record: Record) -> dict[str, Any]:
-    """A record as the database keeps it: lists and mappings as JSON text."""
-    values = {name: record.get(name) for name in COLUMNS}
-    for name in ("grade_reasons", "versions"):
-        values[name] = text_of(record[name]) if name in record else None
-    return {**values, "run": run_id, "ordinal": ordinal}
-
-
-def _record(found: Row[Any]) -> Record:
-    """The row as plain data. Raises TableError where a cell can't be read."""
-    values = {name: getattr(found, name) for name in COLUMNS if name != "run"}
-    record = {name: value for name, value in values.items() if value is not None}
-    try:
-        return {
-            name: json.loads(value) if KINDS[name] in ("texts", "mapping") else value
-            for name, value in record.items()
-        }
-    except (ValueError, TypeError, RecursionError):
-        raise TableError(
-            f"Row {found.ordinal} of run {found.run[:8]} of the table can't be read.",
-            f"leave the run out: vertebra table --forget {found.run[:8]}",
-        ) from None
-
-
-def _is_sound(run: Run, table: Table, marks: Collection[str]) -> bool:
-    """Whether all rows of a run of `table` can be. Raises InvalidInputError if not, unless it is marked."""
-    for place, record in enumerate(run.records):
-        try:
-            row_of(record)
-        except VertebraError as error:
-            if run.id in marks:
-                return False
-            raise InvalidInputError(
-                f"{table.path}, run {run.id[:8]}, row {place}: {error.message}",
-                f"leave the run out: vertebra table --forget {run.id[:8]} --table {table.path}",
-            ) from None
-    return True
+        return self.store.write(lambda connection: sum(kept_runs.add(connection, run) for run in runs))
 
 
 @lru_cache(maxsize=256)
@@ -492,7 +392,8 @@ def _equal(name: str, wanted: Any) -> _Where:
     values = [_wanted(name, value) for value in (wanted if several else (wanted,))]
     given = tuple(value for value in values if value is not None)
     empty = f" OR measurements.{name} IS NULL" if None in values else ""
-    return _Where(f"(measurements.{name} IN ({', '.join('?' * len(given))}){empty})", given)
+    equal = f"measurements.{name} IN ({', '.join('?' * len(given))})" if given else "FALSE"
+    return _Where(f"({equal}{empty})", given)
 
 
 def _wanted(name: str, value: Any) -> Any:

@@ -20,15 +20,16 @@ from vertebra.measurements.measurement import COLUMNS, GRADES, ORIGINS, Measurem
 from vertebra.measurements.possible import SLACK_S, instant, plain
 from vertebra.measurements.record import KINDS, REQUIRED
 
-#: The columns of a query in SQL, and what follows them in each row that it finds.
+#: The columns of a query in SQL; in each row that it finds, when its run came, where it is in its run, and
+#: what orders runs as they came (`Store.place`) follow them.
 SELECTED = ", ".join(f"measurements.{name}" for name in COLUMNS)
-AFTER = "runs.created_at, measurements.ordinal, runs.rowid"
+AFTER = "runs.created_at, measurements.ordinal"
 _CREATED, _ORDINAL, _PLACE = (len(COLUMNS) + number for number in range(3))
 _RUN = COLUMNS.index("run")
 _columns = itemgetter(slice(0, len(COLUMNS)))
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    "text": (str,), "texts": (str,), "mapping": (str,), "integer": (int,), "boolean": (int,),
+    "text": (str,), "texts": (str,), "mapping": (str,), "integer": (int,), "boolean": (int, bool),
     "number": (float, int),
 }  # fmt: skip
 #: At most this many rows are named in a warning.
@@ -36,7 +37,7 @@ _FEW = 3
 
 
 def rows(found: Iterable[Sequence[Any]]) -> list[Measurement]:
-    """The rows that a query for `SELECTED`, `AFTER` found, the first appended first."""
+    """The rows that a query for `SELECTED`, `AFTER` and the run's place found, the first appended first."""
     every = list(found)
     ages = _ages({one[_PLACE]: one[_CREATED] for one in every})
     every.sort(key=lambda one: (*ages[one[_PLACE]][:2], one[_RUN], one[_ORDINAL]))

@@ -24,6 +24,7 @@ from vertebra import metrics, zoo
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements import Measurement, Table, display, exchange, latest, statistics, subjects
 from vertebra.measurements.blocks import Block, unpack
+from vertebra.measurements.database import is_address
 from vertebra.measurements.measurement import CONDITIONS
 from vertebra.measurements.store import FILTERS
 from vertebra.measurements.views import newest, possible
@@ -284,6 +285,8 @@ def side(choice: str | Path | Mapping[str, Any], table: Table) -> Side:
     no row.
     """
     if not isinstance(choice, Mapping):
+        if is_address(choice):
+            return _side_of_table(Table(choice, create=False))
         file = Path(choice).expanduser()
         if file.suffix in (".sqlite", *_FILES):
             return _side_of_file(file, table)
@@ -326,8 +329,11 @@ def _side_of_file(file: Path, known: Table) -> Side:
     if file.suffix in _FILES:
         rows = known.with_present_ids(_FILES[file.suffix](file))
         return Side(str(file), latest(rows), lambda _: {}, {"file": file})
-    table = Table(file, create=False)
-    return Side(str(file), table.latest(), cache(table.samples), {"file": file})
+    return _side_of_table(Table(file, create=False))
+
+
+def _side_of_table(table: Table) -> Side:
+    return Side(table.shown, table.latest(), cache(table.samples), {"file": table.shown})
 
 
 def _parse(text: str, rows: Iterable[Measurement]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _calibration(source: Table) -> Calibration:
     from vertebra.measurements import calibration, spread
 
     rows = source.rows(metric=spread.METRIC, origin="benched")
-    found = calibration.examine(rows, spread.seen(source.path, {row.run for row in rows if row.run}))
+    found = calibration.examine(rows, spread.seen(source.store, {row.run for row in rows if row.run}))
     if not found.forms:
         raise InvalidInputError(
             "No form in the table was measured twice, so how well its intervals hold isn't known.",

@@ -17,11 +17,13 @@ def table(table: TableLike, *, create: bool = True) -> Table:
     must be there."""
     if isinstance(table, Table):
         return table
-    if table is not None and not create and not Path(table).expanduser().exists():
+    found = Table(table, create=create)
+    if table is not None and not create and not found.store.is_there():
         raise TableError(
-            f"There is no table {table}.", "check the path; bench, survey, profile and cite make a new table"
+            f"There is no table {found.shown}.",
+            "check the path; bench, survey, profile and cite make a new table",
         )
-    return Table(table, create=create)
+    return found
 
 
 def network(name: str, source: Table) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def report(
     if not live:
         _refuse("needs --live", {"--port": port})
     source = given.table(table, create=False)
-    named = None if table is None or isinstance(table, Table) else str(table)
+    named = None if table is None or isinstance(table, Table) else source.shown
     asked = _Asked(
         source, system, among, {name: one for name, one in limits.items() if one is not None}, named
     )
@@ -152,7 +152,7 @@ def _served(asked: _Asked, port: int) -> Server:
     def made(version: str) -> str:
         return reports.html(**_reportable(asked), version=version)
 
-    return Server(LivePage(made, asked.source.path), port)
+    return Server(LivePage(made, asked.source.stamp), port)
 
 
 def _edition(source: Table, system: str | None, engine: str | None) -> Edition:

@@ -124,7 +124,7 @@ def fastest(
     listener, start = progress or silent, Progress("", 0, len(cases), "cases")
     with (
         files.sole_use(
-            table.path,
+            table.lock,
             wait=lambda: listener(replace(start, text="waiting for another process to measure")),
             poll_s=campaign.LOOK_S,
         ),

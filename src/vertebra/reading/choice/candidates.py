@@ -125,7 +125,7 @@ def pooled(source: Table, rows: Iterable[Measurement], told: list[str] | None = 
     """`rows` of the table, oldest first, with the runs of each form pooled; see `pooling.pool`."""
     every = list(rows)
     runs = {row.run for row in every if row.run is not None and pooling.is_pooled(row)}
-    found = pooling.pool(every, spread.seen(source.path, runs))
+    found = pooling.pool(every, spread.seen(source.store, runs))
     if told is not None:
         told += [one.why for one in found.aside]
     return list(found.rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,17 +26,20 @@ SHARE = 0.1
 #: The port of http, which browsers leave out.
 _USUAL_PORT = 80
 
-#: The file's size and time of change; None if there is no file.
-Stamp = tuple[int, int] | None
+#: What differs once the file has changed, as its size and time of change; None if there is no file.
+Stamp = Hashable
 
 
 class LivePage:
-    """The page that `make` returns for a version, made again when `file` changes, in at most a `share` of the
-    time."""
+    """The page that `make` returns for a version, made again when `file`, or what it returns, changes, in at
+    most a `share` of the time."""
 
-    def __init__(self, make: Callable[[str], str], file: Path, share: float = SHARE) -> None:
+    def __init__(
+        self, make: Callable[[str], str], file: Path | Callable[[], Stamp], share: float = SHARE
+    ) -> None:
         """Makes the page once; raises what `make` raises."""
         self._make, self._file, self._share = make, file, share
+        self._made_of: Stamp = None
         self._lock = Lock()
         self._remake(self._stamp())
 
@@ -68,6 +71,12 @@ class LivePage:
         self._made_of, self._next = stamp, end + (end - start) * (1 / self._share - 1)
 
     def _stamp(self) -> Stamp:
+        if not isinstance(self._file, Path):
+            try:
+                return self._file()
+            except VertebraError as error:  # a server that is gone for a while: the page stays
+                print(f"the page stays as it is: {plain(error.message)}", file=sys.stderr)
+                return self._made_of
         try:
             status = self._file.stat()
         except FileNotFoundError:

@@ -39,10 +39,10 @@ def main() -> int:
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--rows", type=int, default=12, help="rows of a run; a survey's have about 12")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--write", nargs=2, metavar=("NAME", "UNTIL"), help=argparse.SUPPRESS)
+    parser.add_argument("--write", metavar="NAME", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.write is not None:
-        write(asked.table, asked.write[0], float(asked.write[1]), asked.rows)
+        write(asked.table, asked.write, asked.rows)
         return 0
     print(f"{asked.writers} writers, {asked.rows} rows a run, {asked.seconds:g} s, on {system.describe().id}")
     if asked.table is not None:
@@ -57,13 +57,17 @@ def measure(table: str, asked: argparse.Namespace) -> float:
     """Let the writers write, check what is there, and print the rates; returns the least one."""
     into = Table(table)
     before = len(into)
-    until = str(time.time() + 2 + asked.writers + asked.seconds)  # all must have been imported
     command = [sys.executable, __file__, "--table", table, "--rows", str(asked.rows), "--write"]
-    writers = [
-        subprocess.Popen([*command, f"writer{number}", until], stdout=subprocess.PIPE, text=True)
-        for number in range(asked.writers)
-    ]
-    times = [[float(line) for line in writer.communicate()[0].split()] for writer in writers]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, f"writer{number}"], **pipes) for number in range(asked.writers)]
+    for writer in writers:
+        writer.stdout.readline()  # it is ready
+    until = time.time() + asked.seconds
+    for writer in writers:
+        writer.stdin.write(f"{until}\n")
+        writer.stdin.flush()
+    times = [[float(line) for line in writer.stdout] for writer in writers]
+    assert not any([writer.wait() for writer in writers])
     began, ended = max(one[0] for one in times), min(one[-1] for one in times)
     appended = sum(len(one) - 1 for one in times) * asked.rows
     there = len(into) - before
@@ -79,10 +83,13 @@ def measure(table: str, asked: argparse.Namespace) -> float:
     return min(rates)
 
 
-def write(table: str, name: str, until: float, rows: int) -> None:
-    """Append runs until then, and print when the first began and when each was there."""
+def write(table: str, name: str, rows: int) -> None:
+    """Append runs until the time that standard input names, and print when the first began and when each was
+    there."""
     into, here = Table(table, create=False), system.describe()
     len(into)
+    print("ready", flush=True)
+    until = float(sys.stdin.readline())
     print(time.time(), flush=True)
     number = 0
     while time.time() < until:

@@ -248,6 +248,17 @@ class Server:
     def _version(self, connection: Connection) -> int:
         """The version of the tables' layout, 0 where there are none. Raises TableError where foreign or
         newer."""
+        is_known = self.schema in _pool(self.url).schemas
+        if not is_known and not self._has_tables(connection):
+            return 0
+        # named with its schema: one that a role may not use is not seen at all on the path
+        rows = connection.exec_driver_sql(f"SELECT name, value FROM {_quoted(self.schema)}.meta")
+        version = layouts.version_in({row.name: row.value for row in rows}, self.shown)
+        _pool(self.url).schemas.add(self.schema)
+        return version
+
+    def _has_tables(self, connection: Connection) -> bool:
+        """Whether there are tables in the schema. Raises TableError where they aren't ours."""
         import sqlalchemy as sql
 
         found = connection.scalars(
@@ -260,13 +271,9 @@ class Server:
             ),
             {"schema": self.schema},
         ).all()
-        if not found:
-            return 0
-        if list(found[:2]) != ["name", "value"]:
+        if found and list(found[:2]) != ["name", "value"]:
             raise foreign(self.shown)
-        # named with its schema: one that a role may not use is not seen at all on the path
-        rows = connection.exec_driver_sql(f"SELECT name, value FROM {_quoted(self.schema)}.meta")
-        return layouts.version_in({row.name: row.value for row in rows}, self.shown)
+        return bool(found)
 
     def _lay_out(self) -> None:
         """Make the tables where there are none, or take those of an older layout through the steps that they
@@ -513,6 +520,7 @@ class _Pool:
 
     def __init__(self, url: URL) -> None:
         self.has_answered = False
+        self.schemas: set[str] = set()  # in which tables of ours were seen
         self._url = url
         self._lock = threading.Lock()
         self._engine: Engine | None = None

@@ -19,8 +19,8 @@ from vertebra.progress import Progress, beating, silent
 SOURCE = Path(vertebra.__file__).parent
 #: Public functions that take long.
 LONG = {
-    "bench", "check", "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick", "predict",
-    "probe", "survey",
+    "bench", "check", "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick",
+    "predict", "probe", "survey",
 }  # fmt: skip
 
 

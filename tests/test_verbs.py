@@ -256,7 +256,11 @@ def test_what_can_not_be_listed_is_refused(asked: dict[str, Any], told: str) -> 
 # ------------------------------------------------------------------ the command beside Python
 
 #: The functions that a verb of the command calls, where it isn't the one of the same name alone.
-FUNCTIONS = {"eval": ("evaluate", "probe", "disagreement"), "pick": ("pick", "fastest")}
+FUNCTIONS = {
+    "survey": ("survey", "write_job"),
+    "eval": ("evaluate", "probe", "disagreement"),
+    "pick": ("pick", "fastest"),
+}
 
 #: What a function's further keywords may be.
 FURTHER: dict[str, set[str]] = {
@@ -296,6 +300,7 @@ ELSEWHERE = {
     ("eval", "report"): "Evaluated.report",
     ("list", "words"): "the arguments what and pattern",
     ("pick", "fastest"): "vertebra.fastest",
+    ("survey", "write_job"): "vertebra.write_job",
     ("report", "output"): "the argument path",
     ("table", "file"): "Rows.write",
     ("table", "table"): "path: the verb itself is called table",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.show import show
     from vertebra.verbs.survey import survey
     from vertebra.verbs.table import table
+    from vertebra.verbs.write_job import write_job
     from vertebra.zoo import build
 
 #: public name -> its module, which is imported at the first use
@@ -75,13 +76,14 @@ _PUBLIC = {
     "show": "vertebra.verbs.show",
     "survey": "vertebra.verbs.survey",
     "table": "vertebra.verbs.table",
+    "write_job": "vertebra.verbs.write_job",
 }
 
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
     "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
     "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick", "predict", "probe",
-    "profile", "report", "serve", "show", "survey", "table",
+    "profile", "report", "serve", "show", "survey", "table", "write_job",
 ]  # fmt: skip
 
 

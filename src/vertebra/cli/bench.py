@@ -8,7 +8,15 @@ import click
 
 import vertebra
 from vertebra import units
-from vertebra.cli.output import columns, emit, format_options, quantity, record, table_option  # fmt: skip
+from vertebra.cli.output import (  # fmt: skip
+    columns,
+    emit,
+    format_options,
+    quantity,
+    record,
+    shard_option,
+    table_option,
+)
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import trust_option
 from vertebra.errors import InvalidInputError
@@ -69,6 +77,7 @@ _HEADLINES = ("end_to_end_latency", "sustained_rate", "latency", "throughput", "
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the random order of the blocks."
 )
+@shard_option
 @trust_option
 @table_option
 @format_options

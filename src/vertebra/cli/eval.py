@@ -75,12 +75,13 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it all as an HTML page."
 )
+@click.option("--shard", metavar="K/N", help="With --probe: only share K of N of the networks.")
 @table_option
 @format_options
 def command(
     arguments: tuple[str, ...], probed: str | None, against: str | None, folds: int, limit: int | None,
-    verify: bool, weights: tuple[str, ...], save: Path | None, report: Path | None, table: str | None,
-    style: str, **options: Any,
+    shard: str | None, verify: bool, weights: tuple[str, ...], save: Path | None, report: Path | None,
+    table: str | None, style: str, **options: Any,
 ) -> None:  # fmt: skip
     """Measure the accuracy of MODEL, a network's name or a Bundle, on the labelled pictures in DATA.
 
@@ -102,8 +103,10 @@ def command(
              "--precision": options["precision"], "--against": against},
             "--probe",
         )  # fmt: skip
-        _probe(probed, arguments, style, folds=folds, **given_options)
+        _probe(probed, arguments, style, folds=folds, shard=shard, **given_options)
         return
+    if shard is not None:
+        raise click.UsageError("--shard needs --probe: MODEL and DATA are one case.")
     if len(arguments) != 2:
         raise click.UsageError(f"MODEL and DATA are needed, not {len(arguments)} arguments.")
     if isinstance(given_options.get("weights"), dict):
@@ -250,9 +253,9 @@ def _probe(data: str, models: tuple[str, ...], style: str, **options: Any) -> No
 
     with showing() as progress:
         rows = vertebra.probe(data, *models, progress=progress, **options)
-    emit(_records(rows, rows.pictures, style), style, lambda: _probe_text(rows))
+    emit(_records(rows, rows.pictures, style), style, lambda: _probe_text(rows) if rows else "(nothing)")
     _print_left_out(rows.pictures, style)
-    _print_unreadable(rows.unreadable, len(rows.unreadable), rows[0].samples or 0)
+    _print_unreadable(rows.unreadable, len(rows.unreadable), rows[0].samples or 0 if rows else 0)
     for model, error in rows.failures.items():
         _log(f"error: {model}: {error.message}")
         if error.hint:

@@ -35,6 +35,12 @@ table_option = click.option(
     help="File or postgresql:// address. [default: $VERTEBRA_TABLE, else your data folder]",
 )
 
+shard_option = click.option(
+    "--shard",
+    metavar="K/N",
+    help="Measure only share K of N; other machines measure the others.",
+)
+
 
 def format_options(function: Function) -> Function:
     """Adds --json and --csv; the command gets `style`: "text", "json" or "csv"."""

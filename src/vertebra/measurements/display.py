@@ -165,6 +165,8 @@ def conditions(row: Measurement) -> str:
 def known(row: Measurement) -> dict[str, str | int | float]:
     """The conditions of a row; a data set with the beginning of its digest."""
     found = row.conditions()
+    if row.exclusive is not None:
+        found["exclusive"] = "yes" if row.exclusive else "no"
     digest = found.pop("dataset_sha256", None)
     if digest is not None and "@" not in str(row.dataset):
         found["dataset"] = f"{row.dataset}@{str(digest)[:8]}"

@@ -22,7 +22,7 @@ GRADES = ("A", "B", "C")
 #: The columns that distinguish two values of a metric for the same subject.
 CONDITIONS = (
     "dataset", "dataset_sha256", "split", "protocol", "input_size", "batch_size", "precision", "engine",
-    "provider", "device", "layout", "threads", "streams", "scenario", "arrival_rate", "beside", "exclusive",
+    "provider", "device", "layout", "threads", "streams", "scenario", "arrival_rate", "beside",
     "system",
 )  # fmt: skip
 
@@ -41,6 +41,9 @@ class Measurement:
     published source does not state it. `versions` maps library names to versions. `measured_at`
     is an ISO 8601 date or time in UTC. `convention` states how an imported count was counted, and
     `disputed` why a published value is doubted; both are text, and the value stays as printed.
+
+    `exclusive` says whether nothing else could use the machine meanwhile, None if that is unknown. It is no
+    condition: a newer row takes the place of an older one whatever both say.
 
     `network_sha256` is the content of a network that comes from a file, and None for one whose names say
     which it is; `dataset_sha256` is what the data set holds: its pictures' base names, labels and sizes.

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, unquote, urlencode
 
 from vertebra.errors import MissingRuntimeError, TableError, warn
 from vertebra.measurements import layout as layouts
@@ -80,13 +81,14 @@ class Server:
     @property
     def shown(self) -> str:
         """The address without any password."""
-        from sqlalchemy import URL
-
         url = self.url
-        query = {name: value for name, value in url.query.items() if "password" not in name}
-        query |= {} if self.schema == SCHEMA else {"schema": self.schema}
-        shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
-        return shown.render_as_string()
+        host = f"[{url.host}]" if url.host and ":" in url.host else url.host or ""
+        place = f"{host}{f':{url.port}' if url.port else ''}/{quote(url.database or '')}"
+        user = f"{quote(url.username)}@" if url.username else ""
+        options = [(name, one) for name, one in url.query.items() if "password" not in name]
+        options += [] if self.schema == SCHEMA else [("schema", self.schema)]
+        query = f"?{urlencode(options, doseq=True, safe='/', quote_via=quote)}" if options else ""
+        return f"postgresql://{user}{place}{query}"
 
     @property
     def lock(self) -> Path:
@@ -499,8 +501,7 @@ def _parsed(address: str) -> URL:
         url = sql.make_url(address)
     except (sql.exc.ArgumentError, ValueError):
         raise TableError("The address of the table can't be read.", hint) from None
-    places = f"{url.username or ''}{url.host or ''}{url.database or ''}"
-    if not address.isprintable() or "@" in f"{url.host or ''}{url.database or ''}" or " " in places:
+    if not address.isprintable() or " " in address or "@" in f"{url.host or ''}{url.database or ''}":
         raise TableError(
             "The address of the table can't be read.",
             f"{hint}; in a name or a password write %40 for @, %2F for / and %3A for :",
@@ -512,6 +513,8 @@ def _parsed(address: str) -> URL:
             f'The address of the table has an option that no server knows: "{strange[:50]}".',
             "the options are those of PostgreSQL's own clients, such as sslmode, and schema",
         )
+    if url.database and sql.make_url("postgresql://h/%20").database == "%20":  # as SQLAlchemy 2.0 leaves it
+        url = url.set(database=unquote(url.database))
     return url.set(drivername="postgresql+psycopg")
 
 

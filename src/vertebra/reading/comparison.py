@@ -501,6 +501,8 @@ def _doubts(left: Measurement, right: Measurement, trust: str) -> tuple[str, ...
 def _conditions_apart(left: Measurement, right: Measurement) -> list[str]:
     names = ("model", "network_sha256", "weights", *CONDITIONS)
     pairs = [(name, _shown(name, left), _shown(name, right)) for name in names]
+    if None not in (left.exclusive, right.exclusive):
+        pairs.append(("exclusive", left.exclusive, right.exclusive))
     return [f"{name} {one} → {other}" for name, one, other in pairs if one != other]
 
 

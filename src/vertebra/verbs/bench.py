@@ -54,6 +54,7 @@ def bench(
     seconds: str | float | None = None,
     budget: str | float | None = None,
     seed: int = 0,
+    shard: str | None = None,
     trust_code: bool = False,
     table: TableLike = None,
     progress: Listener | None = None,
@@ -69,6 +70,7 @@ def bench(
     `budget`; `seed` makes the order of their blocks repeatable. `scenario`, `arrival_rate`, `latency_bound`,
     `streams` and `end_to_end` are those of `load.Load`. Batch size and streams are 1 by default; for an
     offline load, all useful ones are measured by default, and `best_loads` of the result has the best.
+    `shard` ("3/8") leaves all cases but those of that share to other machines (`campaigns.shares`).
     With `beside`, as many busy threads of ours run meanwhile, unpinned, which is a condition of the rows.
     A Bundle of native code that this machine didn't make is measured only with `trust_code`.
 
@@ -77,7 +79,7 @@ def bench(
     each other or aren't possible here.
     """
     from vertebra import bundles
-    from vertebra.campaigns import campaign, cases
+    from vertebra.campaigns import campaign, cases, shares
     from vertebra.campaigns.load import Load, batches_of, streams_of
     from vertebra.inference import resolving
 
@@ -107,6 +109,8 @@ def bench(
             precisions=precisions,
             **asked,
         )
+    progress = notebook.listener(progress)
+    wanted = shares.of_cases(wanted, shard, progress)
     if end_to_end and progress is not None:
         _tell_assumed(named, kept_bundles, progress)
     start = time.monotonic()
@@ -117,9 +121,7 @@ def bench(
     )  # fmt: skip
     deadline = None if budget_s is None else start + budget_s
     into = given.table(table)
-    rows = campaign.measure(
-        wanted, into, limits=limits, deadline=deadline, seed=seed, progress=notebook.listener(progress)
-    )
+    rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, progress=progress)
     return Benched(rows, into.latest(model=metrics.MACHINE))
 
 

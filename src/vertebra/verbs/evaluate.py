@@ -142,6 +142,7 @@ def probe(
     name: str | None = None,
     folds: int = 5,
     weights: str | Path | Mapping[str, str | Path] | None = None,
+    shard: str | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
     **options: Any,
@@ -152,7 +153,8 @@ def probe(
     `weights` is a source for every network, or one for each by its name. All networks are loaded once before
     the first picture is read. One that can't be loaded or run is in the `failures` of what is returned and
     doesn't end the run; where none can, an error is raised. Features are kept in the user's cache, so that
-    none are computed twice.
+    none are computed twice. `shard` ("3/8") leaves all networks but those of that share to other machines
+    (`campaigns.shares`); where it holds none, nothing is read.
     `options` are batch_size, strict, and those of `loading.load`. `probing` defines the interval.
     """
     from vertebra.data import datasets
@@ -163,9 +165,15 @@ def probe(
         )
     into = given.table(table)
     of_model = _weights_of(models, weights)
-    pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name)
     progress = notebook.listener(progress)
     measured = Probed()
+    if shard is not None:
+        from vertebra.campaigns import shares
+
+        models = tuple(shares.of_names(dict.fromkeys(models), shard, progress))
+        if not models:
+            return measured
+    pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name)
     found: Probe | None = None
     for model, result in _probed(models, of_model, pictures, folds=folds, progress=progress, **options):
         if isinstance(result, VertebraError):

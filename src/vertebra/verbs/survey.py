@@ -58,6 +58,7 @@ def survey(
     output: str | Path = "vertebra-survey",
     again: bool = False,
     seed: int = 0,
+    shard: str | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
     models: Sequence[str] | None = None,
@@ -69,17 +70,19 @@ def survey(
     machine and these versions aren't measured again, unless `again`. If no `model` is named, a few light
     networks follow in the last third of the time, from which `pick` estimates all others. Where others use a
     fifth of the processors or more, it says so and waits, for up to a minute. `budget` limits the waiting and
-    measuring; if it is short, rows have fewer samples and say so, and what doesn't fit isn't begun. `models`
-    and `engines` are earlier names. Raises InvalidInputError if it is too short for any.
+    measuring; if it is short, rows have fewer samples and say so, and what doesn't fit isn't begun. `shard`
+    ("3/8") leaves all cases but those of that share to other machines (`campaigns.shares`); the light
+    networks are in no share. `models` and `engines` are earlier names. Raises InvalidInputError if the budget
+    is too short for any.
     """
-    from vertebra.campaigns import campaign, cases
+    from vertebra.campaigns import campaign, cases, shares
 
     start, budget_s = time.monotonic(), given.seconds(budget)
     progress = notebook.listener(progress)
     models = given.several(given.renamed(model, models, ()))
     engines = given.several(given.renamed(engine, engines, ()))
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
-    wanted = cases.cases(chosen, engines)
+    wanted = shares.of_cases(cases.cases(chosen, engines), shard, progress)
     into, folder = given.table(table), Path(output)
     page = folder / "report.html"
     known = into.rows()
@@ -94,13 +97,13 @@ def survey(
         _count(chosen, known, into, len(todo), progress or silent)
         if todo:
             _wait_for_quiet(budget_s)
-        share = 1.0 if models else _SHARE
+        share = 1.0 if models or shard else _SHARE
         measured = campaign.measure(
             todo, into, limits=limits, deadline=start + share * budget_s, seed=seed, again=again,
             progress=progress,
         )  # fmt: skip
     count, more = _answers(measured), 0
-    if not models:
+    if not models and shard is None:
         before = len(into)
         # the harness's own engine runs nothing, so nothing can be estimated from it
         runners = [name for name in dict.fromkeys(case.engine for case in wanted) if name != "null"]

@@ -11,7 +11,7 @@ from typing import Any
 from vertebra._version import __version__
 from vertebra.engines import EngineInfo
 from vertebra.errors import InvalidInputError, MeasurementError
-from vertebra.machine import system
+from vertebra.machine import system, tenancy
 from vertebra.machine.system import library_versions
 from vertebra.measurements import Measurement, now, statistics
 from vertebra.measurements import blocks as packing
@@ -185,6 +185,7 @@ def _row(
         value=value,
         origin="benched",
         system=system,
+        exclusive=tenancy.here().exclusive,
         versions=_versions(info) | ({} if case.graph is None else {"graph": case.graph}),
         measured_at=now(),
         **plain_names(names),

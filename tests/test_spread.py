@@ -50,7 +50,7 @@ def test_the_middle_handover_of_a_run_is_the_same_from_samples_and_from_a_table(
     ]
     run = table.append([row()], samples=pack(blocks))
     assert spread.seen_of(blocks).handover == pytest.approx(3e-5)
-    assert spread.seen(table.path, [run])[run].handover == pytest.approx(3e-5)
+    assert spread.seen(table.store, [run])[run].handover == pytest.approx(3e-5)
 
 
 def test_a_run_on_processors_that_share_no_cache_may_be_that_much_slower():

@@ -25,12 +25,14 @@ def logits(images: np.ndarray) -> np.ndarray:
 
 def make(
     folder: Path, *, batch: int | None = None, preprocess: Preprocess | None = RECORD,
-    weights: str | None = "tiny.pth", assumed: tuple[str, ...] = (),
+    weights: str | None = "tiny.pth", assumed: tuple[str, ...] = (), apart: bool = False,
 ) -> Bundle:  # fmt: skip
-    """It takes batches of `batch` only, or any."""
+    """It takes batches of `batch` only, or any. Its parameters may be `apart`, in a file of their own."""
 
     def put(draft: Path) -> None:
-        tiny_onnx.network(draft / "model.onnx", shape=(batch or "n", 3, SIZE, SIZE))
+        shape = (batch or "n", 3, SIZE, SIZE)
+        saved = {"save_as_external_data": True, "location": "model.onnx.data", "size_threshold": 0}
+        tiny_onnx.network(draft / "model.onnx", shape=shape, opset=18, **(saved if apart else {}))
 
     images = reference_images(batch_size=2, in_channels=3, input_size=SIZE, seed=5)
     return bundles.write(

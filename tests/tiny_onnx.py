@@ -21,6 +21,7 @@ def network(
     before: Sequence[Any] = (),
     pooled: str = "x",
     constants: Sequence[tuple[str, np.ndarray]] = (),
+    opset: int = 17,
     **saved: Any,
 ) -> str:
     """GlobalAveragePool, Flatten, MatMul, then the nodes of `ending`; the name by which it is loaded."""
@@ -37,7 +38,7 @@ def network(
         nodes, "net", [value("x", TensorProto.FLOAT, list(shape))],
         [value(output, TensorProto.FLOAT, [shape[0], weight.shape[1]])], kept,
     )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     save_model(made, path, **saved)
     return f"onnx:{path}"
 

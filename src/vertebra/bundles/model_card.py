@@ -14,7 +14,7 @@ def text(manifest: Mapping[str, Any]) -> str:
         f"# {_plain(manifest['model'])}",
         _table(_facts(manifest)),
         "## Preprocessing",
-        _preprocessing(manifest["preprocess"]),
+        preprocessing(manifest["preprocess"]),
         *_picture(manifest.get("picture")),
         *_head(manifest.get("fitted")),
         "## Proof",
@@ -41,8 +41,8 @@ def warning(format: str) -> str:
     )
 
 
-#: as in `manifest.OUTPUTS`
-_OUTPUTS = {
+#: one of `manifest.OUTPUTS` -> what that means
+OUTPUTS = {
     "logits": "logits: a softmax makes probabilities of them",
     "probabilities": "probabilities, which sum to 1",
     "sigmoids": "a share for each class on its own",
@@ -64,7 +64,7 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input", f"(N, {manifest['in_channels']}, {size}, {size})"),
         ("classes", f"{manifest['num_classes']}, named in labels.json ({_plain(manifest['labels'])})"
          if manifest["labels"] else f"{manifest['num_classes']}, without names"),
-        *([("outputs", _OUTPUTS[manifest["outputs"]])] if manifest.get("outputs") else []),
+        *([("outputs", OUTPUTS[manifest["outputs"]])] if manifest.get("outputs") else []),
         *([("assumed, not stated by their source", _plain(", ".join(manifest["assumed"])))]
           if manifest.get("assumed") else []),
         ("format, precision", f"{manifest['format']}, {manifest['precision']}"),
@@ -76,7 +76,8 @@ def _table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _preprocessing(record: Mapping[str, Any] | None) -> str:
+def preprocessing(record: Mapping[str, Any] | None, holder: str = "vertebra.json") -> str:
+    """How a picture becomes the network's input, in a sentence; `holder` is the file with the record."""
     if record is None:
         return "This Bundle doesn't record how a picture becomes the network's input."
     resize, (height, width) = record["resize"], record["input_size"]
@@ -91,7 +92,7 @@ def _preprocessing(record: Mapping[str, Any] | None) -> str:
     return (
         f"Decode to RGB, {turned}; resize to {target} ({record['interpolation']}); crop {height}x{width} "
         f"from the middle; (pixel / 255 - {_numbers(record['mean'])}) / {_numbers(record['std'])}. "
-        "vertebra.json holds the full record."
+        f"{holder} holds the full record."
     )
 
 

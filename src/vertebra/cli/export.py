@@ -44,6 +44,10 @@ from vertebra.cli.terminal import say
 )
 @click.option("--web", is_flag=True, help="Write a web page that runs the network in the browser.")
 @click.option(
+    "--repository", metavar="KIND",
+    help="Write a Bundle for another server: triton, openvino, kserve or docker.",
+)  # fmt: skip
+@click.option(
     "--runtime", metavar="PATH", help="With --web: the npm package onnxruntime-web. [default: fetched by npm]"
 )
 def command(model: str, folder: str, **options: Any) -> None:
@@ -53,6 +57,7 @@ def command(model: str, folder: str, **options: Any) -> None:
     With --embed-preprocess the Bundle has a second graph, picture.onnx, from the pixels of a picture of any
     size to probabilities. With --web, FOLDER becomes a page for any web server, with the Bundle inside. MODEL
     may be a Bundle too; one in ONNX and float32 is converted for another --engine, or to --precision int8.
+    With --repository, FOLDER becomes what Triton, OpenVINO Model Server, KServe or docker runs.
 
     --precision int8 quantises the network to eight bits, calibrated on half of the pictures in --calibrate.
     The guard is checked on the other half: the share of pictures whose first class stays the same, or for an
@@ -70,7 +75,7 @@ def command(model: str, folder: str, **options: Any) -> None:
     say(f"{written.model} ({facts}), {form}, {units.show(written.file_bytes, 'B')}", err=True)
     if written.quantisation is not None:
         say(_quantised(written.precision, written.quantisation), err=True)
-    say(folder if options["web"] else str(written.folder))
+    say(folder if options["web"] or options["repository"] else str(written.folder))
 
 
 def _quantised(precision: str, facts: Mapping[str, Any]) -> str:

@@ -136,6 +136,26 @@ def read(path: Path) -> OnnxFile:
         ) from error
 
 
+class End(NamedTuple):
+    """An input or an output of a network: its name, its elements' type, and its extents; None: any."""
+
+    name: str
+    kind: str
+    shape: tuple[int | None, ...]
+
+
+def ends(path: Path) -> tuple[list[End], list[End]]:
+    """The inputs and outputs of the network in the file. Raises InvalidInputError where it isn't one."""
+    constants = {one.name for one in read(path).constants}
+    inputs, outputs = list[End](), list[End]()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for number, graph in fields(content, 0, len(content)):
+            for inner, value in fields(content, *span_of(graph)) if number == 7 else ():
+                if inner in (11, 12):
+                    (inputs if inner == 11 else outputs).append(_end(content, value))
+    return [one for one in inputs if one.name not in constants], outputs
+
+
 def data_files(found: OnnxFile) -> list[Path]:
     """The other files that hold the network's data. Raises InvalidInputError where one is missing, or outside
     the file's folder."""
@@ -200,6 +220,21 @@ def _graph(
     for value in held:
         _node(content, value, nodes, constants, depth)
     return tuple(outputs)
+
+
+def _end(content: Content, span: int | tuple[int, int]) -> End:
+    """A ValueInfoProto: its name (1), and in its type (2) a tensor's (1) elements (1) and extents (2)."""
+    value = dict(fields(content, *span_of(span)))
+    kind, shape = 0, list[int | None]()
+    for number, tensor in fields(content, *span_of(value[2])) if 2 in value else ():
+        for inner, part in fields(content, *span_of(tensor)) if number == 1 else ():
+            if inner == 1 and isinstance(part, int):
+                kind = part
+            elif inner == 2:
+                for _, extent in fields(content, *span_of(part)):
+                    known = dict(fields(content, *span_of(extent))).get(1)
+                    shape.append(known if isinstance(known, int) else None)
+    return End(text_of(content, value[1]), KINDS.get(kind, f"type {kind}"), tuple(shape))
 
 
 def _node(

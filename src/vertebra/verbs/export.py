@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ def export(
     *,
     embed_preprocess: bool = False,
     web: bool = False,
+    repository: str | None = None,
     runtime: str | Path | None = None,
     engine: str | None = None,
     precision: str | None = None,
@@ -44,6 +46,10 @@ def export(
     the npm package onnxruntime-web, as npm's archive or unpacked; by default npm fetches the tested version
     once. With either, `model` may be a Bundle too.
 
+    With `repository` ("triton", "openvino", "kserve" or "docker") the folder is what that server or tool
+    runs: Triton's or OpenVINO Model Server's repository, or an image of `vertebra serve`, alone or with
+    KServe's manifest. `model` is then a Bundle, which is used as it is and returned.
+
     The Bundle is for `engine` (by default onnxruntime and others that open ONNX) in `precision`. It takes any
     batch size if the engine allows that and no `batch_size` is given. Precision int8 is calibrated by a
     `quantiser` with half of the pictures in the folder `calibrate`; on the other half `guard` is the least
@@ -55,6 +61,14 @@ def export(
     progress = notebook.listener(progress)
     if runtime is not None and not web:
         raise InvalidInputError("A runtime is only for a web page.", "add --web")
+    if repository is not None:
+        asked = {
+            **options, "embed_preprocess": embed_preprocess, "web": web, "engine": engine,
+            "precision": precision, "batch_size": batch_size, "calibrate": calibrate, "guard": guard,
+            "quantiser": quantiser, "labelled": labelled, "format": format, "split": split,
+            "most_lost": most_lost,
+        }  # fmt: skip
+        return _published(model, Path(output), repository, asked)
     if web or embed_preprocess:
         _check_holds_onnx(engine)
     quantising: dict[str, Any] = {
@@ -78,6 +92,30 @@ def export(
         kept = _packed(model, Path(scratch) / "bundle", embed_preprocess, progress, options)
         page.publish(draft, kept, runtime=runtime, progress=progress)
     return bundles.read(Path(output) / page.INNER, verify=False)
+
+
+def _published(model: str | Path, folder: Path, kind: str, asked: dict[str, Any]) -> Bundle:
+    """The Bundle as a repository in `folder`."""
+    from vertebra import bundles
+    from vertebra.exporting import repositories
+    from vertebra.inference import resolving
+
+    given = _given(asked)
+    if given or not resolving.is_bundle(model):
+        clash = f"can't be combined with --{given[0].replace('_', '-')}" if given else None
+        raise InvalidInputError(
+            f"--repository {clash or f'needs a Bundle, and {model} is none'}.",
+            "make the Bundle first: vertebra export MODEL -o BUNDLE",
+        )
+    kept = bundles.read(model)
+    name = Path(model).resolve().name
+    repositories.publish(folder, kept, kind, name[:-4] if name.lower().endswith(".zip") else name)
+    return kept
+
+
+def _given(options: Mapping[str, Any]) -> list[str]:
+    """The options that were given: of some, both values are a choice."""
+    return sorted(name for name, value in options.items() if value or (value is False and name in _EITHER))
 
 
 def _is_file(model: str | Path) -> bool:
@@ -136,10 +174,7 @@ def _packed(
 
     if resolving.is_bundle(model):
         made = {name: options.pop(name) for name in _CONVERTED if name in options}
-        given = sorted(
-            name for name, value in options.items() if value or (value is False and name in _EITHER)
-        )
-        if given:
+        if given := _given(options):
             raise InvalidInputError(
                 f"{model} is a Bundle and already has its {', '.join(given)}.", "leave them out"
             )

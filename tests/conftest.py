@@ -6,10 +6,15 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import postgres as postgres_server
+
+if TYPE_CHECKING:
+    from serving_client import Client
 
 #: What a child process imports at its start to be without torch; in this process it would be without it, too.
 collect_ignore = ["without_torch"]
@@ -44,6 +49,26 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReques
     """No test waits until others leave the processors."""
     if request.path.name != "test_quiet.py":
         monkeypatch.setattr("vertebra.measuring.benchmarking.quiet.others_now", lambda *_: 0.0)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Bundle, for the tests of the server; those that change it make their own."""
+    import tiny_bundle
+
+    tiny_bundle.make(folder := tmp_path_factory.mktemp("serving") / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Path) -> Iterator[Client]:
+    """A client of a server of several models with narrow limits."""
+    from serving_client import serving
+
+    with serving(
+        bundle, f"tiny:2={bundle}", f"other={bundle}", max_body="1MB", max_pixels=10_000, queue=40
+    ) as one:
+        yield one
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

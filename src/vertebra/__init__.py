@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.predict import predict
     from vertebra.verbs.profile import profile
     from vertebra.verbs.report import report
-    from vertebra.verbs.serve import serve
+    from vertebra.verbs.serve import asgi, serve
     from vertebra.verbs.show import show
     from vertebra.verbs.survey import survey
     from vertebra.verbs.table import table
@@ -53,6 +53,7 @@ _PUBLIC = {
     "Measurement": "vertebra.measurements",
     "Progress": "vertebra.progress",
     "Table": "vertebra.measurements",
+    "asgi": "vertebra.verbs.serve",
     "bench": "vertebra.verbs.bench",
     "build": "vertebra.zoo",
     "chart": "vertebra.verbs.chart",
@@ -81,7 +82,7 @@ _PUBLIC = {
 
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
-    "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
+    "Measurement", "Progress", "Table", "asgi", "bench", "build", "chart", "check", "cite", "compare",
     "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick", "predict", "probe",
     "profile", "report", "serve", "show", "survey", "table", "write_job",
 ]  # fmt: skip

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.machine import system
-from vertebra.measurements import Measurement
+from vertebra.measurements import Measurement, loads
 from vertebra.measuring import benchmarking
 from vertebra.measuring.benchmarking import scenarios
 
-#: Loads within this share of the best count as equally good; then the one that needs less is chosen.
-_AS_GOOD = 0.02
 #: More busy threads beside a network than this are a mistake.
 MOST_BESIDE = 1024
 
@@ -85,13 +83,7 @@ def best_loads(rows: Iterable[Measurement]) -> list[Measurement]:
         if (row.metric, row.scenario) == ("throughput", "offline"):
             key = (row.model, row.network_sha256, row.engine, row.precision, row.device, row.beside)
             groups.setdefault(key, []).append(row)
-    return [_best_load(group) for group in groups.values()]
-
-
-def _best_load(group: Sequence[Measurement]) -> Measurement:
-    most = max(row.value for row in group)
-    good = [row for row in group if row.value >= (1 - _AS_GOOD) * most]
-    return min(good, key=lambda row: ((row.batch_size or 1) * (row.streams or 1), row.streams or 1))
+    return [loads.best(group) for group in groups.values()]
 
 
 def checked_threads(threads: int | None) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import vertebra
+from vertebra.cli.output import table_option
 from vertebra.cli.subject import given
 from vertebra.cli.terminal import line, say
 
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
 )
 @click.option("--engine", help="Engine to run. [default: the first that opens the Bundle]")
 @click.option(
-    "--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Processes of each model."
+    "--instances", type=click.IntRange(min=1), help="Processes of each model. [default: as measured, or 1]"
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of each process. [default: cores / instances]"
+    "--threads", type=click.IntRange(min=1), help="Threads of each process. [default: as measured, or cores]"
 )
 @click.option(
-    "--max-batch", type=click.IntRange(min=1), metavar="N", default=8, show_default=True,
-    help="Images in one call of the engine.",
+    "--max-batch", type=click.IntRange(min=1), metavar="N",
+    help="Images in one call of the engine. [default: as measured, or 8]",
 )  # fmt: skip
 @click.option(
     "--delay", metavar="TIME", default="0", show_default=True,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     "--log", type=click.Choice(("text", "json")), default="text", show_default=True,
     help="Style of the log; json has a line for each request.",
 )  # fmt: skip
+@table_option
 def command(served: tuple[str, ...], **options: Any) -> None:
     """Serve each BUNDLE (FOLDER, NAME=FOLDER or NAME:VERSION=FOLDER) over the Open Inference Protocol.
 
@@ -88,6 +90,13 @@ def command(served: tuple[str, ...], **options: Any) -> None:
     server = vertebra.serve(*served, **given(options))
     names = ", ".join(dict.fromkeys(spec.name for spec in server.specs))
     say(f"loading {line(names)}", err=True)
+    for spec, choice in server.choices.items():
+        version = (
+            f":{spec.version}" if len(server.choices) > len({one.name for one in server.choices}) else ""
+        )
+        say(f"{line(spec.name)}{version}: {line(choice)}", err=True)
+        if choice.to_measure is not None:
+            say(f"to measure: {line(choice.to_measure)}", err=True)
     server.run(lambda at: say(_ready(at), err=True))
     say("stopped", err=True)
 

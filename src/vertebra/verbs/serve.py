@@ -1,4 +1,4 @@
-"""`vertebra.serve`: Bundles that answer over the network."""
+"""`vertebra.serve`: Bundles that answer over the network; `vertebra.asgi`: the same inside another server."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 from vertebra import units
 from vertebra.errors import InvalidInputError, warn
+from vertebra.verbs import given
+from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
+    from vertebra.inference.serving.hosted import Hosted
+    from vertebra.inference.serving.models import Plan
     from vertebra.inference.serving.server import Server
 
 HOST, PORT, GRPC_PORT = "127.0.0.1", 8000, 8001
@@ -24,9 +28,9 @@ def serve(
     brpc_port: int | None = None,
     brpc_insecure: bool = False,
     engine: str | None = None,
-    instances: int = 1,
+    instances: int | None = None,
     threads: int | None = None,
-    max_batch: int = 8,
+    max_batch: int | None = None,
     delay: str | float = 0.0,
     queue: int = 64,
     timeout: str | float = 30.0,
@@ -40,6 +44,7 @@ def serve(
     allow_host: Sequence[str] = (),
     manage: bool = False,
     log: str = "text",
+    table: TableLike = None,
 ) -> Server:
     """A server of Bundles over the Open Inference Protocol (KServe v2), by HTTP at `port` and by gRPC at
     `grpc_port` unless `grpc` is false; 0 takes any free port. `run` serves until SIGTERM, Ctrl-C or, from
@@ -48,13 +53,15 @@ def serve(
         vertebra.serve("flowers").run()
 
     Each of `served` is a Bundle's folder, whose name is the model's; or "NAME=FOLDER", or
-    "NAME:VERSION=FOLDER". A model runs in `instances` processes with `threads` each (by default the cores
-    divided among them), in `engine` or the first that opens the Bundle.
+    "NAME:VERSION=FOLDER". A model runs in `instances` processes with `threads` each, in `engine` or the first
+    that opens the Bundle. Up to `max_batch` images, of one or several requests, are one call of the engine.
+    What of these three isn't given is chosen from the `table`'s rows of the network on this machine, as
+    `bench` with the scenario "offline" measures them; without rows it is 1 process, all cores divided among
+    the processes, and 8 images. `Server.choices` has what was chosen, and why.
 
-    Up to `max_batch` images, of one or several requests, are one call of the engine; a call waits up to
-    `delay` for more images if it could begin. Up to `queue` images wait; then requests are refused (429). A
-    request has its answer within `timeout` or is refused (504). A process that is silent for `hang` is
-    replaced. At the end, requests under way have `drain` to end. Times are in seconds, or "5ms".
+    A call waits up to `delay` for more images if it could begin. Up to `queue` images wait; then requests are
+    refused (429). A request has its answer within `timeout` or is refused (504). A process that is silent for
+    `hang` is replaced. At the end, requests under way have `drain` to end. Times are in seconds, or "5ms".
 
     A body may have `max_body` bytes, compressed or not, a picture `max_pixels`. `token_file` has tokens of
     which a request must have one; `tls_cert` and `tls_key` are files in PEM. The server answers to addresses,
@@ -70,20 +77,12 @@ def serve(
     """
     from vertebra.inference.serving import server
     from vertebra.inference.serving.access import Certificate, access
-    from vertebra.inference.serving.models import Plan, specified
+    from vertebra.inference.serving.models import specified
 
-    server.require_libraries()
-    counts = {
-        "instances": instances, "max_batch": max_batch, "queue": queue, "max_pixels": max_pixels,
-        **({} if threads is None else {"threads": threads}),
-    }  # fmt: skip
-    for name, count in counts.items():
-        if count < 1:
-            raise InvalidInputError(f"{name} is {count}, but must be at least 1.")
-    plan = Plan(
-        engine=engine, instances=instances, threads=threads, max_batch=max_batch, queue_images=queue,
-        delay_s=_seconds("delay", delay, zero=True), timeout_s=_seconds("timeout", timeout),
-        hang_s=_seconds("hang", hang), max_body=_bytes(max_body), max_pixels=max_pixels,
+    server.require_libraries("starlette", "uvicorn", "httptools", "grpc")
+    plan = _plan(
+        engine=engine, instances=instances, threads=threads, max_batch=max_batch, delay=delay, queue=queue,
+        timeout=timeout, hang=hang, max_body=max_body, max_pixels=max_pixels, table=table,
     )  # fmt: skip
     settings = server.Settings(
         host=host, port=port, grpc_port=grpc_port if grpc else None,
@@ -99,6 +98,85 @@ def serve(
             "pass --token-file FILE, or --host 127.0.0.1 for this machine only",
         )
     return made
+
+
+def asgi(
+    *served: str | Path,
+    engine: str | None = None,
+    instances: int | None = None,
+    threads: int | None = None,
+    max_batch: int | None = None,
+    delay: str | float = 0.0,
+    queue: int = 64,
+    timeout: str | float = 30.0,
+    hang: str | float = 60.0,
+    drain: str | float = 30.0,
+    max_body: str | int = 64_000_000,
+    max_pixels: int = 2**26,
+    token_file: str | Path | None = None,
+    allow_host: Sequence[str] = (),
+    manage: bool = False,
+    table: TableLike = None,
+) -> Hosted:
+    """What `serve` answers over HTTP, as an application for another ASGI server. Arguments as for `serve`.
+
+        models = vertebra.asgi("flowers")
+        app = Starlette(routes=[Mount("/vision", models)], lifespan=models.lifespan)
+
+    By itself it runs as `uvicorn module:models`. The models are loaded when the server starts, in each of its
+    processes. Ports, TLS and the log are that server's; gRPC isn't part of it.
+    """
+    from vertebra.inference.serving import server
+    from vertebra.inference.serving.access import access
+    from vertebra.inference.serving.models import specified
+
+    server.require_libraries("starlette")
+    from vertebra.inference.serving.hosted import Hosted
+
+    plan = _plan(
+        engine=engine, instances=instances, threads=threads, max_batch=max_batch, delay=delay, queue=queue,
+        timeout=timeout, hang=hang, max_body=max_body, max_pixels=max_pixels, table=table,
+    )  # fmt: skip
+    settings = server.Settings(
+        manages=manage, drain_s=_seconds("drain", drain, zero=True),
+        access=access(_path(token_file), allow_host),
+    )  # fmt: skip
+    return Hosted(specified(served), plan, settings)
+
+
+def _plan(
+    *,
+    engine: str | None,
+    instances: int | None,
+    threads: int | None,
+    max_batch: int | None,
+    delay: str | float,
+    queue: int,
+    timeout: str | float,
+    hang: str | float,
+    max_body: str | int,
+    max_pixels: int,
+    table: TableLike,
+) -> Plan:
+    """How each model is served. Raises InvalidInputError."""
+    from vertebra.inference.serving import choice
+    from vertebra.inference.serving.models import Plan
+
+    counts = {
+        "instances": instances, "threads": threads, "max_batch": max_batch, "queue": queue,
+        "max_pixels": max_pixels,
+    }  # fmt: skip
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InvalidInputError(f"{name} is {count}, but must be at least 1.")
+    timeout_s = _seconds("timeout", timeout)
+    asked = choice.Asked(instances, threads, max_batch, timeout_s)
+    return Plan(
+        engine=engine, asked=asked, queue_images=queue,
+        choose=choice.from_table(asked, given.table(table, create=False), is_named=table is not None),
+        delay_s=_seconds("delay", delay, zero=True), timeout_s=timeout_s,
+        hang_s=_seconds("hang", hang), max_body=_bytes(max_body), max_pixels=max_pixels,
+    )  # fmt: skip
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -5,6 +5,7 @@ tensors       from a request's tensors to pictures, and from logits to a respons
 batching      requests that wait, the batches made of them, deadlines and cancellation
 workers       processes that hold an engine; a crashed or hung one is replaced
 worker        what runs in such a process
+choice        processes, threads and batch of a model, from the table's rows
 models        the Bundles that are served, by name and version: loading, unloading, reloading
 statistics    counts and times of one model, which add up
 metrics       the same as Prometheus reads them
@@ -16,6 +17,7 @@ door          what every request over HTTP passes first
 management    what clients may ask of the repository
 connections   clients that send too slowly
 app           the protocol over HTTP, as an ASGI application
+hosted        the same with its models, for another ASGI server
 pages         what a browser is shown, and `openapi`, the document of the protocol
 messages      protobuf's messages from a `.proto` file
 rpc           the protocol over gRPC

@@ -75,7 +75,8 @@ class Door:
             )  # fmt: skip
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
-        path = scope["path"].rstrip("/")
+        # in an application around, the path begins with where this one is mounted
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
         if path in _OPEN:  # an orchestrator's probe asks an address, by whatever name
             return
         self._access.check_host(headers.get("host"))

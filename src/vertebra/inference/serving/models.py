@@ -17,6 +17,7 @@ from vertebra.bundles.manifest import NATIVE
 from vertebra.errors import BundleError, InvalidInputError, VertebraError
 from vertebra.inference.serving import logs, tensors
 from vertebra.inference.serving.batching import Answer, Batcher, Outcome
+from vertebra.inference.serving.choice import Asked, Choice, Chooser, by_default
 from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.statistics import Statistics
 from vertebra.inference.serving.workers import Post, Worker
@@ -34,15 +35,20 @@ class Plan:
     """How each model is served. See `verbs.serve` for what each means."""
 
     engine: str | None = None
-    instances: int = 1
-    threads: int | None = None
-    max_batch: int = 8
+    asked: Asked = field(default_factory=Asked)
     delay_s: float = 0.0
     queue_images: int = 64
     timeout_s: float = 30.0
     hang_s: float = 60.0
     max_body: int = 64 * 2**20
     max_pixels: int = 2**26
+    choose: Chooser | None = None
+
+    def choice(self, kept: Kept) -> Choice:
+        """What a model gets of processes, threads and batch."""
+        if self.choose is None:
+            return by_default(self.asked, kept.bundle)
+        return self.choose(kept.bundle, kept.engine, kept.folder)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ def specified(texts: Iterable[str | Path]) -> list[Spec]:
 class Kept:
     """A Bundle that can be served here, as far as its manifest shows, with its engine."""
 
+    folder: Path
     bundle: Bundle
     engine: str
     names: Sequence[str] | None
@@ -130,20 +137,17 @@ class Kept:
                 "export the network again with its weights",
             )
         labels = bundle.label_set()
-        return cls(bundle, chosen, None if labels is None else labels.names)
+        return cls(folder, bundle, chosen, None if labels is None else labels.names)
 
 
 class Model:
     """One loaded version of a model: its batcher and its workers."""
 
-    def __init__(self, spec: Spec, kept: Kept, plan: Plan, statistics: Statistics) -> None:
-        from vertebra.machine import system
-
-        self.spec, self.kept, self.plan, self.statistics = spec, kept, plan, statistics
+    def __init__(self, spec: Spec, kept: Kept, plan: Plan, choice: Choice, statistics: Statistics) -> None:
+        self.spec, self.kept, self.plan, self.choice, self.statistics = spec, kept, plan, choice, statistics
         self.remarks = kept.remarks
         bundle = kept.bundle
-        self.max_batch = bundle.batch_size or plan.max_batch
-        self.threads = plan.threads or max(1, system.default_threads() // plan.instances)
+        self.max_batch = choice.max_batch
         self.limits = tensors.Limits(
             bundle.input_size, bundle.num_classes, plan.queue_images, plan.max_pixels
         )
@@ -154,13 +158,13 @@ class Model:
             queue_images=plan.queue_images, ran=statistics.ran,
         )  # fmt: skip
         post = Post(
-            bundle=spec.folder.resolve(), engine=kept.engine, threads=self.threads,
+            bundle=spec.folder.resolve(), engine=kept.engine, threads=choice.threads,
             most_images=self.max_batch, input_bytes=input_bytes, num_classes=bundle.num_classes,
             max_pixels=plan.max_pixels, hang_s=plan.hang_s, canary_s=CANARY_S,
         )  # fmt: skip
         self.workers = [
             Worker(post, joined=self._joined, left=self._left, finished=self._finished)
-            for _ in range(plan.instances)
+            for _ in range(choice.instances)
         ]
         self._up: set[Worker] = set()
         self.reason = "no process is ready yet"
@@ -230,6 +234,8 @@ class Model:
             "precision": bundle.precision,
             "datatypes": ", ".join(tensors.DATATYPES),
             "assumed": ", ".join(bundle.assumed) or "nothing",
+            "threads": str(self.choice.threads),
+            "chosen": str(self.choice),
         }
         return {
             "name": self.spec.name,
@@ -243,7 +249,7 @@ class Model:
                 for name in tensors.OUTPUTS
             ],
             "instance_group": [
-                {"name": f"{self.spec.name}_0", "kind": "KIND_CPU", "count": self.plan.instances}
+                {"name": f"{self.spec.name}_0", "kind": "KIND_CPU", "count": self.choice.instances}
             ],
             "dynamic_batching": {
                 "preferred_batch_size": [self.max_batch],
@@ -322,7 +328,8 @@ class Repository:
             entry.state, entry.reason = LOADING, ""
             try:
                 kept = await asyncio.to_thread(Kept.read, entry.spec.folder, self.plan.engine)
-                model = Model(entry.spec, kept, self.plan, entry.statistics)
+                choice = await asyncio.to_thread(self.plan.choice, kept)
+                model = Model(entry.spec, kept, self.plan, choice, entry.statistics)
                 await model.start()
             except BaseException as error:
                 said = error.message if isinstance(error, VertebraError) else "it was interrupted"

@@ -13,10 +13,11 @@ from google.protobuf import json_format
 
 from vertebra._version import __version__
 from vertebra.inference.serving import logs, management, protocol, tensors
-from vertebra.inference.serving.access import Access, Certificate
+from vertebra.inference.serving.access import Certificate
+from vertebra.inference.serving.app import Site
 from vertebra.inference.serving.batching import Answer
 from vertebra.inference.serving.messages import Messages, open_inference
-from vertebra.inference.serving.models import Model, Repository, now_ns
+from vertebra.inference.serving.models import Model, now_ns
 from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.tensors import Limits, Question, Row, Wanted
 from vertebra.inference.serving.tracing import Trace
@@ -38,8 +39,9 @@ Method = Callable[[Any, Any, Trace], Awaitable[Any]]
 class Service:
     """The methods, each from a request to a response."""
 
-    def __init__(self, repository: Repository, access: Access, *, manages: bool) -> None:
-        self._repository, self._access, self._manages = repository, access, manages
+    def __init__(self, site: Site) -> None:
+        self._site, self._repository = site, site.repository
+        self._access, self._manages = site.access, site.manages
         self._messages: Messages = open_inference()
 
     def handlers(self) -> Any:
@@ -65,14 +67,18 @@ class Service:
         """Before and after every method: who asks, its number, its line in the log, and no traceback."""
         began, code = time.perf_counter(), "OK"
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        trace = Trace.of(metadata)
-        context.set_trailing_metadata([(key.decode(), value.decode()) for key, value in trace.headers()])
+        trace = Trace.of(metadata, len(content))
+        trailing = [(key.decode(), value.decode()) for key, value in trace.headers()]
+        context.set_trailing_metadata(trailing)
         try:
             if name not in _OPEN:
                 self._access.check_token(metadata.get("authorization"))
             return await method(_message(name, asked, content), context, trace)
         except Refusal as refusal:
             code = refusal.code
+            if refusal.retry_s is not None:  # the second is what gRPC's own retries heed
+                after = (("retry-after", refusal.retry_s), ("grpc-retry-pushback-ms", 1000 * refusal.retry_s))
+                context.set_trailing_metadata([*trailing, *((key, str(value)) for key, value in after)])
             await context.abort(grpc.StatusCode[code], refusal.message)
         except asyncio.CancelledError:
             code = "CANCELLED"
@@ -139,9 +145,11 @@ class Service:
         arrived_ns = now_ns()
         model = self._repository.model(request.model_name, request.model_version or None)
         with management.counted(self._repository, model, arrived_ns) as count:
-            asked = question(request, model.limits)
-            trace.noted.update(images=len(asked.rows), **({"request": asked.id} if asked.id else {}))
-            answer = await model.answer(_within(asked, context.time_remaining()), arrived_ns)
+            with self._site.holding() as hold:
+                hold(trace.size_bytes)
+                asked = question(request, model.limits)
+                trace.noted.update(images=len(asked.rows), **({"request": asked.id} if asked.id else {}))
+                answer = await model.answer(_within(asked, context.time_remaining()), arrived_ns)
             response = self._response(asked, answer, model)
             count(len(asked.rows), answer.stages)
         return response

@@ -52,10 +52,11 @@ class Server:
     bound; then binds it, so that a port in use is an error here too. Nothing is answered before `run`."""
 
     def __init__(self, specs: Sequence[Spec], plan: Plan, settings: Settings) -> None:
+        _check_ports(settings)
         if settings.brpc_port is not None:
             _check_brpc(specs, settings)
-        for spec in specs:
-            Kept.read(spec.folder, plan.engine)
+        #: what each model gets of processes, threads and batch, and why
+        self.choices = {spec: plan.choice(Kept.read(spec.folder, plan.engine)) for spec in specs}
         self.specs, self._plan, self._settings = tuple(specs), plan, settings
         with contextlib.ExitStack() as bound:
             self._socket = bound.enter_context(_bound(settings.host, settings.port))
@@ -111,7 +112,7 @@ class Server:
         assert self._stop is not None
         site = self._site(repository)
         http = self._http(site)
-        rpc, brpc = await self._rpc(repository), await self._brpc_server(site)
+        rpc, brpc = await self._rpc(site), await self._brpc_server(site)
         serving = asyncio.create_task(http.serve(sockets=[self._socket]))
         try:
             while not http.started and not serving.done():
@@ -131,16 +132,15 @@ class Server:
                 await brpc.stop()
             await serving
 
-    async def _rpc(self, repository: Repository) -> Any:
+    async def _rpc(self, site: Site) -> Any:
         """The gRPC server, started, if it was asked for."""
-        at, settings = self.addresses.grpc, self._settings
+        at = self.addresses.grpc
         if at is None:
             return None
         from vertebra.inference.serving import rpc
 
-        service = rpc.Service(repository, settings.access, manages=settings.manages)
         made = rpc.server(
-            service, at, settings.certificate, max_body=self._plan.max_body,
+            rpc.Service(site), at, self._settings.certificate, max_body=self._plan.max_body,
             most_calls=4 * self._plan.queue_images + 64,
         )  # fmt: skip
         await made.start()
@@ -162,7 +162,7 @@ class Server:
         settings = self._settings
         return Site(
             repository, settings.access, settings.manages, self._plan.max_body,
-            max_held=max(256 * 2**20, 2 * self._plan.max_body),
+            max_held=max_held(self._plan.max_body),
             paddle=None if self._brpc is None else self.specs[0].name,
         )  # fmt: skip
 
@@ -190,13 +190,32 @@ class Server:
         return Http(config)
 
 
-def require_libraries() -> None:
+def max_held(max_body: int) -> int:
+    """Bytes of bodies that all requests may hold together."""
+    return max(256 * 2**20, 2 * max_body)
+
+
+def require_libraries(*names: str) -> None:
     """Raises MissingRuntimeError if a library of the extra isn't installed."""
     import importlib.util
 
-    for name in ("starlette", "uvicorn", "httptools", "grpc"):
+    for name in names:
         if importlib.util.find_spec(name) is None:
             raise MissingRuntimeError.of("The server", name, "serve")
+
+
+def _check_ports(settings: Settings) -> None:
+    """Raises InvalidInputError if two protocols were to have one port."""
+    ports = {
+        "--port": settings.port, "--grpc-port": settings.grpc_port, "--brpc-port": settings.brpc_port,
+    }  # fmt: skip
+    found: dict[int, str] = {}
+    for option, port in ports.items():
+        if port and (other := found.setdefault(port, option)) != option:
+            raise InvalidInputError(
+                f"{other} and {option} are both {port}.",
+                f"choose another for {option}; 0 takes any free port",
+            )
 
 
 def _check_brpc(specs: Sequence[Spec], settings: Settings) -> None:

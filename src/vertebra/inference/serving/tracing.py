@@ -17,20 +17,23 @@ _TRACEPARENT = re.compile(
 
 @dataclass
 class Trace:
-    """`request_id` is the client's, or a new one; `traceparent` is the client's, or None."""
+    """`request_id` is the client's, or a new one; `traceparent` is the client's, or None; `size_bytes` is the
+    message's size, if it came in one piece."""
 
     request_id: str
     traceparent: str | None = None
+    size_bytes: int = 0
     noted: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Trace:
+    def of(cls, headers: Mapping[str, str], size_bytes: int = 0) -> Trace:
         """From a request's headers; what isn't well formed counts as absent."""
         given = headers.get("x-request-id", "")
         traceparent = headers.get("traceparent", "")
         return cls(
             given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8),
             traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+            size_bytes,
         )
 
     def headers(self) -> list[tuple[bytes, bytes]]:

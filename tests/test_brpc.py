@@ -34,12 +34,6 @@ META = (
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny_bundle.make(folder := tmp_path_factory.mktemp("brpc") / "tiny")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(bundle: Path) -> Iterator[Client]:
     with serving(bundle, brpc_port=0, max_body="1MB", queue=40) as one:
         yield one

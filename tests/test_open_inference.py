@@ -11,7 +11,6 @@ import json
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +29,9 @@ from serving_client import (
     outputs,
     picture,
     png,
-    serving,
     tensor,
 )
 from vertebra.inference import prediction
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("serving") / "tiny"
-    tiny_bundle.make(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def client(bundle: Path) -> Iterator[Client]:
-    with serving(
-        bundle, f"tiny:2={bundle}", f"other={bundle}", max_body="1MB", max_pixels=10_000, queue=40
-    ) as one:
-        yield one
-
 
 # ------------------------------------------------------------------ what is there
 

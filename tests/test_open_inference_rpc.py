@@ -60,12 +60,6 @@ def request(
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny_bundle.make(folder := tmp_path_factory.mktemp("rpc") / "tiny")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(bundle: Path) -> Iterator[Client]:
     with serving(bundle, grpc=True, grpc_port=0, max_body="1MB", queue=40) as one:
         yield one
@@ -227,6 +221,40 @@ def test_calls_that_are_cancelled_or_late_leave_nothing(bundle: Path) -> None:
             stub.call("ModelInfer", request=request(images(1)))
             (stats,) = stub.call("ModelStatistics", name="tiny").model_stats
             assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (1, 4)
+
+
+def test_a_full_server_says_when_to_ask_again(bundle: Path) -> None:
+    with serving(bundle, grpc=True, grpc_port=0, max_batch=1, queue=1) as client:
+        (worker,) = client.workers()
+        worker.send_signal(signal.SIGSTOP)
+        with grpc.insecure_channel(client.server.addresses.grpc) as channel:
+            asked, given = MESSAGES.methods[rpc.SERVICE]["ModelInfer"]
+            path = f"/{rpc.SERVICE}/ModelInfer"
+            method = channel.unary_unary(path, asked.SerializeToString, given.FromString)
+            calls = []
+            for number in range(2):  # one runs, one waits
+                calls.append(method.future(request(images(1)), timeout=30))
+                until(lambda number=number: waiting(client) == number + 1)
+            refused = method.future(request(images(1)), timeout=30)
+            assert refused.code().name == "RESOURCE_EXHAUSTED"
+            said = dict(refused.trailing_metadata())
+            assert (said["retry-after"], said["grpc-retry-pushback-ms"]) == ("1", "1000")
+            assert len(said["x-request-id"]) == 16
+            worker.send_signal(signal.SIGCONT)
+            assert [call.result().model_name for call in calls] == ["tiny", "tiny"]
+
+
+def test_what_requests_hold_together_is_bounded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vertebra.inference.serving.server.max_held", lambda _: 10_000)
+    with (
+        serving(bundle, grpc=True, grpc_port=0) as client,
+        grpc.insecure_channel(client.server.addresses.grpc) as channel,
+    ):
+        stub = Stub(channel)
+        code, said = stub.refused("ModelInfer", request=request(images(4)))
+        assert (code, "all the memory that bodies may take" in said) == ("RESOURCE_EXHAUSTED", True)
+        for _ in range(5):  # what was held is given back
+            stub.call("ModelInfer", request=request(images(2)))
 
 
 def test_tokens_hold_for_every_method_but_health(bundle: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +30,6 @@ from serving_client import (
 from vertebra.errors import BundleError, InvalidInputError, MissingRuntimeError, VertebraError
 
 TOKEN = "a-token-of-many-characters"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("serving") / "tiny"
-    tiny_bundle.make(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def client(bundle: Path) -> Iterator[Client]:
-    with serving(
-        bundle, f"tiny:2={bundle}", f"other={bundle}", max_body="1MB", max_pixels=10_000, queue=40
-    ) as one:
-        yield one
 
 
 # ------------------------------------------------------------------ who may ask
@@ -205,11 +189,12 @@ def test_what_can_t_be_served_is_one_error_before_the_port_is_bound(bundle: Path
         ((bundle,), {"tls_cert": wide, "tls_key": wide}, InvalidInputError, "can't be used with"),
         ((bundle,), {"max_batch": 0}, InvalidInputError, "max_batch is 0"),
         ((bundle,), {"timeout": "0"}, InvalidInputError, "timeout is 0"),
+        ((bundle,), {"port": 8000, "brpc_port": 8000}, InvalidInputError, "--port and --brpc-port are both"),
         ((bundle,), {"host": "203.0.113.1"}, InvalidInputError, "Can't serve on 203.0.113.1"),
     ]  # fmt: skip
     for served, options, kind, message in cases:
         with pytest.raises(kind, match=message):
-            vertebra.serve(*served, port=0, grpc=False, **options)
+            vertebra.serve(*served, **{"port": 0, "grpc": False, **options})
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(InvalidInputError, match="another pr"),

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import tiny_bundle
 import vertebra
 from serving_client import Client, picture, png, serving
 from vertebra.inference.serving import openapi
@@ -28,12 +27,6 @@ SWITCHES = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny_bundle.make(folder := tmp_path_factory.mktemp("pages") / "tiny")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,6 @@ from serving_client import (
 from vertebra.inference import loading
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("serving") / "tiny"
-    tiny_bundle.make(folder)
-    return folder
-
-
 def test_a_killed_process_is_replaced_and_its_request_answered(bundle: Path) -> None:
     with serving(bundle) as client:
         (worker,) = client.workers()

@@ -22,6 +22,7 @@ class Engine:
         self._batcher = batcher
         self.batches: list[list[int]] = []
         self.skipped: list[int] = []
+        self.done = 0
         batcher.join(self)
 
     def run(self, batch: Sequence[Item]) -> None:
@@ -31,7 +32,8 @@ class Engine:
         self.skipped.append(place)
 
     def finish(self, **outcome: Any) -> None:
-        numbers = np.array([[number] for number in self.batches[-1]], np.float32)
+        numbers = np.array([[number] for number in self.batches[self.done]], np.float32)
+        self.done += 1
         given = {
             "probabilities": numbers,
             "logits": -numbers,
@@ -42,7 +44,9 @@ class Engine:
         self._batcher.finished(self, Outcome(**(given | outcome)))
 
     def lose(self) -> None:
-        self._batcher.finished(self, Outcome(lost="crashed"))
+        for batch in range(self.done, len(self.batches)):
+            self._batcher.finished(self, Outcome(lost="crashed", begun=batch == self.done))
+        self.done = len(self.batches)
         self._batcher.join(self)  # its successor
 
 
@@ -248,6 +252,70 @@ async def test_a_runner_that_is_lost_while_free_gets_nothing_until_it_is_back():
     bench.batcher.join(bench.engine)
     bench.engine.finish()
     await task
+
+
+# ------------------------------------------------------------------ a batch ahead
+
+
+@on_a_loop
+async def test_a_busy_runner_has_its_next_batch_as_soon_as_that_is_full():
+    bench = Bench(ahead=True, queue_images=8)
+    tasks = [await bench.ask(number) for number in range(4)]
+    assert bench.engine.batches == [[0]]  # what isn't full may still grow
+    tasks.append(await bench.ask(4))
+    assert bench.engine.batches == [[0], [1, 2, 3, 4]]
+    assert (bench.batcher.running, bench.batcher.waiting) == (1, 4)  # it waits for all that
+    tasks += [await bench.ask(number) for number in (5, 6, 7, 8)]
+    assert (len(bench.engine.batches), bench.batcher.waiting) == (2, 8)
+    assert await kind(await bench.ask(9)) == "full"
+    bench.engine.finish()
+    assert bench.engine.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8]]
+    assert (bench.batcher.running, bench.batcher.waiting) == (4, 4)
+    bench.engine.finish()
+    bench.engine.finish()
+    await asyncio.gather(*tasks)
+    assert [numbers(task) for task in tasks] == [[number] for number in range(9)]
+    await bench.batcher.drained()
+
+
+@on_a_loop
+async def test_with_several_runners_each_must_have_a_batch_before_one_has_two():
+    bench = Bench(engines=2, ahead=True)
+    tasks = [await bench.ask(number) for number in range(9)]
+    assert [engine.batches for engine in bench.engines] == [[[0]], [[1]]]
+    tasks.append(await bench.ask(9))
+    assert [engine.batches for engine in bench.engines] == [[[0], [2, 3, 4, 5]], [[1], [6, 7, 8, 9]]]
+    for engine in bench.engines * 2:
+        engine.finish()
+    await asyncio.gather(*tasks)
+
+
+@on_a_loop
+async def test_a_batch_that_waited_behind_a_crash_is_not_blamed_for_it():
+    bench = Bench(most_images=1, ahead=True)
+    poisoned, innocent = await bench.ask(0), await bench.ask(1)
+    assert bench.engine.batches == [[0], [1]]
+    for _ in range(2):
+        while bench.engine.batches[bench.engine.done] != [0]:
+            bench.engine.finish()
+        bench.engine.lose()
+    bench.engine.finish() if bench.batcher.running else None
+    assert await kind(poisoned) == "internal"
+    await innocent
+    assert numbers(innocent) == [1]
+
+
+@on_a_loop
+async def test_what_clients_give_up_is_skipped_in_the_batch_that_waits_too():
+    bench = Bench(most_images=2, ahead=True)
+    tasks = [await bench.ask(number) for number in range(3)]
+    assert bench.engine.batches == [[0], [1, 2]]
+    tasks[2].cancel()
+    await asyncio.sleep(0)
+    assert bench.engine.skipped == [3]  # the second slot of the second half
+    bench.engine.finish()
+    bench.engine.finish()
+    assert numbers((await asyncio.gather(tasks[1]), tasks[1])[1]) == [1]
 
 
 @on_a_loop

@@ -53,30 +53,34 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a runner made of a batch. `lost`: why it gave nothing at all. `errors`: place in the batch -> why
-    that image has no answer. `ran`: the images that the engine was given."""
+    """What a runner made of a batch. `lost`: why it gave nothing at all, and `begun` whether it may be the
+    batch's fault. `errors`: place in the batch -> why that image has no answer. `ran`: the images that the
+    engine was given."""
 
     probabilities: Array | None = None
     logits: Array | None = None
     errors: Mapping[int, Refusal] = field(default_factory=dict)
     lost: str | None = None
+    begun: bool = True
     ran: int = 0
     input_ns: int = 0
     infer_ns: int = 0
 
 
 class Runner(Protocol):
-    """What runs batches, one at a time, and hands each outcome to `Batcher.finished`."""
+    """What runs batches, one after the other, and hands each outcome to `Batcher.finished`, in order."""
 
-    def run(self, batch: Sequence[Item]) -> None: ...
+    def run(self, batch: Sequence[Item]) -> None:
+        """Run it, after the batch that runs."""
 
-    def skip(self, place: int) -> None:
-        """The image at this place of the running batch isn't needed any more."""
+    def skip(self, slot: int) -> None:
+        """The image in this slot isn't needed any more."""
 
 
 @dataclass(eq=False, slots=True)
 class Item:
-    """One image of a request."""
+    """One image of a request. A runner's slots are 0 to `most_images` less one for one batch, and those after
+    them for a batch that waits behind it."""
 
     ticket: Ticket
     place: int
@@ -102,12 +106,22 @@ class Ticket:
         return self.future.done()
 
 
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """What a runner has: the images, the first one's slot, and since when it runs."""
+
+    items: list[Item]
+    first_slot: int
+    began_ns: int
+
+
 class Batcher:
     """The queue of one model and its runners.
 
     A batch begins as soon as a runner is free and there are `most_images` waiting, or the first has waited
-    for `delay_s`. `queue_images` may wait; `ran` is called with (images, input_ns, infer_ns, output_ns) of
-    every call of the engine.
+    for `delay_s`. With `ahead` a runner that is busy gets its next batch already, if there are enough images
+    for a full one for each runner, so that it never waits between two. `queue_images` may wait; `ran` is
+    called with (images, input_ns, infer_ns, output_ns) of every call of the engine.
     """
 
     def __init__(
@@ -117,13 +131,15 @@ class Batcher:
         most_bytes: int,
         delay_s: float,
         queue_images: int,
+        ahead: bool = False,
         ran: Callable[[int, int, int, int], None],
     ) -> None:
         self._most_images, self._most_bytes, self._delay_s = most_images, most_bytes, delay_s
-        self._queue_images, self._ran = queue_images, ran
+        self._queue_images, self._ahead, self._ran = queue_images, ahead, ran
         self._waiting: OrderedDict[Item, int] = OrderedDict()  # -> when it came
         self._free: dict[Runner, None] = {}
-        self._running: dict[Runner, tuple[list[Item], int]] = {}
+        self._running: dict[Runner, list[_Batch]] = {}
+        self._lost: set[Runner] = set()  # until they join again
         self._tickets: set[Ticket] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -134,21 +150,23 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Images in the queue."""
-        return len(self._waiting)
+        """Images in the queue, and those that a runner has for later and that are still needed."""
+        later = (item for every in self._running.values() for one in every[1:] for item in one.items)
+        return len(self._waiting) + sum(not item.ticket.is_over for item in later)
 
     @property
     def running(self) -> int:
         """Images that an engine has."""
-        return sum(len(batch) for batch, _ in self._running.values())
+        return sum(len(every[0].items) for every in self._running.values())
 
     def check_room(self, images: int = 1) -> None:
         """Raises Refusal if the queue has no room for so many images."""
-        if len(self._waiting) + images > self._queue_images:
+        waiting = self.waiting
+        if waiting + images > self._queue_images:
             raise Refusal(
                 "full",
-                f"the queue is full: {len(self._waiting)} images wait, {self._queue_images} may",
-                retry_s=max(1, math.ceil(len(self._waiting) * self._image_s)),
+                f"the queue is full: {waiting} images wait, {self._queue_images} may",
+                retry_s=max(1, math.ceil(waiting * self._image_s)),
             )
 
     async def answer(self, rows: Sequence[Row], timeout_s: float, arrived_ns: int) -> Answer:
@@ -208,6 +226,7 @@ class Batcher:
 
     def join(self, runner: Runner) -> None:
         """A runner that is ready for a batch."""
+        self._lost.discard(runner)
         if runner not in self._running:
             self._free[runner] = None
             self._dispatch()
@@ -218,33 +237,40 @@ class Batcher:
 
     def finished(self, runner: Runner, outcome: Outcome) -> None:
         """The batch of `runner` has ended; unless it was lost, the runner is ready for the next."""
-        batch, began_ns = self._running.pop(runner)
-        spent_ns = time.monotonic_ns() - began_ns
+        batch, *behind = self._running.pop(runner)
+        now_ns = time.monotonic_ns()
+        spent_ns = now_ns - batch.began_ns
+        if behind:
+            behind[0].began_ns = now_ns
+            self._running[runner] = behind
         input_ns, infer_ns = outcome.input_ns, outcome.infer_ns
         output_ns = max(0, spent_ns - input_ns - infer_ns)
         if outcome.ran:
             self._image_s += 0.1 * (spent_ns / 1e9 / outcome.ran - self._image_s)
             self._ran(outcome.ran, input_ns, infer_ns, output_ns)
-        for slot, item in enumerate(batch):
+        for slot, item in enumerate(batch.items):
             item.runner = None
             if item.ticket.is_over:
                 continue
             if outcome.lost is not None:
-                self._again(item, outcome.lost)
+                self._again(item, outcome.lost, begun=outcome.begun)
             else:
                 self._settle(item, slot, outcome, (input_ns, infer_ns, output_ns))
-        if outcome.lost is None:
+        if outcome.lost is not None:
+            self._lost.add(runner)
+        elif not behind:
             self._free[runner] = None
         self._rest()
         self._dispatch()
 
-    def _again(self, item: Item, reason: str) -> None:
+    def _again(self, item: Item, reason: str, *, begun: bool) -> None:
         """One image may have brought the worker down: alone, it can do no harm to others."""
-        item.tries += 1
+        if begun:
+            item.tries += 1
+            item.alone = True
         if item.tries >= _TRIES:
             self._refuse(item.ticket, Refusal("internal", f"the engine's process was lost: {reason}"))
             return
-        item.alone = True
         self._waiting[item] = 0
         self._waiting.move_to_end(item, last=False)
 
@@ -282,11 +308,27 @@ class Batcher:
                 return
             runner = next(iter(self._free))
             del self._free[runner]
-            batch = self._taken()
-            for slot, item in enumerate(batch):
-                item.runner, item.slot = runner, slot
-            self._running[runner] = (batch, time.monotonic_ns())
-            runner.run(batch)
+            self._give(runner)
+        if self._ahead and not self._free:
+            self._give_ahead()
+
+    def _give(self, runner: Runner) -> None:
+        items, before = self._taken(), self._running.setdefault(runner, [])
+        first = self._most_images if before and before[0].first_slot == 0 else 0
+        for slot, item in enumerate(items, first):
+            item.runner, item.slot = runner, slot
+        before.append(_Batch(items, first, time.monotonic_ns()))
+        runner.run(items)
+
+    def _give_ahead(self) -> None:
+        """To the runners that have nothing after what runs, those first that began first. A batch that isn't
+        full could still grow, and with fewer than one for each, another runner may be free sooner."""
+        runners = [one for one, every in self._running.items() if len(every) == 1 and one not in self._lost]
+        runners.sort(key=lambda one: self._running[one][0].began_ns)
+        while runners and len(self._waiting) >= self._most_images * len(runners):
+            if next(iter(self._waiting)).alone:
+                return
+            self._give(runners.pop(0))
 
     def _taken(self) -> list[Item]:
         batch: list[Item] = []

@@ -155,7 +155,7 @@ class Model:
         input_bytes = max(plan.max_body, self.max_batch * image_bytes) + 64 * self.max_batch
         self.batcher = Batcher(
             most_images=self.max_batch, most_bytes=input_bytes - 64 * self.max_batch, delay_s=plan.delay_s,
-            queue_images=plan.queue_images, ran=statistics.ran,
+            queue_images=plan.queue_images, ahead=True, ran=statistics.ran,
         )  # fmt: skip
         post = Post(
             bundle=spec.folder.resolve(), engine=kept.engine, threads=choice.threads,

@@ -36,29 +36,32 @@ ALIGNED = 64
 
 @dataclass(frozen=True)
 class Slab:
-    """Where things are in the shared file, in bytes: a flag for each image, the images, the answers."""
+    """Where things are in the shared file, in bytes: a flag for each image, the images, the answers; each for
+    two batches, the one that runs and the one that is written meanwhile."""
 
     most_images: int
     input_bytes: int
     num_classes: int
 
-    @property
-    def inputs(self) -> int:
-        return aligned(self.most_images)
+    def flags(self, half: int) -> int:
+        return half * self.most_images
+
+    def inputs(self, half: int) -> int:
+        return aligned(2 * self.most_images) + half * aligned(self.input_bytes)
 
     @property
     def outputs(self) -> int:
-        return self.inputs + aligned(self.input_bytes)
+        return self.inputs(2)
 
     @property
     def size(self) -> int:
-        return self.outputs + 2 * self.most_images * self.num_classes * 4
+        return self.outputs + 2 * 2 * self.most_images * self.num_classes * 4
 
     def answers(self, memory: mmap.mmap) -> Array:
-        """Probabilities and logits in the shared file: (2, most_images, num_classes)."""
+        """Probabilities and logits in the shared file: (half, 2, most_images, num_classes)."""
         import numpy as np
 
-        shape = (2, self.most_images, self.num_classes)
+        shape = (2, 2, self.most_images, self.num_classes)
         return np.ndarray(shape, np.float32, memory, self.outputs)
 
 
@@ -136,6 +139,8 @@ class Server:
     """Carries out what the parent sends."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
+        import numpy as np
+
         self._slab = Slab(**asked["slab"])
         with Path(asked["memory"]).open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), self._slab.size)
@@ -145,7 +150,10 @@ class Server:
             asked["bundle"], engine=asked["engine"], threads=asked["threads"],
             most_images=asked["slab"]["most_images"],
         )  # fmt: skip
-        self._pool = ThreadPoolExecutor(asked["threads"], thread_name_prefix="preprocess")
+        self._threads = asked["threads"]
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="preprocess")
+        shape = (self._slab.most_images, 3, *self._engine.record.input_size)
+        self._buffer: Array = np.zeros(shape, np.float32)
 
     def ready(self) -> dict[str, Any]:
         """Two calls, one of them with the largest batch, and the check against the reference."""
@@ -162,59 +170,83 @@ class Server:
     def canary(self) -> dict[str, Any]:
         return {"fault": self._engine.check()}
 
-    def run(self, rows: list[list[Any]]) -> dict[str, Any]:
-        """One batch: which images had errors, how many the engine was given, and the times."""
+    def run(self, half: int, rows: list[list[Any]]) -> dict[str, Any]:
+        """The batch in one half: which images had errors, how many the engine was given, and the times."""
         import numpy as np
 
         begin = time.monotonic_ns()
-        inputs = list(self._pool.map(self._input, range(len(rows)), rows))
-        errors: dict[int, tuple[str, str]] = {}
-        ready: list[int] = []
-        taken: list[Array] = []
-        for place, made in enumerate(inputs):
-            if isinstance(made, str):
-                errors[place] = ("invalid", made)
-            elif made is not None and not self._memory[place]:
-                ready.append(place)
-                taken.append(made)
+        faults = self._inputs(half, rows)
+        flags, answers = self._slab.flags(half), self._answers[half]
+        errors = {place: ("invalid", fault) for place, fault in enumerate(faults) if fault}
+        ready = [
+            place for place in range(len(rows)) if place not in errors and not self._memory[flags + place]
+        ]
         if not ready:
             return {"errors": errors, "ran": 0, "input_ns": time.monotonic_ns() - begin, "infer_ns": 0}
-        images = np.stack(taken)
+        images = self._images(half, rows, ready)
         middle = time.monotonic_ns()
         logits = self._engine.logits(images)
         infer_ns = time.monotonic_ns() - middle
-        finite = [bool(np.isfinite(row).all()) for row in logits]
+        finite = np.isfinite(logits).all(axis=1)
         with np.errstate(all="ignore"):
-            self._answers[0][ready] = self._engine.shares(logits)
-        self._answers[1][ready] = logits
+            answers[0][ready] = self._engine.shares(logits)
+        answers[1][ready] = logits
         for place, is_finite in zip(ready, finite, strict=True):
             if not is_finite and rows[place][0] != READY:  # a client's own tensor may hold anything
                 errors[place] = ("internal", "the network answered with values that are not finite")
         return {"errors": errors, "ran": len(ready), "input_ns": middle - begin, "infer_ns": infer_ns}
 
-    def _input(self, place: int, row: list[Any]) -> Array | str | None:
-        """A network's input (3, H, W), the reason why there is none, or None if it isn't needed."""
+    def _inputs(self, half: int, rows: list[list[Any]]) -> list[str | None]:
+        """Make the networks' inputs of pictures and pixels, in the buffer; why one can't be made. A thread of
+        its own for each costs more than it gains where there is one, or nothing to do."""
+        places = range(len(rows))
+        if len(rows) == 1 or self._threads == 1 or all(row[0] == READY for row in rows):
+            return [self._input(half, place, row) for place, row in zip(places, rows, strict=True)]
+        return list(self._pool.map(self._input, [half] * len(rows), places, rows))
+
+    def _images(self, half: int, rows: list[list[Any]], ready: list[int]) -> Array:
+        """The inputs of the images that are `ready`, in one array: those of clients that sent no others are
+        taken where they are."""
+        import numpy as np
+
+        count = len(ready)
+        one = self._buffer[0].nbytes
+        if count == len(rows) and all(
+            row[0] == READY and row[1] == place * one for place, row in enumerate(rows)
+        ):
+            begin = self._slab.inputs(half)
+            return np.ndarray((count, *self._buffer.shape[1:]), np.float32, self._memory, begin)
+        for place in ready:
+            if rows[place][0] == READY:
+                begin = self._slab.inputs(half) + rows[place][1]
+                self._buffer[place] = np.ndarray(self._buffer.shape[1:], np.float32, self._memory, begin)
+        return self._buffer[:count] if count == len(rows) else self._buffer[ready]
+
+    def _input(self, half: int, place: int, row: list[Any]) -> str | None:
+        """Make one network's input, in its place of the buffer; the reason why there is none. One that isn't
+        needed isn't made, and the client's own is left where it is."""
         import numpy as np
 
         from vertebra.data.preprocess import preprocess
         from vertebra.data.preprocess.pipeline import normalise
 
-        if self._memory[place]:
-            return None
         kind, offset, length, shape = row
-        record = self._engine.record
-        begin = self._slab.inputs + offset
+        if kind == READY or self._memory[self._slab.flags(half) + place]:
+            return None
+        record, into = self._engine.record, self._buffer[place]
+        begin = self._slab.inputs(half) + offset
         if kind == ENCODED:
-            return self._preprocessed(self._memory[begin : begin + length])
-        if kind == PIXELS:
-            pixels = np.ndarray((*shape, 3), np.uint8, self._memory, begin)
-            return preprocess(pixels, record)
-        size = (3, *record.input_size)
-        if kind == PLANES:
-            levels = np.ndarray(size, np.uint8, self._memory, begin).astype(np.float32)
-            normalise(levels, record)
-            return levels
-        return np.ndarray(size, np.float32, self._memory, begin)
+            made = self._preprocessed(self._memory[begin : begin + length])
+            if isinstance(made, str):
+                return made
+            into[:] = made
+        elif kind == PIXELS:
+            into[:] = preprocess(np.ndarray((*shape, 3), np.uint8, self._memory, begin), record)
+        else:
+            assert kind == PLANES
+            into[:] = np.ndarray(into.shape, np.uint8, self._memory, begin)
+            normalise(into, record)
+        return None
 
     def _preprocessed(self, content: bytes) -> Array | str:
         from vertebra.data.preprocess import preprocess
@@ -245,7 +277,7 @@ def main() -> None:
             elif "canary" in asked:
                 say(server.canary())
             else:
-                say(server.run(asked["run"]))
+                say(server.run(asked["half"], asked["run"]))
         except VertebraError as error:
             say({"error": error.message, "hint": error.hint})
         except MemoryError:

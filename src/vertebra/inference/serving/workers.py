@@ -51,6 +51,16 @@ class Post:
         return Slab(self.most_images, self.input_bytes, self.num_classes)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A batch in one half of a process's memory, and what it is sent."""
+
+    batch: Sequence[Item]
+    half: int
+    memory: mmap.mmap | None
+    request: dict[str, Any]
+
+
 class Worker:
     """One place for a process. Events arrive on the event loop: `joined` when a process is ready for batches,
     `left` with the reason when it was lost, and `finished` with the outcome of each batch."""
@@ -65,7 +75,7 @@ class Worker:
     ) -> None:
         self._post, self._joined, self._left, self._finished = post, joined, left, finished
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Sequence[Item] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ended, self._pause = threading.Event(), threading.Event()
         self._child: Child | None = None
         self._memory: mmap.mmap | None = None
@@ -80,14 +90,21 @@ class Worker:
         await self._started
 
     def run(self, batch: Sequence[Item]) -> None:
-        """Part of `batching.Runner`."""
-        self._jobs.put(batch)
+        """Part of `batching.Runner`. The images are written here, while the process works on others."""
+        half, memory = batch[0].slot // self._post.most_images, self._memory
+        rows: list[list[Any]] = []
+        if memory is not None:
+            try:
+                rows = self._written(memory, half, batch)
+            except ValueError:  # closed: the process was lost
+                memory = None
+        self._jobs.put(_Job(batch, half, memory, {"run": rows, "half": half}))
 
-    def skip(self, place: int) -> None:
+    def skip(self, slot: int) -> None:
         """Part of `batching.Runner`."""
         if self._memory is not None:
             with contextlib.suppress(ValueError):  # closed: the process was lost
-                self._memory[place] = 1
+                self._memory[slot] = 1
 
     async def end(self) -> None:
         """End the process, whatever it does."""
@@ -124,10 +141,10 @@ class Worker:
             self._pause.wait(_PAUSES_S[min(lost, len(_PAUSES_S) - 1)])
 
     def _give_back(self, reason: str) -> None:
-        """A batch that came while the process was lost."""
+        """Batches that came while the process was lost, or that it hadn't begun."""
         with contextlib.suppress(queue.Empty):
             while self._jobs.get_nowait() is not None:
-                self._tell(self._finished, self, Outcome(lost=reason))
+                self._tell(self._finished, self, Outcome(lost=reason, begun=False))
 
     def _fail(self, error: VertebraError) -> None:
         if not self._started.done():
@@ -174,21 +191,55 @@ class Worker:
             raise MeasurementError(answer["error"], answer.get("hint"))
 
     def _serve(self, child: Child, memory: mmap.mmap) -> None:
+        job: _Job | None = None
         while True:
+            if job is None:
+                try:
+                    job = self._jobs.get(timeout=self._post.canary_s)
+                except queue.Empty:
+                    self._check(child)
+                    continue
+                if job is None:
+                    return
+                if not self._sent(child, memory, job):
+                    job = None
+                    continue
             try:
-                batch = self._jobs.get(timeout=self._post.canary_s)
-            except queue.Empty:
-                self._check(child)
-                continue
-            if batch is None:
-                return
-            try:
-                outcome = self._run(child, memory, batch)
+                answer = child.receive(self._post.hang_s)
             except Exception as error:
                 self._tell(self._finished, self, Outcome(lost=str(error) or repr(error)))
                 raise
+            following = self._next(child, memory)  # first: the process waits
             self._was_useful = True
+            try:
+                outcome = self._outcome(memory, job, answer)
+            except Exception as error:
+                self._tell(self._finished, self, Outcome(lost=repr(error)))
+                if following is not None:
+                    self._tell(self._finished, self, Outcome(lost=repr(error), begun=False))
+                raise
             self._tell(self._finished, self, outcome)
+            job = following
+
+    def _next(self, child: Child, memory: mmap.mmap) -> _Job | None:
+        """The batch that waits, which is sent."""
+        try:
+            job = self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        if job is None:  # the end, for whoever waits for it
+            self._jobs.put(None)
+            return None
+        return job if self._sent(child, memory, job) else None
+
+    def _sent(self, child: Child, memory: mmap.mmap, job: _Job) -> bool:
+        """Whether the job was sent; one that was written into an earlier process's memory is given back."""
+        if job.memory is not memory:
+            self._tell(self._finished, self, Outcome(lost="the process was replaced", begun=False))
+            self._tell(self._joined, self)
+            return False
+        child.send(job.request)
+        return True
 
     def _check(self, child: Child) -> None:
         answer = child.ask({"canary": True}, self._post.hang_s)
@@ -196,32 +247,30 @@ class Worker:
         if fault:
             raise LostError(f"its canary failed: {fault}")
 
-    def _run(self, child: Child, memory: mmap.mmap, batch: Sequence[Item]) -> Outcome:
-        memory[: len(batch)] = bytes(len(batch))
-        for item in batch:  # one that ended before its flag was cleared
-            if item.ticket.is_over:
-                memory[item.slot] = 1
-        answer = child.ask({"run": self._written(memory, batch)}, self._post.hang_s)
+    def _outcome(self, memory: mmap.mmap, job: _Job, answer: dict[str, Any]) -> Outcome:
         if "error" in answer:
             why = Refusal("internal", str(answer["error"]))
-            return Outcome(errors=dict.fromkeys(range(len(batch)), why))
-        probabilities, logits = self._post.slab.answers(memory)[:, : len(batch)].copy()
+            return Outcome(errors=dict.fromkeys(range(len(job.batch)), why))
+        found = self._post.slab.answers(memory)[job.half, :, : len(job.batch)].copy()
         return Outcome(
-            probabilities, logits,
+            found[0], found[1],
             errors={int(place): Refusal(*told) for place, told in answer["errors"].items()},
             ran=answer["ran"], input_ns=answer["input_ns"], infer_ns=answer["infer_ns"],
         )  # fmt: skip
 
-    def _written(self, memory: mmap.mmap, batch: Sequence[Item]) -> list[list[Any]]:
-        """The images in shared memory; where each is."""
-        places: list[list[Any]] = []
+    def _written(self, memory: mmap.mmap, half: int, batch: Sequence[Item]) -> list[list[Any]]:
+        """The images in one half of the shared memory; where each is."""
+        slab = self._post.slab
+        flags, inputs = slab.flags(half), slab.inputs(half)
+        memory[flags : flags + len(batch)] = bytes(len(batch))
+        rows: list[list[Any]] = []
         place = 0
         for item in batch:
-            content, begin = item.row.content, self._post.slab.inputs + place
+            content, begin = item.row.content, inputs + place
             memory[begin : begin + len(content)] = content
-            places.append([item.row.kind, place, len(content), item.row.shape])
+            rows.append([item.row.kind, place, len(content), item.row.shape])
             place += aligned(len(content))
-        return places
+        return rows
 
     def _tell(self, event: Callable[..., None], *arguments: Any) -> bool:
         """Call `event` on the event loop, unless that has ended."""

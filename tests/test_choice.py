@@ -97,9 +97,11 @@ def test_what_wasn_t_compared_is_chosen_by_default_and_how_to_measure_it_is_said
     one = chosen(bundle, [row(90, 2, 2, 1)])
     assert (sizes(one), one.to_measure) == ((1, 4, 8), command)
     assert one.reason == (
-        "by default: the table has only one load that fits what was asked of tiny on onnxruntime in float32 "
-        "measured on this machine"
+        "by default: the table has only one load of tiny on onnxruntime in float32 measured on this machine"
     )
+    none = chosen(bundle, [row(90, 2, 2, 1)], threads=3)
+    assert "the table has no load that fits what was asked of tiny" in none.reason
+    assert sizes(none) == (1, 3, 8)
 
 
 @pytest.mark.parametrize(

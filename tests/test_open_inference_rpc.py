@@ -223,6 +223,17 @@ def test_calls_that_are_cancelled_or_late_leave_nothing(bundle: Path) -> None:
             assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (1, 4)
 
 
+def test_compressed_messages_are_answered_and_bounded_as_they_are_inflated(client: Client) -> None:
+    address = client.server.addresses.grpc
+    with grpc.insecure_channel(address, compression=grpc.Compression.Gzip) as channel:
+        stub = Stub(channel)
+        answer = stub.call("ModelInfer", request=request(images(2)))
+        found = np.frombuffer(answer.raw_output_contents[1], "<f4").reshape(2, 4)
+        np.testing.assert_allclose(found, tiny_bundle.logits(images(2)), atol=2e-6)
+        bomb = request([bytes(50_000_000)])  # 50 kB on the wire
+        assert stub.refused("ModelInfer", request=bomb)[0] == "RESOURCE_EXHAUSTED"
+
+
 def test_a_full_server_says_when_to_ask_again(bundle: Path) -> None:
     with serving(bundle, grpc=True, grpc_port=0, max_batch=1, queue=1) as client:
         (worker,) = client.workers()

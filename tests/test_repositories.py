@@ -170,7 +170,7 @@ def test_an_image_is_a_few_lines_that_serve_the_bundle(bundle: Path) -> None:
     lines = (folder / "Dockerfile").read_text().splitlines()
     assert [line.split(" ")[0] for line in lines] == ["FROM", "RUN", "COPY", "USER", "EXPOSE", "CMD"]
     assert f'"vertebra[serve]=={vertebra.__version__}"' in lines[1]
-    assert lines[2] == "COPY bundle /bundle"
+    assert lines[2] == "COPY --chown=65534 bundle /bundle"
     command = json.loads(lines[5].removeprefix("CMD "))
     assert command[:3] == ["vertebra", "serve", "tiny=/bundle"]
     # the command's own parser takes what follows

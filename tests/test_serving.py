@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from serving_client import (
     serving,
     tensor,
 )
+from vertebra import bundles
 from vertebra.errors import BundleError, InvalidInputError, MissingRuntimeError, VertebraError
 
 TOKEN = "a-token-of-many-characters"
@@ -200,6 +202,14 @@ def test_what_can_t_be_served_is_one_error_before_the_port_is_bound(bundle: Path
         pytest.raises(InvalidInputError, match="another pr"),
     ):
         vertebra.serve(bundle, port=taken.getsockname()[1])
+
+
+def test_native_code_is_never_served(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    native = replace(bundles.read(bundle), format="aotinductor")
+    monkeypatch.setattr(bundles, "read", lambda folder, **_: native)
+    for make in (vertebra.serve, vertebra.asgi):
+        with pytest.raises(BundleError, match="holds native code"):
+            make(bundle)
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:

@@ -42,7 +42,7 @@ _EXTRAS = {
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
 _LABELS = "labels.txt"
 #: how a server of someone else's is started in this folder
-_RUN = 'docker run --rm -p 8000:8000 -p 8001:8001 -v "$PWD:/models"'
+_RUN = 'docker run --rm -p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 -v "$PWD:/models"'
 #: where KServe's users find images of their own; a name that no registry has
 _REGISTRY = "registry.example"
 #: the longest name of a service: a cluster adds its namespace and more, up to 63 characters
@@ -315,7 +315,7 @@ spec:
 _DOCKERFILE = """\
 FROM python:{python}-slim
 RUN pip install --no-cache-dir "vertebra[{extras}]=={version}"
-COPY bundle /bundle
+COPY --chown=65534 bundle /bundle
 USER 65534
 EXPOSE 8000 8001
 CMD ["vertebra", "serve", "{name}=/bundle", "--host", "0.0.0.0", "--allow-host", "*", "--log", "json"]

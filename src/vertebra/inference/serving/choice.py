@@ -104,7 +104,8 @@ def choose_from(rows: Sequence[Measurement], asked: Asked, kept: Bundle, engine:
     loads_ = {_load(row) for row in compared}
     if len(loads_) < 2:
         counted = "only one load" if loads_ else "no load"
-        fitting = " that fits what was asked" if rows else ""
+        is_narrow = bool(rows and (asked.instances or asked.threads or asked.max_batch))
+        fitting = " that fits what was asked" if is_narrow else ""
         reason = (
             f"by default: the table has {counted}{fitting} of {kept.model} on {engine} in {kept.precision} "
             "measured on this machine"

@@ -102,11 +102,21 @@ class Server:
         with _signals(self._loop, self._stop):
             try:
                 loads = asyncio.gather(*(repository.load(entry) for entry in repository.entries()))
+                libraries = asyncio.create_task(asyncio.to_thread(self._import))  # while the models load
                 if not await _unless(self._stop, loads):
                     return
+                await libraries
                 await self._answer(repository, ready)
             finally:
                 await repository.end(0)
+
+    def _import(self) -> None:
+        """What answers, which takes as long to import as a small network takes to load."""
+        from importlib import import_module
+
+        names = ["app", "connections", *(["rpc"] if self.addresses.grpc else [])]
+        for name in ("uvicorn", *(f"vertebra.inference.serving.{name}" for name in names)):
+            import_module(name)
 
     async def _answer(self, repository: Repository, ready: Callable[[Addresses], None] | None) -> None:
         assert self._stop is not None

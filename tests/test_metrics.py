@@ -11,11 +11,12 @@ LESS_IS_BETTER = {"s", "B", "J", "W"}
 #: The others, one by one.
 HIGHER = {
     "top1", "top5", "reference_top1", "reference_top5", "probe_top1", "throughput", "fps", "sustained_rate",
-    "peak_operations_rate", "memory_bandwidth", "accuracy_density",
+    "served_rate", "peak_operations_rate", "memory_bandwidth", "accuracy_density",
 }  # fmt: skip
 LOWER = {
     "calibration_error", "unreadable", "top1_disagreement", "params", "buffers", "macs", "operations",
-    "activations", "missed_deadlines", "output_error", "failure", "aa_floor",
+    "activations", "missed_deadlines", "missed_requests", "failed_requests",
+    "output_error", "failure", "aa_floor",
 }  # fmt: skip
 NEITHER = {"model_stat_params", "model_stat_operations"}
 

@@ -18,6 +18,9 @@ _RUNTIME = ("system", "engine", "device", "precision", "batch_size", "input_size
 _ACCURACY = ("dataset", "split")
 #: `scenario` is the load pattern, as MLPerf calls it.
 _SERVED = (*_RUNTIME, "scenario")
+#: A server that is asked over the network shows neither its device nor its precision; `engine` is what it
+#: calls itself.
+_OF_A_SERVER = ("system", "engine", "batch_size", "scenario")
 
 
 #: Whole numbers are told from others below this; above, a count in G may have been rounded.
@@ -208,6 +211,29 @@ _ENTRIES = (
     Metric("missed_deadlines", "missed deadlines", "fraction", "lower",
            "Share of queries answered later than the time limit stated in `protocol`, counted from their "
            "arrival.", (*_SERVED, "protocol", "arrival_rate")),
+    Metric("served_rate", "highest rate that a server serves", "1/s", "higher",
+           "The highest rate of requests at random times (Poisson), in images per second, at which a server "
+           "gave the required share of good answers within the time limit over the network, both stated in "
+           "`protocol`: shown with 99 % confidence in each run. Its interval ends at the lowest rate that "
+           "was shown not to hold.", (*_OF_A_SERVER, "protocol")),
+    Metric("request_latency", "latency of a request", "s", "lower",
+           "Time from the planned moment of a request to its whole answer, over the network, at the "
+           "`arrival_rate`; the median of the requests that got a good answer.",
+           (*_OF_A_SERVER, "protocol", "arrival_rate")),
+    Metric("request_latency_p90", "latency of a request, 90th percentile", "s", "lower",
+           "Ninetieth percentile of the time from a request's planned moment to its whole answer; those "
+           "without a good answer count as endless. The median of the runs; blank below 64 requests.",
+           (*_OF_A_SERVER, "protocol", "arrival_rate")),
+    Metric("request_latency_p99", "latency of a request, 99th percentile", "s", "lower",
+           "Ninety-ninth percentile of the time from a request's planned moment to its whole answer; those "
+           "without a good answer count as endless. The median of the runs; blank below 662 requests.",
+           (*_OF_A_SERVER, "protocol", "arrival_rate")),
+    Metric("missed_requests", "missed requests", "fraction", "lower",
+           "Share of requests to a server without a good answer within the time limit stated in `protocol`: "
+           "late, refused, or failed.", (*_OF_A_SERVER, "protocol", "arrival_rate")),
+    Metric("failed_requests", "failed requests", "fraction", "lower",
+           "Share of requests to a server that were refused, failed or never answered, whatever time they "
+           "had.", (*_OF_A_SERVER, "protocol", "arrival_rate")),
     Metric("energy_per_image", "energy per image", "J", "lower",
            "Energy by the machine's counters over the measured window, minus the idle power over it, "
            "divided by the number of images; blank if there is no counter.", _RUNTIME),
@@ -223,7 +249,7 @@ _ENTRIES = (
            "Bytes of the files that an engine loads.", ("precision",)),
     Metric("failure", "failure", "count", "lower",
            "1 if a case gave no figure; `grade_reasons` says why (crash, hang, out of memory, wrong "
-           "outputs).", ("system", "engine", "batch_size", "input_size")),
+           "outputs).", ("system", "engine", "batch_size")),
     Metric("peak_operations_rate", "peak arithmetic rate", "op/s", "higher",
            "Best rate of floating-point operations (2 per multiply-accumulate) that a large matrix product "
            "or convolution reached on this machine, with an engine or NumPy. A row of the model `machine`.",

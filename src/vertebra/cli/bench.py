@@ -24,7 +24,9 @@ from vertebra.measurements import display
 from vertebra.metrics import METRICS
 
 if TYPE_CHECKING:
-    from vertebra.measurements import WideRow
+    from collections.abc import Sequence
+
+    from vertebra.measurements import Measurement, WideRow
     from vertebra.verbs.bench import Benched
 
 #: Conditions that get a column if the cases differ in them.
@@ -34,6 +36,7 @@ _VARIED = ("batch_size", "precision", "streams", "threads", "arrival_rate")
 _EXTRA = ("throughput", "end_to_end_latency", "sustained_rate", "missed_deadlines", "energy_per_image")
 #: The first of these that was measured gives a line its interval, samples and grade.
 _HEADLINES = ("end_to_end_latency", "sustained_rate", "latency", "throughput", "failure")
+_OF_SERVER = ("failure", "served_rate", "request_latency", "missed_requests")
 
 
 @click.command("bench")
@@ -60,16 +63,18 @@ _HEADLINES = ("end_to_end_latency", "sustained_rate", "latency", "throughput", "
 @click.option("--streams", type=click.IntRange(min=1), multiple=True,
               help="Calls at the same time. Repeatable. [default: 1; offline: up to --threads]")  # fmt: skip
 @click.option("--arrival-rate", type=float, metavar="PER_SECOND",
-              help="Server scenario: queries per second. [default: find the highest]")  # fmt: skip
+              help="Server scenario: images per second. [default: find the highest]")  # fmt: skip
 @click.option(
     "--latency-bound", metavar="TIME", help="Server scenario: the latency that 99 % of the queries must meet."
 )
 @click.option("--end-to-end", is_flag=True, help="Also time decoding and preprocessing, from a JPEG's bytes.")
 @click.option("--beside", type=click.IntRange(min=0), metavar="N",
               help="Keep N other threads busy meanwhile, as on a shared machine.")  # fmt: skip
-@click.option(
-    "--processes", type=click.IntRange(min=1), help="Fresh processes for each case. [default: 3; quick: 1]"
-)
+@click.option("--pictures", metavar="FOLDER",
+              help="Server at a URL: send these JPEG files. [default: random tensors]")  # fmt: skip
+@click.option("--token-file", metavar="FILE", help="Server at a URL: a file with a bearer token.")
+@click.option("--processes", type=click.IntRange(min=1),
+              help="Fresh processes for each case, or runs of a rate. [default: 3; quick: 1]")  # fmt: skip
 @click.option("--quick", is_flag=True, help="One process and a few seconds per case; no grade above B.")
 @click.option("--seconds", metavar="TIME",
               help="Time for each case, all its processes together. [default: 30s; quick: 10s]")  # fmt: skip
@@ -89,6 +94,9 @@ def command(
     """Measure MODELS: names of networks, or folders of Bundles. Without MODELS: the eleven classics.
 
     Each case runs in several fresh processes, in short blocks that are randomly interleaved across cases.
+
+    With --scenario server, MODELS may be URLs of servers of the Open Inference Protocol, such as
+    http://localhost:8000/v2/models/NAME or grpc://localhost:8001/v2/models/NAME.
     """
 
     if one_by_one and batch_sizes:
@@ -138,11 +146,39 @@ def _lines(rows: Benched) -> list[dict[str, Any]]:
     """A line for each case: its conditions, its figures, and how far they can be trusted or why it failed."""
     from vertebra.measurements import wide
 
+    if rows and rows[0].source is not None:
+        return _of_servers(rows)
     forms = wide(rows)
     shares = dict(zip(map(id, rows), rows.shares, strict=True))
     varied = [name for name in _VARIED if len({form.conditions.get(name) for form in forms}) > 1]
     varied += ["beside"] if any("beside" in form.conditions for form in forms) else []
     return [_line(form, varied, shares.get(id(form.figures.get("latency")))) for form in forms]
+
+
+def _of_servers(rows: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """A line for each server and way of asking it."""
+    groups: dict[tuple[object, ...], dict[str, Measurement]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.protocol, row.batch_size), {})[row.metric] = row
+    lines = []
+    for figures in groups.values():
+        headline = next(figures[name] for name in _OF_SERVER if name in figures)
+        at = next((row.arrival_rate for row in figures.values() if row.arrival_rate is not None), None)
+        lines.append({
+            "server": headline.source,
+            "batch size": None if headline.batch_size == 1 else headline.batch_size,
+            "highest rate": display.quantity(figures.get("served_rate")),
+            "of the rate": display.interval(figures["served_rate"]) if "served_rate" in figures else None,
+            "at": None if at is None else units.show(at, "1/s"),
+            "latency": display.quantity(figures.get("request_latency")),
+            "p99": display.quantity(figures.get("request_latency_p99")),
+            "missed": display.quantity(figures.get("missed_requests")),
+            "requests": headline.samples,
+            "grade": headline.grade,
+            "protocol": headline.protocol,
+            "notes": "; ".join(headline.grade_reasons),
+        })  # fmt: skip
+    return lines
 
 
 def _line(form: WideRow, varied: list[str], share: float | None) -> dict[str, Any]:

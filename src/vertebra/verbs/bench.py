@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import metrics
+from vertebra.errors import InvalidInputError
 from vertebra.measurements import Measurement, Rows
 from vertebra.reading import roofline
 from vertebra.verbs import given, notebook
@@ -16,6 +17,7 @@ from vertebra.zoo import names
 
 if TYPE_CHECKING:
     from vertebra.bundles import Bundle
+    from vertebra.campaigns.load import Load
     from vertebra.progress import Listener
 
 
@@ -49,6 +51,8 @@ def bench(
     streams: int | Sequence[int] | None = None,
     end_to_end: bool = False,
     beside: int | None = None,
+    pictures: str | Path | None = None,
+    token_file: str | Path | None = None,
     processes: int | None = None,
     quick: bool = False,
     seconds: str | float | None = None,
@@ -74,6 +78,11 @@ def bench(
     With `beside`, as many busy threads of ours run meanwhile, unpinned, which is a condition of the rows.
     A Bundle of native code that this machine didn't make is measured only with `trust_code`.
 
+    With the scenario "server" a model may be the URL of a server of the Open Inference Protocol,
+    "http://HOST:PORT/v2/models/NAME" or "grpc://…": requests of `batch_size` images are sent at random times,
+    `processes` runs of a rate. They are tensors that fit the model's metadata, or the JPEG files of the
+    folder `pictures`; `token_file` has a bearer token. See docs/scenarios.md.
+
     `engines` is an earlier name of `engine`. A case that fails gives a row of the metric `failure` with its
     reason, and the others continue. Raises InvalidInputError, before anything runs, if options contradict
     each other or aren't possible here.
@@ -82,12 +91,32 @@ def bench(
     from vertebra.campaigns import campaign, cases, shares
     from vertebra.campaigns.load import Load, batches_of, streams_of
     from vertebra.inference import resolving
+    from vertebra.inference.clients import addresses
+    from vertebra.verbs import serving_load
 
     engines = given.several(given.renamed(engine, engines, ()))
     bound = None if latency_bound is None else given.seconds(latency_bound)
     served = streams_of(scenario, threads) if streams is None else given.several(streams)
     load = Load(scenario, arrival_rate, bound, served, end_to_end, beside)
     batches = batches_of(scenario) if batch_size is None else given.several(batch_size)
+    urls = [str(model) for model in models if addresses.is_url(model)]
+    if urls or pictures is not None or token_file is not None:
+        _check_server(
+            models, urls, load,
+            engine=engines, precision=precision, threads=threads, streams=streams, end_to_end=end_to_end,
+            beside=beside, trust_code=trust_code, device=None if device == "cpu" else device,
+        )  # fmt: skip
+        budget_s, start = None if budget is None else given.seconds(budget), time.monotonic()
+        works = serving_load.prepared(
+            urls, load, batch_sizes=batches, input_size=input_size, pictures=pictures,
+            token_file=token_file, seed=seed, progress=notebook.listener(progress),
+            limits=campaign.limits(
+                len(urls) * len(batches), processes=processes, quick=quick, budget_s=budget_s,
+                seconds=None if seconds is None else given.seconds(seconds),
+            ),
+            deadline=None if budget_s is None else start + budget_s,
+        )  # fmt: skip
+        return Benched(serving_load.measure(works, given.table(table)))
     precisions = () if precision is None else given.several(precision)
     asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
     kept_bundles = [bundles.read(model) for model in models if resolving.is_bundle(model)]
@@ -123,6 +152,31 @@ def bench(
     into = given.table(table)
     rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, progress=progress)
     return Benched(rows, into.latest(model=metrics.MACHINE))
+
+
+def _check_server(models: Sequence[str | Path], urls: Sequence[str], load: Load, **local: Any) -> None:
+    """Raise InvalidInputError if the load on a server is combined with what only networks here have."""
+    if not urls:
+        raise InvalidInputError(
+            "--pictures and --token-file are for a server that is named by its URL.",
+            "for example: --scenario server http://localhost:8000/v2/models/NAME",
+        )
+    others = [str(model) for model in models if str(model) not in urls]
+    if others:
+        raise InvalidInputError(
+            f"{others[0]} is measured here, {urls[0]} over the network.", "measure them one after the other"
+        )
+    if load.scenario != "server":
+        raise InvalidInputError(
+            f"{urls[0]} is a server; the scenario is {load.scenario}.",
+            "add: --scenario server --latency-bound 50ms",
+        )
+    asked = [f"--{name.replace('_', '-')}" for name, value in local.items() if value]
+    if asked:
+        raise InvalidInputError(
+            f"{', '.join(asked)} can't be asked of a server over the network: it has its own.",
+            "leave it out, or measure the network here",
+        )
 
 
 def _tell_assumed(names_: Sequence[str], kept_bundles: Sequence[Bundle], progress: Listener) -> None:

@@ -108,6 +108,11 @@ def _tokens(path: Path) -> tuple[bytes, ...]:
     return tokens
 
 
+def token_in(path: Path) -> str:
+    """The first token of a file, for a client. Raises InvalidInputError as `access` does."""
+    return _tokens(path)[0].decode("latin-1")
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A certificate and its key, as files in PEM."""

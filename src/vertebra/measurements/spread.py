@@ -101,7 +101,7 @@ def _middle(values: Sequence[float]) -> float | None:
 
 def compared(rows: Iterable[Measurement], seen: Mapping[str, Seen]) -> dict[str, Seen]:
     """`seen` with what each run's handover is beside the best of its machine's runs among `rows`."""
-    systems = {row.run: row.system for row in rows if row.run in seen}
+    systems = {row.run: row.system for row in rows if row.run is not None and row.run in seen}
     best: dict[str | None, float] = {}
     for run, system in systems.items():
         if (one := seen[run].handover) is not None:

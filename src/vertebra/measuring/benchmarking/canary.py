@@ -52,9 +52,10 @@ class Canary:
         self._open = ExitStack()
         processors = _processors()
         self._own = processors if len(processors) == threads else []
+        stays: list[Callable[[], None] | None] = [partial(_stay, number) for number in self._own]
         pools = [
-            ThreadPoolExecutor(1, thread_name_prefix="canary", initializer=partial(_stay, number))
-            for number in (self._own or [None] * threads)
+            ThreadPoolExecutor(1, thread_name_prefix="canary", initializer=stay)
+            for stay in stays or [None] * threads
         ]
         self._pools = [self._open.enter_context(pool) for pool in pools]
         self._together = Barrier(threads)
@@ -118,7 +119,6 @@ def _processors() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def _stay(processor: int | None) -> None:
+def _stay(processor: int) -> None:
     """Keep the calling thread on one processor."""
-    if processor is not None:
-        os.sched_setaffinity(0, {processor})
+    os.sched_setaffinity(0, {processor})

@@ -187,7 +187,7 @@ class Server:
         middle = time.monotonic_ns()
         logits = self._engine.logits(images)
         infer_ns = time.monotonic_ns() - middle
-        finite = np.isfinite(logits).all(axis=1).tolist()
+        finite = [bool(np.isfinite(row).all()) for row in logits]
         with np.errstate(all="ignore"):
             answers[0][ready] = self._engine.shares(logits)
         answers[1][ready] = logits

@@ -21,6 +21,7 @@ VECTORS = [
     ("timm:resnet18", "bn1.weight", (64,), 0, 0x3F97762F),
     ("timm:resnet18", "fc.bias", (1000,), 999, 0x3C53E6D0),
     ("timm:vit_tiny_patch16_224", "pos_embed", (1, 197, 192), 37823, 0x3BBB17F2),
+    ("timm:nfnet_l0", "stem.conv1.gain", (16, 1, 1, 1), 15, 0x3F5CC728),
 ]
 
 
@@ -47,6 +48,7 @@ def by_hand(network: str, key: str, element: int, centre: float, width: float) -
         ("bn.running_var", (70_000,), 1.0, 0.5),
         ("bn.running_mean", (5,), 0.0, 0.25),
         ("bn.weight", (5,), 1.0, 0.25),
+        ("conv.gain", (5, 1, 1, 1), 1.0, 0.25),
         ("fc.bias", (5,), 0.0, 0.25),
         ("fc.weight", (7, 18), 0.0, 0.5),
     ],

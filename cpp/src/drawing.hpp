@@ -24,7 +24,7 @@ inline Scale scale_of(std::string_view key, const std::vector<std::int64_t>& sha
   const auto kind = dot == std::string_view::npos ? key : key.substr(dot + 1);
   if (kind == "running_var") return {1.0F, 0.5F};
   if (kind == "running_mean") return {0.0F, 0.25F};
-  if (shape.size() < 2) {
+  if (shape.size() < 2 || kind == "gain") {
     const bool is_bias = kind.find("bias") != std::string_view::npos;
     return {is_bias ? 0.0F : static_cast<float>(level), 0.25F};
   }

@@ -7,7 +7,7 @@ export function scaleOf(key, shape, level = 1) {
   const kind = key.slice(key.lastIndexOf(".") + 1);
   if (kind === "running_var") return [1, 0.5];
   if (kind === "running_mean") return [0, 0.25];
-  if (shape.length < 2) return [kind.includes("bias") ? 0 : Math.fround(level), 0.25];
+  if (shape.length < 2 || kind === "gain") return [kind.includes("bias") ? 0 : Math.fround(level), 0.25];
   const inputs = shape.slice(1).reduce((product, extent) => product * extent, 1);
   return [0, Math.fround(Math.sqrt(4.5 / Math.max(1, inputs)))];
 }

@@ -7,8 +7,9 @@ The rule, in whole numbers and single roundings, so that NumPy, JavaScript and C
    finaliser of MurmurHash3.
 3. u = (2 (x >> 8) + 1 - 2^24) / 2^24 is uniform in (-1, 1), and exact in float32.
 4. The value is centre + width * u in float32. `scale_of` has centre and width: matrices and kernels keep the
-   size of activations about level through a network, normalisation stays near the identity, variances are
-   positive, and biases keep activations away from zero, where arithmetic is slow.
+   size of activations about level through a network, normalisation (and the gain of standardised kernels)
+   stays near the identity, variances are positive, and biases keep activations away from zero, where
+   arithmetic is slow.
 
 The key `images` is that of normalised pictures: variance 1, as a photograph's. The centre of a normalisation
 layer's weights is the network's level (`level_of`): 1, and another number where with 1 the activations of a

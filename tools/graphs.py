@@ -50,6 +50,10 @@ FIRST = 2
 #: a network's result, and one of its graphs
 Packed: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
 TOO_LARGE = "needed more memory than it may"
+#: what torch's exporter says, and why
+_REASONS = {
+    "SymbolicTensor": "its kernels depend on the picture, and ONNX convolves a whole batch with the same ones",
+}
 _PACKED = ("opset", "parameters", "unused", "constants", "features", "answers")
 _COUNTED = ("input_size", "params", "unused_params", "macs", "weight_bytes")
 _PRESET = lzma.PRESET_EXTREME | 9
@@ -342,7 +346,7 @@ def pack(work: Path, data: Path = DATA) -> None:
     made = [one for one in results if one["graphs"]]
     without = {one["name"]: one["without"] for one in results if one.get("without")}
     untraced = (one for one in results if not one["graphs"] and one["name"] not in without)
-    without |= {one["name"]: f"it can't be traced ({one['failed']})" for one in untraced}
+    without |= {one["name"]: _reason(one["failed"]) for one in untraced}
     files = sorted({_file(one) for one in made})
     made.sort(key=lambda one: (one["definition"][2], one["name"]))
     draft = Path(tempfile.mkdtemp(dir=data.parent))
@@ -386,6 +390,12 @@ def pack(work: Path, data: Path = DATA) -> None:
     size = sum(path.stat().st_size for path in data.iterdir())
     count = sum(map(len, entries.values()))
     print(f"{len(entries)} networks, {count} graphs, {size} bytes: {size / max(1, count):.0f} a graph")
+
+
+def _reason(failed: str) -> str:
+    """Why a network couldn't be traced, in words."""
+    known = (told for said, told in _REASONS.items() if said in failed)
+    return next(known, f"it can't be traced ({failed})")
 
 
 def _notices(files: Iterable[tuple[str, str, str, str, str]]) -> str:

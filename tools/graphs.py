@@ -52,7 +52,7 @@ Packed: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
 TOO_LARGE = "needed more memory than it may"
 #: what torch's exporter says, and why
 _REASONS = {
-    "SymbolicTensor": "its kernels depend on the picture, and ONNX convolves a whole batch with the same ones",
+    "SymbolicTensor": "its kernels depend on the picture, and ONNX convolves a batch with the same ones",
 }
 _PACKED = ("opset", "parameters", "unused", "constants", "features", "answers")
 _COUNTED = ("input_size", "params", "unused_params", "macs", "weight_bytes")

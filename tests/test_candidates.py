@@ -621,6 +621,17 @@ def test_of_limits_that_nothing_meets_the_nearest_miss_is_measured(
     assert (nearest.model, nearest.conditions["engine"]) in machine.measured
 
 
+def test_a_nearest_miss_that_is_an_estimate_is_said_with_the_command_that_measures_it(table: Table) -> None:
+    table.append(measured_here())
+    picked = vertebra.pick(table=table, latency="1us")
+    assert candidates.nearest_miss(picked) is picked.excluded[0].row
+    asked = ["pick", "--latency", "1us", "--table", str(table.path)]
+    lines = CliRunner().invoke(cli, asked).stdout.splitlines()
+    command = f"vertebra {' '.join(asked)} --budget 3m"
+    assert lines[-1] == f"next: {command}"
+    assert f"The nearest miss is an estimate. To measure it: {command}" in lines
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_ctrl_c_and_a_request_to_end_give_the_answer_so_far(
     table: Table, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]

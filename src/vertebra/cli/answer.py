@@ -18,7 +18,7 @@ from vertebra.measurements import display, shipped
 from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
 from vertebra.reading.choice import terms
-from vertebra.reading.choice.candidates import BUDGET
+from vertebra.reading.choice.candidates import BUDGET, nearest_miss
 from vertebra.reading.choice.precisions import FEWEST_PICTURES
 from vertebra.reading.choice.rule import Demand
 from vertebra.reading.choice.terms import TOLD
@@ -147,6 +147,8 @@ def _open(picked: Pick, asked: str) -> list[str]:
         ]
     if outlook.contenders:
         lines += [f"{_could_change(picked, outlook)} To measure: {command}"]
+    elif nearest_miss(picked) is not None:
+        lines += [f"The nearest miss is an estimate. To measure it: {command}"]
     elif not outlook.unpriced and _depends_on_a_machine(picked):
         lines += ["No network that wasn't measured has a chance of 5 % or more to change this answer."]
     return lines
@@ -203,7 +205,8 @@ def _next(picked: Pick, asked: str) -> list[str]:
     if picked.choice is not None:
         command = next_command(picked.choice)
     else:
-        command = f"{asked} --budget {BUDGET}" if _contenders(picked) and picked.ended is None else None
+        is_open = _contenders(picked) or nearest_miss(picked) is not None
+        command = f"{asked} --budget {BUDGET}" if is_open and picked.ended is None else None
     return [f"{painted('next:', 'cyan')} {command}"] if command else []
 
 

@@ -22,6 +22,7 @@ from vertebra.reading.choice.candidates import (
     candidates,
     comparable,
     is_here,
+    nearest_miss,
     priced,
     with_prospects,
 )
@@ -102,7 +103,7 @@ def settled(
         )
 
     found = settle()
-    if found.ended == "settled" and (miss := _nearest_miss(found.pick)) is not None:
+    if found.ended == "settled" and (miss := nearest_miss(found.pick)) is not None:
         try:
             bench(_case_of(miss), budget_s)
         except STOPS:
@@ -149,16 +150,6 @@ def _sure_choice(source: Table, question: Question) -> WideRow | None:
         ).choice
     except InvalidInputError:  # nothing that can be chosen was measured
         return None
-
-
-def _nearest_miss(picked: Pick) -> WideRow | None:
-    """The nearest of the networks that miss the limits, if none meets them and it is only estimated: once
-    measured, it says by how much they are missed."""
-    wanted = next((one for one in picked.excluded if not one.unwanted), None)
-    if picked.choice is not None or wanted is None or not can_be_measured(wanted.row):
-        return None
-    asked = (picked.objective, *(limit.metric for limit in picked.limits))
-    return wanted.row if next_to_measure.is_estimated(wanted.row, asked) else None
 
 
 def _runners() -> list[str]:

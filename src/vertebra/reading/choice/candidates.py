@@ -493,6 +493,17 @@ def can_be_measured(row: WideRow) -> bool:
     )
 
 
+def nearest_miss(picked: Pick) -> WideRow | None:
+    """The nearest of the networks that miss the limits, if none meets them and it is only estimated: once
+    measured, it says by how much they are missed."""
+    wanted = next((one for one in picked.excluded if not one.unwanted), None)
+    if picked.choice is not None or wanted is None or not can_be_measured(wanted.row):
+        return None
+    asked = (picked.objective, *(limit.metric for limit in picked.limits))
+    return wanted.row if next_to_measure.is_estimated(wanted.row, asked) else None
+
+
+
 def _without_batch_size(source: Table, question: Question) -> set[str]:
     """The networks with a figure that is asked for, on the machine asked for, at an unstated batch size."""
     filters = question.filters

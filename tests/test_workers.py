@@ -227,6 +227,16 @@ def test_a_process_that_can_t_be_made_again_is_tried_until_it_can(tmp_path: Path
         client.infer({"inputs": [GOOD]})
 
 
+def test_images_that_can_t_be_passed_on_are_an_error_and_the_process_goes_on(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(bundle) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr("vertebra.inference.serving.workers.aligned", lambda size: 1 / 0)
+            assert client.refused({"inputs": [GOOD]})[0] == 500
+        client.infer({"inputs": [GOOD]})
+
+
 def test_an_engine_of_one_batch_size_has_a_network_for_each_of_a_few(bundle: Path) -> None:
     with serving(bundle, engine="openvino", max_batch=5) as client:
         for count in (1, 3, 5, 7):

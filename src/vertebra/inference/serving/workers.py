@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vertebra.errors import MeasurementError, VertebraError
+from vertebra.inference.serving import logs
 from vertebra.inference.serving.batching import Item, Outcome
 from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.worker import Slab, aligned
@@ -92,13 +93,16 @@ class Worker:
     def run(self, batch: Sequence[Item]) -> None:
         """Part of `batching.Runner`. The images are written here, while the process works on others."""
         half, memory = batch[0].slot // self._post.most_images, self._memory
-        rows: list[list[Any]] = []
+        request: dict[str, Any] = {"half": half}
         if memory is not None:
             try:
-                rows = self._written(memory, half, batch)
-            except ValueError:  # closed: the process was lost
-                memory = None
-        self._jobs.put(_Job(batch, half, memory, {"run": rows, "half": half}))
+                request["run"] = self._written(memory, half, batch)
+            except Exception as error:
+                if memory.closed:  # the process was lost
+                    memory = None
+                else:
+                    request["fault"] = repr(error)
+        self._jobs.put(_Job(batch, half, memory, request))
 
     def skip(self, slot: int) -> None:
         """Part of `batching.Runner`."""
@@ -237,6 +241,11 @@ class Worker:
         if job.memory is not memory:
             self._tell(self._finished, self, Outcome(lost="the process was replaced", begun=False))
             self._tell(self._joined, self)
+            return False
+        if "fault" in job.request:
+            logs.event("images can't be passed on", level="error", reason=job.request["fault"])
+            why = Refusal("internal", "internal error; the server's log says more")
+            self._tell(self._finished, self, Outcome(errors=dict.fromkeys(range(len(job.batch)), why)))
             return False
         child.send(job.request)
         return True

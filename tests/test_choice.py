@@ -82,7 +82,7 @@ def test_the_measured_load_with_the_most_images_is_chosen_within_what_was_asked(
 def test_why_it_was_chosen_is_said(bundle: Bundle) -> None:
     assert str(chosen(bundle, [row(*one) for one in GRID])) == (
         "4 processes with 1 thread each, calls of up to 1 image: the best of 6 loads measured here "
-        "(198/s offline, grade A on 2026-11-01)"
+        "(198/s offline, grade A, 2026-11-01)"
     )
 
 
@@ -116,6 +116,18 @@ def test_figures_that_can_t_be_compared_are_left_out(
     bundle: Bundle, more: list[Measurement], instances: int
 ) -> None:
     assert chosen(bundle, [*(row(*one) for one in GRID), *more]).instances == instances
+
+
+def test_no_more_processes_are_chosen_than_memory_holds(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    half_a_gigabyte = replace(system.describe(), memory_bytes=500_000_000)
+    monkeypatch.setattr(system, "describe", lambda: half_a_gigabyte)
+    rows = [row(*one) for one in GRID]
+    assert sizes(chosen(bundle, rows)) == (2, 2, 8)
+    assert chosen(bundle, rows, instances=4).instances == 4
 
 
 def test_a_bundle_of_one_batch_size_keeps_it(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from vertebra.measurements import Measurement, Table, latest, loads
 from vertebra.measurements.possible import trouble
 
 MAX_BATCH = 8
+#: what a process takes without the network
+_RUNTIME_BYTES = 100_000_000
 #: names of networks that say nothing of what is in them
 _FILES = ("onnx:", "paddle:")
 
@@ -143,12 +145,21 @@ def _fits(row: Measurement, asked: Asked, kept: Bundle) -> bool:
     if row.batch_size is None or row.threads is None or row.scenario == "server":
         return False
     instances, threads, batch = _load(row)
+    if asked.instances is None and instances > _most_processes(kept):
+        return False
     return (
         row.threads <= system.describe().usable_cores
         and asked.instances in (None, instances)
         and asked.threads in (None, threads)
         and (batch == kept.batch_size if kept.batch_size else batch <= (asked.max_batch or batch))
     )
+
+
+def _most_processes(kept: Bundle) -> int:
+    """How many processes half of this machine's memory surely holds, by an estimate of what each takes."""
+    memory = system.describe().memory_bytes
+    each = 2 * kept.file_bytes + _RUNTIME_BYTES
+    return system.describe().usable_cores if memory is None else max(1, memory // 2 // each)
 
 
 def _round_s(row: Measurement) -> float:
@@ -169,7 +180,7 @@ def _most(asked: Asked, kept: Bundle) -> int | None:
 
 def _measured(best: Measurement, count: int, kept: Bundle) -> str:
     grade = f", grade {best.grade}" if best.grade else ""
-    day = f" on {best.measured_at[:10]}" if best.measured_at else ""
+    day = f", {best.measured_at[:10]}" if best.measured_at else ""
     others = "" if best.network_sha256 == kept.network_sha256 else " with other parameters"
     return (
         f"the best of {count} loads measured here{others} ({units.show(best.value, '1/s')} "

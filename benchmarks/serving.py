@@ -25,25 +25,27 @@ import itertools
 import json
 import os
 import random
-import re
-import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
+import serving_parts as parts
+from serving_parts import ENGINE_CORE, OTHER_CORE, Client, Process, largest
 from vertebra.data.preprocess import preprocess
 from vertebra.inference import loading
+from vertebra.inference.clients import addresses, inputs
+from vertebra.inference.clients.over_http import HttpClient
+from vertebra.measuring.benchmarking.scenarios import Bound
+from vertebra.measuring.requests import offering
+from vertebra.measuring.requests.offering import Offered
 
-CONNECTIONS, MOST_IMAGES = 8, 8
-ENGINE_CORE, OTHER_CORE = 1, 0
+MOST_IMAGES = 8
 
 
 # ------------------------------------------------------------------ the engine alone
@@ -91,15 +93,6 @@ def allowed(batches: list[float], times: float) -> float:
     return largest(holds, len(batches) / batches[-1])
 
 
-def largest(holds: Any, most: float) -> float:
-    """The largest rate up to `most` at which `holds` is true, to 3 %."""
-    low, high = 0.0, most
-    while high - low > 0.03 * most:
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
 def _rate(call: Any, seconds: float) -> float:
     for _ in range(3):
         call()
@@ -113,132 +106,76 @@ def _rate(call: Any, seconds: float) -> float:
 # ------------------------------------------------------------------ the server
 
 
-class Served:
+def served(bundle: Path) -> Process:
     """`vertebra serve` of one Bundle, pinned."""
-
-    def __init__(self, bundle: Path) -> None:
-        options = ("--port", "0", "--no-grpc", "--threads", "1")
-        command = [sys.executable, "-m", "vertebra", "serve", f"measured={bundle}", *options]
-        begin = time.perf_counter()
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr is not None
-        ready = next(line for line in self._process.stderr if line.startswith("ready at "))
-        self.start_s = time.perf_counter() - begin
-        self.port = int(re.search(r":(\d+)[;,]", ready)[1])  # type: ignore[index]
-        self.main = psutil.Process(self._process.pid)
-        (self.worker,) = self.main.children()
-        for process, core in ((self.main, OTHER_CORE), (self.worker, ENGINE_CORE)):
-            for thread in process.threads():
-                os.sched_setaffinity(thread.id, {core})
-
-    def memory(self) -> int:
-        """Bytes of the server and its process."""
-        return sum(process.memory_info().rss for process in (self.main, self.worker))
-
-    def close(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.stderr is not None
-        self._process.stderr.read()
-        self._process.wait(60)
+    server = parts.vertebra(bundle, "measured", "--no-grpc", "--threads", "1")
+    parts.pinned(server)
+    return server
 
 
 def body_of(kind: str, size: int, photo: Path) -> bytes:
     """A whole request over HTTP."""
     if kind == "JPEG":
-        picture = photo.read_bytes()
-        content, shape, datatype = len(picture).to_bytes(4, "little") + picture, [1], "BYTES"
-    else:
-        values = np.random.default_rng(0).integers(0, 256, (1, 3, size, size))
-        dtype, datatype = (np.float32, "FP32") if kind == "FP32" else (np.uint8, "UINT8")
-        content, shape = values.astype(dtype).tobytes(), list(values.shape)
-    given = {
-        "name": "images", "shape": shape, "datatype": datatype,
-        "parameters": {"binary_data_size": len(content)},
-    }  # fmt: skip
-    wanted = [{"name": "logits", "parameters": {"binary_data": True}}]
-    head = json.dumps({"inputs": [given], "outputs": wanted}).encode()
-    lines = (
-        "POST /v2/models/measured/infer HTTP/1.1", "Host: localhost",
-        f"Inference-Header-Content-Length: {len(head)}", f"Content-Length: {len(head) + len(content)}",
-    )  # fmt: skip
-    return ("\r\n".join(lines) + "\r\n\r\n").encode() + head + content
+        return parts.picture("measured", photo.read_bytes())
+    values = np.random.default_rng(0).integers(0, 256, (1, 3, size, size))
+    content = values.astype(np.float32 if kind == "FP32" else np.uint8).tobytes()
+    return parts.inference("measured", content, values.shape, kind)
 
 
-class Client:
-    """Connections that are kept, and what came over them."""
-
-    def __init__(self, port: int, body: bytes) -> None:
-        self._port, self._body = port, body
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self.statuses: Counter[str] = Counter()
-        self.latencies: list[float] = []
-
-    async def ask(self, due: float | None = None) -> None:
-        begin = time.perf_counter() if due is None else due
-        ends = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = ends
-        writer.write(self._body)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = re.search(r"^content-length: (\d+)", head, re.M)
-        assert length is not None
-        await reader.readexactly(int(length[1]))
-        status = head.split(" ")[1]
-        self.statuses[status] += 1
-        if status == "200":
-            self.latencies.append(time.perf_counter() - begin)
-            self._free.append(ends)
-        else:
-            writer.close()  # a refusal before the body was read ends the connection
-
-    async def steady(self, seconds: float) -> float:
-        """Good answers per second over CONNECTIONS connections, each asking again and again."""
-        begin = time.perf_counter()
-
-        async def one() -> None:
-            while time.perf_counter() - begin < seconds:
-                await self.ask()
-
-        before = self.statuses["200"]
-        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-        return (self.statuses["200"] - before) / (time.perf_counter() - begin)
-
-    async def poisson(self, rate: float, seconds: float) -> float:
-        """Good answers per second of requests that come at random times, whether or not others are done."""
-        drawn, tasks = random.Random(0), set[asyncio.Task[None]]()
-        begin = due = time.perf_counter()
-        before = self.statuses["200"]
-        while due - begin < seconds:
-            due += drawn.expovariate(rate)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            task = asyncio.create_task(self.ask(due))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        found = (self.statuses["200"] - before) / (time.perf_counter() - begin)
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return found
+async def poisson(server: Process, rate: float, bound_s: float, seconds: float) -> Offered:
+    """FP32 requests at random times by the generator of `vertebra bench`; a run ends early if 1 % can't be
+    within the bound any more."""
+    client = HttpClient(addresses.parsed(f"http://127.0.0.1:{server.port}"), None)
+    try:
+        await client.opened()
+        about = await client.about()
+        await client.prepare(inputs.tensors(about.taken, batch_size=1, input_size=None, seed=0), at_once=32)
+        queries = max(662, round(rate * seconds))
+        return await offering.offer(client.ask, rate=rate, bound=Bound(bound_s), queries=queries)
+    finally:
+        await client.close()
 
 
-def within(served: Served, body: bytes, most: float, bound_s: float, seconds: float) -> float:
+def within(server: Process, most: float, bound_s: float, seconds: float) -> float:
     """The largest rate of requests at random times with the 99th percentile in `bound_s`, none refused."""
 
     def holds(rate: float) -> bool:
-        client = Client(served.port, body)
-        asyncio.run(client.poisson(rate, seconds))
-        return set(client.statuses) == {"200"} and bool(np.quantile(client.latencies, 0.99) <= bound_s)
+        with asyncio.Runner(loop_factory=offering.loop) as runner:
+            run = runner.run(poisson(server, rate, bound_s, seconds))
+        if run.verdict == "late":
+            print(f"at {rate:.1f}/s the generator was late: {1e3 * run.lag_s:.1f} ms")
+        p99 = run.percentile(99) if run.is_whole else None
+        return not run.failures and p99 is not None and p99 <= bound_s
 
     return largest(holds, most)
 
 
-async def overload(served: Served, body: bytes, seconds: float) -> list[str]:
+async def crowd(client: Client, rate: float, seconds: float) -> float:
+    """Good answers per second of requests that come at random times, whether or not others are done."""
+    drawn, tasks = random.Random(0), set[asyncio.Task[bytes]]()
+    begin = due = time.perf_counter()
+    before = client.statuses["200"]
+    while due - begin < seconds:
+        due += drawn.expovariate(rate)
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = asyncio.create_task(client.ask())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    found = (client.statuses["200"] - before) / (time.perf_counter() - begin)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return found
+
+
+async def overload(server: Process, body: bytes, seconds: float) -> list[str]:
     """What five times the load does."""
-    client = Client(served.port, body)
+    client = Client(server.port, body)
     usual = await client.steady(seconds)
     for _ in range(20):
         await client.ask()
     single = statistics.median(client.latencies[-20:])
-    memory = served.memory()
-    good = await client.poisson(5 * usual, seconds)
-    grown = served.memory() - memory
+    memory = server.memory()
+    good = await crowd(client, 5 * usual, seconds)
+    grown = server.memory() - memory
     begin = time.perf_counter()
     while True:
         await client.ask()
@@ -262,16 +199,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    photo = asked.photo or drawn()
+    photo = asked.photo or parts.drawn()
     if asked.offline:
         print(json.dumps(offline(asked.bundle, photo, asked.seconds)))
         return
     if len(os.sched_getaffinity(0)) < 2:
         parser.error("two processors are needed")
     os.sched_setaffinity(0, {OTHER_CORE})
-    served = Served(asked.bundle)
+    server = served(asked.bundle)
     try:
-        print(f"start: {served.start_s:.2f} s (asked: 1), {served.memory() / 1e6:.0f} MB (asked: 250)")
+        print(f"start: {server.start_s:.2f} s (asked: 1), {server.memory() / 1e6:.0f} MB (asked: 250)")
         size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
         found: dict[str, list[float]] = {}
         batches: list[float] = []
@@ -281,7 +218,7 @@ def main() -> None:
             for name, value in measured.items():
                 found.setdefault(f"offline {name}", []).append(value)
             for kind in ("FP32", "UINT8", "JPEG"):
-                client = Client(served.port, body_of(kind, size, photo))
+                client = Client(server.port, body_of(kind, size, photo))
                 found.setdefault(kind, []).append(asyncio.run(client.steady(asked.seconds)))
         best = {name: statistics.median(values) for name, values in found.items()}
         for kind, against, least in (("FP32", "engine", 80), ("UINT8", "engine", 90), ("JPEG", "JPEG", 85)):
@@ -293,17 +230,15 @@ def main() -> None:
             )
         for times in (3, 6):
             ideal = allowed(batches, times)
-            rate = within(
-                served, body_of("FP32", size, photo), 1.2 * ideal, times * batches[0], asked.seconds
-            )
+            rate = within(server, 1.2 * ideal, times * batches[0], asked.seconds)
             share = f"{rate / ideal:.0%} (asked: 85 %)"
             print(
                 f"Poisson, p99 within {times} inferences: {rate:.1f}/s; a queue allows {ideal:.1f}/s: {share}"
             )
-        for line in asyncio.run(overload(served, body_of("FP32", size, photo), asked.seconds)):
+        for line in asyncio.run(overload(server, body_of("FP32", size, photo), asked.seconds)):
             print(f"overload: {line}")
     finally:
-        served.close()
+        server.close()
 
 
 def alone(asked: argparse.Namespace, photo: Path) -> dict[str, Any]:
@@ -314,19 +249,6 @@ def alone(asked: argparse.Namespace, photo: Path) -> dict[str, Any]:
     )
     rates: dict[str, Any] = json.loads(ran.stdout)
     return rates
-
-
-def drawn() -> Path:
-    """A photograph's size of soft slopes, as a JPEG file."""
-    import tempfile
-
-    from PIL import Image
-
-    y, x, c = np.ogrid[:480, :640, :3]
-    pixels = ((x * 255 // 640 + y * 255 // 480 * (c + 1)) % 256).astype(np.uint8)
-    path = Path(tempfile.mkdtemp()) / "drawn.jpg"
-    Image.fromarray(pixels).save(path, quality=90)
-    return path
 
 
 if __name__ == "__main__":

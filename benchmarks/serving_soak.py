@@ -15,18 +15,15 @@ import asyncio
 import contextlib
 import json
 import random
-import re
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
+import serving_parts as parts
 from vertebra.inference import loading
 
 IMAGES = 32
@@ -47,23 +44,16 @@ class Soak:
             self._images = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
             self._expected = np.concatenate([loaded.logits(one[None]) for one in self._images])
         self.counts: Counter[str] = Counter()
-        options = ("--port", "0", "--no-grpc", "--instances", "2", "--threads", "1", "--hang", "1s")
-        command = [sys.executable, "-m", "vertebra", "serve", f"soaked={bundle}", *options]
-        self._server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert self._server.stderr is not None
-        ready = next(line for line in self._server.stderr if line.startswith("ready at "))
-        self._port = int(re.search(r":(\d+)[;,]", ready)[1])  # type: ignore[index]
-        self._process = psutil.Process(self._server.pid)
+        options = ("--no-grpc", "--instances", "2", "--threads", "1", "--hang", "1s")
+        self._server = parts.vertebra(bundle, "soaked", *options)
+        self._port, self._process = self._server.port, self._server.main
 
     def run(self, connections: int, kills: int) -> list[str]:
         """What is wrong, one line each."""
         try:
             return asyncio.run(self._run(connections, kills))
         finally:
-            self._server.send_signal(signal.SIGTERM)
-            assert self._server.stderr is not None
-            self._server.stderr.read()
-            self._server.wait(60)
+            self._server.close()
 
     async def _run(self, connections: int, kills: int) -> list[str]:
         killing = asyncio.create_task(self._kill(kills))
@@ -136,22 +126,11 @@ class Soak:
             writer.close()
 
     def _request(self, chosen: list[int]) -> bytes:
-        content = self._images[chosen].tobytes()
-        given = {"name": "images", "shape": [len(chosen), *self._images.shape[1:]], "datatype": "FP32",
-                 "parameters": {"binary_data_size": len(content)}}  # fmt: skip
-        wanted = [{"name": "logits", "parameters": {"binary_data": True}}]
-        head = json.dumps({"inputs": [given], "outputs": wanted}).encode()
-        lines = (
-            "POST /v2/models/soaked/infer HTTP/1.1", "Host: localhost",
-            f"Inference-Header-Content-Length: {len(head)}", f"Content-Length: {len(head) + len(content)}",
-        )  # fmt: skip
-        return ("\r\n".join(lines) + "\r\n\r\n").encode() + head + content
+        shape = (len(chosen), *self._images.shape[1:])
+        return parts.inference("soaked", self._images[chosen].tobytes(), shape, "FP32")
 
     async def _answered(self, reader: asyncio.StreamReader, chosen: list[int]) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        fields: dict[str, Any] = dict(line.split(": ", 1) for line in head.splitlines()[1:] if line)
-        body = await reader.readexactly(int(fields["content-length"]))
-        status = head.split(" ")[1]
+        status, fields, body = await parts.response(reader)
         if status != "200":
             self.counts[f"status {status}"] += 1
             return

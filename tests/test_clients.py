@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,18 @@ def test_photographs_are_each_sent_equally_often() -> None:
     column = inputs.photographs(Input("x", "BYTES", (-1, 1)), [b"a"], batch_size=2)
     assert column[0].shape == (2, 1)
     assert json.loads(column[0].json())["inputs"][0]["data"] == ["YQ==", "YQ=="]
+
+
+def test_pictures_of_a_folder_are_spread_over_it(tmp_path: Path) -> None:
+    for number in range(130):
+        (tmp_path / f"{number:03}.PNG").write_bytes(str(number).encode())
+    (tmp_path / "notes.txt").write_bytes(b"text")
+    found = inputs.pictures_in(tmp_path)
+    assert (len(found), found[0], found[1], found[-1]) == (64, b"0", b"2", b"127")
+    assert inputs.pictures_in(tmp_path / "007.PNG") == [b"7"]
+    for path in (tmp_path / "none", tmp_path / "notes.txt"):
+        with pytest.raises(InvalidInputError, match="no pictures"):
+            inputs.pictures_in(path)
 
 
 # ------------------------------------------------------------------ a real server

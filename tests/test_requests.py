@@ -107,7 +107,7 @@ def test_an_answer_that_is_late_and_bad_is_missed_once() -> None:
 def test_requests_under_way_are_given_up_at_an_early_end() -> None:
     given_up = []
     found = offered(lambda number, done: lambda: given_up.append(number), rate=1000)
-    assert found.verdict == "broken"
+    assert (found.verdict, found.failures) == ("broken", {})
     assert len(given_up) == found.sent
 
 

@@ -80,8 +80,8 @@ def bench(
 
     With the scenario "server" a model may be the URL of a server of the Open Inference Protocol,
     "http://HOST:PORT/v2/models/NAME" or "grpc://…": requests of `batch_size` images are sent at random times,
-    `processes` runs of a rate. They are tensors that fit the model's metadata, or the JPEG files of the
-    folder `pictures`; `token_file` has a bearer token. See docs/scenarios.md.
+    `processes` runs of a rate. They are tensors that fit the model's metadata, or the encoded pictures
+    of the folder or file `pictures`; `token_file` has a bearer token. See docs/scenarios.md.
 
     `engines` is an earlier name of `engine`. A case that fails gives a row of the metric `failure` with its
     reason, and the others continue. Raises InvalidInputError, before anything runs, if options contradict

@@ -42,7 +42,6 @@ _ALONE, _ALONE_S = 10, 0.5
 _SETTLE_S, _SETTLED, _SETTLED_SHARE = 10.0, 2.0, 0.1
 #: Connections that are open before the load begins.
 _AT_ONCE = 32
-_PICTURES = 64
 #: Largest difference between the answers before and after, relative to their spread.
 _SAME = 1e-2
 
@@ -151,7 +150,7 @@ class Work:
             return inputs.tensors(
                 about.taken, batch_size=order.batch_size, input_size=order.input_size, seed=order.seed
             )
-        pictures = scenarios.photographs(order.pictures, number=_PICTURES if order.pictures else 8)
+        pictures = scenarios.photographs() if order.pictures is None else inputs.pictures_in(order.pictures)
         return inputs.photographs(about.taken, pictures, batch_size=order.batch_size)
 
     def _stated(self, about: About, sent: str) -> Asked:

@@ -9,14 +9,17 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
+from vertebra.data import walking
 from vertebra.errors import InvalidInputError
 
 #: Datatype of the protocol -> that of NumPy, little-endian.
 DATATYPES = {"FP32": "<f4", "FP16": "<f2", "FP64": "<f8", "UINT8": "u1", "INT8": "i1"}
 #: Requests that differ: a server that kept its answers would give them without working.
 _DIFFERENT = 8
+_MOST_PICTURES = 64
 #: All of them together have at most about this many bytes.
 _MOST_BYTES = 2**28
 
@@ -155,6 +158,24 @@ def photographs(taken: Input, pictures: Sequence[bytes], *, batch_size: int) -> 
         content = b"".join(struct.pack("<I", len(one)) + one for one in chosen)
         found.append(Question(taken.name, "BYTES", (batch_size, *column), content, batch_size))
     return found
+
+
+def pictures_in(path: str | Path) -> list[bytes]:
+    """The encoded pictures of a file or a folder as they are; of more than 64, as many at equal distances in
+    the order of their paths. Raises InvalidInputError if there is none."""
+    root = Path(path).expanduser()
+    every = [root] if root.is_file() else sorted(one for one in root.rglob("*") if one.is_file())
+    found = [one for one in every if walking.is_picture(one.name)]
+    if not found:
+        raise InvalidInputError(
+            f"The folder {root} has no pictures." if root.is_dir() else f"There are no pictures at {root}.",
+            f"pass a folder with files that end in {', '.join(walking.SUFFIXES[:4])}, …",
+        )
+    number = min(len(found), _MOST_PICTURES)
+    try:
+        return [found[place * len(found) // number].read_bytes() for place in range(number)]
+    except OSError as error:
+        raise InvalidInputError(f"{error.filename} can't be read: {error.strerror}.") from error
 
 
 def _elements(content: bytes) -> list[bytes]:

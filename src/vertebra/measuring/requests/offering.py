@@ -162,7 +162,8 @@ class _Run:
             while (self._open or self._overdue) and not self.is_ended and self._loop.time() < patient:
                 await asyncio.sleep(_LOOK_S)
                 self._look()
-            if unanswered := len(self._open) + len(self._overdue):
+            unanswered = len(self._open) + len(self._overdue)
+            if unanswered and not self.is_ended:
                 self.failures["no answer"] += unanswered
         finally:
             for _, give_up in [*self._open.values(), *self._overdue.values()]:

@@ -1,0 +1,210 @@
+"""What the benchmarks of serving share: servers as processes, whole requests, connections, pinning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+ENGINE_CORE, OTHER_CORE = 1, 0
+CONNECTIONS = 8
+
+
+class Process:
+    """A server that a command starts. It is ready when `line` finds its port in what it writes, or with a
+    `port` of its own as soon as that takes connections."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        line: str | None = None,
+        port: int = 0,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        begin = time.perf_counter()
+        pipe = subprocess.PIPE if line is not None else subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=pipe, text=True, env={**os.environ, **(env or {})}
+        )
+        if line is None:
+            self.port, self.ready = port, ""
+            _until_open(self.process, port)
+        else:
+            assert self.process.stderr is not None
+            found = (re.search(line, text) for text in self.process.stderr)
+            match = next((one for one in found if one is not None), None)
+            assert match is not None, f"{command[0]} ended before it was ready"
+            self.port, self.ready = int(match[1]), match.string
+        self.start_s = time.perf_counter() - begin
+        self.main = psutil.Process(self.process.pid)
+
+    def children(self) -> list[psutil.Process]:
+        return self.main.children(recursive=True)
+
+    def memory(self) -> int:
+        """Bytes of the server and its processes."""
+        return sum(one.memory_info().rss for one in (self.main, *self.children()))
+
+    def close(self) -> None:
+        children = self.children()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            if self.process.stderr is not None:
+                self.process.stderr.read()
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        for child in children:  # of a server that doesn't end its own
+            if child.is_running():
+                child.kill()
+
+
+def _until_open(process: subprocess.Popen[str], port: int) -> None:
+    import socket
+
+    for _ in range(1200):
+        assert process.poll() is None, "the server ended before it was ready"
+        with socket.socket() as one:
+            one.settimeout(1)
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server isn't ready after two minutes")
+
+
+def vertebra(bundle: Path, name: str, *options: str) -> Process:
+    """`vertebra serve` of one Bundle under a name, over HTTP at a free port."""
+    command = [sys.executable, "-m", "vertebra", "serve", f"{name}={bundle}", "--port", "0", *options]
+    return Process(command, line=r"ready at \S+:(\d+)[;,]")
+
+
+def pin(process: psutil.Process, core: int) -> None:
+    """Every thread of it."""
+    for thread in process.threads():
+        os.sched_setaffinity(thread.id, {core})
+
+
+def pinned(server: Process) -> None:
+    """The server's own process to one core, the engine's to the other."""
+    pin(server.main, OTHER_CORE)
+    for child in server.children():
+        pin(child, ENGINE_CORE)
+
+
+# ------------------------------------------------------------------ requests
+
+
+def request(path: str, body: bytes, **headers: str) -> bytes:
+    """A whole request over HTTP."""
+    fields = {"Host": "localhost", "Content-Length": str(len(body))}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def inference(
+    model: str,
+    content: bytes,
+    shape: Iterable[int],
+    datatype: str,
+    output: str = "logits",
+    name: str = "images",
+) -> bytes:
+    """A whole request of the Open Inference Protocol with a binary tensor, which asks for one."""
+    given = {
+        "name": name, "shape": list(shape), "datatype": datatype,
+        "parameters": {"binary_data_size": len(content)},
+    }  # fmt: skip
+    wanted = [{"name": output, "parameters": {"binary_data": True}}]
+    head = json.dumps({"inputs": [given], "outputs": wanted}).encode()
+    return request(
+        f"/v2/models/{model}/infer", head + content, Inference_Header_Content_Length=str(len(head)),
+        Content_Type="application/octet-stream",
+    )  # fmt: skip
+
+
+def picture(model: str, encoded: bytes) -> bytes:
+    """The same with an encoded picture."""
+    return inference(model, len(encoded).to_bytes(4, "little") + encoded, [1], "BYTES")
+
+
+async def response(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:
+    """Status, headers and body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    fields = dict(line.split(": ", 1) for line in head.splitlines()[1:] if line)
+    body = await reader.readexactly(int(fields["content-length"]))
+    return head.split(" ")[1], fields, body
+
+
+class Client:
+    """Connections that are kept, and what came over them."""
+
+    def __init__(self, port: int, body: bytes) -> None:
+        self._port, self._body = port, body
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.statuses: Counter[str] = Counter()
+        self.latencies: list[float] = []
+
+    async def ask(self) -> bytes:
+        begin = time.perf_counter()
+        ends = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = ends
+        writer.write(self._body)
+        status, _, body = await response(reader)
+        self.statuses[status] += 1
+        if status == "200":
+            self.latencies.append(time.perf_counter() - begin)
+            self._free.append(ends)
+        else:
+            writer.close()  # a refusal before the body was read ends the connection
+        return body
+
+    async def steady(self, seconds: float) -> float:
+        """Good answers per second over CONNECTIONS connections, each asking again and again."""
+        begin = time.perf_counter()
+
+        async def one() -> None:
+            while time.perf_counter() - begin < seconds:
+                await self.ask()
+
+        before = self.statuses["200"]
+        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+        return (self.statuses["200"] - before) / (time.perf_counter() - begin)
+
+
+# ------------------------------------------------------------------ figures
+
+
+def largest(holds: Any, most: float, within: float = 0.03) -> float:
+    """The largest rate up to `most` at which `holds` is true, to this share of it."""
+    low, high = 0.0, most
+    while high - low > within * max(low, most / 64):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def drawn() -> Path:
+    """A photograph's size of soft slopes, as a JPEG file."""
+    from PIL import Image
+
+    y, x, c = np.ogrid[:480, :640, :3]
+    pixels = ((x * 255 // 640 + y * 255 // 480 * (c + 1)) % 256).astype(np.uint8)
+    path = Path(tempfile.mkdtemp()) / "drawn.jpg"
+    Image.fromarray(pixels).save(path, quality=90)
+    return path

@@ -138,6 +138,17 @@ def test_each_model_and_way_of_running_it_is_one_row_with_its_own_figures_only()
     assert told == [("a", 1, 0.010, 4e6), ("a", 8, 0.080, 4e6), ("b", None, None, 2e6)]
 
 
+def test_rates_under_two_bounds_are_two_rows() -> None:
+    both = [
+        figure("served:m", "served_rate", rate, "benched", system="box", engine="made", batch_size=1,
+               scenario="server", protocol=f"p99 within {bound} ms, FP32 over HTTP")
+        for rate, bound in ((40.0, 30), (60.0, 100))
+    ]  # fmt: skip
+    assert [(row.value("served_rate"), row.conditions["protocol"]) for row in wide(both)] == [
+        (40.0, "p99 within 30 ms, FP32 over HTTP"), (60.0, "p99 within 100 ms, FP32 over HTTP"),
+    ]  # fmt: skip
+
+
 def test_derived_figures_are_computed_and_keep_the_interval() -> None:
     (row,) = wide(
         [

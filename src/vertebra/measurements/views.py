@@ -24,7 +24,7 @@ from vertebra.measurements.subjects import Subject, is_of_catalogue, names, subj
 #: Conditions that make one way of running a network, in the order in which they are shown.
 FORM = (
     "system", "device", "engine", "provider", "precision", "batch_size", "input_size", "threads", "streams",
-    "layout", "scenario", "arrival_rate", "beside",
+    "layout", "scenario", "arrival_rate", "protocol", "beside",
 )  # fmt: skip
 
 #: Metrics whose values mean nothing without the machine that they were measured on.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.data.datasets import Dataset
-from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -45,11 +44,11 @@ class Hooks:
 class Job:
     """One training: `model`, a network's name, on `data`, evaluated after each epoch on `validation`.
 
-    Label n of `data` is output n, called `classes[n]`; those of `validation` are matched by name.
-    `preprocess` is what pictures go through in evaluations and later. `content` identifies the pictures of
-    both sets, and a run goes on only with the same. `weights` is where parameters come from, as
-    `zoo.build` takes them; None for an untrained network. `workers` threads prepare pictures, `threads`
-    compute. Each step's batch is taken in `accumulate` parts. A checkpoint is written every `checkpoint_s`
+    `labels` has, for each sample of `data` in its order, the output that it is trained as, or -1 where it is
+    left out; output n is called `classes[n]`, and the classes of `validation` are matched by name. `content`
+    identifies the pictures of both sets, and a run goes on only with the same. `weights` is where parameters
+    come from, as `zoo.build` takes them with `checks`; None for an untrained network. `workers` threads
+    prepare pictures (0: the loop's own), `threads` compute. A checkpoint is written every `checkpoint_s`
     seconds, or less often where that would take over 1 % of the time. `float64` computes in that precision,
     for proofs.
     """
@@ -57,9 +56,9 @@ class Job:
     model: str
     recipe: Recipe
     data: Dataset
+    labels: tuple[int, ...]
     validation: Dataset
     classes: tuple[str, ...]
-    preprocess: Preprocess
     folder: Path
     content: str = ""
     weights: str | Path | None = None
@@ -68,15 +67,13 @@ class Job:
     threads: int = 1
     device: str = "cpu"
     resume: bool = False
-    accumulate: int = 1
     compile: bool = False
-    channels_last: bool = False
     checkpoint_s: float = CHECKPOINT_S
     float64: bool = False
     hooks: Hooks = Hooks()
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "accumulate"):
+        for name in ("workers", "threads"):
             least = 0 if name == "workers" else 1
             if getattr(self, name) < least:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be at least {least}.")

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from vertebra.training.recipe import Recipe
 
-    #: (network, images (N, 3, S, S), targets (N,) of int64 or (N, C) of shares) -> the mean loss of the batch
-    Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+    #: (answer, images (N, 3, S, S), targets (N,) of int64 or (N, C) of shares) -> the mean loss of these
+    #: images, where answer(images) gives the network's logits
+    Loss = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
     #: the network as built, with its starting weights -> the network that is trained
     Prepare = Callable[[nn.Module], nn.Module]
     #: the trained network -> the state dict that is saved as the run's weights
@@ -71,6 +72,9 @@ class Job:
     checkpoint_s: float = CHECKPOINT_S
     float64: bool = False
     hooks: Hooks = Hooks()
+    #: what run.json records besides, and more files of the run's folder
+    more: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads"):

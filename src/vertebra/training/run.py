@@ -72,7 +72,7 @@ class Folder:
         """Continue the log after its first `size` bytes: later lines will come again."""
         if self._writes:
             with self.keeping():
-                self._log = open(self.place / runs.LOG, "ab")
+                self._log = open(self.place / runs.LOG, "ab")  # noqa: SIM115: until the run ends
                 self._log.truncate(size)
 
     def settle_log(self) -> int:
@@ -105,10 +105,13 @@ class Folder:
 
     def record(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file."""
+        self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file."""
         if self._writes:
             with self.keeping():
-                text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-                files.write_whole(self.place / name, text.encode())
+                files.write_whole(self.place / name, content)
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
@@ -176,8 +179,13 @@ def check(folder: Path, *, resume: bool) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError(f"{folder} is a file.", "choose a folder: --output")
-    strange = [] if not folder.exists() else [one for one in folder.iterdir() if one.name != "run.lock"]
+    strange = [] if not folder.exists() else [one for one in folder.iterdir() if not _is_ours(one.name)]
     if strange:
         raise InvalidInputError(
             f"{folder} isn't empty: it holds {strange[0].name}.", "choose another folder: --output"
         )
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a process that was killed before its run had begun may have left it."""
+    return name == "run.lock" or name.startswith(".run.json.")

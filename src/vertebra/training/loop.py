@@ -57,7 +57,7 @@ def train(job: Job, *, progress: Listener | None = None) -> Run:
         torch.set_num_threads(job.threads)
         try:
             with Stop(patient=team.world > 1) as stop:
-                return _Training(job, team, folder, stop, progress or silent).whole()
+                return Training(job, team, folder, stop, progress or silent).whole()
         except RuntimeError as error:
             if team.world > 1 and ranks.is_of_a_peer(error):
                 raise ranks.gone(error) from error
@@ -70,10 +70,12 @@ class _Interrupted(Exception):
     """A signal during an evaluation."""
 
 
-class _Training:
+class Training:
     """One run of the loop."""
 
-    def __init__(self, job: Job, team: Team, folder: Folder, stop: Stop, progress: Listener) -> None:
+    def __init__(
+        self, job: Job, team: Team, folder: Folder, stop: Stop, progress: Listener, *, watched: bool = True
+    ) -> None:
         self.job, self.team, self.folder, self.stop = job, team, folder, stop
         self.recipe = job.recipe
         self.loader = Loader(
@@ -89,7 +91,7 @@ class _Training:
         self._resume()
         self.watch = Watch(
             progress if team.is_first else silent, folder.place, self.record,
-            first_step=self.state.at.step, writes=team.is_first,
+            first_step=self.state.at.step, writes=team.is_first and watched,
         )  # fmt: skip
         self.network = self._formed()
         self.weights = self._class_weights()
@@ -184,10 +186,10 @@ class _Training:
             return True
         is_head_only = rates.freeze(self.state.network, self.recipe, epoch)
         self.network = self.team.share(self.state.network)
-        _set_modes(self.state.network, is_head_only)
+        set_modes(self.state.network, is_head_only)
         for batch in self._batches(epoch, first):
             start = time.monotonic()
-            loss, right = self._step(batch, epoch)
+            loss, right = self.step(batch, epoch)
             ended, due = self._agree(batch, loss, right)
             self._spent(start, len(batch) * self.team.world)
             if at.step % self._line_every == 0 or at.step % self.steps == 0:
@@ -227,7 +229,7 @@ class _Training:
 
     # -------------------------------------------------------------- one step
 
-    def _step(self, batch: Batch, epoch: int) -> tuple[float, float]:
+    def step(self, batch: Batch, epoch: int) -> tuple[float, float]:
         """One step of the optimizer. Returns the mean loss of this process's pictures, and how many of them
         were answered rightly before it (NaN where they are mixed)."""
         recipe, state, at = self.recipe, self.state, self.state.at
@@ -489,7 +491,7 @@ class _Training:
         )  # fmt: skip
 
 
-def _set_modes(network: nn.Module, is_head_only: bool) -> None:
+def set_modes(network: nn.Module, is_head_only: bool) -> None:
     """Training mode; where only the head is trained, the statistics of the rest stay as they are."""
     network.train()
     if is_head_only:

@@ -72,7 +72,7 @@ class Folder:
         """Continue the log after its first `size` bytes: later lines will come again."""
         if self._writes:
             with self.keeping():
-                self._log = open(self.place / runs.LOG, "ab")  # noqa: SIM115: until the run ends
+                self._log = open(self.place / runs.LOG, "ab")  # noqa: SIM115
                 self._log.truncate(size)
 
     def settle_log(self) -> int:

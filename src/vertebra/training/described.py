@@ -51,11 +51,7 @@ def record(job: Job, world: int, steps: int, about: str) -> dict[str, Any]:
 
 def check_same(kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
     """Raise InvalidInputError where a run can't go on as another; warn of what changes its last bits."""
-    if kept["model"] != fresh["model"]:
-        raise InvalidInputError(
-            f"The run trains {kept['model']}; {fresh['model']} was asked for.",
-            "leave the network out, or start another run: --output",
-        )
+    check_model(kept, fresh["model"])
     changed = changes(kept["recipe"], fresh["recipe"])
     if changed:
         raise InvalidInputError(
@@ -87,6 +83,15 @@ def check_same(kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
     told += [f"{name} {old}, now {new}" for name, (old, new) in versions.items() if old != new]
     if told:
         warn(f"the run continues, but not to the last bit: it began with {'; '.join(told)}")
+
+
+def check_model(kept: Mapping[str, Any], model: str) -> None:
+    """Raise InvalidInputError where a run trains another network."""
+    if kept["model"] != model:
+        raise InvalidInputError(
+            f"The run trains {kept['model']}; {model} was asked for.",
+            "leave the network out, or start another run: --output",
+        )
 
 
 def changes(kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:

@@ -78,6 +78,8 @@ class Training:
     ) -> None:
         self.job, self.team, self.folder, self.stop = job, team, folder, stop
         self.recipe = job.recipe
+        if job.resume:
+            described.check_model(runs.read(job.folder).record, job.model)
         self.loader = Loader(
             job.data, job.labels, job.recipe, workers=job.workers, seed=job.recipe.seed, world=team.world,
             rank=team.rank,
@@ -447,6 +449,8 @@ class Training:
 
     @property
     def _is_due(self) -> bool:
+        if self.job.checkpoint_s == 0:
+            return True
         least = max(self.job.checkpoint_s, self.cost_s / _KEPT_SHARE)
         return time.monotonic() - self.kept_s >= least
 

@@ -74,7 +74,7 @@ def continued(
             )
     if model is not None and zoo.find(model).name != kept.record["model"]:
         raise InvalidInputError(
-            f"The run trains {kept.record['model']}; {model} was given.", "leave the network out"
+            f"The run trains {kept.record['model']}; {model} was asked for.", "leave the network out"
         )
     place = Path(before["pictures"]) if pictures is None else Path(pictures).expanduser()
     return Plan(kept.record["model"], place, kept.folder, {**asked, **before}, kept)

@@ -13,6 +13,7 @@ from vertebra.errors import InvalidInputError, warn
 from vertebra.machine import system
 from vertebra.measurements import now
 from vertebra.training.job import Job
+from vertebra.training.run import Run
 
 _LIBRARIES = ("torch", "timm", "torchvision", "numpy", "Pillow", "simplejpeg", "safetensors")
 #: What may differ between two parts of a run, but then not all bits are the same -> what to call it.
@@ -117,6 +118,12 @@ def _first_difference(kept: list[str], fresh: list[str]) -> str:
     if missing:
         return f"{missing[0]} is missing"
     return f"{more[0]} is new" if more else "their order is another"
+
+
+def result(done: Run) -> dict[str, Any]:
+    """What result.json says of a run that ended."""
+    names = ("status", "step", "epochs", "seconds", "waited", "best")
+    return {**{name: getattr(done, name) for name in names}, "ended_at": now()}
 
 
 def header(job: Job, about: Mapping[str, Any]) -> dict[str, Any]:

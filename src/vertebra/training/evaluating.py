@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Images in one call of the network.
 BATCH = 64
+#: Seconds after which an evaluation shows how far it is.
+_SHOWN_S = 3.0
 #: How many of the most confident mistakes are kept.
 _MISTAKES = 24
 
@@ -101,7 +103,7 @@ def _part(
         _own(data, team), lambda sample: sample.source, record, BATCH,
         workers=max(1, workers), prefetch=2 * BATCH, reuse=True,
     )  # fmt: skip
-    answer = _answer(network)
+    answer, start = _answer(network), time.monotonic()
     with closing(ready):
         for batch in ready:
             failed = unreadable_in(batch, strict=False)
@@ -113,7 +115,9 @@ def _part(
             if samples:
                 found.tally.add(samples, [outputs[one.label] for one in samples], answer(batch.images))
             check()
-            progress(replace(event, done=min(len(data), team.world * (found.tally.total + found.missed))))
+            if time.monotonic() - start >= _SHOWN_S:
+                done = min(len(data), team.world * (found.tally.total + found.missed))
+                progress(replace(event, done=done))
     return found
 
 

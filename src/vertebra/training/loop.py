@@ -143,6 +143,7 @@ class Training:
             for name, content in self.job.files.items():
                 self.folder.write(name, content)
         self.folder.open_log(self.state.at.log_bytes)
+        self.folder.remove(runs.RESULT)
 
     def _formed(self) -> nn.Module:
         """The network as steps run it: compiled, and shared between processes."""
@@ -488,11 +489,13 @@ class Training:
         if status != INTERRUPTED:
             self._write_weights("last.safetensors", self.state.network, {"epoch": at.epochs, "step": at.step,
                                                                        "weights": "raw"})  # fmt: skip
-        return Run(
+        done = Run(
             folder=self.job.folder, status=status, step=at.step, epochs=at.epochs,
             seconds=self.pace.trained_s + self.pace.evaluated_s + self.pace.kept_s,
             waited=self.pace.waiting, best=at.best, evaluation=self.evaluation,
         )  # fmt: skip
+        self.folder.record(runs.RESULT, described.result(done))
+        return done
 
 
 def set_modes(network: nn.Module, is_head_only: bool) -> None:

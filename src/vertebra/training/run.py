@@ -113,6 +113,11 @@ class Folder:
             with self.keeping():
                 files.write_whole(self.place / name, content)
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if self._writes:
+            (self.place / name).unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
         """Say, where the disk refuses to write, what is safe and how to go on."""

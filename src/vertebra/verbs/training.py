@@ -123,12 +123,12 @@ def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener)
 
     asked = plan.asked
     how = {"format": asked["format"], "truth": asked["truth"], "name": asked["name"]}
+    recipe, weights = _recipe(plan, asked)
     data = pictures.opened(plan.pictures, split=asked["split"], **how)
     folder = plan.folder or Path(f"{data.name}-trained")
     if team.is_first:
         running.check(folder, resume=plan.kept is not None)
     other = pictures.validation(plan.pictures, asked["validation"], data, **how)
-    recipe, weights = _recipe(plan, asked)
     looked = team.alone(lambda: _looked(data, other, asked, recipe, progress))
     recipe = _filled(recipe, plan, sum(label >= 0 for label in looked.labels), team.world)
     validation = other if looked.held_out is None else pictures.part(data, looked.held_out)

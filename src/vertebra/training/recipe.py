@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,7 +286,7 @@ def _between(least: float, most: float) -> str:
 
 
 #: annotation -> whether a value is of it, and what to call it
-_TYPES = {
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "text"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
@@ -341,5 +341,7 @@ def _check_rest(recipe: Recipe) -> None:
         raise refusal("min_lr", recipe.min_lr, f"at most the highest rate, {recipe.peak:g}")
     if recipe.batch % recipe.accumulate:
         raise refusal("accumulate", recipe.accumulate, f"a divisor of the batch, {recipe.batch}")
+    if recipe.balanced and recipe.shuffle == "shards":
+        raise refusal("shuffle", "shards", '"all" where balanced draws the pictures')
     if recipe.class_weights and recipe.balanced:
         raise refusal("balanced", True, "false with class_weights: each does the other's work")

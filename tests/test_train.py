@@ -63,8 +63,8 @@ def test_from_a_folder_to_an_answer(run: Any, place: Path, tmp_path: Path) -> No
 
     pictures = sorted(place.glob("*/1.png"))
     for model, options in ((MODEL, {"weights": run.folder}), (str(bundle.folder), {})):
-        answers = list(vertebra.predict(pictures, model=model, **options))
-        assert [one.classes[0].label.name for one in answers] == list(CLASSES)
+        answers = vertebra.predict(*pictures, model=model, **options)
+        assert [one.top[0].called for one in answers] == list(CLASSES)
 
 
 def test_a_run_s_folder_holds_all_of_it(run: Any) -> None:

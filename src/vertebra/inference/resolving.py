@@ -62,6 +62,7 @@ def is_bundle(subject: str | Path) -> bool:
     from vertebra.zoo import names, spellings
 
     _refuse_weights(subject)
+    _refuse_run(subject)
     if str(subject).lower().endswith(".onnx") and not Path(subject).is_dir():
         return False
     if isinstance(subject, Path):
@@ -89,6 +90,17 @@ def _refuse_weights(subject: str | Path) -> None:
         raise InvalidInputError(
             f"{subject} is a file of weights; the network isn't named.",
             f"name the network, and the file with --weights: NAME --weights {subject}",
+        )
+
+
+def _refuse_run(subject: str | Path) -> None:
+    from vertebra.bundles import runs
+
+    if runs.is_run(subject):
+        model = runs.read(subject).record["model"]
+        raise InvalidInputError(
+            f"{subject} is the folder of a training; its network isn't named.",
+            f"name it, and the folder with --weights: {model} --weights {subject}",
         )
 
 

@@ -1,1 +1,4 @@
-"""How a network is trained: the recipe, the order of the pictures, what happens to each, and the steps."""
+"""Training: one loop, exact to the bit, whose work is never lost.
+
+`loop.train(job)` trains a network as a `Job` says; a `Recipe` says how. docs/train.md explains both.
+"""

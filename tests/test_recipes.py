@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.training import rates
 from vertebra.training.classics import NAMES
-from vertebra.training.recipe import Recipe
+from vertebra.training.recipe import WORDS, Recipe
 from vertebra.training.recipes import at_most, find, override
 
 # ------------------------------------------------------------------ published
@@ -337,6 +338,21 @@ def test_every_field_of_every_recipe_can_be_changed_by_its_own_text():
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         assert getattr(override(base, {field.name: text}), field.name) == value, field.name
+
+
+def test_the_page_has_every_key_and_every_word():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "train-recipes.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    keys = {key for row in rows for key in re.findall(r"`([a-z0-9_]+)`", row[1])}
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert fields - keys == {"name", "source", "notes", "changes", "version", "evaluation"}
+    words = {
+        name: set(re.findall(r"`([a-z0-9-]+)`", row[3]))
+        for row in rows
+        for name in WORDS
+        if f"`{name}`" in row[1]
+    }
+    assert words == {name: set(allowed) for name, allowed in WORDS.items()}
 
 
 def test_the_crops_of_a_published_recipe_are_uniform_in_area_and_aspect():

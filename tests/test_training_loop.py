@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import job, photos, recipe
 from torch import Tensor
 
+from toys import job, photos, recipe
 from vertebra import zoo
 from vertebra.bundles import runs
 from vertebra.errors import InvalidInputError, MeasurementError, WeightsError

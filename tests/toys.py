@@ -40,8 +40,9 @@ def photos(
 def recipe(**changes: Any) -> Recipe:
     """Two epochs of plain SGD with all that a checkpoint must keep: averages, mixed pictures, warm-up."""
     plain = Recipe(
-        name="toy", evaluation=RECORD, epochs=2, batch=6, lr=0.01, lr_batch=6, momentum=0.9, weight_decay=1e-4,
-        schedule="cosine", warmup_epochs=0.5, ema=0.99, mixup=0.2, label_smoothing=0.1, clip=5.0,
+        name="toy", evaluation=RECORD, epochs=2, batch=6, lr=0.01, lr_batch=6, momentum=0.9,
+        weight_decay=1e-4, schedule="cosine", warmup_epochs=0.5, ema=0.99, mixup=0.2, label_smoothing=0.1,
+        clip=5.0,
     )  # fmt: skip
     return replace(plain, **changes)
 

@@ -5,10 +5,12 @@ log.jsonl          a line of JSON for every few steps, every epoch and each star
 last.pt            the checkpoint to continue from
 model.safetensors  the best weights, with their preprocessing and classes in the file's header
 result.json        how it ended
+split.csv          the pictures with their digests; those of part 0 weren't trained on
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from typing import Any
 from vertebra.errors import InvalidInputError
 from vertebra.machine import json_text
 
-RECORD, LOG, CHECKPOINT, WEIGHTS, RESULT = (
-    "run.json", "log.jsonl", "last.pt", "model.safetensors", "result.json",
+RECORD, LOG, CHECKPOINT, WEIGHTS, RESULT, SPLIT = (
+    "run.json", "log.jsonl", "last.pt", "model.safetensors", "result.json", "split.csv",
 )  # fmt: skip
 #: Version of run.json's fields and their meaning.
 VERSION = 1
@@ -72,6 +74,19 @@ def read(folder: str | Path) -> Kept:
         )
     result = _object(place / RESULT) if (place / RESULT).is_file() else None
     return Kept(place, record, tuple(_lines(place / LOG)), result)
+
+
+def trained_on(weights: str | Path | None) -> frozenset[str]:
+    """The digests of the pictures that `weights`, a run's folder or a file in it, were trained on; empty
+    where they aren't of a run, or its pictures weren't looked at."""
+    if weights is None:
+        return frozenset()
+    place = Path(weights).expanduser()
+    folder = place if is_run(place) else place.parent
+    if not is_run(folder) or not (folder / SPLIT).is_file() or (place != folder and not place.is_file()):
+        return frozenset()
+    with (folder / SPLIT).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return frozenset(row["sha256"] for row in csv.DictReader(stream) if row.get("fold") != "0")
 
 
 def _object(path: Path) -> dict[str, Any]:

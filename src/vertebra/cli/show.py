@@ -14,7 +14,8 @@ from vertebra.bundles import Bundle, model_card
 from vertebra.bundles.manifest import NATIVE
 from vertebra.cli.output import columns, emit, format_options, pager_option, part, record, show, table_option
 from vertebra.cli.tables import listed
-from vertebra.cli.terminal import folded, line, room, say
+from vertebra.cli.terminal import folded, room, say
+from vertebra.cli.terminal import line as plain
 from vertebra.errors import VertebraError
 from vertebra.measurements import display
 from vertebra.metrics import METRICS
@@ -74,9 +75,9 @@ def _show_run(run: Trained, style: str) -> None:
     elif style == "csv":
         emit([dict(one) for one in lines], style)
     else:
-        recipe = [{"field": name, "value": line(str(value))} for name, value in run.record["recipe"].items()
+        recipe = [{"field": name, "value": plain(str(value))} for name, value in run.record["recipe"].items()
                   if value not in ("", [])]  # fmt: skip
-        parts = [line(run.summary()), *map(line, run.record.get("remarks", ()))]
+        parts = [plain(run.summary()), *map(plain, run.record.get("remarks", ()))]
         tables = [columns(one) for one in (lines, recipe) if one]
         show("\n\n".join(["\n".join(parts), *tables]))
 

@@ -137,7 +137,7 @@ def text(done: Trained) -> str:
         "",
         "What to do with it:",
         f"  vertebra eval {model} PICTURES --weights {place}",
-        f"  vertebra predict {model} PICTURE --weights {place}",
+        f"  vertebra predict PICTURE -m {model} --weights {place}",
         f"  vertebra export {model} --weights {place} -o {place}-bundle",
     ]
     return "\n".join(found)

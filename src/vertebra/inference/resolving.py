@@ -200,7 +200,7 @@ def resolve(
         weights_sha256=digest,
         licence=facts.licence,
         preprocess=record,
-        labels=None if chosen is None else _labels(chosen, facts.num_classes),
+        labels=None if chosen is None else _labels(chosen, facts.num_classes, facts.source),
         outputs=outputs,
         assumed=_left(facts.assumed, preprocess, labels),
     )
@@ -404,11 +404,12 @@ def _record(given: str | Path | Preprocess) -> Preprocess:
     return foreign.from_json(text)
 
 
-def _labels(given: str | Path | tuple[str, ...], num_classes: int) -> LabelSet:
+def _labels(given: str | Path | tuple[str, ...], num_classes: int, source: str = "") -> LabelSet:
     from vertebra.data import labels
 
     if isinstance(given, tuple):
-        return labels.from_names(given, name="config.json")
+        name = "config.json" if source.endswith("config.json") else "the weights"
+        return labels.from_names(given, name=name)
     found = labels.resolve(given, num_classes=num_classes)
     return replace(found, name=Path(found.name).name)
 

@@ -50,8 +50,8 @@ class Job:
     identifies the pictures of both sets, and a run goes on only with the same. `weights` is where parameters
     come from, as `zoo.build` takes them with `checks`; None for an untrained network. `workers` threads
     prepare pictures (0: the loop's own), `threads` compute. A checkpoint is written every `checkpoint_s`
-    seconds, or less often where that would take over 1 % of the time; with 0 after every step. `float64` computes in that precision,
-    for proofs.
+    seconds, or less often where that would take over 1 % of the time; with 0 after every step. `float64`
+    computes in that precision, for proofs.
     """
 
     model: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -88,6 +88,7 @@ class Training:
         self.classes = labels.LabelSet(job.data.name, job.classes)
         self.pace = Pace()
         self.evaluation: Evaluation | None = None
+        self._line: dict[str, Any] = {}
         self.state, about = self._begin()
         self.record = described.record(job, team.world, self.steps, about)
         self._resume()
@@ -435,11 +436,10 @@ class Training:
 
     def _show(self, epoch: int) -> None:
         at, batch = self.state.at, self.recipe.batch
+        line: Mapping[str, Any] = self._line
         if at.steps:
             top1 = at.right / at.images if at.right == at.right else None
             line = {"loss": at.loss / at.steps, "top1": top1, "times": self._times()}
-        else:
-            line = self._line
         total = self.recipe.epochs * self.steps
         left = self.pace.left_s((total - at.step) * batch, self.recipe.epochs - epoch)
         self.watch.step(

@@ -126,13 +126,12 @@ def look(
     labels = [-1] * len(data)
     for one in found.kept:
         labels[one.place] = one.label
-    held_out, split, told = None, None, list[str]()
+    held_out, dealt, told = None, (1,) * len(found.kept), list[str]()
     if other is None:
         parts, dealt = _dealt(found, hold_out, seed)
         held_out = tuple(one.place for one, part in zip(found.kept, dealt, strict=True) if part == 0)
         for place in held_out:
             labels[place] = -1
-        split = _split_csv(found, dealt)
         told.append(
             f"{len(held_out):,} pictures, 1 of {parts} of each class, are held out to evaluate on; "
             "near-duplicates are on one side"
@@ -141,6 +140,7 @@ def look(
         told += _beside(found, other, conflicts, progress)
     content = _content(found, labels, held_out, other)
     report = {"training": found.to_json(), "remarks": told}
+    split = _split_csv(found, dealt)
     return Looked(tuple(labels), held_out, content, tuple(told), report, split, found)
 
 
@@ -226,4 +226,4 @@ def part(data: Dataset, places: Sequence[int], *, split: str = HELD_OUT) -> Data
         return (sample for place, sample in enumerate(data) if place in wanted)
 
     own = split if data.split is None else f"{data.split}, {split}"
-    return replace(data, split=own, length=len(wanted), read=read, sizes=None, column=None)
+    return replace(data, split=own, length=len(wanted), read=read, sizes=None, column=None, located=None)

@@ -115,7 +115,7 @@ def _mean(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _average(network: nn.Module, decay: float) -> Any:
     try:
-        from timm.utils import ModelEmaV3
+        from timm.utils.model_ema import ModelEmaV3
     except ModuleNotFoundError as error:
         raise MissingRuntimeError.of("averaging the parameters", "timm", "train") from error
     return ModelEmaV3(network, decay=decay, use_warmup=True)

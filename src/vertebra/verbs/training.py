@@ -131,7 +131,7 @@ def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener)
     other = pictures.validation(plan.pictures, asked["validation"], data, **how)
     looked = team.alone(lambda: _looked(data, other, asked, recipe, progress))
     recipe = _filled(recipe, plan, sum(label >= 0 for label in looked.labels), team.world)
-    validation = other if looked.held_out is None else pictures.part(data, looked.held_out)
+    validation = pictures.part(data, looked.held_out or ()) if other is None else other
     threads = machine["threads"] or max(1, system.default_threads() // team.world)
     workers = threads if machine["workers"] is None else machine["workers"]
     checks = {name: asked[name] for name in ("sha256", "accept_unverified", "ema")}

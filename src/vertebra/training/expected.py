@@ -1,8 +1,8 @@
 """What a training will take on this machine, from a few of its own steps.
 
 Where a step's pictures are many, steps of fewer are tried, of two counts: what a step takes is a part of its
-own (the optimizer's) and a part for each picture, so the rest follows, in time and in memory. That also answers
-where the real step wouldn't fit.
+own (the optimizer's) and a part for each picture, so the rest follows, in time and in memory. That also
+answers where the real step wouldn't fit.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _EVALUATED = 256
 @dataclass(frozen=True)
 class Trial:
     """What steps of `size` pictures a process took: seconds of one that trains the head alone, and of one
-    that trains all (0: there are none), the most bytes of memory, `loaded` of them in batches of pictures; and
-    seconds of one picture's evaluation, and its memory. None where a system doesn't say."""
+    that trains all (0: there are none), the most bytes of memory, `loaded` of them in batches of pictures;
+    and seconds of one picture's evaluation, and its memory. None where a system doesn't say."""
 
     size: int
     head_s: float

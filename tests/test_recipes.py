@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vertebra import zoo
 from vertebra.data.preprocess import Preprocess, protocols
@@ -78,6 +79,15 @@ def test_a_published_recipe_is_its_configuration(name: str):
     assert recipe.notes
     assert not recipe.changes
     assert not recipe.pretrained
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_published_recipe_decays_every_parameter_alike(name: str):
+    with torch.device("meta"):
+        network = zoo.build(name)
+    [group] = rates.groups(network, find("published", name))
+    assert {id(one) for one in group["params"]} == {id(one) for one in network.parameters()}
+    assert (group["weight_decay"], group["lr_scale"]) == (CONFIGURATIONS[name][4], 1)
 
 
 def test_what_was_decided_between_sources_is_said():

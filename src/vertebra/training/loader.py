@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Tasks of a batch for each worker: fewer leave workers idle at a batch's end, more cost time themselves.
 _TASKS = 4
+#: Bytes of a batch above which only one is made ahead.
+_LARGE = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +192,12 @@ class Loader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _ahead(self, share: int) -> int:
-        """Batches of `share` pictures in progress: while one is used, the next is complete, and workers never
-        wait for the one after it."""
-        return 2 + 2 * self.workers // share if self.workers else 0
+        """Batches of `share` pictures in progress while one is used. Of small ones two, and as many as keep
+        all workers busy; of large ones a single one, as each takes hundreds of megabytes."""
+        if not self.workers:
+            return 0
+        is_large = share * 12 * self.recipe.input_size**2 > _LARGE
+        return (1 if is_large else 2) + 2 * self.workers // share
 
     @property
     def memory(self) -> int:

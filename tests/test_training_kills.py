@@ -99,7 +99,8 @@ def test_twenty_random_instants(
 def test_a_full_disk_of_20_mb(
     place: Path, whole: str, tmp_path: Path, processes: multiprocessing.context.ForkServerContext
 ) -> None:
-    """The second checkpoint doesn't fit beside the first; on a larger disk the run goes on."""
+    """The second checkpoint doesn't fit beside the first and a stranger's 5 MB; on a larger disk the run goes
+    on."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -108,6 +109,7 @@ def test_a_full_disk_of_20_mb(
     if mounted.returncode:
         pytest.skip("mounting needs root")
     try:
+        (disk / "others").write_bytes(bytes(5_000_000))
         assert ended(processes, place, disk / "run", 1, None) == 1
         there = [one.name for one in (disk / "run").iterdir()]
         assert runs.CHECKPOINT in there

@@ -39,7 +39,10 @@ class Fixed(nn.Module):
 
 
 def test_the_divergence_is_that_of_the_softened_probabilities_times_the_temperatures_square():
-    student, teacher = torch.tensor([[0.0, 0.0], [4.0, 0.0]]), torch.tensor([[2 * math.log(3), 0.0], [4.0, 0.0]])
+    student, teacher = (
+        torch.tensor([[0.0, 0.0], [4.0, 0.0]]),
+        torch.tensor([[2 * math.log(3), 0.0], [4.0, 0.0]]),
+    )
     # at temperature 2 the first row's teacher says 3/4 and 1/4, its student a half each
     expected = 4 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)) / 2
     assert divergence(student, teacher, 2.0).item() == pytest.approx(expected, rel=1e-5)
@@ -54,7 +57,8 @@ def test_the_loss_shares_between_labels_and_teacher_and_only_the_student_gets_gr
     soft = divergence(student.table, torch.tensor([[0.0, 2.0], [3.0, 0.0]]), 3.0)
     assert both.item() == pytest.approx((0.75 * hard(student.table, targets) + 0.25 * soft).item(), rel=1e-6)
     both.backward()
-    assert student.table.grad is not None and teacher.table.grad is None
+    assert student.table.grad is not None
+    assert teacher.table.grad is None
     alone = loss(taught, lambda *_: pytest.fail("the labels were asked"), share=1.0)
     assert alone(student, images, targets).item() > 0
 
@@ -79,7 +83,8 @@ def test_a_teacher_sees_the_same_pixels_in_its_own_scale_and_size():
     assert "from 8 to its 16 pixels" in adaptation.told[1]
     images = torch.randn(2, 3, 8, 8)
     same = adapt(student, student)
-    assert same.told == () and same.apply(images) is images
+    assert same.told == ()
+    assert same.apply(images) is images
 
 
 NAMES = LabelSet("known", ("boat", "car", "plane"))
@@ -93,7 +98,8 @@ def test_a_teachers_outputs_are_found_by_name_and_others_are_left_out():
 
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
-    [(None, ("boat",), "no names"), (NAMES, ("boat", "train"), '"train"'), (NAMES, ("car", "Car"), "one class")],
+    [(None, ("boat",), "no names"), (NAMES, ("boat", "train"), '"train"'),
+     (NAMES, ("car", "Car"), "one class")],
 )  # fmt: skip
 def test_classes_that_a_teacher_does_not_know_by_name_are_refused(labels, classes, message):
     with pytest.raises(InvalidInputError, match=message):
@@ -117,4 +123,4 @@ def test_a_student_learns_from_answers_alone():
         taught(student, images, targets).backward()
         optimizer.step()
     after = float((student(images).argmax(1) == wanted).float().mean())
-    assert before < 0.6 and after > 0.85
+    assert after > before + 0.25

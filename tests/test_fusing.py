@@ -41,9 +41,12 @@ def batches(count: int = 3) -> list[torch.Tensor]:
 
 def test_the_fused_network_gives_the_trained_ones_answers(network):
     fused = fusing.fuse(network)
-    assert fused.deploy and not fusing.has_branches(fused) and fusing.has_branches(network)
+    assert fused.deploy
+    assert not fusing.has_branches(fused)
+    assert fusing.has_branches(network)
     proof = fusing.prove(network, fused, batches())
-    assert proof.pictures == 24 and 0 < proof.largest < 1e-4
+    assert proof.pictures == 24
+    assert 0 < proof.largest < 1e-4
     assert network.training
 
 
@@ -51,7 +54,7 @@ def test_a_logit_that_differs_is_told(network):
     wrong = fusing.fuse(network)
     with torch.no_grad():
         wrong.classifier.bias[2] += 1e-3
-    with pytest.raises(MeasurementError, match="differs by 0.001"):
+    with pytest.raises(MeasurementError, match=r"differs by 0\.001"):
         fusing.prove(network, wrong, batches())
 
 
@@ -88,4 +91,8 @@ def test_fusing_leaves_the_trained_network_as_it_was(network):
 
 
 def test_the_name_of_the_fused_model():
-    assert fusing.deployed("resnet18_acnet") == "resnet18_acnet_deploy" == fusing.deployed("resnet18_acnet_deploy")
+    assert (
+        fusing.deployed("resnet18_acnet")
+        == "resnet18_acnet_deploy"
+        == fusing.deployed("resnet18_acnet_deploy")
+    )

@@ -1,4 +1,4 @@
-"""Channels taken out: fewer multiply-adds, a record that builds the network again, and a Bundle that tells."""
+"""Channels taken out: fewer multiply-adds, a record that builds the network again, a Bundle that tells."""
 
 from __future__ import annotations
 
@@ -34,13 +34,21 @@ def saved(pruned: pruning.Pruned, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18_acnet", "resnet18_acnet_deploy"])
-def test_a_pruned_network_has_few_enough_multiply_adds_and_is_built_again_from_its_file(name, tmp_path):
-    network = built(name)
-    pruned = pruning.prune(network, 0.5, input_size=SIZE)
+@pytest.fixture(scope="module")
+def halved() -> dict[str, pruning.Pruned]:
+    names = ("squeezenet1_1", "resnet18_acnet")
+    return {name: pruning.prune(built(name).train(), 0.5, input_size=SIZE) for name in names}
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18_acnet"])
+def test_a_pruned_network_has_few_enough_multiply_adds_and_is_built_again_from_its_file(
+    name, halved, tmp_path
+):
+    network, pruned = built(name), halved[name]
     assert 0.3 * pruned.macs_before < pruned.macs <= 0.5 * pruned.macs_before
     assert pruned.params < pruned.params_before
-    assert pruned.network.training and pruned.network.num_classes == 5
+    assert pruned.network.training
+    assert pruned.network.num_classes == 5
     path = saved(pruned, tmp_path / "pruned.pth")
     again = zoo.build(name, weights=path).eval()
     with torch.inference_mode():
@@ -50,8 +58,8 @@ def test_a_pruned_network_has_few_enough_multiply_adds_and_is_built_again_from_i
     assert [one.channels for one in again.feature_info] != [one.channels for one in network.feature_info]
 
 
-def test_the_three_branches_of_a_pruned_acnet_fuse_and_load_as_the_fused_model(tmp_path):
-    pruned = pruning.prune(built("resnet18_acnet"), 0.4, input_size=SIZE)
+def test_the_three_branches_of_a_pruned_acnet_fuse_and_load_as_the_fused_model(halved, tmp_path):
+    pruned = halved["resnet18_acnet"]
     fused = fusing.fuse(pruned.network)
     assert fusing.prove(pruned.network, fused, [images()]).pictures == 3
     deployed = zoo.build("resnet18_acnet_deploy", weights=saved(pruned, tmp_path / "pruned.pth")).eval()
@@ -98,11 +106,11 @@ def test_what_cannot_be_reached_or_loaded_again_is_refused(monkeypatch):
         pruning.prune(built("squeezenet1_1"), 0.5, input_size=SIZE)
 
 
-def test_a_bundle_of_a_pruned_network_has_its_own_counts(tmp_path):
+def test_a_bundle_of_a_pruned_network_has_its_own_counts(halved, tmp_path):
     pytest.importorskip("onnxscript")
     from vertebra.campaigns.cases import _operations_of
 
-    pruned = pruning.prune(built("squeezenet1_1"), 0.5, input_size=SIZE)
+    pruned = halved["squeezenet1_1"]
     record = zoo.facts("squeezenet1_1").preprocess
     (tmp_path / "record.json").write_text(
         json.dumps(json.loads(record.to_json()) | {"input_size": [SIZE, SIZE], "resize": SIZE})
@@ -132,7 +140,11 @@ def test_files_hold_the_record_in_either_format(tmp_path):
     safetensors.save_file(state, tmp_path / "none.safetensors")
     torch.save({"state_dict": state, KEY: record.to_json()}, tmp_path / "two.pth")
     torch.save(state, tmp_path / "none.pth")
-    assert checkpoints.compressed(tmp_path / "one.safetensors") == record == checkpoints.compressed(tmp_path / "two.pth")
+    assert (
+        checkpoints.compressed(tmp_path / "one.safetensors")
+        == record
+        == checkpoints.compressed(tmp_path / "two.pth")
+    )
     assert not checkpoints.compressed(tmp_path / "none.safetensors")
     assert not checkpoints.compressed(tmp_path / "none.pth")
     assert checkpoints.take(tmp_path / "two.pth").beside == ()

@@ -22,12 +22,15 @@ from vertebra.exporting import comparison, filled
 from vertebra.exporting.orders import FORMATS, Converter, Order
 from vertebra.machine import files
 from vertebra.zoo import adapters, checkpoints
-from vertebra.zoo.compressed import Compressed
+from vertebra.zoo.compressed import Compressed, Ranges
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from vertebra.exporting.quantisation import Calibration
+    from vertebra.exporting.quantisation.learnt import Learnt
 
 _REFERENCE_SEED = 0
 #: Graph capture takes a batch of 1 for a constant, so the reference batch has 2 images.
@@ -90,6 +93,7 @@ def export(
     from vertebra.exporting import quantisation
     from vertebra.exporting.folding import fold_batch_norms
     from vertebra.measuring.profiler import activations
+    from vertebra.zoo import rounding
 
     if subject.builder is None:
         raise InvalidInputError(
@@ -101,7 +105,12 @@ def export(
         logits, ranges = activations.run(network, images)
         if card is None or card.weights is None:
             activations.check(ranges)
-        seen = _seen(network, card, in_channels)
+        trained = network
+        if quantiser is not None and precision == "int8" and left.ranges is not None:
+            trained = rounding.rounded(network, left.ranges)  # what its accuracy was measured as
+        seen = _seen(trained, card, in_channels)
+        with torch.inference_mode():
+            answers = trained(images).numpy()
         pruned = _counts(network, subject.model, input_size, in_channels) if left.widths else {}
         fold_batch_norms(network)  # after the logits: the Bundle is compared with the network as it was
         example = images[: order.batch_size or _REFERENCE_BATCH].clone()
@@ -114,7 +123,8 @@ def export(
                 parity.check_outputs(logits.numpy(), got)
                 added["quantisation"] = quantisation.quantise(
                     draft, card, calibration, quantiser=quantiser, format=format, precision=precision,
-                    batch_size=order.batch_size, num_classes=logits.shape[1], ranges=left.ranges,
+                    batch_size=order.batch_size, num_classes=logits.shape[1],
+                    learnt=_learnt(trained, left.ranges),
                 )  # fmt: skip
             return added
 
@@ -122,7 +132,7 @@ def export(
             folder,
             write_network,
             model=subject.model,
-            logits=logits.numpy(),
+            logits=answers,
             reference_seed=_REFERENCE_SEED,
             input_size=input_size,
             in_channels=in_channels,
@@ -185,6 +195,23 @@ def _compressed(subject: Subject) -> Compressed:
     source = subject.arguments.get("weights")
     path = None if subject.builder != zoo.BUILDER or source is None else files.named(source)
     return checkpoints.compressed(path) if path is not None and path.exists() else Compressed()
+
+
+def _learnt(trained: nn.Module, ranges: Ranges | None) -> Learnt | None:
+    """What the quantiser is told of a training in eight bits."""
+    import torch
+
+    from vertebra.exporting.quantisation.learnt import Learnt
+
+    if ranges is None:
+        return None
+
+    def answer(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: npt.NDArray[np.float32] = trained(torch.from_numpy(images)).numpy()
+            return logits
+
+    return Learnt(ranges, answer)
 
 
 def _counts(network: nn.Module, model: str, input_size: int, in_channels: int) -> dict[str, Any]:

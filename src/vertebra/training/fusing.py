@@ -34,8 +34,8 @@ def has_branches(network: nn.Module) -> bool:
 
 
 def fuse(network: nn.Module) -> ACNet:
-    """A copy of an ACNet, pruned or not, with one convolution for each block, in evaluation mode. The sums are
-    taken in float64 and rounded once. Raises InvalidInputError for any other network."""
+    """A copy of an ACNet, pruned or not, with one convolution for each block, in evaluation mode. The sums
+    are taken in float64 and rounded once. Raises InvalidInputError for any other network."""
     if not isinstance(network, ACNet) or not has_branches(network):
         raise InvalidInputError(
             f"{type(network).__name__} has no branches to fuse.", "train one of the ACNets: resnet18_acnet"
@@ -48,9 +48,7 @@ def fuse(network: nn.Module) -> ACNet:
 
 
 @torch.no_grad()
-def prove(
-    trained: nn.Module, fused: nn.Module, batches: Iterable[Tensor], *, limit: float = LIMIT
-) -> Proof:
+def prove(trained: nn.Module, fused: nn.Module, batches: Iterable[Tensor], *, limit: float = LIMIT) -> Proof:
     """The proof that both give the same answers for `batches` of pictures (N, 3, S, S), in evaluation mode.
 
     Raises MeasurementError where a logit differs by more than `limit`, a first class differs that wasn't a

@@ -41,7 +41,8 @@ class Side:
 class Outcome:
     """Two networks on the same `pictures`: top-1 as shares of 1, the `gained` accuracy with its 95 % interval
     for pairs, bytes, seconds for one picture (medians), and the second's share of the first's time with its
-    95 % interval, None below six rounds. `surely` says whether accuracy rose or fell, or None where the interval holds 0."""
+    95 % interval, None below six rounds. `surely` says whether accuracy rose or fell, or None where the
+    interval holds 0."""
 
     before: str
     after: str

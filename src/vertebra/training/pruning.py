@@ -24,7 +24,6 @@ from vertebra.zoo.compressed import Widths
 ROUND_TO = 8
 #: So often the share of channels is halved between too many and too few.
 _TRIES = 8
-_MOST_CHANNELS = 0.95
 #: How far the pruned network may be from the same one built anew by its record.
 _LIMIT = 1e-5
 
@@ -72,28 +71,28 @@ def prune(network: nn.Module, share: float, *, input_size: int, round_to: int = 
         )
     before = _profile(network, input_size)
     target = (1 - share) * before.macs
-    low, high, found = 0.0, _MOST_CHANNELS, None
-    for attempt in range(_TRIES):
-        ratio = high if attempt == 0 else (low + high) / 2
+    low, high, found, reached = 0.0, 1.0, None, 0.0
+    for _ in range(_TRIES):
+        ratio = (low + high) / 2
         tried = _without(network, ratio, input_size, round_to)
-        if tried is not None and _profile(tried, input_size).macs <= target:
-            high, found = ratio, tried
-        elif attempt == 0:
-            raise InvalidInputError(
-                f"{type(network).__name__} can't lose {share:.0%} of its multiply-adds: with the fewest "
-                f"channels that it works with, in multiples of {round_to}, too many are left.",
-                "ask for a smaller share",
-            )
-        else:
+        if tried is not None and _profile(tried, input_size).macs > target:
             low = ratio
-    assert found is not None
+        else:  # few enough, or a layer without any channel
+            high = ratio
+            found, reached = (found, reached) if tried is None else (tried, ratio)
+    if found is None:
+        raise InvalidInputError(
+            f"{type(network).__name__} can't lose {share:.0%} of its multiply-adds: with the fewest channels "
+            f"that it works with, in multiples of {round_to}, too many are left.",
+            "ask for a smaller share",
+        )
     widths = narrowing.widths_of(found, network)
     _check_again(network, found, widths, input_size)
     if isinstance(found, Backbone):
         found.feature_info = narrowing.features(found)
     after = _profile(found, input_size)
     found.train(network.training)
-    return Pruned(found, widths, high, before.macs, after.macs, before.params, after.params)
+    return Pruned(found, widths, reached, before.macs, after.macs, before.params, after.params)
 
 
 def _profile(network: nn.Module, input_size: int) -> profiler.Profile:

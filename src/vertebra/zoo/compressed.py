@@ -1,7 +1,7 @@
 """What compression leaves beside a network's weights: narrower layers, and the ranges of its activations.
 
-A file of weights holds it as JSON, so that the network can be built and exported again without the code that
-made it.
+A file of weights holds it in its record, a text in JSON that may say more, so that the network can be built
+and exported again without the code that made it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from vertebra.errors import WeightsError
 
-#: the name of the JSON in a file of weights
+#: the name of the record in a file of weights
 KEY = "vertebra"
 
 Range = tuple[float, float]
@@ -47,9 +47,9 @@ class Compressed:
     def __bool__(self) -> bool:
         return bool(self.widths) or self.ranges is not None
 
-    def to_json(self) -> str:
-        """As `read` takes it."""
-        told: dict[str, Any] = {"version": 1}
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of a file's record that say it; none for a network that isn't compressed."""
+        told: dict[str, Any] = {}
         if self.widths:
             told["widths"] = {name: list(shape) for name, shape in self.widths.items()}
         if self.ranges is not None:
@@ -58,7 +58,11 @@ class Compressed:
                 "outputs": {name: list(ends) for name, ends in self.ranges.outputs.items()},
                 "joins": {kind: [list(ends) for ends in every] for kind, every in self.ranges.joins.items()},
             }
-        return json.dumps(told)
+        return told
+
+    def to_json(self) -> str:
+        """The record, with nothing else in it."""
+        return json.dumps({"version": 1, **self.to_dict()})
 
 
 def read(text: str) -> Compressed:

@@ -262,9 +262,7 @@ def narrowed(shapes: Mapping[str, tuple[int, ...]], widths: Widths) -> dict[str,
     return {**shapes, **widths}
 
 
-def _ours(
-    model: str, arrays: Mapping[str, Any], in_channels: int, widths: Widths
-) -> dict[str, Array]:
+def _ours(model: str, arrays: Mapping[str, Any], in_channels: int, widths: Widths) -> dict[str, Array]:
     import numpy as np
 
     from vertebra.zoo.conversion import Entry, rename

@@ -19,14 +19,16 @@ from vertebra.bundles.manifest import NETWORKS
 from vertebra.data import datasets
 from vertebra.data.datasets import Dataset
 from vertebra.errors import InvalidInputError, MissingRuntimeError
-from vertebra.exporting.quantisation import graphs, guard, learnt, pictures
+from vertebra.exporting.quantisation import graphs, guard, pictures
+from vertebra.exporting.quantisation import learnt as placing
+from vertebra.exporting.quantisation.learnt import Learnt
 from vertebra.exporting.quantisation.loss import Loss
 from vertebra.exporting.quantisation.search import Found, Make, Search
 from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
-    from vertebra.zoo.compressed import Range, Ranges
+    from vertebra.zoo.compressed import Range
 
 __all__ = [
     "INT8",
@@ -114,9 +116,7 @@ def asked(
     )
 
 
-def choose(
-    engine: str, precision: str, calibration: Calibration | None, *, is_learnt: bool = False
-) -> str:
+def choose(engine: str, precision: str, calibration: Calibration | None, *, is_learnt: bool = False) -> str:
     """The quantiser for `engine`: the one asked for, else OpenVINO's own NNCF for OpenVINO if installed, else
     ONNX Runtime's; NNCF for int8-weights. A network that was trained in eight bits, and whose ranges are
     learnt so, is for ONNX Runtime's. Raises InvalidInputError if it doesn't exist or lacks the precision or
@@ -160,12 +160,12 @@ def quantise(
     precision: str = INT8,
     batch_size: int | None = None,
     num_classes: int = 1000,
-    ranges: Ranges | None = None,
+    learnt: Learnt | None = None,
 ) -> dict[str, Any]:
     """Replace the float32 network in a Bundle's folder `draft` with the quantised one; return the record for
-    its manifest. Activations that have their ranges in `ranges`, from a training in eight bits, keep these.
-    Raises InvalidInputError for bad pictures or a bad guard, and MeasurementError if the guard
-    doesn't hold."""
+    its manifest. Activations of a network that has `learnt` their ranges, in a training in eight bits, keep
+    these, and the guard compares with what was trained. Raises InvalidInputError for bad pictures or a bad
+    guard, and MeasurementError if the guard doesn't hold."""
     calibration = calibration or Calibration()
     trained = card is not None and card.weights is not None
     held = guard.of(calibration.guard, trained)
@@ -180,8 +180,9 @@ def quantise(
         loss = Loss.of(calibration.labelled, calibration.most_lost, card, num_classes, split, batch_size)
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         graph, network = graphs.of(format), draft / NETWORKS[format]
-        search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1)
-        placed = None if ranges is None or precision != INT8 else learnt.place(network, ranges)
+        answer = None if learnt is None else learnt.answer
+        search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1, answer)
+        placed = None if learnt is None else placing.place(network, learnt.ranges)
         tensors = {} if placed is None else placed.tensors
         found = search.until(_make(quantiser, precision, network, split, batch_size or 1, tensors))
         graph.put(found.path, draft)

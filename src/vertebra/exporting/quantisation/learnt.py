@@ -7,7 +7,7 @@ and concatenations by their order, where the graph has as many as the network ha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra.zoo.compressed import Range
 
 if TYPE_CHECKING:
+    from vertebra.exporting.quantisation.graphs import Images
     from vertebra.zoo.compressed import Ranges
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -22,6 +23,15 @@ _RECTIFIERS = ("Relu", "Clip")
 #: Their outputs have the values that their inputs have, or some of them.
 _KEEPING = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout")
 _WEIGHT = ".weight"
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A training in eight bits: the ranges, and `answer`, which gives the trained network's logits
+    (N, num_classes) for images (N, 3, H, W)."""
+
+    ranges: Ranges
+    answer: Callable[[Images], Images]
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class _Graph:
         made: dict[str, Range] = {}
         lost = len(ranges.inputs) + len(ranges.outputs)
         for node in self._nodes:
-            layer = self._layer(node)
+            layer = self._layer(node) or ""
             if layer in ranges.outputs:
                 made[self._end(node)] = ranges.outputs[layer]
                 lost -= 1
@@ -77,8 +87,11 @@ class _Graph:
         return name.removesuffix(_WEIGHT) if name.endswith(_WEIGHT) else None
 
     def _joins(self, node: Any) -> bool:
-        """Whether all that the node takes is computed."""
-        return all(name in self._maker for name in node.input)
+        """Whether all that the node takes is computed, and it isn't an activation: x times x's sigmoid."""
+        if any(name not in self._maker for name in node.input):
+            return False
+        made = [self._maker[name] for name in node.input]
+        return not any(one.op_type == "Sigmoid" and one.input[0] in node.input for one in made)
 
     def _end(self, node: Any) -> str:
         """What the node gives, or the rectifier that alone takes it."""

@@ -9,6 +9,7 @@ calls, which torch.fx records.
 from __future__ import annotations
 
 import copy
+import importlib
 import operator
 import sys
 from collections import Counter, OrderedDict
@@ -32,6 +33,7 @@ _KEEPING = {
     functional.dropout, torch.flatten, "flatten", "view", "reshape", "contiguous", "squeeze", "permute",
     "transpose",
 }  # fmt: skip
+_SIGMOIDS = {nn.Sigmoid, functional.sigmoid, torch.sigmoid, "sigmoid", "sigmoid_"}
 #: by the kind that ONNX calls them
 _JOINS: dict[str, set[Any]] = {
     "Add": {operator.add, operator.iadd, torch.add, "add", "add_"},
@@ -79,7 +81,7 @@ def plan(network: nn.Module) -> tuple[fx.GraphModule, Plan]:
     if any(isinstance(part, AsymmetricBlock) for part in network.modules()):
         raise InvalidInputError(
             "An ACNet is rounded in its fused form; this one has its three branches.",
-            "train it first, then fine-tune its _deploy form with --weights; the branches are fused on the way",
+            "train it, then fine-tune its _deploy form with --weights, which fuses the branches",
         )
     state = {name: values.detach().clone() for name, values in network.state_dict().items()}
     made = Plan(state)
@@ -123,8 +125,7 @@ def _traced(network: nn.Module) -> fx.GraphModule:
     _split_norms(copied)
     functions: tuple[Callable[..., Any], ...] = ()
     if "timm" in sys.modules:
-        from timm import layers
-
+        layers: Any = importlib.import_module("timm.layers")
         functions = tuple(layers.get_notrace_functions())
     try:
         graph = _Tracer(autowrap_functions=functions).trace(copied)
@@ -217,7 +218,16 @@ def _kinds(traced: fx.GraphModule, node: fx.Node) -> Iterator[str]:
     """The kind of join that the node is, if it is one: of tensors, and not of a tensor and a number."""
     operands = node.args[0] if node.args and isinstance(node.args[0], list | tuple) else node.args[:2]
     joined = len(operands) > 1 and all(isinstance(one, fx.Node) for one in operands)
+    joined = joined and not _is_swish(traced, list(operands))
     yield from (kind for kind, what in _JOINS.items() if joined and _calls(traced, node, what))
+
+
+def _is_swish(traced: fx.GraphModule, operands: list[Any]) -> bool:
+    """Whether one is the sigmoid of the other: an activation, and no join."""
+    return any(
+        _calls(traced, one, _SIGMOIDS) and one.args[0] is other
+        for one, other in (operands[:2], operands[1::-1])
+    )
 
 
 def _end(traced: fx.GraphModule, node: fx.Node) -> fx.Node:

@@ -20,7 +20,7 @@ SOURCE = Path(vertebra.__file__).parent
 #: Public functions that take long.
 LONG = {
     "bench", "check", "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "pick", "predict",
-    "probe", "survey",
+    "probe", "survey", "train",
 }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.show import show
     from vertebra.verbs.survey import survey
     from vertebra.verbs.table import table
+    from vertebra.verbs.train import train
     from vertebra.zoo import build
 
 #: public name -> its module, which is imported at the first use
@@ -73,13 +74,14 @@ _PUBLIC = {
     "show": "vertebra.verbs.show",
     "survey": "vertebra.verbs.survey",
     "table": "vertebra.verbs.table",
+    "train": "vertebra.verbs.train",
 }
 
 # Without `list`: `from vertebra import *` would hide the builtin. `vertebra.list` works like the others.
 __all__ = [
     "Measurement", "Progress", "Table", "bench", "build", "chart", "check", "cite", "compare",
     "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "pick", "predict", "probe", "profile",
-    "report", "serve", "show", "survey", "table",
+    "report", "serve", "show", "survey", "table", "train",
 ]  # fmt: skip
 
 

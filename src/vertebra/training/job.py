@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.data.datasets import Dataset
-from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -16,8 +15,9 @@ if TYPE_CHECKING:
 
     from vertebra.training.recipe import Recipe
 
-    #: (network, images (N, 3, S, S), targets (N,) of int64 or (N, C) of shares) -> the mean loss of the batch
-    Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+    #: (answer, images (N, 3, S, S), targets (N,) of int64 or (N, C) of shares) -> the mean loss of these
+    #: images, where answer(images) gives the network's logits
+    Loss = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
     #: the network as built, with its starting weights -> the network that is trained
     Prepare = Callable[[nn.Module], nn.Module]
     #: the trained network -> the state dict that is saved as the run's weights
@@ -45,21 +45,21 @@ class Hooks:
 class Job:
     """One training: `model`, a network's name, on `data`, evaluated after each epoch on `validation`.
 
-    Label n of `data` is output n, called `classes[n]`; those of `validation` are matched by name.
-    `preprocess` is what pictures go through in evaluations and later. `content` identifies the pictures of
-    both sets, and a run goes on only with the same. `weights` is where parameters come from, as
-    `zoo.build` takes them; None for an untrained network. `workers` threads prepare pictures, `threads`
-    compute. Each step's batch is taken in `accumulate` parts. A checkpoint is written every `checkpoint_s`
-    seconds, or less often where that would take over 1 % of the time. `float64` computes in that precision,
-    for proofs.
+    `labels` has, for each sample of `data` in its order, the output that it is trained as, or -1 where it is
+    left out; output n is called `classes[n]`, and the classes of `validation` are matched by name. `content`
+    identifies the pictures of both sets, and a run goes on only with the same. `weights` is where parameters
+    come from, as `zoo.build` takes them with `checks`; None for an untrained network. `workers` threads
+    prepare pictures (0: the loop's own), `threads` compute. A checkpoint is written every `checkpoint_s`
+    seconds, or less often where that would take over 1 % of the time; with 0 after every step. `float64`
+    computes in that precision, for proofs.
     """
 
     model: str
     recipe: Recipe
     data: Dataset
+    labels: tuple[int, ...]
     validation: Dataset
     classes: tuple[str, ...]
-    preprocess: Preprocess
     folder: Path
     content: str = ""
     weights: str | Path | None = None
@@ -68,15 +68,16 @@ class Job:
     threads: int = 1
     device: str = "cpu"
     resume: bool = False
-    accumulate: int = 1
     compile: bool = False
-    channels_last: bool = False
     checkpoint_s: float = CHECKPOINT_S
     float64: bool = False
     hooks: Hooks = Hooks()
+    #: what run.json records besides, and more files of the run's folder
+    more: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "accumulate"):
+        for name in ("workers", "threads"):
             least = 0 if name == "workers" else 1
             if getattr(self, name) < least:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be at least {least}.")

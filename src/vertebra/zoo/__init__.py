@@ -181,17 +181,18 @@ def facts(
     """
     model = find(name)
     _check_choices(model, weights, ema, transform_input)
-    from vertebra.zoo import adapters
+    from vertebra.zoo import adapters, stated
 
     if model.source in adapters.LIBRARIES:
         choices = {"ema": ema, "transform_input": transform_input}
         found: Facts = adapters.load(model.source).facts(model, weights, choices)
-        return found
-    if model.is_file:
+    elif model.is_file:
         return adapters.file_facts(model, weights)
-    from vertebra.zoo.factsheet import of_ours
+    else:
+        from vertebra.zoo.factsheet import of_ours
 
-    return of_ours(model.name, weights, ema=ema)
+        found = of_ours(model.name, weights, ema=ema)
+    return stated.applied(found, model, weights)
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:

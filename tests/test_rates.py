@@ -131,7 +131,8 @@ def test_each_block_is_slower_than_the_next_and_a_norm_belongs_to_its_convolutio
     assert {name: scale for name, (_, scale) in found.items()} == {
         "stem.conv.weight": 0.125, "stem.conv.bias": 0.125, "stem.bn.weight": 0.125, "stem.bn.bias": 0.125,
         "stages.0.0.weight": 0.25, "stages.0.0.bias": 0.25, "stages.0.1.weight": 0.25,
-        "stages.0.1.bias": 0.25, "stages.1.weight": 0.5, "stages.1.bias": 0.5, "classifier.weight": 1.0, "classifier.bias": 1.0,
+        "stages.0.1.bias": 0.25, "stages.1.weight": 0.5, "stages.1.bias": 0.5,
+        "classifier.weight": 1.0, "classifier.bias": 1.0,
     }  # fmt: skip
 
 

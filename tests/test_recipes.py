@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vertebra import zoo
 from vertebra.data.preprocess import Preprocess, protocols
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.training import rates
 from vertebra.training.classics import NAMES
-from vertebra.training.recipe import Recipe
+from vertebra.training.recipe import WORDS, Recipe
 from vertebra.training.recipes import at_most, find, override
 
 # ------------------------------------------------------------------ published
@@ -77,6 +79,15 @@ def test_a_published_recipe_is_its_configuration(name: str):
     assert recipe.notes
     assert not recipe.changes
     assert not recipe.pretrained
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_published_recipe_decays_every_parameter_alike(name: str):
+    with torch.device("meta"):
+        network = zoo.build(name)
+    [group] = rates.groups(network, find("published", name))
+    assert {id(one) for one in group["params"]} == {id(one) for one in network.parameters()}
+    assert (group["weight_decay"], group["lr_scale"]) == (CONFIGURATIONS[name][4], 1)
 
 
 def test_what_was_decided_between_sources_is_said():
@@ -337,6 +348,21 @@ def test_every_field_of_every_recipe_can_be_changed_by_its_own_text():
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         assert getattr(override(base, {field.name: text}), field.name) == value, field.name
+
+
+def test_the_page_has_every_key_and_every_word():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "train-recipes.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    keys = {key for row in rows for key in re.findall(r"`([a-z0-9_]+)`", row[1])}
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert fields - keys == {"name", "source", "notes", "changes", "version", "evaluation"}
+    words = {
+        name: set(re.findall(r"`([a-z0-9-]+)`", row[3]))
+        for row in rows
+        for name in WORDS
+        if f"`{name}`" in row[1]
+    }
+    assert words == {name: set(allowed) for name, allowed in WORDS.items()}
 
 
 def test_the_crops_of_a_published_recipe_are_uniform_in_area_and_aspect():

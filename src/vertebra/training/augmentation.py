@@ -171,7 +171,9 @@ def cropped(
         return _resized(image.pixels(apply_orientation=turned), box, size, recipe.interpolation)
     # The whole picture as small as it may be for the crop still to have as many pixels as the network sees.
     least = (-(-shape[0] * size // box.height), -(-shape[1] * size // box.width))
-    pixels = image.pixels(apply_orientation=turned, at_least=least)
+    halved = (-(-shape[0] // 2), -(-shape[1] // 2))
+    is_smaller = halved[0] >= least[0] and halved[1] >= least[1]
+    pixels = image.pixels(apply_orientation=turned, at_least=least if is_smaller else None)
     return _resized(pixels, box, size, recipe.interpolation, _divisor(shape, pixels))
 
 

@@ -13,6 +13,8 @@ from vertebra import zoo
 from vertebra.data import labels
 from vertebra.errors import InvalidInputError, VertebraError, WeightsError
 from vertebra.zoo.adapters import states
+from vertebra.zoo.layers import initialise_classifier
+from vertebra.zoo.pooling import classifier_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +45,18 @@ def network(
                 "pass weights of the same network, made for pictures of the same size",
             )
     fresh.load_state_dict(state)
+    if head:
+        _soften(fresh, seed)
     new = "with their own head" if not head else f"with a new head for {len(classes)} classes"
     return fresh, f"parameters of {Path(str(weights)).name}, {new}"
+
+
+def _soften(network: nn.Module, seed: int) -> None:
+    """Give a new head small weights, whatever its library gives it: on trained features, which can be large,
+    others answer at random with great confidence, and the first gradients would damage the features."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        initialise_classifier(classifier_of(network))
 
 
 def head_of(model: str, num_classes: int) -> frozenset[str]:

@@ -7,7 +7,7 @@ where it will be used, and nothing is copied or started anew in an epoch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -151,7 +151,7 @@ class Loader:
             )
         ]  # fmt: skip
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[Batch]:
         """The batches of an epoch from `first_step`. Close the iterator to end its threads early.
 
         Raises ImageError, naming it, at a picture that can't be read, unless the recipe skips those.
@@ -164,9 +164,9 @@ class Loader:
                     self._fill(begun, rows)
                 yield self._end(begun)
             return
-        yield from self._ahead(places, epoch)
+        yield from self._threaded(places, epoch)
 
-    def _ahead(self, places: Places, epoch: int) -> Iterator[Batch]:
+    def _threaded(self, places: Places, epoch: int) -> Generator[Batch]:
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
         waiting: deque[tuple[_Begun, list[Future[None]]]] = deque()
         steps = iter(places)
@@ -178,8 +178,7 @@ class Loader:
                 waiting.append((begun, [pool.submit(self._fill, begun, rows) for rows in begun.tasks]))
 
         try:
-            # While one batch is used, the next is complete and workers never wait for the one after it.
-            for _ in range(2 + 2 * self.workers // places.shape[1] if len(places) else 0):
+            for _ in range(self._ahead(places.shape[1])):
                 begin()
             while waiting:
                 begun, tasks = waiting.popleft()
@@ -189,6 +188,17 @@ class Loader:
                 yield self._end(begun)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _ahead(self, share: int) -> int:
+        """Batches of `share` pictures in progress: while one is used, the next is complete, and workers never
+        wait for the one after it."""
+        return 2 + 2 * self.workers // share if self.workers else 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the batches that are in memory at once."""
+        share = self.recipe.batch // self._world
+        return (self._ahead(share) + 1) * share * 12 * self.recipe.input_size**2
 
     def _begin(self, places: Places, epoch: int) -> _Begun:
         import numpy as np

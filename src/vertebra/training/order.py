@@ -75,7 +75,10 @@ def _drawn(count: int, seed: int, epoch: int, weights: npt.NDArray[np.float64]) 
         raise InvalidInputError(f"{count} pictures need as many weights from 0 up, and one above 0.")
     limits = np.cumsum(weights)
     shares = draws.uniform(draws.ORDER, seed, epoch, 1, count) * limits[-1]
-    return np.searchsorted(limits, shares, side="right").astype(np.int64)
+    drawn = np.searchsorted(limits, shares, side="right")
+    # A product that was rounded up to the last limit is the last picture's.
+    places: Places = np.minimum(drawn, np.flatnonzero(weights)[-1]).astype(np.int64)
+    return places
 
 
 def _by_shards(count: int, seed: int, epoch: int, sizes: Places) -> Places:
@@ -88,7 +91,8 @@ def _by_shards(count: int, seed: int, epoch: int, sizes: Places) -> Places:
     parts = [np.arange(first[shard], first[shard + 1]) for shard in visited]
     ordered = np.concatenate([*parts, np.empty(0, np.int64)]).astype(np.int64)
     keys = draws.raw(draws.ORDER, seed, epoch, 3, count)
-    return ordered[np.lexsort((keys, np.arange(count) // WINDOW))]
+    mixed: Places = ordered[np.lexsort((keys, np.arange(count) // WINDOW))]
+    return mixed
 
 
 def balanced(labels: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -100,9 +100,9 @@ def run(
         listener = (progress or silent) if team.is_first else silent
         job = _job(plan, machine, team, listener)
         if dry_run:
-            from vertebra.training import expectation
+            from vertebra.training import expected
 
-            return Trained(record=expectation.record(job, team.world, listener), folder=job.folder)
+            return Trained(record=expected.record(job, team.world, listener), folder=job.folder)
         done = loop.train(job, progress=listener)
         if not team.is_first:
             return Trained(record={}, folder=job.folder, status=done.status)

@@ -53,14 +53,14 @@ def test_the_loss_shares_between_labels_and_teacher_and_only_the_student_gets_gr
     targets, images = torch.tensor([0, 1]), torch.zeros(2, 3, 4, 4)
     taught = Teacher(teacher, (0, 1), adapt(record(4), record(4)))
     hard = functional.cross_entropy
-    both = loss(taught, hard, temperature=3.0, share=0.25)(student, images, targets)
+    both = loss(taught, temperature=3.0, share=0.25)(student, images, targets, hard)
     soft = divergence(student.table, torch.tensor([[0.0, 2.0], [3.0, 0.0]]), 3.0)
     assert both.item() == pytest.approx((0.75 * hard(student.table, targets) + 0.25 * soft).item(), rel=1e-6)
     both.backward()
     assert student.table.grad is not None
     assert teacher.table.grad is None
-    alone = loss(taught, lambda *_: pytest.fail("the labels were asked"), share=1.0)
-    assert alone(student, images, targets).item() > 0
+    alone = loss(taught, share=1.0)
+    assert alone(student, images, targets, lambda *_: pytest.fail("the labels were asked")).item() > 0
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_loss_shares_between_labels_and_teacher_and_only_the_student_gets_gr
 )  # fmt: skip
 def test_shares_and_temperatures_that_cannot_be_are_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
-        loss(Teacher(Fixed([[0.0]]), (0,), adapt(record(), record())), functional.cross_entropy, **options)
+        loss(Teacher(Fixed([[0.0]]), (0,), adapt(record(), record())), **options)
 
 
 def test_a_teacher_sees_the_same_pixels_in_its_own_scale_and_size():
@@ -110,9 +110,7 @@ def test_a_student_learns_from_answers_alone():
     torch.manual_seed(0)
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
     student = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    taught = distillation.loss(
-        Teacher(teacher, range(3), adapt(record(2), record(2))), functional.cross_entropy, share=1.0
-    )
+    taught = distillation.loss(Teacher(teacher, range(3), adapt(record(2), record(2))), share=1.0)
     optimizer = torch.optim.Adam(student.parameters(), 0.05)
     images, targets = torch.randn(256, 3, 2, 2), torch.zeros(256, dtype=torch.int64)
     with torch.no_grad():
@@ -120,7 +118,7 @@ def test_a_student_learns_from_answers_alone():
         before = float((student(images).argmax(1) == wanted).float().mean())
     for _ in range(60):
         optimizer.zero_grad()
-        taught(student, images, targets).backward()
+        taught(student, images, targets, functional.cross_entropy).backward()
         optimizer.step()
     after = float((student(images).argmax(1) == wanted).float().mean())
     assert after > before + 0.25

@@ -20,8 +20,10 @@ from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError, UnknownNameError
 
-#: (network, images (N, 3, S, S), targets) -> the mean loss of the batch
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+#: the labels' own loss, (logits (N, C), targets) -> the batch's mean
+Hard = Callable[[Tensor, Tensor], Tensor]
+#: (what gives the logits, images (N, 3, S, S), targets, the labels' own loss) -> the batch's mean loss
+Loss = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Hard], Tensor]
 
 TEMPERATURE, SHARE = 4.0, 0.5
 
@@ -122,15 +124,8 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return gap * temperature**2
 
 
-def loss(
-    teacher: Teacher,
-    hard: Callable[[Tensor, Tensor], Tensor],
-    *,
-    temperature: float = TEMPERATURE,
-    share: float = SHARE,
-) -> Loss:
-    """The loss of a batch: (1 - `share`) of `hard(logits, targets)`, the labels' own, and `share` of the
-    divergence from the teacher. Raises InvalidInputError for a share or a temperature that can't be."""
+def check(share: float, temperature: float) -> None:
+    """Raise InvalidInputError for a teacher's share or a temperature that can't be."""
     if not 0 < share <= 1:
         raise InvalidInputError(
             f"The teacher's share of the loss is {share:g}; it must be above 0 and at most 1."
@@ -138,8 +133,19 @@ def loss(
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InvalidInputError(f"The temperature is {temperature:g}; it must be above 0.")
 
-    def both(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        logits = network(images)
+
+def loss(
+    teacher: Teacher,
+    *,
+    temperature: float = TEMPERATURE,
+    share: float = SHARE,
+) -> Loss:
+    """The loss of a batch: (1 - `share`) of the labels' own, and `share` of the divergence from the teacher.
+    Raises InvalidInputError for a share or a temperature that can't be."""
+    check(share, temperature)
+
+    def both(answer: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, hard: Hard) -> Tensor:
+        logits = answer(images)
         soft = divergence(logits, teacher.logits(images), temperature)
         return soft if share == 1 else (1 - share) * hard(logits, targets) + share * soft
 

@@ -22,6 +22,14 @@ from vertebra.zoo.rounding import FakeQuantise, Source
 __all__ = ["FakeQuantise", "Source", "prepare", "quantisers", "ranges", "saved"]
 
 
+def check(source: str) -> None:
+    """Raise InvalidInputError unless ranges can come from there."""
+    if source not in get_args(Source):
+        raise InvalidInputError(
+            f'Ranges are "{source}"; they are {" or ".join(get_args(Source))}.', "use one of the two"
+        )
+
+
 def prepare(
     network: nn.Module, *, steps: int, source: Source = "moving", frozen_share: float = 0.25
 ) -> fx.GraphModule:
@@ -31,10 +39,7 @@ def prepare(
     Give it trained weights: without batch norms it doesn't train from nothing. Raises InvalidInputError for
     settings out of range, and for a network whose operations can't be told from its code.
     """
-    if source not in get_args(Source):
-        raise InvalidInputError(
-            f'Ranges are "{source}"; they are {" or ".join(get_args(Source))}.', "use one of the two"
-        )
+    check(source)
     if steps < 1 or not 0 <= frozen_share < 1:
         raise InvalidInputError(
             f"Ranges that stay in the last {frozen_share:g} of {steps} steps: the share must be from 0 to "

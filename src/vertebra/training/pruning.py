@@ -42,8 +42,14 @@ class Pruned:
     params: int
 
 
-def check() -> None:
-    """Raise MissingRuntimeError where torch-pruning isn't installed."""
+def check(share: float) -> None:
+    """Raise InvalidInputError for a share that can't be, and MissingRuntimeError where torch-pruning isn't
+    installed."""
+    if not 0 < share < 1:
+        raise InvalidInputError(
+            f"The share of multiply-adds to prune is {share:g}; it must be above 0 and below 1.",
+            "use for example --prune 50%",
+        )
     if importlib.util.find_spec("torch_pruning") is None:
         raise MissingRuntimeError(
             "Pruning needs torch-pruning, which isn't installed.",
@@ -58,12 +64,7 @@ def prune(network: nn.Module, share: float, *, input_size: int, round_to: int = 
     Raises InvalidInputError for a share that can't be reached, a network of another library, and one that the
     record of its widths doesn't build again; MissingRuntimeError without torch-pruning.
     """
-    check()
-    if not 0 < share < 1:
-        raise InvalidInputError(
-            f"The share of multiply-adds to prune is {share:g}; it must be above 0 and below 1.",
-            "use for example --prune 50%",
-        )
+    check(share)
     if not isinstance(network, Backbone):
         raise InvalidInputError(
             f"{type(network).__name__} is of another library, and pruned it couldn't be loaded again.",

@@ -102,7 +102,7 @@ def test_what_cannot_be_reached_or_loaded_again_is_refused(monkeypatch):
     with pytest.raises(InvalidInputError, match="another library"):
         pruning.prune(torch.nn.Linear(3, 3), 0.5, input_size=SIZE)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingRuntimeError, match="torch-pruning"):
+    with pytest.raises(MissingRuntimeError, match="torch_pruning"):
         pruning.prune(built("squeezenet1_1"), 0.5, input_size=SIZE)
 
 

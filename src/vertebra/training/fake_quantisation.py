@@ -55,7 +55,7 @@ def _plan_of(prepared: nn.Module) -> Plan:
     plan = prepared.meta.get("plan") if isinstance(prepared, fx.GraphModule) else None
     if not isinstance(plan, Plan):
         raise InvalidInputError(
-            f"{type(prepared).__name__} is no network in fake eight bits.", "prepare it with prepare()"
+            f"{type(prepared).__name__} isn't a network in fake eight bits.", "prepare it with prepare()"
         )
     return plan
 

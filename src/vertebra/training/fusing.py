@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vertebra import zoo
+from vertebra.bundles import runs
+from vertebra.data.batches import in_batches
 from vertebra.errors import InvalidInputError, MeasurementError
+from vertebra.machine import files
+from vertebra.training import beginning, described, run
+from vertebra.training.job import Job
 from vertebra.zoo.acnet import ACNet, AsymmetricBlock
+from vertebra.zoo.compressed import Compressed
 
 #: How far the fused network's logits may be from the trained one's.
 LIMIT = 1e-4
 TRAINED, FUSED = "_acnet", "_acnet_deploy"
+#: In the run's folder: the fused weights.
+FOLDER = "fused"
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,14 @@ class Proof:
     pictures: int
     largest: float
     ties: int
+
+    def line(self) -> str:
+        """In one line for people."""
+        ties = f", but for {self.ties} ties" if self.ties else ""
+        return (
+            f"fused: the logits of {self.pictures:,} pictures within {self.largest:.1g}, the same first "
+            f"classes{ties}"
+        )
 
 
 def has_branches(network: nn.Module) -> bool:
@@ -81,5 +101,26 @@ def prove(trained: nn.Module, fused: nn.Module, batches: Iterable[Tensor], *, li
 
 
 def deployed(name: str) -> str:
-    """The model that the ACNet called `name` is when fused: `resnet18_acnet_deploy` for `resnet18_acnet`."""
-    return name if name.endswith(FUSED) else name.replace(TRAINED, FUSED)
+    """The model that the ACNet called `name` is when fused, `resnet18_acnet_deploy` for `resnet18_acnet`; of
+    any other network its own name."""
+    return name.removesuffix(TRAINED) + FUSED if name.endswith(TRAINED) else name
+
+
+def finish(job: Job) -> tuple[Path, Proof]:
+    """The folder of the fused network's weights in a finished run of an ACNet, proved on all the pictures of
+    its evaluation. Raises what `prove` raises, and writes nothing then."""
+    trained = zoo.build(job.model, weights=job.folder).eval()
+    fused = fuse(trained)
+    ready = in_batches(
+        job.validation, lambda sample: sample.source, job.recipe.evaluation, _BATCH, reuse=True
+    )
+    with closing(ready):
+        proof = prove(trained, fused, (torch.from_numpy(one.images) for one in ready if len(one.images)))
+    model, state = deployed(job.model), fused.state_dict()
+    widths = beginning.narrower(model, job.num_classes, state)
+    about = {"fused_from": job.model, "largest_difference": proof.largest, "model": model}
+    stated = described.header(job, {**about, **Compressed(widths=widths).to_dict()})
+    folder = job.folder / FOLDER
+    files.make_folder(folder)
+    run.Folder(folder, writes=True).weights(runs.WEIGHTS, state, stated)
+    return folder, proof

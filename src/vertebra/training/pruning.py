@@ -51,10 +51,7 @@ def check(share: float) -> None:
             "use for example --prune 50%",
         )
     if importlib.util.find_spec("torch_pruning") is None:
-        raise MissingRuntimeError(
-            "Pruning needs torch-pruning, which isn't installed.",
-            "pip install --no-deps torch-pruning (what it depends on is not needed here)",
-        )
+        raise MissingRuntimeError.of("Pruning", "torch_pruning", "prune")
 
 
 def prune(network: nn.Module, share: float, *, input_size: int, round_to: int = ROUND_TO) -> Pruned:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from vertebra.training.job import Job
     from vertebra.training.outcome import Outcome, Side
 
-#: In a run's folder: the int8 Bundle, the weights of a fused ACNet, and what all of it came to.
-INT8, FUSED, OUTCOMES = "int8", "fused", "outcomes.json"
+#: In a run's folder: the int8 Bundle, and what the compression came to.
+INT8, OUTCOMES = "int8", "outcomes.json"
 #: Pictures of the training that ranges are calibrated and checked on, where the training left any open.
 _PICTURES = 128
 #: Of the held-out pictures this share keeps the first class of what was trained.
@@ -46,7 +46,8 @@ def in_eight_bits(job: Job, progress: Listener) -> Path:
 
 
 def _write_pictures(job: Job, folder: Path) -> None:
-    """Some of the pictures that the network was trained on, as they are, but upright."""
+    """Some of the pictures that the network was trained on, in their own size."""
+    import numpy as np
     from PIL import Image
 
     from vertebra.data.preprocess import decode
@@ -56,9 +57,12 @@ def _write_pictures(job: Job, folder: Path) -> None:
     wanted = set(used[::step][:_PICTURES])
     for place, sample in enumerate(job.data):
         if place in wanted:
+            source = sample.source
             try:
-                pixels = decode(sample.source)
-            except ImageError:
+                pixels = source if isinstance(source, np.ndarray) else decode(
+                    source, apply_orientation=job.recipe.evaluation.apply_orientation
+                )  # fmt: skip
+            except ImageError:  # training, which reads them all, has said so
                 continue
             Image.fromarray(pixels).save(folder / f"{place:08}.png")
 
@@ -85,7 +89,6 @@ def _pairs(
 ) -> Iterator[tuple[tuple[str, Path], tuple[str, Path]]]:
     """Each comparison's two Bundles with what they are called."""
     from vertebra.training import fusing
-    from vertebra.zoo import find
 
     made: dict[str, Path] = {} if int8 is None else {"trained": int8}
 
@@ -113,12 +116,13 @@ def _pairs(
         yield (teacher, bundle("teacher", teacher, source)), (
             job.model, bundle("trained", job.model, job.folder)
         )  # fmt: skip
-    if find(job.model).family.startswith("ResNet") and fusing.TRAINED in job.model:
-        if not job.model.endswith(fusing.FUSED):
-            fused = _fused(job, progress)
-            yield ("three branches", bundle("trained", job.model, job.folder)), (
-                "fused", bundle("fused", fusing.deployed(job.model), fused)
-            )  # fmt: skip
+    if fusing.deployed(job.model) != job.model:
+        fused, proof = fusing.finish(job)
+        progress(Progress(proof.line()))
+        yield (
+            ("three branches", bundle("trained", job.model, job.folder)),
+            ("fused", bundle("fused", fusing.deployed(job.model), fused)),
+        )
 
 
 def _began_with_the_classes(job: Job) -> bool:
@@ -132,43 +136,6 @@ def _exported(model: str, source: str | Path | None, folder: Path, progress: Lis
 
     progress(Progress(f"exporting {model} to compare it"))
     exporting.export(model, folder, weights=source, accept_unverified=True)
-    return folder
-
-
-# ------------------------------------------------------------------ an ACNet
-
-
-def _fused(job: Job, progress: Listener) -> Path:
-    """The weights of the fused network in the run's folder, proved on all the pictures of the evaluation."""
-    import torch
-    from safetensors.torch import save
-
-    from vertebra import zoo
-    from vertebra.training import beginning, fusing
-    from vertebra.training.described import header
-    from vertebra.zoo.compressed import Compressed
-
-    trained = zoo.build(job.model, weights=job.folder).eval()
-    fused = fusing.fuse(trained)
-    ready = in_batches(
-        job.validation, lambda sample: sample.source, job.recipe.evaluation, _BATCH, reuse=True
-    )
-    with closing(ready):
-        images = (torch.from_numpy(one.images) for one in ready if len(one.images))
-        proof = fusing.prove(trained, fused, images)
-    ties = f", {proof.ties} ties" if proof.ties else ""
-    progress(
-        Progress(f"fused: logits of {proof.pictures} pictures within {proof.largest:.1g}, same classes{ties}")
-    )
-    model = fusing.deployed(job.model)
-    state = fused.state_dict()
-    narrower = beginning.narrower(model, job.num_classes, state)
-    about = header(job, {"model": model, "fused_from": job.model, "largest_difference": proof.largest,
-                         **Compressed(widths=narrower).to_dict()})  # fmt: skip
-    folder = job.folder / FUSED
-    files.make_folder(folder)
-    whole = {name: values.contiguous() for name, values in state.items()}
-    files.write_whole(folder / "model.safetensors", save(whole, {"vertebra": json.dumps(about)}))
     return folder
 
 

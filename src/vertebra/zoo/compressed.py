@@ -84,7 +84,7 @@ def read(text: str) -> Compressed:
 def _ranges(told: Mapping[str, Any]) -> Ranges:
     def several(values: Any) -> tuple[Range, ...]:
         if not isinstance(values, list):
-            raise ValueError("ranges that are no list")
+            raise ValueError("ranges that aren't a list")
         return tuple(map(_range, values))
 
     inputs, outputs = (_named(told[name], _range) for name in ("inputs", "outputs"))
@@ -93,7 +93,7 @@ def _ranges(told: Mapping[str, Any]) -> Ranges:
 
 def _named(values: Any, take: Callable[[Any], _T]) -> dict[str, _T]:
     if not isinstance(values, dict) or len(values) > _MOST_NAMES:
-        raise ValueError("a part that is no object")
+        raise ValueError("a part that isn't an object")
     return {name: take(value) for name, value in values.items()}
 
 
@@ -106,7 +106,7 @@ def _range(value: Any) -> Range:
 
 def _shape(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > _MOST_DIMENSIONS:
-        raise ValueError("a shape that is no list")
+        raise ValueError("a shape that isn't a list")
     if any(type(one) is not int or one < 1 for one in value):
         raise ValueError(f"the shape {value}")
     return tuple(value)

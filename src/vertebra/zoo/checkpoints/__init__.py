@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,10 +114,13 @@ def _content(path: Path, head: bytes) -> object:
 
 def _safetensors(path: Path) -> object:
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError:
         return safetensors_files.read(path)
+    except safetensors_files.OtherKindError:  # only torch knows numbers of eight bits
+        if any(importlib.util.find_spec(name) is None for name in ("safetensors", "torch")):
+            raise
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return _from_tensors(path, load_file(path))
     # ValueError and others: shapes that torch refuses.

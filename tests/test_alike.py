@@ -101,9 +101,44 @@ def test_every_pair_is_found_beyond_one_block_of_comparisons(monkeypatch):
     images += [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images[:20]] + images[20:30]
     whole = found(*images)
     assert whole == {(n, 40 + n) for n in range(30)}
-    monkeypatch.setattr(alike, "_HASHES", 3 * len(images))
-    monkeypatch.setattr(alike, "_THUMBS", 2)
-    assert found(*images) == whole
+    for name, value in {"_ROWS": 3, "_PAIRS": 7, "_THUMBS": 2, "_FEW": 2}.items():
+        monkeypatch.setattr(alike, name, value)
+        assert found(*images) == whole
+
+
+def scene(seed: int) -> list[Image.Image]:
+    """Frames of one camera: a still ground with a spot that moves, and grain."""
+    chance, ground = np.random.default_rng(seed), np.asarray(photograph(seed, (64, 64)), np.int16)
+    frames = []
+    for _ in range(12):
+        frame, (y, x) = ground + chance.integers(-6, 7, ground.shape), chance.integers(0, 50, 2)
+        frame[y : y + 14, x : x + 14] = 255
+        frames.append(Image.fromarray(frame.clip(0, 255).astype(np.uint8)))
+    return frames
+
+
+SETS = {
+    "photographs and what was made of them": lambda: [
+        change(photograph(seed)) for seed in range(12) for change in (*CHANGES.values(), *OTHERS.values())
+    ],
+    "goods of one shape": lambda: [shirt(seed, size) for seed in range(60) for size in (28, 160)],
+    "frames": lambda: [frame for seed in range(8) for frame in scene(seed)],
+    "plain and nearly plain": lambda: [
+        Image.fromarray(np.random.default_rng(n).integers(90, 90 + n // 8 + 1, (64, 64, 3), np.uint8))
+        for n in range(120)
+    ],
+}
+
+
+@pytest.mark.parametrize("make", SETS.values(), ids=SETS)
+def test_the_tree_finds_every_pair_that_comparing_all_finds(monkeypatch, make):
+    images = make()
+    monkeypatch.setattr(alike, "_FEW", len(images))
+    every = found(*images)
+    monkeypatch.setattr(alike, "_FEW", 0)
+    for axes in (1, 8, 64):
+        monkeypatch.setattr(alike, "_AXES", axes)
+        assert found(*images) == every
 
 
 def test_bits_are_counted_without_numpy_2(monkeypatch):

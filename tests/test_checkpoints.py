@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import os
@@ -441,6 +442,26 @@ def test_safetensors_come_back_and_broken_ones_are_refused(tmp_path):
     whole = path.read_bytes()
     with pytest.raises(WeightsError, match=r"cut\.safetensors"):
         read(written(tmp_path / "cut.safetensors", whole[:-1]))
+
+
+def test_safetensors_are_read_without_torch_but_for_kinds_that_only_torch_knows(tmp_path, monkeypatch):
+    load = pytest.importorskip("safetensors.torch").load_file
+    asked = []
+    monkeypatch.setattr("safetensors.torch.load_file", lambda path: asked.append(path) or load(path))
+    header = {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}
+    whole = json.dumps({"w": header}).encode()
+    bits = struct.pack("<Q", len(whole)) + whole + struct.pack("<2H", 0x3FC0, 0xC000)
+    assert read(written(tmp_path / "a.safetensors", bits))["w"].tolist() == [1.5, -2.0]
+    assert not asked
+    whole = json.dumps({"w": {**header, "dtype": "F8_E4M3", "shape": [4]}}).encode()
+    bits = struct.pack("<Q", len(whole)) + whole + bytes([0x38, 0xB8, 0x40, 0])
+    path = written(tmp_path / "b.safetensors", bits)
+    assert read(path)["w"].tolist() == [1.0, -1.0, 2.0, 0.0]
+    assert asked == [path]
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    with pytest.raises(WeightsError, match=r"b\.safetensors: w holds F8_E4M3, which can't be read without"):
+        read(path)
 
 
 # Anything else

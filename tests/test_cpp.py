@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import golden_bundle
+import photographs
 import vertebra
 from vertebra import bundles, cli, engines
 from vertebra.bundles import Bundle, Card
@@ -129,6 +130,17 @@ def test_photographs_are_answered_like_in_python(run, tmp_path, bundle):
         for one, other in zip(answer["top"], prediction.top, strict=True):
             assert (one["index"], one["id"], one["name"]) == (other.index, other.id, other.name)
             assert one["probability"] == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_a_fitted_bundle_answers_photographs_as_its_head_does(run, tmp_path):
+    """Real weights and a head of `fit`; of the photographs, which aren't JPEG, the copies in it."""
+    shipped = photographs.shipped()
+    files = [photographs.as_jpeg(path, tmp_path) for path in shipped.sample(24, seed=5)]
+    expected = shipped.expected(files)
+    names = [label.name for label in bundles.read(shipped.bundle).label_set()]
+    for path, answer, logits in zip(files, answers(run, shipped.bundle, *files), expected, strict=True):
+        assert np.abs(answer["logits"] - logits).max() <= 1e-3 * expected.std(), path
+        assert answer["top"][0]["name"] == names[logits.argmax()], path
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "opencv-bilinear"])

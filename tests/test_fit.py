@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from vertebra.machine import downloads
 from vertebra.measuring.evaluation.paired import Pair
 from vertebra.measuring.evaluation.racing import Outcome
 from vertebra.reading.choice.contender import MissedLimitError
-from vertebra.verbs import contenders, fitting
+from vertebra.verbs import contenders, fitting, rounded, shipping
 from vertebra.zoo.graphs import drawing, store
 
 MODEL = "squeezenet1_1"
@@ -48,9 +49,9 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Measurements of half a second."""
-    for module in (contenders, fitting):
+    for module in (contenders, shipping):
         monkeypatch.setattr(module, "_CASE_S", 0.5)
-    monkeypatch.setattr(fitting, "_AGAIN_S", 1.5)
+    monkeypatch.setattr(shipping, "_AGAIN_S", 1.5)
 
 
 def painted(folder: Path, levels: dict[str, int], count: int, seed: int = 0) -> Path:
@@ -70,7 +71,7 @@ def made(tmp_path_factory, weights, pictures):
     place = tmp_path_factory.mktemp("fit")
     patch = pytest.MonkeyPatch()
     patch.setenv("VERTEBRA_CACHE", str(place / "cache"))
-    for module in (contenders, fitting):
+    for module in (contenders, shipping):
         patch.setattr(module, "_CASE_S", 0.5)
     try:
         done = vertebra.fit(
@@ -226,7 +227,7 @@ def test_without_a_connection_only_weights_in_the_cache_are_considered(monkeypat
 
     monkeypatch.setattr(downloads, "reachable", lambda _: False)
     monkeypatch.setattr(contenders, "_checked", checked)
-    assert contenders.at_hand({}) == [MODEL]
+    assert contenders.at_hand(contenders.Search(None, None, ())) == [MODEL]
     assert asked == list(store.names())
     assert not downloads.offline()
 
@@ -336,3 +337,146 @@ def test_a_broken_training_split_is_an_error_and_no_other_is_read(tmp_path):
     (tmp_path / "set" / "train").rename(tmp_path / "set" / "test")
     painted(tmp_path / "set" / "train", {"a": 60, "b": 160}, 2)
     assert fitting.opened(tmp_path / "set", split=None).split == "train"
+
+
+def test_a_second_run_fits_no_head_again_and_another_question_does(made, weights, pictures, monkeypatch):
+    """Whatever changes, a label, a picture, the folds or an option, is computed."""
+    place, done = made
+    from vertebra.measuring.evaluation import logistic
+
+    fits: list[int] = []
+    path = logistic.path
+    monkeypatch.setattr(logistic, "path", lambda *given, **how: fits.append(1) or path(*given, **how))
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+
+    def again(folder=pictures, **changed):
+        fits.clear()
+        asked = {"weights": {MODEL: weights}, "output": place / "again", "table": place / "table.sqlite"}
+        return vertebra.fit(folder, **{**asked, **EASY, **changed})
+
+    same = again()
+    assert not fits
+    assert same.bundle.network_sha256 == done.bundle.network_sha256
+    assert (same.accuracy, same.interval, same.race.curve) == (done.accuracy, done.interval, done.race.curve)
+    np.testing.assert_array_equal(same.race.nested.logits, done.race.nested.logits)
+    monkeypatch.setattr(shipping, "ship", lambda job, raced, *_, **__: raced)
+    for changed in ({"balanced": True}, {"seed": 1}, {"folds": 3}):
+        again(**changed)
+        assert fits, changed
+    moved = place / "moved"
+    shutil.copytree(pictures, moved / "shades")
+    (moved / "shades" / "dark" / "3.png").rename(moved / "shades" / "bright" / "33.png")
+    wrong = again(moved / "shades", anyway=True)
+    assert fits
+    assert wrong.nested.right < 16
+    with Image.open(pictures / "dark" / "0.png") as image:
+        image.point(lambda level: level + 3).save(moved / "shades" / "bright" / "33.png")
+    again(moved / "shades", anyway=True)
+    assert fits
+
+
+def test_fit_leaves_torch_alone_where_it_is_installed(tmp_path, pictures):
+    """Importing it takes seconds and hundreds of megabytes, and nothing of fit needs it."""
+    pytest.importorskip("torchvision")
+    from safetensors.numpy import save_file
+
+    name = f"torchvision:{MODEL}"
+    save_file(
+        {key: drawing.draw(name, key, shape) for key, _, shape in store.find(name).parameters()},
+        tmp_path / "own.safetensors",
+    )
+    script = f"""
+import sys
+import vertebra
+from vertebra.verbs import contenders, fitting, rounded, shipping
+contenders._CASE_S = shipping._CASE_S = 0.5
+vertebra.fit({str(pictures)!r}, weights={{{name!r}: "own.safetensors"}}, output="out", latency="60s",
+             engine="onnxruntime", folds=2)
+print(sorted({{"torch", "torchvision", "timm"}} & sys.modules.keys()))
+"""
+    environment = {**os.environ, "VERTEBRA_TABLE": str(tmp_path / "t.sqlite"),
+                   "VERTEBRA_CACHE": str(tmp_path / "cache")}  # fmt: skip
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert told.stdout == "[]\n"
+
+
+def test_rounds_do_not_repeat_what_is_there(made, weights, pictures, monkeypatch):
+    place, _ = made
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    told = []
+    vertebra.fit(
+        pictures, weights={MODEL: weights}, output=place / "again", table=place / "table.sqlite",
+        progress=lambda event: told.append(event.text), **EASY,
+    )  # fmt: skip
+    assert not [text for text in told if text.startswith("features of")]
+
+
+def test_the_card_says_plainly_what_is_known_of_the_licence_of_ones_own_weights(made):
+    place, done = made
+    page = (place / "shades" / "README.md").read_text()
+    assert (
+        "These weights are a file of your own, which states no licence: the terms on which you have it "
+        in page
+    )
+    assert "authors" not in page
+    assert done.bundle.fitted.permits.startswith("these weights are a file of your own")
+
+
+@pytest.mark.parametrize(
+    ("precision", "message", "hint"),
+    [("bfloat16", "fit makes no Bundle in bfloat16", "eval BUNDLE PICTURES --precision bfloat16"),
+     ("int9", "fit makes no Bundle in int9", "made in: int8, int8-weights")],
+)  # fmt: skip
+def test_a_precision_without_a_bundle_of_its_own_is_refused_first(
+    tmp_path, pictures, monkeypatch, precision, message, hint
+):
+    monkeypatch.setattr(fitting, "opened", lambda *_, **__: pytest.fail("pictures were read"))
+    with pytest.raises(InvalidInputError, match=message) as raised:
+        vertebra.fit(pictures, output=tmp_path / "out", precision=precision, **EASY)
+    assert hint in raised.value.hint
+
+
+def test_too_few_pictures_to_round_with_are_told_before_anything_is_measured(tmp_path, weights, monkeypatch):
+    folder = painted(tmp_path / "shades", {"dark": 30, "bright": 200}, 8)
+    monkeypatch.setattr(contenders.campaign, "measure", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(InvalidInputError, match="8 pictures are left; int8 is calibrated on at least 16"):
+        vertebra.fit(
+            folder, weights={MODEL: weights}, output=tmp_path / "out", table=tmp_path / "t.sqlite",
+            precision="int8", **EASY,
+        )  # fmt: skip
+
+
+def test_a_network_that_cannot_be_rounded_is_named_with_the_reason(tmp_path, weights, monkeypatch):
+    from vertebra.exporting import converted
+
+    def refused(*_, **__):
+        raise MeasurementError("The guard doesn't hold: 90.0 % of the first classes are the same.")
+
+    monkeypatch.setattr(converted, "convert", refused)
+    monkeypatch.setattr(rounded, "engines", lambda _, engines: engines)
+    folder = painted(tmp_path / "shades", {"dark": 30, "bright": 200}, 16)
+    with pytest.raises(MeasurementError, match=r"squeezenet1_1: in int8: The guard doesn't hold") as raised:
+        vertebra.fit(
+            folder, weights={MODEL: weights}, output=tmp_path / "out", table=tmp_path / "t.sqlite",
+            precision="int8", **EASY,
+        )  # fmt: skip
+    assert "fit in float32" in raised.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fitted_bundle_that_is_rounded_later_does_not_claim_float32_s_accuracy(made, tmp_path):
+    pytest.importorskip("onnx")
+    from vertebra.measuring.evaluation import fitted as facts
+
+    place, _ = made
+    folder = painted(tmp_path / "more", {"dark": 30, "bright": 200}, 12)
+    kept = vertebra.export(place / "shades", tmp_path / "int8", precision="int8", calibrate=folder)
+    assert (
+        "That is of the network in float32; how accurate this one in int8 is wasn't measured."
+        in (tmp_path / "int8" / "README.md").read_text()
+    )
+    with pytest.raises(InvalidInputError, match=r"accuracy is of float32, and .* is in int8"):
+        facts.rows(kept)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import struct
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 import vertebra.data
-from vertebra.data import fingerprints
+from vertebra.data import fingerprints, kept_fingerprints
 from vertebra.data.findings import Alike, Conflict, Misnamed, Repeat, Unreadable
 from vertebra.data.grouping import groups
 from vertebra.data.inspection import inspect
@@ -449,3 +450,24 @@ def test_a_shard_packed_on_a_mac_is_inspected(tmp_path):
         "./README": b"x",
     }
     assert "Not part of the set: 1 hidden, 1 not pictures." in inspect(tarred(tmp_path, members)).remarks()
+
+
+def test_fingerprints_in_the_cache_are_read_one_by_one(tmp_path, monkeypatch, caplog):
+    """Only their places are held; what was damaged meanwhile is missing, and what can't be kept is said."""
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+    values = {bytes([n]) * 32: bytes([n]) * 70 for n in range(100)}
+    with kept_fingerprints.of("set") as kept:
+        kept.update(values)
+        assert len(kept) == 100
+    with kept_fingerprints.of("set") as kept:
+        assert dict(kept) == values
+        assert kept.get(bytes(31) + b"x") is None
+        (path,) = (tmp_path / "cache" / "features").iterdir()
+        content = bytearray(path.read_bytes())
+        content[content.index(bytes([7]) * 70)] ^= 1
+        path.write_bytes(content)
+        assert {key for key in values if key not in kept or kept.get(key) is None} == {bytes([7]) * 32}
+    monkeypatch.setenv("VERTEBRA_FEATURES_LIMIT", "12kB")
+    with kept_fingerprints.of("set") as kept:
+        kept.update({hashlib.sha256(bytes([n])).digest(): bytes(70) for n in range(200)})
+    assert "no longer kept" in caplog.text

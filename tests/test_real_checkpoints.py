@@ -5,9 +5,6 @@ Checkpoints and photographs come in packages, which are read as files and never 
 
 from __future__ import annotations
 
-import importlib.util
-import struct
-import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import photographs as packages
 import torch_free
 import vertebra
+from photographs import packaged, resources
 from vertebra import engines
+from vertebra.cli import fitted
 from vertebra.data.preprocess import preprocess_many
 from vertebra.exporting import conversion, joined
 from vertebra.inference import kept_features, loading
 from vertebra.measuring.evaluation import crossing, heads, probing
-from vertebra.verbs import contenders, fitting
+from vertebra.verbs import contenders, shipping
 from vertebra.zoo.graphs import store
 
 pytest.importorskip("timm")
@@ -82,13 +82,6 @@ RESOURCES = [
 ]
 
 
-def packaged(module: str, path: str) -> Path:
-    found = importlib.util.find_spec(module)
-    if found is None or not found.submodule_search_locations:
-        pytest.skip(f"{module} isn't installed")
-    return Path(found.submodule_search_locations[0]) / path
-
-
 def from_foolbox() -> list[tuple[Path, set[int]]]:
     """Photographs of ImageNet with their class, the last number of the file's name."""
     paths = sorted(packaged("foolbox", "data").glob("imagenet_*.jpg"))
@@ -102,29 +95,6 @@ def from_gcompris() -> list[tuple[bytes, set[int]]]:
     for path in RESOURCES:
         found |= resources(path.read_bytes())
     return [(found[f"{name}.webp"], classes) for name, classes in ANIMALS.items()]
-
-
-def resources(data: bytes) -> dict[str, bytes]:
-    """Name -> content of the files in a Qt resource container, version 2 or 3 (its nodes have 22 bytes)."""
-    assert data[:4] == b"qres"
-    version, tree, contents, names = struct.unpack_from(">4I", data, 4)
-    assert version in (2, 3)
-    files: dict[str, bytes] = {}
-    waiting = [0]
-    while waiting:
-        at = tree + 22 * waiting.pop()
-        name, flags = struct.unpack_from(">IH", data, at)
-        if flags & 2:  # a folder
-            count, first = struct.unpack_from(">2I", data, at + 6)
-            waiting += range(first, first + count)
-            continue
-        (offset,) = struct.unpack_from(">I", data, at + 10)
-        (size,) = struct.unpack_from(">I", data, contents + offset)
-        content = data[contents + offset + 4 : contents + offset + 4 + size]
-        (length,) = struct.unpack_from(">H", data, names + name)
-        told = data[names + name + 6 : names + name + 6 + 2 * length].decode("utf-16-be")
-        files[told] = zlib.decompress(content[4:]) if flags & 1 else content
-    return files
 
 
 def likeliest(name: str, engine: str, photographs: list[tuple[Any, set[int]]]) -> np.ndarray:
@@ -262,17 +232,7 @@ for engine in {BARE}:
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs of animals, monuments and music, 24 of each at most, and a monument once more, smaller."""
-    sources = {"animal": RESOURCES[0], "monument": MONUMENTS,
-               "music": MONUMENTS.with_name("explore_world_music.rcc")}  # fmt: skip
-    if not all(path.is_file() for path in sources.values()):
-        pytest.skip("no photographs of GCompris: apt-get install gcompris-qt-data")
-    folder = tmp_path_factory.mktemp("data") / "kinds"
-    for kind, source in sources.items():
-        (folder / kind).mkdir(parents=True)
-        found = {name: content for name, content in resources(source.read_bytes()).items()
-                 if name.endswith(".webp")}  # fmt: skip
-        for name in sorted(found)[:24]:
-            (folder / kind / name).write_bytes(found[name])
+    folder = packages.kinds(tmp_path_factory.mktemp("data") / "kinds")
     first = min((folder / "monument").iterdir())
     with Image.open(first) as image:
         image.convert("RGB").resize((image.width * 4 // 5, image.height * 4 // 5)).save(
@@ -288,7 +248,7 @@ def test_own_pictures_become_a_bundle_as_right_as_a_probe_that_answers_as_its_he
     hold."""
     files = dict(checkpoint(name) for name in ("lite0", "squeezenet"))
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
-    for module in (contenders, fitting):
+    for module in (contenders, shipping):
         monkeypatch.setattr(module, "_CASE_S", 0.5)
     done = vertebra.fit(
         kinds, weights=files, fps=0.1, memory="2GB", folds=3, output=tmp_path / "kinds",
@@ -317,3 +277,44 @@ def test_own_pictures_become_a_bundle_as_right_as_a_probe_that_answers_as_its_he
     sources = [sample.source for sample in done.data.first(max(one.place for one in kept) + 1)]
     for engine in BARE:
         joined.agreement(done.bundle, [sources[one.place] for one in kept], expected, engine=engine)
+
+
+def test_the_winner_ships_in_int8_with_an_accuracy_of_its_own(kinds, tmp_path, monkeypatch):
+    """Each picture is answered in int8 by a network that was fitted and rounded without it; the row says so,
+    and the limits hold for the rounded Bundle."""
+    pytest.importorskip("onnx")
+    network, path = checkpoint("squeezenet")
+    for module in (contenders, shipping):
+        monkeypatch.setattr(module, "_CASE_S", 0.5)
+    table = tmp_path / "table.sqlite"
+    done = vertebra.fit(
+        kinds, weights={network: path}, latency="60s", size="2MB", folds=2, engine="onnxruntime",
+        precision="int8", output=tmp_path / "kinds", table=table,
+    )  # fmt: skip
+    kept = done.bundle
+    assert (kept.precision, kept.fitted.precision) == ("int8", "int8")
+    assert done.quoted is done.rounded
+    assert done.rounded.total == len(done.inspection.kept)
+    assert kept.fitted.accuracy == done.accuracy == done.rounded.accuracy
+    assert not np.array_equal(done.rounded.logits, done.race.nested.logits)
+    assert done.rounded.accuracy >= done.race.nested.accuracy - 0.1
+    (row,) = (row for row in done.rows if row.metric == "top1")
+    assert (row.value, row.precision, row.network_sha256) == (done.accuracy, "int8", kept.network_sha256)
+    assert done.row.value("weight_bytes") < 1.5e6  # a quarter of what float32 takes
+    assert done.row.conditions["precision"] == "int8"
+    told = fitted.text(done)
+    assert f"{network} on onnxruntime in int8, with a head for 3 classes" in told
+    assert f"in float32 {done.race.nested.accuracy:.1%}" in told
+    assert fitted.record(done)["precision"] == "int8"
+    page = (tmp_path / "kinds" / "README.md").read_text()
+    assert "rounded to int8 in each fold" in page
+    assert "wasn't measured" not in page
+    picked = vertebra.pick(
+        latency="60s", origin="evaluated", dataset=done.inspection.identity, among="table", table=table,
+        precision="int8",
+    )  # fmt: skip
+    assert picked.choice.figures["top1"].value == done.accuracy
+    files = sorted(kinds.rglob("*.webp"))
+    found = vertebra.predict(*files, model=tmp_path / "kinds", top=1)
+    right = [one.top[0].name == file.parent.name for one, file in zip(found, files, strict=True)]
+    assert sum(right) >= 0.9 * len(files)

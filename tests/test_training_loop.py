@@ -33,7 +33,7 @@ def at_call(number: int, act: Callable[[], Any]) -> Hooks:
     """Hooks with the usual loss, which does something else at one of its calls, counted from 1."""
     calls = 0
 
-    def loss(answer: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
+    def loss(answer: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, _: Any) -> Tensor:
         nonlocal calls
         calls += 1
         found = F.cross_entropy(answer(images), targets)

@@ -34,7 +34,7 @@ rank = int(os.environ["RANK"])
 place, folder, act, changes = Path({place!r}), Path({folder!r}), {act!r}, {changes!r}
 calls = 0
 
-def loss(answer, images, targets):
+def loss(answer, images, targets, hard):
     global calls
     calls += 1
     if calls == 3 and rank == 1:

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import golden_bundle
+import photographs
 import vertebra
 from vertebra import bundles, cli
 from vertebra.data.preprocess import Preprocess, preprocess
@@ -203,6 +204,38 @@ def test_the_page_answers_in_the_classes_of_ones_own_head(browser, runtime, tmp_
             for one, other in zip(told, expected.top, strict=True):
                 assert one[2] == pytest.approx(other.probability, abs=1e-3)
         page.close()
+
+
+@needs_browser
+def test_the_page_answers_photographs_as_the_head_of_a_fitted_bundle_does(browser, runtime, tmp_path):
+    """Real weights, a head of `fit`, photographs as they are, and cut-outs whose ground is transparent."""
+    shipped = photographs.shipped()
+    files = shipped.sample(24, seed=6)
+    files += [cut_out(path, tmp_path) for path in shipped.sample(6, seed=7)]
+    expected = shipped.expected(files)
+    names = [label.name for label in bundles.read(shipped.bundle).label_set()]
+    vertebra.export(shipped.bundle, tmp_path / "page", web=True, runtime=runtime)
+    with served(tmp_path / "page") as address:
+        page = opened(browser, address)
+        for path, logits in zip(files, expected, strict=True):
+            shares = np.exp(logits - logits.max())
+            shares /= shares.sum()
+            told = {name: share for _, name, share in answer(page, path.read_bytes(), path.name)}
+            assert max(told, key=told.get) == names[shares.argmax()], path
+            assert [told[name] for name in names] == pytest.approx(shares.tolist(), abs=2e-3), path
+        page.close()
+
+
+def cut_out(path: Path, to: Path) -> Path:
+    """The picture with a transparent ground, of which the colours stay: they count."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGBA")).copy()
+    height, width = pixels.shape[:2]
+    y, x = np.ogrid[:height, :width]
+    far = np.hypot((y - height / 2) / height, (x - width / 2) / width)
+    pixels[..., 3] = np.clip(255 * (0.5 - far) / 0.2, 0, 255)
+    Image.fromarray(pixels).save(to / f"{path.stem}.png")
+    return to / f"{path.stem}.png"
 
 
 @needs_browser

@@ -29,6 +29,7 @@ class Fitted:
     cross-validated over `folds`, as a share of 1, with its 95 % interval `low` to `high`. `how` says how the
     head was fitted, `remarks` what else has to be known. `network_weights` are the weights under the head and
     `network_sha256` the digest of their file, None if it isn't known; `permits` is what their licence allows.
+    `precision` is what the accuracy is of.
     """
 
     pictures: str
@@ -43,6 +44,7 @@ class Fitted:
     network_sha256: str | None = None
     permits: str | None = None
     remarks: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @property
     def total(self) -> int:
@@ -56,7 +58,11 @@ class Fitted:
 
     def record(self) -> dict[str, Any]:
         """The same for a manifest; `read` takes it."""
-        return {**asdict(self), "classes": [list(one) for one in self.classes], "remarks": list(self.remarks)}
+        record = {**asdict(self), "classes": [list(one) for one in self.classes]}
+        record["remarks"] = list(self.remarks)
+        if self.precision == "float32":  # earlier versions refuse what they don't know
+            del record["precision"]
+        return record
 
 
 _TEXTS = ("pictures", "pictures_sha256", "how")
@@ -67,6 +73,7 @@ _SHARES = ("accuracy", "low", "high")
 def read(value: Mapping[str, Any]) -> Fitted:
     """The record in a manifest. Raises InvalidInputError, which names what is wrong with it."""
     known = Fitted.__dataclass_fields__
+    value = {"precision": "float32", **value}
     strange = sorted(set(value) ^ set(known))
     wrong = strange[:1] or [key for key in known if not _is_right(key, value[key])]
     if wrong:

@@ -16,7 +16,7 @@ def text(manifest: Mapping[str, Any]) -> str:
         "## Preprocessing",
         _preprocessing(manifest["preprocess"]),
         *_picture(manifest.get("picture")),
-        *_head(manifest.get("fitted")),
+        *_head(manifest.get("fitted"), manifest["licence"], manifest["precision"]),
         "## Proof",
         _proof(manifest),
         "## Before you load it",
@@ -107,7 +107,7 @@ def _picture(picture: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _head(fitted: Mapping[str, Any] | None) -> list[str]:
+def _head(fitted: Mapping[str, Any] | None, licence: str | None, precision: str) -> list[str]:
     """What the head was fitted on, and how well it does."""
     if fitted is None:
         return []
@@ -116,7 +116,19 @@ def _head(fitted: Mapping[str, Any] | None) -> list[str]:
                         *(f"| {_plain(name)} | {count:,} |" for name, count in classes)])  # fmt: skip
     under = fitted["network_weights"]
     weights = f"`{_plain(under)}`" if under else "drawn, untrained"
-    permits = f" Their licence permits: {_plain(fitted['permits'])}." if fitted["permits"] else ""
+    permits = ""
+    if fitted["permits"]:
+        permits = (
+            f" Their licence permits: {_plain(fitted['permits'])}."
+            if licence
+            else (f" {_sentence(fitted['permits'])}")
+        )
+    own = fitted.get("precision", "float32")
+    other = (
+        ""
+        if own == precision
+        else (f" That is of the network in {own}; how accurate this one in {precision} is wasn't measured.")
+    )
     total = sum(count for _, count in classes)
     lines = [
         "## Head",
@@ -125,7 +137,7 @@ def _head(fitted: Mapping[str, Any] | None) -> list[str]:
         f"Everything below it is the network with the weights {weights}, unchanged.{permits}",
         f"Top-1 accuracy, cross-validated over {fitted['folds']} folds: {100 * fitted['accuracy']:.1f} % "
         f"(95 % interval {100 * fitted['low']:.1f} to {100 * fitted['high']:.1f} %). The largest class has "
-        f"{100 * max(count for _, count in classes) / total:.1f} % of the pictures.",
+        f"{100 * max(count for _, count in classes) / total:.1f} % of the pictures.{other}",
         counts,
     ]
     if fitted["remarks"]:

@@ -33,6 +33,7 @@ def record(done: Fitted) -> dict[str, Any]:
         "weights": done.bundle.weights,
         "licence": done.bundle.licence,
         "engine": done.winner.engine,
+        "precision": done.bundle.precision,
         "pictures": done.inspection.identity,
         "images": done.quoted.total,
         "classes": len(done.inspection.classes),
@@ -66,12 +67,29 @@ def _head(done: Fitted) -> list[str]:
             f"{done.race.winner} was chosen, but missed a limit with its head: {done.unmet[done.race.winner]}"
         )
     lines = [
-        f"{done.winner.name} on {done.winner.engine}, with a head for {len(done.inspection.classes)} classes",
+        f"{done.winner.name} on {done.winner.engine}{_precision(done)}, with a head for "
+        f"{len(done.inspection.classes)} classes",
         f"top-1 {quoted.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {quoted.total:,} pictures "
         f"that the head hadn't seen; {how}; {gap}",
+        *_in_float32(done),
         _licence(done),
     ]
     return [line(one) for one in lines]
+
+
+def _precision(done: Fitted) -> str:
+    return "" if done.rounded is None else f" in {done.bundle.precision}"
+
+
+def _in_float32(done: Fitted) -> list[str]:
+    """What the accuracy is before it was rounded."""
+    if done.rounded is None:
+        return []
+    usual = done.in_float32
+    return [
+        f"in float32 {usual.accuracy:.1%} ({usual.low:.1%} to {usual.high:.1%}); each fold was answered in "
+        f"{done.bundle.precision} by a network that was fitted and rounded without it"
+    ]
 
 
 def _licence(done: Fitted) -> str:

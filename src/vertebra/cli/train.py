@@ -12,7 +12,7 @@ from vertebra.cli.output import columns, emit, format_options, table_option
 from vertebra.cli.progress import showing
 from vertebra.cli.terminal import line
 from vertebra.reading.reports.trained import INTERRUPTED, PLANNED, epochs
-from vertebra.verbs.train import CHECKPOINT_S, HOLD_OUT, RECIPE
+from vertebra.verbs.train import CHECKPOINT_S, HOLD_OUT, RECIPE, TEACHER_SHARE, TEMPERATURE
 
 if TYPE_CHECKING:
     from vertebra.reading.reports.trained import Trained
@@ -56,6 +56,16 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
               help="Threads that compute. [default: cores, shared by processes]")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
               help="Where to compute.")  # fmt: skip
+@click.option("--teacher", metavar="NAME", help="Learn from this network's answers too.")
+@click.option("--teacher-weights", metavar="SOURCE",
+              help="The teacher's: a file, a run, hf:… [default: published]")  # fmt: skip
+@click.option("--teacher-share", type=float, default=TEACHER_SHARE, show_default=True, metavar="SHARE",
+              help="The teacher's share of the loss, up to 1.")  # fmt: skip
+@click.option("--temperature", type=float, default=TEMPERATURE, show_default=True, metavar="T",
+              help="Soften both networks' answers by this.")  # fmt: skip
+@click.option("--quantise", type=click.Choice(["moving", "learnt"]),
+              help="Train in eight bits: how activations get their ranges.")  # fmt: skip
+@click.option("--prune", metavar="SHARE", help="First take out this share of the multiply-adds: 50%.")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
 @click.option("--checkpoint", default=f"{CHECKPOINT_S:g}s", show_default=True, metavar="TIME",
               help="Time between checkpoints; longer if one takes over 1 % of it.")  # fmt: skip
@@ -121,6 +131,7 @@ def record(done: Trained) -> dict[str, Any]:
         "weights": str(done.weights) if best else None,
         "seconds": done.seconds,
         "waited": done.waited,
+        "outcomes": [dict(one) for one in done.outcomes],
     }
 
 
@@ -132,6 +143,7 @@ def text(done: Trained) -> str:
     if done.status == INTERRUPTED:
         return line(f"Stopped with a checkpoint. To go on: vertebra train --resume {place}")
     found = [line(done.summary()), "", columns(epochs(done.log))]
+    found += [f"\n{line(str(one['line']))}" for one in done.outcomes]
     model = shlex.quote(str(done.record["model"]))
     found += [
         "",

@@ -50,8 +50,14 @@ _STEP = 2
 _NOISE, _EDGE = 1, 8
 #: A group of more pictures than this is made again by the strict limits.
 LARGE = 20
-#: How many pairs of hashes are compared at a time, and how many of thumbnails.
-_HASHES, _THUMBS = 2**18, 2**12
+#: How many pictures are compared with the others at a time, how many candidates are held, and how many
+#: thumbnails are compared.
+_ROWS, _PAIRS, _THUMBS = 2**9, 2**18, 2**12
+#: Up to so many pictures every two are compared; of more, so many show in which directions they differ most,
+#: and so many of these are looked at.
+_FEW, _SAMPLED, _AXES = 1000, 20_000, 8
+#: What rounding to float32 may add to a distance, many times over.
+_ROUNDING = 1e-3
 
 
 class Limits(NamedTuple):
@@ -111,30 +117,53 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known of each of N pictures, by place. `order` holds the places of those that aren't flat, by
-    how many bits of their hashes are set, which are `counts`; `hashes` (2, n) are in this order."""
+    """What is known of each of N pictures, by place; `hashes` (2, N, 2) are of each as it is, and
+    mirrored."""
 
     thumbs: Bytes
     colours: npt.NDArray[np.int16]
     small: Flags
     contrast: Floats
-    most_bits: int
     coarse: Bytes
     hashes: Hashes
-    order: Places
-    counts: Places
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Pictures `places`, with their hashes as they are compared, against those at `start` to `end` of the
-    order."""
+class _Near:
+    """The pictures that aren't flat, by their `places`, and where they lie: those whose coarse pictures
+    correlate enough lie no further apart than `radius`. `points` (2, n, AXES) are of each as it is, and
+    mirrored; `tree` finds those near a point, and is None where there are so few that all are compared."""
 
     places: Places
-    hashes: Hashes
-    start: int
-    end: int
-    mirrored: bool
+    points: Floats
+    tree: Any
+    radius: float
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def candidates(self, start: int, mirrored: bool) -> Iterator[tuple[Places, Places]]:
+        """The places of each two that may be alike, the first among _ROWS from `start` on: every pair once,
+        in parts."""
+        import numpy as np
+
+        end = min(start + _ROWS, len(self))
+        if self.tree is None:
+            first, second = np.divmod(np.arange((end - start) * len(self)), len(self))
+            yield from self._later(first + start, second)
+            return
+        points = self.points[int(mirrored), start:end]
+        counts = self.tree.query_ball_point(points, self.radius, return_length=True)
+        parts = np.cumsum(counts) // _PAIRS
+        for part in np.unique(parts):
+            rows = np.flatnonzero(parts == part)
+            found = self.tree.query_ball_point(points[rows], self.radius)
+            second = np.fromiter(itertools.chain.from_iterable(found), np.int64, int(counts[rows].sum()))
+            yield from self._later(np.repeat(rows + start, counts[rows]), second)
+
+    def _later(self, first: Places, second: Places) -> Iterator[tuple[Places, Places]]:
+        kept = second > first
+        yield self.places[first[kept]], self.places[second[kept]]
 
 
 def pairs(
@@ -142,16 +171,17 @@ def pairs(
 ) -> Pairs:
     """The pairs of alike pictures among N, as they are or mirrored.
 
-    `thumbs` (N, 32, 32), `colours` (N, 3) and `small` (N) are of each picture. Every pair of hashes is
-    compared, on all cores: the time grows with the square of N, and 60,000 pictures take seconds. `share`
-    is given the share that is done.
+    `thumbs` (N, 32, 32), `colours` (N, 3) and `small` (N) are of each picture. A tree finds the few that are
+    worth comparing, on all cores, so that the time grows little faster than N, unless very many pictures are
+    alike. `share` is given the share that is done.
     """
     import numpy as np
 
     facts = _facts(thumbs, colours, small)
-    blocks = [*_blocks(facts, mirrored=False), *_blocks(facts, mirrored=True)]
+    near = _near(facts)
+    blocks = [(start, mirrored) for mirrored in (False, True) for start in range(0, len(near), _ROWS)]
     found: list[tuple[Places, Places, Flags]] = []
-    for done, made in enumerate(_on_all_cores(lambda block: list(_alike(facts, block)), blocks), 1):
+    for done, made in enumerate(_on_all_cores(lambda block: list(_alike(facts, near, *block)), blocks), 1):
         found += made
         if share is not None:
             share(done / len(blocks))
@@ -167,13 +197,49 @@ def _facts(thumbs: Bytes, colours: Bytes, small: Flags) -> _Facts:
     count, factor = len(thumbs), SIDE // _COARSE
     coarse = np.empty((count, _COARSE, _COARSE), np.uint8)
     contrast = np.empty(count, np.float32)
+    hashes = np.empty((2, count, 2), np.uint64)
     for at in range(0, count, _THUMBS):
-        block = thumbs[at : at + _THUMBS].reshape(-1, _COARSE, factor, _COARSE, factor)
-        coarse[at : at + _THUMBS] = block.mean((2, 4)).round()
-        contrast[at : at + _THUMBS] = block.std((1, 2, 3, 4))
-    hashes, order, counts = _sorted(coarse, np.flatnonzero(contrast >= FLAT))
-    most = STRICT.bits if small.all() else USUAL.bits
-    return _Facts(thumbs, colours.astype(np.int16), small, contrast, most, coarse, hashes, order, counts)
+        part = slice(at, at + _THUMBS)
+        block = thumbs[part].reshape(-1, _COARSE, factor, _COARSE, factor)
+        coarse[part] = block.mean((2, 4)).round()
+        contrast[part] = block.std((1, 2, 3, 4))
+        hashes[:, part] = _hashes(coarse[part]), _hashes(coarse[part, :, ::-1])
+    return _Facts(thumbs, colours.astype(np.int16), small, contrast, coarse, hashes)
+
+
+def _near(facts: _Facts) -> _Near:
+    """The pictures along the directions in which the coarse ones differ most. With the mean taken away and
+    one length, the correlation of two is 1 - d² / 2 at a distance d; seen along few directions they are
+    nearer still."""
+    import numpy as np
+
+    coarse = facts.coarse
+    places = np.flatnonzero((facts.contrast >= FLAT) & (coarse.min((1, 2)) < coarse.max((1, 2))))
+    least = STRICT.coarse if facts.small.all() else USUAL.coarse
+    radius = (2 * (1 - least)) ** 0.5 + _ROUNDING
+    if len(places) <= _FEW:
+        return _Near(places, np.empty((2, 0, 0), np.float32), None, radius)
+    from scipy.spatial import cKDTree
+
+    sampled = places[np.unique(np.linspace(0, len(places) - 1, _SAMPLED).astype(np.intp))]
+    _, axes = np.linalg.eigh(np.cov(_units(coarse[sampled]), rowvar=False))
+    axes = axes[:, -_AXES:].astype(np.float32)
+    points = np.empty((2, len(places), _AXES), np.float32)
+    for at in range(0, len(places), _THUMBS):
+        part = slice(at, at + _THUMBS)
+        block = coarse[places[part]]
+        points[:, part] = _units(block) @ axes, _units(block[:, :, ::-1]) @ axes
+    return _Near(places, points, cKDTree(points[0]), radius)
+
+
+def _units(coarse: Bytes) -> Floats:
+    """Coarse pictures (n, 64) with a mean of 0 and a length of 1."""
+    import numpy as np
+
+    found = coarse.reshape(len(coarse), -1).astype(np.float32)
+    found -= found.mean(axis=1, keepdims=True)
+    found /= np.sqrt(np.square(found).sum(axis=1, keepdims=True))
+    return found
 
 
 def _hashes(coarse: Bytes) -> Hashes:
@@ -190,17 +256,6 @@ def _hashes(coarse: Bytes) -> Hashes:
     return np.packbits(bits, axis=1).view(np.uint64)
 
 
-def _sorted(coarse: Bytes, places: Places) -> tuple[Hashes, Places, Places]:
-    """The hashes (2, n) of the pictures at `places`, by how many of their bits are set; the places in this
-    order; and these numbers."""
-    import numpy as np
-
-    hashes = _hashes(coarse[places])
-    counts = _ones(hashes).astype(np.int64).sum(axis=1)
-    order = np.argsort(counts, kind="stable")
-    return np.ascontiguousarray(hashes[order].T), places[order], counts[order]
-
-
 def _ones(numbers: Hashes) -> Bytes:
     """How many bits are set in each number."""
     import numpy as np
@@ -214,38 +269,18 @@ def _ones(numbers: Hashes) -> Bytes:
     return summed
 
 
-def _blocks(facts: _Facts, *, mirrored: bool) -> Iterator[_Block]:
-    """The comparisons to make: hashes that are near have nearly as many bits set."""
+def _alike(facts: _Facts, near: _Near, start: int, mirrored: bool) -> Iterator[tuple[Places, Places, Flags]]:
+    """The places of each pair of which the first is in this block, and whether it is one by the strict
+    limits."""
     import numpy as np
 
-    hashes, order, counts = facts.hashes, facts.order, facts.counts
-    if mirrored:
-        hashes, order, counts = _sorted(facts.coarse[:, :, ::-1], facts.order)
-    rows = max(1, _HASHES // max(1, len(order)))
-    for at in range(0, len(order), rows):
-        places, own = order[at : at + rows], counts[at : at + rows]
-        start = int(np.searchsorted(facts.counts, own[0] - facts.most_bits)) if mirrored else at
-        end = int(np.searchsorted(facts.counts, own[-1] + facts.most_bits, "right"))
-        if start < end:
-            yield _Block(places, hashes[:, at : at + rows], start, end, mirrored)
-
-
-def _alike(facts: _Facts, block: _Block) -> Iterator[tuple[Places, Places, Flags]]:
-    """The places of each pair in the block, and whether it is one by the strict limits."""
-    import numpy as np
-
-    against = facts.hashes[:, block.start : block.end]
-    bits = _ones(block.hashes[0, :, None] ^ against[0])
-    bits += _ones(block.hashes[1, :, None] ^ against[1])
-    row, column = np.divmod(np.flatnonzero(bits <= facts.most_bits), against.shape[1])
-    first, second, apart = block.places[row], facts.order[block.start + column], bits[row, column]
-    # Each pair is met twice: mirrored, once with either picture turned; else, only within the block's rows.
-    kept = first < second if block.mirrored else column > row
-    kept &= apart <= np.where(facts.small[first] | facts.small[second], STRICT.bits, USUAL.bits)
-    first, second, apart = first[kept], second[kept], apart[kept]
-    for at in range(0, len(first), _THUMBS):
-        part = slice(at, at + _THUMBS)
-        yield _within(facts, first[part], second[part], apart[part], block.mirrored)
+    for first, second in near.candidates(start, mirrored):
+        apart = _ones(facts.hashes[int(mirrored), first] ^ facts.hashes[0, second]).sum(1, dtype=np.uint8)
+        kept = apart <= np.where(facts.small[first] | facts.small[second], STRICT.bits, USUAL.bits)
+        first, second, apart = first[kept], second[kept], apart[kept]
+        for at in range(0, len(first), _THUMBS):
+            part = slice(at, at + _THUMBS)
+            yield _within(facts, first[part], second[part], apart[part], mirrored)
 
 
 def _within(

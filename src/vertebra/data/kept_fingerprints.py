@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, MutableMapping
 
 from vertebra._version import __version__
 from vertebra.data import fingerprints
 from vertebra.errors import VertebraError, warn
 from vertebra.machine import kept_records, system
-from vertebra.machine.kept_records import KEY_BYTES, Records
+from vertebra.machine.kept_records import Records
 
 #: What decodes pictures: other versions may see them otherwise.
 _DECODERS = ("Pillow", "simplejpeg", "numpy")
@@ -18,43 +19,49 @@ _AT_ONCE = 64
 
 
 class Kept(MutableMapping[bytes, bytes]):
-    """The fingerprints in a file of records, and new ones, which are written as they come."""
+    """The fingerprints in a file of records, which are read one by one, and new ones, which are written as
+    they come. Threads may read while one writes."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._new: list[tuple[bytes, bytes]] = []
-        self._known = {key: bytes(value) for key, value in records.read(_Any())}
+        self._there = records.keys()
+        self._new: dict[bytes, bytes] = {}
+        self._is_kept = True
+        self._turn = threading.Lock()
 
     def __getitem__(self, key: bytes) -> bytes:
-        return self._known[key]
+        with self._turn:
+            found = self._new.get(key) or self._records.value(key)
+        if found is None:
+            raise KeyError(key)
+        return found
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
-        self._known[key] = value
-        self._new.append((key, value))
-        if len(self._new) >= _AT_ONCE:
+        with self._turn:
+            self._new[key] = value
+        if len(self._new) >= _AT_ONCE and self._is_kept:
             self.flush()
 
     def __delitem__(self, key: bytes) -> None:
         raise NotImplementedError("a record is never taken out")
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._known)
+        return iter([*self._there, *self._new])
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._there) + len(self._new)
 
     def flush(self) -> None:
-        """Write what is new."""
-        if self._new:
-            self._records.append(self._new)
-            self._new = []
-
-
-class _Any:
-    """A container of every key."""
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, bytes) and len(key) == KEY_BYTES
+        """Write what is new; where it can't be written it stays here, and that is said."""
+        with self._turn:
+            if not self._new or not self._is_kept:
+                return
+            try:
+                self._records.append(self._new.items())
+                self._new = {}
+            except VertebraError as error:
+                self._is_kept = False
+                warn(f"What is found out about pictures is no longer kept: {error.message}", error.hint)
 
 
 @contextlib.contextmanager

@@ -130,13 +130,13 @@ def join(
 def _described(made: Fitted, card: Card) -> Fitted:
     """The record with what is known of the network below the head."""
     licence = None if card.licence is None else card.licence.lower()
-    terms = licences.terms(licence)
+    permits = licences.TOLD.get(licences.terms(licence), "any use, also in what is sold")
     return replace(
         made,
         classes=tuple((name.strip(), count) for name, count in made.classes),
         network_weights=card.weights,
         network_sha256=card.weights_sha256,
-        permits=None if card.weights is None else licences.TOLD.get(terms, "any use, also in what is sold"),
+        permits=None if card.weights is None else made.permits or permits,
     )
 
 
@@ -479,34 +479,57 @@ def agreement(
     Raises ImageError for a picture that can't be read, InvalidInputError for another number of them, and
     MeasurementError where the answers differ by more than `limit`.
     """
-    import numpy as np
-
     if kept.preprocess is None or expected.shape[1:] != (kept.num_classes,):
         raise InvalidInputError(
             f"{kept.folder} has {kept.num_classes} classes; the logits have the shape {expected.shape}."
         )
+    event = Progress("comparing the Bundle with its head", 0, len(expected), "images")
+    got = answers(
+        kept, sources, len(expected), engine=engine, batch_size=batch_size,
+        progress=lambda done: (progress or silent)(replace(event, done=done)),
+    )  # fmt: skip
+    return _compared(kept, expected, got)
+
+
+def answers(
+    kept: Bundle,
+    sources: Iterable[Source],
+    count: int,
+    *,
+    engine: str | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Array:
+    """The logits (N, C) that the Bundle gives for the `count` pictures `sources` in `engine`, by default the
+    first that opens it; `progress` is told how many are there.
+
+    Raises ImageError for a picture that can't be read, and InvalidInputError for another number of them, or
+    if no preprocessing is known.
+    """
+    import numpy as np
+
+    if kept.preprocess is None:
+        raise InvalidInputError(f"The Bundle {kept.folder} doesn't record a preprocessing.")
     engine = engine or next(info.name for info in engines.known() if kept.format in info.formats)
-    size = kept.batch_size or min(batch_size, max(1, len(expected)))
+    size = kept.batch_size or min(batch_size, max(1, count))
     settings = Settings(
         batch_size=size, input_size=kept.input_size, num_classes=kept.num_classes, precision=kept.precision
     )
     session = engines.load(engine, Subject(kept.model, bundle=str(kept.folder)), settings)
     rows: list[Array] = []
-    event = Progress("comparing the Bundle with its head", 0, len(expected), "images")
-    listener = progress or silent
     try:
         with closing(in_batches(sources, lambda source: source, kept.preprocess, size)) as ready:
             for batch in ready:
                 for _, error in batch.unreadable:
                     raise error
                 rows.append(proof.answers(session.run, batch.images, size))
-                listener(replace(event, done=sum(map(len, rows))))
+                progress(sum(map(len, rows)))
     finally:
         session.close()
     got = np.concatenate(rows) if rows else np.empty((0, kept.num_classes), np.float32)
-    if len(got) != len(expected) or not len(got):
-        raise InvalidInputError(f"There are {len(got)} pictures and logits of {len(expected)}.")
-    return _compared(kept, expected, got)
+    if len(got) != count or not count:
+        raise InvalidInputError(f"There are {len(got)} pictures and logits of {count}.")
+    return got
 
 
 def _compared(kept: Bundle, expected: Array, got: Array) -> Agreement:

@@ -17,7 +17,7 @@ import shutil
 import stat
 import struct
 import zlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, KeysView
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -89,7 +89,8 @@ class Records:
         self.value_bytes: int | None = None
         self.damaged = 0
         self._what = hashlib.sha256(what.encode()).digest()
-        self._known: set[bytes] = set()
+        #: the place of each record that was seen
+        self._known: dict[bytes, int] = {}
         self._free: list[int] = []
         self._seen = _HEADER.size
         self._seed = 0
@@ -121,6 +122,23 @@ class Records:
             if key in keys:
                 yield key, value
 
+    def keys(self) -> KeysView[bytes]:
+        """The keys of all sound records, in one pass over the file."""
+        self._read_header()
+        for _ in self._sound(_HEADER.size):
+            pass
+        return self._known.keys()
+
+    def value(self, key: bytes) -> bytes | None:
+        """The value of the record with one of the `keys`, or that was appended; None where it was damaged
+        meanwhile."""
+        if self.value_bytes is None or key not in self._known:
+            return None
+        record = memoryview(bytearray(KEY_BYTES + self.value_bytes + _CHECKSUM.size))
+        if self._filled(record, self._known[key]) < len(record) or not self._is_sound(record):
+            return None
+        return bytes(record[KEY_BYTES : -_CHECKSUM.size]) if record[:KEY_BYTES] == key else None
+
     def _sound(self, start: int) -> Iterator[tuple[bytes, memoryview]]:
         """Sound records from `start` on, of which those not seen before are noted."""
         if self.value_bytes is None:
@@ -141,7 +159,7 @@ class Records:
 
     def _note(self, key: bytes, at: int, is_sound: bool) -> None:
         if is_sound:
-            self._known.add(key)
+            self._known[key] = at
         else:
             self._free.append(at)
             self.damaged += 1
@@ -205,7 +223,7 @@ class Records:
         record = memoryview(bytearray(KEY_BYTES + self.value_bytes + _CHECKSUM.size))
         taken = self._filled(record, at) == len(record) and self._is_sound(record)
         if taken:
-            self._known.add(bytes(record[:KEY_BYTES]))
+            self._known[bytes(record[:KEY_BYTES])] = at
         return taken
 
     def _made(self, fresh: dict[bytes, bytes]) -> list[bytes]:
@@ -215,6 +233,11 @@ class Records:
             raise InvalidInputError(
                 f"{self.path} has values of {self.value_bytes} bytes; {sorted(lengths)} were to be added.",
                 "delete the file",
+            )
+        if max(lengths) > _MOST_VALUE_BYTES:
+            raise InvalidInputError(
+                f"A value of {units.show(max(lengths), 'B')} is too large for {self.path.name}, which takes "
+                f"{units.show(_MOST_VALUE_BYTES, 'B')}."
             )
         if self.value_bytes is None:
             self._start(lengths.pop())
@@ -232,16 +255,16 @@ class Records:
         reused = min(len(self._free), len(made))
         for number in range(reused):
             self._put(self._free[-1], made[number])
-            self._free.pop()
-            self._known.add(keys[number])
+            self._known[keys[number]] = self._free.pop()
         rest = b"".join(made[reused:])
         try:
             self._put(self._seen, rest)
         except OSError:
             self._file.truncate(self._seen)
             raise
+        size = len(rest) // max(1, len(made) - reused)
+        self._known |= {key: self._seen + number * size for number, key in enumerate(keys[reused:])}
         self._seen += len(rest)
-        self._known.update(keys[reused:])
 
     def _put(self, at: int, content: bytes) -> None:
         self._file.seek(at)

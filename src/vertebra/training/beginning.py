@@ -12,6 +12,7 @@ from torch import nn
 from vertebra import zoo
 from vertebra.data import labels
 from vertebra.errors import InvalidInputError, VertebraError, WeightsError
+from vertebra.zoo import narrowing
 from vertebra.zoo.adapters import states
 from vertebra.zoo.layers import initialise_classifier
 from vertebra.zoo.pooling import classifier_of
@@ -34,6 +35,7 @@ def network(
         return fresh, "random parameters"
     trained = zoo.build(model, weights=weights, **checks).state_dict()
     head = head_of(model, len(classes))
+    _narrow(fresh, trained, head)
     if has_classes(model, weights, checks, classes):
         head = frozenset()
     state: dict[str, Tensor] = {}
@@ -49,6 +51,26 @@ def network(
         _soften(fresh, seed)
     new = "with their own head" if not head else f"with a new head for {len(classes)} classes"
     return fresh, f"parameters of {Path(str(weights)).name}, {new}"
+
+
+def _narrow(fresh: nn.Module, trained: Mapping[str, Tensor], head: frozenset[str]) -> None:
+    """Give `fresh` as few channels as a pruned network has."""
+    widths: dict[str, tuple[int, ...]] = {}
+    for name, value in fresh.state_dict().items():
+        own = tuple(trained[name].shape) if name in trained else tuple(value.shape)
+        wanted = (value.shape[0], *own[1:]) if name in head else own
+        if len(wanted) == value.ndim and all(a <= b for a, b in zip(wanted, value.shape, strict=True)):
+            widths[name] = wanted
+    changed = {name: one for name, one in widths.items() if one != tuple(fresh.state_dict()[name].shape)}
+    if changed:
+        narrowing.narrow(fresh, changed)
+
+
+def narrower(model: str, num_classes: int, state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes in `state` that are smaller than the network's own: those of a pruned one."""
+    whole = states.skeleton(lambda: zoo.build(model, num_classes=num_classes))
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    return {name: shape for name, shape in shapes.items() if shape != tuple(whole[name].shape)}
 
 
 def _soften(network: nn.Module, seed: int) -> None:

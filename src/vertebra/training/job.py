@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
     from vertebra.training.recipe import Recipe
 
-    #: (answer, images (N, 3, S, S), targets (N,) of int64 or (N, C) of shares) -> the mean loss of these
-    #: images, where answer(images) gives the network's logits
-    Loss = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
+    #: (answer, images (N, 3, S, S), targets (N,) of int64 or (N, C) of shares, hard) -> the mean loss of
+    #: these images, where answer(images) gives the network's logits and hard(logits, targets) the recipe's
+    #: own loss
+    Loss = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]], Tensor]
     #: the network as built, with its starting weights -> the network that is trained
     Prepare = Callable[[nn.Module], nn.Module]
     #: the trained network -> the state dict that is saved as the run's weights
     Saved = Callable[[nn.Module], Mapping[str, Tensor]]
+    #: the trained network -> more of what the file of the weights states of itself
+    Stated = Callable[[nn.Module], Mapping[str, Any]]
 else:
-    Loss = Prepare = Saved = Any
+    Loss = Prepare = Saved = Stated = Any
 
 #: Seconds between two checkpoints, unless one takes more than a hundredth of that.
 CHECKPOINT_S = 60.0
@@ -32,12 +35,14 @@ CHECKPOINT_S = 60.0
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
     """What other rooms change in the loop. `loss` takes the place of cross-entropy, `prepare` changes the
-    network before its first step, and `saved` gives the weights that are written for others to use. `name`
-    describes the three in a few words; a run goes on only with hooks of the same name."""
+    network before its first step, `saved` gives the weights that are written for others to use, and `stated`
+    what their file says besides. `name` describes them in a few words; a run goes on only with hooks of the
+    same name."""
 
     loss: Loss | None = None
     prepare: Prepare | None = None
     saved: Saved | None = None
+    stated: Stated | None = None
     name: str = ""
 
 

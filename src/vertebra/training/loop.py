@@ -38,6 +38,7 @@ from vertebra.training.run import FINISHED, INTERRUPTED, STALLED, Folder, Run
 from vertebra.training.state import State, statistics
 from vertebra.training.stopping import Stop
 from vertebra.training.watching import Pace, Watch
+from vertebra.zoo.compressed import Compressed
 
 #: A checkpoint takes at most this share of the time.
 _KEPT_SHARE = 0.01
@@ -303,12 +304,16 @@ class Training:
 
         with self._precision():
             if self.job.hooks.loss is not None:
-                found = self.job.hooks.loss(answer, images, targets)
+                found = self.job.hooks.loss(answer, images, targets, self._hard)
                 return found, seen[0] if seen else None
             logits = answer(images)
+        return self._hard(logits, targets), logits
+
+    def _hard(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The labels' own loss."""
         smoothing = 0.0 if targets.is_floating_point() else self.recipe.label_smoothing
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        return F.cross_entropy(wide, targets, weight=self.weights, label_smoothing=smoothing), logits
+        return F.cross_entropy(wide, targets, weight=self.weights, label_smoothing=smoothing)
 
     def _precision(self) -> Any:
         if self.recipe.amp == "none":
@@ -390,8 +395,11 @@ class Training:
             raise _Interrupted
 
     def _write_weights(self, name: str, network: nn.Module, about: dict[str, Any]) -> None:
-        saved = self.job.hooks.saved
+        saved, stated = self.job.hooks.saved, self.job.hooks.stated
         state = network.state_dict() if saved is None else saved(network)
+        more = {} if stated is None else stated(network)
+        narrower = beginning.narrower(self.job.model, self.job.num_classes, state)
+        about = {**about, **Compressed(widths=narrower).to_dict(), **more}
         self.folder.weights(name, state, described.header(self.job, about))
 
     def _has_stalled(self) -> bool:

@@ -16,6 +16,7 @@ from vertebra.progress import Listener, Progress, silent
 from vertebra.reading.choice import candidates
 from vertebra.reading.choice.candidates import Question
 from vertebra.reading.choice.contender import Contender, MissedLimitError
+from vertebra.reading.choice.rule import Limit
 from vertebra.zoo.graphs import store
 
 #: Seconds of each network's measurement: it is measured again with its new head before it ships.
@@ -26,6 +27,33 @@ _PUBLISHERS = ("https://huggingface.co", "https://download.pytorch.org", "https:
 _FILL_S = 90.0
 #: How many downloads may fail one after the other before no more are tried.
 _PATIENCE = 2
+#: What fewer bits a number improve.
+_SMALLER = ("latency", "fps", "memory_total", "weight_bytes")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What contenders must be, and how they are found: by the limits and demands of `question`, as measured
+    on `engines` into `table`, with published weights that are held to `checks`. Of the limits on what a
+    smaller form improves, a network may miss up to `slack` times the bound: it ships in that form."""
+
+    question: Question
+    table: Table
+    engines: tuple[str, ...]
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    slack: float = 1.0
+    progress: Listener | None = None
+
+    def say(self, text: str) -> None:
+        """Tell what happens."""
+        (self.progress or silent)(Progress(text))
+
+    def bounds(self) -> Iterator[tuple[Limit, Limit]]:
+        """Each limit, and what a contender is held to."""
+        for limit in self.question.limits:
+            times = self.slack if limit.metric in _SMALLER else 1.0
+            eased = limit.bound * times if limit.is_ceiling else limit.bound / times
+            yield limit, replace(limit, bound=eased)
 
 
 @dataclass
@@ -35,18 +63,15 @@ class Field:
     contenders: list[Contender] = field(default_factory=list)
     failures: dict[str, VertebraError] = field(default_factory=dict)
 
-    def leave_out(self, name: str, error: VertebraError, progress: Listener | None) -> None:
+    def leave_out(self, name: str, error: VertebraError, search: Search) -> None:
         """Note why a network isn't compared, and say it at once."""
         self.failures[name] = error
-        (progress or silent)(Progress(f"left out: {name}: {error.message}"))
+        search.say(f"left out: {name}: {error.message}")
 
 
-def named(
-    models: Sequence[str], weights: Mapping[str, str | Path], question: Question, table: Table,
-    engines: Sequence[str], checks: Mapping[str, Any], progress: Listener | None = None,
-) -> Field:  # fmt: skip
+def named(models: Sequence[str], weights: Mapping[str, str | Path], search: Search) -> Field:
     """The networks that were named, with their weights; each is measured here unless it was."""
-    if weights and any(demand.name == "licence" for demand in question.demands):
+    if weights and any(demand.name == "licence" for demand in search.question.demands):
         raise InvalidInputError(
             "A licence was asked for, and files of your own state none.", "leave the licence or --weights out"
         )
@@ -55,42 +80,39 @@ def named(
     for name in dict.fromkeys((*models, *weights)):
         source = None if name not in weights else str(weights[name])
         try:
-            ready[_checked(name, source, checks, progress)] = source
+            ready[_checked(name, source, search)] = source
         except VertebraError as error:
-            found.leave_out(name, error, progress)
+            found.leave_out(name, error, search)
     if ready:
-        _measure(list(ready), table, engines, progress)
+        _measure(list(ready), search)
     for name, source in ready.items():
-        _add(found, name, source, question, table, engines, checks, progress)
+        _add(found, name, source, search)
     return _sorted(found)
 
 
-def of_the_field(
-    count: int, question: Question, table: Table, engines: Sequence[str], checks: Mapping[str, Any],
-    progress: Listener | None = None, *, only: Sequence[str] | None = None,
-) -> Field:  # fmt: skip
+def of_the_field(count: int, search: Search, *, only: Sequence[str] | None = None) -> Field:
     """Up to `count` networks of the field, those with the highest published accuracy first, that may meet the
     limits as measured or estimated here, and whose published weights are at hand or can be fetched; of `only`
     these, if given."""
-    if candidates.is_short(table, question):
+    if candidates.is_short(search.table, search.question):
         from vertebra.verbs import picking
 
-        picking.fill_field(table, engines, _FILL_S, progress)
+        picking.fill_field(search.table, search.engines, _FILL_S, search.progress)
     found, refused = Field(), 0
-    for name in _promising(question, table):
+    for name in _promising(search):
         if only is not None and name not in only:
             continue
         if len(found.contenders) == count or refused == _PATIENCE:
             break
         try:
-            _checked(name, None, checks, progress)
+            _checked(name, None, search)
         except VertebraError as error:
-            found.leave_out(name, error, progress)
+            found.leave_out(name, error, search)
             refused += isinstance(error, DownloadError)
             continue
         refused = 0
-        _measure([name], table, engines, progress)
-        _add(found, name, None, question, table, engines, checks, progress)
+        _measure([name], search)
+        _add(found, name, None, search)
     return _sorted(found)
 
 
@@ -110,7 +132,7 @@ def check(models: Sequence[str], weights: Mapping[str, str | Path]) -> None:
         raise InvalidInputError(f"{errors[0].message}{more}", errors[0].hint) from errors[0]
 
 
-def at_hand(checks: Mapping[str, Any]) -> list[str] | None:
+def at_hand(search: Search) -> list[str] | None:
     """The networks whose published weights are in the cache, where nothing can be fetched; None where it can.
 
     Raises InvalidInputError where there are none."""
@@ -120,7 +142,7 @@ def at_hand(checks: Mapping[str, Any]) -> list[str] | None:
     with downloads.without_network():
         for name in store.names():
             try:
-                _checked(name, None, checks, None)
+                _checked(name, None, replace(search, progress=None))
             except VertebraError:  # it has no weights in the cache, and that is what was asked
                 continue
             found.append(name)
@@ -133,7 +155,7 @@ def at_hand(checks: Mapping[str, Any]) -> list[str] | None:
     return found
 
 
-def runners(asked: Sequence[str]) -> list[str]:
+def runners(asked: Sequence[str]) -> tuple[str, ...]:
     """The engines that features are computed on and that the networks are measured on: those asked for, else
     all here that open what is made from a graph."""
     from vertebra import engines
@@ -147,20 +169,20 @@ def runners(asked: Sequence[str]) -> list[str]:
     here = list(asked) or [name for name in ("onnxruntime", "openvino") if name in cases.found_here()]
     if not here:
         raise MissingRuntimeError.of("Fitting", "onnxruntime", "survey")
-    return here
+    return tuple(here)
 
 
-def _checked(name: str, source: str | None, checks: Mapping[str, Any], progress: Listener | None) -> str:
+def _checked(name: str, source: str | None, search: Search) -> str:
     """The network's name in rows, after its weights were found, or fetched."""
     from vertebra.inference import resolving
 
     model = _known(name)
-    found = resolving.resolve(name, weights=source, progress=progress, **checks)
+    found = resolving.resolve(name, weights=source, progress=search.progress, **search.checks)
     # The labels don't matter: the new head has its own.
     card = replace(found.card, assumed=tuple(one for one in found.card.assumed if one != "labels"))
     assumed = resolving.assumptions(name, card)
     if assumed is not None:
-        (progress or silent)(Progress(assumed.partition("; to change it")[0]))
+        search.say(assumed.partition("; to change it")[0])
     return zoo.name_in_rows(model)
 
 
@@ -184,48 +206,41 @@ def _check_source(source: str | None) -> None:
         )
 
 
-def _measure(names: Sequence[str], table: Table, engines: Sequence[str], progress: Listener | None) -> None:
+def _measure(names: Sequence[str], search: Search) -> None:
     """Measure the networks on each engine, unless they were."""
-    wanted = cases.remaining(cases.cases(list(names), engines), table.rows())
+    wanted = cases.remaining(cases.cases(list(names), search.engines), search.table.rows())
     if not wanted:
         return
-    (progress or silent)(Progress(f"measuring {display.count(len(names), 'network')} here"))
-    campaign.measure(
-        wanted, table, limits=campaign.limits(len(wanted), quick=True, seconds=_CASE_S), progress=progress
-    )
+    search.say(f"measuring {display.count(len(names), 'network')} here")
+    limits = campaign.limits(len(wanted), quick=True, seconds=_CASE_S)
+    campaign.measure(wanted, search.table, limits=limits, progress=search.progress)
 
 
-def _add(
-    found: Field,
-    name: str,
-    source: str | None,
-    question: Question,
-    table: Table,
-    engines: Sequence[str],
-    checks: Mapping[str, Any],
-    progress: Listener | None,
-) -> None:
+def _add(found: Field, name: str, source: str | None, search: Search) -> None:
     """Add the network in its fastest form, or why it has none that may meet the limits."""
-    rows = [row for row in candidates.candidates(table, question)
-            if row.model == name and row.conditions.get("engine") in engines and "latency" in row.figures
-            and row.figures["latency"].origin == "benched"]  # fmt: skip
+    rows = [row for row in candidates.candidates(search.table, search.question)
+            if row.model == name and row.conditions.get("engine") in search.engines
+            and "latency" in row.figures and row.figures["latency"].origin == "benched"]  # fmt: skip
     if not rows:
-        failed = [row for row in table.rows(metric="failure", model=name) if row.engine in engines]
+        failed = [row for row in search.table.rows(metric="failure", model=name)
+                  if row.engine in search.engines]  # fmt: skip
         why = "; ".join(failed[-1].grade_reasons) if failed else "it wasn't measured"
-        found.leave_out(name, InvalidInputError(f"{name} has no latency here: {why}."), progress)
+        found.leave_out(name, InvalidInputError(f"{name} has no latency here: {why}."), search)
         return
-    able = [row for row in rows if not any(limit.verdict(row) == "broken" for limit in question.limits)]
+    bounds = list(search.bounds())
+    able = [row for row in rows if not any(eased.verdict(row) == "broken" for _, eased in bounds)]
     if not able:
-        nearest = min(rows, key=lambda row: max(limit.miss(row) for limit in question.limits))
-        reasons = [one.reason(nearest) for one in question.limits if one.verdict(nearest) == "broken"]
-        found.leave_out(name, MissedLimitError("; ".join(reasons)), progress)
+        nearest = min(rows, key=lambda row: max(limit.miss(row) for limit, _ in bounds))
+        reasons = [limit.reason(nearest) for limit, eased in bounds if eased.verdict(nearest) == "broken"]
+        most = f" in float32, more than {search.slack:g} times" if search.slack > 1 else ""
+        found.leave_out(name, MissedLimitError("; ".join(reasons) + most), search)
         return
     best = min(able, key=lambda row: row.figures["latency"].value)
-    unwanted = [one.reason(best) for one in question.demands if not one.holds(best)]
+    unwanted = [one.reason(best) for one in search.question.demands if not one.holds(best)]
     if unwanted:
-        found.leave_out(name, InvalidInputError(f"{name}: {'; '.join(unwanted)}."), progress)
+        found.leave_out(name, InvalidInputError(f"{name}: {'; '.join(unwanted)}."), search)
         return
-    found.contenders.append(Contender(name, source, best, checks))
+    found.contenders.append(Contender(name, source, best, search.checks))
 
 
 def _sorted(found: Field) -> Field:
@@ -233,12 +248,13 @@ def _sorted(found: Field) -> Field:
     return found
 
 
-def _promising(question: Question, table: Table) -> Iterator[str]:
+def _promising(search: Search) -> Iterator[str]:
     """The networks of the field with a graph and published weights that may meet limits and demands, the most
     accurate first."""
-    rows = [row for row in candidates.candidates(table, question)
+    bounds = [eased for _, eased in search.bounds()]
+    rows = [row for row in candidates.candidates(search.table, search.question)
             if row.model in store.names() and "top1" in row.figures
-            and all(demand.holds(row) for demand in question.demands)
-            and all(limit.verdict(row) in ("met", "borderline") for limit in question.limits)]  # fmt: skip
+            and all(demand.holds(row) for demand in search.question.demands)
+            and all(limit.verdict(row) in ("met", "borderline") for limit in bounds)]  # fmt: skip
     rows.sort(key=lambda row: -row.figures["top1"].value)
     yield from dict.fromkeys(row.model for row in rows)

@@ -10,6 +10,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.reading.choice import candidates, precisions
 from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
+from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
     from vertebra.progress import Listener
@@ -20,6 +21,7 @@ NETWORKS = 5
 FOLDS = 5
 
 
+@adapters.as_shipped()  # a graph needs nothing of the libraries, whose import takes seconds
 def fit(
     pictures: str | Path,
     *models: str,
@@ -33,6 +35,7 @@ def fit(
     family: str | Sequence[str] = (),
     input_size: int | Sequence[int] = (),
     engine: str | Sequence[str] = (),
+    precision: str | None = None,
     accept_unverified: bool = False,
     anyway: bool = False,
     save: str | Path | None = None,
@@ -56,6 +59,9 @@ def fit(
     limits here and whose weights can be had, of the `licence`, `family` and `input_size` asked for. They are
     measured on each `engine` first (by default ONNX Runtime and OpenVINO), and the Bundle is again.
 
+    In the `precision` int8 or int8-weights the winner ships rounded, calibrated on the pictures, with an
+    accuracy of its own: each fold is answered by a network that was fitted and rounded without it.
+
     The head is a logistic regression on the frozen features, cross-validated in `folds` that keep
     near-duplicates together, and pictures of one `group`: a column of the list, or "folder". `balanced`
     weighs classes alike. The networks are chosen inside the folds too. `accept_unverified` allows published
@@ -67,38 +73,43 @@ def fit(
     Raises InvalidInputError, before anything long runs, for pictures that can't be learnt from, limits that
     no network meets, and networks without weights; MeasurementError for a head that learnt nothing.
     """
-    from vertebra.verbs import contenders, fitting
+    from vertebra.verbs import contenders, fitting, rounded, shipping
 
     asked = tuple(models), dict(weights or {})
-    engines = contenders.runners(given.several(engine) if engine else ())
+    chosen = precision or precisions.USUAL
+    engines = rounded.engines(chosen, contenders.runners(given.several(engine) if engine else ()))
     question = candidates.ask(
         _checked(limits), licence=given.several(licence), family=given.several(family),
         input_size=given.several(input_size),
-        filters={"precision": (precisions.USUAL, None), "engine": tuple(engines)},
+        filters={"precision": (precisions.USUAL, None), "engine": engines},
     )  # fmt: skip
     if networks < 1:
         raise InvalidInputError(f"{networks} networks were asked for; at least 1 is needed.")
-    listener = notebook.listener(progress)
+    search = contenders.Search(
+        question, given.table(table), engines, {"accept_unverified": accept_unverified},
+        slack=rounded.slack(chosen), progress=notebook.listener(progress),
+    )  # fmt: skip
     data = fitting.opened(pictures, format=format, split=split, truth=truth, name=name)
     place = fitting.place(output, data)
-    into, checks = given.table(table), {"accept_unverified": accept_unverified}
     contenders.check(*asked)
-    only = None if any(asked) else contenders.at_hand(checks)
+    only = None if any(asked) else contenders.at_hand(search)
     sorted_ = fitting.look(
-        data, count=folds, group=group, seed=seed, strict=strict, conflicts=conflicts, progress=listener
-    )
+        data, count=folds, group=group, seed=seed, strict=strict, conflicts=conflicts,
+        progress=search.progress,
+    )  # fmt: skip
+    rounded.check(chosen, sorted_)
     if any(asked):
-        found = contenders.named(*asked, question, into, engines, checks, listener)
+        found = contenders.named(*asked, search)
     else:
-        found = contenders.of_the_field(networks, question, into, engines, checks, listener, only=only)
+        found = contenders.of_the_field(networks, search, only=only)
     if not found.contenders:
         raise fitting.nobody(found.failures, question.limits, named=any(asked))
     with fitting.Networks() as loaded:
-        job = fitting.Job(data, sorted_, found, question, into, balanced, seed, loaded, listener)
+        job = fitting.Job(data, sorted_, found, search, balanced, seed, loaded, chosen)
         raced = fitting.race(job)
         if not (anyway or raced.nested.learnt):
             raise fitting.nothing_learnt(raced)
-        done = fitting.ship(job, raced, place, anyway=anyway)
+        done = shipping.ship(job, raced, place, anyway=anyway)
     if save is not None:
         done.save(save)
     return done

@@ -18,6 +18,8 @@ RECIPE = "finetune"
 HOLD_OUT = 0.2
 #: Seconds between two checkpoints.
 CHECKPOINT_S = 60.0
+#: The teacher's share of the loss, and the temperature at which both answer.
+TEACHER_SHARE, TEMPERATURE = 0.5, 4.0
 
 
 def train(
@@ -46,6 +48,12 @@ def train(
     threads: int | None = None,
     device: str = "cpu",
     compile: bool = False,
+    teacher: str | None = None,
+    teacher_weights: str | Path | None = None,
+    teacher_share: float = TEACHER_SHARE,
+    temperature: float = TEMPERATURE,
+    quantise: str | None = None,
+    prune: str | float | None = None,
     checkpoint: str | float = CHECKPOINT_S,
     dry_run: bool = False,
     table: TableLike = None,
@@ -67,6 +75,12 @@ def train(
     the bit. Under torchrun the processes share each step. With `dry_run` nothing is trained: the recipe, the
     steps, and the time and memory that are expected are returned.
 
+    A `teacher`, any network with `teacher_weights` (by default the published ones), is asked about each
+    batch: `teacher_share` of the loss is how far the answers are from its own, both softened by the
+    `temperature`. `quantise` trains in eight bits, with ranges that are "moving" averages or "learnt"; the
+    int8 Bundle is in the run's folder then. `prune` takes that share of the multiply-adds out first. What
+    either cost and bought is in `outcomes`; an ACNet is also fused, and proved to be the same.
+
     Raises InvalidInputError, before the first step, for pictures that can't be learnt from, a recipe that
     doesn't fit, and a run that can't go on; MeasurementError for a loss that is no number, a full disk and a
     process that is gone.
@@ -78,7 +92,8 @@ def train(
         "recipe": recipe, "set": dict(set or {}), "weights": weights, "sha256": sha256,
         "accept_unverified": accept_unverified, "ema": ema, "validation": validation, "hold_out": hold_out,
         "group": group, "conflicts": conflicts, "strict": strict, "inspect": inspect, "format": format,
-        "split": split, "truth": truth, "name": name,
+        "split": split, "truth": truth, "name": name, "teacher": teacher, "teacher_weights": teacher_weights,
+        "teacher_share": teacher_share, "temperature": temperature, "quantise": quantise, "prune": prune,
     }  # fmt: skip
     machine = {"workers": workers, "threads": threads, "device": device, "compile": compile,
                "checkpoint_s": given.seconds(checkpoint)}  # fmt: skip

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vertebra.data.datasets import Dataset
     from vertebra.data.preprocess import Preprocess
     from vertebra.reading.reports.trained import Trained
+    from vertebra.training.compressing import Compression
     from vertebra.training.job import Job
     from vertebra.training.pictures import Looked
     from vertebra.training.ranks import Team
@@ -95,11 +96,12 @@ def run(
 ) -> Trained:
     """Look at the pictures, train, and tell what came of it; the first of several processes alone tells."""
     from vertebra.reading.reports.trained import Trained
-    from vertebra.training import loop, ranks
+    from vertebra.training import compressing, loop, ranks
 
+    wanted = compressing.asked(plan.asked)
     with ranks.joined(machine["device"]) as team:
         listener = (progress or silent) if team.is_first else silent
-        job = _job(plan, machine, team, listener)
+        job = _compressing(_job(plan, machine, team, listener), wanted, team, listener)
         if dry_run:
             from vertebra.training import expected
 
@@ -113,7 +115,25 @@ def run(
             record=kept.record, folder=job.folder, status=done.status, log=kept.log, best=done.best
         )
     assert table is not None
-    return _told(job, done, table, listener)
+    return _told(job, done, table, listener, plan.asked)
+
+
+def _compressing(job: Job, wanted: Compression, team: Team, progress: Listener) -> Job:
+    """The job with what it compresses."""
+    from vertebra.training import compressing
+    from vertebra.training.loader import Loader
+
+    if not wanted:
+        return job
+    loader = Loader(job.data, job.labels, job.recipe, workers=0, world=team.world, rank=team.rank)
+    steps = job.recipe.epochs * loader.steps * job.recipe.accumulate
+    hooks, told = compressing.hooks(
+        wanted, recipe=job.recipe, classes=job.classes, steps=steps, compiles=job.compile
+    )
+    for line in told:
+        progress(Progress(line))
+    remarks = [*job.more.get("remarks", ()), *told]
+    return replace(job, hooks=hooks, more={**job.more, "remarks": remarks})
 
 
 def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener) -> Job:
@@ -221,13 +241,21 @@ def _filled(recipe: Recipe, plan: Plan, pictures: int, world: int) -> Recipe:
 # ------------------------------------------------------------------ what came of it
 
 
-def _told(job: Job, done: Run, table: Table, progress: Listener) -> Trained:
+def _told(
+    job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[str, Any]
+) -> Trained:
     """The rows of the written weights, and the run's report."""
     from vertebra.reading.reports.trained import Trained
+    from vertebra.verbs import compressed
 
     folder = job.folder
-    found = evaluate._evaluated(job.model, job.validation, weights=folder, threads=job.threads,
-                                progress=progress)  # fmt: skip
+    kept_int8 = compressed.in_eight_bits(job, progress) if asked["quantise"] is not None else None
+    if kept_int8 is None:
+        found = evaluate._evaluated(job.model, job.validation, weights=folder, threads=job.threads,
+                                    progress=progress)  # fmt: skip
+    else:
+        found = evaluate._evaluated(kept_int8, job.validation, threads=job.threads, progress=progress)
+    outcomes = compressed.outcomes(job, asked, kept_int8, progress)
     assert done.best is not None
     _check_written(done, found.evaluation.top1.value)
     chosen = f"the best of {done.epochs} epochs on these pictures" if done.epochs > 1 else None
@@ -237,6 +265,7 @@ def _told(job: Job, done: Run, table: Table, progress: Listener) -> Trained:
     trained = Trained(
         record=kept.record, folder=folder, status=done.status, log=kept.log, best=done.best,
         evaluated=replace(found, rows=rows), rows=tuple(rows), seconds=done.seconds, waited=done.waited,
+        outcomes=tuple(outcomes),
     )  # fmt: skip
     trained.save()
     return trained

@@ -141,6 +141,12 @@ def _ours(
     state = weights.state_dict(model.name, source, num_classes=num_classes, in_channels=in_channels, **checks)
     classes = len(state["head.classifier.bias"])
     network = building.untrained(model, num_classes=classes, in_channels=in_channels)
+    shapes = {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    narrower = {name: tuple(one.shape) for name, one in state.items() if tuple(one.shape) != shapes[name]}
+    if narrower:  # a pruned network's, as its file says
+        from vertebra.zoo import narrowing
+
+        narrowing.narrow(network, narrower)
     network.load_state_dict(state)
     return network
 

@@ -19,10 +19,38 @@ export async function decode(file, record) {
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     if (context === null) throw new Error(`${width} × ${height} pixels are too many for this browser`);
     context.drawImage(bitmap, 0, 0);
-    return { height, width, data: context.getImageData(0, 0, width, height).data };
+    const { data } = context.getImageData(0, 0, width, height);
+    return { height, width, data: isOpaque(data) ? data : texels(bitmap) };
   } finally {
     bitmap.close();
   }
+}
+
+function isOpaque(data) {
+  for (let place = 3; place < data.length; place += 4) if (data[place] !== 255) return false;
+  return true;
+}
+
+// A canvas stores colours multiplied by alpha, which loses those of transparent pixels; a texture keeps them.
+function texels(bitmap) {
+  const { height, width } = bitmap;
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl");
+  if (gl === null || Math.max(height, width) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) {
+    throw new Error("the picture is partly transparent, and this browser hides the colours below; save it without");
+  }
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
+  gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+  const data = new Uint8Array(4 * height * width);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
+  const error = gl.getError();
+  gl.getExtension("WEBGL_lose_context")?.loseContext();  // a browser holds few of them
+  if (error !== gl.NO_ERROR) throw new Error(`the picture's transparent pixels can't be read (WebGL error ${error})`);
+  return data;
 }
 
 export function stripped(bytes, keepOrientation) {

@@ -17,13 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vertebra.measuring.evaluation import heads
+from vertebra.measuring.evaluation import heads, kept_heads
 from vertebra.measuring.evaluation.paired import Pair, paired
 from vertebra.measuring.evaluation.statistics import Z, bins_error, cross_validated, design_effect, wilson
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vertebra.measuring.evaluation.kept_heads import Arrays, Recall
 
     Indices = npt.NDArray[np.intp]
     Flags = npt.NDArray[np.bool_]
@@ -191,6 +193,7 @@ def cross(
     seed: int = 0,
     compared: bool = True,
     of: str = "",
+    recall: Recall = kept_heads.fresh,
 ) -> Crossed:
     """The same as `held`, with what a choice among networks inside the folds needs if `compared`."""
     import numpy as np
@@ -199,8 +202,46 @@ def cross(
 
     logistic.check(vectors, labels, classes)
     truth, places = np.asarray(labels, dtype=np.intp), heads.numbered(folds, len(labels), groups)
-    along, slack, count = logistic.directions(vectors), heads.Slack(), int(places.max()) + 1
     penalties = sorted(penalties)
+    inputs = {
+        "vectors": vectors, "labels": truth, "folds": places, "groups": groups, "classes": classes,
+        "penalties": penalties, "balanced": balanced, "seed": seed, "compared": compared,
+        "most": heads.MOST_TO_CHOOSE,
+    }  # fmt: skip
+    found = recall(
+        "answers out of fold", inputs,
+        lambda: _answered(vectors, truth, places, groups, classes, penalties, balanced, seed, compared),
+    )  # fmt: skip
+    heads.Slack.of(found).tell(of)
+    summed = summary(
+        found["logits"], truth, places, penalties=found["penalties"].tolist(), groups=groups,
+        balanced=balanced,
+    )  # fmt: skip
+    inner = []
+    for seen, right in zip(found["seen"], found["right"], strict=True):
+        others = np.flatnonzero(seen)
+        inner.append(Inner(others, right[others]))
+    return Crossed(summed, tuple(inner))
+
+
+def _answered(
+    vectors: Any,
+    truth: Indices,
+    places: Indices,
+    groups: Sequence[int] | None,
+    classes: int,
+    penalties: Sequence[float],
+    balanced: bool,
+    seed: int,
+    compared: bool,
+) -> Arrays:
+    """Logits out of fold (N, C) and the penalty chosen for each of K folds; and, if `compared`, whether each
+    picture was `seen` by a fold's choice (K, N), and answered `right` there."""
+    import numpy as np
+
+    from vertebra.measuring.evaluation import logistic
+
+    along, slack, count = logistic.directions(vectors), heads.Slack(), int(places.max()) + 1
 
     def solved(rows: Indices, wanted: Sequence[float]) -> list[heads.Head]:
         return heads.solved(vectors, truth, rows, classes, wanted, balanced, along, slack)
@@ -221,18 +262,17 @@ def cross(
                     losses[fold, at] += heads.log_losses(answers, truth[tested], weight[tested]).sum()
                     right[fold, at][tested] = answers.argmax(axis=1) == truth[tested]
     logits = np.zeros((len(truth), classes), np.float32)
-    chosen, inner = [], []
+    chosen = []
     for fold in range(count):
         tested, rest = np.flatnonzero(places == fold), np.flatnonzero(places != fold)
         chosen.append(heads.least(losses[fold], penalties))
         (head,) = solved(rest, [chosen[-1]])
         logits[tested] = heads.logits(head, vectors[tested])
-        if compared:
-            others = np.flatnonzero(seen[fold])
-            inner.append(Inner(others, right[fold, penalties.index(chosen[-1])][others]))
-    slack.tell(of)
-    summed = summary(logits, truth, places, penalties=chosen, groups=groups, balanced=balanced)
-    return Crossed(summed, tuple(inner))
+    inner = [right[fold, penalties.index(one)] for fold, one in enumerate(chosen)] if compared else []
+    return {
+        "logits": logits, "penalties": np.array(chosen), "seen": seen if compared else seen[:0],
+        "right": np.array(inner, bool).reshape(-1, len(truth)), **slack.arrays(),
+    }  # fmt: skip
 
 
 def _inner(

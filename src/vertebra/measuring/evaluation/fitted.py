@@ -30,17 +30,19 @@ def seen(kept: Bundle, digests: Iterable[str]) -> int:
     return sum(digest in known for digest in digests)
 
 
-def rows(kept: Bundle, measured_at: str | None = None) -> list[Measurement]:
+def rows(kept: Bundle, measured_at: str | None = None, *, counted: Bundle | None = None) -> list[Measurement]:
     """The cross-validated accuracy of the Bundle's head, and what is counted of its network, as rows that a
-    `bench` of the Bundle joins. Multiply-accumulates are only counted where onnx is installed.
+    `bench` of the Bundle joins. Multiply-accumulates are only counted where onnx is installed; those of a
+    Bundle in another precision in `counted`, the Bundle that it was made from.
 
-    Raises InvalidInputError for a Bundle without a head, and for one in int8, whose accuracy that isn't.
+    Raises InvalidInputError for a Bundle without a head, and for one in another precision than the accuracy.
     """
     if kept.fitted is None:
         raise InvalidInputError(f"{kept.folder} has no head that was fitted on pictures.")
-    if kept.precision.startswith("int8"):
+    if kept.precision != kept.fitted.precision:
         raise InvalidInputError(
-            f"The cross-validated accuracy is of float32, and {kept.folder} is in {kept.precision}.",
+            f"The cross-validated accuracy is of {kept.fitted.precision}, and {kept.folder} is in "
+            f"{kept.precision}.",
             "evaluate it on labelled pictures that it wasn't fitted on: vertebra eval BUNDLE PICTURES",
         )
     common: dict[str, Any] = {
@@ -49,7 +51,8 @@ def rows(kept: Bundle, measured_at: str | None = None) -> list[Measurement]:
         "network_sha256": kept.network_sha256,
     }
     common |= {"versions": dict(kept.versions), "measured_at": measured_at or now()}
-    return [_accuracy(kept, kept.fitted, common), *_counts(kept, common)]
+    precise = None if kept.precision == "float32" else kept.precision
+    return [_accuracy(kept, kept.fitted, {**common, "precision": precise}), *_counts(kept, counted, common)]
 
 
 def _accuracy(kept: Bundle, fitted: Fitted, common: Mapping[str, Any]) -> Measurement:
@@ -76,8 +79,9 @@ def _accuracy(kept: Bundle, fitted: Fitted, common: Mapping[str, Any]) -> Measur
     )
 
 
-def _counts(kept: Bundle, common: Mapping[str, Any]) -> Iterator[Measurement]:
-    """What is counted of a network in ONNX."""
+def _counts(own: Bundle, counted_in: Bundle | None, common: Mapping[str, Any]) -> Iterator[Measurement]:
+    """What is counted of a network in ONNX, and the bytes of its weights in its own precision."""
+    kept = counted_in or own
     if kept.format != "onnx":
         return
     from vertebra.measuring import graphs
@@ -85,6 +89,8 @@ def _counts(kept: Bundle, common: Mapping[str, Any]) -> Iterator[Measurement]:
     found = onnx_files.read(kept.network)
     params, _, weight_bytes = graphs.sizes(found)
     counts = {"params": _params(kept) or params, "weight_bytes": weight_bytes}
+    if own is not kept:
+        counts["weight_bytes"] = _bytes(own)
     with contextlib.suppress(MissingRuntimeError, MeasurementError):  # it may have what can't be counted
         counted = graphs.profile(kept.network, model=kept.model, input_size=kept.input_size)
         counts |= {"macs": counted.macs, "activations": counted.activations}
@@ -95,9 +101,18 @@ def _counts(kept: Bundle, common: Mapping[str, Any]) -> Iterator[Measurement]:
             value=value,
             origin="profiled",
             input_size=kept.input_size if sized else None,
-            precision=kept.precision if metric == "weight_bytes" else None,
+            precision=own.precision if metric == "weight_bytes" else None,
             **plain_names(common),
         )
+
+
+def _bytes(kept: Bundle) -> int:
+    """The size of the weights of a Bundle in ONNX or OpenVINO's format."""
+    from vertebra.measuring import graphs
+
+    if kept.format == "onnx":
+        return graphs.sizes(onnx_files.read(kept.network))[2]
+    return kept.network.with_suffix(".bin").stat().st_size
 
 
 def _params(kept: Bundle) -> int | None:

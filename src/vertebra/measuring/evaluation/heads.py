@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError, warn
+from vertebra.measuring.evaluation import kept_heads
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from vertebra.measuring.evaluation.kept_heads import Arrays, Recall
     from vertebra.measuring.evaluation.logistic import Directions, Solution
 
     Indices = npt.NDArray[np.intp]
@@ -58,6 +60,7 @@ def fit(
     groups: Sequence[int] | None = None,
     balanced: bool = False,
     seed: int = 0,
+    recall: Recall = kept_heads.fresh,
 ) -> Head:
     """The head of all N pictures with features `vectors` (N, D).
 
@@ -71,10 +74,42 @@ def fit(
 
     logistic.check(vectors, labels, classes)
     truth = np.asarray(labels, dtype=np.intp)
+    if penalty is not None and not penalty > 0:
+        raise InvalidInputError(f"A penalty of {penalty} was given; a number above 0 was expected.")
+    parts = None
+    if penalty is None:
+        parts = dealt(labels, groups, PARTS, seed) if folds is None else numbered(folds, len(truth), groups)
+    inputs = {
+        "vectors": vectors, "labels": truth, "parts": parts, "groups": groups, "classes": classes,
+        "penalties": PENALTIES if penalty is None else (penalty,), "balanced": balanced, "seed": seed,
+        "most": MOST_TO_CHOOSE,
+    }  # fmt: skip
+    found = recall(
+        "head", inputs, lambda: _fitted(vectors, truth, parts, groups, classes, penalty, balanced, seed)
+    )
+    Slack.of(found).tell()
+    return Head(found["weights"], found["bias"], float(found["penalty"]))
+
+
+def _fitted(
+    vectors: Any,
+    truth: Indices,
+    parts: Indices | None,
+    groups: Sequence[int] | None,
+    classes: int,
+    penalty: float | None,
+    balanced: bool,
+    seed: int,
+) -> Arrays:
+    """The head as arrays; where no penalty is given, the one with the least log loss over the parts."""
+    import numpy as np
+
+    from vertebra.measuring.evaluation import logistic
+
     along = logistic.directions(vectors)
     slack = Slack()
     if penalty is None:
-        parts = dealt(labels, groups, PARTS, seed) if folds is None else numbered(folds, len(truth), groups)
+        assert parts is not None
         losses = np.zeros(len(PENALTIES))
         for part in np.unique(parts):
             rest, tested = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
@@ -88,11 +123,8 @@ def fit(
                     for head in found
                 ]
         penalty = least(losses, PENALTIES)
-    elif not penalty > 0:
-        raise InvalidInputError(f"A penalty of {penalty} was given; a number above 0 was expected.")
     (head,) = solved(vectors, truth, np.arange(len(truth)), classes, [penalty], balanced, along, slack)
-    slack.tell()
-    return head
+    return {"weights": head.weights, "bias": head.bias, "penalty": np.array(penalty), **slack.arrays()}
 
 
 @dataclass
@@ -107,6 +139,18 @@ class Slack:
         self.fits += 1
         self.short += not solution.converged
         self.worst = max(self.worst, solution.slope)
+
+    @classmethod
+    def of(cls, found: Arrays) -> Slack:
+        """What `arrays` made of it."""
+        fits, short, worst = found["slack"].tolist()
+        return cls(int(fits), int(short), worst)
+
+    def arrays(self) -> Arrays:
+        """The same among arrays that are kept, so that it can be told again."""
+        import numpy as np
+
+        return {"slack": np.array([self.fits, self.short, self.worst], np.float64)}
 
     def tell(self, of: str = "") -> None:
         """Warn if a fit hadn't converged; `of` says whose they were."""

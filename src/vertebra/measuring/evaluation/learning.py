@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vertebra.measuring.evaluation import heads
+from vertebra.measuring.evaluation import heads, kept_heads
 from vertebra.measuring.evaluation.crossing import Held
 from vertebra.measuring.evaluation.paired import Pair, paired
 from vertebra.measuring.evaluation.statistics import cross_validated, design_effect
@@ -19,6 +19,8 @@ from vertebra.measuring.evaluation.statistics import cross_validated, design_eff
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vertebra.measuring.evaluation.kept_heads import Arrays, Recall
 
     Flags = npt.NDArray[np.bool_]
 
@@ -82,19 +84,39 @@ def learn(
     classes: int,
     groups: Sequence[int] | None = None,
     seed: int = 0,
+    recall: Recall = kept_heads.fresh,
 ) -> Curve:
     """The learning curve of a head on features (N, D), whose answers out of fold with all pictures are
     `held`."""
+    inputs = {
+        "vectors": vectors, "labels": held.labels, "folds": held.folds, "penalties": held.penalties,
+        "groups": groups, "classes": classes, "balanced": held.balanced, "seed": seed, "shares": SHARES,
+    }  # fmt: skip
+    found = recall("learning curve", inputs, lambda: _partly(vectors, held, classes, groups, seed))
+    heads.Slack.of(found).tell(" on a part of the pictures")
+    right, half = held.answered_right, found["right"][-1]
+    points = [
+        _point(share, fitted, part, held, groups)
+        for share, fitted, part in zip(SHARES, found["fitted"].tolist(), found["right"], strict=True)
+    ]
+    points.append(Point(1.0, held.fitted, held.accuracy, held.low, held.high))
+    whole = Gain(None, len(held.labels), paired(right, half, groups=groups))
+    return Curve(tuple(points), whole, _by_class(right, half, held, groups))
+
+
+def _partly(vectors: Any, held: Held, classes: int, groups: Sequence[int] | None, seed: int) -> Arrays:
+    """For each share, whether each picture is answered right (S, N), and the mean number of pictures that a
+    head was `fitted` on."""
     import numpy as np
 
     from vertebra.measuring.evaluation import logistic
 
     truth, places = held.labels, held.folds
     along, slack = logistic.directions(vectors), heads.Slack()
-    points, right = [], held.answered_right
-    half = right
-    for share in SHARES:
-        found, sizes = np.zeros(len(truth), bool), []
+    right = np.zeros((len(SHARES), len(truth)), bool)
+    fitted = []
+    for share, found in zip(SHARES, right, strict=True):
+        sizes = []
         for fold, penalty in enumerate(held.penalties):
             rest, tested = np.flatnonzero(places != fold), np.flatnonzero(places == fold)
             own = None if groups is None else [groups[row] for row in rest.tolist()]
@@ -104,12 +126,8 @@ def learn(
             )
             sizes.append(int(kept.sum()))
             found[tested] = heads.logits(head, vectors[tested]).argmax(axis=1) == truth[tested]
-        points.append(_point(share, round(float(np.mean(sizes))), found, held, groups))
-        half = found
-    slack.tell(" on a part of the pictures")
-    points.append(Point(1.0, held.fitted, held.accuracy, held.low, held.high))
-    whole = Gain(None, len(truth), paired(right, half, groups=groups))
-    return Curve(tuple(points), whole, _by_class(right, half, held, groups))
+        fitted.append(round(float(np.mean(sizes))))
+    return {"right": right, "fitted": np.array(fitted), **slack.arrays()}
 
 
 def _point(share: float, fitted: int, right: Flags, held: Held, groups: Sequence[int] | None) -> Point:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
-from vertebra.measuring.evaluation import crossing, heads, learning, logistic
+from vertebra.measuring.evaluation import crossing, heads, kept_heads, learning, logistic
 from vertebra.measuring.evaluation.crossing import Crossed, Held
 from vertebra.measuring.evaluation.heads import Head
 from vertebra.measuring.evaluation.learning import Curve
@@ -28,6 +28,8 @@ from vertebra.progress import Listener, Progress, silent
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vertebra.measuring.evaluation.kept_heads import Recall
 
     Flags = npt.NDArray[np.bool_]
     Indices = npt.NDArray[np.intp]
@@ -116,9 +118,11 @@ def race(
     penalty: float | None = None,
     balanced: bool = False,
     seed: int = 0,
+    recall: Recall = kept_heads.fresh,
     progress: Listener | None = None,
 ) -> Race:
-    """Race `entries` over pictures with `labels` (N,) of 0 to `classes` - 1.
+    """Race `entries` over pictures with `labels` (N,) of 0 to `classes` - 1. With `kept_heads.recalled` as
+    `recall`, heads that were fitted once on the same features aren't again.
 
     A network whose features raise a VertebraError, or aren't finite, is named and left out. Raises
     InvalidInputError for folds that can't be used, and MeasurementError if no network is left.
@@ -127,7 +131,8 @@ def race(
     places = heads.numbered(folds, len(labels), groups)
     field_ = _Field(
         entries, labels, places, groups, max(labels) + 1 if classes is None else classes,
-        heads.PENALTIES if penalty is None else (penalty,), balanced, seed, progress or silent,
+        heads.PENALTIES if penalty is None else (penalty,), balanced, seed, recall,
+        progress or silent,
     )  # fmt: skip
     return field_.run()
 
@@ -173,11 +178,13 @@ class _Field:
         penalties: Sequence[float],
         balanced: bool,
         seed: int,
+        recall: Recall,
         progress: Listener,
     ) -> None:
         self.entries = {entry.name: entry for entry in sorted(entries, key=lambda one: (one.cost, one.name))}
         self.labels, self.folds, self.groups, self.classes = labels, folds, groups, classes
-        self.penalties, self.balanced, self.seed, self.progress = penalties, balanced, seed, progress
+        self.penalties, self.balanced, self.seed = penalties, balanced, seed
+        self.recall, self.progress = recall, progress
         alone = len(entries) == 1
         self.rounds = rounds(labels, folds, groups, seed)[-1 if alone else 0 :]
         self.level = 1 - 0.05 / len(self.rounds)
@@ -235,6 +242,7 @@ class _Field:
                     vectors, self._labels(rows), self.folds[rows].tolist(), classes=self.classes,
                     groups=self._groups(rows), penalties=self.penalties, balanced=self.balanced,
                     seed=self.seed, compared=len(self.entries) > 1, of=f" on the features of {name}",
+                    recall=self.recall,
                 )  # fmt: skip
             except VertebraError as error:
                 self._fail(name, error)
@@ -288,11 +296,13 @@ class _Field:
         vectors = self._features(winner, self.rounds[-1])
         found = self.history[-1]
         curve = learning.learn(
-            vectors, found[winner].held, classes=self.classes, groups=self.groups, seed=self.seed
-        )
+            vectors, found[winner].held, classes=self.classes, groups=self.groups, seed=self.seed,
+            recall=self.recall,
+        )  # fmt: skip
         head = heads.fit(
             vectors, self.labels, classes=self.classes, folds=self.folds.tolist(), groups=self.groups,
             penalty=None if len(self.penalties) > 1 else self.penalties[0], balanced=self.balanced,
+            recall=self.recall,
         )  # fmt: skip
         chosen = [self._best(fold) for fold in range(len(self.left) - 1)]
         logits = np.stack([found[chosen[fold]].held.logits[row] for row, fold in enumerate(self.folds)])

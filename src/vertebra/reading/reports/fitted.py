@@ -40,6 +40,8 @@ class Fitted(display.Shown):
     chose missed a limit, and this one took its place. `contenders` were
     compared, the fastest first; `failures` are networks that were left out, with the reasons. `unmet` are
     those that won but missed a limit once their head was on. `inspection` says what the pictures are.
+    `rounded` are the answers in the Bundle's precision, if that isn't float32, by networks and heads that
+    hadn't seen the pictures; then they are the ones to quote.
     """
 
     data: Dataset
@@ -54,6 +56,7 @@ class Fitted(display.Shown):
     failures: Mapping[str, VertebraError]
     rows: tuple[Measurement, ...]
     unmet: Mapping[str, str] = field(default_factory=dict)
+    rounded: Held | None = None
 
     @property
     def is_first_choice(self) -> bool:
@@ -63,6 +66,11 @@ class Fitted(display.Shown):
     @property
     def quoted(self) -> Held:
         """The answers that the accuracy is of: the choice's, or those of the network in its place."""
+        return self.rounded or self.in_float32
+
+    @property
+    def in_float32(self) -> Held:
+        """The same, of the network in float32."""
         return self.race.nested if self.is_first_choice else self.held
 
     @property

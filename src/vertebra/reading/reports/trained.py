@@ -32,7 +32,8 @@ class Trained(display.Shown):
 
     `evaluated` is the evaluation of those weights as they are on the disk, and `rows` what was appended to
     the table. `seconds` is the time that this process took, `waited` the share of it that the pictures
-    weren't ready.
+    weren't ready. `outcomes` say what compressing the network cost and bought, each in plain values and as a
+    `line` for people.
     """
 
     record: Mapping[str, Any]
@@ -44,6 +45,7 @@ class Trained(display.Shown):
     rows: tuple[Measurement, ...] = ()
     seconds: float = 0.0
     waited: float = 0.0
+    outcomes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def weights(self) -> Path:

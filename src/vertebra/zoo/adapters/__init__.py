@@ -10,7 +10,9 @@ import hashlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -134,12 +136,50 @@ def adapter_of(name: str) -> Adapter | None:
     return load(spelled(name).partition(":")[0].lower()) if is_foreign(name) else None
 
 
+#: Whether networks of installed libraries are known by what ships of them.
+_are_shipped: ContextVar[bool] = ContextVar("_are_shipped", default=False)
+
+
+@contextmanager
+def as_shipped() -> Iterator[None]:
+    """Within it, networks of libraries are known by what ships of them, installed or not: importing a library
+    takes seconds and hundreds of megabytes. It is only asked about what doesn't ship."""
+    before = _are_shipped.set(True)
+    try:
+        yield
+    finally:
+        _are_shipped.reset(before)
+
+
 def load(source: str) -> Adapter:
     """The adapter of one of `SOURCES`. Where its library isn't installed, its networks are known by what
     ships of them, and can't be built."""
-    if source in LIBRARIES and not is_installed(source):
-        source = "configurations"
+    if source in LIBRARIES:
+        if not is_installed(source):
+            return _imported("configurations")
+        if _are_shipped.get():
+            return cast(Adapter, _Shipped(source))
+    return _imported(source)
+
+
+def _imported(source: str) -> Adapter:
     return cast(Adapter, importlib.import_module(f"vertebra.zoo.adapters.{source}"))
+
+
+class _Shipped:
+    """An installed library's adapter that asks what ships first."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def __getattr__(self, what: str) -> Any:
+        def asked(*given: Any) -> Any:
+            try:
+                return getattr(_imported("configurations"), what)(*given)
+            except (UnknownNameError, MissingRuntimeError):
+                return getattr(_imported(self._source), what)(*given)
+
+        return asked
 
 
 def network_file(name: str) -> NetworkFile:

@@ -25,25 +25,48 @@ _MAX_HEADER = 100_000_000
 _MAX_DIMENSIONS = 32
 
 
+class OtherKindError(WeightsError):
+    """The file holds numbers of a kind that needs torch."""
+
+
 def read(path: Path) -> dict[str, Array]:
-    """The arrays of the file by name, in its order; bfloat16 as float32. Raises WeightsError and OSError."""
+    """The arrays of the file by name, in its order; bfloat16 as float32. Raises WeightsError, which is an
+    OtherKindError for numbers that only torch knows, and OSError."""
     try:
         return _arrays(path)
+    except OtherKindError as error:
+        raise OtherKindError(f"{path}: {error.message}", error.hint) from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(f"{path} is broken: {reason}.", "download it again") from error
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def metadata(path: Path) -> dict[str, str]:
+    """The texts that the file holds beside its arrays. Raises WeightsError and OSError."""
+    try:
+        header, _ = _header(path)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} is broken: {str(error)[:200]}.", "download it again") from error
+    told = header.get("__metadata__")
+    return {name: text for name, text in told.items() if isinstance(text, str)} if told else {}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the numbers begin."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
             raise ValueError(f"its header would have {length:,} bytes")
         header = json_text.parsed(file.read(length))
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise ValueError("its header is not a JSON object")
-    begin = 8 + length
+    return header, 8 + length
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    size = path.stat().st_size
+    header, begin = _header(path)
     content = (
         np.memmap(path, np.uint8, "r", begin, (size - begin,)) if size > begin else np.empty(0, np.uint8)
     )
@@ -63,8 +86,13 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 def _array(name: str, kind: str, shape: list[int], content: Array) -> Array:
     if kind not in _KINDS:
-        raise ValueError(f"{name[:100]} holds {str(kind)[:20]}, which can't be read without torch")
-    if len(shape) > _MAX_DIMENSIONS or any(type(one) is not int or one < 0 for one in shape):
+        raise OtherKindError(
+            f"{name[:100]} holds {str(kind)[:20]}, which can't be read without torch.",
+            "save it in float32, or install torch",
+        )
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"{name[:100]} has {len(shape)} dimensions")
+    if any(type(one) is not int or one < 0 for one in shape):
         raise ValueError(f"{name[:100]} has an impossible shape")
     if math.prod(shape) * np.dtype(_KINDS[kind]).itemsize != content.size:
         raise ValueError(f"{name[:100]} has {content.size:,} bytes for the shape {shape}")

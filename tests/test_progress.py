@@ -20,7 +20,7 @@ SOURCE = Path(vertebra.__file__).parent
 #: Public functions that take long.
 LONG = {
     "bench", "check", "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick",
-    "predict", "probe", "survey",
+    "predict", "probe", "survey", "train",
 }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.show import show
     from vertebra.verbs.survey import survey
     from vertebra.verbs.table import table
+    from vertebra.verbs.train import train
     from vertebra.verbs.write_job import write_job
     from vertebra.zoo import build
 
@@ -77,6 +78,7 @@ _PUBLIC = {
     "show": "vertebra.verbs.show",
     "survey": "vertebra.verbs.survey",
     "table": "vertebra.verbs.table",
+    "train": "vertebra.verbs.train",
     "write_job": "vertebra.verbs.write_job",
 }
 
@@ -84,7 +86,8 @@ _PUBLIC = {
 __all__ = [
     "Measurement", "Progress", "Table", "asgi", "bench", "build", "chart", "check", "cite", "compare",
     "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick", "predict", "probe",
-    "profile", "report", "serve", "show", "survey", "table", "write_job",
+    "profile", "report", "serve", "show", "survey", "table", "train",
+    "write_job",
 ]  # fmt: skip
 
 

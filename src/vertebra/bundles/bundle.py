@@ -113,7 +113,8 @@ class Bundle(display.Shown):
     to its sha256 and bytes. `graph` is None, or for a network made from a graph that ships, without PyTorch,
     the library, version, file and licence of its definition, and `against_eager`, how far the graph was from
     PyTorch with drawn parameters (None: it was too large to be compared); its reference is then what ONNX
-    Runtime gives without optimising. `fitted` is None, or what its head was fitted on.
+    Runtime gives without optimising. `fitted` is None, or what its head was fitted on. `pruned` is None, or
+    the counts `params` and `macs` of a network with fewer channels than its model has.
     """
 
     folder: Path
@@ -141,6 +142,7 @@ class Bundle(display.Shown):
     converted_from: Mapping[str, Mapping[str, Any]] | None = None
     graph: Mapping[str, Any] | None = None
     fitted: Fitted | None = None
+    pruned: Mapping[str, Any] | None = None
     outputs: str | None = None
     assumed: Sequence[str] = ()
     schema: int = SCHEMA

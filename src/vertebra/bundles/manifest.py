@@ -88,6 +88,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "converted_from": (dict, type(None)),
     "graph": (dict, type(None)),
     "fitted": (dict, type(None)),
+    "pruned": (dict, type(None)),
     "outputs": (str, type(None)),
     "assumed": list,
 }
@@ -95,7 +96,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 #: keys that a manifest of any schema may lack -> their value then
 OPTIONAL: dict[str, Any] = {
     "proof": None, "quantisation": None, "converted_from": None, "outputs": None, "assumed": [],
-    "graph": None, "fitted": None,
+    "graph": None, "fitted": None, "pruned": None,
 }  # fmt: skip
 
 #: What a network's outputs can be: logits, of which a softmax makes probabilities; probabilities, which sum

@@ -203,6 +203,8 @@ def _precisions(model: names.Model, asked: Sequence[str]) -> tuple[str, ...]:
 
 def _operations_of(kept: Bundle) -> float | None:
     """The operations of a Bundle's network, if they are known: with another head nobody counted it."""
+    if kept.pruned is not None:
+        return 2.0 * float(kept.pruned["macs"])
     if kept.fitted is not None or kept.model not in shipped.models():
         return None
     return _operations(kept.model, kept.input_size)

@@ -47,6 +47,7 @@ VERBS: dict[str, dict[str, str]] = {
         "report": "Write one HTML page that opens offline.",
     },
     "Use it": {
+        "train": "Train a network on your own pictures; go on where it ended.",
         "fit": "Choose the best network for your own pictures, and ship it.",
         "predict": "Classify your pictures.",
         "export": "Write a network as a Bundle, ready to deploy.",

@@ -15,9 +15,11 @@ from vertebra.bundles.manifest import NATIVE
 from vertebra.cli.output import columns, emit, format_options, pager_option, part, record, show, table_option
 from vertebra.cli.tables import listed
 from vertebra.cli.terminal import folded, room, say
+from vertebra.cli.terminal import line as plain
 from vertebra.errors import VertebraError
 from vertebra.measurements import display
 from vertebra.metrics import METRICS
+from vertebra.reading.reports.trained import Trained, epochs
 from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _WIDEST = 100
 
 
 @click.command("show")
-@click.argument("model", metavar="MODEL|BUNDLE")
+@click.argument("model", metavar="MODEL|BUNDLE|RUN")
 @click.option("--layers", is_flag=True, help="Print every layer.")
 @table_option
 @format_options
@@ -41,10 +43,14 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
     """Show everything known about one network: its paper and idea, figures, stages and layers.
 
     Layers and counts are for the network's own input size; figures are from the table.
-    For a BUNDLE, every file is checked, then its model card and its rows are printed.
+    For a BUNDLE, every file is checked, then its model card and its rows are printed. For a RUN, a folder
+    that train wrote or is writing, its epochs and its recipe are.
     """
 
     portrait = vertebra.show(model, table=table)
+    if isinstance(portrait, Trained):
+        _show_run(portrait, style)
+        return
     if isinstance(portrait, Bundle):
         _show_bundle(portrait, style)
         return
@@ -59,6 +65,21 @@ def command(model: str, layers: bool, table: str | None, style: str) -> None:
         emit([{**asdict(portrait.model), **stated, "figures": figures, **lists}], style)
     else:
         show(_text(portrait))
+
+
+def _show_run(run: Trained, style: str) -> None:
+    lines = epochs(run.log)
+    if style == "json":
+        about = {"status": run.status, "best": run.best, "log": list(run.log)}
+        emit([{"folder": str(run.folder), **run.record, **about}], style)
+    elif style == "csv":
+        emit([dict(one) for one in lines], style)
+    else:
+        recipe = [{"field": name, "value": plain(str(value))} for name, value in run.record["recipe"].items()
+                  if value not in ("", [])]  # fmt: skip
+        parts = [plain(run.summary()), *map(plain, run.record.get("remarks", ()))]
+        tables = [columns(one) for one in (lines, recipe) if one]
+        show("\n\n".join(["\n".join(parts), *tables]))
 
 
 def _show_bundle(kept: Bundle, style: str) -> None:

@@ -20,12 +20,17 @@ from vertebra.engines import Subject
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.exporting import comparison, filled
 from vertebra.exporting.orders import FORMATS, Converter, Order
-from vertebra.zoo import adapters
+from vertebra.machine import files
+from vertebra.zoo import adapters, checkpoints
+from vertebra.zoo.compressed import Compressed, Ranges
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from vertebra.exporting.quantisation import Calibration
+    from vertebra.exporting.quantisation.learnt import Learnt
 
 _REFERENCE_SEED = 0
 #: Graph capture takes a batch of 1 for a constant, so the reference batch has 2 images.
@@ -76,7 +81,9 @@ def export(
             f"{subject.model} gives its features only on the engine eager: no graph of it ships.",
             "leave the engine out",
         )
-    format, order, quantiser = _plan(engine, precision, batch_size, calibration)
+    left = _compressed(subject)
+    is_learnt = left.ranges is not None
+    format, order, quantiser = _plan(engine, precision, batch_size, calibration, is_learnt=is_learnt)
     _check_calibration(precision, calibration, card)
     _require(format, engine)
     converter: Converter = importlib.import_module(FORMATS[format].module)
@@ -86,6 +93,7 @@ def export(
     from vertebra.exporting import quantisation
     from vertebra.exporting.folding import fold_batch_norms
     from vertebra.measuring.profiler import activations
+    from vertebra.zoo import rounding
 
     if subject.builder is None:
         raise InvalidInputError(
@@ -97,19 +105,26 @@ def export(
         logits, ranges = activations.run(network, images)
         if card is None or card.weights is None:
             activations.check(ranges)
-        seen = _seen(network, card, in_channels)
+        trained = network
+        if quantiser is not None and precision == "int8" and left.ranges is not None:
+            trained = rounding.rounded(network, left.ranges)  # what its accuracy was measured as
+        seen = _seen(trained, card, in_channels)
+        with torch.inference_mode():
+            answers = trained(images).numpy()
+        pruned = _counts(network, subject.model, input_size, in_channels) if left.widths else {}
         fold_batch_norms(network)  # after the logits: the Bundle is compared with the network as it was
         example = images[: order.batch_size or _REFERENCE_BATCH].clone()
 
         def write_network(draft: Path) -> dict[str, Any]:
             converter.write(network, example, draft, order)
-            added = _proof(draft, card, seen)
+            added = _proof(draft, card, seen) | pruned
             if quantiser is not None:
                 got = quantisation.answers(draft, format, images.numpy(), order.batch_size)
                 parity.check_outputs(logits.numpy(), got)
                 added["quantisation"] = quantisation.quantise(
                     draft, card, calibration, quantiser=quantiser, format=format, precision=precision,
                     batch_size=order.batch_size, num_classes=logits.shape[1],
+                    learnt=_learnt(trained, left.ranges),
                 )  # fmt: skip
             return added
 
@@ -117,7 +132,7 @@ def export(
             folder,
             write_network,
             model=subject.model,
-            logits=logits.numpy(),
+            logits=answers,
             reference_seed=_REFERENCE_SEED,
             input_size=input_size,
             in_channels=in_channels,
@@ -175,8 +190,45 @@ def check(subject: Subject, *, input_size: int, in_channels: int = 3) -> None:
         activations.check(activations.run(build(subject), images)[1])
 
 
+def _compressed(subject: Subject) -> Compressed:
+    """What compression left in the subject's file of weights, if they are from one."""
+    source = subject.arguments.get("weights")
+    path = None if subject.builder != zoo.BUILDER or source is None else files.named(source)
+    return checkpoints.compressed(path) if path is not None and path.exists() else Compressed()
+
+
+def _learnt(trained: nn.Module, ranges: Ranges | None) -> Learnt | None:
+    """What the quantiser is told of a training in eight bits."""
+    import torch
+
+    from vertebra.exporting.quantisation.learnt import Learnt
+
+    if ranges is None:
+        return None
+
+    def answer(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: npt.NDArray[np.float32] = trained(torch.from_numpy(images)).numpy()
+            return logits
+
+    return Learnt(ranges, answer)
+
+
+def _counts(network: nn.Module, model: str, input_size: int, in_channels: int) -> dict[str, Any]:
+    """A pruned network's own counts, for the manifest: its model's are of more channels."""
+    from vertebra.measuring import profiler
+
+    found = profiler.profile(network, model=model, input_size=input_size, in_channels=in_channels)
+    return {"pruned": {"params": found.params, "macs": found.macs}}
+
+
 def _plan(
-    engine: str, precision: str, batch_size: int | None, calibration: Calibration | None
+    engine: str,
+    precision: str,
+    batch_size: int | None,
+    calibration: Calibration | None,
+    *,
+    is_learnt: bool = False,
 ) -> tuple[str, Order, str | None]:
     """The format of the engine's Bundles, the order for its converter, and the quantiser of its result, if
     any."""
@@ -199,7 +251,9 @@ def _plan(
     if batch_size is not None and batch_size < 1:
         raise InvalidInputError(f"The batch size is {batch_size}, but must be at least 1.")
     reduced = precision in quantisation.PRECISIONS
-    quantiser = quantisation.choose(info.name, precision, calibration) if reduced else None
+    quantiser = None
+    if reduced:
+        quantiser = quantisation.choose(info.name, precision, calibration, is_learnt=is_learnt)
     format = _format(engine, quantiser)
     whole = batch_size if FORMATS[format].any_batch_size else batch_size or 1
     return format, Order(whole, precision), quantiser

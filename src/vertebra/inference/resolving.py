@@ -62,6 +62,7 @@ def is_bundle(subject: str | Path) -> bool:
     from vertebra.zoo import names, spellings
 
     _refuse_weights(subject)
+    _refuse_run(subject)
     if str(subject).lower().endswith(".onnx") and not Path(subject).is_dir():
         return False
     if isinstance(subject, Path):
@@ -89,6 +90,17 @@ def _refuse_weights(subject: str | Path) -> None:
         raise InvalidInputError(
             f"{subject} is a file of weights; the network isn't named.",
             f"name the network, and the file with --weights: NAME --weights {subject}",
+        )
+
+
+def _refuse_run(subject: str | Path) -> None:
+    from vertebra.bundles import runs
+
+    if runs.is_run(subject):
+        model = runs.read(subject).record["model"]
+        raise InvalidInputError(
+            f"{subject} is the folder of a training; its network isn't named.",
+            f"name it, and the folder with --weights: {model} --weights {subject}",
         )
 
 
@@ -188,7 +200,7 @@ def resolve(
         weights_sha256=digest,
         licence=facts.licence,
         preprocess=record,
-        labels=None if chosen is None else _labels(chosen, facts.num_classes),
+        labels=None if chosen is None else _labels(chosen, facts.num_classes, facts.source),
         outputs=outputs,
         assumed=_left(facts.assumed, preprocess, labels),
     )
@@ -392,11 +404,12 @@ def _record(given: str | Path | Preprocess) -> Preprocess:
     return foreign.from_json(text)
 
 
-def _labels(given: str | Path | tuple[str, ...], num_classes: int) -> LabelSet:
+def _labels(given: str | Path | tuple[str, ...], num_classes: int, source: str = "") -> LabelSet:
     from vertebra.data import labels
 
     if isinstance(given, tuple):
-        return labels.from_names(given, name="config.json")
+        name = "config.json" if source.endswith("config.json") else "the weights"
+        return labels.from_names(given, name=name)
     found = labels.resolve(given, num_classes=num_classes)
     return replace(found, name=Path(found.name).name)
 

@@ -242,8 +242,12 @@ def _evaluated(
         conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
     total = found.total + found.num_unreadable
     seen = _seen_in_fitting(model, pictures.part(total))
+    what = "the head was fitted"
+    if not seen:
+        seen = _seen_in_training(loaded_by.get("weights"), pictures.part(total))
+        what = "the network was trained"
     if seen:
-        told = f"the head was fitted on {seen:,} of these {total:,} pictures: new ones are answered worse"
+        told = f"{what} on {seen:,} of these {total:,} pictures: new ones are answered worse"
         warn(f"{loaded.model} on {found.dataset}: {told}")
         conditions["grade_reasons"] = (told, *conditions["grade_reasons"])
         found = replace(found, split=SEEN)
@@ -263,6 +267,15 @@ def _seen_in_fitting(model: str | Path, pictures: Dataset) -> int:
     if not fitted.lists_pictures(kept):
         return 0
     return fitted.seen(kept, (probing.digest(sample) for sample in pictures))
+
+
+def _seen_in_training(weights: str | Path | None, pictures: Dataset) -> int:
+    """How many of the pictures `weights` were trained on, as far as the folder of a run says."""
+    from vertebra.bundles import runs
+    from vertebra.measuring.evaluation import probing
+
+    known = runs.trained_on(weights)
+    return sum(probing.digest(sample) in known for sample in pictures) if known else 0
 
 
 def _compared(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vertebra.bundles import Bundle
     from vertebra.measurements.shipped import Layer, Stage
     from vertebra.measuring.graphs import GraphProfile
+    from vertebra.reading.reports.trained import Trained
     from vertebra.zoo import names
 
 
@@ -45,19 +46,24 @@ class Portrait(display.Shown):
         yield [{**one._asdict(), "output_shape": "x".join(map(str, one.output_shape))} for one in self.stages]
 
 
-def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle:
+def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle | Trained:
     """Everything known about one network: its paper and idea, the table's figures, its stages and layers; or
-    a Bundle with every file checked.
+    a Bundle with every file checked; or the run in a folder that `train` wrote, also while it is under way.
 
     The layers of vertebra's own networks ship with it; those of other libraries' and of files are counted
     now.
     """
     from vertebra import bundles
+    from vertebra.bundles import runs
     from vertebra.inference import resolving
     from vertebra.measurements import shipped
     from vertebra.reading import roofline
     from vertebra.zoo import adapters
 
+    if runs.is_run(model):
+        from vertebra.reading.reports import trained
+
+        return trained.of_folder(model)
     if resolving.is_bundle(model):
         return bundles.read(model)
     model = str(model)

@@ -141,6 +141,12 @@ def _ours(
     state = weights.state_dict(model.name, source, num_classes=num_classes, in_channels=in_channels, **checks)
     classes = len(state["head.classifier.bias"])
     network = building.untrained(model, num_classes=classes, in_channels=in_channels)
+    shapes = {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    narrower = {name: tuple(one.shape) for name, one in state.items() if tuple(one.shape) != shapes[name]}
+    if narrower:  # a pruned network's, as its file says
+        from vertebra.zoo import narrowing
+
+        narrowing.narrow(network, narrower)
     network.load_state_dict(state)
     return network
 
@@ -175,17 +181,18 @@ def facts(
     """
     model = find(name)
     _check_choices(model, weights, ema, transform_input)
-    from vertebra.zoo import adapters
+    from vertebra.zoo import adapters, stated
 
     if model.source in adapters.LIBRARIES:
         choices = {"ema": ema, "transform_input": transform_input}
         found: Facts = adapters.load(model.source).facts(model, weights, choices)
-        return found
-    if model.is_file:
+    elif model.is_file:
         return adapters.file_facts(model, weights)
-    from vertebra.zoo.factsheet import of_ours
+    else:
+        from vertebra.zoo.factsheet import of_ours
 
-    return of_ours(model.name, weights, ema=ema)
+        found = of_ours(model.name, weights, ema=ema)
+    return stated.applied(found, model, weights)
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:

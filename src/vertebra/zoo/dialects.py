@@ -17,6 +17,7 @@ from vertebra.zoo.names import Model, find
 
 if TYPE_CHECKING:
     from vertebra.zoo.checkpoints.prefixes import Bare
+    from vertebra.zoo.compressed import Widths
     from vertebra.zoo.conversion import Array
 
 _ROUNDED_POOLS = (
@@ -64,16 +65,17 @@ def converted(
     dialect: str | None = None,
     in_channels: int = 3,
     fitting: str = "",
+    widths: Widths | None = None,
 ) -> dict[str, Array]:
     """The state dict of our network `model` from a checkpoint's `arrays`; their names decide the dialect.
-    `fitting` names the weights that are published for it.
+    `fitting` names the weights that are published for it. A pruned network's file tells its `widths`.
 
     Raises WeightsError where they don't fit, belong to a network that only looks the same, or aren't finite.
     """
     network = find(model)
     arrays = bare_of(network, arrays).state
     _refuse_lookalikes(network, arrays, dialect, fitting)
-    dialects = _dialects(network, in_channels)
+    dialects = _dialects(network, in_channels, widths or {})
     chosen = dialect or _detect(network, arrays)
     if chosen not in dialects:
         raise WeightsError(
@@ -173,11 +175,11 @@ def _refuse_lookalikes(network: Model, arrays: Mapping[str, Any], dialect: str |
 _Converter = Callable[[Mapping[str, Any]], "dict[str, Array]"]
 
 
-def _dialects(network: Model, in_channels: int) -> dict[str, _Converter]:
+def _dialects(network: Model, in_channels: int, widths: Widths) -> dict[str, _Converter]:
     from vertebra.zoo import paddle, torchvision
 
     dialects: dict[str, _Converter] = {
-        "vertebra": lambda arrays: _ours(network.name, arrays, in_channels),
+        "vertebra": lambda arrays: _ours(network.name, arrays, in_channels, widths),
     }
     if network.name in paddle.TABLES:
         dialects["paddle"] = lambda arrays: paddle.convert(
@@ -246,13 +248,27 @@ def _shapes_of_graph(model: str, num_classes: int, in_channels: int) -> dict[str
     return found
 
 
-def _ours(model: str, arrays: Mapping[str, Any], in_channels: int) -> dict[str, Array]:
+def narrowed(shapes: Mapping[str, tuple[int, ...]], widths: Widths) -> dict[str, tuple[int, ...]]:
+    """The `shapes` of a network's parameters and buffers with those of `widths` in their place. Raises
+    WeightsError where one isn't the network's, or isn't smaller."""
+    for name, shape in widths.items():
+        own = shapes.get(name)
+        if own is None or len(own) != len(shape) or any(a > b for a, b in zip(shape, own, strict=True)):
+            raise WeightsError(
+                f"The file says that {name} was pruned to {shape}, but the network has "
+                f"{'none' if own is None else own}.",
+                "pass the model that was pruned",
+            )
+    return {**shapes, **widths}
+
+
+def _ours(model: str, arrays: Mapping[str, Any], in_channels: int, widths: Widths) -> dict[str, Array]:
     import numpy as np
 
     from vertebra.zoo.conversion import Entry, rename
 
     num_classes = max(1, int(np.size(arrays.get("head.classifier.bias", 0))))
-    like = _shapes(model, num_classes, in_channels)
+    like = narrowed(_shapes(model, num_classes, in_channels), widths)
     counters = [name for name in like if name.endswith(".num_batches_tracked")]
     entries = [Entry(name, name) for name in like if name not in counters]
     state = rename(entries, {name: array for name, array in arrays.items() if name not in counters}, like)

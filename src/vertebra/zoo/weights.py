@@ -256,6 +256,7 @@ def take(
         dialect=dialect or (published.dialect if published else None),
         in_channels=in_channels,
         fitting=", ".join(record.name for record in records(network.name)),
+        widths=checkpoints.compressed(path).widths,
     )
     notes = prefixes.told(source, found, bare)
     if trained is not None:

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vertebra.data.names import printable
 from vertebra.data.preprocess import Source
@@ -26,6 +26,10 @@ BY_NAME = "in alphabetical order"
 BY_VALUE = "in the order of their numbers"
 BY_FILE = "as the file lists its classes"
 BY_SYNSET = "in the order of ImageNet's synsets"
+
+
+#: What a pass over a set finds out about each sample.
+Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Dataset:
     order: str = BY_NUMBER
     left_out: Mapping[str, int] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    #: Name, file, first byte and count of bytes of each encoded picture, where it is a plain part of a file.
+    located: Callable[[], Iterator[tuple[str, Path, int, int]]] | None = field(default=None, repr=False)
     #: Name and text of each sample in a column of the list or table, where there are columns. Raises
     #: InvalidInputError for one that isn't there.
     column: Callable[[str], Iterator[tuple[str, str]]] | None = field(default=None, repr=False)
@@ -98,18 +104,17 @@ class Dataset:
         """The set of the first `count` samples."""
         if count >= len(self):
             return self
-        sizes = None if self.sizes is None else partial(_first_sizes, self.sizes, count)
-        return replace(self, length=count, read=partial(self.first, count), sizes=sizes)
+        sizes = None if self.sizes is None else partial(_first, self.sizes, count)
+        located = None if self.located is None else partial(_first, self.located, count)
+        return replace(self, length=count, read=partial(self.first, count), sizes=sizes, located=located)
 
     def first(self, count: int) -> Iterator[Sample]:
         """The first `count` samples."""
         return islice(self.read(), count)
 
 
-def _first_sizes(
-    sizes: Callable[[], Iterator[tuple[str, int, int]]], count: int
-) -> Iterator[tuple[str, int, int]]:
-    return islice(sizes(), count)
+def _first(facts: Callable[[], Iterator[Fact]], count: int) -> Iterator[Fact]:
+    return islice(facts(), count)
 
 
 def _size(source: Source) -> int:

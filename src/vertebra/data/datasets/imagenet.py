@@ -238,13 +238,19 @@ def _validation(path: Path, name: str) -> Dataset:
             for member in tars.members(archive, str(path)):
                 yield member.name, _target(member.name.rpartition("/")[2], targets, KIT), member.size
 
+    def located() -> Iterator[tuple[str, Path, int, int]]:
+        with tars.opened(path) as archive:
+            for member in tars.members(archive, str(path)):
+                yield member.name, path, member.offset_data, member.size
+
     with tars.opened(path) as archive:
         count = sum(1 for _ in tars.members(archive, str(path)))
     if not count:
         raise empty(path, FORMAT_TAR)
     return Dataset(
-        name, "val", FORMAT_TAR, _classes(), len(_classes()), count, str(path), read, sizes, BY_SYNSET
-    )
+        name, "val", FORMAT_TAR, _classes(), len(_classes()), count, str(path), read, sizes, BY_SYNSET,
+        located=located if tars.is_plain(path) else None,
+    )  # fmt: skip
 
 
 def _kit_targets(folder: Path) -> list[int]:
@@ -275,7 +281,7 @@ def _training(path: Path, name: str) -> Dataset:
     """Each class is an archive of its own inside the archive, `n01440764.tar`."""
     index = {synset: number for number, synset in enumerate(_classes())}
 
-    def walk(pictures: bool) -> Iterator[tuple[Sample, int]]:
+    def walk(pictures: bool) -> Iterator[tuple[Sample, int, int]]:
         with tars.opened(path) as archive:
             for outer in tars.members(archive, str(path)):
                 synset = outer.name.rpartition("/")[2].removesuffix(".tar")
@@ -287,13 +293,18 @@ def _training(path: Path, name: str) -> Dataset:
                 with tars.opened(path, archive.extractfile(outer), place=place) as inner:
                     for member in tars.members(inner, place):
                         data = tars.content(inner, member, place) if pictures else b""
-                        yield Sample(data, index[synset], f"{synset}/{member.name}"), member.size
+                        sample = Sample(data, index[synset], f"{synset}/{member.name}")
+                        yield sample, member.size, outer.offset_data + member.offset_data
+
+    def located() -> Iterator[tuple[str, Path, int, int]]:
+        return ((sample.name, path, begin, size) for sample, size, begin in walk(pictures=False))
 
     count = sum(1 for _ in walk(pictures=False))
     if not count:
         raise empty(path, FORMAT_TAR)
     return Dataset(
         name, "train", FORMAT_TAR, _classes(), len(_classes()), count, str(path),
-        lambda: (sample for sample, _ in walk(pictures=True)),
-        lambda: ((sample.name, sample.label, size) for sample, size in walk(pictures=False)), BY_SYNSET,
+        lambda: (sample for sample, *_ in walk(pictures=True)),
+        lambda: ((sample.name, sample.label, size) for sample, size, _ in walk(pictures=False)), BY_SYNSET,
+        located=located if tars.is_plain(path) else None,
     )  # fmt: skip

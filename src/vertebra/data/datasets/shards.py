@@ -60,18 +60,24 @@ def open_shards(files: Sequence[Path], *, name: str, split: str | None) -> Datas
 
     def read() -> Iterator[Sample]:
         for file in files:
-            for key, text, picture, _ in _samples(file, pictures=True):
+            for key, text, picture, _, _ in _samples(file, pictures=True):
                 yield Sample(picture, found.index[text], _name(files, file, key))
 
     def sizes() -> Iterator[tuple[str, int, int]]:
         for file in files:
-            for key, text, _, size in _samples(file, pictures=False):
+            for key, text, _, size, _ in _samples(file, pictures=False):
                 yield key, found.index[text], size
+
+    def located() -> Iterator[tuple[str, Path, int, int]]:
+        for file in files:
+            for key, _, _, size, first_byte in _samples(file, pictures=False):
+                yield _name(files, file, key), file, first_byte, size
 
     order = BY_NUMBER if classes is None else BY_NAME
     return Dataset(
-        name, split, FORMAT, classes, count, found.count, found.largest_at, read, sizes, order, found.left_out
-    )
+        name, split, FORMAT, classes, count, found.count, found.largest_at, read, sizes, order,
+        found.left_out, located=located if all(map(tars.is_plain, files)) else None,
+    )  # fmt: skip
 
 
 def _name(files: Sequence[Path], file: Path, key: str) -> str:
@@ -84,7 +90,7 @@ def _scan(files: Sequence[Path]) -> _Found:
     left_out: Counter[str] = Counter()
     for file in files:
         keys: set[int] = set()
-        for key, text, _, _ in _samples(file, pictures=False, left_out=left_out):
+        for key, text, *_ in _samples(file, pictures=False, left_out=left_out):
             if hash(key) in keys:
                 raise InvalidInputError(
                     f"{printable(file)}: the key {printable(key)} occurs twice.", "write each sample once"
@@ -102,9 +108,9 @@ def _scan(files: Sequence[Path]) -> _Found:
 
 def _samples(
     file: Path, *, pictures: bool, left_out: Counter[str] | None = None
-) -> Iterator[tuple[str, str, bytes, int]]:
-    """Key, label's text, encoded picture if asked for, and the picture's bytes, of each sample; `left_out`
-    counts the members that aren't part of one."""
+) -> Iterator[tuple[str, str, bytes, int, int]]:
+    """Key, label's text, encoded picture if asked for, the picture's bytes, and the place of its first one in
+    the archive, of each sample; `left_out` counts the members that aren't part of one."""
     with tars.opened(file) as archive:
         others: Counter[str] = Counter() if left_out is None else left_out
         members = _visible(tars.members(archive, str(file)), others)
@@ -131,11 +137,11 @@ def _split(name: str) -> tuple[str, str]:
 
 def _sample(
     archive: TarFile, file: Path, key: str, group: Iterator[TarInfo], pictures: bool, left_out: Counter[str]
-) -> tuple[str, str, bytes, int] | None:
+) -> tuple[str, str, bytes, int, int] | None:
     """The sample, or None where its members are neither a picture nor a label."""
     label: str | None = None
     picture: bytes | None = None
-    size = 0
+    size = first_byte = 0
     names = []
     for member in group:
         names.append(member.name)
@@ -145,13 +151,14 @@ def _sample(
         elif ending == "json" and label is None:
             label = _from_json(tars.content(archive, member, str(file), _MOST))
         elif f".{ending}" in SUFFIXES:
-            picture, size = tars.content(archive, member, str(file)) if pictures else b"", member.size
+            picture = tars.content(archive, member, str(file)) if pictures else b""
+            size, first_byte = member.size, member.offset_data
     if picture is None and not label and not any(_is_part(name) for name in names):
         left_out[NOT_PICTURES] += len(names)
         return None
     if picture is None or not label:
         raise _broken(file, key, names, "picture" if picture is None else "label")
-    return key, label, picture, size
+    return key, label, picture, size, first_byte
 
 
 def _is_part(name: str) -> bool:

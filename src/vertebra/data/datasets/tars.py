@@ -54,6 +54,15 @@ def opened(
         ) from error
 
 
+def is_plain(path: Path) -> bool:
+    """Whether the archive isn't compressed, so that its members are parts of the file as they are."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(512)[257:262] == b"ustar"
+    except OSError:
+        return False
+
+
 def members(archive: tarfile.TarFile, place: str) -> Iterator[tarfile.TarInfo]:
     """The archive's files in their order. Raises InvalidInputError at a member that points outside."""
     while (member := archive.next()) is not None:

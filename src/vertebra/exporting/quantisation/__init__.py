@@ -20,12 +20,15 @@ from vertebra.data import datasets
 from vertebra.data.datasets import Dataset
 from vertebra.errors import InvalidInputError, MissingRuntimeError
 from vertebra.exporting.quantisation import graphs, guard, pictures
+from vertebra.exporting.quantisation import learnt as placing
+from vertebra.exporting.quantisation.learnt import Learnt
 from vertebra.exporting.quantisation.loss import Loss
 from vertebra.exporting.quantisation.search import Found, Make, Search
 from vertebra.machine import leftovers
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
+    from vertebra.zoo.compressed import Range
 
 __all__ = [
     "INT8",
@@ -113,13 +116,22 @@ def asked(
     )
 
 
-def choose(engine: str, precision: str, calibration: Calibration | None) -> str:
+def choose(engine: str, precision: str, calibration: Calibration | None, *, is_learnt: bool = False) -> str:
     """The quantiser for `engine`: the one asked for, else OpenVINO's own NNCF for OpenVINO if installed, else
-    ONNX Runtime's; NNCF for int8-weights. Raises InvalidInputError if it doesn't exist or lacks the
-    precision, and MissingRuntimeError if it isn't installed."""
+    ONNX Runtime's; NNCF for int8-weights. A network that was trained in eight bits, and whose ranges are
+    learnt so, is for ONNX Runtime's. Raises InvalidInputError if it doesn't exist or lacks the precision or
+    can't take learnt ranges, and MissingRuntimeError if it isn't installed."""
     asked = None if calibration is None else calibration.quantiser
     here = importlib.util.find_spec("nncf") is not None
+    is_learnt = is_learnt and precision == INT8
+    if is_learnt and asked == "nncf":
+        raise InvalidInputError(
+            "The weights' ranges were learnt in training, and NNCF would measure its own.",
+            "use: --quantiser onnxruntime, or leave it out",
+        )
     usual = "nncf" if precision == INT8_WEIGHTS or (engine == "openvino" and here) else "onnxruntime"
+    if is_learnt:
+        usual = "onnxruntime"
     chosen = asked or usual
     if chosen not in QUANTISERS:
         raise InvalidInputError(f'There is no quantiser "{chosen}".', f"use one of: {', '.join(QUANTISERS)}")
@@ -148,10 +160,12 @@ def quantise(
     precision: str = INT8,
     batch_size: int | None = None,
     num_classes: int = 1000,
+    learnt: Learnt | None = None,
 ) -> dict[str, Any]:
     """Replace the float32 network in a Bundle's folder `draft` with the quantised one; return the record for
-    its manifest. Raises InvalidInputError for bad pictures or a bad guard, and MeasurementError if the guard
-    doesn't hold."""
+    its manifest. Activations of a network that has `learnt` their ranges, in a training in eight bits, keep
+    these, and the guard compares with what was trained. Raises InvalidInputError for bad pictures or a bad
+    guard, and MeasurementError if the guard doesn't hold."""
     calibration = calibration or Calibration()
     trained = card is not None and card.weights is not None
     held = guard.of(calibration.guard, trained)
@@ -166,14 +180,25 @@ def quantise(
         loss = Loss.of(calibration.labelled, calibration.most_lost, card, num_classes, split, batch_size)
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         graph, network = graphs.of(format), draft / NETWORKS[format]
-        search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1)
-        found = search.until(_make(quantiser, precision, network, split, batch_size or 1))
+        answer = None if learnt is None else learnt.answer
+        search = Search(graph, network, Path(scratch), split, held, loss, batch_size or 1, answer)
+        placed = None if learnt is None else placing.place(network, learnt.ranges)
+        tensors = {} if placed is None else placed.tensors
+        found = search.until(_make(quantiser, precision, network, split, batch_size or 1, tensors))
         graph.put(found.path, draft)
-    return _record(QUANTISERS[quantiser], split, held, search, found)
+    record = _record(QUANTISERS[quantiser], split, held, search, found)
+    if placed is not None:
+        record["learnt_ranges"] = {"taken": len(placed.tensors), "without_tensor": placed.lost}
+    return record
 
 
 def _make(
-    quantiser: str, precision: str, network: Path, split: pictures.Split | None, batch_size: int
+    quantiser: str,
+    precision: str,
+    network: Path,
+    split: pictures.Split | None,
+    batch_size: int,
+    ranges: Mapping[str, Range],
 ) -> Make:
     """What writes a quantised network to a path, with the layers named left in float32."""
     if precision == INT8_WEIGHTS:
@@ -182,7 +207,8 @@ def _make(
         return partial(nncf.compress, network)
     assert split is not None
     module = importlib.import_module(f"vertebra.exporting.quantisation.{quantiser}")
-    return partial(module.write, network, graphs.batches(split.calibrate, batch_size))
+    write = partial(module.write, network, graphs.batches(split.calibrate, batch_size))
+    return partial(write, ranges=ranges) if ranges else write
 
 
 def _record(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vertebra.exporting.quantisation.graphs import Images
+    from vertebra.zoo.compressed import Range
 
 
-def write(network: Path, batches: Sequence[Images], to: Path, kept: Sequence[str]) -> None:
+def write(
+    network: Path,
+    batches: Sequence[Images],
+    to: Path,
+    kept: Sequence[str],
+    ranges: Mapping[str, Range] | None = None,
+) -> None:
     """The `network` at `to` with every layer but `kept` between quantising operators. The ranges of the
-    activations are calibrated once; later calls read them from a file next to the folder of `to`."""
+    activations are calibrated once, but for the tensors that have theirs in `ranges`; later calls read them
+    from a file next to the folder of `to`."""
+    import numpy as np
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -22,6 +31,9 @@ def write(network: Path, batches: Sequence[Images], to: Path, kept: Sequence[str
         def get_next(self) -> dict[str, Images] | None:
             images = next(self.left, None)
             return None if images is None else {"images": images}
+
+    def ends(one: Range) -> list[dict[str, Any]]:
+        return [{"rmin": np.float32(one[0]), "rmax": np.float32(one[1])}]
 
     prepared = to.with_name("prepared.onnx")
     quant_pre_process(str(network), str(prepared), skip_symbolic_shape=True, skip_optimization=True)
@@ -37,4 +49,5 @@ def write(network: Path, batches: Sequence[Images], to: Path, kept: Sequence[str
         nodes_to_exclude=list(kept),
         use_external_data_format=True,
         calibration_cache_path=to.parent.with_name("ranges.json"),
+        extra_options={"TensorQuantOverrides": {name: ends(one) for name, one in (ranges or {}).items()}},
     )

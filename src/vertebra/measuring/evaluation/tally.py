@@ -103,6 +103,22 @@ class Tally:
         elif self.kept:
             heapq.heappushpop(self._worst, entry)
 
+    def merge(self, other: Tally) -> None:
+        """Add the counts of `other`, of different images: the same as if all had been counted here."""
+        self.total += other.total
+        self.top1 += other.top1
+        self.top5 += other.top5
+        self.pairs.update(other.pairs)
+        self.top5_by_class.update(other.top5_by_class)
+        for own, more in (
+            (self.bin_counts, other.bin_counts),
+            (self.bin_right, other.bin_right),
+            (self.bin_confidence, other.bin_confidence),
+        ):
+            own[:] = [one + two for one, two in zip(own, more, strict=True)]
+        self._worst = heapq.nlargest(self.kept, [*self._worst, *other._worst])
+        heapq.heapify(self._worst)
+
     def mistakes(self) -> tuple[Mistake, ...]:
         """The most confident mistakes, the worst first, equals by name."""
         return tuple(entry.mistake for entry in sorted(self._worst, reverse=True))

@@ -6,9 +6,10 @@ table (`Chart.data`). `VIEWS` are the named charts; `claims` tests what the pape
 
 from vertebra.reading.charts.balls import ball_chart
 from vertebra.reading.charts.bars import bar_chart
-from vertebra.reading.charts.chart import Chart, require
+from vertebra.reading.charts.chart import Chart, is_installed, require
 from vertebra.reading.charts.claims import claims
 from vertebra.reading.charts.confusion import confusion_chart
+from vertebra.reading.charts.curves import curves_chart
 from vertebra.reading.charts.grid import grid, grid_chart
 from vertebra.reading.charts.heat import heat_table
 from vertebra.reading.charts.lines import batch_chart
@@ -24,10 +25,12 @@ __all__ = [
     "batch_chart",
     "claims",
     "confusion_chart",
+    "curves_chart",
     "draw",
     "grid",
     "grid_chart",
     "heat_table",
+    "is_installed",
     "per_image",
     "require",
 ]

@@ -117,9 +117,14 @@ def _harmless(part: Any) -> Any:
     return part
 
 
+def is_installed() -> bool:
+    """Whether vl-convert, which draws the charts, is there; imports nothing."""
+    return importlib.util.find_spec("vl_convert") is not None
+
+
 def require() -> None:
     """Raise MissingRuntimeError if vl-convert, which draws the charts, isn't installed; imports nothing."""
-    if importlib.util.find_spec("vl_convert") is None:
+    if not is_installed():
         raise MissingRuntimeError.of("drawing a chart", "vl-convert-python", "charts")
 
 

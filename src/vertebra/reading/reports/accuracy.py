@@ -47,16 +47,22 @@ def html(
         tag("header", tag("h1", title), tag("p", _summary(evaluation), class_="summary")),
         tag("main", _figures(evaluation, rows, conditions), _confusion(confusion),
             _classes(evaluation), _mistakes(evaluation, mistakes), _unreadable(evaluation)),
-        tag("footer", tag("p", f"Made by vertebra {__version__}.")),
     ])  # fmt: skip
+    return page(title, body, _STYLE)
+
+
+def page(title: str, body: str, styles: str = "") -> str:
+    """A page of this `body`, with the styles and scripts that all pages have."""
     head = joined([
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html('<meta name="color-scheme" content="light dark">'),
         tag("title", title),
-        tag("style", Html(_asset("page.css") + _STYLE)),
+        tag("style", Html(_asset("page.css") + styles)),
     ])  # fmt: skip
+    footer = tag("footer", tag("p", f"Made by vertebra {__version__}."))
     script = tag("script", Html(_asset("page.js")))
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{script}</body>\n</html>\n'
+    whole = f"<head>{head}</head>\n<body>{body}{footer}{script}</body>"
+    return f'<!DOCTYPE html>\n<html lang="en">\n{whole}\n</html>\n'
 
 
 def _asset(name: str) -> str:

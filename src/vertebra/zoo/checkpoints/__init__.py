@@ -16,11 +16,13 @@ import numpy as np
 from vertebra.errors import WeightsError
 from vertebra.zoo.checkpoints import archives, contents, folders, pickles, safetensors_files, torch_files
 from vertebra.zoo.checkpoints.contents import Found
+from vertebra.zoo.compressed import KEY, Compressed
+from vertebra.zoo.compressed import read as read_compressed
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Found", "read", "take"]
+__all__ = ["Found", "compressed", "read", "take"]
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +52,36 @@ def take(path: str | Path, *, ema: bool | None = None) -> Found:
         elif isinstance(content, dict) and isinstance(part, dict):
             content |= part
     return contents.find(path, content, ema)
+
+
+def compressed(path: str | Path) -> Compressed:
+    """What compression left in a file of weights beside them; empty where it holds nothing of the kind.
+
+    Raises WeightsError, also for a record that can't be read.
+    """
+    for file in folders.files(Path(path)):
+        text = _beside(file)
+        if text is not None:
+            return read_compressed(text)
+    return Compressed()
+
+
+def _beside(path: Path) -> str | None:
+    """The record in one file."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+        if head[8:9] == b"{":
+            return safetensors_files.metadata(path).get(KEY)
+        if not head.startswith(b"PK\x03\x04"):
+            return None
+        content = torch_files.read(path, head)
+    except OSError as error:
+        raise WeightsError(
+            f"Can't read {path}: {error.strerror or error}.", "pass the path of a checkpoint"
+        ) from error
+    text = content.get(KEY) if isinstance(content, dict) else None
+    return text if isinstance(text, str) else None
 
 
 def _opened(path: Path) -> object:

@@ -18,6 +18,7 @@ import numpy as np
 
 from vertebra.errors import WeightsError
 from vertebra.zoo.checkpoints.torch_files import Odd
+from vertebra.zoo.compressed import KEY
 
 Array = np.ndarray[Any, Any]
 
@@ -150,7 +151,7 @@ def _under_any_name(
 def _beside(content: Mapping[Any, Any], chosen: _Candidate) -> tuple[str, ...]:
     """The names in the file that were passed over."""
     if chosen.under:
-        return tuple(str(name) for name in content if name not in (chosen.under[0], _PADDLE_NAMES))
+        return tuple(str(name) for name in content if name not in (chosen.under[0], _PADDLE_NAMES, KEY))
     passed_over = (name for name, value in content.items() if not _is_named(name, value))
     return tuple(str(name) for name in passed_over if name != _PADDLE_NAMES)
 

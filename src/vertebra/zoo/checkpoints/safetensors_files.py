@@ -41,16 +41,32 @@ def read(path: Path) -> dict[str, Array]:
         raise WeightsError(f"{path} is broken: {reason}.", "download it again") from error
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def metadata(path: Path) -> dict[str, str]:
+    """The texts that the file holds beside its arrays. Raises WeightsError and OSError."""
+    try:
+        header, _ = _header(path)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} is broken: {str(error)[:200]}.", "download it again") from error
+    told = header.get("__metadata__")
+    return {name: text for name, text in told.items() if isinstance(text, str)} if told else {}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the numbers begin."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_MAX_HEADER, size - 8):
             raise ValueError(f"its header would have {length:,} bytes")
         header = json_text.parsed(file.read(length))
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise ValueError("its header is not a JSON object")
-    begin = 8 + length
+    return header, 8 + length
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    size = path.stat().st_size
+    header, begin = _header(path)
     content = (
         np.memmap(path, np.uint8, "r", begin, (size - begin,)) if size > begin else np.empty(0, np.uint8)
     )

@@ -80,9 +80,7 @@ def main() -> int:
         print("no Fashion-MNIST: apt-get install dataset-fashion-mnist", file=sys.stderr)
         return 2
     about = library_versions(("torch", "onnxruntime", "numpy"))
-    print(
-        f"vertebra {__version__}, {describe().id}; {', '.join(f'{a} {b}' for a, b in about.items())}"
-    )
+    print(f"vertebra {__version__}, {describe().id}; {', '.join(f'{a} {b}' for a, b in about.items())}")
     print(
         f"{asked.student}, {asked.train:,} pictures to train, {asked.test:,} to test, {asked.epochs} epochs"
     )

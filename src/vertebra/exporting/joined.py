@@ -486,7 +486,7 @@ def agreement(
     event = Progress("comparing the Bundle with its head", 0, len(expected), "images")
     got = answers(
         kept, sources, len(expected), engine=engine, batch_size=batch_size,
-        progress=lambda done: (progress or silent)(replace(event, done=done)),
+        seen=lambda done: (progress or silent)(replace(event, done=done)),
     )  # fmt: skip
     return _compared(kept, expected, got)
 
@@ -498,10 +498,10 @@ def answers(
     *,
     engine: str | None = None,
     batch_size: int = 32,
-    progress: Callable[[int], None] = lambda done: None,
+    seen: Callable[[int], None] = lambda done: None,
 ) -> Array:
     """The logits (N, C) that the Bundle gives for the `count` pictures `sources` in `engine`, by default the
-    first that opens it; `progress` is told how many are there.
+    first that opens it; `seen` is told how many are there.
 
     Raises ImageError for a picture that can't be read, and InvalidInputError for another number of them, or
     if no preprocessing is known.
@@ -523,7 +523,7 @@ def answers(
                 for _, error in batch.unreadable:
                     raise error
                 rows.append(proof.answers(session.run, batch.images, size))
-                progress(sum(map(len, rows)))
+                seen(sum(map(len, rows)))
     finally:
         session.close()
     got = np.concatenate(rows) if rows else np.empty((0, kept.num_classes), np.float32)

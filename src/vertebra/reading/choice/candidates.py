@@ -503,7 +503,6 @@ def nearest_miss(picked: Pick) -> WideRow | None:
     return wanted.row if next_to_measure.is_estimated(wanted.row, asked) else None
 
 
-
 def _without_batch_size(source: Table, question: Question) -> set[str]:
     """The networks with a figure that is asked for, on the machine asked for, at an unstated batch size."""
     filters = question.filters

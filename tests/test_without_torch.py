@@ -61,6 +61,7 @@ found = vertebra.survey(model="{MODEL}", engine="onnxruntime", budget="1m")
 answer["survey"] = [found.measured, found.known, found.failed, found.report.is_file()]
 picked = vertebra.pick(latency="60s", top1="60%", trust="C", among="table")
 answer["pick"] = picked.choice.model if picked.choice else None
+answer["show"] = vertebra.show("timm:lcnet_050").counted_not
 for name, call in (("profile", lambda: vertebra.profile("{MODEL}")),
                    ("eager", lambda: vertebra.bench("{MODEL}", engine="eager"))):
     try:
@@ -73,6 +74,7 @@ for name, call in (("profile", lambda: vertebra.profile("{MODEL}")),
     versions = f"{graph.library} {graph.version}"
     assert answer.pop("bench") == [["onnxruntime", "latency", versions], ["openvino", "latency", versions]]
     install = 'install it with: pip install "vertebra[torch]"'
+    assert answer.pop("show").endswith(install)
     assert answer == {"survey": [0, 1, 0, True], "pick": MODEL, "profile": install, "eager": install}
 
 

@@ -118,7 +118,7 @@ def _text(portrait: Portrait) -> str:
         *_needs(model),
         *_of_file(portrait),
         "Figures\n" + _figures(portrait),
-        *(["Stages\n" + columns([part(stage) for stage in portrait.stages])] if not model.is_file else []),
+        *(["Stages\n" + columns([part(stage) for stage in portrait.stages])] if portrait.stages else []),
         *([f"{len(portrait.layers)} layers: vertebra show {model.name} --layers"] if portrait.layers else []),
     ]
     return "\n\n".join(blocks)
@@ -156,7 +156,7 @@ def _stated(counted: GraphProfile) -> dict[str, Any]:
 
 def _of_file(portrait: Portrait) -> list[str]:
     if portrait.counted_not is not None:
-        return [f"Not counted: {portrait.counted_not}"]
+        return [_wrap(f"Not counted: {portrait.counted_not}")]
     counted = portrait.counted
     if counted is None:
         return []

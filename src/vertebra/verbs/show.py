@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Portrait(display.Shown):
     """All that is known of one network without running it here: `layers` and `stages` at its native size, and
     for each of the figures its share of the machine's roofline, where that is known. Of a network in a file
-    `counted` has the counts and what the file states, or `counted_not` why it can't be counted."""
+    `counted` has the counts and what the file states. `counted_not` is why it couldn't be counted."""
 
     model: names.Model
     figures: list[Measurement]
@@ -81,7 +81,10 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle | T
         return Portrait(found, figures, shipped.stages(found.name), shipped.layers(found.name), shares)
     if found.is_file:
         return _of_file(found, figures, shares)
-    profile = counted(found, None)
+    try:
+        profile = counted(found, None)
+    except MissingRuntimeError as error:
+        return Portrait(found, figures, [], [], shares, counted_not=f"{error.message.rstrip('.')}; {error.hint}")
     return Portrait(found, figures, list(profile.stages), list(profile.layers), shares)
 
 

@@ -84,7 +84,8 @@ def show(model: str | Path, *, table: TableLike = None) -> Portrait | Bundle | T
     try:
         profile = counted(found, None)
     except MissingRuntimeError as error:
-        return Portrait(found, figures, [], [], shares, counted_not=f"{error.message.rstrip('.')}; {error.hint}")
+        why = f"{error.message.rstrip('.')}; {error.hint}"
+        return Portrait(found, figures, [], [], shares, counted_not=why)
     return Portrait(found, figures, list(profile.stages), list(profile.layers), shares)
 
 

@@ -67,7 +67,7 @@ def expected(values: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("folded", [True, False])
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "mnn"])
 def test_values_are_there_before_an_engine_optimises(engine, folded, tmp_path, monkeypatch):
     """One variance changes, and the answer with it: an engine that had folded something else shows."""
     images = reference_images(batch_size=2, in_channels=3, input_size=16, seed=0)
@@ -90,6 +90,10 @@ def run(engine: str, folder, images: np.ndarray, monkeypatch) -> np.ndarray:
     from vertebra import bundles
 
     kept = SimpleNamespace(network=folder / "model.onnx", format="onnx")
+    if engine == "mnn":
+        pytest.importorskip("MNN")
+        filled._convert("mnn")(kept.network, folder)
+        kept = SimpleNamespace(network=folder / "model.mnn", format="mnn")
     monkeypatch.setattr(bundles, "read", lambda *_, **__: kept)
     module = __import__(f"vertebra.engines.{engine}", fromlist=["load"])
     settings = engines.Settings(batch_size=2, input_size=16, num_classes=10)

@@ -43,6 +43,8 @@ LEVELS, LARGEST = (1.0, 0.7, 0.85, 1.2, 0.5), 1000.0
 APART = 100
 #: processor time in which a trace for any size has to succeed; else one is made for each size
 _TRACE_S = 60.0
+#: what torch's exporter says of attention over pictures that are cut into blocks
+_FLAT = "only 4D query"
 #: constants of more bytes are stored once by content, apart from the graphs
 _INLINE = 64
 #: up to how many bytes of parameters a network is proved, which takes up to three times as much memory
@@ -202,9 +204,19 @@ def trace(network: nn.Module, size: int, *, multiple: int) -> Trace:
                 dynamic_shapes=(extents,), dynamo=True, optimize=False, verbose=False,
             )  # fmt: skip
     except Exception as error:  # torch's exporters raise what the definition raised, and more
+        if _FLAT in _line(error) and _unfused(network):
+            return trace(network, size, multiple=multiple)
         raise Failure(_line(error)) from error
     assert program is not None
     return Trace(program.model, network.state_dict(keep_vars=True))
+
+
+def _unfused(network: nn.Module) -> bool:
+    """Make timm's attention multiply and add itself; whether any of it did otherwise."""
+    fused = [one for one in network.modules() if getattr(one, "fused_attn", False)]
+    for one in fused:
+        one.fused_attn = False  # type: ignore[assignment]
+    return bool(fused)
 
 
 def pads_by_size(name: str) -> bool:

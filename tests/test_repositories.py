@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,26 @@ def test_a_repository_is_replaced_and_nothing_else_is(bundle: Path, tmp_path: Pa
     with pytest.raises(BundleError, match="not a repository that vertebra wrote"):
         vertebra.export(bundle, strange, repository="docker")
     assert files(strange) == {"a"}
+
+
+def test_a_repository_doesn_t_lie_in_a_bundle_or_take_the_current_folder(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BundleError, match="lies inside the Bundle"):
+        vertebra.export(bundle, bundle / "triton", repository="triton")
+    with pytest.raises(BundleError, match="is not a repository"):
+        vertebra.export(bundle, bundle, repository="triton")
+    monkeypatch.chdir(bundle.parent)
+    with pytest.raises(BundleError, match="is the current folder"):
+        vertebra.export(bundle, ".", repository="triton")
+    assert os.listdir(bundle.parent) == ["tiny"]
+
+
+def test_an_archive_is_named_without_its_ending(bundle: Path) -> None:
+    archive = shutil.make_archive(str(bundle.parent / "roses"), "zip", bundle)
+    folder = bundle.parent / "out"
+    vertebra.export(archive, folder, repository="triton")
+    assert config(folder / "roses" / "config.pbtxt").name == "roses"
 
 
 def test_a_repository_that_can_t_be_finished_leaves_nothing(

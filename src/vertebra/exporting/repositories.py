@@ -21,6 +21,7 @@ from vertebra import bundles
 from vertebra._version import __version__
 from vertebra.bundles import Bundle, model_card
 from vertebra.bundles.manifest import EXPORT_AGAIN, NATIVE, NETWORK, NOTICES, PICTURE
+from vertebra.bundles.manifest import MANIFEST as BUNDLE
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import BundleError, InvalidInputError, UnknownNameError
 from vertebra.machine import json_text, onnx_files
@@ -101,6 +102,12 @@ def draft(folder: Path) -> Iterator[Path]:
     try:
         if folder.resolve() == Path.cwd():
             raise BundleError(f"{folder} is the current folder, and would be replaced.", "choose another")
+        around = [place for place in folder.absolute().parents if (place / BUNDLE).is_file()]
+        if around:
+            raise BundleError(
+                f"{folder} lies inside the Bundle {around[0]}; a Bundle holds only its own files.",
+                "choose another folder",
+            )
         with whole_folder(folder, _is_repository) as draft_:
             yield draft_
     except FileExistsError as error:

@@ -139,8 +139,14 @@ def test_sigterm_answers_what_waits_and_ends_well(bundle: Path, tmp_path: Path) 
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = iter(process.stderr)
-        line = next(line for line in lines if line.startswith("ready at "))
-        port = int(line.split(",")[0].rpartition(":")[2])
+        said = {}
+        while "ready" not in said:
+            one = json.loads(next(lines))
+            said[one["event"]] = one
+        assert said["loading"]["models"] == ["tiny"]
+        assert (said["chosen"]["model"], said["chosen"]["processes"]) == ("tiny", 1)
+        assert said["ready"]["grpc"].startswith("127.0.0.1:")
+        port = int(said["ready"]["http"].rpartition(":")[2])
         (worker,) = [
             one
             for one in psutil.Process(process.pid).children()
@@ -158,10 +164,9 @@ def test_sigterm_answers_what_waits_and_ends_well(bundle: Path, tmp_path: Path) 
         worker.send_signal(signal.SIGCONT)
         assert connection.getresponse().status == 200
         connection.close()
-        rest = list(lines)
-        logged = [json.loads(line) for line in rest if line.startswith("{")]
-        assert [(one["request_id"], one["status"], one["images"]) for one in logged] == [("last", 200, 1)]
-        assert rest[-1] == "stopped\n"
+        request, stopped = map(json.loads, lines)  # every line is JSON
+        assert (request["request_id"], request["status"], request["images"]) == ("last", 200, 1)
+        assert stopped["event"] == "stopped"
         assert process.wait(30) == 0
     assert not psutil.pid_exists(worker.pid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,18 +88,40 @@ def command(served: tuple[str, ...], **options: Any) -> None:
       vertebra serve flowers:1=old flowers:2=new --port 9000
       curl localhost:8000/v2/models/flowers
     """
+    tell = _json_teller() if options["log"] == "json" else _text
     server = vertebra.serve(*served, **given(options))
-    names = ", ".join(dict.fromkeys(spec.name for spec in server.specs))
-    say(f"loading {line(names)}", err=True)
+    names = list(dict.fromkeys(spec.name for spec in server.specs))
+    tell(f"loading {', '.join(names)}", "loading", models=names)
     for spec, choice in server.choices.items():
-        version = (
-            f":{spec.version}" if len(server.choices) > len({one.name for one in server.choices}) else ""
-        )
-        say(f"{line(spec.name)}{version}: {line(choice)}", err=True)
+        called = spec.name if len(names) == len(server.specs) else f"{spec.name}:{spec.version}"
+        tell(
+            f"{called}: {choice}", "chosen", model=spec.name, version=spec.version,
+            processes=choice.instances, threads=choice.threads, images=choice.max_batch, reason=choice.reason,
+        )  # fmt: skip
         if choice.to_measure is not None:
-            say(f"to measure: {line(choice.to_measure)}", err=True)
-    server.run(lambda at: say(_ready(at), err=True))
-    say("stopped", err=True)
+            tell(f"to measure: {choice.to_measure}", "to measure", command=choice.to_measure)
+    server.run(lambda at: tell(_ready(at), "ready", http=at.http, grpc=at.grpc, brpc=at.brpc))
+    tell("stopped", "stopped")
+
+
+def _text(text: str, event: str, **fields: Any) -> None:
+    say(line(text), err=True)
+
+
+def _json_teller() -> Callable[..., None]:
+    """Says everything as JSON, warnings too: programs read each line."""
+    import logging
+
+    from vertebra.inference.serving import logs
+
+    logs.prepare("json")
+    warnings = logging.getLogger("vertebra")
+    warnings.handlers[:], warnings.propagate = logs.LOGGER.handlers, False
+
+    def tell(text: str, event: str, **fields: Any) -> None:
+        logs.event(event, **{name: value for name, value in fields.items() if value is not None})
+
+    return tell
 
 
 def _ready(at: Addresses) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -20,7 +22,7 @@ from starlette.routing import Mount, Route
 import tiny_bundle
 import vertebra
 from serving_client import GOOD, ONE, Client, outputs, until
-from vertebra.errors import BundleError, InvalidInputError
+from vertebra.errors import BundleError, InvalidInputError, VertebraError
 
 TOKEN = "a-token-of-many-characters"
 
@@ -109,8 +111,6 @@ def test_a_model_that_can_t_be_loaded_stops_the_server_s_start(bundle: Path, tmp
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    import asyncio
-
     asyncio.run(models({"type": "lifespan"}, receive, send))
     ((message),) = sent
     assert message["type"] == "lifespan.startup.failed"
@@ -119,14 +119,28 @@ def test_a_model_that_can_t_be_loaded_stops_the_server_s_start(bundle: Path, tmp
         vertebra.asgi(tmp_path / "none")
 
 
+def test_where_one_of_two_models_can_t_be_loaded_no_process_stays(bundle: Path, tmp_path: Path) -> None:
+    tiny_bundle.make(tmp_path / "broken")
+    models = vertebra.asgi(bundle, tmp_path / "broken")
+    network = tmp_path / "broken" / "model.onnx"
+    network.write_bytes(network.read_bytes()[:-3] + bytes(3))
+
+    async def start() -> list[psutil.Process]:
+        with pytest.raises(VertebraError, match="was changed after"):
+            async with models.lifespan():
+                pass
+        await asyncio.sleep(1)
+        return [one for one in psutil.Process().children() if "serving.worker" in " ".join(one.cmdline())]
+
+    assert asyncio.run(start()) == []
+
+
 def test_one_application_is_of_one_server(bundle: Path) -> None:
     models = vertebra.asgi(bundle)
 
     async def twice() -> None:
         async with models.lifespan(), models.lifespan():
             pass
-
-    import asyncio
 
     with pytest.raises(InvalidInputError, match="runs already"):
         asyncio.run(twice())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,7 @@ class Hosted:
         )
         self._app = app(site)
         try:
-            await asyncio.gather(*(repository.load(entry) for entry in repository.entries()))
+            await repository.load_all()
             yield
             await repository.drain(settings.drain_s)
         finally:

@@ -320,6 +320,17 @@ class Repository:
         all_can = all(one is not None and one.is_ready for one in models)
         return bool(models) and all_can and not self.is_draining
 
+    async def load_all(self) -> None:
+        """Load every entry. Raises VertebraError if one can't be loaded, and then none goes on."""
+        loads = [asyncio.create_task(self.load(entry)) for entry in self.entries()]
+        try:
+            await asyncio.gather(*loads)
+        except BaseException:
+            for load in loads:
+                load.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
+            raise
+
     async def load(self, entry: Entry) -> None:
         """Load it, or load it again: the earlier one answers until the new one is ready. Raises
         VertebraError, and then the earlier one stays."""

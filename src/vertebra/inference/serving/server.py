@@ -101,7 +101,7 @@ class Server:
         repository = self.repository
         with _signals(self._loop, self._stop):
             try:
-                loads = asyncio.gather(*(repository.load(entry) for entry in repository.entries()))
+                loads = asyncio.create_task(repository.load_all())
                 libraries = asyncio.create_task(asyncio.to_thread(self._import))  # while the models load
                 if not await _unless(self._stop, loads):
                     return

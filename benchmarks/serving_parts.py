@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,13 +37,14 @@ class Process:
         env: Mapping[str, str] | None = None,
     ) -> None:
         begin = time.perf_counter()
-        pipe = subprocess.PIPE if line is not None else subprocess.DEVNULL
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=pipe, text=True, env={**os.environ, **(env or {})}
-        )
+            command, stdout=subprocess.DEVNULL if line else self._said, text=True,
+            stderr=self._said if line is None else subprocess.PIPE, env={**os.environ, **(env or {})},
+        )  # fmt: skip
         if line is None:
             self.port, self.ready = port, ""
-            _until_open(self.process, port)
+            self._until_open()
         else:
             assert self.process.stderr is not None
             found = (re.search(line, text) for text in self.process.stderr)
@@ -51,6 +53,19 @@ class Process:
             self.port, self.ready = int(match[1]), match.string
         self.start_s = time.perf_counter() - begin
         self.main = psutil.Process(self.process.pid)
+
+    def _until_open(self) -> None:
+        for _ in range(1200):
+            if self.process.poll() is not None:
+                self._said.seek(0)
+                said = self._said.read().decode(errors="replace")
+                raise AssertionError(f"the server ended before it was ready: {said[-3000:]}")
+            with socket.socket() as one:
+                one.settimeout(1)
+                if one.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the server isn't ready after two minutes")
 
     def children(self) -> list[psutil.Process]:
         return self.main.children(recursive=True)
@@ -72,19 +87,6 @@ class Process:
         for child in children:  # of a server that doesn't end its own
             if child.is_running():
                 child.kill()
-
-
-def _until_open(process: subprocess.Popen[str], port: int) -> None:
-    import socket
-
-    for _ in range(1200):
-        assert process.poll() is None, "the server ended before it was ready"
-        with socket.socket() as one:
-            one.settimeout(1)
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the server isn't ready after two minutes")
 
 
 def vertebra(bundle: Path, name: str, *options: str) -> Process:

@@ -7,7 +7,7 @@ server runs the same ONNX Runtime with one thread on that core, preprocesses wit
 a JPEG with its label, or a UINT8 tensor with logits. MLServer imports `Runtime` from here.
 """
 
-from __future__ import annotations
+# LitServe looks at annotations as they are, so they are not texts here.
 
 import asyncio
 import json
@@ -88,27 +88,9 @@ def starlette(spec: Spec, port: int) -> None:
 
 
 def litserve(spec: Spec, port: int) -> None:
-    import litserve
-    from fastapi import Request
+    import litserve as sdk
 
-    class Api(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: Any) -> None:
-            self.network = Network(spec)
-
-        def decode_request(self, request: Request) -> Any:
-            return request["content"].file.read(), request["kind"]
-
-        def predict(self, given: Any) -> Any:
-            content, kind = given
-            if kind == "label":
-                return self.network.label(content)
-            pixels = np.frombuffer(content, np.uint8).reshape(-1, 3, spec["size"], spec["size"])
-            return {"logits": self.network.logits(pixels).tolist()}
-
-        def encode_response(self, output: Any) -> Any:
-            return output
-
-    server = litserve.LitServer(Api(), accelerator="cpu", timeout=60)
+    server = sdk.LitServer(Api(), accelerator="cpu", timeout=60)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")
 
 
@@ -129,6 +111,41 @@ def kserve(spec: Spec, port: int) -> None:
     sdk.ModelServer(http_port=port, enable_grpc=False, workers=1).start([Served()])
 
 
+def spec_of_environment() -> Spec:
+    """Where a server makes its own processes, which get nothing else."""
+    found: Spec = json.loads(Path(os.environ["PEER_SPEC"]).read_text())
+    return found
+
+
+try:
+    import litserve as lit
+    from fastapi import Request
+except ImportError:
+    pass
+else:
+
+    class Api(lit.LitAPI):  # type: ignore[misc]
+        """LitServe's, whose engine has a process of its own."""
+
+        def setup(self, device: Any) -> None:
+            spec = spec_of_environment()
+            self._network, self._shape = Network(spec), (-1, 3, spec["size"], spec["size"])
+
+        def decode_request(self, request: Request) -> Any:
+            return request["content"].file.read(), request["kind"]
+
+        def predict(self, given: Any) -> Any:
+            content, kind = given
+            if kind == "label":
+                return self._network.label(content)
+            return {
+                "logits": self._network.logits(np.frombuffer(content, np.uint8).reshape(self._shape)).tolist()
+            }
+
+        def encode_response(self, output: Any) -> Any:
+            return output
+
+
 try:
     import mlserver
 except ImportError:
@@ -139,7 +156,7 @@ else:
         """MLServer's, with the same engine."""
 
         async def load(self) -> bool:
-            self._network = Beside(json.loads(Path(os.environ["PEER_SPEC"]).read_text()))
+            self._network = Beside(spec_of_environment())
             return True
 
         async def predict(self, payload: Any) -> Any:

@@ -145,18 +145,20 @@ class _Protocol:
         return _json({"name": "vertebra", "version": __version__, "extensions": list(management.EXTENSIONS)})
 
     async def live(self, request: Request) -> Response:
-        return Response()
+        return _json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        return Response(status_code=200 if self._repository.is_ready else 400)
+        is_ready = self._repository.is_ready
+        return _json({"ready": is_ready}, 200 if is_ready else 400)
 
     async def model(self, request: Request) -> Response:
         model = self._model(request)
         return _json(model.metadata(self._repository.versions(model.spec.name)))
 
     async def model_ready(self, request: Request) -> Response:
-        is_ready = management.is_ready(self._repository, *_named(request))
-        return Response(status_code=200 if is_ready else 400)
+        name, version = _named(request)
+        is_ready = management.is_ready(self._repository, name, version)
+        return _json({"name": name, "ready": is_ready}, 200 if is_ready else 400)
 
     async def config(self, request: Request) -> Response:
         return _json(self._model(request).config())

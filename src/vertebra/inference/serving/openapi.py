@@ -37,6 +37,9 @@ def _schemas() -> dict[str, Any]:
                  "cache_miss")  # fmt: skip
     return {
         "Error": _object(("error",), error=_TEXT),
+        "Live": _object(("live",), live={"type": "boolean"}),
+        "Ready": _object(("ready",), ready={"type": "boolean"}),
+        "ModelReady": _object(("name", "ready"), name=_TEXT, ready={"type": "boolean"}),
         "Server": _object(("name", "version"), name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
         "TensorMetadata": described,
         "Model": _object(
@@ -98,11 +101,11 @@ def _schemas() -> dict[str, Any]:
 #: path -> method, what it does, the request's schema, the response's
 _PATHS: dict[str, tuple[str, str, str | None, str | None]] = {
     "/v2": ("get", "The server's name, version and extensions.", None, "Server"),
-    "/v2/health/live": ("get", "Whether the server runs.", None, None),
-    "/v2/health/ready": ("get", "Whether every model can answer; 400 if not.", None, None),
+    "/v2/health/live": ("get", "Whether the server runs.", None, "Live"),
+    "/v2/health/ready": ("get", "Whether every model can answer; 400 if not.", None, "Ready"),
     "/v2/models/stats": ("get", "Statistics of all models.", None, "Statistics"),
     "/v2/models/{name}": ("get", "A model's inputs and outputs.", None, "Model"),
-    "/v2/models/{name}/ready": ("get", "Whether the model can answer; 400 if not.", None, None),
+    "/v2/models/{name}/ready": ("get", "Whether the model can answer; 400 if not.", None, "ModelReady"),
     "/v2/models/{name}/config": ("get", "The model's configuration.", None, "Config"),
     "/v2/models/{name}/stats": ("get", "The model's statistics.", None, "Statistics"),
     "/v2/models/{name}/infer": (
@@ -144,8 +147,9 @@ def _operation(path: str, method: str, says: str, asked: str | None, given: str 
     failed = {"content": {"application/json": {"schema": _of("Error")}}}
     needs_no_token = path.startswith("/v2/health/")
     responses = {status: {"description": text, **failed} for status, text in _REFUSALS.items()}
-    if path.endswith(("/live", "/ready")):  # false, without a body
-        del responses["400"]["content"]
+    if path.endswith("/ready"):  # false, or an address that can't be
+        schemas = {"anyOf": [_of(str(given)), _of("Error")]}
+        responses["400"] = {**responses["400"], "content": {"application/json": {"schema": schemas}}}
     operation: dict[str, Any] = {
         "summary": says,
         "operationId": method + "".join(part.strip("{}").title() for part in path.split("/")),

@@ -19,9 +19,9 @@ from vertebra.measuring.benchmarking import scenarios
 from vertebra.measuring.requests import offering
 from vertebra.measuring.requests.offering import Offered
 
-#: A bound that a busy machine keeps too, and a rate at which 662 requests take a second.
+#: A bound that a busy machine keeps too, and a rate at which 662 requests take a third of a second.
 EASY: dict[str, Any] = {
-    "scenario": "server", "latency_bound": "20s", "arrival_rate": 700.0, "quick": True, "seconds": 1
+    "scenario": "server", "latency_bound": "20s", "arrival_rate": 2000.0, "quick": True, "seconds": 1
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_a_rate_is_offered_and_its_rows_are_in_the_table(table: Path) -> None:
         "served:made",
         "made-up",
         "server",
-        700,
+        2000,
     )
     assert (row.source, row.system) == (f"{url}/v2/models/made", system.describe().id)
     assert row.protocol == "p99 within 20000 ms, FP32 over HTTP"
@@ -111,7 +111,7 @@ def test_an_interruption_leaves_what_was_found(table: Path, monkeypatch: pytest.
     ("missed", "lag", "said"),
     [
         (700, 0.0, "can't keep p99 within 20000 ms: 700 of the first 662 requests were late or failed"),
-        (0, 3.0, "the load generator was late at 700/s"),
+        (0, 3.0, "the load generator was late at 2000/s"),
     ],
 )
 def test_a_rate_without_figures_is_a_failure_with_its_reason(
@@ -207,7 +207,7 @@ def test_rows_of_a_server_are_never_one_form_with_those_measured_here(table: Pat
     here = vertebra.Measurement(
         model="served:made", metric="latency", value=0.1, origin="benched", system=system.describe().id,
         device="cpu", engine="made-up", precision="float32", batch_size=1, input_size=8, scenario="server",
-        protocol="p99 within 20000 ms", arrival_rate=700.0,
+        protocol="p99 within 20000 ms", arrival_rate=2000.0,
     )  # fmt: skip
     with stubbed() as stub:
         rows = [*vertebra.bench(stub.url, table=table, **EASY), here]
@@ -216,13 +216,13 @@ def test_rows_of_a_server_are_never_one_form_with_those_measured_here(table: Pat
 
 
 def test_the_command_prints_a_line_a_server_and_every_row_as_json(table: Path) -> None:
-    options = ["--scenario", "server", "--latency-bound", "20s", "--arrival-rate", "700", "--quick"]
+    options = ["--scenario", "server", "--latency-bound", "20s", "--arrival-rate", "2000", "--quick"]
     options += ["--seconds", "1s", "--table", str(table)]
     with stubbed() as stub:
         shown = CliRunner().invoke(cli, ["bench", stub.url, *options])
         printed = CliRunner().invoke(cli, ["bench", stub.url, *options, "--json"])
     assert shown.exit_code == 0, shown.output
-    for part in (f"{stub.url}/v2/models/made", "700/s", "p99 within 20000 ms, FP32 over HTTP", "662"):
+    for part in (f"{stub.url}/v2/models/made", "2000/s", "p99 within 20000 ms, FP32 over HTTP", "662"):
         assert part in shown.stdout
     rows = json.loads(printed.stdout)
     assert {row["metric"] for row in rows} >= {"request_latency", "missed_requests"}

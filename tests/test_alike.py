@@ -101,7 +101,7 @@ def test_every_pair_is_found_beyond_one_block_of_comparisons(monkeypatch):
     images += [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images[:20]] + images[20:30]
     whole = found(*images)
     assert whole == {(n, 40 + n) for n in range(30)}
-    for name, value in {"_ROWS": 3, "_PAIRS": 7, "_THUMBS": 2, "_FEW": 2}.items():
+    for name, value in {"_LEAF": 3, "_AXES": 2, "_THUMBS": 2}.items():
         monkeypatch.setattr(alike, name, value)
         assert found(*images) == whole
 
@@ -130,13 +130,32 @@ SETS = {
 }
 
 
+def of_all(images: list[Image.Image]) -> set[tuple[int, int]]:
+    """What comparing every two finds."""
+    looks = [alike.thumbnail(np.asarray(image)) for image in images]
+    thumbs = np.frombuffer(b"".join(look.grey for look in looks), np.uint8).reshape(-1, 32, 32)
+    colours = np.array([look.colour for look in looks], np.uint8)
+    small = np.array([image.width * image.height < alike.SMALL for image in images])
+    facts = alike._facts(thumbs, colours, small)
+    first, second = np.triu_indices(len(images), 1)
+    seen = (facts.contrast[first] >= alike.FLAT) & (facts.contrast[second] >= alike.FLAT)
+    first, second = first[seen], second[seen]
+    made = set()
+    for side in (0, 1):
+        apart = alike._ones(facts.hashes[side, first] ^ facts.hashes[0, second]).sum(1, dtype=np.uint8)
+        near = apart <= np.where(small[first] | small[second], alike.STRICT.bits, alike.USUAL.bits)
+        one, other, _ = alike._within(facts, first[near], second[near], apart[near], bool(side))
+        made |= set(zip(one.tolist(), other.tolist(), strict=True))
+    return made
+
+
 @pytest.mark.parametrize("make", SETS.values(), ids=SETS)
-def test_the_tree_finds_every_pair_that_comparing_all_finds(monkeypatch, make):
+def test_what_comparing_every_two_pictures_finds_is_found(monkeypatch, make):
     images = make()
-    monkeypatch.setattr(alike, "_FEW", len(images))
-    every = found(*images)
-    monkeypatch.setattr(alike, "_FEW", 0)
-    for axes in (1, 8, 64):
+    every = of_all(images)
+    assert found(*images) == every
+    for leaf, axes in ((1, 64), (2, 1), (5, 16)):
+        monkeypatch.setattr(alike, "_LEAF", leaf)
         monkeypatch.setattr(alike, "_AXES", axes)
         assert found(*images) == every
 

@@ -50,14 +50,12 @@ _STEP = 2
 _NOISE, _EDGE = 1, 8
 #: A group of more pictures than this is made again by the strict limits.
 LARGE = 20
-#: How many pictures are compared with the others at a time, how many candidates are held, and how many
-#: thumbnails are compared.
-_ROWS, _PAIRS, _THUMBS = 2**9, 2**18, 2**12
-#: Up to so many pictures every two are compared; of more, so many show in which directions they differ most,
-#: and so many of these are looked at.
-_FEW, _SAMPLED, _AXES = 1000, 20_000, 8
-#: What rounding to float32 may add to a distance, many times over.
-_ROUNDING = 1e-3
+#: Pictures in a leaf at most, and how many thumbnails are compared at a time.
+_LEAF, _THUMBS = 2**10, 2**12
+#: In how many directions leaves are told apart, and how many pictures show which.
+_AXES, _SAMPLED = 8, 20_000
+#: What rounding to float32 may take from a correlation, many times over.
+_ROUNDING = 1e-4
 
 
 class Limits(NamedTuple):
@@ -129,41 +127,47 @@ class _Facts:
 
 
 @dataclass(frozen=True)
-class _Near:
-    """The pictures that aren't flat, by their `places`, and where they lie: those whose coarse pictures
-    correlate enough lie no further apart than `radius`. `points` (2, n, AXES) are of each as it is, and
-    mirrored; `tree` finds those near a point, and is None where there are so few that all are compared."""
+class _Leaves:
+    """The n pictures that aren't flat, in L leaves: `places` one leaf after the other, which end at `ends`;
+    and where they lie along the directions in which coarse pictures differ most: `points` (2, n, AXES), as
+    they are and mirrored, and the boxes around the leaves, `low` to `high` (2, L, AXES). Pictures that may be
+    alike correlate by `least`, seen coarsely."""
 
     places: Places
+    ends: tuple[int, ...]
     points: Floats
-    tree: Any
-    radius: float
+    low: Floats
+    high: Floats
+    least: float
 
-    def __len__(self) -> int:
-        return len(self.places)
+    def of(self, leaf: int) -> slice:
+        """Which of the places are a leaf's."""
+        return slice(self.ends[leaf - 1] if leaf else 0, self.ends[leaf])
 
-    def candidates(self, start: int, mirrored: bool) -> Iterator[tuple[Places, Places]]:
-        """The places of each two that may be alike, the first among _ROWS from `start` on: every pair once,
-        in parts."""
+    def near(self, leaf: int, mirrored: bool) -> Iterator[tuple[Places, Places]]:
+        """Numbers of pictures in the leaf, and of those in it and in the leaves after it that may be like
+        them. With the mean taken away and one length, the correlation of two is 1 - d² / 2 at a distance d,
+        and nothing is nearer than the box around it."""
         import numpy as np
 
-        end = min(start + _ROWS, len(self))
-        if self.tree is None:
-            first, second = np.divmod(np.arange((end - start) * len(self)), len(self))
-            yield from self._later(first + start, second)
-            return
-        points = self.points[int(mirrored), start:end]
-        counts = self.tree.query_ball_point(points, self.radius, return_length=True)
-        parts = np.cumsum(counts) // _PAIRS
-        for part in np.unique(parts):
-            rows = np.flatnonzero(parts == part)
-            found = self.tree.query_ball_point(points[rows], self.radius)
-            second = np.fromiter(itertools.chain.from_iterable(found), np.int64, int(counts[rows].sum()))
-            yield from self._later(np.repeat(rows + start, counts[rows]), second)
+        side, part = int(mirrored), self.of(leaf)
+        low, high = self.low[side, leaf], self.high[side, leaf]
+        for other in np.flatnonzero(self._reach(self.low[0], self.high[0], low, high)).tolist():
+            if other < leaf:
+                continue
+            mine, theirs = self.points[side, part], self.points[0, self.of(other)]
+            first = np.flatnonzero(self._reach(mine, mine, self.low[0, other], self.high[0, other]))
+            second = np.flatnonzero(self._reach(theirs, theirs, low, high))
+            if len(first) and len(second):
+                yield first + part.start, second + self.of(other).start
 
-    def _later(self, first: Places, second: Places) -> Iterator[tuple[Places, Places]]:
-        kept = second > first
-        yield self.places[first[kept]], self.places[second[kept]]
+    def _reach(self, low: Floats, high: Floats, lowest: Floats, highest: Floats) -> Flags:
+        """Whether each of several boxes is near enough to one."""
+        import numpy as np
+
+        gap = np.maximum(0, np.maximum(low - highest, lowest - high))
+        found: Flags = np.square(gap).sum(axis=1) <= 2 * (1 - self.least)
+        return found
 
 
 def pairs(
@@ -171,20 +175,22 @@ def pairs(
 ) -> Pairs:
     """The pairs of alike pictures among N, as they are or mirrored.
 
-    `thumbs` (N, 32, 32), `colours` (N, 3) and `small` (N) are of each picture. A tree finds the few that are
-    worth comparing, on all cores, so that the time grows little faster than N, unless very many pictures are
-    alike. `share` is given the share that is done.
+    `thumbs` (N, 32, 32), `colours` (N, 3) and `small` (N) are of each picture. Pictures are put into leaves
+    of similar ones, and only those in leaves that are near each other are compared, on all cores. `share` is
+    given the share that is done.
     """
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     facts = _facts(thumbs, colours, small)
-    near = _near(facts)
-    blocks = [(start, mirrored) for mirrored in (False, True) for start in range(0, len(near), _ROWS)]
+    leaves = _leaves(facts)
+    blocks = [(leaf, mirrored) for leaf in range(len(leaves.ends)) for mirrored in (False, True)]
     found: list[tuple[Places, Places, Flags]] = []
-    for done, made in enumerate(_on_all_cores(lambda block: list(_alike(facts, near, *block)), blocks), 1):
-        found += made
-        if share is not None:
-            share(done / len(blocks))
+    with threadpool_limits(1, "blas"):  # every core has a block of its own
+        for done, made in enumerate(_on_all_cores(lambda one: list(_alike(facts, leaves, *one)), blocks), 1):
+            found += made
+            if share is not None:
+                share(done / len(blocks))
     if not found:
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
     first, second, strictly = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -207,29 +213,50 @@ def _facts(thumbs: Bytes, colours: Bytes, small: Flags) -> _Facts:
     return _Facts(thumbs, colours.astype(np.int16), small, contrast, coarse, hashes)
 
 
-def _near(facts: _Facts) -> _Near:
-    """The pictures along the directions in which the coarse ones differ most. With the mean taken away and
-    one length, the correlation of two is 1 - d² / 2 at a distance d; seen along few directions they are
-    nearer still."""
+def _leaves(facts: _Facts) -> _Leaves:
+    """The pictures, halved along the direction in which they differ most until few are together."""
     import numpy as np
 
     coarse = facts.coarse
     places = np.flatnonzero((facts.contrast >= FLAT) & (coarse.min((1, 2)) < coarse.max((1, 2))))
-    least = STRICT.coarse if facts.small.all() else USUAL.coarse
-    radius = (2 * (1 - least)) ** 0.5 + _ROUNDING
-    if len(places) <= _FEW:
-        return _Near(places, np.empty((2, 0, 0), np.float32), None, radius)
-    from scipy.spatial import cKDTree
+    least = (STRICT.coarse if facts.small.all() else USUAL.coarse) - _ROUNDING
+    if not len(places):
+        none = np.empty((2, 0, _AXES), np.float32)
+        return _Leaves(places, (), none, none, none, least)
+    points = _points(coarse, places)
+    parts: list[Places] = []
+    waiting = [np.arange(len(places))]
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= _LEAF:
+            parts.append(rows)
+            continue
+        there = points[0, rows]
+        axis = int(np.ptp(there, axis=0).argmax())
+        order = rows[np.argpartition(there[:, axis], len(rows) // 2)]
+        waiting += [order[len(rows) // 2 :], order[: len(rows) // 2]]
+    ends = tuple(np.cumsum([len(part) for part in parts]).tolist())
+    low = np.stack([points[:, part].min(axis=1) for part in parts], axis=1)
+    high = np.stack([points[:, part].max(axis=1) for part in parts], axis=1)
+    order = np.concatenate(parts)
+    return _Leaves(places[order], ends, points[:, order], low, high, least)
+
+
+def _points(coarse: Bytes, places: Places) -> Floats:
+    """The coarse pictures at `places` along the directions in which they differ most (2, n, AXES), as they
+    are and mirrored."""
+    import numpy as np
 
     sampled = places[np.unique(np.linspace(0, len(places) - 1, _SAMPLED).astype(np.intp))]
-    _, axes = np.linalg.eigh(np.cov(_units(coarse[sampled]), rowvar=False))
+    units = _units(coarse[sampled])
+    _, axes = np.linalg.eigh(units.T @ units)
     axes = axes[:, -_AXES:].astype(np.float32)
     points = np.empty((2, len(places), _AXES), np.float32)
     for at in range(0, len(places), _THUMBS):
         part = slice(at, at + _THUMBS)
         block = coarse[places[part]]
         points[:, part] = _units(block) @ axes, _units(block[:, :, ::-1]) @ axes
-    return _Near(places, points, cKDTree(points[0]), radius)
+    return points
 
 
 def _units(coarse: Bytes) -> Floats:
@@ -269,12 +296,20 @@ def _ones(numbers: Hashes) -> Bytes:
     return summed
 
 
-def _alike(facts: _Facts, near: _Near, start: int, mirrored: bool) -> Iterator[tuple[Places, Places, Flags]]:
-    """The places of each pair of which the first is in this block, and whether it is one by the strict
+def _alike(
+    facts: _Facts, leaves: _Leaves, leaf: int, mirrored: bool
+) -> Iterator[tuple[Places, Places, Flags]]:
+    """The places of each pair of which the first is in this leaf, and whether it is one by the strict
     limits."""
     import numpy as np
 
-    for first, second in near.candidates(start, mirrored):
+    for mine, theirs in leaves.near(leaf, mirrored):
+        own, against = leaves.places[mine], leaves.places[theirs]
+        units = _units(_turned(facts.coarse, own, mirrored))
+        close = units @ _units(facts.coarse[against]).T >= leaves.least
+        row, column = np.divmod(np.flatnonzero(close), len(against))
+        once = theirs[column] > mine[row]
+        first, second = own[row[once]], against[column[once]]
         apart = _ones(facts.hashes[int(mirrored), first] ^ facts.hashes[0, second]).sum(1, dtype=np.uint8)
         kept = apart <= np.where(facts.small[first] | facts.small[second], STRICT.bits, USUAL.bits)
         first, second, apart = first[kept], second[kept], apart[kept]

@@ -480,3 +480,34 @@ def test_a_fitted_bundle_that_is_rounded_later_does_not_claim_float32_s_accuracy
     )
     with pytest.raises(InvalidInputError, match=r"accuracy is of float32, and .* is in int8"):
         facts.rows(kept)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message", "hint"),
+    [(("photos/a", "photos/b"), "All 4 pictures are in one folder, photos, which holds", "photos"),
+     (("a\nb", "c"), r"Class 0 has no name that can be printed: 'a\\nb'", "rename"),
+     (("red", "red "), 'The classes 0 and 1 have the same name, "red"', "different names")],
+)  # fmt: skip
+def test_class_folders_that_no_bundle_can_have_are_refused_first(
+    tmp_path, weights, monkeypatch, classes, message, hint
+):
+    folder = tmp_path / "set"
+    for number, name in enumerate(classes):
+        painted(folder, {name: 40 + 150 * number}, 2, seed=number)
+    monkeypatch.setattr(contenders.campaign, "measure", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(InvalidInputError, match=message) as raised:
+        vertebra.fit(folder, weights={MODEL: weights}, output=tmp_path / "out", **EASY)
+    assert hint in raised.value.hint
+
+
+def test_a_list_whose_numbers_begin_at_1_gives_a_head_for_those_that_there_are(tmp_path, weights):
+    folder = painted(tmp_path / "set", {"dark": 30, "bright": 200}, 4)
+    lines = [f"{name}/{n}.png,{label}" for name, label in (("dark", 1), ("bright", 2)) for n in range(4)]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    done = vertebra.fit(
+        folder / "labels.csv", weights={MODEL: weights}, output=tmp_path / "out",
+        table=tmp_path / "t.sqlite", **EASY,
+    )  # fmt: skip
+    assert [label.name for label in done.bundle.label_set()] == ["1", "2"]
+    found = vertebra.predict(folder / "dark" / "1.png", model=tmp_path / "out", top=1)
+    assert [one.top[0].name for one in found] == ["1"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import vertebra.data
 from vertebra.data import fingerprints, kept_fingerprints
@@ -386,6 +386,20 @@ def sets(*names: str, extra: dict[str, bytes] | None = None) -> dict[str, bytes]
     return {**plain(*names), **(extra or {})}
 
 
+def with_text(size: int) -> bytes:
+    told = PngImagePlugin.PngInfo()
+    told.add_text("workflow", "x" * size, zip=True)
+    return encoded(grain(5), "PNG", pnginfo=told)
+
+
+def of_12_bits() -> bytes:
+    content = bytearray(encoded(grain(3), "JPEG"))
+    at = content.index(b"\xff\xc0")
+    content[at + 1], content[at + 4] = 0xC1, 12
+    return bytes(content)
+
+
+SYNSETS = ("n01440764", "n01443537", "n15075141")
 TWO = ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
 SPLITS = ("train/cat/1.png", "train/dog/1.png", "val/cat/2.png", "val/dog/2.png")
 #: What is there -> the file or folder that is opened, and what the report or the error must say.
@@ -412,6 +426,28 @@ FAULTS = {
     "one class": (sets("cat/1.png", "cat/2.png"), "", "All pictures are of one class, cat"),
     "a name in quotes": (sets("my photo.png", "2.png", extra={"l.txt": b'"my photo.png" 0\n2.png 1\n'}), "l.txt", "2 pictures of 2 classes"),
     "val and validation": (sets("val/cat/1.png", "val/dog/1.png", "validation/cat/2.png", "validation/dog/2.png"), "", "2 folders of the split val"),
+    "numbers with a sign": (sets(*(f"{n}.png" for n in range(12)), extra={"l.csv": "\n".join(f"{n}.png,+{n}" for n in range(12)).encode()}), "l.csv", "largest: 0 1, 1 1, 2 1\n  smallest: 9 1, 10 1, 11 1"),
+    "numbers with an exponent": (sets("0.png", "1.png", extra={"l.csv": b"0.png,0e0\n1.png,1e0\n"}), "l.csv", "  0  1   50.0 %"),
+    "numbers below 0": (sets("1.png", "2.png", extra={"l.csv": b"1.png,-1\n2.png,0\n"}), "l.csv", "l.csv:1: the label is -1"),
+    "numbers from 1": (sets("1.png", "2.png", extra={"l.csv": b"1.png,1\n2.png,2\n"}), "l.csv", "1 class without a picture: 0."),
+    "a Mac's folder beside the splits": (sets(*SPLITS, extra={"__MACOSX/train/cat/._1.png": b"x"}), "", "split val: 2 pictures of 2 classes"),
+    "the set once more inside": (sets(*SPLITS, "set/train/cat/1.png", "set/train/dog/1.png"), "", "holds folders of splits (train, val) and others (set)"),
+    "splits called seg_train and seg_test": (sets("seg_train/cat/1.png", "seg_train/dog/1.png", "seg_test/cat/2.png", "seg_test/dog/2.png"), "", "the split test is read, not train"),
+    "splits called training_set and test_set": (sets("training_set/cat/1.png", "training_set/dog/1.png", "test_set/cat/2.png", "test_set/dog/2.png"), "", "the split test is read, not train"),
+    "a header id, breed and names without ending": (sets("1.png", "2.png", extra={"l.csv": b"id,breed\n1,a\n2,b\n"}), "l.csv", 'the picture is in the column "id", the label in "breed"'),
+    "a comment above a list": (sets("1.png", "2.png", extra={"l.txt": b"# path label\n1.png 0\n2.png 1\n"}), "l.txt", "2 pictures of 2 classes, of 2 in the set"),
+    "a list in UTF-16": (sets("1.png", "2.png", extra={"l.csv": "1.png,a\n2.png,b\n".encode("utf-16")}), "l.csv", "is not UTF-8 text"),
+    "a list of Windows": (sets("1.png", "2.png", extra={"l.csv": b"\xef\xbb\xbfpath,label\r\n1.png,a\r\n2.png,b\r\n"}), "l.csv", 'the picture is in the column "path", the label in "label"'),
+    "a list of Hugging Face": (sets("1.png", "2.png", extra={"metadata.csv": b"file_name,label\n1.png,a\n2.png,b\n"}), "", 'the picture is in the column "file_name"'),
+    "a PNG with much text": ({**plain(*TWO), "dog/t.png": with_text(2_000_000)}, "", "5 pictures of 2 classes, of 5 in the set"),
+    "a JPEG of 12 bits": ({**plain(*TWO), "dog/t.jpg": of_12_bits()}, "", "dog/t.jpg: JPEG with 12 bits per sample is not supported."),
+    "a huge picture": ({**plain(*TWO), "dog/t.png": encoded(Image.new("1", (13000, 13000)), "PNG")}, "", "dog/t.png: the PNG has 13000 × 13000 pixels, more than"),
+    "synsets and their list": (sets(*(f"{one}/{n}.png" for one in SYNSETS for n in (1, 2)), extra={"val.txt": "".join(f"{one}/1.png {n}\n" for n, one in enumerate(SYNSETS)).encode()}), "", "6 pictures of 3 classes, of 6 in the set (class folders)"),
+    "a folder without its list": (sets(*(f"ILSVRC2012_val_0000000{n}_{one}.png" for n, one in enumerate(SYNSETS))), "", "contains pictures (3 .png files), but no labels for them"),
+    "a folder that Windows threw away": (sets(*TWO, extra={"$RECYCLE.BIN/x/1.png": b"x"}), "", "1 hidden"),
+    "classes that differ in case": (sets(*TWO, "Cat/3.png", "Cat/4.png"), "", "nearly the same name, taken for different ones: Cat and cat."),
+    "classes that differ in a blank": (sets("great_owl/1.png", "great_owl/2.png", "great owl/3.png", "great owl/4.png"), "", "taken for different ones: great owl and great_owl."),
+    "one folder around the classes": (sets("photos/cat/1.png", "photos/dog/1.png"), "", "All pictures are of one class, photos."),
     "a name that isn't UTF-8": (sets("cat/1.png", "dog/1.png", extra={"dog/x\udce9.jpg": b""}), "", "dog/x\\udce9.jpg: the file is empty"),
 }  # fmt: skip
 
@@ -471,3 +507,22 @@ def test_fingerprints_in_the_cache_are_read_one_by_one(tmp_path, monkeypatch, ca
     with kept_fingerprints.of("set") as kept:
         kept.update({hashlib.sha256(bytes([n])).digest(): bytes(70) for n in range(200)})
     assert "no longer kept" in caplog.text
+
+
+def test_two_sets_of_one_name_are_told_apart_by_their_content(tmp_path):
+    for place, label in (("a", b"x"), ("b", b"y")):
+        folder(
+            tmp_path / place / "set", sets("1.png", "2.png", extra={"labels.csv": b"1.png,w\n2.png," + label + b"\n"})
+        )
+    found = [inspect(tmp_path / place / "set" / "labels.csv").identity for place in "ab"]
+    assert len(set(found)) == 2
+    assert {one.partition("@")[0] for one in found} == {"set"}
+
+
+def test_only_classes_with_pictures_are_left_and_numbered_anew(tmp_path):
+    root = folder(tmp_path, sets("1.png", "2.png", "3.png", extra={"l.csv": b"1.png,1\n2.png,3\n3.png,3\n"}))
+    found = inspect(root / "l.csv")
+    assert [name for name, count in found.classes if not count] == ["0", "2"]
+    assert found.filled().classes == (("1", 1), ("3", 2))
+    assert found.filled().labels == (0, 1, 1)
+    assert found.filled().identity == found.identity

@@ -121,6 +121,23 @@ def check(fitted: Fitted) -> None:
         )
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise InvalidInputError for classes whose names no Bundle can hold: one that can't be printed, or two
+    of one name but for blanks around it."""
+    known: dict[str, int] = {}
+    for place, name in enumerate(names):
+        plain = name.strip()
+        if not plain or not plain.isprintable():
+            raise InvalidInputError(
+                f"Class {place} has no name that can be printed: {ascii(name)[:80]}.", "rename it"
+            )
+        if known.setdefault(plain, place) != place:
+            raise InvalidInputError(
+                f'The classes {known[plain]} and {place} have the same name, "{plain}".',
+                "give them different names",
+            )
+
+
 # ------------------------------------------------------------------ the pictures
 
 

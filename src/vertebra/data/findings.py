@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 #: How many files are named in a sentence.
@@ -115,6 +115,12 @@ class Inspection:
         """The classes' names, by label."""
         return tuple(name for name, _ in self.classes)
 
+    def filled(self) -> Inspection:
+        """The same with only the classes that have pictures, numbered anew."""
+        numbers = {label: number for number, label in enumerate(sorted(set(self.labels)))}
+        kept = tuple(replace(one, label=numbers[one.label]) for one in self.kept)
+        return replace(self, kept=kept, classes=tuple(self.classes[label] for label in numbers))
+
     def remarks(self) -> tuple[str, ...]:
         """What should be known before the pictures are used, in sentences, the gravest first."""
         return tuple(_remarks(self))
@@ -162,6 +168,12 @@ def _classes(found: Inspection) -> Iterator[str]:
         yield f"All pictures are of one class, {next(iter(filled))}."
     if empty:
         yield f"{_classes_counted(len(empty))} without a picture: {some(empty)}."
+    alike: dict[str, list[str]] = {}
+    for name in filled:
+        alike.setdefault(" ".join(name.replace("_", " ").casefold().split()), []).append(name)
+    twins = [" and ".join(names) for names in alike.values() if len(names) > 1]
+    if twins:
+        yield f"Classes with nearly the same name, taken for different ones: {some(twins, '; ')}."
     if single:
         yield f"{_classes_counted(len(single))} of a single picture: {some(single)}."
     if len(filled) > 1:

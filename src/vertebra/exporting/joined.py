@@ -165,14 +165,7 @@ def _check_classes(made: Fitted, count: int) -> None:
         raise InvalidInputError(
             f"The head has {count} classes, and {len(names)} are named.", "pass one name for each class"
         )
-    for place, name in enumerate(names):
-        if not name or not name.isprintable():
-            raise InvalidInputError(f"Class {place} has no name that can be printed: {ascii(name)[:80]}.")
-        if name in names[:place]:
-            raise InvalidInputError(
-                f'The classes {names.index(name)} and {place} have the same name, "{name}".',
-                "give them different names",
-            )
+    fitted.check_names(names)
 
 
 def _content(network: _Shipped | _InBundle, weights: Array, bias: Array) -> str:

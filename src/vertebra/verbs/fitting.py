@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vertebra import zoo
-from vertebra.bundles import places
+from vertebra.bundles import fitted, places
 from vertebra.data import datasets, folds, grouping, inspection, kept_fingerprints
+from vertebra.data.datasets.folders import FORMAT as CLASS_FOLDERS
 from vertebra.data.datasets.splits import NoSplitError
+from vertebra.data.names import printable
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.measurements import Table
 from vertebra.progress import Listener, Progress, silent
@@ -88,11 +90,28 @@ def look(
         found = inspection.inspect(
             data, groups=groups, strict=strict, conflicts=conflicts, kept=kept, progress=progress
         )
-    most, fewer = folds.possible(found.labels, found.groups, count, found.names)
     listener = progress or silent
-    for line in (*inspected.lines(found), *filter(None, [fewer])):
+    for line in inspected.lines(found):
         listener(Progress(line))
+    found = found.filled()
+    _check_depth(data, found)
+    fitted.check_names(found.names)
+    most, fewer = folds.possible(found.labels, found.groups, count, found.names)
+    if fewer is not None:
+        listener(Progress(fewer))
     return Sorted(found, folds.split(found.labels, found.groups, most, seed, names=found.names))
+
+
+def _check_depth(data: Dataset, found: Inspection) -> None:
+    """Raise InvalidInputError where the only class is a folder of folders, as archives often unpack."""
+    below = {PurePosixPath(one.name).parts[1:-1][:1] for one in found.kept}
+    if len(found.classes) == 1 and data.format == CLASS_FOLDERS and len(below) > 1 and () not in below:
+        inner = ", ".join(sorted(part[0] for part in below)[:3])
+        raise InvalidInputError(
+            f"All {len(found.kept)} pictures are in one folder, {found.names[0]}, which holds the folders "
+            f"{inner}{' and others' if len(below) > 3 else ''}.",
+            f"if these are the classes, pass the folder {found.names[0]}",
+        )
 
 
 # ------------------------------------------------------------------ the race
@@ -242,7 +261,8 @@ def facts_of(job: Job, raced: Race, outcome: Outcome, one: Contender, head: Head
         pictures=found.identity, pictures_sha256=found.sha256, classes=found.classes,
         folds=len(set(job.sorted.folds)), accuracy=held.accuracy, low=held.low, high=held.high,
         how=f"logistic regression on frozen features, penalty {head.penalty:g}{weighed}{chosen}",
-        remarks=tuple(found.remarks()[:8]), permits=_OWN if one.is_own else None,
+        remarks=tuple(printable(one)[:1000] for one in found.remarks()[:8]),
+        permits=_OWN if one.is_own else None,
     )  # fmt: skip
 
 

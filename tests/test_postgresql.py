@@ -487,4 +487,5 @@ def test_the_command_reads_compares_and_reports_from_a_server(postgres: Server, 
     Table(tmp_path / "other.sqlite").append([replace(row, value=0.1)])
     (one,) = vertebra.compare(address, tmp_path / "other.sqlite", table=address)
     assert (one.metric, one.first.value, one.second.value) == ("latency", 0.2, 0.1)
+    assert vertebra.cite(address, table=tmp_path / "other.sqlite") == 2
     assert [one.run for one in vertebra.table(path=address, forget=run[:8])] == [run, run]

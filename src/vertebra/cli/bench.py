@@ -12,6 +12,7 @@ from vertebra.cli.output import (  # fmt: skip
     columns,
     emit,
     format_options,
+    on_option,
     quantity,
     record,
     shard_option,
@@ -83,6 +84,7 @@ _OF_SERVER = ("failure", "served_rate", "request_latency", "missed_requests")
     "--seed", type=int, default=0, show_default=True, help="Seed of the random order of the blocks."
 )
 @shard_option
+@on_option
 @trust_option
 @table_option
 @format_options

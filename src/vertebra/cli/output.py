@@ -40,6 +40,7 @@ shard_option = click.option(
     metavar="K/N",
     help="Measure only share K of N; other machines measure the others.",
 )
+on_option = click.option("--on", metavar="ray[://HOST:PORT]", help="Measure on the nodes of a Ray cluster.")
 
 
 def format_options(function: Function) -> Function:

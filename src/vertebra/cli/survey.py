@@ -7,7 +7,7 @@ import shlex
 import click
 
 import vertebra
-from vertebra.cli.output import columns, shard_option, table_option
+from vertebra.cli.output import columns, on_option, shard_option, table_option
 from vertebra.cli.progress import showing
 from vertebra.cli.terminal import say
 from vertebra.measurements import display
@@ -30,6 +30,7 @@ from vertebra.measurements import display
     "--seed", type=int, default=0, show_default=True, help="Seed of the random order of the blocks."
 )
 @shard_option
+@on_option
 @click.option(
     "--write-job", type=click.Choice(["slurm", "kubernetes"]),
     help="Write the file that measures all shares on a cluster, and measure nothing.",
@@ -45,6 +46,7 @@ def command(
     again: bool,
     seed: int,
     shard: str | None,
+    on: str | None,
     write_job: str | None,
     shards: int | None,
     table: str | None,
@@ -71,7 +73,7 @@ def command(
         with showing() as progress:
             done = vertebra.survey(
                 budget=budget, engine=engines, model=models, output=output, again=again, seed=seed,
-                shard=shard, table=table, progress=progress,
+                shard=shard, on=on, table=table, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         say("The measurements are kept in the table; the same command continues.", err=True)

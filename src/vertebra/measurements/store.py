@@ -314,8 +314,11 @@ class Table:
     def take_in(self, path: Path | str) -> int:
         """Append what a file holds, all or none; returns the number of rows added.
 
-        The ending decides what it is: .csv, .json, .parquet, or another table (.sqlite).
+        The ending decides what it is: .csv, .json, .parquet, or another table (.sqlite). A server's address
+        is another table too.
         """
+        if database.is_address(path):
+            return self.merge(Table(path, create=False))
         path = Path(path).expanduser()
         ending = path.suffix.lower()
         if ending == ".sqlite":

@@ -59,6 +59,7 @@ def bench(
     budget: str | float | None = None,
     seed: int = 0,
     shard: str | None = None,
+    on: str | None = None,
     trust_code: bool = False,
     table: TableLike = None,
     progress: Listener | None = None,
@@ -75,6 +76,7 @@ def bench(
     `streams` and `end_to_end` are those of `load.Load`. Batch size and streams are 1 by default; for an
     offline load, all useful ones are measured by default, and `best_loads` of the result has the best.
     `shard` ("3/8") leaves all cases but those of that share to other machines (`campaigns.shares`).
+    `on` ("ray" or "ray://HOST:PORT") measures on the nodes of a Ray cluster (`campaigns.on_ray`).
     With `beside`, as many busy threads of ours run meanwhile, unpinned, which is a condition of the rows.
     A Bundle of native code that this machine didn't make is measured only with `trust_code`.
 
@@ -88,7 +90,7 @@ def bench(
     each other or aren't possible here.
     """
     from vertebra import bundles
-    from vertebra.campaigns import campaign, cases, shares
+    from vertebra.campaigns import campaign, cases, on_ray, shares
     from vertebra.campaigns.load import Load, batches_of, streams_of
     from vertebra.inference import resolving
     from vertebra.inference.clients import addresses
@@ -118,7 +120,9 @@ def bench(
         )  # fmt: skip
         return Benched(serving_load.measure(works, given.table(table)))
     precisions = () if precision is None else given.several(precision)
-    asked: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
+    if on is not None:
+        on_ray.checked(on)
+    form: dict[str, Any] = {"input_size": input_size, "threads": threads, "device": device, "load": load}
     kept_bundles = [bundles.read(model) for model in models if resolving.is_bundle(model)]
     named = [str(model) for model in models if not resolving.is_bundle(model)]
     wanted = [
@@ -127,7 +131,7 @@ def bench(
         for case in cases.bundle_cases(
             kept, engines, precisions=precisions,
             batch_sizes=() if batch_size is None and kept.batch_size else batches, trust_code=trust_code,
-            **asked,
+            **form,
         )
     ]  # fmt: skip
     if named or not kept_bundles:
@@ -136,7 +140,7 @@ def bench(
             engines,
             batch_sizes=batches,
             precisions=precisions,
-            **asked,
+            **form,
         )
     progress = notebook.listener(progress)
     wanted = shares.of_cases(wanted, shard, progress)
@@ -150,7 +154,12 @@ def bench(
     )  # fmt: skip
     deadline = None if budget_s is None else start + budget_s
     into = given.table(table)
-    rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, progress=progress)
+    if on is not None:
+        rows = on_ray.measure(
+            wanted, into, on=on, limits=limits, deadline=deadline, seed=seed, progress=progress
+        ).rows
+    else:
+        rows = campaign.measure(wanted, into, limits=limits, deadline=deadline, seed=seed, progress=progress)
     return Benched(rows, into.latest(model=metrics.MACHINE))
 
 

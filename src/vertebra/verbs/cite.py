@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vertebra.errors import InvalidInputError, warn
 from vertebra.measurements import Measurement, Table
+from vertebra.measurements.database import is_address
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
@@ -22,9 +23,9 @@ def cite(
     """Append published figures (by default PaddleClas's) and return the number of new rows.
 
     `sources` are names of `citations.SOURCES`, "all", or files: rows as `write` writes them (.csv, .json,
-    .parquet) or other tables (.sqlite). With `mapping` they are CSV tables of your own, and `source` and
-    `columns` (system="…", precision="…") apply to all their rows; `decimal` ("comma", "point") says what
-    begins a fraction, where the cells don't tell; see `citations.read_table`.
+    .parquet) or other tables (.sqlite, or a server's address). With `mapping` they are CSV tables of your
+    own, and `source` and `columns` (system="…", precision="…") apply to all their rows; `decimal` ("comma",
+    "point") says what begins a fraction, where the cells don't tell; see `citations.read_table`.
     """
     from vertebra.measuring import citations
 
@@ -47,7 +48,7 @@ def cite(
     )
     files = [name for name in chosen if name != "all" and name not in citations.SOURCES]
     for file in files:
-        if not Path(file).suffix:
+        if not Path(file).suffix and not is_address(file):
             citations.find(str(file))
     into = given.table(table)
     added = sum(into.take_in(file) for file in files)

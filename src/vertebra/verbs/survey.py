@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra import zoo
 from vertebra._version import __version__
@@ -59,6 +59,7 @@ def survey(
     again: bool = False,
     seed: int = 0,
     shard: str | None = None,
+    on: str | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
     models: Sequence[str] | None = None,
@@ -72,38 +73,44 @@ def survey(
     fifth of the processors or more, it says so and waits, for up to a minute. `budget` limits the waiting and
     measuring; if it is short, rows have fewer samples and say so, and what doesn't fit isn't begun. `shard`
     ("3/8") leaves all cases but those of that share to other machines (`campaigns.shares`); the light
-    networks are in no share. `models` and `engines` are earlier names. Raises InvalidInputError if the budget
-    is too short for any.
+    networks are in no share. `on` ("ray" or "ray://HOST:PORT") measures on the nodes of a Ray cluster
+    (`campaigns.on_ray`), without the light networks. `models` and `engines` are earlier names. Raises
+    InvalidInputError if the budget is too short for any.
     """
-    from vertebra.campaigns import campaign, cases, shares
+    from vertebra.campaigns import campaign, cases, on_ray, shares
 
     start, budget_s = time.monotonic(), given.seconds(budget)
     progress = notebook.listener(progress)
     models = given.several(given.renamed(model, models, ()))
     engines = given.several(given.renamed(engine, engines, ()))
     chosen = [zoo.find(model).name for model in models or names.CLASSICS]
+    if on is not None:
+        on_ray.checked(on)
     wanted = shares.of_cases(cases.cases(chosen, engines), shard, progress)
     into, folder = given.table(table), Path(output)
     page = folder / "report.html"
     known = into.rows()
-    todo = wanted if again else cases.remaining(wanted, known)
+    todo = wanted if again or on else cases.remaining(wanted, known)  # each node knows what it lacks
     limits = campaign.limits(len(todo), quick=True, budget_s=budget_s).brief()
     if todo:
         limits = replace(limits, seconds=min(limits.seconds, budget_s * _MOST_OF_A_SHARE / len(todo)))
     measured: list[Measurement] = []
+    there: on_ray.Measured | None = None
     if todo or not page.exists():
         _check_before(todo, folder)
         cite(table=into)
         _count(chosen, known, into, len(todo), progress or silent)
-        if todo:
-            _wait_for_quiet(budget_s)
-        share = 1.0 if models or shard else _SHARE
-        measured = campaign.measure(
-            todo, into, limits=limits, deadline=start + share * budget_s, seed=seed, again=again,
-            progress=progress,
-        )  # fmt: skip
+        asked: dict[str, Any] = {"limits": limits, "seed": seed, "again": again, "progress": progress}
+        if on is not None:
+            there = on_ray.measure(todo, into, on=on, deadline=start + budget_s, **asked)
+            measured = there.rows
+        else:
+            if todo:
+                _wait_for_quiet(budget_s)
+            share = 1.0 if models or shard else _SHARE
+            measured = campaign.measure(todo, into, deadline=start + share * budget_s, **asked)
     count, more = _answers(measured), 0
-    if not models and shard is None:
+    if not models and shard is None and on is None:
         before = len(into)
         # the harness's own engine runs nothing, so nothing can be estimated from it
         runners = [name for name in dict.fromkeys(case.engine for case in wanted) if name != "null"]
@@ -115,6 +122,9 @@ def survey(
     left = len(cases.remaining(wanted, into.rows()))
     failed = len(cases.remaining(wanted, into.rows(metric="latency"))) - left
     known_before = len(wanted) - len(todo) if not again else 0
+    if there is not None:
+        known_before, left = there.known, there.left
+        failed = sum(row.metric == "failure" for row in measured)
     seconds = time.monotonic() - start
     return Survey(count + more, known_before, failed, page, seconds, _fastest_forms(into), left)
 

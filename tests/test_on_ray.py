@@ -1,0 +1,142 @@
+"""Measuring on a Ray cluster. What needs one is slow and runs with `.ci/more ray`: two nodes on one machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import vertebra
+from vertebra.campaigns import campaign, cases, on_ray
+from vertebra.cli import cli
+from vertebra.errors import InvalidInputError, MissingRuntimeError
+from vertebra.measurements import Table
+from vertebra.measuring.benchmarking import Limits
+
+WANTED = {"engine": "null", "quick": True, "seconds": 0.3}
+
+
+@pytest.mark.parametrize(
+    "on", ["dask", "ray://", "ray://host", "ray:// host:1", "ray://host:port", "Ray", ""]
+)
+def test_what_is_no_cluster_is_refused_before_anything_runs(tmp_path: Path, on: str) -> None:
+    for call in (vertebra.bench, lambda model, **asked: vertebra.survey(model=model, **asked)):
+        with pytest.raises(InvalidInputError, match="nothing to measure on") as raised:
+            call("alexnet", engine="null", on=on, table=tmp_path / "t.sqlite")
+        assert "ray://HOST:10001" in str(raised.value.hint)
+    assert on_ray.checked("ray") is None
+    assert on_ray.checked("ray://host:10001") == "ray://host:10001"
+
+
+def test_ray_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingRuntimeError, match="--on ray needs Ray") as raised:
+        vertebra.bench("alexnet", **WANTED, on="ray", table=tmp_path / "t.sqlite")
+    assert "vertebra[ray]" in str(raised.value.hint)
+
+
+# ------------------------------------------------------------------ a cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that measures nothing and a node that does, both on this machine."""
+    os.environ |= {"RAY_raylet_start_wait_time_s": "300", "RAY_USAGE_STATS_ENABLED": "0"}
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+    found = Cluster(initialize_head=True, head_node_args={**memory, "num_cpus": 1})
+    os.environ["RAY_ADDRESS"] = found.address
+    yield found
+    del os.environ["RAY_ADDRESS"]
+    found.shutdown()
+
+
+def node(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=1, resources={on_ray.SLOT: 1}, object_store_memory=80 * 2**20)
+
+
+@pytest.mark.slow
+def test_without_a_node_that_measures_it_says_how_to_start_one(cluster: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="has the resource bench_slot") as raised:
+        vertebra.bench("alexnet", **WANTED, on="ray", table=tmp_path / "t.sqlite")
+    assert "ray start --address" in str(raised.value.hint)
+
+
+@pytest.mark.slow
+def test_rows_are_those_of_a_local_run_but_for_times(cluster: Any, tmp_path: Path) -> None:
+    worker = node(cluster)
+    models = ("alexnet", "squeezenet1_1")
+    asked = {"engine": ["null", "onnxruntime"], "quick": True, "seconds": 0.5}
+    here, there = Table(tmp_path / "here.sqlite"), Table(tmp_path / "there.sqlite")
+    vertebra.bench(*models, **asked, table=here)
+    rows = vertebra.bench(*models, **asked, on="ray", table=there)
+    assert {row.model for row in rows} == set(models)
+
+    def kept(table: Table) -> list[tuple[object, ...]]:
+        return sorted(
+            (row.model, row.metric, row.unit if hasattr(row, "unit") else "", tuple(row.conditions().items()),
+             tuple(sorted(row.versions.items())))
+            for row in table.rows() if row.metric not in ("latency_p90", "latency_p99")
+        )  # fmt: skip
+
+    assert kept(there) == kept(here)
+    assert there.systems().keys() == here.systems().keys()
+    assert all(run.is_whole() and run.samples for run in there.runs())
+    done = CliRunner().invoke(
+        cli, ["survey", "--on", "ray", "--model", "alexnet", "--engine", "null", "--budget", "60s",
+              "-o", str(tmp_path / "out"), "--table", str(there.path)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "Nothing left to measure: all 1 cases" in done.output
+    cluster.remove_node(worker)
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_while_a_case_is_under_way_is_replaced_and_the_case_measured_again(
+    cluster: Any, tmp_path: Path
+) -> None:
+    worker = node(cluster)
+    table = Table(tmp_path / "t.sqlite")
+    wanted = cases.cases(["alexnet", "squeezenet1_1"], ["null"])
+    limits = Limits.quick(seconds=20.0, least_s=8.0, samples=10_000, half_width=1e-9)
+    events: list[str] = []
+
+    def replace() -> None:
+        until = time.monotonic() + 240
+        while not _is_measuring() and time.monotonic() < until:
+            time.sleep(0.2)
+        events.append("measuring" if _is_measuring() else "never")
+        cluster.remove_node(worker, allow_graceful=False)
+        events.append("killed")
+        node(cluster)
+
+    killer = threading.Thread(target=replace)
+    killer.start()
+    found = on_ray.measure(wanted, table, on="ray", limits=limits)
+    killer.join()
+    assert events == ["measuring", "killed"]
+    assert (sorted(row.model for row in found.rows if row.metric == "latency"), found.left) == (
+        ["alexnet", "squeezenet1_1"], 0,
+    )  # fmt: skip
+    assert len(table.runs()) == 2
+    assert len(table.rows(metric="latency")) == 2
+    assert campaign.measure(wanted, table, limits=limits, again=False) == []
+
+
+def _is_measuring() -> bool:
+    """Whether a process of ours times something: a child of a Ray worker."""
+    import psutil
+
+    return any("vertebra-ray-" in name for name in os.listdir("/tmp")) and any(
+        "vertebra.measuring.benchmarking" in " ".join(one.info["cmdline"] or ())
+        for one in psutil.process_iter(["cmdline"])
+    )

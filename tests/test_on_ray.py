@@ -1,4 +1,4 @@
-"""Measuring on a Ray cluster. What needs one is slow and runs with `.ci/more ray`: two nodes on one machine."""
+"""Measuring on a Ray cluster. What needs one is slow and runs with `.ci/more ray`: two nodes on a machine."""
 
 from __future__ import annotations
 

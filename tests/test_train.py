@@ -17,6 +17,7 @@ from toys import CLASSES, photos
 from vertebra.bundles import runs
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.training import beginning, recipes
 
 #: The smallest network of timm's with batch norms, and what lets it learn the toys in seconds.
 MODEL = "timm:test_resnet"
@@ -186,6 +187,14 @@ def test_what_can_t_be_learnt_is_said_first(
     with pytest.raises(VertebraError, match=message):
         vertebra.train(given.pop("model"), place, output=tmp_path / "run", **given)
     assert not (tmp_path / "run" / runs.LOG).exists()
+
+
+def test_the_documented_recipe_for_fashion_mnist_fits_its_network() -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / "fashion_mnist.py"
+    found = recipes.find(str(file), "resnet18_acnet_deploy")
+    network = vertebra.build("resnet18_acnet_deploy", num_classes=10, seed=0)
+    beginning.check_size(network, "resnet18_acnet_deploy", found.input_size)
+    assert (found.input_size, found.epochs) == (28, 3)
 
 
 def test_a_recipe_from_published_weights_needs_some(place: Path, tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def write(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def parts(found: datasets.Dataset) -> list[tuple[str, bytes]]:
+    """Each picture's name, and the bytes at the place that the set says."""
+    return [(name, path.read_bytes()[begin : begin + count]) for name, path, begin, count in found.located()]
+
+
 def shade(sample: datasets.Sample) -> int:
     pixels = sample.source if isinstance(sample.source, np.ndarray) else decode(sample.source)
     return int(pixels[0, 0, 0])
@@ -222,6 +227,8 @@ def test_a_shard_s_members_of_one_key_are_a_sample(tmp_path, name):
     found = datasets.open(file)
     assert (found.classes, found.num_classes, len(found)) == (None, 3, 2)
     assert told(found) == [("x/0", 2, 1), ("x/1", 0, 3)]
+    assert name.endswith(".gz") or parts(found) == [(sample.name, sample.source) for sample in found]
+    assert (found.located is None) == name.endswith(".gz")
 
 
 def test_a_folder_of_shards_is_one_data_set_of_the_split_that_is_meant(tmp_path):
@@ -474,6 +481,7 @@ def test_the_validation_archive_is_read_in_place_with_the_kit_beside_it(tmp_path
     assert (found.split, len(found), found.classes) == ("val", 2, SYNSETS)
     assert told(found) == [(names[0], 999, 2), (names[1], 997, 1)]
     assert told(datasets.open(tmp_path)) == told(found)
+    assert parts(found) == [(sample.name, sample.source) for sample in found]
 
 
 def test_the_training_archive_holds_an_archive_for_each_class(tmp_path, official):
@@ -485,6 +493,7 @@ def test_the_training_archive_holds_an_archive_for_each_class(tmp_path, official
     found = datasets.open(official(tar(tmp_path / "ILSVRC2012_img_train.tar", members)))
     assert (found.split, len(found)) == ("train", 2)
     assert [(sample.label, shade(sample)) for sample in found] == [(0, 0), (5, 5)]
+    assert parts(found) == [(sample.name, sample.source) for sample in found]
 
 
 def test_an_archive_of_another_size_or_digest_is_not_the_official_one(tmp_path, official):

@@ -166,6 +166,16 @@ def test_another_seed_or_epoch_gives_other_pictures(data: Dataset):
     assert equal(list(loader(data, changed(seed=1)).epoch(0)), list(loader(data, seed=1).epoch(0)))
 
 
+def test_batches_in_memory_are_few_and_counted(data: Dataset):
+    wide = dataclasses.replace(RECORD, input_size=(224, 224), resize=256)
+    assert loader(data).memory == 4 * 12 * 16**2
+    assert loader(data, workers=1).memory == 3 * 4 * 12 * 16**2
+    assert loader(data, workers=8).memory == 7 * 4 * 12 * 16**2
+    assert loader(data, workers=1, world=2).memory == 4 * 2 * 12 * 16**2
+    large = of([b""] * 200)
+    assert loader(large, changed(batch=200, evaluation=wide), workers=2).memory == 2 * 200 * 12 * 224**2
+
+
 def test_threads_end_with_the_iterator(data: Dataset):
     with closing(loader(data, workers=3).epoch(0)) as batches:
         next(batches)

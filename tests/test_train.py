@@ -223,7 +223,7 @@ def test_a_folder_that_holds_something_isn_t_taken(run: Any, place: Path, tmp_pa
     with pytest.raises(InvalidInputError, match="already holds a run"):
         vertebra.train(MODEL, place, output=run.folder, recipe="modern", set=QUICK)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InvalidInputError, match="isn't empty: it holds notes.txt"):
+    with pytest.raises(InvalidInputError, match=r"isn't empty: it holds notes\.txt"):
         vertebra.train(MODEL, place, output=tmp_path, recipe="modern", set=QUICK)
 
 

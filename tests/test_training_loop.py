@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toys import job, photos, recipe
+from toys import content, job, photos, recipe
 from vertebra import zoo
 from vertebra.bundles import runs
 from vertebra.errors import InvalidInputError, MeasurementError, WeightsError
@@ -45,15 +45,6 @@ def at_call(number: int, act: Callable[[], Any]) -> Hooks:
 
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def content(folder: Path) -> str:
-    """All of a run but its times: parameters, averages, optimizer, position, log and weights."""
-    kept = checkpoints.load(folder / runs.CHECKPOINT)
-    for name in ("seconds", "waited", "log_bytes"):
-        del kept[name]
-    log = [{key: value for key, value in line.items() if key != "times"} for line in runs.read(folder).log]
-    return checkpoints.digest([kept, json.dumps(log), (folder / runs.WEIGHTS).read_bytes().hex()])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Processes that train together: the same parameters as one that accumulates, and no hang where one is gone."""
+"""Processes that train together: the same parameters as one that accumulates, and no hang if one is gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,29 @@ def loss(answer, images, targets, hard):
 
 hooks = Hooks(loss=loss, name="acting") if act else Hooks()
 try:
-    done = loop.train(job(place, folder, model={model!r}, recipe=recipe(**changes), float64=True, hooks=hooks))
-    print(f"rank {{rank}}: {{done.status}} after {{done.step}} steps, {{done.best['right']}} right")
+    one = job(place, folder, model={model!r}, recipe=recipe(**changes), float64=True, hooks=hooks,
+              resume={resume!r})
+    done = loop.train(one)
+    print(f"rank {{rank}}: {{done.status}} after {{done.step}} steps, {{done.best}}", flush=True)
 except VertebraError as error:
-    print(f"rank {{rank}}: {{error.message}}")
+    print(f"rank {{rank}}: {{error.message}}", flush=True)
     sys.exit(3)
 """
 
 
-def start(place: Path, folder: Path, changes: dict[str, Any], act: str = "") -> subprocess.Popen[str]:
+def start(
+    place: Path, folder: Path, changes: dict[str, Any], act: str = "", *, resume: bool = False
+) -> subprocess.Popen[str]:
     """Two processes of torchrun that train on `place` into `folder`."""
     tests = str(Path(__file__).parent)
     text = PROGRAM.format(
-        tests=tests, place=str(place), folder=str(folder), act=act, changes=changes, model=MODEL
+        tests=tests,
+        place=str(place),
+        folder=str(folder),
+        act=act,
+        changes=changes,
+        model=MODEL,
+        resume=resume,
     )
     script = folder.parent / f"{folder.name}.py"
     script.write_text(text)
@@ -84,26 +93,34 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_two_processes_equal_one_that_accumulates(place: Path, tmp_path: Path) -> None:
-    printed = finished(start(place, tmp_path / "two", PLAIN))
+@pytest.fixture(scope="module")
+def two(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two processes."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    printed = finished(start(place, folder, PLAIN))
+    assert printed.count("finished after 4 steps") == 2, printed
+    return folder
+
+
+def test_two_processes_equal_one_that_accumulates(place: Path, two: Path, tmp_path: Path) -> None:
     one = loop.train(
         job(place, tmp_path / "one", model=MODEL, recipe=recipe(**PLAIN, accumulate=2), float64=True)
     )
     assert one.step == 4
-    assert printed.count("finished after 4 steps") == 2, printed
-    kept = [checkpoints.load(tmp_path / name / runs.CHECKPOINT) for name in ("one", "two")]
-    parameters = {name for name in kept[0]["network"] if ".running_" not in name and "num_batches" not in name}
+    kept = [checkpoints.load(folder / runs.CHECKPOINT) for folder in (tmp_path / "one", two)]
+    parameters = {
+        name for name in kept[0]["network"] if ".running_" not in name and "num_batches" not in name
+    }
     for part in ("network", "average"):
         for name in parameters:
             assert torch.allclose(kept[0][part][name], kept[1][part][name], rtol=0, atol=1e-12), name
     assert len(kept[1]["statistics"]) == 2
-    losses = [[line["loss"] for line in runs.read(tmp_path / name).lines("step")] for name in ("one", "two")]
+    losses = [[line["loss"] for line in runs.read(one).lines("step")] for one in (tmp_path / "one", two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
-def test_running_statistics_are_averaged_before_an_evaluation(place: Path, tmp_path: Path) -> None:
-    finished(start(place, tmp_path / "two", {**PLAIN, "epochs": 1}))
-    kept = checkpoints.load(tmp_path / "two" / runs.CHECKPOINT)
+def test_running_statistics_are_averaged_before_an_evaluation(two: Path) -> None:
+    kept = checkpoints.load(two / runs.CHECKPOINT)
     first, second = kept["statistics"]
     assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
     mean = next(name for name in first[0] if name.endswith("running_mean"))
@@ -111,20 +128,30 @@ def test_running_statistics_are_averaged_before_an_evaluation(place: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("act", "told"),
-    [
-        ("os._exit(9)", "Another process of this run has ended"),
-        ("raise RuntimeError('broken')", "Another process of this run has ended"),
-    ],
-    ids=["killed", "broken"],
+    "act", ["os._exit(9)", pytest.param("raise RuntimeError('broken')", marks=pytest.mark.slow)]
 )
-def test_a_process_that_is_gone_ends_the_others(place: Path, tmp_path: Path, act: str, told: str) -> None:
-    begun = time.monotonic()
+def test_a_process_that_is_gone_ends_the_others(place: Path, tmp_path: Path, act: str) -> None:
     printed = finished(start(place, tmp_path / "two", {**PLAIN, "mixup": 0.2}, act))
-    assert time.monotonic() - begun < 300
     lines = [line for line in printed.splitlines() if line.startswith("rank 0:")]
-    assert not lines or lines[0].startswith(f"rank 0: {told}")
-    assert "finished" not in printed
+    assert lines, printed
+    assert lines[0].startswith("rank 0: Another process of this run has ended")
+    assert lines[0].count("\n") == 0
+
+
+@pytest.mark.slow
+def test_two_processes_continue_to_the_bit(place: Path, tmp_path: Path) -> None:
+    """Interrupted in the middle of an epoch, where each has running statistics of its own."""
+    changes = {**PLAIN, "mixup": 0.2}
+    waits = start(place, tmp_path / "whole", changes, "pass")
+    finished(waits)
+    printed = finished(start(place, tmp_path / "two", changes, "os.kill(os.getpid(), 2)"))
+    assert printed.count("interrupted after 3 steps") == 2, printed
+    finished(start(place, tmp_path / "two", changes, "pass", resume=True))
+    ended = [checkpoints.load(tmp_path / name / runs.CHECKPOINT) for name in ("whole", "two")]
+    for kept in ended:
+        for name in ("seconds", "waited", "log_bytes"):
+            del kept[name]
+    assert checkpoints.digest(ended[0]) == checkpoints.digest(ended[1])
 
 
 def test_work_of_the_first_alone_is_shared_and_so_are_its_errors() -> None:
@@ -147,8 +174,3 @@ def test_a_launcher_s_variables_must_make_sense(
         monkeypatch.setenv(name, value)
     with pytest.raises(InvalidInputError, match=message), ranks.joined():
         pass
-
-
-def test_a_step_that_can_t_be_shared_is_refused(place: Path, tmp_path: Path) -> None:
-    printed = finished(start(place, tmp_path / "two", {**PLAIN, "batch": 15, "lr_batch": 15}))
-    assert "can't be shared" in printed

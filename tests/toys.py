@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from vertebra.bundles import runs
 from vertebra.data import datasets
 from vertebra.data.preprocess import Preprocess
-from vertebra.training import pictures
+from vertebra.training import checkpoints, loop, pictures
 from vertebra.training.job import Job
 from vertebra.training.recipe import Recipe
+from vertebra.training.run import Folder
 
 CLASSES = ("amber", "blue", "coral")
 SIDE = 32
@@ -57,3 +65,77 @@ def job(place: Path, folder: Path, *, model: str = "squeezenet1_1", recipe: Reci
         validation=pictures.part(data, looked.held_out), classes=pictures.classes_of(data), folder=folder,
         content=looked.content, **facts,
     )  # fmt: skip
+
+
+def content(folder: Path) -> str:
+    """All of a run but its times: parameters, averages, optimizer, position, log and weights."""
+    kept = checkpoints.load(folder / runs.CHECKPOINT)
+    for name in ("seconds", "waited", "log_bytes"):
+        del kept[name]
+    log = [{key: value for key, value in line.items() if key != "times"} for line in runs.read(folder).log]
+    return checkpoints.digest([kept, json.dumps(log), (folder / runs.WEIGHTS).read_bytes().hex()])
+
+
+def kill() -> None:
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(place: str, folder: str, workers: int, instant: tuple[str, float] | None) -> None:
+    """Train, or go on, in a process that is killed at an instant: in the middle of the nth checkpoint
+    ("write"), before or after the nth takes its place ("before", "after"), at the nth line of the log
+    ("log"), or after some seconds ("time")."""
+    torch.set_num_threads(1)
+    if instant is not None:
+        _arm(*instant)
+    run = Path(folder)
+    made = job(Path(place), run, recipe=recipe(), workers=workers, checkpoint_s=0, resume=runs.is_run(run))
+    assert loop.train(made).status == "finished"
+
+
+def _arm(what: str, when: float) -> None:
+    count = 0
+
+    def due() -> bool:
+        nonlocal count
+        count += 1
+        return count == int(when)
+
+    save, replace_, log = torch.save, os.replace, Folder.log
+    if what == "time":
+        timer = threading.Timer(when, kill)
+        timer.daemon = True
+        timer.start()
+    elif what == "write":
+
+        def partly(value: Any, stream: Any) -> None:
+            if due():
+                whole = io.BytesIO()
+                save(value, whole)
+                stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+                stream.flush()
+                kill()
+            save(value, stream)
+
+        torch.save = partly
+    elif what in ("before", "after"):
+
+        def moved(old: Any, new: Any) -> None:
+            is_due = str(new).endswith(runs.CHECKPOINT) and due()
+            if is_due and what == "before":
+                kill()
+            replace_(old, new)
+            if is_due:
+                kill()
+
+        os.replace = moved
+    else:
+
+        def logged(self: Any, line: Any) -> None:
+            if due():
+                self._log.write(b'{"kind": "st')
+                self._log.flush()
+                kill()
+            log(self, line)
+
+        Folder.log = logged  # type: ignore[method-assign]

@@ -64,7 +64,8 @@ def read(folder: str | Path) -> Kept:
     """The run in `folder`. Raises InvalidInputError where it is none, or of another version."""
     place = Path(folder).expanduser()
     if not is_run(place):
-        what = "has no run.json" if place.is_dir() else "is no folder" if place.exists() else "doesn't exist"
+        there = "isn't a folder" if place.exists() else "doesn't exist"
+        what = "has no run.json" if place.is_dir() else there
         raise InvalidInputError(f"{folder} isn't a run: it {what}.", "pass the folder that train wrote")
     record = _object(place / RECORD)
     if record.get("version") != VERSION:

@@ -201,9 +201,11 @@ def _shifted(pixels: Pixels, padding: int, shares: Sequence[float] | Uniforms) -
     """The picture moved by up to `padding` pixels in each direction; black is what comes in."""
     import numpy as np
 
-    padded = np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)))
+    height, width = pixels.shape[:2]
+    padded = np.zeros((height + 2 * padding, width + 2 * padding, 3), np.uint8)
+    padded[padding : padding + height, padding : padding + width] = pixels
     top, left = draws.whole(shares[0], 2 * padding + 1), draws.whole(shares[1], 2 * padding + 1)
-    return padded[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+    return padded[top : top + height, left : left + width]
 
 
 def _resized(pixels: Pixels, box: Box, size: int, interpolation: str, divisor: int = 1) -> Pixels:

@@ -257,12 +257,17 @@ def _told(job: Job, found: dict[str, Any], share: int) -> list[str]:
     return [
         f"{job.model}, recipe {recipe.name}: {found['pictures']:,} pictures of {found['classes']} classes to "
         f"train on, {found['validation']:,} to evaluate on.",
-        f"{least}{recipe.epochs} epochs of {found['steps_per_epoch']:,} steps, {recipe.batch} pictures a "
+        f"{least}{_counted(recipe.epochs, 'epoch')} of {_counted(found['steps_per_epoch'], 'step')}, "
+        f"{recipe.batch} pictures a "
         f"step{parts}{each}, highest rate {recipe.peak:g}.",
         f"Expected on this machine: {least}{long}{memory} ({_basis(found['tried'], share)}).",
         *recipe.changes,
         *recipe.notes,
     ]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s'[: count != 1]}"
 
 
 def _basis(tried: Sequence[int], share: int) -> str:

@@ -111,9 +111,11 @@ class Training:
                 f"{recipe.accumulate} parts each.",
                 f"choose a multiple of {world * recipe.accumulate}: --set batch=…",
             )
+        continues = job.resume and (job.folder / runs.CHECKPOINT).is_file()  # which has all parameters
         network, about = beginning.network(
-            job.model, job.classes, weights=job.weights, checks=job.checks, seed=recipe.seed
-        )
+            job.model, job.classes, weights=None if continues else job.weights, checks=job.checks,
+            seed=recipe.seed,
+        )  # fmt: skip
         beginning.check_size(network, job.model, recipe.input_size)
         if job.hooks.prepare is not None:
             network = job.hooks.prepare(network)
@@ -176,7 +178,7 @@ class Training:
                 self._keep_if_due(None)
             if at.epochs < self.recipe.epochs:
                 status = STALLED
-            self._keep()
+            self.keep()
         except _Interrupted:
             return self._interrupted()
         finally:
@@ -192,7 +194,7 @@ class Training:
         is_head_only = rates.freeze(self.state.network, self.recipe, epoch)
         self.network = self.team.share(self.state.network)
         set_modes(self.state.network, is_head_only)
-        for batch in self._batches(epoch, first):
+        for batch in self.batches(epoch, first):
             start = time.monotonic()
             loss, right = self.step(batch, epoch)
             ended, due = self._agree(batch, loss, right)
@@ -210,7 +212,7 @@ class Training:
     def _line_every(self) -> int:
         return max(1, self.steps // _LINES)
 
-    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The epoch's batches from the step `first`; the time that each is waited for counts."""
         batches = iter(self.loader.epoch(epoch, first))
         try:
@@ -467,9 +469,9 @@ class Training:
         if due is None:
             due = self.team.total([float(self.team.is_first and self._is_due)])[0] > 0
         if due:
-            self._keep()
+            self.keep()
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Write the checkpoint, if the network's parameters are finite."""
         start = time.monotonic()
         at = self.state.at
@@ -489,7 +491,7 @@ class Training:
     # -------------------------------------------------------------- the end
 
     def _interrupted(self) -> Run:
-        self._keep()
+        self.keep()
         return self._run(INTERRUPTED)
 
     def _run(self, status: str) -> Run:

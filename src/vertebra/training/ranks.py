@@ -8,6 +8,7 @@ is averaged before an evaluation.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import pickle
 import threading
@@ -76,8 +77,8 @@ class Team:
         from torch.nn.parallel import DistributedDataParallel
 
         devices = None if self.device == "cpu" else [torch.device(self.device)]
-        with _together():  # buffers stay each process's own until they are averaged
-            return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+        with _together():
+            return DistributedDataParallel(network, device_ids=devices, **_own_buffers())
 
     def alone(self, work: Callable[[], Value]) -> Value:
         """What `work` gives on the first process, on all of them, however long it takes: the others wait as
@@ -85,6 +86,16 @@ class Team:
         if self.world == 1:
             return work()
         return _first(work) if self.is_first else _others(self.rank)
+
+
+def _own_buffers() -> dict[str, Any]:
+    """How DistributedDataParallel leaves each process its own running statistics: parameters are the same on
+    all anyway, and statistics are averaged where they are needed."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return dict.fromkeys((name, "init_sync"), False)
 
 
 @contextlib.contextmanager
@@ -172,7 +183,7 @@ def is_of_a_peer(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return text.rpartition("] ")[2][:200].rstrip(".") + "."
+    return text.rpartition("] ")[2].partition(". ")[0][:200].rstrip(".") + "."
 
 
 # ------------------------------------------------------------------ work of the first process alone

@@ -60,7 +60,7 @@ def of(data: Dataset) -> Pictures:
 @dataclass(frozen=True)
 class _Files:
     names: Sequence[str]
-    paths: Sequence[str | Path]
+    paths: Sequence[str]
     shards: Sequence[int] | None = None
 
     @classmethod
@@ -75,9 +75,10 @@ class _Files:
         return self.paths[place]
 
 
-def _path(sample: Sample) -> str | Path:
+def _path(sample: Sample) -> str:
+    """As text: a million Path objects would take a gigabyte."""
     assert isinstance(sample.source, str | Path), "a layout has one kind of source"
-    return sample.source
+    return os.fspath(sample.source)
 
 
 # ------------------------------------------------------------------ pixels
@@ -138,8 +139,14 @@ class _Parts:
 
     def source(self, place: int) -> Source:
         file, begin, count = self._spans[place].tolist()
-        # pread has no position that threads would share.
-        data = os.pread(self._files[file], count, begin)
+        try:
+            # pread has no position that threads would share.
+            data = os.pread(self._files[file], count, begin)
+        except OSError as error:
+            raise InvalidInputError(
+                f"{self.names[place]}: its file can't be read any more: {error.strerror}.",
+                "look at the disk or the network that it is on",
+            ) from error
         if len(data) < count:
             raise InvalidInputError(
                 f"{self.names[place]}: its file was cut short while it was being read.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,6 +147,9 @@ def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener)
     recipe, weights = _recipe(plan, asked)
     data = pictures.opened(plan.pictures, split=asked["split"], **how)
     folder = plan.folder or Path(f"{data.name}-trained")
+    if plan.kept is None and _is_restarted() and runs.is_run(folder):
+        plan = replace(plan, kept=runs.read(folder))
+        recipe, weights = _recipe(plan, asked)
     if team.is_first:
         running.check(folder, resume=plan.kept is not None)
     other = pictures.validation(plan.pictures, asked["validation"], data, **how)
@@ -165,6 +169,11 @@ def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener)
                         **{name: _plain(value) for name, value in asked.items() if name != "pictures"}},
               "remarks": list(looked.lines)},
     )  # fmt: skip
+
+
+def _is_restarted() -> bool:
+    """Whether torchrun started this process again, after another of the run was gone."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
 
 
 def _looked(

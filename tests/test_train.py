@@ -56,6 +56,8 @@ def test_from_a_folder_to_an_answer(run: Any, place: Path, tmp_path: Path) -> No
     fresh = photos(tmp_path / "fresh", 3, seed=5)
     for model, options in ((MODEL, {"weights": run.folder}), (bundle.folder, {})):
         assert vertebra.evaluate(model, fresh, table=table, **options).evaluation.top1.value == 1.0
+    learnt = vertebra.evaluate(bundle.folder, place, table=table)
+    assert "was trained on 24 of these 30 pictures" in learnt.rows[0].grade_reasons[0]
     vertebra.bench(bundle.folder, engine="onnxruntime", quick=True, seconds="2s", table=table)
     picked = vertebra.pick(origin="evaluated", dataset="fresh", among="table", table=table)
     assert picked.choice is not None

@@ -88,7 +88,7 @@ class Team:
         return _first(work) if self.is_first else _others(self.rank)
 
 
-def _own_buffers() -> dict[str, bool]:
+def _own_buffers() -> dict[str, Any]:
     """How DistributedDataParallel leaves each process its own running statistics: parameters are the same on
     all anyway, and statistics are averaged where they are needed."""
     from torch.nn.parallel import DistributedDataParallel

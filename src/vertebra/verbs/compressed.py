@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles, engines
 from vertebra.data.batches import in_batches
 from vertebra.engines import Settings, Subject
-from vertebra.errors import ImageError, warn
+from vertebra.errors import ImageError, MeasurementError, VertebraError, warn
 from vertebra.machine import files, leftovers, system
 from vertebra.progress import Listener, Progress
 
@@ -31,17 +31,26 @@ _BATCH = 16
 
 
 def in_eight_bits(job: Job, progress: Listener) -> Path:
-    """The int8 Bundle of a run that was trained in eight bits, in its folder."""
+    """The int8 Bundle of a run that was trained in eight bits, in its folder. Raises MeasurementError where
+    it can't be made."""
     from vertebra.verbs import export as exporting
 
     folder = job.folder / INT8
     progress(Progress(f"exporting {folder}"))
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         _write_pictures(job, Path(scratch))
-        exporting.export(
-            job.model, folder, weights=job.folder, precision="int8", calibrate=scratch, guard=_GUARD,
-            progress=progress,
-        )  # fmt: skip
+        try:
+            exporting.export(
+                job.model, folder, weights=job.folder, precision="int8", calibrate=scratch, guard=_GUARD,
+                progress=progress,
+            )  # fmt: skip
+        except VertebraError as error:
+            raise MeasurementError(
+                f"The training is done and its weights are in {job.folder}, but they have no int8 Bundle: "
+                f"{error.message}",
+                f"make it from other pictures: vertebra export {job.model} --weights {job.folder} "
+                "--precision int8 --calibrate PICTURES -o FOLDER",
+            ) from error
     return folder
 
 

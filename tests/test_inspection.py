@@ -512,7 +512,8 @@ def test_fingerprints_in_the_cache_are_read_one_by_one(tmp_path, monkeypatch, ca
 def test_two_sets_of_one_name_are_told_apart_by_their_content(tmp_path):
     for place, label in (("a", b"x"), ("b", b"y")):
         folder(
-            tmp_path / place / "set", sets("1.png", "2.png", extra={"labels.csv": b"1.png,w\n2.png," + label + b"\n"})
+            tmp_path / place / "set",
+            sets("1.png", "2.png", extra={"labels.csv": b"1.png,w\n2.png," + label + b"\n"}),
         )
     found = [inspect(tmp_path / place / "set" / "labels.csv").identity for place in "ab"]
     assert len(set(found)) == 2

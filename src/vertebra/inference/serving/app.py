@@ -82,6 +82,8 @@ def app(site: Site) -> ASGIApp:
         **pages(),
     }
     posts: dict[str, Endpoint] = {
+        f"{model}/infer": oip.infer,
+        f"{version}/infer": oip.infer,
         "/v2/repository/index": oip.index,
         "/v2/repository/models/{name}/load": oip.load,
         "/v2/repository/models/{name}/unload": oip.unload,
@@ -91,11 +93,11 @@ def app(site: Site) -> ASGIApp:
             path: oip.model, f"{path}/ready": oip.model_ready, f"{path}/config": oip.config,
             f"{path}/stats": oip.statistics,
         }  # fmt: skip
-        posts[f"{path}/infer"] = oip.infer
     if site.paddle is not None:
         posts["/GeneralModelService/inference"] = oip.paddle
-    routes = [Route(path, end, methods=["GET"]) for path, end in gets.items()]
-    routes += [Route(path, end, methods=["POST"]) for path, end in posts.items()]
+    # they are tried in order: first what is asked most often
+    routes = [Route(path, end, methods=["POST"]) for path, end in posts.items()]
+    routes += [Route(path, end, methods=["GET"]) for path, end in gets.items()]
     for prefix in _UNSUPPORTED:
         routes.append(Route(f"/v2/{prefix}{{rest:path}}", oip.unsupported, methods=["GET", "POST"]))
         routes.append(Route(f"{model}/{prefix}{{rest:path}}", oip.unsupported, methods=["GET", "POST"]))

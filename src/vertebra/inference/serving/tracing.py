@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import random
 import re
-import secrets
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 _KEY = "vertebra.trace"
+#: numbers of requests are no secrets, and the system's own source costs a call each time
+_RANDOM = random.Random()
+if hasattr(os, "register_at_fork"):  # a server around may fork its processes after the import
+    os.register_at_fork(after_in_child=_RANDOM.seed)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/=+@-]{1,128}")
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?"
@@ -31,7 +36,7 @@ class Trace:
         given = headers.get("x-request-id", "")
         traceparent = headers.get("traceparent", "")
         return cls(
-            given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8),
+            given if _REQUEST_ID.fullmatch(given) else f"{_RANDOM.getrandbits(64):016x}",
             traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
             size_bytes,
         )

@@ -23,7 +23,7 @@ from vertebra.campaigns import campaign, cases
 from vertebra.campaigns.exports import subject_of
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, VertebraError
 from vertebra.machine import system
-from vertebra.measurements import Measurement, Table, kept_runs
+from vertebra.measurements import Measurement, Table, display, kept_runs
 from vertebra.measurements.record import row_of
 from vertebra.measurements.run import Run
 from vertebra.measuring.benchmarking import Case, Limits
@@ -112,7 +112,7 @@ def measure(
             waiting[task.options(num_gpus=cards).remote(order)] = group
         try:
             while waiting and (deadline is None or time.monotonic() < deadline):
-                listener(Progress(f"measuring on {_slots(ray)} nodes", done, len(ordered), "cases"))
+                listener(Progress(_saying(_slots(ray)), done, len(ordered), "cases"))
                 ready, _ = ray.wait(list(waiting), timeout=_LOOK_S)
                 for one in ready:
                     found = _result(ray, one)
@@ -126,6 +126,12 @@ def measure(
         missed = len(ordered) - done
         listener(Progress(f"{missed} of {len(ordered)} cases weren't measured: the time was up"))
     return Measured(measured, known_there, len(ordered) - done)
+
+
+def _saying(slots: int) -> str:
+    if slots == 0:
+        return f"waiting for a node of the Ray cluster with the resource {SLOT}"
+    return f"measuring on {display.count(slots, 'node')} of the Ray cluster"
 
 
 def _task(ray: Any) -> Any:

@@ -134,6 +134,13 @@ def test_inputs_that_can_not_be_made_are_refused(shape: Any, datatype: str, opti
     assert said in f"{caught.value} {caught.value.hint}"
 
 
+def test_an_input_can_be_stated() -> None:
+    assert inputs.stated("a:b:FP32:-1x3x224x224") == Input("a:b", "FP32", (-1, 3, 224, 224))
+    for text in ("images", "images:FP32", "images:FP32:0x3", "images:FP32:-2", "images:FP32:3x"):
+        with pytest.raises(InvalidInputError, match="doesn't describe an input"):
+            inputs.stated(text)
+
+
 def test_photographs_are_each_sent_equally_often() -> None:
     found = inputs.photographs(IMAGES, [b"a", b"bb", b"ccc"], batch_size=2)
     assert [one.shape for one in found] == [(2,)] * 3

@@ -171,6 +171,26 @@ def test_photographs_are_sent_as_they_are(
     assert "synthetic photographs" in rows[0].grade_reasons
 
 
+def test_an_input_that_the_server_does_not_state_is_stated_by_the_user(table: Path) -> None:
+    with stubbed(inputs=[]) as stub:
+        with pytest.raises(InvalidInputError, match="0 inputs"):
+            vertebra.bench(stub.url, table=table, **EASY)
+        vertebra.bench(stub.url, table=table, tensor="x:UINT8:-1x5", **EASY)
+    assert {b'"name": "x", "datatype": "UINT8", "shape": [1, 5]' in body for body in stub.asked} == {True}
+
+
+def test_a_late_run_is_repeated_once(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lags = iter([3.0, 0.0])
+
+    async def offer(ask: Any, *, rate: float, bound: Any, queries: int, **_: Any) -> Offered:
+        return Offered(rate, 1, bound, queries, (0.1,) * queries, (next(lags),) * queries, 0, {}, True)
+
+    monkeypatch.setattr(offering, "offer", offer)
+    with stubbed() as stub:
+        rows = vertebra.bench(stub.url, table=table, **EASY)
+    assert figures(rows)["request_latency"].value == 0.1
+
+
 def test_a_token_goes_with_every_request(table: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a-token-of-good-length\n")

@@ -73,6 +73,8 @@ _OF_SERVER = ("failure", "served_rate", "request_latency", "missed_requests")
               help="Keep N other threads busy meanwhile, as on a shared machine.")  # fmt: skip
 @click.option("--pictures", metavar="PATH",
               help="Server at a URL: send these pictures. [default: random tensors]")  # fmt: skip
+@click.option("--tensor", metavar="NAME:DATATYPE:SHAPE",
+              help="Server at a URL: its input. [default: as its metadata says]")  # fmt: skip
 @click.option("--token-file", metavar="FILE", help="Server at a URL: a file with a bearer token.")
 @click.option("--processes", type=click.IntRange(min=1),
               help="Fresh processes for each case, or runs of a rate. [default: 3; quick: 1]")  # fmt: skip

@@ -52,6 +52,7 @@ def bench(
     end_to_end: bool = False,
     beside: int | None = None,
     pictures: str | Path | None = None,
+    tensor: str | None = None,
     token_file: str | Path | None = None,
     processes: int | None = None,
     quick: bool = False,
@@ -83,7 +84,8 @@ def bench(
     With the scenario "server" a model may be the URL of a server of the Open Inference Protocol,
     "http://HOST:PORT/v2/models/NAME" or "grpc://…": requests of `batch_size` images are sent at random times,
     `processes` runs of a rate. They are tensors that fit the model's metadata, or the encoded pictures
-    of the folder or file `pictures`; `token_file` has a bearer token. See docs/scenarios.md.
+    of the folder or file `pictures`; `tensor` states an input that the metadata lacks, such as
+    "images:FP32:-1x3x224x224"; `token_file` has a bearer token. See docs/scenarios.md.
 
     `engines` is an earlier name of `engine`. A case that fails gives a row of the metric `failure` with its
     reason, and the others continue. Raises InvalidInputError, before anything runs, if options contradict
@@ -102,7 +104,7 @@ def bench(
     load = Load(scenario, arrival_rate, bound, served, end_to_end, beside)
     batches = batches_of(scenario) if batch_size is None else given.several(batch_size)
     urls = [str(model) for model in models if addresses.is_url(model)]
-    if urls or pictures is not None or token_file is not None:
+    if urls or any(one is not None for one in (pictures, tensor, token_file)):
         _check_server(
             models, urls, load,
             engine=engines, precision=precision, threads=threads, streams=streams, end_to_end=end_to_end,
@@ -110,7 +112,7 @@ def bench(
         )  # fmt: skip
         budget_s, start = None if budget is None else given.seconds(budget), time.monotonic()
         works = serving_load.prepared(
-            urls, load, batch_sizes=batches, input_size=input_size, pictures=pictures,
+            urls, load, batch_sizes=batches, input_size=input_size, pictures=pictures, tensor=tensor,
             token_file=token_file, seed=seed, progress=notebook.listener(progress),
             limits=campaign.limits(
                 len(urls) * len(batches), processes=processes, quick=quick, budget_s=budget_s,
@@ -167,7 +169,7 @@ def _check_server(models: Sequence[str | Path], urls: Sequence[str], load: Load,
     """Raise InvalidInputError if the load on a server is combined with what only networks here have."""
     if not urls:
         raise InvalidInputError(
-            "--pictures and --token-file are for a server that is named by its URL.",
+            "--pictures, --tensor and --token-file are for a server that is named by its URL.",
             "for example: --scenario server http://localhost:8000/v2/models/NAME",
         )
     others = [str(model) for model in models if str(model) not in urls]

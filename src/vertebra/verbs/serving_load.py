@@ -56,6 +56,7 @@ class Order:
     batch_size: int
     input_size: int | None
     pictures: str | Path | None
+    tensor: inputs.Input | None
     token: str | None
     runs: int
     run_s: float
@@ -64,8 +65,8 @@ class Order:
 
 def prepared(
     urls: Sequence[str], load: Load, *, batch_sizes: Sequence[int], input_size: int | None,
-    pictures: str | Path | None, token_file: str | Path | None, limits: Limits, deadline: float | None,
-    seed: int, progress: Listener | None,
+    pictures: str | Path | None, tensor: str | None, token_file: str | Path | None, limits: Limits,
+    deadline: float | None, seed: int, progress: Listener | None,
 ) -> list[Work]:  # fmt: skip
     """The work on each server with each batch size. Raises InvalidInputError, before any load, if a server
     can't be reached or hasn't the model."""
@@ -74,7 +75,8 @@ def prepared(
     orders = [
         Order(
             bound=Bound(load.latency_bound_s), rate=load.arrival_rate, batch_size=size, input_size=input_size,
-            pictures=pictures, token=None if token_file is None else token_in(Path(token_file)),
+            pictures=pictures, tensor=None if tensor is None else inputs.stated(tensor),
+            token=None if token_file is None else token_in(Path(token_file)),
             runs=limits.processes, run_s=limits.seconds / _RUNS, seed=seed,
         )
         for size in batch_sizes
@@ -128,7 +130,7 @@ class Work:
         opened = client(self._address, self._order.token)
         try:
             await opened.opened()
-            about = await opened.about()
+            about = await opened.about(self._order.tensor)
             questions = self._questions(about)
             try:
                 sent = await opened.prepare(questions, at_once=_AT_ONCE)
@@ -214,6 +216,15 @@ class Work:
         self._progress(
             Progress(f"{self._asked.address}: {units.show(rate, '1/s')}, {queries} requests", left_s=takes_s)
         )
+        found = await self._offered(opened, rate, seed, queries)
+        if found.verdict == "late":  # once more: what made it late may be over
+            await self._settled(opened)
+            found = await self._offered(opened, rate, seed, queries)
+        await self._settled(opened)
+        return replace(found, seed=seed)
+
+    async def _offered(self, opened: Client, rate: float, seed: int, queries: int) -> Offered:
+        order = self._order
         busy, began = time.process_time(), time.monotonic()
         found = await offering.offer(
             opened.ask, rate=rate, bound=order.bound, queries=queries, batch_size=order.batch_size,
@@ -221,8 +232,7 @@ class Work:
         )  # fmt: skip
         self._busy_s += time.process_time() - busy
         self._wall_s += time.monotonic() - began
-        await self._settled(opened)
-        return replace(found, seed=seed)
+        return found
 
     async def _alone(self, opened: Client) -> list[Answer]:
         """Ask requests one after another, which also warms the server up; returns their answers."""

@@ -39,8 +39,9 @@ class Client(Protocol):
     async def opened(self) -> None:
         """Raises InvalidInputError if the server can't be reached."""
 
-    async def about(self) -> About:
-        """Raises InvalidInputError if it isn't a server of the protocol, or hasn't the model."""
+    async def about(self, stated: Input | None = None) -> About:
+        """What it says of itself; the model's input is that of its metadata unless one is `stated`. Raises
+        InvalidInputError if it isn't a server of the protocol, or hasn't the model."""
 
     async def prepare(self, questions: Sequence[Question], *, at_once: int) -> str:
         """Make the requests that are sent from now on, and be ready for as many at once; returns how they go,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,13 +66,26 @@ class Question:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
+def stated(text: str) -> Input:
+    """The input that a user states, such as "images:FP32:-1x3x224x224". Raises InvalidInputError."""
+    found = re.fullmatch(r"(.+):([A-Z0-9]+):(-?\d{1,9}(?:x-?\d{1,9})*)", text)
+    shape = tuple(map(int, found[3].split("x"))) if found else ()
+    if found is None or any(size == 0 or size < -1 for size in shape):
+        raise InvalidInputError(
+            f'"{text[:200]}" doesn\'t describe an input.',
+            "write it as NAME:DATATYPE:SHAPE, such as images:FP32:-1x3x224x224",
+        )
+    return Input(found[1], found[2], shape)
+
+
 def only_input(model: str, metadata: Sequence[Mapping[str, Any]]) -> Input:
     """Raises InvalidInputError unless the model has one input, described as the protocol has it."""
     if len(metadata) != 1:
         names = ", ".join(str(one.get("name"))[:40] for one in metadata[:8]) or "none"
         raise InvalidInputError(
             f'The model "{model}" has {len(metadata)} inputs: {names}.',
-            "only models with one input can be measured",
+            "only models with one input can be measured; if it has one that its metadata doesn't state: "
+            "--tensor NAME:DATATYPE:SHAPE, such as images:FP32:-1x3x224x224",
         )
     (one,) = metadata
     try:
@@ -121,7 +135,7 @@ def _shape(taken: Input, batch_size: int, input_size: int | None) -> tuple[int, 
     if not shape or (len(shape) == 1 and shape[0] < 0):
         raise InvalidInputError(
             f'The metadata gives the input "{taken.name}" the shape {shape}, which says nothing of an image.',
-            "measure a model whose metadata has the shape of its input",
+            "state it: --tensor NAME:DATATYPE:SHAPE, such as images:FP32:-1x3x224x224",
         )
     has_batch = shape[0] < 0 or len(shape) >= 4
     if has_batch and shape[0] < 0:

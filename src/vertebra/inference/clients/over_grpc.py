@@ -14,7 +14,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.inference.clients import inputs
 from vertebra.inference.clients.addresses import Address
 from vertebra.inference.clients.client import ANSWER_S, About, Answer, Refused, only_model
-from vertebra.inference.clients.inputs import Question
+from vertebra.inference.clients.inputs import Input, Question
 from vertebra.inference.serving.messages import open_inference
 
 #: Connections, among which requests are divided: one carries at most 100 at a time at some servers.
@@ -66,11 +66,11 @@ class GrpcClient:
 
     # -------------------------------------------------------------- what the server is
 
-    async def about(self) -> About:
+    async def about(self, stated: Input | None = None) -> About:
         server = await self._call("ServerMetadata")
         self._model = self._address.model or await self._only_model()
         found = await self._call("ModelMetadata", name=self._model, version=self._address.version or "")
-        taken = inputs.only_input(
+        taken = stated or inputs.only_input(
             self._model,
             [{"name": one.name, "datatype": one.datatype, "shape": list(one.shape)} for one in found.inputs],
         )

@@ -15,7 +15,7 @@ from vertebra.errors import InvalidInputError
 from vertebra.inference.clients import inputs
 from vertebra.inference.clients.addresses import Address
 from vertebra.inference.clients.client import ANSWER_S, About, Answer, Refused, only_model
-from vertebra.inference.clients.inputs import Question
+from vertebra.inference.clients.inputs import Input, Question
 
 #: Connections at most, where the system allows as many files.
 MOST = 4096
@@ -158,13 +158,13 @@ class HttpClient:
 
     # -------------------------------------------------------------- what the server is
 
-    async def about(self) -> About:
+    async def about(self, stated: Input | None = None) -> About:
         server = await self._get("/v2")
         self._model = self._address.model or only_model(await self._index())
         path = self._address.path_of(self._model, self._address.version)
         metadata = await self._get(path)
         try:
-            taken = inputs.only_input(self._model, list(metadata["inputs"]))
+            taken = stated or inputs.only_input(self._model, list(metadata.get("inputs") or []))
             platform = str(metadata.get("platform") or "") or None
         except (KeyError, TypeError):
             raise InvalidInputError(f"{path} has no metadata of a model.", _NO_SERVER) from None

@@ -14,7 +14,7 @@ import pytest
 import tiny_bundle
 from inference_stub import stubbed
 from serving_client import Client as Served
-from serving_client import outputs, picture, png, serving, tensor
+from serving_client import certificate, outputs, picture, png, serving, tensor
 from vertebra.errors import InvalidInputError
 from vertebra.inference.clients import inputs
 from vertebra.inference.clients.addresses import Address, parsed
@@ -224,6 +224,36 @@ def test_a_model_that_is_not_there_and_a_port_without_a_server(served: Served, p
     if protocol == "http":
         with pytest.raises(InvalidInputError, match="can't be reached"):
             with_client("http://127.0.0.1:9", lambda one: one.about())
+
+
+def test_a_server_over_tls_gets_the_token_and_must_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_bundle.make(tmp_path / "tiny")
+    chain, key = certificate(tmp_path, "server")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-good-length\n")
+    tokens.chmod(0o600)
+
+    async def asked(url: str, token: str | None) -> str:
+        one = client(parsed(url), token)
+        try:
+            await one.opened()
+            about = await one.about()
+            return await one.prepare(
+                inputs.tensors(about.taken, batch_size=1, input_size=None, seed=0), at_once=3
+            )
+        finally:
+            await one.close()
+
+    with serving(tmp_path / "tiny", tls_cert=chain, tls_key=key, token_file=tokens) as served:
+        url = f"https://localhost:{served.port}"
+        with pytest.raises(InvalidInputError, match=r"can't be reached: .*certificate"):
+            asyncio.run(asked(url, "a-token-of-good-length"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+        assert asyncio.run(asked(url, "a-token-of-good-length")) == "FP32 over HTTPS"
+        with pytest.raises(InvalidInputError, match="status 401: a bearer token is needed"):
+            asyncio.run(asked(url, None))
 
 
 # ------------------------------------------------------------------ others' servers

@@ -24,6 +24,7 @@ import vertebra
 from serving_client import (
     GOOD,
     Client,
+    certificate,
     images,
     serving,
     tensor,

@@ -98,18 +98,21 @@ def _pairs(
 ) -> Iterator[tuple[tuple[str, Path], tuple[str, Path]]]:
     """Each comparison's two Bundles with what they are called."""
     from vertebra.training import fusing
+    from vertebra.verbs import export as exporting
 
     made: dict[str, Path] = {} if int8 is None else {"trained": int8}
 
-    def bundle(name: str, model: str, source: str | Path | None) -> Path:
+    def bundle(name: str, model: str, source: str | Path | None, **checks: Any) -> Path:
         if name not in made:
-            made[name] = _exported(model, source, scratch / name, progress)
+            made[name] = scratch / name
+            progress(Progress(f"exporting {model} to compare it"))
+            exporting.export(model, made[name], weights=source, **checks)
         return made[name]
 
     if asked["quantise"] is not None or asked["prune"] is not None:
         what = "in eight bits" if asked["quantise"] is not None else "pruned"
         if _began_with_the_classes(job):
-            start = bundle("start", job.model, job.weights)
+            start = bundle("start", job.model, job.weights, **job.checks)
             yield ("before", start), (what, bundle("trained", job.model, job.folder))
         else:
             warn(
@@ -138,14 +141,6 @@ def _began_with_the_classes(job: Job) -> bool:
     from vertebra.training import beginning
 
     return job.weights is not None and beginning.has_classes(job.model, job.weights, job.checks, job.classes)
-
-
-def _exported(model: str, source: str | Path | None, folder: Path, progress: Listener) -> Path:
-    from vertebra.verbs import export as exporting
-
-    progress(Progress(f"exporting {model} to compare it"))
-    exporting.export(model, folder, weights=source, accept_unverified=True)
-    return folder
 
 
 # ------------------------------------------------------------------ both sides

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,12 @@ pytest.importorskip("safetensors")
 pytest.importorskip("onnxscript")
 
 import vertebra
-from toys import SIDE, photos
+from toys import CLASSES, SIDE, job, photos, recipe
 from vertebra import bundles, zoo
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Table
+from vertebra.training import loop
+from vertebra.training.job import Hooks
 from vertebra.zoo import checkpoints
 
 RECIPE = """
@@ -128,3 +133,31 @@ def test_an_acnet_is_trained_fused_proved_and_faster_or_said_not_to_be(place):
     assert outcome["gained"] == 0
     facts = zoo.facts("resnet18_acnet_deploy", place / "acnet" / "fused")
     assert facts.label_names == tuple(done.record["classes"])
+
+
+def test_a_run_in_eight_bits_that_was_stopped_goes_on_to_the_same_bits(place, tmp_path):
+    from vertebra.training import compressing
+
+    wanted = compressing.Compression(quantise="learnt")
+
+    def hooks(stop_at: int) -> Hooks:
+        found, _ = compressing.hooks(wanted, recipe=recipe(), classes=CLASSES, steps=6)
+        calls = 0
+
+        def loss(answer: Any, images: Any, targets: Any, hard: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return hard(answer(images), targets)
+
+        return replace(found, loss=loss)
+
+    whole = job(place / "photos", tmp_path / "whole", recipe=recipe(), hooks=hooks(0))
+    assert loop.train(whole).is_whole
+    stopped = job(place / "photos", tmp_path / "stopped", recipe=recipe(), hooks=hooks(4))
+    assert not loop.train(stopped).is_whole
+    assert loop.train(replace(stopped, resume=True, hooks=hooks(0))).is_whole
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+    assert checkpoints.compressed(tmp_path / "whole" / "last.safetensors").ranges is not None

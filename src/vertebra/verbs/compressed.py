@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra import bundles, engines
 from vertebra.data.batches import in_batches
 from vertebra.engines import Settings, Subject
-from vertebra.errors import ImageError, warn
+from vertebra.errors import ImageError, MeasurementError, VertebraError, warn
 from vertebra.machine import files, leftovers, system
 from vertebra.progress import Listener, Progress
 
@@ -31,17 +31,26 @@ _BATCH = 16
 
 
 def in_eight_bits(job: Job, progress: Listener) -> Path:
-    """The int8 Bundle of a run that was trained in eight bits, in its folder."""
+    """The int8 Bundle of a run that was trained in eight bits, in its folder. Raises MeasurementError where
+    it can't be made."""
     from vertebra.verbs import export as exporting
 
     folder = job.folder / INT8
     progress(Progress(f"exporting {folder}"))
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         _write_pictures(job, Path(scratch))
-        exporting.export(
-            job.model, folder, weights=job.folder, precision="int8", calibrate=scratch, guard=_GUARD,
-            progress=progress,
-        )  # fmt: skip
+        try:
+            exporting.export(
+                job.model, folder, weights=job.folder, precision="int8", calibrate=scratch, guard=_GUARD,
+                progress=progress,
+            )  # fmt: skip
+        except VertebraError as error:
+            raise MeasurementError(
+                f"The training is done and its weights are in {job.folder}, but they have no int8 Bundle: "
+                f"{error.message}",
+                f"make it from other pictures: vertebra export {job.model} --weights {job.folder} "
+                "--precision int8 --calibrate PICTURES -o FOLDER",
+            ) from error
     return folder
 
 
@@ -89,18 +98,21 @@ def _pairs(
 ) -> Iterator[tuple[tuple[str, Path], tuple[str, Path]]]:
     """Each comparison's two Bundles with what they are called."""
     from vertebra.training import fusing
+    from vertebra.verbs import export as exporting
 
     made: dict[str, Path] = {} if int8 is None else {"trained": int8}
 
-    def bundle(name: str, model: str, source: str | Path | None) -> Path:
+    def bundle(name: str, model: str, source: str | Path | None, **checks: Any) -> Path:
         if name not in made:
-            made[name] = _exported(model, source, scratch / name, progress)
+            made[name] = scratch / name
+            progress(Progress(f"exporting {model} to compare it"))
+            exporting.export(model, made[name], weights=source, **checks)
         return made[name]
 
     if asked["quantise"] is not None or asked["prune"] is not None:
         what = "in eight bits" if asked["quantise"] is not None else "pruned"
         if _began_with_the_classes(job):
-            start = bundle("start", job.model, job.weights)
+            start = bundle("start", job.model, job.weights, **job.checks)
             yield ("before", start), (what, bundle("trained", job.model, job.folder))
         else:
             warn(
@@ -129,14 +141,6 @@ def _began_with_the_classes(job: Job) -> bool:
     from vertebra.training import beginning
 
     return job.weights is not None and beginning.has_classes(job.model, job.weights, job.checks, job.classes)
-
-
-def _exported(model: str, source: str | Path | None, folder: Path, progress: Listener) -> Path:
-    from vertebra.verbs import export as exporting
-
-    progress(Progress(f"exporting {model} to compare it"))
-    exporting.export(model, folder, weights=source, accept_unverified=True)
-    return folder
 
 
 # ------------------------------------------------------------------ both sides

@@ -17,6 +17,7 @@ from toys import CLASSES, photos
 from vertebra.bundles import runs
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.training import beginning, recipes
 
 #: The smallest network of timm's with batch norms, and what lets it learn the toys in seconds.
 MODEL = "timm:test_resnet"
@@ -55,6 +56,8 @@ def test_from_a_folder_to_an_answer(run: Any, place: Path, tmp_path: Path) -> No
     fresh = photos(tmp_path / "fresh", 3, seed=5)
     for model, options in ((MODEL, {"weights": run.folder}), (bundle.folder, {})):
         assert vertebra.evaluate(model, fresh, table=table, **options).evaluation.top1.value == 1.0
+    learnt = vertebra.evaluate(bundle.folder, place, table=table)
+    assert "was trained on 24 of these 30 pictures" in learnt.rows[0].grade_reasons[0]
     vertebra.bench(bundle.folder, engine="onnxruntime", quick=True, seconds="2s", table=table)
     picked = vertebra.pick(origin="evaluated", dataset="fresh", among="table", table=table)
     assert picked.choice is not None
@@ -186,6 +189,14 @@ def test_what_can_t_be_learnt_is_said_first(
     with pytest.raises(VertebraError, match=message):
         vertebra.train(given.pop("model"), place, output=tmp_path / "run", **given)
     assert not (tmp_path / "run" / runs.LOG).exists()
+
+
+def test_the_documented_recipe_for_fashion_mnist_fits_its_network() -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / "fashion_mnist.py"
+    found = recipes.find(str(file), "resnet18_acnet_deploy")
+    network = vertebra.build("resnet18_acnet_deploy", num_classes=10, seed=0)
+    beginning.check_size(network, "resnet18_acnet_deploy", found.input_size)
+    assert (found.input_size, found.epochs) == (28, 3)
 
 
 def test_a_recipe_from_published_weights_needs_some(place: Path, tmp_path: Path) -> None:

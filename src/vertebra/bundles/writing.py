@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.bundles import model_card
+from vertebra.bundles import fitted, model_card
 from vertebra.bundles.bundle import Bundle, Card, read
 from vertebra.bundles.manifest import (
     CARD,
@@ -21,6 +21,7 @@ from vertebra.bundles.manifest import (
     REFERENCE,
     ROWS,
     SCHEMA,
+    SPLIT,
     check_texts,
     sha256,
 )
@@ -118,6 +119,28 @@ def add_picture(kept: Bundle, write_picture: Callable[[Path], dict[str, Any]]) -
                 _link(kept.folder / name, draft_ / name)
         picture = {"file": PICTURE, "proof": write_picture(draft_)}
         _write_manifest(draft_, {**kept.manifest(), "picture": picture})
+    return read(kept.folder, verify=False)
+
+
+def add_trained(kept: Bundle, pictures: Iterable[str]) -> Bundle:
+    """The same Bundle with the digests of the pictures that its network was trained on."""
+    with draft(kept.folder) as draft_:
+        for name in _file_names(kept):
+            if name not in (SPLIT, CARD):
+                _link(kept.folder / name, draft_ / name)
+        (draft_ / SPLIT).write_text(fitted.split_text([(one, 1) for one in pictures]), encoding="ascii")
+        _write_manifest(draft_, kept.manifest())
+    return read(kept.folder, verify=False)
+
+
+def add_fitted(kept: Bundle, made: fitted.Fitted, split: Sequence[tuple[str, int]]) -> Bundle:
+    """The same Bundle with what it was fitted on: the record, and each picture's digest and fold."""
+    with draft(kept.folder) as draft_:
+        for name in _file_names(kept):
+            if name not in (SPLIT, CARD):
+                _link(kept.folder / name, draft_ / name)
+        (draft_ / SPLIT).write_text(fitted.split_text(split), encoding="ascii")
+        _write_manifest(draft_, {**kept.manifest(), "fitted": made.record()})
     return read(kept.folder, verify=False)
 
 

@@ -46,6 +46,8 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option(
     "--anyway", is_flag=True, help="Ship a head that isn't surely better than a constant answer too."
 )
+@click.option("--finetune", metavar="TIME",
+              help="Also train the best few on for this long: 30min. Ships if surely better.")  # fmt: skip
 @click.option("--save", metavar="FOLDER", help="Write classes, confusion, networks and pictures' report.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the folds.")
 @click.option("--format", type=click.Choice(_FORMATS), help="Layout of PICTURES. [default: detected]")

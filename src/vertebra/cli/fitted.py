@@ -46,7 +46,15 @@ def record(done: Fitted) -> dict[str, Any]:
         "runner_up": None if done.race.runner_up is None else done.race.runner_up.name,
         "failures": {name: error.message for name, error in done.failures.items()},
         "unmet": dict(done.unmet),
-    }
+        "finetuned": [
+            {"model": one.name, "epochs": one.epochs, "ships": one.ships, "why": one.why,
+             "top1": None if one.held is None else one.held.accuracy,
+             "gained": None if one.difference is None else one.difference.difference,
+             "gained_low": None if one.difference is None else one.difference.low,
+             "gained_high": None if one.difference is None else one.difference.high}
+            for one in done.finetuned
+        ],
+    }  # fmt: skip
 
 
 def text(done: Fitted) -> str:
@@ -54,6 +62,7 @@ def text(done: Fitted) -> str:
     classes = by_class(done.held, done.inspection)
     blocks = [_head(done), _limits(done), _beside(done)]
     blocks += [[columns(classes[:_MOST_CLASSES])], _more(len(classes))]
+    blocks += [_finetuned(done)]
     blocks += [[*_second(done), *_relaxed(done), *_curve(done)], _next(done)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -62,7 +71,9 @@ def _head(done: Fitted) -> list[str]:
     quoted, (low, high) = done.quoted, done.interval
     gap = f"the largest class has {quoted.majority:.1%}"
     how = "the network, too, was chosen without them" if len(done.contenders) > 1 else "cross-validated"
-    if not done.is_first_choice:
+    if done.is_finetuned:
+        how = f"all its layers were trained on, chosen among {len(done.finetuned)}"
+    elif not done.is_first_choice:
         how = (
             f"{done.race.winner} was chosen, but missed a limit with its head: {done.unmet[done.race.winner]}"
         )
@@ -130,6 +141,15 @@ def _beside(done: Fitted) -> list[str]:
 
 def _more(count: int) -> list[str]:
     return [f"and {count - _MOST_CLASSES} more classes (--save FOLDER)"] if count > _MOST_CLASSES else []
+
+
+def _finetuned(done: Fitted) -> list[str]:
+    """The networks that were trained on, and why each ships or not."""
+    lines = []
+    for one in done.finetuned:
+        share = "" if one.held is None else f" ({one.epochs} epochs): {one.held.accuracy:.1%}"
+        lines.append(line(f"{one.name} trained on{share}; {one.why}"))
+    return lines
 
 
 def _second(done: Fitted) -> list[str]:

@@ -38,6 +38,7 @@ def fit(
     precision: str | None = None,
     accept_unverified: bool = False,
     anyway: bool = False,
+    finetune: str | float | None = None,
     save: str | Path | None = None,
     seed: int = 0,
     format: str | None = None,
@@ -70,6 +71,9 @@ def fit(
     `truth` and `name` are those of `data.open`; one picture in two classes is refused unless `conflicts` is
     "leave out". A `licence` is of published weights, so it can't be asked of files of your own.
 
+    With `finetune`, a time, the best few networks are trained on inside it, in the same folds, and one ships
+    in place of the fitted head only where it is surely right more often.
+
     Raises InvalidInputError, before anything long runs, for pictures that can't be learnt from, limits that
     no network meets, and networks without weights; MeasurementError for a head that learnt nothing.
     """
@@ -89,6 +93,11 @@ def fit(
         question, given.table(table), engines, {"accept_unverified": accept_unverified},
         slack=rounded.slack(chosen), progress=notebook.listener(progress),
     )  # fmt: skip
+    budget_s = None if finetune is None else given.seconds(finetune)
+    if budget_s is not None:
+        from vertebra.verbs import finetuning
+
+        finetuning.check(chosen)
     data = fitting.opened(pictures, format=format, split=split, truth=truth, name=name)
     place = fitting.place(output, data)
     contenders.check(*asked)
@@ -110,6 +119,8 @@ def fit(
         if not (anyway or raced.nested.learnt):
             raise fitting.nothing_learnt(raced)
         done = shipping.ship(job, raced, place, anyway=anyway)
+    if budget_s is not None:
+        done = finetuning.contend(job, raced, done, place, budget_s)
     if save is not None:
         done.save(save)
     return done

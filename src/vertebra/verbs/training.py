@@ -241,9 +241,7 @@ def _filled(recipe: Recipe, plan: Plan, pictures: int, world: int) -> Recipe:
 # ------------------------------------------------------------------ what came of it
 
 
-def _told(
-    job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[str, Any]
-) -> Trained:
+def _told(job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[str, Any]) -> Trained:
     """The rows of the written weights, and the run's report."""
     from vertebra.reading.reports.trained import Trained
     from vertebra.verbs import compressed

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vertebra.data.datasets import Dataset
     from vertebra.data.findings import Inspection
     from vertebra.measuring.evaluation.crossing import Held
+    from vertebra.measuring.evaluation.paired import Pair
     from vertebra.measuring.evaluation.racing import Race
     from vertebra.reading.choice.contender import Contender
     from vertebra.reading.choice.rule import Limit
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
 
 #: Mistakes in a notebook.
 _SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A network of the race that was trained on for `epochs` in the same folds: its answers to pictures that
+    it hadn't seen, how much more often it was right than the network with the fitted head, with the interval,
+    and `why` it ships or not. Without any epoch there are neither."""
+
+    name: str
+    epochs: int
+    held: Held | None
+    difference: Pair | None
+    why: str
+    ships: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +56,8 @@ class Fitted(display.Shown):
     compared, the fastest first; `failures` are networks that were left out, with the reasons. `unmet` are
     those that won but missed a limit once their head was on. `inspection` says what the pictures are.
     `rounded` are the answers in the Bundle's precision, if that isn't float32, by networks and heads that
-    hadn't seen the pictures; then they are the ones to quote.
+    hadn't seen the pictures; then they are the ones to quote. `finetuned` are networks that were trained on;
+    where one of them ships, `held` are its answers, and the ones to quote.
     """
 
     data: Dataset
@@ -57,6 +73,12 @@ class Fitted(display.Shown):
     rows: tuple[Measurement, ...]
     unmet: Mapping[str, str] = field(default_factory=dict)
     rounded: Held | None = None
+    finetuned: tuple[Finetuned, ...] = ()
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether the network that ships was trained on, and not only its head."""
+        return any(one.ships for one in self.finetuned)
 
     @property
     def is_first_choice(self) -> bool:
@@ -66,7 +88,7 @@ class Fitted(display.Shown):
     @property
     def quoted(self) -> Held:
         """The answers that the accuracy is of: the choice's, or those of the network in its place."""
-        return self.rounded or self.in_float32
+        return self.rounded or (self.held if self.is_finetuned else self.in_float32)
 
     @property
     def in_float32(self) -> Held:

@@ -103,6 +103,16 @@ def test_a_finished_run_has_nothing_left_to_do(run: Any, tmp_path: Path) -> None
     assert (again.status, again.accuracy) == ("finished", run.accuracy)
 
 
+def test_a_run_that_torchrun_starts_again_continues(
+    run: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = vertebra.train(
+        MODEL, place, recipe="modern", set=QUICK, output=run.folder, table=tmp_path / "table.sqlite"
+    )
+    assert (again.status, again.accuracy) == ("finished", run.accuracy)
+
+
 def test_a_run_is_shown(run: Any) -> None:
     text = CliRunner().invoke(cli, ["show", str(run.folder)]).output
     assert f"{MODEL}, recipe modern: top-1 100.0%" in text

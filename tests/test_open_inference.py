@@ -261,7 +261,7 @@ def test_binary_data_that_is_none_is_refused(
         (b"{}", {BINARY: "-1"}, 400, "up to the body's length"),
         (b"{}", {"Content_Encoding": "br"}, 415, "gzip and deflate are"),
         (b"{}", {"Content_Encoding": "gzip"}, 400, "isn't gzip, or is damaged"),
-        (gzip.compress(b"{}")[:-9], {"Content_Encoding": "gzip"}, 400, "cut off"),
+        (gzip.compress(b"{}", mtime=0)[:-9], {"Content_Encoding": "gzip"}, 400, "cut off"),
         (gzip.compress(bytes(10**8)), {"Content_Encoding": "gzip"}, 413, "larger than 1000000"),
     ],
 )  # fmt: skip

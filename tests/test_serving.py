@@ -218,17 +218,6 @@ def test_native_code_is_never_served(bundle: Path, monkeypatch: pytest.MonkeyPat
             make(bundle)
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    chain, key = folder / f"{name}.crt", folder / f"{name}.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", key, "-out", chain],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return chain, key
-
-
 def test_tls(bundle: Path, tmp_path: Path) -> None:
     import ssl
 

@@ -208,6 +208,7 @@ def test_a_token_goes_with_every_request(table: Path, tmp_path: Path) -> None:
         (["http://h", "alexnet"], {}, "alexnet is measured here"),
         (["http://h"], {"engine": "eager", "threads": 2}, "--engine, --threads can't be asked"),
         (["http://h"], {"device": "cuda"}, "--device"),
+        (["http://h"], {"shard": "1/2", "on": "ray"}, "--shard, --on can't be asked"),
         (["alexnet"], {"pictures": "photos"}, "named by its URL"),
         (["http://u:p@h"], {}, "password"),
         (["http://127.0.0.1:9"], {}, "can't be reached"),

@@ -109,6 +109,7 @@ def bench(
             models, urls, load,
             engine=engines, precision=precision, threads=threads, streams=streams, end_to_end=end_to_end,
             beside=beside, trust_code=trust_code, device=None if device == "cpu" else device,
+            shard=shard, on=on,
         )  # fmt: skip
         budget_s, start = None if budget is None else given.seconds(budget), time.monotonic()
         works = serving_load.prepared(

@@ -14,8 +14,7 @@ import pytest
 import tiny_bundle
 from inference_stub import stubbed
 from serving_client import Client as Served
-from serving_client import outputs, picture, png, serving, tensor
-from test_serving import certificate
+from serving_client import certificate, outputs, picture, png, serving, tensor
 from vertebra.errors import InvalidInputError
 from vertebra.inference.clients import inputs
 from vertebra.inference.clients.addresses import Address, parsed

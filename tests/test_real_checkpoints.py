@@ -23,6 +23,7 @@ from vertebra.data.preprocess import preprocess_many
 from vertebra.exporting import conversion, joined
 from vertebra.inference import kept_features, loading
 from vertebra.measuring.evaluation import crossing, heads, probing
+from vertebra.reading.reports.fitted import compared
 from vertebra.verbs import contenders, shipping
 from vertebra.zoo.graphs import store
 
@@ -305,6 +306,9 @@ def test_the_winner_ships_in_int8_with_an_accuracy_of_its_own(kinds, tmp_path, m
     told = fitted.text(done)
     assert f"{network} on onnxruntime in int8, with a head for 3 classes" in told
     assert f"in float32 {done.race.nested.accuracy:.1%}" in told
+    assert done.answers is done.rounded
+    assert [line["precision"] for line in compared(done)] == ["float32"]
+    assert f"{network} on onnxruntime in int8: top-1" in done.summary()
     assert fitted.record(done)["precision"] == "int8"
     page = (tmp_path / "kinds" / "README.md").read_text()
     assert "rounded to int8 in each fold" in page

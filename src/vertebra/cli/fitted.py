@@ -59,7 +59,7 @@ def record(done: Fitted) -> dict[str, Any]:
 
 def text(done: Fitted) -> str:
     """The answer for people."""
-    classes = by_class(done.held, done.inspection)
+    classes = by_class(done.answers, done.inspection)
     blocks = [_head(done), _limits(done), _beside(done)]
     blocks += [[columns(classes[:_MOST_CLASSES])], _more(len(classes))]
     blocks += [_finetuned(done)]

@@ -14,6 +14,7 @@ from vertebra.data import folds
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.machine.files import write_whole
 from vertebra.measurements import Measurement, WideRow, display
+from vertebra.reading.choice.precisions import USUAL
 
 if TYPE_CHECKING:
     from vertebra.bundles import Bundle
@@ -91,6 +92,11 @@ class Fitted(display.Shown):
         return self.rounded or (self.held if self.is_finetuned else self.in_float32)
 
     @property
+    def answers(self) -> Held:
+        """The answers of the network that ships, in its precision: what classes and mistakes are told by."""
+        return self.rounded or self.held
+
+    @property
     def in_float32(self) -> Held:
         """The same, of the network in float32."""
         return self.race.nested if self.is_first_choice else self.held
@@ -109,21 +115,22 @@ class Fitted(display.Shown):
         """The winner, its accuracy, its figures and where it is."""
         low, high = self.interval
         line = display.glance(self.row)
+        precision = "" if self.rounded is None else f" in {self.bundle.precision}"
         figures = ", ".join(f"{name} {line[name]}" for name in ("latency", "memory") if line.get(name))
         return (
-            f"{self.winner.name} on {self.winner.engine}: top-1 {self.accuracy:.1%} ({low:.1%} to "
+            f"{self.winner.name} on {self.winner.engine}{precision}: top-1 {self.accuracy:.1%} ({low:.1%} to "
             f"{high:.1%}) on {self.inspection.identity}, {figures}; Bundle {self.bundle.folder}"
         )
 
     def tables(self) -> Iterable[list[display.Line]]:
         """The networks that were compared, and the classes."""
         yield compared(self)
-        yield by_class(self.held, self.inspection)
+        yield by_class(self.answers, self.inspection)
 
     def _repr_html_(self) -> str:
         """The tables, and the worst mistakes as small pictures."""
         page = super()._repr_html_()
-        if not self.held.mistakes(1):
+        if not self.answers.mistakes(1):
             return page
         style = "display:grid;grid-template-columns:repeat(auto-fill,minmax(208px,1fr));gap:1rem"
         return f'{page}<p>The worst mistakes</p><div style="{style}">{_sheet(self, _SHOWN).html()}</div>'
@@ -144,6 +151,7 @@ def compared(done: Fitted) -> list[display.Line]:
             {
                 "model": outcome.name,
                 "engine": one.engine,
+                **({} if done.rounded is None else {"precision": USUAL}),
                 "latency": display.quantity(one.row.figures["latency"]),
                 "top-1": None if held is None else f"{held.accuracy:.1%}",
                 "95 % interval": None if held is None else f"{held.low:.1%} to {held.high:.1%}",
@@ -181,9 +189,9 @@ def _saved(done: Fitted, folder: Path) -> list[Path]:
         raise InvalidInputError(f"Can't make the folder {folder}: {error.strerror}.") from error
     names = [name for name, _ in done.inspection.classes]
     confusion = [{"class": names[truth], "answer": names[answer], "images": count}
-                 for (truth, answer), count in done.held.confusion.items()]  # fmt: skip
+                 for (truth, answer), count in done.answers.confusion.items()]  # fmt: skip
     texts = {
-        "classes.csv": _csv(by_class(done.held, done.inspection)),
+        "classes.csv": _csv(by_class(done.answers, done.inspection)),
         "confusion.csv": _csv(confusion),
         "networks.csv": _csv(compared(done)),
         "pictures.json": json.dumps(done.inspection.to_json(), indent=2) + "\n",
@@ -192,7 +200,7 @@ def _saved(done: Fitted, folder: Path) -> list[Path]:
         write_whole(folder / name, encoded(text))
     split = folder / "split.csv"
     folds.write(split, done.inspection.kept, done.held.folds.tolist(), classes=names)
-    sheet = [_mistakes(done, folder / "mistakes.png")] if done.held.mistakes(1) else []
+    sheet = [_mistakes(done, folder / "mistakes.png")] if done.answers.mistakes(1) else []
     return [*(folder / name for name in texts), split, *sheet]
 
 
@@ -207,7 +215,7 @@ def _sheet(done: Fitted, most: int) -> Sheet:
     from vertebra.reading.reports.sheet import Sheet, Tile
 
     names = [name for name, _ in done.inspection.classes]
-    wrong = {done.inspection.kept[one.row].place: one for one in done.held.mistakes(most)}
+    wrong = {done.inspection.kept[one.row].place: one for one in done.answers.mistakes(most)}
     tiles = {}
     for place, sample in enumerate(done.data.first(max(wrong) + 1)):
         if place in wrong:

@@ -252,3 +252,17 @@ def test_a_run_s_folder_is_no_bundle(run: Any) -> None:
     with pytest.raises(InvalidInputError, match="is the folder of a training") as raised:
         vertebra.export(run.folder, run.folder.parent / "bundle")
     assert raised.value.hint == f"name it, and the folder with --weights: {MODEL} --weights {run.folder}"
+
+
+def test_a_run_continues_from_another_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"table": tmp_path / "table.sqlite", "threads": 1}
+    photos(tmp_path / "others" / "set", 2, seed=3)
+    monkeypatch.chdir(tmp_path)
+    begun = vertebra.train(
+        MODEL, place, recipe="modern", set=QUICK, output="run", validation="others/set", **options
+    )
+    monkeypatch.chdir(place)
+    again = vertebra.train(resume=tmp_path / "run", **options)
+    assert (again.status, again.accuracy) == ("finished", begun.accuracy)

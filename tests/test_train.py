@@ -17,6 +17,7 @@ from toys import CLASSES, photos
 from vertebra.bundles import runs
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, VertebraError
+from vertebra.training import beginning, recipes
 
 #: The smallest network of timm's with batch norms, and what lets it learn the toys in seconds.
 MODEL = "timm:test_resnet"
@@ -55,6 +56,8 @@ def test_from_a_folder_to_an_answer(run: Any, place: Path, tmp_path: Path) -> No
     fresh = photos(tmp_path / "fresh", 3, seed=5)
     for model, options in ((MODEL, {"weights": run.folder}), (bundle.folder, {})):
         assert vertebra.evaluate(model, fresh, table=table, **options).evaluation.top1.value == 1.0
+    learnt = vertebra.evaluate(bundle.folder, place, table=table)
+    assert "was trained on 24 of these 30 pictures" in learnt.rows[0].grade_reasons[0]
     vertebra.bench(bundle.folder, engine="onnxruntime", quick=True, seconds="2s", table=table)
     picked = vertebra.pick(origin="evaluated", dataset="fresh", among="table", table=table)
     assert picked.choice is not None
@@ -97,6 +100,16 @@ def test_what_was_trained_on_is_said_where_it_is_evaluated(run: Any, place: Path
 
 def test_a_finished_run_has_nothing_left_to_do(run: Any, tmp_path: Path) -> None:
     again = vertebra.train(resume=run.folder, table=tmp_path / "table.sqlite")
+    assert (again.status, again.accuracy) == ("finished", run.accuracy)
+
+
+def test_a_run_that_torchrun_starts_again_continues(
+    run: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = vertebra.train(
+        MODEL, place, recipe="modern", set=QUICK, output=run.folder, table=tmp_path / "table.sqlite"
+    )
     assert (again.status, again.accuracy) == ("finished", run.accuracy)
 
 
@@ -188,6 +201,14 @@ def test_what_can_t_be_learnt_is_said_first(
     assert not (tmp_path / "run" / runs.LOG).exists()
 
 
+def test_the_documented_recipe_for_fashion_mnist_fits_its_network() -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / "fashion_mnist.py"
+    found = recipes.find(str(file), "resnet18_acnet_deploy")
+    network = vertebra.build("resnet18_acnet_deploy", num_classes=10, seed=0)
+    beginning.check_size(network, "resnet18_acnet_deploy", found.input_size)
+    assert (found.input_size, found.epochs) == (28, 3)
+
+
 def test_a_recipe_from_published_weights_needs_some(place: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="there are none of bn_nin") as raised:
         vertebra.train("bn_nin", place, output=tmp_path / "run")
@@ -231,3 +252,17 @@ def test_a_run_s_folder_is_no_bundle(run: Any) -> None:
     with pytest.raises(InvalidInputError, match="is the folder of a training") as raised:
         vertebra.export(run.folder, run.folder.parent / "bundle")
     assert raised.value.hint == f"name it, and the folder with --weights: {MODEL} --weights {run.folder}"
+
+
+def test_a_run_continues_from_another_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"table": tmp_path / "table.sqlite", "threads": 1}
+    photos(tmp_path / "others" / "set", 2, seed=3)
+    monkeypatch.chdir(tmp_path)
+    begun = vertebra.train(
+        MODEL, place, recipe="modern", set=QUICK, output="run", validation="others/set", **options
+    )
+    monkeypatch.chdir(place)
+    again = vertebra.train(resume=tmp_path / "run", **options)
+    assert (again.status, again.accuracy) == ("finished", begun.accuracy)

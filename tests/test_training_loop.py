@@ -22,6 +22,7 @@ from vertebra.errors import InvalidInputError, MeasurementError, WeightsError
 from vertebra.training import checkpoints, loop
 from vertebra.training.job import Hooks, Job
 from vertebra.training.run import FINISHED, INTERRUPTED, STALLED
+from vertebra.training.stopping import Stop
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,38 @@ def test_a_checkpoint_at_every_step_changes_nothing(place: Path, whole: Path, tm
     often = job(place, tmp_path / "run", recipe=recipe(), checkpoint_s=0, hooks=at_call(0, interrupt))
     assert loop.train(often).status == FINISHED
     assert content(tmp_path / "run") == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"amp": "bf16"}, {}),
+        ({"amp": "fp16"}, {}),
+        ({"channels_last": True, "accumulate": 2}, {}),
+        ({"freeze_epochs": 1, "warmup_epochs": 0.0, "layer_decay": 0.5, "optimizer": "adamw"}, {}),
+        ({"class_weights": True, "mixup": 0.0, "clip": 0.0, "optimizer": "lamb"}, {}),
+        pytest.param({}, {"compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=["bf16", "fp16", "channels last", "frozen first", "class weights", "compiled"],
+)
+def test_every_form_continues_to_the_bit(
+    place: Path, tmp_path: Path, changes: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    """Their optimizers, scalers and layouts are in the checkpoint too."""
+    common = {"model": "timm:test_resnet", "recipe": recipe(**changes), **facts}
+    loop.train(job(place, tmp_path / "whole", hooks=at_call(0, interrupt), **common))
+    begun = job(place, tmp_path / "run", hooks=at_call(4, interrupt), **common)
+    assert loop.train(begun).status == INTERRUPTED
+    loop.train(replace(begun, resume=True, hooks=at_call(0, interrupt)))
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with Stop() as stop:
+        interrupt()
+        assert stop.is_asked
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
 
 
 def test_a_loss_that_is_no_number_ends_it_with_the_pictures_and_the_last_checkpoint(
@@ -179,6 +212,30 @@ def test_what_can_t_be_trained_is_said_before_the_first_step(
     with pytest.raises(InvalidInputError, match=message):
         loop.train(job(place, tmp_path / "run", **{"recipe": recipe(), **changes}))
     assert not (tmp_path / "run" / runs.LOG).exists()
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [(b"nothing", "isn't a checkpoint"), ({"version": 99}, "has version 99; this vertebra reads version 1"),
+     (None, "Can't read the checkpoint")],
+    ids=["damaged", "newer", "missing"],
+)  # fmt: skip
+def test_a_checkpoint_that_can_t_be_read_is_named(tmp_path: Path, kept: Any, message: str) -> None:
+    path = tmp_path / "last.pt"
+    if isinstance(kept, bytes):
+        path.write_bytes(kept)
+    elif kept is not None:
+        torch.save(kept, path)
+    with pytest.raises(WeightsError, match=message):
+        checkpoints.load(path)
+
+
+def test_a_digest_is_of_the_bits_alone() -> None:
+    value = torch.arange(6.0).reshape(2, 3)
+    same = {"b": [1, 0.5], "a": value.t().contiguous().t()}
+    assert checkpoints.digest({"a": value, "b": [1, 0.5]}) == checkpoints.digest(same)
+    for other in (value.double(), value.reshape(3, 2), -value):
+        assert checkpoints.digest(other) != checkpoints.digest(value)
 
 
 def test_two_processes_can_t_train_in_one_folder(place: Path, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from vertebra.bundles.bundle import Bundle, Card, is_zipped, read, reference_images
 from vertebra.bundles.places import draft
-from vertebra.bundles.writing import add_fitted, add_picture, copy, write, write_rows
+from vertebra.bundles.writing import add_fitted, add_picture, add_trained, copy, write, write_rows
 
 __all__ = [
     "Bundle",
     "Card",
     "add_fitted",
     "add_picture",
+    "add_trained",
     "copy",
     "draft",
     "is_zipped",

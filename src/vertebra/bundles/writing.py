@@ -122,6 +122,17 @@ def add_picture(kept: Bundle, write_picture: Callable[[Path], dict[str, Any]]) -
     return read(kept.folder, verify=False)
 
 
+def add_trained(kept: Bundle, pictures: Iterable[str]) -> Bundle:
+    """The same Bundle with the digests of the pictures that its network was trained on."""
+    with draft(kept.folder) as draft_:
+        for name in _file_names(kept):
+            if name not in (SPLIT, CARD):
+                _link(kept.folder / name, draft_ / name)
+        (draft_ / SPLIT).write_text(fitted.split_text([(one, 1) for one in pictures]), encoding="ascii")
+        _write_manifest(draft_, kept.manifest())
+    return read(kept.folder, verify=False)
+
+
 def add_fitted(kept: Bundle, made: fitted.Fitted, split: Sequence[tuple[str, int]]) -> Bundle:
     """The same Bundle with what it was fitted on: the record, and each picture's digest and fold."""
     with draft(kept.folder) as draft_:

@@ -102,9 +102,9 @@ def digest(value: Any) -> str:
 
 def _feed(found: Any, value: Any) -> None:
     if isinstance(value, Tensor):
-        whole = value.detach().cpu().contiguous()
-        found.update(f"tensor {whole.dtype} {tuple(whole.shape)} ".encode())
-        found.update(whole.view(torch.uint8).numpy().tobytes() if whole.ndim else _bytes(whole))
+        found.update(f"tensor {value.dtype} {tuple(value.shape)} ".encode())
+        flat = value.detach().cpu().flatten().clone(memory_format=torch.contiguous_format)
+        found.update(flat.view(torch.uint8).numpy().tobytes())
     elif isinstance(value, Mapping):
         found.update(b"{")
         for key in sorted(value, key=str):
@@ -120,7 +120,3 @@ def _feed(found: Any, value: Any) -> None:
         found.update(struct.pack("<d", value))
     else:
         found.update(f"{type(value).__name__} {value!r};".encode())
-
-
-def _bytes(scalar: Tensor) -> bytes:
-    return scalar.reshape(1).view(torch.uint8).numpy().tobytes()

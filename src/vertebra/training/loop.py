@@ -97,6 +97,9 @@ class Training:
             progress if team.is_first else silent, folder.place, self.record,
             first_step=self.state.at.step, writes=team.is_first and watched,
         )  # fmt: skip
+        at, whole = self.state.at, self.recipe.epochs * self.steps
+        if job.resume and at.epochs < self.recipe.epochs:
+            self.watch.say(f"continuing after step {at.step:,} of {whole:,}, epoch {at.epochs + 1}")
         self.network = self._formed()
         self.weights = self._class_weights()
         self.kept_s, self.cost_s = time.monotonic(), 0.0

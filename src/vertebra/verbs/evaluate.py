@@ -233,11 +233,7 @@ def _evaluated(
         conditions = _conditions(loaded)
         conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
     total = found.total + found.num_unreadable
-    seen = _seen_in_fitting(model, pictures.part(total))
-    what = "the head was fitted"
-    if not seen:
-        seen = _seen_in_training(loaded_by.get("weights"), pictures.part(total))
-        what = "the network was trained"
+    seen, what = _seen(model, loaded_by.get("weights"), pictures.part(total))
     if seen:
         told = f"{what} on {seen:,} of these {total:,} pictures: new ones are answered worse"
         warn(f"{loaded.model} on {found.dataset}: {told}")
@@ -247,27 +243,23 @@ def _evaluated(
     return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows)
 
 
-def _seen_in_fitting(model: str | Path, pictures: Dataset) -> int:
-    """How many of the pictures the head of `model` was fitted on; 0 unless it is a Bundle that lists them."""
+def _seen(model: str | Path, weights: str | Path | None, pictures: Dataset) -> tuple[int, str]:
+    """How many of the pictures the network has learnt from, as far as its Bundle or its run lists them, and
+    what was made on them."""
     from vertebra import bundles
+    from vertebra.bundles import runs
     from vertebra.inference import resolving
     from vertebra.measuring.evaluation import fitted, probing
 
     if not resolving.is_bundle(model):
-        return 0
+        known = runs.trained_on(weights)
+        count = sum(probing.digest(sample) in known for sample in pictures) if known else 0
+        return count, "the network was trained"
     kept = bundles.read(model, verify=False)
+    what = "the network was trained" if kept.fitted is None else "the head was fitted"
     if not fitted.lists_pictures(kept):
-        return 0
-    return fitted.seen(kept, (probing.digest(sample) for sample in pictures))
-
-
-def _seen_in_training(weights: str | Path | None, pictures: Dataset) -> int:
-    """How many of the pictures `weights` were trained on, as far as the folder of a run says."""
-    from vertebra.bundles import runs
-    from vertebra.measuring.evaluation import probing
-
-    known = runs.trained_on(weights)
-    return sum(probing.digest(sample) in known for sample in pictures) if known else 0
+        return 0, what
+    return fitted.seen(kept, (probing.digest(sample) for sample in pictures)), what
 
 
 def _compared(

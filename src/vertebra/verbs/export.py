@@ -130,6 +130,7 @@ def _packed(
 ) -> Bundle:
     """The Bundle of `model` in `folder`; with the graph that starts from pixels if `embed`."""
     from vertebra import bundles
+    from vertebra.bundles import runs
     from vertebra.exporting import conversion, converted, picture
     from vertebra.inference import kept_exports, resolving
     from vertebra.progress import beating, silent
@@ -168,6 +169,9 @@ def _packed(
             picture.check(resolved.card.preprocess)
         with beating(progress or silent, Progress(f"exporting {resolved.subject.model}")):
             kept = kept_exports.export(resolved, draft, **made)
+        trained = runs.trained_on(options.get("weights"))
+        if trained:
+            kept = bundles.add_trained(kept, trained)
         if embed:
             picture.embed(kept)
     return bundles.read(folder, verify=False)

@@ -57,7 +57,7 @@ def begun(model: str, pictures: str | Path, output: str | Path | None, asked: Ma
             "name a network, and the file of its weights with --weights",
         )
     folder = None if output is None else Path(output).expanduser()
-    return Plan(found.name, Path(pictures).expanduser(), folder, asked)
+    return Plan(found.name, Path(pictures).expanduser(), folder, _placed(asked))
 
 
 def continued(
@@ -69,7 +69,7 @@ def continued(
     kept = runs.read(folder)
     if output is not None:
         raise InvalidInputError("--resume continues in the run's own folder.", "leave --output out")
-    before = kept.record["asked"]
+    before, asked = kept.record["asked"], _placed(asked)
     for name, value in asked.items():
         if value != defaults[name] and _plain(value) != before.get(name):
             raise InvalidInputError(
@@ -82,6 +82,17 @@ def continued(
         )
     place = Path(before["pictures"]) if pictures is None else Path(pictures).expanduser()
     return Plan(kept.record["model"], place, kept.folder, {**asked, **before}, kept)
+
+
+def _placed(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with files and folders by their whole paths: a run may continue from another folder."""
+    found = dict(asked)
+    for name in ("weights", "teacher_weights", "validation", "truth"):
+        value = found.get(name)
+        is_name = name != "truth" and value == Path(str(value)).name  # of a published set, or a split
+        if value is not None and not is_name and Path(value).expanduser().exists():
+            found[name] = str(Path(value).expanduser().resolve())
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -243,9 +254,7 @@ def _filled(recipe: Recipe, plan: Plan, pictures: int, world: int) -> Recipe:
 # ------------------------------------------------------------------ what came of it
 
 
-def _told(
-    job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[str, Any]
-) -> Trained:
+def _told(job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[str, Any]) -> Trained:
     """The rows of the written weights, and the run's report."""
     from vertebra.reading.reports.trained import Trained
     from vertebra.verbs import compressed

@@ -19,13 +19,13 @@ from vertebra.zoo.graphs import store
 
 
 def lists_pictures(kept: Bundle) -> bool:
-    """Whether the Bundle has a head, and lists the pictures that it was fitted on."""
-    return kept.fitted is not None and SPLIT in kept.files
+    """Whether the Bundle lists the pictures that its head was fitted on, or its network was trained on."""
+    return SPLIT in kept.files
 
 
 def seen(kept: Bundle, digests: Iterable[str]) -> int:
-    """How many of the pictures with these digests the Bundle's head was fitted on. Raises BundleError if its
-    list can't be read."""
+    """How many of the pictures with these digests are in the Bundle's list. Raises BundleError if it can't be
+    read."""
     known = read_split(kept.folder / SPLIT)
     return sum(digest in known for digest in digests)
 

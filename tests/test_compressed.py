@@ -16,9 +16,12 @@ pytest.importorskip("timm")
 pytest.importorskip("safetensors")
 pytest.importorskip("onnxscript")
 
+from click.testing import CliRunner
+
 import vertebra
 from toys import CLASSES, SIDE, job, photos, recipe
 from vertebra import bundles, zoo
+from vertebra.cli import cli
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Table
 from vertebra.training import loop
@@ -74,7 +77,9 @@ def test_a_run_in_eight_bits_leaves_an_int8_bundle_whose_accuracy_is_the_runs(pl
     assert outcome["top1"] == pytest.approx(done.accuracy, abs=1.5 / done.best["total"])
     assert outcome["bytes"] < 0.5 * outcome["bytes_before"]
     assert outcome["low"] <= outcome["gained"] <= outcome["high"]
-    assert json.loads((place / "rounded" / "outcomes.json").read_text()) == [dict(outcome)]
+    assert json.loads((place / "rounded" / "outcomes.json").read_text()) == {"outcomes": [dict(outcome)]}
+    shown = CliRunner().invoke(cli, ["show", str(place / "rounded")]).output
+    assert outcome["line"] in " ".join(shown.split())
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ from vertebra.machine import json_text
 RECORD, LOG, CHECKPOINT, WEIGHTS, RESULT, SPLIT = (
     "run.json", "log.jsonl", "last.pt", "model.safetensors", "result.json", "split.csv",
 )  # fmt: skip
+#: What compressing the network cost and bought, where a run did.
+OUTCOMES = "outcomes.json"
 #: Version of run.json's fields and their meaning.
 VERSION = 1
 
@@ -75,6 +77,15 @@ def read(folder: str | Path) -> Kept:
         )
     result = _object(place / RESULT) if (place / RESULT).is_file() else None
     return Kept(place, record, tuple(_lines(place / LOG)), result)
+
+
+def outcomes(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    """What compressing the network cost and bought; none for a run that didn't. Raises InvalidInputError."""
+    path = folder / OUTCOMES
+    found = _object(path).get("outcomes") if path.is_file() else []
+    if not isinstance(found, list) or not all(isinstance(one, dict) and "line" in one for one in found):
+        raise InvalidInputError(f"{path} isn't what train wrote.", "delete it, or train again")
+    return tuple(found)
 
 
 def trained_on(weights: str | Path | None) -> frozenset[str]:

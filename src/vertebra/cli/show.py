@@ -71,6 +71,7 @@ def _show_run(run: Trained, style: str) -> None:
     lines = epochs(run.log)
     if style == "json":
         about = {"status": run.status, "best": run.best, "log": list(run.log)}
+        about["outcomes"] = [dict(one) for one in run.outcomes]
         emit([{"folder": str(run.folder), **run.record, **about}], style)
     elif style == "csv":
         emit([dict(one) for one in lines], style)
@@ -78,6 +79,7 @@ def _show_run(run: Trained, style: str) -> None:
         recipe = [{"field": name, "value": plain(str(value))} for name, value in run.record["recipe"].items()
                   if value not in ("", [])]  # fmt: skip
         parts = [plain(run.summary()), *map(plain, run.record.get("remarks", ()))]
+        parts += [plain(str(one["line"])) for one in run.outcomes]
         tables = [columns(one) for one in (lines, recipe) if one]
         show("\n\n".join(["\n".join(parts), *tables]))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra import bundles, engines
+from vertebra.bundles import runs
 from vertebra.data.batches import in_batches
 from vertebra.engines import Settings, Subject
 from vertebra.errors import ImageError, MeasurementError, VertebraError, warn
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from vertebra.training.job import Job
     from vertebra.training.outcome import Outcome, Side
 
-#: In a run's folder: the int8 Bundle, and what the compression came to.
-INT8, OUTCOMES = "int8", "outcomes.json"
+#: In a run's folder: the int8 Bundle.
+INT8 = "int8"
 #: Pictures of the training that ranges are calibrated and checked on, where the training left any open.
 _PICTURES = 128
 #: Of the held-out pictures this share keeps the first class of what was trained.
@@ -88,8 +89,8 @@ def outcomes(
             outcome = _compare(job, before, after)
             told.append({**outcome.to_dict(), "line": outcome.line()})
     if told:
-        text = json.dumps(told, indent=2) + "\n"
-        files.write_whole(job.folder / OUTCOMES, text.encode())
+        text = json.dumps({"outcomes": told}, indent=2) + "\n"
+        files.write_whole(job.folder / runs.OUTCOMES, text.encode())
     return told
 
 

@@ -156,7 +156,10 @@ def of_folder(folder: str | Path) -> Trained:
     ended = kept.lines("epoch")
     best = ended[-1]["best"] if ended else None
     status = kept.result["status"] if kept.result is not None else UNDER_WAY
-    return Trained(record=kept.record, folder=kept.folder, status=status, log=kept.log, best=best)
+    return Trained(
+        record=kept.record, folder=kept.folder, status=status, log=kept.log, best=best,
+        outcomes=runs.outcomes(kept.folder),
+    )  # fmt: skip
 
 
 def _csv(lines: Sequence[display.Line]) -> str:

@@ -46,6 +46,7 @@ def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("chart")
 @click.argument("view", required=False)
+@click.argument("model", required=False, metavar="[NETWORK]")
 @click.option("--x", metavar="METRIC", help="Metric of the horizontal axis. [default: operations]")
 @click.option("--y", metavar="METRIC", help="Metric of the vertical axis. [default: top1]")
 @click.option(
@@ -71,21 +72,22 @@ def _form_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @table_option
 @format_options
 def command(
-    view: str | None, x: str | None, y: str | None, sources: tuple[str, ...], bound: str | None,
-    memory_classes: str | None, fps_classes: str | None,
+    view: str | None, model: str | None, x: str | None, y: str | None, sources: tuple[str, ...],
+    bound: str | None, memory_classes: str | None, fps_classes: str | None,
     best: int | None, trust: str | None, all_views: bool,
     output: str | None, table: str | None, style: str, **form: Any,
 ) -> None:  # fmt: skip
     """Draw the chart called VIEW into --output, or print it as a table.
 
     `vertebra list charts` lists the views. Without VIEW, the chart shows metric --y against metric --x with
-    one ball per network; a ball's area is the number of parameters.
+    one ball per network; a ball's area is the number of parameters. The view `history` is of one NETWORK.
 
     \b
       vertebra chart -o accuracy.svg
       vertebra chart --x latency --engine onnxruntime -o latency.png
       vertebra chart operations-latency --engine onnxruntime
       vertebra chart grid
+      vertebra chart history resnet50 --engine onnxruntime -o history.svg
       vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
       vertebra chart --all -o figures/
     """
@@ -97,11 +99,11 @@ def command(
     }  # fmt: skip
     filters = {name: value for name, value in form.items() if value is not None}
     if all_views:
-        _draw_all(view or x or y, output, options, sources=sources, table=table, **filters)
+        _draw_all(view or model or x or y, output, options, sources=sources, table=table, **filters)
         return
     if view is None:
         filters.setdefault("batch_size", 1)
-    drawn = vertebra.chart(view, x=x, y=y, sources=sources, table=table, **options, **filters)
+    drawn = vertebra.chart(view, model, x=x, y=y, sources=sources, table=table, **options, **filters)
     if output is None:
         emit(even(drawn.data()), style, lambda: text(drawn, view))
         return

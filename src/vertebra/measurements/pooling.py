@@ -36,7 +36,8 @@ _OF_THE_HARNESS = frozenset({"python", "numpy", "vertebra"})
 _NOTE = "pooled from "
 _DAYS_POOLED = re.compile(_NOTE + r"\d+ runs of (\d+) days")
 
-_Run = tuple[Measurement, Seen]
+#: A row of one form, and what its run's blocks say.
+RunOfForm = tuple[Measurement, Seen]
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,8 @@ def pool(rows: Iterable[Measurement], seen: Mapping[str, Seen] | None = None) ->
     are the runs' blocks; without them the rows' grades tell. Other rows stay as they are.
     """
     every = list(rows)
-    seen = spreads.compared(every, seen or {})
-    groups: dict[Hashable, list[_Run]] = defaultdict(list)
-    for row in every:
-        if is_pooled(row):
-            blocks = seen.get(row.run or "")
-            groups[views.identity(row)].append((row, spreads.seen_in(row) if blocks is None else blocks))
-    learnt = _learnt(groups.values())
+    groups = forms(every, seen)
+    learnt = learnt_from(groups.values())
     asides: list[Aside] = []
     found = {key: _one(runs, learnt[runs[0][0].system], asides) for key, runs in groups.items()}
     kept = []
@@ -91,17 +87,37 @@ def pool(rows: Iterable[Measurement], seen: Mapping[str, Seen] | None = None) ->
     return Pooled(tuple(kept), tuple(asides))
 
 
-def undisturbed(runs: Sequence[_Run]) -> list[_Run]:
+def forms(
+    rows: Iterable[Measurement], seen: Mapping[str, Seen] | None = None
+) -> dict[Hashable, list[RunOfForm]]:
+    """The rows that are pooled, by their form (`views.identity`), each with what its blocks say."""
+    every = list(rows)
+    seen = spreads.compared(every, seen or {})
+    groups: dict[Hashable, list[RunOfForm]] = defaultdict(list)
+    for row in every:
+        if is_pooled(row):
+            blocks = seen.get(row.run or "")
+            groups[views.identity(row)].append((row, spreads.seen_in(row) if blocks is None else blocks))
+    return groups
+
+
+def of_one(runs: Sequence[RunOfForm], machine: Spread) -> Pooled:
+    """One row of the runs of one form, on a machine with that spread."""
+    asides: list[Aside] = []
+    return Pooled((_one(runs, machine, asides),), tuple(asides))
+
+
+def undisturbed(runs: Sequence[RunOfForm]) -> list[RunOfForm]:
     """Of runs of one form under one version those that nothing disturbed, without those set aside."""
     quiet = [run for run in runs if not spreads.slowed(run[1])]
     return _counted(_clusters(quiet, Spread())) if len(quiet) > 1 else quiet
 
 
-def _learnt(groups: Iterable[Sequence[_Run]]) -> dict[str | None, Spread]:
+def learnt_from(groups: Iterable[Sequence[RunOfForm]]) -> dict[str | None, Spread]:
     """The spread of each machine, by its own repeats."""
-    by_system: dict[str | None, list[list[_Run]]] = defaultdict(list)
+    by_system: dict[str | None, list[list[RunOfForm]]] = defaultdict(list)
     for runs in groups:
-        versions: dict[Hashable, list[_Run]] = defaultdict(list)
+        versions: dict[Hashable, list[RunOfForm]] = defaultdict(list)
         for run in runs:
             versions[version(run[0])].append(run)
         by_system[runs[0][0].system] += [undisturbed(one) for one in versions.values()]
@@ -111,9 +127,9 @@ def _learnt(groups: Iterable[Sequence[_Run]]) -> dict[str | None, Spread]:
 # ------------------------------------------------------------------ one form
 
 
-def _one(runs: Sequence[_Run], machine: Spread, asides: list[Aside]) -> Measurement:
+def _one(runs: Sequence[RunOfForm], machine: Spread, asides: list[Aside]) -> Measurement:
     """The row of one form. What is set aside is added to `asides`."""
-    versions: dict[Hashable, list[_Run]] = defaultdict(list)
+    versions: dict[Hashable, list[RunOfForm]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: views.moment_of(run[0])):
         versions[version(run[0])].append(run)
     newest_first = sorted(versions.values(), key=lambda one: views.moment_of(one[-1][0]), reverse=True)
@@ -130,12 +146,12 @@ def _one(runs: Sequence[_Run], machine: Spread, asides: list[Aside]) -> Measurem
     raise AssertionError("the oldest version is contradicted by none")
 
 
-def version(row: Measurement) -> Hashable:
+def version(row: Measurement) -> tuple[tuple[str, str], ...]:
     """The versions of a row's engine and its driver."""
     return tuple(sorted((name, one) for name, one in row.versions.items() if name not in _OF_THE_HARNESS))
 
 
-def _clusters(runs: Sequence[_Run], spread: Spread) -> list[list[_Run]]:
+def _clusters(runs: Sequence[RunOfForm], spread: Spread) -> list[list[RunOfForm]]:
     """Runs that agree, from the fastest to the slowest; in each the oldest first."""
     ordered = sorted(runs, key=lambda run: run[0].value)
     clusters = [[run] for run in ordered[:1]]
@@ -149,25 +165,25 @@ def _clusters(runs: Sequence[_Run], spread: Spread) -> list[list[_Run]]:
     return clusters
 
 
-def _agree(one: _Run, other: _Run, spread: Spread) -> bool:
+def _agree(one: RunOfForm, other: RunOfForm, spread: Spread) -> bool:
     variance = 2 * spread.shared() + spread.single(*one) + spread.single(*other)
     apart = abs(math.log(one[0].value / other[0].value))
     return apart <= max(_CONTRADICTION * math.sqrt(variance), math.log(_LEAST_FACTOR))
 
 
-def _weight(runs: Sequence[_Run], days: frozenset[str | None] | None = None) -> int:
+def _weight(runs: Sequence[RunOfForm], days: frozenset[str | None] | None = None) -> int:
     best: dict[str | None, int] = {}
     for row, _ in runs:
         best[spreads.day(row)] = max(best.get(spreads.day(row), 0), _WEIGHTS[row.grade])
     return sum(weight for when, weight in best.items() if days is None or when in days)
 
 
-def _counted(clusters: Sequence[list[_Run]]) -> list[_Run]:
+def _counted(clusters: Sequence[list[RunOfForm]]) -> list[RunOfForm]:
     """The cluster that counts: the heaviest over the last days; of equally heavy ones the newer where each
     stands by itself, else the one that others disturbed less, then the older."""
     days = _last_days(run for one in clusters for run in one)
 
-    def merit(one: list[_Run]) -> tuple[float, ...]:
+    def merit(one: list[RunOfForm]) -> tuple[float, ...]:
         weight = _weight(one, days)
         newest = views.moment_of(one[-1][0])
         if weight >= _STANDS:
@@ -177,20 +193,20 @@ def _counted(clusters: Sequence[list[_Run]]) -> list[_Run]:
     return max(clusters, key=merit)
 
 
-def _last_days(runs: Iterable[_Run]) -> frozenset[str | None]:
+def _last_days(runs: Iterable[RunOfForm]) -> frozenset[str | None]:
     dates = {spreads.day(row) for row, _ in runs}
     return frozenset(sorted(dates, key=lambda one: one or "")[-_DAYS:])
 
 
-def _is_tied(one: Sequence[_Run], chosen: Sequence[_Run]) -> bool:
+def _is_tied(one: Sequence[RunOfForm], chosen: Sequence[RunOfForm]) -> bool:
     """Whether neither can be set aside: both stand by themselves, and weigh the same."""
     days = _last_days([*one, *chosen])
     return _weight(one, days) == _weight(chosen, days) >= _STANDS
 
 
 def _contradicting(
-    runs: Sequence[_Run], older: Sequence[Sequence[list[_Run]]], spread: Spread
-) -> list[_Run] | None:
+    runs: Sequence[RunOfForm], older: Sequence[Sequence[list[RunOfForm]]], spread: Spread
+) -> list[RunOfForm] | None:
     """What an older version says, if that is something else; None where none does or one agrees."""
     said = [_counted(clusters) for clusters in older]
     for other in said:
@@ -199,7 +215,7 @@ def _contradicting(
     return said[0] if said else None
 
 
-def _row(chosen: Sequence[_Run], tied: Sequence[Sequence[_Run]], machine: Spread) -> Measurement:
+def _row(chosen: Sequence[RunOfForm], tied: Sequence[Sequence[RunOfForm]], machine: Spread) -> Measurement:
     """The newest row of the runs that count, with the value and the interval of all of them."""
     quiet = [run for run in chosen if not spreads.slowed(run[1])] or chosen
     newest = quiet[-1][0]
@@ -222,7 +238,7 @@ def _row(chosen: Sequence[_Run], tied: Sequence[Sequence[_Run]], machine: Spread
     return replace(newest, **changed)
 
 
-def _aside(runs: Sequence[_Run], chosen: Sequence[_Run]) -> Aside:
+def _aside(runs: Sequence[RunOfForm], chosen: Sequence[RunOfForm]) -> Aside:
     row, other = runs[-1][0], chosen[-1][0]
     times = row.value / other.value
     way = f"{times:.3g} times as slow as" if times > 1 else f"{1 / times:.3g} times as fast as"

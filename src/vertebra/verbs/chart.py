@@ -28,6 +28,7 @@ OPTIONS = {
 
 def chart(
     view: str | None = None,
+    model: str | None = None,
     *,
     x: str | None = None,
     y: str | None = None,
@@ -48,12 +49,20 @@ def chart(
     shows published figures instead of the table. A chart can't mix engines: pass `engine` if several were
     measured.
 
+    The view "history" is of one network, `model`: its latency on each day and under each version of the
+    engine and its driver, with the steps between them.
+
     Some views have options (`OPTIONS`): the upper `bound`, classes of memory ("700MB,1GB") and of images per
     second, the number of networks in a cell of the grid, and the worst grade that the grid accepts. Raises
     InvalidInputError for an option that the chart doesn't have.
     """
     from vertebra.reading import charts
 
+    if view != charts.HISTORY.name and model is not None:
+        raise InvalidInputError(
+            f"The chart {view or 'of two metrics'} is of all networks, so {model} can't be chosen.",
+            f"of one network: vertebra chart {charts.HISTORY.name} {model}",
+        )
     axes: dict[str, Any] = {name: metric for name, metric in (("x", x), ("y", y)) if metric is not None}
     if view is not None and axes:
         raise InvalidInputError(
@@ -67,6 +76,8 @@ def chart(
     named = None if view is None else charts.views.find(view)
     if not sources:
         conditions.check(given.table(table, create=False), filters)
+    if named is charts.HISTORY:
+        return _history(model, sources, table, filters)
     of = partial(_of_sources, sources) if sources else partial(compared, table=table)
     if named is not None and named.batches:
         filters.setdefault("batch_size", None)
@@ -76,6 +87,36 @@ def chart(
     if view is None:
         return charts.ball_chart(map(charts.per_image, rows), **axes)
     return charts.draw(view, rows, settings)
+
+
+def _history(model: str | None, sources: Sequence[str], table: TableLike, filters: dict[str, Any]) -> Chart:
+    """The history of one network in the form that `filters` choose."""
+    from vertebra.reading.charts import history_chart
+    from vertebra.reading.charts.points import Point, refuse_other_conditions
+    from vertebra.reading.histories import histories
+
+    if sources:
+        raise InvalidInputError("Published figures have no history.", "leave --source out")
+    if model is None:
+        raise InvalidInputError(
+            "The chart history needs a network.", "name one: vertebra chart history resnet50"
+        )
+    source = given.table(table, create=False)
+    chosen = given.network(model, source)
+    found = histories(source, chosen, **filters)
+    if not found:
+        raise InvalidInputError(
+            f"The table has no measured latency of {model} under these conditions.",
+            f"see what there is: vertebra table --model {model}",
+        )
+    firsts = [one.moments[0].row for one in found]
+    refuse_other_conditions([Point(one.model, {"latency": one}) for one in firsts])
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"The table has {len(found)} different networks or weights called {model}.",
+            "choose one by the beginning of its digest, as vertebra show names it",
+        )
+    return history_chart(found[0])
 
 
 def fastest(

@@ -156,9 +156,9 @@ def _sources() -> builtins.list[Source]:
 
 
 def _charts() -> builtins.list[View]:
-    from vertebra.reading.charts import VIEWS
+    from vertebra.reading.charts import HISTORY, VIEWS
 
-    return [*VIEWS.values()]
+    return [*VIEWS.values(), HISTORY]
 
 
 _LISTS: dict[str, Callable[[], builtins.list[Any]]] = {

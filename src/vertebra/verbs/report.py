@@ -16,6 +16,7 @@ from vertebra.measurements.views import possible
 from vertebra.reading.choice import candidates, field, precisions, rule
 from vertebra.reading.choice.candidates import Question
 from vertebra.reading.choice.rule import Pick
+from vertebra.reading.histories import histories
 from vertebra.reading.reports import loads
 from vertebra.reading.reports.card import Answer
 from vertebra.verbs import given
@@ -198,6 +199,7 @@ def _reportable(asked: _Asked) -> dict[str, Any]:
         "asked": bool(asked.limits),
         "command": " ".join(command),
         "made_at": now()[:10],
+        "histories": histories(source, system=chosen, batch_size=None),
     }
 
 

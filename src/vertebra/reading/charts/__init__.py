@@ -12,10 +12,12 @@ from vertebra.reading.charts.confusion import confusion_chart
 from vertebra.reading.charts.curves import curves_chart
 from vertebra.reading.charts.grid import grid, grid_chart
 from vertebra.reading.charts.heat import heat_table
+from vertebra.reading.charts.history import history_chart
 from vertebra.reading.charts.lines import batch_chart
-from vertebra.reading.charts.views import VIEWS, Settings, View, draw, per_image
+from vertebra.reading.charts.views import HISTORY, VIEWS, Settings, View, draw, per_image
 
 __all__ = [
+    "HISTORY",
     "VIEWS",
     "Chart",
     "Settings",
@@ -30,6 +32,7 @@ __all__ = [
     "grid",
     "grid_chart",
     "heat_table",
+    "history_chart",
     "is_installed",
     "per_image",
     "require",

@@ -118,19 +118,24 @@ def interval(point: Point, metric: str) -> tuple[float, ...]:
 
 def refuse_mixed_conditions(found: Sequence[Point], varying: Sequence[str] = ()) -> None:
     """Raise InvalidInputError, naming what differs besides `varying`, if `found` can't be compared."""
-    differing = {name: values for name, values in _differing(found).items() if name not in varying}
-    if differing:
-        listed = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
-        raise InvalidInputError(
-            f"The rows have figures under different conditions: {listed}.",
-            _filter_by(*next(iter(differing.items()))),
-        )
+    refuse_other_conditions(found, varying)
     seen = Counter((point.model, *_values(point, varying)) for point in found)
     twice = next((key for key, count in seen.items() if count > 1), None)
     if twice is not None:
         raise InvalidInputError(
             f"The rows have several figures of {twice[0]} under the same conditions.",
             "filter the rows by origin or source",
+        )
+
+
+def refuse_other_conditions(found: Sequence[Point], varying: Sequence[str] = ()) -> None:
+    """Raise InvalidInputError, naming what differs besides `varying`, if figures of `found` differ in it."""
+    differing = {name: values for name, values in _differing(found).items() if name not in varying}
+    if differing:
+        listed = "; ".join(f"{name} is {', '.join(values)}" for name, values in differing.items())
+        raise InvalidInputError(
+            f"The rows have figures under different conditions: {listed}.",
+            _filter_by(*next(iter(differing.items()))),
         )
 
 

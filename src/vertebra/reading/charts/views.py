@@ -53,10 +53,11 @@ _STATIC = ("accuracy", "accuracy-operations", "density", "accuracy-density")
 
 def find(name: str) -> View:
     """The view called `name`. Raises UnknownNameError with close matches."""
+    known = {**VIEWS, HISTORY.name: HISTORY}
     try:
-        return VIEWS[name]
+        return known[name]
     except KeyError:
-        raise UnknownNameError.of("chart", name, VIEWS, "vertebra list charts") from None
+        raise UnknownNameError.of("chart", name, known, "vertebra list charts") from None
 
 
 def draw(name: str, rows: Iterable[WideRow], settings: Settings | None = None) -> Chart:
@@ -232,4 +233,17 @@ _ENTRIES = (
     ),
 )  # fmt: skip
 
+
+def _history(rows: Sequence[WideRow], settings: Settings) -> Chart:
+    raise InvalidInputError(
+        "A history needs every run of a network, which wide rows don't have.",
+        'draw it from the table: vertebra.chart("history", "resnet50")',
+    )
+
+
+#: The view of one network over time, which is drawn from all of its runs.
+HISTORY = View(
+    "history", "latency of one network over dates and versions, with the steps between them", _history
+)
+#: The views of all networks at once.
 VIEWS: dict[str, View] = {entry.name: entry for entry in _ENTRIES}

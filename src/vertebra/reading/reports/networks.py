@@ -47,13 +47,14 @@ class Form:
 
     def label(self, names: Iterable[str] = _OF_FORM) -> str:
         """The conditions called `names`, in words."""
-        return ", ".join(_condition(name, self.conditions[name]) for name in names if name in self.conditions)
+        return ", ".join(condition(name, self.conditions[name]) for name in names if name in self.conditions)
 
     def row(self, model: str) -> WideRow | None:
         return next((row for row in self.rows if row.model == model), None)
 
 
-def _condition(name: str, value: Any) -> str:
+def condition(name: str, value: Any) -> str:
+    """A condition in words."""
     return f"{_WORDS[name]} {value}" if name in _WORDS else str(value)
 
 

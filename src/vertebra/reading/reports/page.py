@@ -13,12 +13,14 @@ from vertebra import units
 from vertebra._version import __version__
 from vertebra.machine.files import write_whole
 from vertebra.measurements import Measurement, WideRow, display, wide
+from vertebra.measurements.history import History
 from vertebra.reading.reports import loads
 from vertebra.reading.reports.card import Answer, card_section
 from vertebra.reading.reports.explorer import explorer_section
 from vertebra.reading.reports.failures import failures_section
 from vertebra.reading.reports.figures import charts_section
 from vertebra.reading.reports.glossary import glossary_section
+from vertebra.reading.reports.histories import history_section
 from vertebra.reading.reports.markup import Html, details, folded_section, joined, section, tag
 from vertebra.reading.reports.networks import forms, grade_section, networks_section
 from vertebra.reading.reports.published import published_section
@@ -44,6 +46,7 @@ def html(
     pick: Sequence[Passage] = (),
     made_at: str | None = None,
     version: str | None = None,
+    histories: Sequence[History] = (),
 ) -> str:
     """`rows` as one HTML page that makes no network requests.
 
@@ -52,7 +55,8 @@ def html(
     top, the main one first, with limits that were `asked` or the usual ones; `command` is what answers from
     the same rows, `start` the limits that the explorer opens with, by their options. `pick` is a choice and
     its reasons as headings with paragraphs (plain text), `made_at` the page's date. With a `version`, the
-    page asks its server for a newer one (`reports.server`). Rows of several machines or forms have their own
+    page asks its server for a newer one (`reports.server`). `histories` are of forms that ran on several days
+    or under several versions. Rows of several machines or forms have their own
     columns and charts. Raises MissingRuntimeError if vl-convert, which draws the charts, isn't installed.
     """
     rows = list(rows)
@@ -69,6 +73,7 @@ def html(
         _left_out(left_out),
         charts_section(compared, measured),
         networks_section(compared, measured),
+        history_section(histories),
         grade_section(measured),
         failures_section(rows),
         published_section(row for row in rows if row.model in shown),
@@ -119,6 +124,7 @@ _NAV = {
     "explorer": "Explorer",
     "charts": "Charts",
     "networks": "Networks",
+    "history": "Over time",
     "grades": "Grades",
     "failures": "Failures",
     "published": "Published",

@@ -6,10 +6,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vertebra import units
+from vertebra.cli import ladder
 from vertebra.cli.output import columns, quantity
 from vertebra.cli.tables import listed
 from vertebra.cli.terminal import breadth, line, painted, plain, room
@@ -57,7 +59,10 @@ def records(picked: Pick, top: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
     shown = {(one["model"], one["engine"], one["precision"]) for one in met + out}
     contenders = [row for row in _contenders(picked) if _way(row) not in shown]
-    return met + out + relaxed + [_record(row, picked, "contender") for row in contenders]
+    rungs = ladder.records(picked.ladder) if picked.ladder is not None and _is_priced(picked) else []
+    found = met + out + relaxed + [_record(row, picked, "contender") for row in contenders]
+    heads = dict.fromkeys(head for one in (*found, *rungs) for head in one)
+    return [{**dict.fromkeys(heads), **one} for one in (*found, *rungs)]
 
 
 def _contenders(picked: Pick) -> tuple[WideRow, ...]:
@@ -80,6 +85,7 @@ def _record(row: WideRow, picked: Pick, verdict: str, reasons: str = "") -> dict
         "verdict": verdict,
         "engine": row.conditions.get("engine"),
         "precision": row.conditions.get("precision"),
+        "system": row.conditions.get("system"),
         **{name: _number(one, "value") for name, one in found.items()},
         **{f"{name}_low": _number(one, "low") for name, one in found.items()},
         **{f"{name}_high": _number(one, "high") for name, one in found.items()},
@@ -120,6 +126,23 @@ def _asked(picked: Pick) -> tuple[str, ...]:
 def text(picked: Pick, top: int = 1, *, why: bool = False, asked: str = "vertebra pick") -> str:
     """The answer for people; `why` adds the better networks, the front and each figure's origin. `asked` is
     the command that was typed, to which a time for measuring can be added."""
+    named = _NAMED_SYSTEMS.set(bool(picked.systems))
+    try:
+        return _text(picked, top, why, asked)
+    finally:
+        _NAMED_SYSTEMS.reset(named)
+
+
+#: Whether networks are named with their systems, as where several are compared.
+_NAMED_SYSTEMS = ContextVar("named_systems", default=False)
+
+
+def _is_priced(picked: Pick) -> bool:
+    """Whether what a point costs is printed unasked."""
+    return bool(picked.systems) or (picked.ladder is not None and picked.ladder.currency is not None)
+
+
+def _text(picked: Pick, top: int, why: bool, asked: str) -> str:
     choice = picked.choice
     if choice is None:
         blocks = [_nothing(picked, top), _relaxations(picked)]
@@ -128,6 +151,8 @@ def text(picked: Pick, top: int = 1, *, why: bool = False, asked: str = "vertebr
         blocks += [_excluded(picked), _front(picked)] if why else []
         blocks += [_relaxations(picked), _origin(choice, picked) if why else _counts(picked)]
         blocks += [_derived(choice), _estimated(choice, picked)]
+        if picked.ladder is not None and (why or _is_priced(picked)):
+            blocks += [ladder.text(picked.ladder, systems=bool(picked.systems))]
     blocks += [[line(note) for note in picked.notes], _in_other_precisions(picked), _ending(picked)]
     blocks += [_open(picked, asked), _next(picked, asked)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -256,7 +281,8 @@ def _licence(picked: Pick) -> list[str]:
 
 def _called(row: WideRow) -> str:
     engine = row.conditions.get("engine")
-    return line(f"{row.model} on {engine}" if engine else row.model)
+    system = row.conditions.get("system") if _NAMED_SYSTEMS.get() else None
+    return line(" on ".join(str(one) for one in (row.model, engine, system) if one))
 
 
 def _main(row: WideRow, picked: Pick) -> list[str]:
@@ -397,7 +423,8 @@ def _glance(row: WideRow, picked: Pick) -> dict[str, Any]:
     """One network in one line, with the metrics of the limits and of the objective."""
     asked = dict.fromkeys(_asked(picked))
     more = {METRICS[name].label: quantity(row, name) for name in asked if name not in display.GLANCE}
-    return {**display.glance(row), **more}
+    where = {"system": row.conditions.get("system")} if picked.systems else {}
+    return {**where, **display.glance(row), **more}
 
 
 def _counts(picked: Pick) -> list[str]:

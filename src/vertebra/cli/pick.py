@@ -65,6 +65,10 @@ _COLLECTED = 200_000
 @click.option("--batch-size", type=click.IntRange(min=1), multiple=True,
               help="Batch size of the forms. Repeatable with --fastest. [default: 1]")  # fmt: skip
 @click.option("--system", help="Name of the machine in the table. [default: this machine]")
+@click.option("--systems", metavar="NAME,NAME,…",
+              help="Choose the machine too: among these of the table.")  # fmt: skip
+@click.option("--price", metavar="NAME=0.34USD", multiple=True,
+              help="What an hour of a machine costs. Repeatable.")  # fmt: skip
 @click.option("--probed", metavar="NAME", help="Data set of --probe. [default: the only one in the table]")
 @click.option(
     "--trust",
@@ -90,7 +94,8 @@ def command(
     objective: str, top: int, licence: tuple[str, ...], family: tuple[str, ...], input_size: tuple[int, ...],
     dataset: str | None, origin: str | None, engine: tuple[str, ...], precision: tuple[str, ...],
     device: str | None, scenario: str | None, streams: int | None, beside: int | None,
-    batch_size: tuple[int, ...], system: str | None, probed: str | None, trust: str | None,
+    batch_size: tuple[int, ...], system: str | None, systems: str | None,
+    price: tuple[str, ...], probed: str | None, trust: str | None,
     among: str | None, budget: str | None, lock: str | None, verify: str | None, why: bool,
     table: str | None, style: str, **limits: str | None,
 ) -> None:  # fmt: skip
@@ -106,6 +111,12 @@ def command(
     \b
       vertebra pick --fps 30 --memory 200MB
       vertebra pick --latency 20ms --budget 5m
+
+    With --systems, hardware and network are chosen together from a table of several machines (vertebra
+    merge), with what one more point of accuracy costs; --why prints that for one machine too.
+
+    \b
+      vertebra pick --latency 20ms --systems box,pi --price box=0.34USD --price pi=0.02USD
 
     With --fastest: search for the fastest form (engine, precision, threads, layout, batch size) of one
     network, for 60 s or --budget.
@@ -131,7 +142,10 @@ def command(
     # The rows of an answer stay until it is printed: a search for garbage after each 700 of them finds none.
     gc.set_threshold(_COLLECTED)
     with showing() as progress:
-        picked = vertebra.pick(table=table, among=among, budget=budget, lock=lock, progress=progress, **asked)
+        picked = vertebra.pick(
+            table=table, among=among, budget=budget, lock=lock, systems=systems or (), price=price,
+            progress=progress, **asked,
+        )  # fmt: skip
     from vertebra.cli import answer
 
     click.get_current_context().meta[STATUS] = int(picked.choice is None)

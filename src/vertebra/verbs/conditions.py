@@ -29,8 +29,26 @@ def check(source: Table, filters: Mapping[str, Any]) -> None:
         for name in named:
             if name in known or source.rows(**{condition: name}):
                 continue
+            see = f"{see}; the table has: {', '.join(_systems(source))}" if condition == "system" else see
             there = {str(getattr(row, condition)) for row in source.rows() if getattr(row, condition)}
             raise UnknownNameError.of(condition, str(name), sorted({*known, *there}), see)
+
+
+def _systems(source: Table) -> list[str]:
+    return sorted({row.system for row in source.rows() if row.system}) or ["none"]
+
+
+def systems(source: Table, named: Iterable[str]) -> tuple[str, ...]:
+    """The machines of these names, by the ids that they have today, each once.
+
+    Raises UnknownNameError, with those that the table has, for one of which it has no row.
+    """
+    known = _systems(source)
+    found = dict.fromkeys(source.system_id(one.strip()) for one in named)
+    for one in found:
+        if one not in known:
+            raise UnknownNameError.of("system of the table", one, known, ", ".join(known))
+    return tuple(found)
 
 
 def check_measured(source: Table, filters: Mapping[str, Any]) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from vertebra.errors import InvalidInputError, warn
 from vertebra.measurements import Table
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
-from vertebra.reading.choice import candidates, next_to_measure, precisions
+from vertebra.reading.choice import candidates, ladder, next_to_measure, precisions
 from vertebra.reading.choice.rule import Pick
 from vertebra.verbs import given, notebook
 from vertebra.verbs.conditions import check, check_measured
+from vertebra.verbs.conditions import systems as checked_systems
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def pick(
     family: str | Sequence[str] = (),
     input_size: int | Sequence[int] = (),
     lock: str | Path | None = None,
+    systems: str | Sequence[str] = (),
+    price: Mapping[str, str] | str | Sequence[str] = (),
     progress: Listener | None = None,
     objective: str | None = None,
     **limits: Any,
@@ -59,12 +62,23 @@ def pick(
     none is left or the time is up; with "auto", for up to 3 minutes, and only if too little is measured here
     to estimate the others. Their rows are appended to the table; the Pick lists them and says why it ended.
 
+    With `systems`, names of machines of the table ("a,b" or several), hardware and network are chosen
+    together: a candidate is a network in a form on one of them, and all else stays equal. `price` is what an
+    hour of a machine costs, {"a": "0.34USD"}. The Pick's `ladder` says what one more point of accuracy costs.
+
     With `lock`, the choice and what it depends on are written to that file, for `vertebra.check`; where
     nothing is chosen there is a warning and no file.
     Raises InvalidInputError for conditions that can't be measured here, and if nothing was measured that the
     answer depends on.
     """
     place = _place(lock)
+    compared = _several(systems)
+    if compared:
+        _refuse_for_systems(budget, lock, filters, limits)
+        source = given.table(table, create=False)
+        compared = checked_systems(source, compared)
+        limits["system"] = compared
+        budget = None
     conditions = {**(filters or {})}
     conditions |= {name: limits.pop(name) for name in _CONDITIONS if name in limits}
     conditions["precision"] = _precisions(conditions.get("precision"))
@@ -84,11 +98,60 @@ def pick(
         check(source, named)
         if not NEEDING_A_MACHINE.isdisjoint(question.asked):
             check_measured(source, named)
-        return _locked(candidates.pick(source, question), question, source, place)
+        picked = _with_ladder(candidates.pick(source, question), question, source, price)
+        return _locked(picked, question, source, place)
     _refuse_contradictions(question)
     source = given.table(table)
     picked = _settled(question, source, spend_s, notebook.listener(progress))
-    return _locked(picked, question, source, place)
+    return _locked(_with_ladder(picked, question, source, price), question, source, place)
+
+
+def _several(systems: str | Sequence[str]) -> tuple[str, ...]:
+    named = systems.split(",") if isinstance(systems, str) else systems
+    return tuple(one.strip() for one in named if one.strip())
+
+
+def _refuse_for_systems(
+    budget: str | float | None,
+    lock: str | Path | None,
+    filters: Mapping[str, Any] | None,
+    limits: Mapping[str, Any],
+) -> None:
+    """Raise InvalidInputError for what can't be done for several machines at once."""
+    refused = {
+        "system": (filters or {}).get("system", limits.get("system")),
+        "lock": lock, "budget": None if budget == AUTO else budget,
+    }  # fmt: skip
+    for name, value in refused.items():
+        if value is not None:
+            raise InvalidInputError(
+                f"--systems chooses among several machines, so --{name} can't be set.",
+                f"choose a machine first, then: vertebra pick --system NAME{_THEN[name]}",
+            )
+
+
+_THEN = {"system": "", "lock": " --lock FILE", "budget": ", and --budget on that machine"}
+
+
+def _with_ladder(
+    picked: Pick, question: Question, source: Table, price: Mapping[str, str] | str | Sequence[str]
+) -> Pick:
+    """`picked` with what one more point costs, and what must be said of several machines."""
+    one = question.filters["system"] if "system" in question.filters else candidates.this_system(source)
+    known = ladder.prices(price, question.systems or (one,))
+    found = ladder.ladder(picked.meeting, picked.objective, known)
+    notes = list(picked.notes)
+    lacking = [name for name in question.systems if known.per_hour and name not in known.per_hour]
+    if lacking:
+        notes.append(f"No price is given for {', '.join(lacking)}, so money isn't compared.")
+    choice = picked.choice
+    if question.systems and choice is not None and next_to_measure.is_estimated(choice, question.asked):
+        where = choice.conditions.get("system")
+        notes.append(
+            f"{choice.model} never ran in this form on {where}: its figures are estimated from the networks "
+            f"that did. To measure it, on that machine: vertebra bench {choice.model}"
+        )
+    return replace(picked, systems=question.systems, ladder=found, notes=tuple(notes))
 
 
 def _place(lock: str | Path | None) -> Path | None:

@@ -36,6 +36,7 @@ _BASIC = (
     "macs",
     "operations",
     "weight_bytes",
+    "energy_per_image",
 )
 #: The engine that measures the harness itself: its latencies are no network's.
 _HARNESS = "null"
@@ -56,6 +57,12 @@ class Question:
     trust: str | None = None
     among: str = "catalogue"
     filters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The machines that are compared, where several are: a candidate is then a form on one of them."""
+        named = self.filters.get("system")
+        return () if named is None or isinstance(named, str) else tuple(named)
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -439,6 +446,8 @@ def _gains(
 ) -> tuple[precisions.Gain, ...]:
     """What other precisions would buy, where float32 was asked for and no other."""
     filters = question.filters
+    if question.systems:
+        return ()
     asked = filters.get("precision")
     if precisions.USUAL not in ((asked,) if isinstance(asked, str) else asked or ()):
         return ()
@@ -462,8 +471,8 @@ def _best_free(gathered: Sequence[Measurement], question: Question) -> WideRow |
 
 
 def _outlook(picked: Pick, question: Question, rows: Sequence[WideRow], unpriced: int) -> Outlook | None:
-    if question.among != "catalogue":
-        return None
+    if question.among != "catalogue" or question.systems:
+        return None  # what is to be measured on other machines isn't measured from here
     open_ = next_to_measure.open_questions(
         [row for row in rows if _is_ahead(row, picked) and can_be_measured(row)], question.limits,
         question.objective, demands=question.demands, least_grade=question.trust,
@@ -511,7 +520,7 @@ def _without_batch_size(source: Table, question: Question) -> set[str]:
     wanted = {"latency" if metric == "fps" else metric for metric in question.asked} & NEEDING_A_MACHINE
     system = filters["system"] if "system" in filters else this_system(source)
     rows = source.rows(metric=tuple(wanted), batch_size=None) if wanted else []
-    return {row.model for row in rows if system in (None, row.system)}
+    return {row.model for row in rows if system is None or row.system in (question.systems or (system,))}
 
 
 def _told(models: Iterable[str]) -> str:
@@ -530,8 +539,9 @@ def _picked(rows: Sequence[WideRow], question: Question) -> Pick:
 
 def _judged(rows: Sequence[WideRow], question: Question) -> Pick:
     return rule.pick(
-        rows, question.limits, question.objective, demands=question.demands, least_grade=question.trust
-    )
+        rows, question.limits, question.objective, demands=question.demands, least_grade=question.trust,
+        varying=("system",) if question.systems else (),
+    )  # fmt: skip
 
 
 def absences(models: Iterable[str], what: str) -> list[str]:

@@ -205,7 +205,8 @@ class Pick(display.Shown):
     `terms` says what it allows ("free", "non-commercial", "own terms", "not stated"), and `free` is the best
     network with free weights where the choice's are not. `outlook` says what measuring could still change;
     it is None where only the table's networks are candidates. `gains` holds what other precisions would buy
-    (`precisions.Gain`)."""
+    (`precisions.Gain`). `meeting` are all forms that meet the limits; `systems` the machines that were
+    compared, where several were; `ladder` is what one more point costs (`ladder.Ladder`)."""
 
     objective: str
     limits: tuple[Limit, ...]
@@ -221,6 +222,9 @@ class Pick(display.Shown):
     free: WideRow | None = None
     outlook: Outlook | None = None
     gains: tuple[Any, ...] = ()
+    meeting: tuple[WideRow, ...] = ()
+    systems: tuple[str, ...] = ()
+    ladder: Any = None
 
     def summary(self) -> str:
         """The choice and its figures, or that there is none."""
@@ -231,6 +235,7 @@ class Pick(display.Shown):
         figures = ", ".join(f"{name} {value}" for name, value in line.items() if name not in _NAMES and value)
         meet = "1 network meets" if len(self.ranked) == 1 else f"{len(self.ranked)} networks meet"
         where = f" on {line['engine']}" if line["engine"] else ""
+        where += f" on {self.choice.conditions.get('system')}" if self.systems else ""
         return f"{self.choice.model}{where}: {figures} ({meet} {limits})"
 
     def tables(self) -> Iterable[list[display.Line]]:
@@ -322,9 +327,11 @@ def pick(
     *,
     demands: Sequence[Demand] = (),
     least_grade: str | None = None,
+    varying: Sequence[str] = (),
 ) -> Pick:
     """The networks among `rows` that meet `limits` and `demands`, by `objective`, then latency, grade, name.
 
+    Conditions of the load that are `varying` may differ between candidates: the best form decides them too.
     With `least_grade`, a network isn't chosen if a figure that this depends on has a worse one.
 
     `excluded` holds the networks that rank above the choice but don't certainly meet the limits, or,
@@ -339,7 +346,7 @@ def pick(
             f"No network has a figure of {metrics.find(objective).label}.",
             "fill the table with: vertebra survey (only published accuracies: vertebra cite)",
         )
-    refuse_mixed_loads(candidates)
+    refuse_mixed_loads(candidates, varying)
     asked = _Asked(objective, tuple(limits), tuple(demands), least_grade)
     open_to = {id(row): asked.unmet(row) for row in candidates}  # asked once for each: there are thousands
     meeting = [row for row in candidates if not open_to[id(row)] and not asked.doubts(row)]
@@ -358,7 +365,9 @@ def pick(
     ]  # fmt: skip
     excluded = tuple(asked.exclusion(row, open_to[id(row)]) for row in nearest)
     relaxations = _relaxations(one_short, asked, ranked[0] if ranked else None)
-    return Pick(objective, asked.limits, tuple(ranked), excluded, asked.demands, relaxations)
+    return Pick(
+        objective, asked.limits, tuple(ranked), excluded, asked.demands, relaxations, meeting=tuple(meeting)
+    )
 
 
 def doubts(
@@ -368,9 +377,10 @@ def doubts(
     return _Asked(objective, tuple(limits), (), least_grade).doubts(row)
 
 
-def refuse_mixed_loads(rows: Sequence[WideRow]) -> None:
-    """Raise InvalidInputError, naming the condition that differs, if `rows` aren't of one load."""
-    for name in LOAD:
+def refuse_mixed_loads(rows: Sequence[WideRow], varying: Sequence[str] = ()) -> None:
+    """Raise InvalidInputError, naming the condition that differs besides `varying`, if `rows` aren't of one
+    load."""
+    for name in (name for name in LOAD if name not in varying):
         values = {row.conditions[name] for row in rows if name in row.conditions}
         if name == "beside" and values:  # it isn't stated where nothing ran beside
             values |= {0 for row in rows if row.conditions and name not in row.conditions}

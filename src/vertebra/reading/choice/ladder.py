@@ -1,0 +1,153 @@
+"""What one more point of accuracy costs: the front from the cheapest network to the most accurate.
+
+A rung is a network in a form, on a system where several were asked for. Its costs are those of one image:
+seconds, peak memory, watt-hours where a counter told them, and money where the system has a price. The price
+of one more point is what a cost grows by from the rung below, divided by the points that are gained.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vertebra.errors import InvalidInputError
+from vertebra.measurements import WideRow
+
+#: Cost of an image -> the metric that it follows from.
+COSTS = {"money": "latency", "latency": "latency", "memory": "memory_total", "energy": "energy_per_image"}
+#: Accuracies that have points.
+ACCURACIES = ("top1", "top5", "probe_top1")
+_HOUR = 3600
+_PRICE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]{3})(?:/h)?")
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What an hour of each system costs, all in one currency."""
+
+    per_hour: Mapping[str, float] = field(default_factory=dict)
+    currency: str | None = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A network of the front. `costs` are of one image: seconds, bytes, watt-hours, money; `per_point` is
+    what each grew by for one more point since the rung below (the lowest has none)."""
+
+    row: WideRow
+    accuracy: float
+    costs: Mapping[str, float]
+    points: float | None = None
+    per_point: Mapping[str, float] = field(default_factory=dict)
+    is_knee: bool = False
+
+    def is_estimated(self, cost: str) -> bool:
+        """Whether a cost follows from an estimate."""
+        return self.row.figures[COSTS[cost]].origin == "estimated"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The front of `accuracy` against the cost `against`, the cheapest first."""
+
+    accuracy: str
+    against: str
+    rungs: tuple[Rung, ...]
+    currency: str | None = None
+
+    @property
+    def knee(self) -> Rung | None:
+        """The rung above which a point costs more than before: furthest above the straight line from the
+        first to the last, both axes from 0 to 1; None where none lies above it."""
+        return next((one for one in self.rungs if one.is_knee), None)
+
+
+def prices(given: Mapping[str, str] | str | Iterable[str], systems: Sequence[str | None]) -> Prices:
+    """Prices such as "box=0.34USD", per hour. Raises InvalidInputError for what can't be read, a system that
+    isn't asked about, and several currencies."""
+    several = [given] if isinstance(given, str) else given
+    pairs = given.items() if isinstance(given, Mapping) else [_pair(one) for one in several]
+    found: dict[str, float] = {}
+    currencies: dict[str, None] = {}
+    for name, text in pairs:
+        read = _PRICE.fullmatch(str(text).strip())
+        if read is None:
+            raise InvalidInputError(
+                f'The price of {name} is "{text}".', "write an hour's price and its currency: 0.34USD"
+            )
+        if name not in systems:
+            asked = ", ".join(str(one) for one in systems if one is not None) or "none"
+            raise InvalidInputError(f"{name} has a price, but isn't asked about.", f"systems asked: {asked}")
+        if name in found:
+            raise InvalidInputError(f"{name} has two prices.", "give one")
+        found[name] = float(read[1])
+        currencies[read[2].upper()] = None
+    if len(currencies) > 1:
+        raise InvalidInputError(
+            f"The prices are in several currencies: {', '.join(currencies)}.", "convert them into one"
+        )
+    return Prices(found, next(iter(currencies), None))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, price = text.rpartition("=")
+    if not equals or not name:
+        raise InvalidInputError(f'"{text}" is not a price.', "write it as --price NAME=0.34USD")
+    return name.strip(), price
+
+
+def ladder(rows: Iterable[WideRow], objective: str, known: Prices) -> Ladder | None:
+    """The front of the accuracy (the objective if it is one, else top-1) against what an image costs: in
+    money if each system has a price, else in time. None where fewer than two rungs are known."""
+    accuracy = objective if objective in ACCURACIES else "top1"
+    every = [(row, costs(row, known)) for row in rows if accuracy in row.figures]
+    timed = [(row, found) for row, found in every if "latency" in found]
+    against = "money" if timed and all("money" in found for _, found in timed) else "latency"
+    timed.sort(key=lambda one: (one[1][against], -one[0].figures[accuracy].value, one[0].model))
+    rungs: list[Rung] = []
+    for row, found in timed:
+        value = row.figures[accuracy].value
+        if rungs and value <= rungs[-1].accuracy:
+            continue
+        rungs.append(_rung(row, value, found, rungs[-1] if rungs else None))
+    return Ladder(accuracy, against, _with_knee(rungs, against), known.currency) if len(rungs) > 1 else None
+
+
+def costs(row: WideRow, known: Prices) -> dict[str, float]:
+    """What one image costs, as far as it is known."""
+    found: dict[str, float] = {}
+    latency = row.figures.get("latency")
+    if latency is not None and latency.batch_size:
+        found["latency"] = latency.value / latency.batch_size
+        price = known.per_hour.get(str(row.conditions.get("system")))
+        if price is not None:
+            found["money"] = price * found["latency"] / _HOUR
+    memory, energy = row.figures.get("memory_total"), row.figures.get("energy_per_image")
+    if memory is not None:
+        found["memory"] = memory.value
+    if energy is not None:
+        found["energy"] = energy.value / _HOUR
+    return found
+
+
+def _rung(row: WideRow, accuracy: float, found: Mapping[str, float], below: Rung | None) -> Rung:
+    if below is None:
+        return Rung(row, accuracy, found)
+    points = 100 * (accuracy - below.accuracy)
+    grown = {name: (found[name] - below.costs[name]) / points for name in found if name in below.costs}
+    return Rung(row, accuracy, found, points, grown)
+
+
+def _with_knee(rungs: Sequence[Rung], against: str) -> tuple[Rung, ...]:
+    """The rungs, the knee among them marked."""
+    first, last = rungs[0], rungs[-1]
+    wide, high = last.costs[against] - first.costs[against], last.accuracy - first.accuracy
+    if len(rungs) < 3 or wide <= 0:
+        return tuple(rungs)
+
+    def above(one: Rung) -> float:
+        return (one.accuracy - first.accuracy) / high - (one.costs[against] - first.costs[against]) / wide
+
+    best = max(rungs, key=above)
+    return tuple(replace(one, is_knee=one is best and above(one) > 0) for one in rungs)

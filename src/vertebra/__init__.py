@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vertebra.verbs.report import report
     from vertebra.verbs.serve import asgi, serve
     from vertebra.verbs.show import show
+    from vertebra.verbs.submit import submit
     from vertebra.verbs.survey import survey
     from vertebra.verbs.table import table
     from vertebra.verbs.train import train
@@ -76,6 +77,7 @@ _PUBLIC = {
     "report": "vertebra.verbs.report",
     "serve": "vertebra.verbs.serve",
     "show": "vertebra.verbs.show",
+    "submit": "vertebra.verbs.submit",
     "survey": "vertebra.verbs.survey",
     "table": "vertebra.verbs.table",
     "train": "vertebra.verbs.train",
@@ -86,7 +88,7 @@ _PUBLIC = {
 __all__ = [
     "Measurement", "Progress", "Table", "asgi", "bench", "build", "chart", "check", "cite", "compare",
     "disagreement", "doctor", "evaluate", "export", "fastest", "fit", "merge", "pick", "predict", "probe",
-    "profile", "report", "serve", "show", "survey", "table", "train",
+    "profile", "report", "serve", "show", "submit", "survey", "table", "train",
     "write_job",
 ]  # fmt: skip
 

@@ -45,6 +45,7 @@ VERBS: dict[str, dict[str, str]] = {
         "check": "Check whether a locked choice is still the best.",
         "compare": "Compare two engines, machines, versions or days.",
         "report": "Write one HTML page that opens offline.",
+        "submit": "Write what was measured for others, with nothing private.",
     },
     "Use it": {
         "train": "Train a network on your own pictures; go on where it ended.",

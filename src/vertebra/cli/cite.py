@@ -47,9 +47,10 @@ def command(
       vertebra cite other.csv            rows written by `vertebra table --write`
       vertebra cite mine.csv --map "model=Model,latency=Time:ms" --system pi-5
 
-    SOURCES are names or files: CSV, JSON or Parquet with vertebra's columns, or other tables (.sqlite). With
-    --map they are CSV tables of your own; OURS is a column or metric of vertebra, THEIRS a column of the
-    file, followed by the unit of numbers without one. Importing the same rows again adds nothing.
+    SOURCES are names or files: CSV, JSON or Parquet with vertebra's columns, submissions (.gz, from
+    `vertebra submit`; a changed one is refused), or other tables (.sqlite). With --map they are CSV tables of
+    your own; OURS is a column or metric of vertebra, THEIRS a column of the file, followed by the unit of
+    numbers without one. Importing the same rows again adds nothing.
     """
 
     added = vertebra.cite(

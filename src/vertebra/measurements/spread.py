@@ -160,6 +160,12 @@ def seen_in(row: Measurement) -> Seen:
     return Seen(processes, _USUAL_BLOCKS * processes, others)
 
 
+def counted(reason: str) -> str | None:
+    """The part of a grade's reason that `seen_in` reads; None where it reads nothing."""
+    found = _PROCESSES.match(reason) or _TAKEN.match(reason)
+    return None if found is None else found[0]
+
+
 @dataclass(frozen=True)
 class Spread:
     """How widely latencies spread on one machine: the prior's variances times `scale`, as its own repeats

@@ -23,9 +23,10 @@ def cite(
     """Append published figures (by default PaddleClas's) and return the number of new rows.
 
     `sources` are names of `citations.SOURCES`, "all", or files: rows as `write` writes them (.csv, .json,
-    .parquet) or other tables (.sqlite, or a server's address). With `mapping` they are CSV tables of your
-    own, and `source` and `columns` (system="…", precision="…") apply to all their rows; `decimal` ("comma",
-    "point") says what begins a fraction, where the cells don't tell; see `citations.read_table`.
+    .parquet), submissions (.gz) or other tables (.sqlite, or a server's address). With `mapping` they are CSV
+    tables of your own, and `source` and `columns` (system="…", precision="…") apply to all their rows;
+    `decimal` ("comma", "point") says what begins a fraction, where the cells don't tell; see
+    `citations.read_table`.
     """
     from vertebra.measuring import citations
 
@@ -51,8 +52,17 @@ def cite(
         if not Path(file).suffix and not is_address(file):
             citations.find(str(file))
     into = given.table(table)
-    added = sum(into.take_in(file) for file in files)
+    added = sum(_taken(into, file) for file in files)
     return added + _appended(into, [citations.SOURCES[str(name)].read() for name in named])
+
+
+def _taken(into: Table, file: str | Path) -> int:
+    """Add what a file holds, and return the number of new rows."""
+    from vertebra.measurements import submission
+
+    if not is_address(file) and Path(file).suffix.lower() == submission.ENDING:
+        return submission.take_in(into, file)
+    return into.take_in(file)
 
 
 def _appended(into: Table, runs: Iterable[list[Measurement]]) -> int:

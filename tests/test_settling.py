@@ -158,6 +158,19 @@ def shuffled(**sizes: Any) -> bytes:
                  rest=[2], one=[1], four=[4], any=[-1])  # fmt: skip
 
 
+def test_shapes_inside_attention_are_not_noted():
+    """Those that an export notes not either, so that an engine needs the same memory."""
+    made = [
+        node("Shape", "x", "s"), node("Slice", "s two four", "p"), node("Concat", "any p", "t", axis=0),
+        node("Reshape", "x t", "k"), node("Transpose", "k", "turned", perm=[0, 2, 1]),
+        node("Relu", "k", "q"), node("MatMul", "q turned", "m"), node("Softmax", "m", "shares"),
+        node("MatMul", "shares k", "v"), node("Relu", "v", "r"), node("Relu", "r", "y"),
+    ]  # fmt: skip
+    content = settling.settled(model(made, ["y"], ["batch", 4, 6, 6], two=[2], four=[4], any=[-1]), {})
+    noted = {one.name for one in onnx.ModelProto.FromString(content).graph.value_info}
+    assert noted == {"s", "p", "t", "q", "v", "r"}
+
+
 def test_shapes_become_constants_and_are_noted():
     """But for parts of a shape that has the batch in it, which an export computes for each picture, too."""
     content = settling.settled(shuffled(), {})

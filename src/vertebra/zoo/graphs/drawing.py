@@ -84,7 +84,7 @@ def scale_of(key: str, shape: Sequence[int], level: float = 1.0) -> tuple[float,
         return 1.0, 0.5
     if kind == "running_mean":
         return 0.0, 0.25
-    if len(shape) < 2:
+    if len(shape) < 2 or kind == "gain":
         return (0.0, 0.25) if "bias" in kind else (_float32(level), 0.25)
     return 0.0, _float32(math.sqrt(3 * _GAIN / max(1, math.prod(shape[1:]))))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What holds for two batches of primes that no network has as an extent holds for all.
 _BATCHES = 1009, 2003
+#: what attention does to queries and keys before their shares are taken
+_INSIDE = ("Reshape", "Transpose", "Mul", "MatMul", "Add", "Where")
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 #: an extent: a number, a name for the batch or a multiple of it, or unknown
 Extent: TypeAlias = int | str | None
@@ -77,10 +79,32 @@ def _follows(model: Model, found: list[dict[str, Value]], batch: str) -> _Settle
             fixed = [extent for extent in told if isinstance(extent, int)]
             if len(fixed) >= len(told) - 1 and all(fixed) and node.attributes.get("allowzero"):
                 targets[node.gives[0]] = [extent if isinstance(extent, int) else -1 for extent in told]
-    return _Settled(
-        constants, targets,
-        {name: (one[name].kind, shape) for name, shape in shapes.items() if one[name].kind in _NUMBERS},
-    )  # fmt: skip
+    inside = _inside_attention(model, {*targets}, {*constants, *model.constants})
+    noted = {name: (one[name].kind, shape) for name, shape in shapes.items()
+             if one[name].kind in _NUMBERS and name not in inside}  # fmt: skip
+    return _Settled(constants, targets, noted)
+
+
+def _inside_attention(model: Model, targets: Set[str], constants: Set[str]) -> Set[str]:
+    """What an export notes no shapes of: from keys, which attention reshapes to a shape that it computes, to
+    the shares. With these shapes ONNX Runtime would use memory twice that it can't in an export."""
+    made = {name: node for node in model.nodes for name in node.gives}
+    found = set[str]()
+    for softmax in (node for node in model.nodes if node.kind == "Softmax"):
+        inside, computed, waiting = {softmax.gives[0]}, False, [softmax.takes[0]]
+        while waiting:
+            name = waiting.pop()
+            node = made.get(name)
+            if node is None or name in inside or node.kind not in _INSIDE:
+                continue
+            if node.kind == "Reshape":
+                if node.takes[1] in constants or name in targets or node.attributes.get("allowzero"):
+                    continue
+                computed = True
+            inside.add(name)
+            waiting += node.takes
+        found |= inside if computed else set()
+    return found
 
 
 def _extents(one: tuple[int, ...], other: tuple[int, ...], batch: str) -> tuple[Extent, ...]:

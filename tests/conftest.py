@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -34,6 +35,15 @@ _EXPECTED = re.compile(
     "root may read everything|no permissions of this kind|shown to another user|cuda.bindings|tensorrt|"
     "needs PaddlePaddle|this kernel does|there is a card"
 )
+
+
+@pytest.fixture(autouse=True)
+def warnings_go_where_they_went() -> Iterator[None]:
+    """A command of this process that says everything as JSON leaves the next test's warnings alone."""
+    logger = logging.getLogger("vertebra")
+    handlers, propagate = logger.handlers[:], logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
 
 
 @pytest.fixture(scope="session")

@@ -157,12 +157,14 @@ def pictures(count: int, size: int = 32, seed: int = 0) -> tuple[torch.Tensor, t
 def trained(prepared: nn.Module, steps: int, rate: float = 1e-3) -> nn.Module:
     optimizer = torch.optim.Adam(prepared.parameters(), rate)
     prepared.train()
-    for step in range(steps):
-        images, targets = pictures(16, seed=step)
-        loss = nn.functional.cross_entropy(prepared(images), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with torch.random.fork_rng(devices=[]):  # for dropout
+        torch.manual_seed(0)
+        for step in range(steps):
+            images, targets = pictures(16, seed=step)
+            loss = nn.functional.cross_entropy(prepared(images), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return prepared.eval()
 
 

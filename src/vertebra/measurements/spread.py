@@ -43,7 +43,7 @@ _WITHOUT_INTERVAL = 0.3
 _OF_THE_MACHINE = 8
 #: Others' use of the processors up to here is the kernel's rounding and the system's own housekeeping.
 _IDLE = 0.10
-#: Processors shared no cache if handing over took this much longer than in the machine's best run.
+#: Processors shared no cache if handing over took this much longer than in the machine's quickest runs.
 _FAR = 0.30
 #: The lists of a run's samples that tell its blocks, without the latencies.
 _LISTS = ("latency.process", "surroundings.others_cpu", "surroundings.steal", HANDOVER)
@@ -78,7 +78,7 @@ def prior() -> Prior:
 class Seen:
     """What a run's blocks say beside their latencies: how many `processes` and `blocks` it had, and in its
     middle block the share of the processors that `others` took (0 to 1) and the seconds of a `handover`
-    between processors; `apart` is by what share that exceeds the machine's best run (`compared`)."""
+    between processors; `apart` is by what share that exceeds the machine's quickest runs (`compared`)."""
 
     processes: int = 1
     blocks: int = _USUAL_BLOCKS
@@ -100,16 +100,18 @@ def _middle(values: Sequence[float]) -> float | None:
 
 
 def compared(rows: Iterable[Measurement], seen: Mapping[str, Seen]) -> dict[str, Seen]:
-    """`seen` with what each run's handover is beside the best of its machine's runs among `rows`."""
+    """`seen` with what each run's handover is beside that of the quickest quarter of its machine's runs among
+    `rows`."""
     systems = {row.run: row.system for row in rows if row.run is not None and row.run in seen}
-    best: dict[str | None, float] = {}
+    every: dict[str | None, list[float]] = defaultdict(list)
     for run, system in systems.items():
-        if (one := seen[run].handover) is not None:
-            best[system] = min(best.get(system, one), one)
+        if one := seen[run].handover:
+            every[system].append(one)
+    near = {system: sorted(several)[len(several) // 4] for system, several in every.items()}
     found = dict(seen)
     for run, system in systems.items():
-        if (one := seen[run].handover) is not None and best[system] > 0:
-            found[run] = replace(seen[run], apart=one / best[system] - 1)
+        if one := seen[run].handover:
+            found[run] = replace(seen[run], apart=max(0.0, one / near[system] - 1))
     return found
 
 

@@ -5,7 +5,7 @@ in virtual machines, in containers, on systems without /proc.
 
 A second one times how long a processor needs to read what another has just written. On a virtual machine
 whose processors move, that shows whether they share a cache just now: where they don't, networks whose
-threads exchange much take up to twice as long, while each processor by itself is as fast as ever.
+threads exchange much take half as long again, while each processor by itself is as fast as ever.
 """
 
 from __future__ import annotations

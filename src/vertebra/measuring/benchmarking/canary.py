@@ -75,14 +75,12 @@ class Canary:
         pairs. None where threads can't be kept on processors of their own, or there is only one."""
         if len(self._own) < 2:
             return None
-        pools = self._pools[: _PAIRS + 1]
-        read = [
-            reader.submit(self._read).result()
-            for one, other in pairwise(pools)
-            for writer, reader in ((one, other), (other, one)) * _TIMES
-            if writer.submit(self._handed.fill, 1.0).result() is None
-        ]
-        return median(read) / 1e9
+        taken = []
+        for one, other in pairwise(self._pools[: _PAIRS + 1]):
+            for writer, reader in ((one, other), (other, one)) * _TIMES:
+                writer.submit(self._handed.fill, 1.0).result()
+                taken.append(reader.submit(self._read).result())
+        return median(taken) / 1e9
 
     def _timed(self, source: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> int:
         self._together.wait(_START_S)

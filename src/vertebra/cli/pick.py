@@ -116,7 +116,8 @@ def command(
     merge), with what one more point of accuracy costs; --why prints that for one machine too.
 
     \b
-      vertebra pick --latency 20ms --systems box,pi --price box=0.34USD --price pi=0.02USD
+      vertebra pick --latency 20ms --systems box,pi \\
+          --price box=0.34USD --price pi=0.02USD
 
     With --fastest: search for the fastest form (engine, precision, threads, layout, batch size) of one
     network, for 60 s or --budget.

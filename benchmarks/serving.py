@@ -108,9 +108,7 @@ def _rate(call: Any, seconds: float) -> float:
 
 def served(bundle: Path) -> Process:
     """`vertebra serve` of one Bundle, pinned."""
-    server = parts.vertebra(bundle, "measured", "--no-grpc", "--threads", "1")
-    parts.pinned(server)
-    return server
+    return parts.measured(bundle, "measured", "--no-grpc")
 
 
 def body_of(kind: str, size: int, photo: Path) -> bytes:

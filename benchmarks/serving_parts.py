@@ -22,6 +22,8 @@ import psutil
 
 ENGINE_CORE, OTHER_CORE = 1, 0
 CONNECTIONS = 8
+#: what both sides of a figure run
+ENGINE, MOST_IMAGES = "onnxruntime", 8
 
 
 class Process:
@@ -93,6 +95,15 @@ def vertebra(bundle: Path, name: str, *options: str) -> Process:
     """`vertebra serve` of one Bundle under a name, over HTTP at a free port."""
     command = [sys.executable, "-m", "vertebra", "serve", f"{name}={bundle}", "--port", "0", *options]
     return Process(command, line=r"ready at \S+:(\d+)[;,]")
+
+
+def measured(bundle: Path, name: str, *options: str) -> Process:
+    """The same for a figure: one process with one thread, pinned, and batches of up to MOST_IMAGES, whatever
+    the table would choose."""
+    asked = ("--engine", ENGINE, "--instances", "1", "--threads", "1", "--max-batch", str(MOST_IMAGES))
+    server = vertebra(bundle, name, *asked, *options)
+    pinned(server)
+    return server
 
 
 def pin(process: psutil.Process, core: int) -> None:

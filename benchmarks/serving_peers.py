@@ -145,9 +145,8 @@ def free_port() -> int:
 
 @contextmanager
 def ours(one: Subject, *options: str) -> Iterator[Process]:
-    server = parts.vertebra(one.bundle, MODEL, "--threads", "1", *options)
+    server = parts.measured(one.bundle, MODEL, *options)
     try:
-        parts.pinned(server)
         yield server
     finally:
         server.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import tiny_bundle
 import vertebra
 from serving_client import serving
+from vertebra import engines
 from vertebra.bundles import Bundle
 from vertebra.cli import cli
 from vertebra.errors import TableError
@@ -22,8 +24,6 @@ from vertebra.measurements import Measurement
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     four = replace(system.describe(), usable_cores=4)
     monkeypatch.setattr(system, "describe", lambda: four)
     monkeypatch.setattr(system, "default_threads", lambda: 4)
@@ -52,7 +52,7 @@ GRID = [
 
 
 def chosen(bundle: Bundle, rows: list[Measurement], **asked: Any) -> Choice:
-    return choice.choose_from(rows, Asked(**asked), bundle, "onnxruntime", Path("a b"))
+    return choice.choose_from(rows, Asked(**asked), bundle, ["onnxruntime"], Path("a b"))
 
 
 def sizes(found: Choice) -> tuple[int, int, int]:
@@ -81,8 +81,8 @@ def test_the_measured_load_with_the_most_images_is_chosen_within_what_was_asked(
 
 def test_why_it_was_chosen_is_said(bundle: Bundle) -> None:
     assert str(chosen(bundle, [row(*one) for one in GRID])) == (
-        "4 processes with 1 thread each, calls of up to 1 image: the best of 6 loads measured here "
-        "(198/s offline, grade A, 2026-11-01)"
+        "onnxruntime, 4 processes with 1 thread each, calls of up to 1 image: the best of 6 loads measured "
+        "here (198/s offline, grade A, 2026-11-01)"
     )
 
 
@@ -121,8 +121,6 @@ def test_figures_that_can_t_be_compared_are_left_out(
 def test_no_more_processes_are_chosen_than_memory_holds(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     half_a_gigabyte = replace(system.describe(), memory_bytes=500_000_000)
     monkeypatch.setattr(system, "describe", lambda: half_a_gigabyte)
     rows = [row(*one) for one in GRID]
@@ -149,6 +147,63 @@ def test_only_rows_of_this_network_engine_precision_and_machine_count(bundle: Bu
     assert len(choice.rows_of(bundle, "onnxruntime", table)) == 6
 
 
+ENGINES = ["onnxruntime", "openvino"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "engine", "told"),
+    [
+        ([row(120, 1, 4, 1), row(240, 4, 4, 1)], "openvino",
+         "openvino is faster here than onnxruntime (240/s against 200/s, offline)"),
+        ([row(203, 4, 4, 1)], "onnxruntime", "openvino isn't faster here (203/s against 200/s, offline)"),
+        # the shared load is faster, but onnxruntime's best is faster still
+        ([row(150, 1, 4, 1)], "onnxruntime", "openvino isn't faster here (150/s against 200/s, offline)"),
+        ([row(240, 4, 4, 1, low=190.0, high=290.0)], "onnxruntime", "isn't faster here (240/s against"),
+        ([row(900, 4, 4, 2)], "onnxruntime", None),  # no load that both were measured with
+        ([row(900, 1, 4, 1, scenario="single-stream")], "onnxruntime", None),
+        ([row(900, 8, 8, 1)], "onnxruntime", None),  # more than the cores
+        ([], "onnxruntime", None),
+    ],
+)  # fmt: skip
+def test_another_engine_is_chosen_where_it_was_measured_to_be_faster_with_equal_loads(
+    bundle: Bundle, theirs: list[Measurement], engine: str, told: str | None
+) -> None:
+    rows = [*(row(*one) for one in GRID), *(replace(one, engine="openvino") for one in theirs)]
+    found = choice.choose_from(rows, Asked(), bundle, ENGINES, Path("a b"))
+    assert found.engine == engine
+    if told is None:
+        assert found.to_measure == "vertebra bench 'a b' --engine openvino --scenario offline"
+        assert "openvino" not in str(found)
+    else:
+        assert found.to_measure is None if engine == "onnxruntime" else sizes(found) == (4, 1, 8)
+        assert told in found.reason
+
+
+def test_an_engine_is_chosen_though_all_else_is_asked(bundle: Bundle, tmp_path: Path) -> None:
+    table = vertebra.Table(tmp_path / "table.sqlite")
+    table.append([row(100, 2, 4, 8), row(150, 2, 4, 8, engine="openvino"), row(900, 1, 4, 8)])
+    asked = Asked(instances=2, threads=2, max_batch=8)
+    found = choice.from_table(asked, table, is_named=True)(bundle, ENGINES, Path("a"))
+    assert str(found) == (
+        "openvino, 2 processes with 2 threads each, calls of up to 8 images: as asked; openvino is faster "
+        "here than onnxruntime (150/s against 100/s, offline)"
+    )
+    only = choice.from_table(asked, table, is_named=True)(bundle, ENGINES[:1], Path("a"))
+    assert (only.engine, only.reason) == ("onnxruntime", "as asked")
+
+
+def test_the_engine_that_is_named_serves(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tmp_path / "table.sqlite"
+    vertebra.Table(path).append([row(100, 1, 1, 1), row(150, 1, 1, 1, engine="openvino")])
+    with serving(bundle.folder, table=path, threads=1) as client:
+        assert client.get("/v2/models/tiny/config")["backend"] == "openvino"
+        assert client.get("/v2/models/tiny")["platform"] == "onnx_openvino"
+    server = vertebra.serve(bundle.folder, port=0, grpc=False, table=path, engine="onnxruntime")
+    server.close()
+    assert [one.engine for one in server.choices.values()] == ["onnxruntime"]
+
+
 def test_rows_of_other_parameters_count_and_that_is_said(bundle: Bundle, tmp_path: Path) -> None:
     table = vertebra.Table(tmp_path / "table.sqlite")
     table.append([row(*one, network_sha256="ab" * 32) for one in GRID])
@@ -166,7 +221,9 @@ def test_a_server_uses_and_says_what_was_chosen(bundle: Bundle, tmp_path: Path) 
         config = client.get("/v2/models/tiny/config")
         assert (config["max_batch_size"], config["instance_group"][0]["count"]) == (4, 2)
         assert config["parameters"]["threads"] == {"string_value": "1"}
-        assert config["parameters"]["chosen"]["string_value"].startswith("2 processes with 1 thread each")
+        assert config["parameters"]["chosen"]["string_value"].startswith(
+            "onnxruntime, 2 processes with 1 thread each"
+        )
 
 
 def test_the_command_says_it_before_it_loads(
@@ -175,13 +232,14 @@ def test_the_command_says_it_before_it_loads(
     from vertebra.inference.serving.server import Server
 
     monkeypatch.setattr(Server, "run", lambda self, ready: self.close())
+    monkeypatch.setattr(engines, "missing", lambda name: None if name == "onnxruntime" else "not installed")
     where = ["--table", str(tmp_path / "table.sqlite"), "--port", "0", "--no-grpc"]
     vertebra.Table(tmp_path / "table.sqlite")
     done = CliRunner().invoke(cli, ["serve", str(bundle.folder), *where])
     assert done.stderr.splitlines() == [
         "loading tiny",
-        "tiny: 1 process with 4 threads, calls of up to 8 images: by default: the table has no load of tiny "
-        "on onnxruntime in float32 measured on this machine",
+        "tiny: onnxruntime, 1 process with 4 threads, calls of up to 8 images: by default: the table has no "
+        "load of tiny on onnxruntime in float32 measured on this machine",
         f"to measure: vertebra bench {bundle.folder} --engine onnxruntime --scenario offline",
         "stopped",
     ]
@@ -205,4 +263,4 @@ def test_all_that_is_asked_needs_no_table(bundle: Bundle) -> None:
     server = vertebra.serve(bundle.folder, port=0, grpc=False, instances=1, threads=2, max_batch=3)
     server.close()
     (found,) = server.choices.values()
-    assert str(found) == "1 process with 2 threads, calls of up to 3 images: as asked"
+    assert str(found) == "onnxruntime, 1 process with 2 threads, calls of up to 3 images: as asked"

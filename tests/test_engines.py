@@ -102,6 +102,18 @@ def test_an_engine_agrees_with_eager_at_any_batch_size(name: str, batch_size: in
     assert parity.check_outputs(logits, got) < 1e-4
 
 
+@pytest.mark.parametrize("spins", [True, False])
+def test_onnxruntime_s_threads_sleep_where_they_shouldn_t_spin(spins: bool, small: Bundle) -> None:
+    session = load("onnxruntime", small, threads=2, spins=spins)
+    options = session._session.get_session_options()  # type: ignore[attr-defined]
+    key = "session.intra_op.allow_spinning"
+    if spins:
+        with pytest.raises(RuntimeError, match=key):  # as ONNX Runtime has it: they do
+            options.get_session_config_entry(key)
+    else:
+        assert options.get_session_config_entry(key) == "0"
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_wrong_answers_are_caught(name: str, small: Bundle) -> None:
     _, logits = small.reference_pair(2)

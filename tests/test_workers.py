@@ -30,6 +30,7 @@ from serving_client import (
     waiting,
 )
 from vertebra.inference import loading
+from vertebra.inference.serving.worker import Engine
 
 
 def test_a_killed_process_is_replaced_and_its_request_answered(bundle: Path) -> None:
@@ -235,6 +236,23 @@ def test_images_that_can_t_be_passed_on_are_an_error_and_the_process_goes_on(
             broken.setattr("vertebra.inference.serving.workers.aligned", lambda size: 1 / 0)
             assert client.refused({"inputs": [GOOD]})[0] == 500
         client.infer({"inputs": [GOOD]})
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_that_wait_leave_the_cores_to_others(
+    bundle: Path, given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    with serving(bundle) as client:
+        (worker,) = client.workers()
+        assert worker.environ()["OMP_WAIT_POLICY"] == (given or "PASSIVE")
+
+
+def test_the_engine_s_threads_don_t_spin_in_a_process(bundle: Path) -> None:
+    engine = Engine(str(bundle), engine="onnxruntime", threads=2, most_images=2)
+    assert engine.loaded.settings.spins is False
 
 
 def test_an_engine_of_one_batch_size_has_a_network_for_each_of_a_few(bundle: Path) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--brpc-insecure", is_flag=True, help="Allow bRPC beside tokens, TLS or other hosts: it has neither."
 )
-@click.option("--engine", help="Engine to run. [default: the first that opens the Bundle]")
+@click.option("--engine", help="Engine to run. [default: the fastest measured, or the first that opens it]")
 @click.option(
     "--instances", type=click.IntRange(min=1), help="Processes of each model. [default: as measured, or 1]"
 )
@@ -96,6 +96,7 @@ def command(served: tuple[str, ...], **options: Any) -> None:
         called = spec.name if len(names) == len(server.specs) else f"{spec.name}:{spec.version}"
         tell(
             f"{called}: {choice}", "chosen", model=spec.name, version=spec.version,
+            engine=choice.engine,
             processes=choice.instances, threads=choice.threads, images=choice.max_batch, reason=choice.reason,
         )  # fmt: skip
         if choice.to_measure is not None:

@@ -159,7 +159,9 @@ class Settings:
     """How to run it. An engine that can't hold one of these refuses; none is replaced silently.
 
     `layout` (`NCHW` or `NHWC`) and `provider` are the engine's own choice where they are None. `streams`
-    calls may be under way at a time, and share the threads.
+    calls may be under way at a time, and share the threads. `spins`: threads may keep a core busy while
+    they wait for work, which makes calls quicker and takes the core from others; where it is false, engines
+    that can be told let them sleep.
     """
 
     batch_size: int = 1
@@ -172,6 +174,7 @@ class Settings:
     layout: str | None = None
     provider: str | None = None
     streams: int = 1
+    spins: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "input_size", "in_channels", "num_classes", "threads", "streams"):

@@ -175,6 +175,7 @@ def load(
     ema: bool | None = None,
     transform_input: bool | None = None,
     features: bool = False,
+    spins: bool = True,
     progress: Listener | None = None,
 ) -> Loaded:
     """The network `subject`, a Bundle's folder or a name, ready in `engine`.
@@ -188,11 +189,11 @@ def load(
     seen or is seen wrongly. `sha256` and `accept_unverified` are those of `zoo.weights`, `ema` and
     `transform_input` those of `zoo.build`. A Bundle of native code that this machine didn't make is loaded
     only with `trust_code`, and never from an archive. The `precision` is float32, or that of the Bundle or
-    the file, unless another is named. `progress` gets downloads and exports, what was taken out of a file of
-    weights, that a network is untrained, and what is assumed of it. Without a `batch_size` it is the only one
-    that the network takes, or else `usual_batch_size`. Raises UnknownNameError, InvalidInputError,
-    MissingRuntimeError, WeightsError, DownloadError, BundleError, and MeasurementError if the network can't
-    be exported.
+    the file, unless another is named. `spins` is that of `engines.Settings`. `progress` gets downloads and
+    exports, what was taken out of a file of weights, that a network is untrained, and what is assumed of it.
+    Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`. Raises
+    UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError, and
+    MeasurementError if the network can't be exported.
     """
     engine = engines.require(engine) if engine else None
     if resolving.is_bundle(subject):
@@ -229,7 +230,7 @@ def load(
         if features and not filled:
             raise _no_features(resolved.subject.model, chosen)
         resolved = kept_exports.as_bundle(resolved, chosen, batch_size, progress, features=filled)
-    return _start(resolved, chosen, batch_size, threads, device)
+    return _start(resolved, chosen, batch_size, threads, device, spins)
 
 
 def _no_features(model: str, engine: str) -> InvalidInputError:
@@ -272,7 +273,9 @@ def _in_precision(resolved: Resolved, asked: str | None) -> Resolved:
     return replace(resolved, precision=asked)
 
 
-def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None, device: str) -> Loaded:
+def _start(
+    resolved: Resolved, engine: str, batch_size: int, threads: int | None, device: str, spins: bool
+) -> Loaded:
     from vertebra.machine import system
 
     card = resolved.card
@@ -284,6 +287,7 @@ def _start(resolved: Resolved, engine: str, batch_size: int, threads: int | None
         precision=resolved.precision,
         threads=threads or system.default_threads(),
         device=device,
+        spins=spins,
     )
     session = engines.load(engine, resolved.subject, settings)
     return Loaded(

@@ -53,11 +53,11 @@ def serve(
         vertebra.serve("flowers").run()
 
     Each of `served` is a Bundle's folder, whose name is the model's; or "NAME=FOLDER", or
-    "NAME:VERSION=FOLDER". A model runs in `instances` processes with `threads` each, in `engine` or the first
-    that opens the Bundle. Up to `max_batch` images, of one or several requests, are one call of the engine.
-    What of these three isn't given is chosen from the `table`'s rows of the network on this machine, as
-    `bench` with the scenario "offline" measures them; without rows it is 1 process, all cores divided among
-    the processes, and 8 images. `Server.choices` has what was chosen, and why.
+    "NAME:VERSION=FOLDER". A model runs in `engine`, in `instances` processes with `threads` each. Up to
+    `max_batch` images, of one or several requests, are one call of the engine. What of these four isn't given
+    is chosen from the `table`'s rows of the network on this machine, as `bench` with the scenario "offline"
+    measures them; without rows it is the first engine that opens the Bundle, 1 process, all cores divided
+    among the processes, and 8 images. `Server.choices` has what was chosen, and why.
 
     A call waits up to `delay` for more images if it could begin. Up to `queue` images wait; then requests are
     refused (429). A request has its answer within `timeout` or is refused (504). A process that is silent for

@@ -1,11 +1,12 @@
-"""How many processes a model gets, with how many threads, and how many images a call of the engine takes: as
-asked for, else as measured on this machine, else by default. What is chosen is said with its reason."""
+"""Which engine serves a model, in how many processes, with how many threads, and how many images a call
+takes: as asked for, else as measured on this machine, else by default. What is chosen is said with its
+reason."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vertebra import units
@@ -36,6 +37,7 @@ class Asked:
 class Choice:
     """What a model gets, why, and the command that would measure what wasn't."""
 
+    engine: str
     instances: int
     threads: int
     max_batch: int
@@ -46,38 +48,37 @@ class Choice:
         processes = _counted(self.instances, "process", "es")
         each = " each" if self.instances > 1 else ""
         images = _counted(self.max_batch, "image", "s")
-        return (
-            f"{processes} with {_counted(self.threads, 'thread', 's')}{each}, calls of up to {images}: "
-            f"{self.reason}"
-        )
+        threads = _counted(self.threads, "thread", "s")
+        return f"{self.engine}, {processes} with {threads}{each}, calls of up to {images}: {self.reason}"
 
 
-#: chooses for a Bundle in an engine, which was found at a path
-Chooser = Callable[[Bundle, str, Path], Choice]
+#: chooses for a Bundle that these engines open here, the usual one first, and that was found at a path
+Chooser = Callable[[Bundle, Sequence[str], Path], Choice]
 
 
-def by_default(asked: Asked, kept: Bundle, reason: str = "by default") -> Choice:
-    """Without any rows: one process with all cores, batches of up to MAX_BATCH."""
+def by_default(asked: Asked, kept: Bundle, engine: str, reason: str = "by default") -> Choice:
+    """Without any rows: one process with all cores, batches of up to MAX_BATCH. A lone request is answered
+    soonest so, and the network is in memory once."""
     instances = asked.instances or 1
     threads = asked.threads or max(1, system.default_threads() // instances)
-    return Choice(instances, threads, _most(asked, kept) or MAX_BATCH, reason)
+    return Choice(engine, instances, threads, _most(asked, kept) or MAX_BATCH, reason)
 
 
 def from_table(asked: Asked, table: Table, *, is_named: bool) -> Chooser:
     """Chooses from the table's rows. A table that wasn't named and can't be read is no reason not to
     serve."""
 
-    def choose(kept: Bundle, engine: str, folder: Path) -> Choice:
-        if asked.instances and asked.threads and _most(asked, kept):
-            return by_default(asked, kept, "as asked")
+    def choose(kept: Bundle, engines: Sequence[str], folder: Path) -> Choice:
+        if asked.instances and asked.threads and _most(asked, kept) and len(engines) == 1:
+            return by_default(asked, kept, engines[0], "as asked")
         try:
-            rows = rows_of(kept, engine, table)
+            rows = [row for engine in engines for row in rows_of(kept, engine, table)]
         except TableError as error:
             if is_named:
                 raise
             warn(f"processes and batches aren't chosen by measurements: {error.message}", error.hint)
-            return by_default(asked, kept)
-        return choose_from(rows, asked, kept, engine, folder)
+            return by_default(asked, kept, engines[0])
+        return choose_from(rows, asked, kept, engines, folder)
 
     return choose
 
@@ -97,11 +98,92 @@ def rows_of(kept: Bundle, engine: str, table: Table) -> list[Measurement]:
     return known
 
 
-def choose_from(rows: Sequence[Measurement], asked: Asked, kept: Bundle, engine: str, folder: Path) -> Choice:
-    """The load of `rows` that gives the most images per second. Processes and threads are chosen if different
-    ones were measured, and so is the batch. The Bundle is in `folder`, or an archive."""
-    default = by_default(asked, kept)
-    command = f"vertebra bench {shlex.quote(str(folder))} --engine {engine} --scenario offline"
+def choose_from(
+    rows: Sequence[Measurement], asked: Asked, kept: Bundle, engines: Sequence[str], folder: Path
+) -> Choice:
+    """The load of `rows` that gives the most images per second, in the first of `engines` or in one that was
+    measured to be faster. Processes and threads are chosen if different ones were measured, and so is the
+    batch. The Bundle is in `folder`, or an archive."""
+    engine, told, unmeasured = _engine(rows, asked, kept, engines)
+    if asked.instances and asked.threads and _most(asked, kept):
+        return by_default(asked, kept, engine, f"as asked{told}")
+    of_engine = [row for row in rows if row.engine == engine]
+    found, is_known = _load_from(of_engine, asked, kept, engine)
+    missing = [*([] if is_known else [engine]), *unmeasured]
+    command = None
+    if missing:
+        named = " ".join(f"--engine {name}" for name in missing)
+        command = f"vertebra bench {shlex.quote(str(folder))} {named} --scenario offline"
+    return replace(found, reason=found.reason + told, to_measure=command)
+
+
+def _engine(
+    rows: Sequence[Measurement], asked: Asked, kept: Bundle, engines: Sequence[str]
+) -> tuple[str, str, list[str]]:
+    """The engine to run, what is said of the others, and those that can't be compared with it. Engines are
+    compared by the loads of one scenario that both were measured with; another than the first must surely be
+    faster in these, and have the greater throughput of all."""
+    by_engine = {
+        engine: [row for row in rows if row.engine == engine and _fits(row, asked, kept)]
+        for engine in engines
+    }  # fmt: skip
+    chosen, *others = engines
+    told, unmeasured = "", []
+    for other in others:
+        compared = _compared_engines(_in_time(by_engine[chosen], asked), _in_time(by_engine[other], asked))
+        if compared is None:
+            unmeasured.append(other)
+            continue
+        is_faster, mine, theirs = compared
+        figures = f"{units.show(theirs.value, '1/s')} against {units.show(mine.value, '1/s')}"
+        verdict = f"is faster here than {chosen}" if is_faster else "isn't faster here"
+        told += f"; {other} {verdict} ({figures}, {mine.scenario})"
+        chosen = other if is_faster else chosen
+    return chosen, told, unmeasured
+
+
+def _compared_engines(
+    mine: Sequence[Measurement], theirs: Sequence[Measurement]
+) -> tuple[bool, Measurement, Measurement] | None:
+    """Whether the second engine is faster, and the rows that show it; None if no load of one scenario was
+    measured of both."""
+    by_scenario = {
+        scenario: [[row for row in one if row.scenario == scenario] for one in (mine, theirs)]
+        for scenario in sorted({row.scenario for row in mine}, key=lambda one: (one != "offline", str(one)))
+    }
+    shared = {
+        scenario: {_load(row) for row in first} & {_load(row) for row in second}
+        for scenario, (first, second) in by_scenario.items()
+    }
+    chosen = max(shared, key=lambda one: len(shared[one]), default=None)
+    if not shared.get(chosen):
+        return None
+    both = by_scenario[chosen]
+    first, second = (_most_images([row for row in one if _load(row) in shared[chosen]]) for one in both)
+    if not _is_faster(second, first):
+        return False, first, second
+    first, second = (_most_images(one) for one in both)
+    return _is_faster(second, first), first, second
+
+
+def _most_images(rows: Sequence[Measurement]) -> Measurement:
+    return max(rows, key=lambda row: row.value)
+
+
+def _is_faster(one: Measurement, other: Measurement) -> bool:
+    """Whether by more than what counts as equally good, and beyond both intervals."""
+    low = one.value if one.low is None else one.low
+    high = other.value if other.high is None else other.high
+    return low > high and one.value * (1 - loads.AS_GOOD) > other.value
+
+
+def _in_time(rows: Sequence[Measurement], asked: Asked) -> list[Measurement]:
+    return [row for row in rows if _round_s(row) <= asked.timeout_s / 2]
+
+
+def _load_from(rows: Sequence[Measurement], asked: Asked, kept: Bundle, engine: str) -> tuple[Choice, bool]:
+    """The best load of an engine's rows, and whether they tell all that was to be chosen."""
+    default = by_default(asked, kept, engine)
     compared = _compared(rows, asked, kept)
     loads_ = {_load(row) for row in compared}
     if len(loads_) < 2:
@@ -112,8 +194,8 @@ def choose_from(rows: Sequence[Measurement], asked: Asked, kept: Bundle, engine:
             f"by default: the table has {counted}{fitting} of {kept.model} on {engine} in {kept.precision} "
             "measured on this machine"
         )
-        return Choice(default.instances, default.threads, default.max_batch, reason, command)
-    in_time = [row for row in compared if _round_s(row) <= asked.timeout_s / 2]
+        return replace(default, reason=reason), False
+    in_time = _in_time(compared, asked)
     best = loads.best(in_time) if in_time else min(compared, key=_round_s)
     instances, threads, batch = _load(best)
     missing = []
@@ -126,8 +208,7 @@ def choose_from(rows: Sequence[Measurement], asked: Asked, kept: Bundle, engine:
     reason = _measured(best, len(loads_), kept)
     if missing:
         reason += f"; {' and '.join(missing)} weren't measured, so by default"
-    chosen = _most(asked, kept) or batch
-    return Choice(instances, threads, chosen, reason, command if missing else None)
+    return Choice(engine, instances, threads, _most(asked, kept) or batch, reason), not missing
 
 
 def _compared(rows: Sequence[Measurement], asked: Asked, kept: Bundle) -> list[Measurement]:

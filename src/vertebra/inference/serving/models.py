@@ -45,10 +45,10 @@ class Plan:
     choose: Chooser | None = None
 
     def choice(self, kept: Kept) -> Choice:
-        """What a model gets of processes, threads and batch."""
+        """The engine of a model, and what it gets of processes, threads and batch."""
         if self.choose is None:
-            return by_default(self.asked, kept.bundle)
-        return self.choose(kept.bundle, kept.engine, kept.folder)
+            return by_default(self.asked, kept.bundle, kept.engines[0])
+        return self.choose(kept.bundle, kept.engines, kept.folder)
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,12 @@ def specified(texts: Iterable[str | Path]) -> list[Spec]:
 
 @dataclass(frozen=True)
 class Kept:
-    """A Bundle that can be served here, as far as its manifest shows, with its engine."""
+    """A Bundle that can be served here, as far as its manifest shows, with the engines that may run it, the
+    usual one first."""
 
     folder: Path
     bundle: Bundle
-    engine: str
+    engines: tuple[str, ...]
     names: Sequence[str] | None
 
     @property
@@ -114,16 +115,20 @@ class Kept:
 
     @classmethod
     def read(cls, folder: Path, engine: str | None) -> Kept:
-        """Raises BundleError, InvalidInputError, UnknownNameError, and MissingRuntimeError if the engine
-        isn't installed. The files' digests are checked later, by the process that loads them."""
+        """Raises BundleError, InvalidInputError, UnknownNameError, and MissingRuntimeError if no engine for
+        it is installed, or the named one isn't. The files' digests are checked later, by the process that
+        loads them."""
         bundle = bundles.read(folder, verify=False)
         if bundle.format in NATIVE:
             raise BundleError(
                 f"{folder} holds native code ({bundle.format}), which a server never loads.",
                 "export the network for another engine: vertebra export",
             )
-        opening = [info.name for info in engines.known() if bundle.format in info.formats]
-        chosen = engines.require(engine or opening[0])
+        opening = [
+            info.name for info in engines.known() if bundle.format in info.formats and "cpu" in info.devices
+        ]
+        here = tuple(name for name in opening if engines.missing(name) is None)
+        chosen = engines.require(engine or (here or opening)[0])
         if chosen not in opening and engines.find(chosen).reads != "any":
             raise InvalidInputError(
                 f"{chosen} can't open {folder}, which has the format {bundle.format}.",
@@ -137,7 +142,7 @@ class Kept:
                 "export the network again with its weights",
             )
         labels = bundle.label_set()
-        return cls(folder, bundle, chosen, None if labels is None else labels.names)
+        return cls(folder, bundle, (chosen,) if engine else here, None if labels is None else labels.names)
 
 
 class Model:
@@ -158,7 +163,7 @@ class Model:
             queue_images=plan.queue_images, ahead=True, ran=statistics.ran,
         )  # fmt: skip
         post = Post(
-            bundle=spec.folder.resolve(), engine=kept.engine, threads=choice.threads,
+            bundle=spec.folder.resolve(), engine=choice.engine, threads=choice.threads,
             most_images=self.max_batch, input_bytes=input_bytes, num_classes=bundle.num_classes,
             max_pixels=plan.max_pixels, hang_s=plan.hang_s, canary_s=CANARY_S,
         )  # fmt: skip
@@ -217,7 +222,7 @@ class Model:
     def metadata(self, versions: Sequence[str]) -> dict[str, Any]:
         """As the protocol describes a model."""
         inputs, outputs = tensors.metadata(self.limits)
-        platform = f"{self.kept.bundle.format}_{self.kept.engine}"
+        platform = f"{self.kept.bundle.format}_{self.choice.engine}"
         return {
             "name": self.spec.name, "versions": list(versions), "platform": platform, "inputs": inputs,
             "outputs": outputs,
@@ -239,8 +244,8 @@ class Model:
         }
         return {
             "name": self.spec.name,
-            "platform": f"{bundle.format}_{self.kept.engine}",
-            "backend": self.kept.engine,
+            "platform": f"{bundle.format}_{self.choice.engine}",
+            "backend": self.choice.engine,
             "version_policy": {"latest": {"num_versions": 1}},
             "max_batch_size": self.max_batch,
             "input": [{"name": tensors.INPUT, "data_type": "TYPE_FP32", "dims": [3, size, size]}],

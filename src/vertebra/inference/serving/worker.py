@@ -82,7 +82,8 @@ class Engine:
         size = self._fixed or most_images
 
         def load(size: int) -> Loaded:
-            return loading.load(bundle, engine=engine, threads=threads, batch_size=size)
+            # threads that spin between requests would take the cores of the server and of other processes
+            return loading.load(bundle, engine=engine, threads=threads, batch_size=size, spins=False)
 
         self._by_size: dict[int, Loaded] = {size: load(size)}
         self.loaded = self._by_size[size]

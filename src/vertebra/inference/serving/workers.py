@@ -26,6 +26,9 @@ from vertebra.machine import leftovers, processes
 from vertebra.machine.processes import Child, LostError
 
 _COMMAND = (sys.executable, "-P", "-m", "vertebra.inference.serving.worker")
+#: OpenMP's threads sleep while they wait, unless the user's environment says otherwise: those of ncnn would
+#: take the cores from all others
+_SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
 #: Seconds that a process may take to load its network.
 _LOAD_S = 300.0
 #: Seconds before a process that was lost again and again is replaced.
@@ -163,7 +166,7 @@ class Worker:
     def _live(self) -> None:
         """Start a process and serve it until it is lost, which raises LostError, or until the end."""
         self._was_useful = False
-        environment = {**os.environ, "PYTHONPATH": processes.import_path()}
+        environment = {**_SLEEPING, **os.environ, "PYTHONPATH": processes.import_path()}
         with _shared(self._post.slab) as (memory, path), Child(_COMMAND, env=environment) as child:
             self._memory, self._child, self.pid = memory, child, child.pid
             try:

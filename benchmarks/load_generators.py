@@ -180,9 +180,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     os.sched_setaffinity(0, {OTHER_CORE})
-    server = parts.vertebra(asked.bundle, MODEL, "--no-grpc", "--threads", "1")
+    server = parts.measured(asked.bundle, MODEL, "--no-grpc")
     try:
-        parts.pinned(server)
         url = f"http://127.0.0.1:{server.port}"
         figures(asked, server, url)
         if asked.loadgen is not None:

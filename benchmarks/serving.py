@@ -1,13 +1,16 @@
 """How near a served Bundle comes to its engine, what overload does to it, and how soon it is ready.
 
-    python benchmarks/serving.py BUNDLE [--photo FILE] [--seconds 20] [--rounds 3]
+    python benchmarks/serving.py BUNDLE [--photo FILE] [--seconds 20] [--rounds 3] [--only tensors ...]
 
 Two processors are needed: the engine's process is pinned to one, with one thread, and everything else (the
 server and this client) to the other. The engine's own offline rate, pinned in the same way, and the rates of
-the server are measured in turns, and both sides are printed. Run it on a quiet machine.
+the server are measured in turns, and both sides are printed. Run it on a quiet machine; with --seconds 10
+each round of `tensors` takes a minute, and the others together about five.
 
-start      seconds from the command to *ready*, and the memory of the server and its process then
-FP32       binary tensors [1, 3, size, size] over 8 connections, against the engine offline
+start      seconds from the command to *ready*, and the memory of the server and its process then; in each
+           round, and whether torch was loaded
+FP32       (tensors) binary tensors [1, 3, size, size] over 8 connections, against the engine offline with the
+           batch, of 1 to 8, that gives it most
 UINT8      the same with pixels that the server normalises
 JPEG       encoded photographs, against 1 / (decoding and preprocessing + inference), offline
 Poisson    the largest rate of FP32 requests at random times whose 99th percentile is within 3 (and 6) times a
@@ -36,7 +39,7 @@ from typing import Any
 import numpy as np
 
 import serving_parts as parts
-from serving_parts import ENGINE_CORE, OTHER_CORE, Client, Process, largest
+from serving_parts import ENGINE, ENGINE_CORE, MOST_IMAGES, OTHER_CORE, Client, Process, largest
 from vertebra.data.preprocess import preprocess
 from vertebra.inference import loading
 from vertebra.inference.clients import addresses, inputs
@@ -45,18 +48,19 @@ from vertebra.measuring.benchmarking.scenarios import Bound
 from vertebra.measuring.requests import offering
 from vertebra.measuring.requests.offering import Offered
 
-MOST_IMAGES = 8
+#: what can be asked for alone
+PARTS = ("start", "tensors", "poisson", "overload")
 
 
 # ------------------------------------------------------------------ the engine alone
 
 
 def offline(bundle: Path, photo: Path, seconds: float) -> dict[str, Any]:
-    """Images per second of the engine alone, and of decoding, preprocessing and engine; and the seconds of
-    each batch; pinned."""
+    """Seconds of each batch in the engine alone, and images per second of decoding, preprocessing and engine;
+    pinned."""
     os.sched_setaffinity(0, {ENGINE_CORE})
     content = photo.read_bytes()
-    with loading.load(bundle, threads=1) as loaded:
+    with loading.load(bundle, engine=ENGINE, threads=1) as loaded:
         record = replace(loaded.preprocess, apply_orientation=True)
         image = preprocess(content, record)[None]
         batches = []
@@ -68,7 +72,6 @@ def offline(bundle: Path, photo: Path, seconds: float) -> dict[str, Any]:
             batches.append(1 / _rate(lambda resized=resized, images=images: resized.logits(images), calls))
         return {
             "batches": batches,
-            "engine": _rate(lambda: loaded.logits(image), seconds),
             "JPEG": _rate(lambda: loaded.logits(preprocess(content, record)[None]), seconds),
         }
 
@@ -195,53 +198,94 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="a JPEG file; drawn if none is named")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    photo = asked.photo or parts.drawn()
+    asked.photo = asked.photo or parts.drawn()
     if asked.offline:
-        print(json.dumps(offline(asked.bundle, photo, asked.seconds)))
+        print(json.dumps(offline(asked.bundle, asked.photo, asked.seconds)))
         return
     if len(os.sched_getaffinity(0)) < 2:
         parser.error("two processors are needed")
     os.sched_setaffinity(0, {OTHER_CORE})
+    if "start" in asked.only:
+        starts(asked)
+    if asked.only == ["start"]:
+        return
     server = served(asked.bundle)
     try:
-        print(f"start: {server.start_s:.2f} s (asked: 1), {server.memory() / 1e6:.0f} MB (asked: 250)")
-        size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
-        found: dict[str, list[float]] = {}
-        batches: list[float] = []
-        for _ in range(asked.rounds):
-            measured = alone(asked, photo)
-            batches = measured.pop("batches")
-            for name, value in measured.items():
-                found.setdefault(f"offline {name}", []).append(value)
-            for kind in ("FP32", "UINT8", "JPEG"):
-                client = Client(server.port, body_of(kind, size, photo))
-                found.setdefault(kind, []).append(asyncio.run(client.steady(asked.seconds)))
-        best = {name: statistics.median(values) for name, values in found.items()}
-        for kind, against, least in (("FP32", "engine", 80), ("UINT8", "engine", 90), ("JPEG", "JPEG", 85)):
-            share = best[kind] / best[f"offline {against}"]
-            rounds = ", ".join(f"{value:.1f}" for value in found[kind])
-            print(
-                f"{kind}: {best[kind]:.1f} images/s ({rounds}); offline {best[f'offline {against}']:.1f}: "
-                f"{share:.0%} (asked: {least} %)"
-            )
-        for times in (3, 6):
-            ideal = allowed(batches, times)
-            rate = within(server, 1.2 * ideal, times * batches[0], asked.seconds)
-            share = f"{rate / ideal:.0%} (asked: 85 %)"
-            print(
-                f"Poisson, p99 within {times} inferences: {rate:.1f}/s; a queue allows {ideal:.1f}/s: {share}"
-            )
-        for line in asyncio.run(overload(server, body_of("FP32", size, photo), asked.seconds)):
-            print(f"overload: {line}")
+        batches = tensors(asked, server) if {"tensors", "poisson"} & {*asked.only} else []
+        if "poisson" in asked.only:
+            poissons(asked, server, batches)
+        if "overload" in asked.only:
+            size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
+            body = body_of("FP32", size, asked.photo)
+            for line in asyncio.run(overload(server, body, asked.seconds)):
+                print(f"overload: {line}", flush=True)
     finally:
         server.close()
 
 
-def alone(asked: argparse.Namespace, photo: Path) -> dict[str, Any]:
+def starts(asked: argparse.Namespace) -> None:
+    """Servers that are started, looked at and ended."""
+    seconds, memory, has_torch = [], [], False
+    for _ in range(asked.rounds):
+        server = served(asked.bundle)
+        seconds.append(server.start_s)
+        memory.append(server.memory() / 1e6)
+        for one in (server.main, *server.children()):
+            has_torch |= any("libtorch" in kept.path for kept in one.memory_maps())
+        server.close()
+    print(
+        f"start: {statistics.median(seconds):.2f} s (asked: 1), {max(memory):.0f} MB (asked: 250), "
+        f"{'with' if has_torch else 'no'} torch; rounds {', '.join(f'{one:.2f}' for one in seconds)}",
+        flush=True,
+    )
+
+
+def tensors(asked: argparse.Namespace, server: Process) -> list[float]:
+    """The rates in turns, if they are asked for, and the seconds of each batch offline."""
+    kinds = ("FP32", "UINT8", "JPEG") if "tensors" in asked.only else ()
+    size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
+    found: dict[str, list[float]] = {kind: [] for kind in ("offline JPEG", *kinds)}
+    measured: list[list[float]] = []
+    for _ in range(asked.rounds):
+        rates = alone(asked)
+        measured.append(rates["batches"])
+        found["offline JPEG"].append(rates["JPEG"])
+        for kind in kinds:
+            client = Client(server.port, body_of(kind, size, asked.photo))
+            found[kind].append(asyncio.run(client.steady(asked.seconds)))
+    batches = [statistics.median(times) for times in zip(*measured, strict=True)]
+    engine, best = max((count / one, count) for count, one in enumerate(batches, 1))
+    against = {"FP32": engine, "UINT8": engine, "JPEG": statistics.median(found["offline JPEG"])}
+    for kind, least in (("FP32", 80), ("UINT8", 90), ("JPEG", 85)):
+        if kind in kinds:
+            rate, rounds = statistics.median(found[kind]), ", ".join(f"{one:.1f}" for one in found[kind])
+            how = "" if kind == "JPEG" else f" in batches of {best} ({1 / batches[0]:.1f} one by one)"
+            print(
+                f"{kind}: {rate:.1f} images/s ({rounds}); offline {against[kind]:.1f}{how}: "
+                f"{rate / against[kind]:.0%} (asked: {least} %)",
+                flush=True,
+            )
+    return batches
+
+
+def poissons(asked: argparse.Namespace, server: Process, batches: list[float]) -> None:
+    """The largest rates at random times, against those that a queue allows."""
+    for times in (3, 6):
+        ideal = allowed(batches, times)
+        rate = within(server, 1.2 * ideal, times * batches[0], asked.seconds)
+        print(
+            f"Poisson, p99 within {times} inferences of {1e3 * batches[0]:.1f} ms: {rate:.1f}/s; a queue "
+            f"allows {ideal:.1f}/s: {rate / ideal:.0%} (asked: 85 %)",
+            flush=True,
+        )
+
+
+def alone(asked: argparse.Namespace) -> dict[str, Any]:
     """`offline` in a process of its own, while the server has nothing to do."""
-    command = [sys.executable, __file__, str(asked.bundle), "--offline", "--photo", str(photo)]
+    command = [sys.executable, __file__, str(asked.bundle), "--offline", "--photo", str(asked.photo)]
     ran = subprocess.run(
         [*command, "--seconds", str(asked.seconds)], check=True, capture_output=True, text=True
     )

@@ -137,14 +137,17 @@ def inference(
     datatype: str,
     output: str = "logits",
     name: str = "images",
+    **parameters: Any,
 ) -> bytes:
-    """A whole request of the Open Inference Protocol with a binary tensor, which asks for one."""
+    """A whole request of the Open Inference Protocol with a binary tensor, which asks for one; `parameters`
+    are the request's own."""
     given = {
         "name": name, "shape": list(shape), "datatype": datatype,
         "parameters": {"binary_data_size": len(content)},
     }  # fmt: skip
     wanted = [{"name": output, "parameters": {"binary_data": True}}]
-    head = json.dumps({"inputs": [given], "outputs": wanted}).encode()
+    asked = {"inputs": [given], "outputs": wanted, **({"parameters": parameters} if parameters else {})}
+    head = json.dumps(asked).encode()
     return request(
         f"/v2/models/{model}/infer", head + content, Inference_Header_Content_Length=str(len(head)),
         Content_Type="application/octet-stream",
@@ -173,19 +176,25 @@ class Client:
         self.statuses: Counter[str] = Counter()
         self.latencies: list[float] = []
 
-    async def ask(self) -> bytes:
+    async def ask(self, body: bytes | None = None) -> bytes:
+        """The answer's body."""
+        return (await self.answer(body))[1]
+
+    async def answer(self, body: bytes | None = None) -> tuple[str, bytes]:
+        """Status and body of the answer to this request, or to the usual one."""
         begin = time.perf_counter()
         ends = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = ends
-        writer.write(self._body)
-        status, _, body = await response(reader)
+        writer.write(self._body if body is None else body)
+        status, fields, answer = await response(reader)
         self.statuses[status] += 1
         if status == "200":
             self.latencies.append(time.perf_counter() - begin)
-            self._free.append(ends)
+        if fields.get("connection") == "close":  # a refusal before the body was read
+            writer.close()
         else:
-            writer.close()  # a refusal before the body was read ends the connection
-        return body
+            self._free.append(ends)
+        return status, answer
 
     async def steady(self, seconds: float) -> float:
         """Good answers per second over CONNECTIONS connections, each asking again and again."""

@@ -315,6 +315,8 @@ def test_rest_of_the_same_service(client: Client) -> None:
     assert client.ask("POST", "/GeneralModelService/inference", {"tensor": [tensor]})[0] == 200
     wrong: list[Any] = [
         {},
+        b'{"tensor": [{"elem_type": 1e999}]}',
+        {"tensor": [{"float_data": [10**400]}]},
         {"tensor": 3},
         {"tensor": [{"shape": ["a"]}]},
         {"tensor": [{"tensor_content": "!"}]},

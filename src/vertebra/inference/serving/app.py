@@ -123,10 +123,16 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        refused = error_of(Refusal("method", f"{request.method} isn't possible here"))
+        refused = error_of(Refusal("method", f"{request.method} isn't possible here{_allowed(error)}"))
         refused.headers.update(error.headers or {})  # Allow
         return refused
     return error_of(Refusal("unknown", "there is nothing at this address"))
+
+
+def _allowed(error: HTTPException) -> str:
+    """The methods that are, as the answer's header Allow has them."""
+    named = [one for one in (error.headers or {}).get("Allow", "").split(", ") if one not in ("", "HEAD")]
+    return f"; {' or '.join(named)} is" if named else ""
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -279,8 +285,8 @@ async def _until_gone(request: Request) -> None:
 
 async def _body(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:
     """The whole body, inflated. Raises Refusal if it is too large, too slow or damaged."""
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > max_bytes:
+    length = protocol.length_of(request.headers.get("content-length", ""))
+    if length is not None and length > max_bytes:
         raise protocol.too_large(max_bytes)
     parts: list[bytes] = []
     size = 0

@@ -132,7 +132,7 @@ def from_json(value: Mapping[str, Any]) -> Asked:
             )  # fmt: skip
         asked.outputs = [str(name) for name in value.get("fetch_var_names", ())]
         asked.log_id = int(value.get("log_id", 0))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise Refusal("invalid", "the request isn't a GeneralModelService.Request in JSON") from None
     return asked
 

@@ -13,6 +13,10 @@ from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.tensors import Limits, Question, Row, Wanted
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+#: microseconds that no deadline is beyond
+_LONGEST_US = 10**12
+#: how files of pictures begin that aren't text
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 _CHUNK_BYTES = 2**16
 #: parameters of requests and tensors whose extensions aren't offered -> what they belong to
 UNSUPPORTED = {
@@ -74,7 +78,11 @@ def deflated(content: bytes, accepted: str) -> tuple[bytes, str | None]:
 def parsed(content: bytes | memoryview) -> dict[str, Any]:
     """A JSON object. Raises Refusal for anything else."""
     try:
-        value = json.loads(bytes(content).decode("utf-8") or "{}", parse_constant=_not_finite)
+        text = bytes(content).decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refusal("invalid", f"failed to parse the request's JSON: {_not_text(content)}") from None
+    try:
+        value = json.loads(text or "{}", parse_constant=_not_finite)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Refusal("invalid", f"failed to parse the request's JSON: {reason}") from None
@@ -83,8 +91,23 @@ def parsed(content: bytes | memoryview) -> dict[str, Any]:
     return value
 
 
+def _not_text(content: bytes | memoryview) -> str:
+    if bytes(content[:4]).startswith(_PICTURES):
+        return (
+            f"it is a picture; send it as an element of the input '{tensors.INPUT}' of datatype BYTES (/docs "
+            "shows how)"
+        )
+    return "it isn't text in UTF-8"
+
+
 def _not_finite(text: str) -> NoReturn:
     raise ValueError(f"{text} isn't a number in JSON")
+
+
+def length_of(text: str) -> int | None:
+    """The number of a header that says how long something is; None if it is none."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= 4000  # Python reads no longer ones
+    return int(text) if is_number else None
 
 
 def question(content: bytes, header_length: str | None, limits: Limits) -> Question:
@@ -92,11 +115,11 @@ def question(content: bytes, header_length: str | None, limits: Limits) -> Quest
     whole = memoryview(content)
     begin = len(whole)
     if header_length is not None:
-        if not header_length.isascii() or not header_length.isdigit() or int(header_length) > len(whole):
+        begin = length_of(header_length)
+        if begin is None or begin > len(whole):
             raise Refusal(
                 "invalid", f"{HEADER_LENGTH} must be a number up to the body's length of {len(whole)} bytes"
             )
-        begin = int(header_length)
     value = parsed(whole[:begin])
     parameters = parameters_of(value)
     rows = _rows(value.get("inputs"), whole[begin:], limits)
@@ -133,7 +156,7 @@ def timeout_of(microseconds: Any) -> float | None:
         given = -1
     if given < 0:
         raise Refusal("invalid", "timeout must be a whole number of microseconds")
-    return given / 1e6
+    return min(given, _LONGEST_US) / 1e6
 
 
 def _rows(inputs: Any, binary: memoryview, limits: Limits) -> list[Row]:

@@ -259,10 +259,7 @@ def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
     try:
         (family, kind, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, OverflowError) as error:
-        raise InvalidInputError(
-            f"{host} isn't an address of this machine: {getattr(error, 'strerror', None) or error}.",
-            "pass --host 127.0.0.1, or an address that this machine has",
-        ) from error
+        raise _not_here(host, error) from error
     bound = socket.socket(family, kind)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -271,6 +268,8 @@ def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
         bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _not_here(host, error) from error
         in_use = error.errno == errno.EADDRINUSE
         reason = "another program uses it" if in_use else (error.strerror or str(error)).lower()
         raise InvalidInputError(
@@ -279,6 +278,13 @@ def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
         ) from error
     bound.setblocking(False)
     return bound
+
+
+def _not_here(host: str, error: Exception) -> InvalidInputError:
+    return InvalidInputError(
+        f"{host} isn't an address of this machine: {getattr(error, 'strerror', None) or error}.",
+        "pass --host 127.0.0.1, or an address that this machine has",
+    )
 
 
 def _bracketed(host: str) -> str:

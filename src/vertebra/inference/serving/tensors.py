@@ -124,7 +124,15 @@ def json_rows(datatype: str, shape: tuple[int, ...], data: Any, limits: Limits) 
         raise Refusal("invalid", f"data of input '{INPUT}' must be a list")
     if datatype == "BYTES":
         return _encoded(shape, [_decoded(text) for text in _flat(data)], limits)
-    return rows(datatype, shape, _numbers(datatype, data), limits)
+    _kind(datatype, shape, limits)
+    raw, expected = _numbers(datatype, data), math.prod(shape)
+    if len(raw) != expected * _SIZES[datatype]:
+        raise Refusal(
+            "invalid",
+            f"data of input '{INPUT}' has {len(raw) // _SIZES[datatype]} numbers; its shape {list(shape)} "
+            f"says {expected}",
+        )
+    return rows(datatype, shape, raw, limits)
 
 
 def _check_count(count: int, limits: Limits) -> None:

@@ -242,6 +242,12 @@ def test_a_deadline_beyond_all_numbers_of_seconds_is_the_server_s(client: Client
     client.infer({"inputs": [GOOD], "parameters": {"timeout": 10**400}})
 
 
+@pytest.mark.parametrize("path", ["/v2/", "/v2/models/tiny/infer/", "/docs/", "//v2"])
+def test_an_address_with_a_slash_too_many_is_the_protocol_s_error(client: Client, path: str) -> None:
+    status, _, body = client.ask("GET", path)
+    assert (status, json.loads(body)) == (404, {"error": "there is nothing at this address"})
+
+
 def test_what_a_path_takes_is_said(client: Client) -> None:
     status, headers, body = client.ask("GET", "/v2/models/tiny/infer")
     assert (status, headers["allow"]) == (405, "POST")

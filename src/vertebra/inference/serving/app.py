@@ -104,6 +104,7 @@ def app(site: Site) -> ASGIApp:
     inner = Starlette(
         routes=routes, exception_handlers={HTTPException: _not_found, Refusal: _refused, Exception: _failed}
     )
+    inner.router.redirect_slashes = False  # the protocol has no redirects: what isn't there is its error
     return Door(inner, site.access)
 
 

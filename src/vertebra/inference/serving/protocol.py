@@ -115,11 +115,12 @@ def question(content: bytes, header_length: str | None, limits: Limits) -> Quest
     whole = memoryview(content)
     begin = len(whole)
     if header_length is not None:
-        begin = length_of(header_length)
-        if begin is None or begin > len(whole):
+        told = length_of(header_length)
+        if told is None or told > len(whole):
             raise Refusal(
                 "invalid", f"{HEADER_LENGTH} must be a number up to the body's length of {len(whole)} bytes"
             )
+        begin = told
     value = parsed(whole[:begin])
     parameters = parameters_of(value)
     rows = _rows(value.get("inputs"), whole[begin:], limits)

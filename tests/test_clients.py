@@ -252,8 +252,24 @@ def test_a_server_over_tls_gets_the_token_and_must_be_trusted(
             asyncio.run(asked(url, "a-token-of-good-length"))
         monkeypatch.setenv("SSL_CERT_FILE", str(chain))
         assert asyncio.run(asked(url, "a-token-of-good-length")) == "FP32 over HTTPS"
-        with pytest.raises(InvalidInputError, match="status 401: a bearer token is needed"):
+        with pytest.raises(InvalidInputError, match="status 401: a bearer token is needed") as caught:
             asyncio.run(asked(url, None))
+        assert "--token-file" in str(caught.value.hint)
+        with pytest.raises(InvalidInputError, match="the connection was closed") as caught:
+            asyncio.run(asked(f"http://localhost:{served.port}", None))
+        assert f"With TLS it is https://localhost:{served.port}" in str(caught.value.hint)
+
+
+def test_a_token_that_is_missing_over_grpc_is_asked_for(tmp_path: Path) -> None:
+    tiny_bundle.make(tmp_path / "tiny")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-good-length\n")
+    tokens.chmod(0o600)
+    with serving(tmp_path / "tiny", grpc=True, grpc_port=0, token_file=tokens) as served:
+        url = f"grpc://{served.server.addresses.grpc}"
+        with pytest.raises(InvalidInputError, match="a bearer token is needed") as caught:
+            with_client(url, lambda one: one.about())
+    assert "--token-file" in str(caught.value.hint)
 
 
 # ------------------------------------------------------------------ others' servers

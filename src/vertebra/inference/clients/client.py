@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Answer = Mapping[str, "npt.NDArray[np.generic] | list[bytes]"]
 #: Seconds in which a server must say what it is, and answer a request that is asked alone.
 ANSWER_S = 60.0
+#: what helps where a server asks who asks
+NO_TOKEN = "pass a token that it takes: --token-file FILE"
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ import grpc
 from vertebra.errors import InvalidInputError
 from vertebra.inference.clients import inputs
 from vertebra.inference.clients.addresses import Address
-from vertebra.inference.clients.client import ANSWER_S, About, Answer, Refused, only_model
+from vertebra.inference.clients.client import ANSWER_S, NO_TOKEN, About, Answer, Refused, only_model
 from vertebra.inference.clients.inputs import Input, Question
 from vertebra.inference.serving.messages import open_inference
 
@@ -88,8 +88,10 @@ class GrpcClient:
         try:
             return await call(request(**fields), timeout=ANSWER_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
+            closed = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
             raise InvalidInputError(
-                f"{self._address.authority}, {method}: {_reason(error)}.", _NO_SERVER
+                f"{self._address.authority}, {method}: {_reason(error)}.",
+                NO_TOKEN if error.code() in closed else _NO_SERVER,
             ) from error
 
     # -------------------------------------------------------------- requests

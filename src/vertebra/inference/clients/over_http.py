@@ -14,7 +14,7 @@ import httptools
 from vertebra.errors import InvalidInputError
 from vertebra.inference.clients import inputs
 from vertebra.inference.clients.addresses import Address
-from vertebra.inference.clients.client import ANSWER_S, About, Answer, Refused, only_model
+from vertebra.inference.clients.client import ANSWER_S, NO_TOKEN, About, Answer, Refused, only_model
 from vertebra.inference.clients.inputs import Input, Question
 
 #: Connections at most, where the system allows as many files.
@@ -193,9 +193,18 @@ class HttpClient:
         if not isinstance(found, dict):
             said = response.broken or f"status {response.status}{_error_of(response)}"
             raise InvalidInputError(
-                f"{self._address.authority}{self._address.prefix}{path}: {said}.", _NO_SERVER
+                f"{self._address.authority}{self._address.prefix}{path}: {said}.", self._hint(response)
             )
         return found
+
+    def _hint(self, response: _Response) -> str:
+        """What may help where an answer has nothing of what was asked."""
+        if response.status in (401, 403):
+            return NO_TOKEN
+        if response.broken is not None and self._tls is None:
+            at = self._address.authority
+            return f"{_NO_SERVER} With TLS it is https://{at}; a port of gRPC is grpc://{at}"
+        return _NO_SERVER
 
     async def _asked(self, method: str, path: str, body: bytes) -> _Response:
         kind = {"Content-Type": "application/json"} if body else {}

@@ -184,6 +184,7 @@ def test_what_can_t_be_served_is_one_error_before_the_port_is_bound(bundle: Path
     cases: list[tuple[tuple[Any, ...], dict[str, Any], type[VertebraError], str]] = [
         ((), {}, InvalidInputError, "No Bundle was named"),
         ((tmp_path / "none",), {}, BundleError, "doesn't exist"),
+        (("squeezenet1_1",), {}, BundleError, "is the name of a network, and no folder here"),
         ((bundle, f"tiny={bundle}"), {}, InvalidInputError, 'Two models have the name "tiny"'),
         ((f"a b={bundle}",), {}, InvalidInputError, "can't be the name of a model"),
         ((tmp_path / "bare",), {}, InvalidInputError, "doesn't record a preprocessing"),

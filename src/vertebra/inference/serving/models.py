@@ -14,7 +14,7 @@ from typing import Any
 from vertebra import bundles, engines
 from vertebra.bundles import Bundle
 from vertebra.bundles.manifest import NATIVE
-from vertebra.errors import BundleError, InvalidInputError, VertebraError
+from vertebra.errors import BundleError, InvalidInputError, UnknownNameError, VertebraError
 from vertebra.inference.serving import logs, tensors
 from vertebra.inference.serving.batching import Answer, Batcher, Outcome
 from vertebra.inference.serving.choice import Asked, Choice, Chooser, by_default
@@ -118,6 +118,11 @@ class Kept:
         """Raises BundleError, InvalidInputError, UnknownNameError, and MissingRuntimeError if no engine for
         it is installed, or the named one isn't. The files' digests are checked later, by the process that
         loads them."""
+        if _is_a_network(folder):
+            raise BundleError(
+                f"{folder} is the name of a network, and no folder here; a server takes Bundles.",
+                f"make one: vertebra export {folder} -o {folder}",
+            )
         bundle = bundles.read(folder, verify=False)
         if bundle.format in NATIVE:
             raise BundleError(
@@ -143,6 +148,19 @@ class Kept:
             )
         labels = bundle.label_set()
         return cls(folder, bundle, (chosen,) if engine else here, None if labels is None else labels.names)
+
+
+def _is_a_network(folder: Path) -> bool:
+    """Whether the name, under which nothing is here, is one of the catalogue's."""
+    if folder.exists() or folder.name != str(folder):
+        return False
+    from vertebra.zoo import names
+
+    try:
+        names.find(str(folder))
+    except UnknownNameError:
+        return False
+    return True
 
 
 class Model:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--brpc-insecure", is_flag=True, help="Allow bRPC beside tokens, TLS or other hosts: it has neither."
 )
-@click.option("--engine", help="Engine to run. [default: the fastest measured, or the first that opens it]")
+@click.option("--engine", help="Engine to run. [default: as measured, or the first that opens it]")
 @click.option(
     "--instances", type=click.IntRange(min=1), help="Processes of each model. [default: as measured, or 1]"
 )

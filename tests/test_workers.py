@@ -323,3 +323,13 @@ def test_a_soak_loses_doubles_and_spoils_nothing(bundle: Path) -> None:
     assert counts["killed"] == 3
     assert counts["success"] + counts["fail"] <= 1500
     assert counts["right"] + counts["left"] == 1500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["http", "grpc", "brpc", "counts"])
+def test_broken_requests_do_no_harm_and_counts_agree(bundle: Path, part: str) -> None:
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "serving_fuzz.py"
+    command = [sys.executable, str(script), str(bundle), "--requests", "1000", "--only", part]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"{part}: 1000 requests, 0 faults" in ran.stdout

@@ -17,6 +17,8 @@ from vertebra.measurements import Measurement, Table, latest, loads
 from vertebra.measurements.possible import trouble
 
 MAX_BATCH = 8
+#: a share by which an engine must be faster where its figures have no intervals, as those of offline
+_UNSURE = 0.05
 #: what a process takes without the network
 _RUNTIME_BYTES = 100_000_000
 #: names of networks that say nothing of what is in them
@@ -171,10 +173,12 @@ def _most_images(rows: Sequence[Measurement]) -> Measurement:
 
 
 def _is_faster(one: Measurement, other: Measurement) -> bool:
-    """Whether by more than what counts as equally good, and beyond both intervals."""
+    """Whether by more than what counts as equally good and beyond both intervals; without these by more than
+    such figures differ from run to run."""
+    margin = _UNSURE if one.low is None or other.high is None else loads.AS_GOOD
     low = one.value if one.low is None else one.low
     high = other.value if other.high is None else other.high
-    return low > high and one.value * (1 - loads.AS_GOOD) > other.value
+    return low > high and one.value * (1 - margin) > other.value
 
 
 def _in_time(rows: Sequence[Measurement], asked: Asked) -> list[Measurement]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import random
 import re
 import subprocess
 from collections import Counter
@@ -10,19 +13,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import vertebra
 from vertebra.campaigns import cases, jobs, shares
 from vertebra.campaigns.shares import Share
 from vertebra.cli import cli
+from vertebra.data.datasets import dataset
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Table
+from vertebra.measurements import Measurement, Table, wide
+from vertebra.measurements.measurement import COLUMNS
+from vertebra.measuring.evaluation import parts, wilson
 from vertebra.progress import Progress
+from vertebra.reading.choice import candidates
 
 WANTED = cases.cases(["alexnet", "squeezenet1_1", "vgg16"], ["null", "eager"], batch_sizes=(1, 8))
 
@@ -130,9 +139,9 @@ def test_a_survey_measures_its_share_only(tmp_path: Path) -> None:
     assert sorted(row.model for row in rows) == ["alexnet", "squeezenet1_1"]
 
 
-def test_a_shard_of_one_network_on_one_data_set_is_refused() -> None:
-    done = CliRunner().invoke(cli, ["eval", "alexnet", "pictures", "--shard", "1/2"])
-    assert (done.exit_code, "--shard needs --probe" in done.stderr) == (2, True)
+def test_what_is_no_share_of_pictures_is_refused_before_they_are_looked_for() -> None:
+    done = CliRunner().invoke(cli, ["eval", "alexnet", "pictures", "--shard", "9/8"])
+    assert str(done.exception).startswith("There is no share 9 of 8.")
     done = CliRunner().invoke(cli, ["survey", "--shards", "3"])
     assert (done.exit_code, "--shards needs --write-job" in done.stderr) == (2, True)
     done = CliRunner().invoke(cli, ["survey", "--shard", "1/3", "--write-job", "slurm"])
@@ -277,3 +286,104 @@ def test_a_job_takes_the_place_of_an_earlier_one_only(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="somebody else's"):
         vertebra.write_job("slurm", output=tmp_path, table=tmp_path / "t.sqlite")
     assert (tmp_path / "survey.sbatch").read_text() == "mine"
+
+
+# ------------------------------------------------------------------ shares of one network's pictures
+
+
+def noise(folder: Path, per_class: int = 5) -> Path:
+    """Two classes of PNGs of noise, one file that is no picture, and two pictures of one name and size."""
+    draw = np.random.default_rng(3)
+    for label in ("n01440764", "n01443537"):
+        for number in range(per_class):
+            place = folder / label / str(number % 2)
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number // 2}.png")
+    (folder / "n01440764" / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@given(count=st.integers(1, 40), of=st.integers(1, 9), seed=st.integers(0, 99))
+def test_shares_of_pictures_are_disjoint_and_the_whole_in_any_order(count: int, of: int, seed: int) -> None:
+    samples = [(f"{number % 3}/{number}.png", number % 2) for number in range(count)]
+
+    def made(order: list[tuple[str, int]]) -> dataset.Dataset:
+        return dataset.of(
+            order, lambda name: name.encode(), name="d", split="val", format="list", classes=None, at=str
+        )
+
+    other = random.Random(seed).sample(samples, count)
+    if of > count:
+        with pytest.raises(InvalidInputError, match=f"{count} pictures, which can't be {of} shares"):
+            made(samples).share(1, of)
+        return
+    shares = [[one.name for one in made(samples).share(number, of)] for number in range(1, of + 1)]
+    assert sorted(itertools.chain(*shares)) == sorted(name for name, _ in samples)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert [len(made(samples).share(number, of)) for number in range(1, of + 1)] == list(map(len, shares))
+    assert [
+        {one.name for one in made(other).share(number, of)} for number in range(1, of + 1)
+    ] == list(map(set, shares))  # fmt: skip
+
+
+def told(rows: list[Measurement]) -> dict[str, tuple[object, ...]]:
+    """What the rows of an evaluation say, but for when and why."""
+    kept = [column for column in COLUMNS if column not in ("run", "measured_at", "grade_reasons")]
+    return {row.metric: tuple(getattr(row, column) for column in kept) for row in rows}
+
+
+def test_shares_of_an_evaluation_come_to_exactly_the_whole(tmp_path: Path) -> None:
+    data = noise(tmp_path / "fish")
+    options = {"engine": "eager", "untrained": True, "labels": "imagenet-1k"}
+    whole = vertebra.evaluate("squeezenet1_1", data, table=tmp_path / "whole.sqlite", **options)
+    files = [tmp_path / f"{number}.sqlite" for number in (1, 2, 3)]
+    for number, file in enumerate(files, 1):
+        done = vertebra.evaluate("squeezenet1_1", data, shard=f"{number}/3", table=file, **options)
+        assert {row.split for row in done.rows} == {f"all[share {number}/3]"}
+        assert done.joined is not None
+        assert len(done.joined.missing) == 2
+        assert done.rows[0].dataset_sha256 == whole.rows[0].dataset_sha256
+    into = Table(tmp_path / "into.sqlite")
+    first = vertebra.merge(files[2], files[0], table=into)
+    assert [one.missing for one in first.joined] == [(2,)]
+    assert "1 of 3 shares missing: 2" in str(first.joined[0])
+    assert [row for row in wide(into.rows()) if "top1" in row.figures] == []  # a share is no accuracy
+    second = vertebra.merge(files[1], table=into)
+    (joined,) = second.joined
+    assert (joined.missing, joined.added) == ((), len(whole.rows))
+    assert told(list(joined.rows)) == told(whole.rows)
+    assert joined.rows[0].grade_reasons[-1] == "joined from 3 shares"
+    assert vertebra.merge(*files, table=into).joined[0].added == 0
+    (row,) = wide(into.rows())
+    assert row.figures["top1"].samples == 10
+    assert (candidates.comparable(into, dataset="fish", system=None)[0].split) == "all"
+
+
+def test_the_last_share_in_one_table_joins_them(tmp_path: Path) -> None:
+    data, table = noise(tmp_path / "fish"), str(tmp_path / "table.sqlite")
+    asked = ["eval", "squeezenet1_1", str(data), "--untrained", "--labels", "imagenet-1k",
+             "--engine", "eager", "--limit", "9", "--table", table, "--shard"]  # fmt: skip
+    one = CliRunner().invoke(cli, [*asked, "2/2"], catch_exceptions=False)
+    assert "split all[:9]: 1 of 2 shares missing: 1." in one.stderr
+    two = CliRunner().invoke(cli, [*asked, "1/2", "--json"], catch_exceptions=False)
+    assert [row["split"] for row in json.loads(two.stdout) if row["metric"] == "top1"] == [
+        "all[:9][share 1/2]", "all[:9]",
+    ]  # fmt: skip
+    many = CliRunner().invoke(cli, [*asked, "1/99"])
+    assert isinstance(many.exception, InvalidInputError)
+    against = CliRunner().invoke(cli, [*asked, "1/2", "--against", "float32"])
+    assert "--shard can't be combined with --against" in against.stderr
+
+
+def test_shares_of_other_versions_are_not_joined(tmp_path: Path) -> None:
+    row = Measurement(model="alexnet", metric="top1", value=0.5, samples=2, origin="evaluated", dataset="d",
+                      split="all[share 1/2]", versions={"numpy": "2.1"})  # fmt: skip
+    table = Table(tmp_path / "t.sqlite")
+    table.append([row])
+    table.append([replace(row, split="all[share 2/2]", versions={"numpy": "2.2"})])
+    assert [(one.missing, one.otherwise) for one in parts.join(table)] == [((2,), (2,)), ((1,), (1,))]
+    table.append([replace(row, value=1.0, split="all[share 2/2]")])
+    (joined, _) = parts.join(table)
+    assert (joined.rows[0].value, joined.rows[0].samples) == (0.75, 4)
+    assert (joined.rows[0].low, joined.rows[0].high) == wilson(3, 4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import vertebra
+from vertebra import metrics
 from vertebra.cli.output import columns, emit, format_options, record, table_option
 from vertebra.cli.progress import showing
 from vertebra.cli.subject import given, trust_option, weights_by_model, weights_options_of_several
@@ -75,7 +76,9 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it all as an HTML page."
 )
-@click.option("--shard", metavar="K/N", help="With --probe: only share K of N of the networks.")
+@click.option(
+    "--shard", metavar="K/N", help="Only share K of N of the pictures; with --probe, of the networks."
+)
 @table_option
 @format_options
 def command(
@@ -105,18 +108,16 @@ def command(
         )  # fmt: skip
         _probe(probed, arguments, style, folds=folds, shard=shard, **given_options)
         return
-    if shard is not None:
-        raise click.UsageError("--shard needs --probe: MODEL and DATA are one case.")
     if len(arguments) != 2:
         raise click.UsageError(f"MODEL and DATA are needed, not {len(arguments)} arguments.")
     if isinstance(given_options.get("weights"), dict):
         given_options["weights"] = given_options["weights"][arguments[0]]
     given_options |= {"limit": limit, "verify": verify}
     if against is not None:
-        _refuse({"--save": save, "--report": report}, "--against")
+        _refuse({"--save": save, "--report": report, "--shard": shard}, "--against")
         _compare(*arguments, style, against=against, **given_options)
         return
-    _evaluate(*arguments, style, save, report, **given_options)
+    _evaluate(*arguments, style, save, report, shard=shard, **given_options)
 
 
 def _refuse(unusable: dict[str, Any], other: str) -> None:
@@ -170,7 +171,11 @@ def _evaluate(
     with showing() as progress:
         done = vertebra.evaluate(model, data, progress=progress, **options)
     pictures = done.evaluation.pictures
-    emit(_records(done.rows, pictures, style), style, lambda: _text(done))
+    joined = done.joined
+    rows = done.rows if joined is None else [*done.rows, *joined.rows]
+    emit(_records(rows, pictures, style), style, lambda: _text(done))
+    if joined is not None:
+        _log(f"{joined}.")
     _print_left_out(pictures, style)
     _print_unreadable(done.evaluation.unreadable, done.evaluation.num_unreadable, done.evaluation.total)
     if save is not None:
@@ -198,26 +203,31 @@ def _log(text: str) -> None:
 
 
 def _text(done: Evaluated) -> str:
-    from vertebra import units
-    from vertebra.metrics import METRICS
-
     found = done.evaluation
     row = done.rows[0]
     head = (
         f"{done.model} ({row.weights}) on {found.dataset}, split {found.split}: {found.total:,} images "
         f"in {found.seconds:.1f} s, {found.total / found.seconds:.3g} images/s"
     )
-    results = [
-        {
-            "metric": METRICS[one.metric].label,
-            "value": units.show(one.value, METRICS[one.metric].unit),
-            "95 % interval": display.interval(one),
-        }
-        for one in done.rows
-    ]
+    results = columns(list(map(_line, done.rows)))
+    if done.joined is not None and done.joined.rows:
+        whole = done.joined.rows
+        results += f"\n\nAll {done.joined.of} shares together, {whole[0].samples or 0:,} images:\n\n"
+        results += columns(list(map(_line, whole)))
     how = f"Origin: evaluated with {done.engine}, {row.precision}; {row.protocol}."
     data = found.pictures.lines() if found.pictures is not None else ()
-    return "\n".join([head, "", columns(results), "", *_worst(done), *data, how])
+    return "\n".join([head, "", results, "", *_worst(done), *data, how])
+
+
+def _line(row: Measurement) -> dict[str, Any]:
+    from vertebra import units
+
+    metric = metrics.METRICS[row.metric]
+    return {
+        "metric": metric.label,
+        "value": units.show(row.value, metric.unit),
+        "95 % interval": display.interval(row),
+    }
 
 
 def _worst(done: Evaluated, most: int = 5) -> list[str]:

@@ -36,6 +36,29 @@ _HEAD = "+"
 #: The split of an accuracy on pictures that the head was fitted on: nothing is chosen by it.
 SEEN = "seen in fitting"
 
+#: The split of an evaluation of a share of its pictures: "val[share 2/4]".
+_SHARE = re.compile(r"(.*)\[share (\d+)/(\d+)\]", re.DOTALL)
+
+
+def split_of_share(split: str, number: int, of: int) -> str:
+    """What rows of share `number` of `of` of a split have in the column `split`.
+
+    >>> share_in(split_of_share("val", 2, 4))
+    ('val', 2, 4)
+    """
+    return f"{split}[share {number}/{of}]"
+
+
+def share_in(split: str | None) -> tuple[str, int, int] | None:
+    """The split, the number of the share, and the number of shares, where `split` is that of a share."""
+    found = None if split is None or "[share" not in split else _SHARE.fullmatch(split)
+    return None if found is None else (found[1], int(found[2]), int(found[3]))
+
+
+def is_share(row: Measurement) -> bool:
+    """Whether the row is of a share of the pictures, which stands for the whole nowhere."""
+    return share_in(row.split) is not None
+
 
 def with_head(weights: str | None, pictures: str) -> str:
     """What weights are called with a head on them that was fitted on `pictures`; drawn `weights`

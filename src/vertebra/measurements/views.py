@@ -19,7 +19,7 @@ from vertebra import metrics
 from vertebra.measurements import display, stored
 from vertebra.measurements.measurement import CONDITIONS, Measurement
 from vertebra.measurements.possible import SLACK_S, instant, trouble
-from vertebra.measurements.subjects import Subject, is_of_catalogue, names, subject
+from vertebra.measurements.subjects import Subject, is_of_catalogue, is_share, names, subject
 
 #: Conditions that make one way of running a network, in the order in which they are shown.
 FORM = (
@@ -147,11 +147,12 @@ def wide(rows: Iterable[Measurement]) -> list[WideRow]:
 
     Figures of the machine itself belong to no network and are left out. So are those that can't be, such as a
     latency of 0 s in a table of an earlier version, with a warning: nothing is computed from them or chosen.
+    So are evaluations of a share of the pictures (`subjects.is_share`).
     """
     static: dict[Subject, list[Measurement]] = defaultdict(list)
     forms: dict[tuple[Subject, tuple[Any, ...]], list[Measurement]] = {}
     models: dict[str, None] = {}
-    shown = latest(possible(row for row in rows if row.model != metrics.MACHINE))
+    shown = latest(possible(row for row in rows if row.model != metrics.MACHINE and not is_share(row)))
     for row in shown:
         models.setdefault(row.model)
         if depends_on_machine(row):

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from vertebra._version import __version__
 from vertebra.errors import ImageError, InvalidInputError, VertebraError, warn
 from vertebra.measurements import Measurement, Rows, now
-from vertebra.measurements.subjects import SEEN, short
+from vertebra.measurements.subjects import SEEN, short, split_of_share
 from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
+    from vertebra.campaigns.shares import Share
     from vertebra.data.datasets import Dataset
     from vertebra.inference.kept_features import Features
     from vertebra.inference.loading import Loaded
@@ -71,6 +72,7 @@ def evaluate(
     batch_size: int | None = None,
     limit: int | None = None,
     strict: bool = False,
+    shard: str | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
     **loaded_by: Any,
@@ -79,18 +81,34 @@ def evaluate(
     append its accuracy in the precision in which it runs.
 
     `dataset`, `format`, `split`, `truth`, `name` and `verify` are those of `data.open`; `limit` is the most
-    images to read, `strict` stops at one that can't be read. `loaded_by` are the options of `loading.load`:
-    weights, engine, precision, threads, labels ("index" matches classes by their position), ...
+    images to read, `strict` stops at one that can't be read. `shard` ("3/8") leaves all pictures but
+    that share's to other machines: the rows are marked as of a share, and once the table has all shares, by
+    this call or by `merge`, the rows of the whole are appended too (`joined` of what is returned).
+    `loaded_by` are the options of `loading.load`: weights, engine, precision, threads, labels ("index"
+    matches classes by their position), ...
     """
     from vertebra.data import datasets
 
+    share = _share(shard)
     pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
+    into = given.table(table)
     found = _evaluated(
-        model, pictures, batch_size=batch_size, limit=limit, strict=strict,
+        model, pictures, batch_size=batch_size, limit=limit, strict=strict, share=share,
         progress=notebook.listener(progress), **loaded_by,
     )  # fmt: skip
-    given.table(table).append(found.rows)
-    return found
+    if share is None:
+        into.append(found.rows)
+        return found
+    from vertebra.measuring.evaluation import parts
+
+    into.append(found.rows, samples=parts.samples(found.evaluation))
+    return replace(found, joined=next(iter(parts.join(into, found.rows[0])), None))
+
+
+def _share(shard: str | None) -> Share | None:
+    from vertebra.campaigns import shares
+
+    return None if shard is None else shares.Share.parsed(shard)
 
 
 def disagreement(
@@ -220,9 +238,12 @@ def _evaluated(
     batch_size: int | None = None,
     limit: int | None = None,
     strict: bool = False,
+    share: Share | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Evaluated:
+    from vertebra.data import datasets
+    from vertebra.data.labels import IMAGENET_1K
     from vertebra.inference import loading
     from vertebra.measuring import evaluation
     from vertebra.reading.reports.evaluated import Evaluated
@@ -230,23 +251,31 @@ def _evaluated(
     by_index = loaded_by.get("labels") == BY_INDEX
     if by_index:
         del loaded_by["labels"]
+    whole = pictures.part(len(pictures) if limit is None else limit)
+    part = whole if share is None else whole.share(share.number, share.of)
     with loading.load(
         model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, progress=progress, **loaded_by
     ) as loaded:
         found = evaluation.evaluate(
-            pictures, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes, labels=loaded.labels,
+            pictures if share is None else part, loaded.logits, loaded.preprocess,
+            num_classes=loaded.num_classes, labels=loaded.labels,
             by_index=by_index, independent=loaded.independent, batch_size=loaded.settings.batch_size,
-            limit=limit, strict=strict, progress=progress,
+            limit=limit if share is None else None, strict=strict, progress=progress,
         )  # fmt: skip
         conditions = _conditions(loaded)
         conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
-    total = found.total + found.num_unreadable
-    seen, what = _seen(model, loaded_by.get("weights"), pictures.part(total))
+    seen, what = _seen(model, loaded_by.get("weights"), whole)
+    if share is not None:
+        found = replace(found, dataset_sha256=whole.sha256, split=evaluation.split_told(pictures, len(whole)))
+        if datasets.is_validation(whole):
+            found = replace(found, dataset=IMAGENET_1K)
     if seen:
-        told = f"{what} on {seen:,} of these {total:,} pictures: new ones are answered worse"
+        told = f"{what} on {seen:,} of these {len(whole):,} pictures: new ones are answered worse"
         warn(f"{loaded.model} on {found.dataset}: {told}")
         conditions["grade_reasons"] = (told, *conditions["grade_reasons"])
         found = replace(found, split=SEEN)
+    if share is not None:
+        found = replace(found, split=split_of_share(found.split, share.number, share.of))
     rows = evaluation.rows(found, conditions)
     return Evaluated(loaded.model, loaded.weights, loaded.engine, found, rows)
 

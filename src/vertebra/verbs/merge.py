@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import Table, display
@@ -14,16 +15,21 @@ from vertebra.progress import Listener, Progress, silent
 from vertebra.verbs import given, notebook
 from vertebra.verbs.given import TableLike
 
+if TYPE_CHECKING:
+    from vertebra.measuring.evaluation.parts import Joined
+
 #: What `cite` takes in.
 _ROWS = (".csv", ".json", ".parquet")
 
 
 @dataclass(frozen=True, repr=False)
 class Merged(display.Shown):
-    """What a merge did to the table that is `shown`: what each source brought, in their order."""
+    """What a merge did to the table that is `shown`: what each source brought, in their order, and what the
+    table has of evaluations in shares, which are `joined` once all are there."""
 
     shown: str
     sources: tuple[Brought, ...]
+    joined: tuple[Joined, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -44,6 +50,18 @@ class Merged(display.Shown):
         """A line for each source, and one for each run that was refused."""
         yield [line(one) for one in self.sources]
         yield refusals(self.sources)
+        yield [share_line(one) for one in self.joined]
+
+
+def share_line(one: Joined) -> display.Line:
+    """What the table has of an evaluation in shares, as one line."""
+    return {
+        "network": one.model,
+        "data": f"{one.dataset} {one.split}",
+        "shares": one.of,
+        "missing": ", ".join(map(str, one.missing)) or None,
+        "rows joined": one.added,
+    }
 
 
 def line(one: Brought) -> display.Line:
@@ -76,10 +94,13 @@ def merge(*sources: TableLike, table: TableLike = None, progress: Listener | Non
     before anything is written; they stay as they are, also where their layout is older. Each is merged in
     one transaction. Merging again adds nothing, and the order makes no difference. A run with a row that
     can't be, or that isn't what its id was made of, is left out and named in the result; the others come.
+    Where all shares of an evaluation are there then, the rows of the whole are appended.
 
     Raises TableError for a source that isn't there, isn't a table, is newer or damaged, and InvalidInputError
     if none is named.
     """
+    from vertebra.measuring.evaluation import parts
+
     listener = notebook.listener(progress) or silent
     if not sources:
         raise InvalidInputError("No table to merge was named.", "name the files or addresses of tables")
@@ -92,7 +113,7 @@ def merge(*sources: TableLike, table: TableLike = None, progress: Listener | Non
     for number, source in enumerate(opened):
         listener(Progress(f"merging {source.shown}", number, len(opened), "tables"))
         brought.append(into.bring(source))
-    return Merged(into.shown, tuple(brought))
+    return Merged(into.shown, tuple(brought), tuple(parts.join(into)))
 
 
 def _opened(source: TableLike) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial
@@ -77,15 +77,17 @@ class Dataset:
 
         Equal for a copy of the set in another folder. Pixels aren't read; a missing file counts as 0 bytes.
         """
-        lines = (
-            f"{name.rpartition('/')[2]}\0{self.class_name(label)}\0{size}"
-            for name, label, size in (self.sizes or self._sizes)()
-        )
         # A sum needs no list of all pictures in memory, and no order.
         total = sum(
-            int.from_bytes(sha256(line.encode("utf-8", "surrogateescape")).digest()) for line in lines
+            int.from_bytes(sha256(line.encode("utf-8", "surrogateescape")).digest())
+            for _, line in self._lines()
         )
         return sha256(f"{len(self)} {total % 2**256:064x}".encode()).hexdigest()
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Each sample's name, and what it is in a copy of the set too."""
+        for name, label, size in (self.sizes or self._sizes)():
+            yield name, f"{name.rpartition('/')[2]}\0{self.class_name(label)}\0{size}"
 
     def _sizes(self) -> Iterator[tuple[str, int, int]]:
         return ((sample.name, sample.label, _size(sample.source)) for sample in self.read())
@@ -108,6 +110,27 @@ class Dataset:
         located = None if self.located is None else partial(_first, self.located, count)
         return replace(self, length=count, read=partial(self.first, count), sizes=sizes, located=located)
 
+    def share(self, number: int, of: int) -> Dataset:
+        """The set of share `number` (from 1) of `of`, which differ by one sample at most. Shares are disjoint
+        and together the set. Equal sets have equal shares, in whichever order they list their samples.
+
+        Raises InvalidInputError where there are fewer samples than shares.
+        """
+        if of > len(self):
+            raise InvalidInputError(
+                f"{self.name} has {len(self):,} pictures, which can't be {of:,} shares.", "use fewer shares"
+            )
+        ranked = sorted(
+            (sha256(line.encode("utf-8", "surrogateescape")).digest(), name, place)
+            for place, (name, line) in enumerate(self._lines())
+        )
+        places = frozenset(place for *_, place in ranked[number - 1 :: of])
+        sizes = None if self.sizes is None else partial(_at, self.sizes, places)
+        located = None if self.located is None else partial(_at, self.located, places)
+        return replace(
+            self, length=len(places), read=partial(_at, self.read, places), sizes=sizes, located=located
+        )
+
     def first(self, count: int) -> Iterator[Sample]:
         """The first `count` samples."""
         return islice(self.read(), count)
@@ -115,6 +138,10 @@ class Dataset:
 
 def _first(facts: Callable[[], Iterator[Fact]], count: int) -> Iterator[Fact]:
     return islice(facts(), count)
+
+
+def _at(facts: Callable[[], Iterator[Fact]], places: Container[int]) -> Iterator[Fact]:
+    return (fact for place, fact in enumerate(facts()) if place in places)
 
 
 def _size(source: Source) -> int:

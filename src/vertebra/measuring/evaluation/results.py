@@ -59,13 +59,21 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
+class Bins:
+    """Of each bin of confidence: the right answers, and the sum of confidences in steps of 2^-40."""
+
+    right: tuple[int, ...]
+    confidence: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a network scored on a data set.
 
     `confusion` counts (true output, answered output) pairs, `names` are the outputs' names by index, if
     known. `unreadable` are the names of images that couldn't be read and the reasons, at most a thousand of
     them; `num_unreadable` counts all. `seconds` is the time of the run. `pictures` says which classes and
-    files it is of, and what was left out.
+    files it is of, and what was left out; `bins` are what `calibration_error` is computed from.
     """
 
     dataset: str
@@ -85,6 +93,7 @@ class Evaluation:
     seconds: float
     dataset_sha256: str | None = None
     pictures: Pictures | None = None
+    bins: Bins | None = None
 
     def name_of(self, output: int) -> str:
         """An output's name, or its number."""
@@ -129,6 +138,7 @@ def of_tally(tally: Tally, **facts: Any) -> Evaluation:
         confusion=dict(tally.pairs),
         top5_by_class=dict(tally.top5_by_class),
         mistakes=tally.mistakes(),
+        bins=Bins(tuple(tally.bin_right), tuple(tally.bin_confidence)),
         **facts,
     )
 

@@ -125,11 +125,13 @@ class Tally:
 
     def calibration_error(self) -> float:
         """Mean distance between confidence and accuracy in a bin, each bin by its count."""
-        gaps = (
-            abs(right * ONE - confidence)
-            for right, confidence in zip(self.bin_right, self.bin_confidence, strict=True)
-        )
-        return sum(gaps) / (ONE * self.total)
+        return error_of(self.bin_right, self.bin_confidence, self.total)
+
+
+def error_of(right: Sequence[int], confidence: Sequence[int], total: int) -> float:
+    """The calibration error of `total` images, from each bin's right answers and sum of confidences."""
+    gaps = (abs(good * ONE - sure) for good, sure in zip(right, confidence, strict=True))
+    return sum(gaps) / (ONE * total)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from vertebra import metrics
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.measurements import Measurement, Table, WideRow, pooling, spread, wide
-from vertebra.measurements.subjects import SEEN, short, subject
+from vertebra.measurements.subjects import SEEN, is_share, short, subject
 from vertebra.measurements.views import FORM, NEEDING_A_MACHINE
 from vertebra.reading.choice import field as the_field
 from vertebra.reading.choice import next_to_measure, precisions, rule, terms
@@ -163,7 +163,7 @@ def _is_of(row: Measurement, dataset: str | None, probed: str | None = None) -> 
         return probed is None or row.dataset == probed or str(row.dataset).rpartition("@")[0] == probed
     if not _is_accuracy(row):
         return True
-    if row.split == SEEN:
+    if row.split == SEEN or is_share(row):
         return False
     if dataset is not None:
         return row.dataset == dataset or _is_named(row, dataset)
@@ -309,7 +309,7 @@ def _of_one_set(source: Table, filters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _may_be_used(row: Measurement) -> bool:
     """Whether an evaluation counts where no data set is named."""
-    return row.split != SEEN and (row.dataset != "imagenet-1k" or _is_default(row))
+    return row.split != SEEN and not is_share(row) and (row.dataset != "imagenet-1k" or _is_default(row))
 
 
 def _is_asked(row: Measurement, filters: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from vertebra.reading.names import encoded
 
 if TYPE_CHECKING:
     from vertebra.data.preprocess.decode import Pixels
+    from vertebra.measuring.evaluation.parts import Joined
     from vertebra.reading.charts import Chart
     from vertebra.reading.reports.sheet import Tile
 
@@ -26,13 +27,15 @@ _ENCODED = (bytes, bytearray, memoryview, str, Path)
 
 @dataclass(frozen=True, repr=False)
 class Evaluated(display.Shown):
-    """An evaluation with the network that it is of, and the rows that it gives."""
+    """An evaluation with the network that it is of, and the rows that it gives. Of a share of the pictures,
+    `joined` says which shares the table lacks, or has the rows of the whole."""
 
     model: str
     weights: str | None
     engine: str
     evaluation: Evaluation
     rows: list[Measurement]
+    joined: Joined | None = None
 
     def summary(self) -> str:
         """The network, its accuracy and the pictures."""

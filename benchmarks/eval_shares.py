@@ -2,8 +2,8 @@
 
     python benchmarks/eval_shares.py [FOLDER]
 
-Each process runs `vertebra.evaluate` with one thread on a processor of its own, for the one as for the two, so that
-nothing but what they share keeps two from being twice as fast. They load first and start together. FOLDER has
+Each process runs `vertebra.evaluate` with one thread on a processor of its own, for the one as for the two, so
+that nothing but what they share keeps two from being twice as fast. They load first and start together. FOLDER has
 class folders; without one, JPEGs of 500 × 375 pixels are made. Rounds of one and two alternate; medians are
 compared. The goal is 1.8. Exits with status 1 only if the shares don't come to the whole.
 """
@@ -19,9 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from eval_throughput import made
-
 import vertebra
+from eval_throughput import made
 from vertebra.machine.system import describe, library_versions
 from vertebra.measurements import Table
 
@@ -57,11 +56,12 @@ def main() -> int:
 
 
 def speed(folder: Path, tables: list[Path], processors: list[int]) -> float:
-    """Images per second of as many processes as there are tables, from the start of all to the end of the last."""
+    """Images per second of as many processes as there are tables, by the slowest one's time."""
     count = len(tables)
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, "--worker", str(folder), str(table), str(processor), f"{number}/{count}"],
+            [sys.executable, __file__, "--worker", str(folder), str(table), str(processor),
+             f"{number}/{count}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for number, (table, processor) in enumerate(zip(tables, processors, strict=False), 1)

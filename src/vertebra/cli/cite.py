@@ -28,6 +28,7 @@ from vertebra.errors import InvalidInputError
     "--decimal", type=click.Choice(["comma", "point"]),
     help="With --map: what begins a fraction. [default: as the cells show]",
 )  # fmt: skip
+@click.option("--check", is_flag=True, help="Only check submissions; add nothing.")
 @table_option
 def command(
     sources: tuple[str, ...],
@@ -36,6 +37,7 @@ def command(
     system: str | None,
     columns: tuple[str, ...],
     decimal: str | None,
+    check: bool,
     table: str | None,
 ) -> None:
     """Import published figures into the table: those that ship with vertebra, or the rows of files.
@@ -45,6 +47,7 @@ def command(
       vertebra cite all                  everything that ships
       vertebra cite imagenet bianco2018  by name; vertebra list sources lists them
       vertebra cite other.csv            rows written by `vertebra table --write`
+      vertebra cite --check *.gz         are submissions what they say?
       vertebra cite mine.csv --map "model=Model,latency=Time:ms" --system pi-5
 
     SOURCES are names or files: CSV, JSON or Parquet with vertebra's columns, submissions (.gz, from
@@ -54,9 +57,10 @@ def command(
     """
 
     added = vertebra.cite(
-        *sources, mapping=mapping, source=source, decimal=decimal, table=table, **_given(columns, system)
+        *sources, mapping=mapping, source=source, decimal=decimal, check=check, table=table,
+        **_given(columns, system),
     )  # fmt: skip
-    say(f"{added} rows added.", err=True)
+    say(f"{added} rows {'checked' if check else 'added'}.", err=True)
 
 
 def _given(columns: tuple[str, ...], system: str | None) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def _given(columns: tuple[str, ...], system: str | None) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not name or not value:
             raise InvalidInputError(f'Can\'t read "{item}".', "write it as --set precision=float32")
-        if name in ("table", "mapping", "source", "decimal") or name in given:
+        if name in ("table", "mapping", "source", "decimal", "check") or name in given:
             raise InvalidInputError(
                 f'"{name}" can\'t be set, or is set twice.', "set each column of the table once"
             )

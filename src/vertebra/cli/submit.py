@@ -10,7 +10,7 @@ from vertebra.verbs.submit import Submitted
 
 
 @click.command("submit")
-@click.option("--output", "-o", metavar="FILE", help="The file. [default: vertebra-DIGEST.gz]")
+@click.option("--output", "-o", metavar="PATH", help="The file, or its folder. [default: vertebra-DIGEST.gz]")
 @click.option("--system", multiple=True, help="Only rows of this machine. Repeatable. [default: all]")
 @table_option
 @format_options
@@ -29,11 +29,12 @@ def command(output: str | None, system: tuple[str, ...], table: str | None, styl
     record = {
         "path": str(done.path), "digest": done.digest, "systems": ", ".join(done.systems),
         "runs": done.runs, "rows": done.rows, "left_out": sum(done.left_out.values()),
+        "shortened": dict(done.shortened),
     }  # fmt: skip
     emit([record], style, lambda: _text(done))
 
 
 def _text(done: Submitted) -> str:
     parts = [f"{done.summary()}.", f"Machines: {', '.join(done.systems) or 'none'}. Digest: {done.digest}."]
-    left = [dict(line) for lines in done.tables() for line in lines]
-    return "\n\n".join(["\n".join(parts), *([columns(left)] if left else [])])
+    left = [columns(list(map(dict, lines))) for lines in done.tables() if lines]
+    return "\n\n".join(["\n".join(parts), *left])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vertebra.errors import InvalidInputError, warn
+from vertebra.errors import InvalidInputError, TableError, warn
 from vertebra.measurements import Measurement, Table
 from vertebra.measurements.database import is_address
 from vertebra.verbs import given
@@ -17,10 +17,15 @@ def cite(
     mapping: str | None = None,
     source: str | None = None,
     decimal: str | None = None,
+    check: bool = False,
     table: TableLike = None,
     **columns: str | None,
 ) -> int:
     """Append published figures (by default PaddleClas's) and return the number of new rows.
+
+    With `check`, `sources` are submissions, which are only checked: that each is what its digest says, and
+    has nothing that `submit` wouldn't write. The number is that of their rows. Raises TableError where one is
+    not, with a line for each.
 
     `sources` are names of `citations.SOURCES`, "all", or files: rows as `write` writes them (.csv, .json,
     .parquet), submissions (.gz) or other tables (.sqlite, or a server's address). With `mapping` they are CSV
@@ -30,6 +35,10 @@ def cite(
     """
     from vertebra.measuring import citations
 
+    if check:
+        if mapping is not None or source is not None or decimal is not None or any(columns.values()):
+            raise InvalidInputError("Submissions can be checked, not tables of your own.", "leave out --map")
+        return _checked(sources)
     if mapping is None and (source is not None or decimal is not None or any(columns.values())):
         raise InvalidInputError(
             "A source, a system and columns can be set only for a table of your own.",
@@ -56,12 +65,29 @@ def cite(
     return added + _appended(into, [citations.SOURCES[str(name)].read() for name in named])
 
 
+def _checked(sources: Sequence[str | Path]) -> int:
+    """The number of rows of the submissions, if all are good."""
+    from vertebra.measurements import receiving
+
+    if not sources:
+        raise InvalidInputError("No submission to check was named.", "name the files")
+    rows, errors = 0, list[TableError]()
+    for file in sources:
+        try:
+            rows += receiving.read(file, strict=True).rows
+        except TableError as error:
+            errors.append(error)
+    if errors:
+        raise TableError("\n".join(error.message for error in errors), errors[0].hint)
+    return rows
+
+
 def _taken(into: Table, file: str | Path) -> int:
     """Add what a file holds, and return the number of new rows."""
-    from vertebra.measurements import submission
+    from vertebra.measurements import receiving, submission
 
     if not is_address(file) and Path(file).suffix.lower() == submission.ENDING:
-        return submission.take_in(into, file)
+        return receiving.take_in(into, file, given.own_names())
     return into.take_in(file)
 
 

@@ -44,6 +44,18 @@ def network(name: str, source: Table) -> dict[str, Any]:
     return {"model": model, "network_sha256": subjects.chosen(digest, model, [one for _, one in known])}
 
 
+def own_names() -> list[str]:
+    """What this machine, its user and their folder are called."""
+    import getpass
+    import socket
+    from contextlib import suppress
+
+    names = [socket.gethostname(), socket.gethostname().partition(".")[0], Path.home().name]
+    with suppress(OSError, KeyError):  # a user without a name
+        names.append(getpass.getuser())
+    return [one for one in dict.fromkeys(names) if len(one) > 2]
+
+
 def seconds(text: str | float) -> float:
     return units.parse(text, "s") if isinstance(text, str) else text
 

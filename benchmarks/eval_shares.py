@@ -2,10 +2,10 @@
 
     python benchmarks/eval_shares.py [FOLDER]
 
-Each process runs `vertebra.evaluate` with one thread on a processor of its own, for the one as for the two, so
-that nothing but what they share keeps two from being twice as fast. They load first and start together. FOLDER has
-class folders; without one, JPEGs of 500 × 375 pixels are made. Rounds of one and two alternate; medians are
-compared. The goal is 1.8. Exits with status 1 only if the shares don't come to the whole.
+Each process runs `vertebra.evaluate` with one thread on a processor of its own, for the one as for the two,
+so that nothing but what they share keeps two from being twice as fast. They load first and start together.
+FOLDER has class folders; without one, JPEGs of 500 × 375 pixels are made. Rounds of one and two alternate;
+medians are compared. The goal is 1.8. Exits with status 1 only if the shares don't come to the whole.
 """
 
 from __future__ import annotations

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import display
 from vertebra.verbs import conditions, given
 from vertebra.verbs.given import TableLike
+
+if TYPE_CHECKING:
+    from vertebra.reading.results import Repository
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,9 +41,29 @@ class Submitted(display.Shown):
         yield [{"taken out": what, "times": count} for what, count in sorted(self.shortened.items())]
 
 
+@overload
 def submit(
-    output: str | Path | None = None, *, system: str | Sequence[str] = (), table: TableLike = None
-) -> Submitted:
+    output: str | Path | None = None,
+    *,
+    system: str | Sequence[str] = (),
+    repository: None = None,
+    table: TableLike = None,
+) -> Submitted: ...
+@overload
+def submit(
+    output: str | Path | None = None,
+    *,
+    system: str | Sequence[str] = (),
+    repository: str | Path,
+    table: TableLike = None,
+) -> Repository: ...
+def submit(
+    output: str | Path | None = None,
+    *,
+    system: str | Sequence[str] = (),
+    repository: str | Path | None = None,
+    table: TableLike = None,
+) -> Submitted | Repository:
     """Write what was measured, on `system` if any is named, into the file or folder `output` (by default
     vertebra-DIGEST.gz in the current folder), for others to take in with `cite`.
 
@@ -47,8 +71,14 @@ def submit(
     file. It has no host name, user, path, nor names of networks, weights and pictures of one's own: rows that
     mean nothing without them are left out, and counted in the result.
 
-    Raises InvalidInputError where no row is left, or the file can't be written.
+    With `repository`, nothing of a table is written. Instead the folder of that name becomes a results
+    repository, or its pages are written again from its archives: `reading.results.write` says what is in it.
+
+    Raises InvalidInputError where no row is left, or the file can't be written, and TableError where an
+    archive of the repository isn't what this function writes.
     """
+    if repository is not None:
+        return _repository(repository, {"--output": output, "--system": system or None, "--table": table})
     from vertebra.machine import files
     from vertebra.measurements import submission
 
@@ -70,3 +100,15 @@ def submit(
         path, packed.digest, packed.systems, packed.runs, packed.rows, dict(packed.left_out),
         dict(packed.shortened),
     )  # fmt: skip
+
+
+def _repository(folder: str | Path, refused: Mapping[str, Any]) -> Repository:
+    from vertebra.reading import results
+
+    given_too = next((name for name, value in refused.items() if value is not None), None)
+    if given_too is not None:
+        raise InvalidInputError(
+            f"{given_too} can't be combined with --repository, which reads the folder's archives.",
+            "to add your measurements: vertebra submit -o FOLDER/archives",
+        )
+    return results.write(folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from click.testing import CliRunner
 import vertebra
 from test_candidates import latency, top1
 from vertebra.cli import cli
+from vertebra.cli import ladder as text_of
 from vertebra.errors import InvalidInputError, UnknownNameError
-from vertebra.measurements import Measurement, Table, shipped
+from vertebra.measurements import Measurement, Table, WideRow, shipped
 from vertebra.reading.choice import ladder
 from vertebra.reading.choice.ladder import Ladder
 
@@ -175,3 +178,66 @@ def test_no_rung_above_the_straight_line_is_no_knee(table: Path) -> None:
     found = ladder.ladder(rows[:2], "top1", ladder.Prices())
     assert found is not None
     assert found.knee is None
+
+
+def test_what_follows_from_an_estimate_is_marked_on_both_sides(table: Path) -> None:
+    rows = pick(table, system="box").meeting
+    low, high = (next(row for row in rows if row.model == name) for name in ("alexnet", "vgg11"))
+    guessed = replace(
+        low, figures={**low.figures, "latency": low.figures["latency"].like(origin="estimated")}
+    )
+    found = ladder.ladder([guessed, high], "top1", ladder.Prices({"box": 3.6}, "USD"))
+    assert found is not None
+    first, second = found.rungs
+    assert (first.is_estimated("money"), second.is_estimated("money")) == (True, False)
+    assert second.is_estimated_per_point("money")
+    (_, told) = text_of.records(found)
+    assert (told["estimated"], told["estimated_per_point"]) == ("", "latency, money")
+    assert "~+0.1" in "".join(text_of.text(found, systems=False))
+
+
+def test_of_many_rungs_each_line_counts_from_the_line_above(table: Path) -> None:
+    one = pick(table, system="box").meeting[0]
+
+    def rung(number: int) -> WideRow:
+        figures = {"latency": one.figures["latency"].like(value=(number + number**2) / 1e3),
+                   "top1": one.figures["top1"].like(value=0.5 + number / 100)}  # fmt: skip
+        return WideRow(f"net{number}", one.conditions, figures)
+
+    found = ladder.ladder(map(rung, range(1, 25)), "top1", ladder.Prices())
+    assert found is not None
+    told = text_of.text(found, systems=False)
+    lines = [line.split() for line in told[2].splitlines()[2:]]
+    assert len(lines) == 13
+    for before, line in pairwise(lines):
+        start, end = (int(name.removeprefix("net")) for name in (before[0], line[0]))
+        each = ((end + end**2) - (start + start**2)) / (end - start)
+        assert float(line[6]) == pytest.approx(each, rel=1e-3)
+    assert "Knee among all 24 rungs: net12: a point costs 24.0 ms up to it, 26.0 ms above it." in told
+    assert [one["latency_per_point"] for one in text_of.records(found)][1] == pytest.approx(0.004)
+
+
+def test_where_only_throughputs_are_known_an_image_takes_their_inverse(tmp_path: Path) -> None:
+    rows = [top1(model, accuracy) for model, (accuracy, *_) in NETWORKS.items()]
+    rows += [
+        on(name, model, ms).like(metric="throughput", value=1e3 / ms, low=None, high=None, origin="published",
+                                 source="a page")
+        for model, (_, *both) in NETWORKS.items() for name, ms in zip(("box", "board"), both, strict=True)
+    ]  # fmt: skip
+    path = tmp_path / "t.sqlite"
+    Table(path).append(rows)
+    asked = {"by": "throughput", "systems": "box,board", "price": {"box": "3.60USD", "board": "0.18USD"}}
+    found = pick(path, **asked).ladder
+    assert [one.costs["money"] for one in found.rungs] == pytest.approx([0.5e-6, 1e-6, 3e-6, 12e-6])
+    assert not any(one.is_estimated("money") for one in found.rungs)
+    options = ["pick", "--by", "throughput", "--among", "table", "--systems", "box,board", "--table",
+               str(path),
+               "--price", "box=3.60USD", "--price", "board=0.18USD"]  # fmt: skip
+    assert "Time: of one image, from the throughput." in CliRunner().invoke(cli, options).stdout
+    told = json.loads(CliRunner().invoke(cli, [*options, "--json"]).stdout)
+    rungs = [one for one in told if one["verdict"] == "rung"]
+    assert [one["money_per_image"] for one in rungs] == [one.costs["money"] for one in found.rungs]
+    assert [one["money_per_point"] for one in rungs] == [one.per_point.get("money") for one in found.rungs]
+    with pytest.raises(InvalidInputError, match=r"No latency in this form is known of box, board") as caught:
+        vertebra.pick(table=path, latency="5ms", systems="box,board")
+    assert caught.value.hint == "known there: throughput; to choose by one: --by NAME"

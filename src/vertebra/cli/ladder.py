@@ -25,7 +25,8 @@ def text(found: Ladder, *, systems: bool) -> list[str]:
     lines = [f"The price of one more point of {METRICS[found.accuracy].label} ({_WHAT[found.against]}):"]
     lines += ["", columns([_line(one, found, systems) for one in shown]), ""]
     more = len(found.rungs) - len(shown)
-    lines += [f"{more} more rungs: list them with --json."] if more else []
+    lines += [f"{more} more rungs between these: list them with --json. Here, what a point costs is counted "
+              "from the line above."] if more else []  # fmt: skip
     return [*lines, _knee(found, systems), *_legend(found, shown)]
 
 
@@ -33,12 +34,17 @@ _WHAT = {"latency": "along the front against time", "money": "along the front ag
 
 
 def _shown(found: Ladder) -> list[Rung]:
-    """The first and the last rungs, and the knee."""
+    """The first and the last rungs, some between them, and the knee: each above the one that is shown
+    before it."""
     if len(found.rungs) <= _MOST:
         return [*found.rungs]
     step = (len(found.rungs) - 1) / (_MOST - 1)
     places = {round(place * step) for place in range(_MOST)}
-    return [one for place, one in enumerate(found.rungs) if place in places or one.is_knee]
+    shown: list[Rung] = []
+    for place, one in enumerate(found.rungs):
+        if place in places or one.is_knee:
+            shown.append(one.above(shown[-1] if shown else None))
+    return shown
 
 
 def _line(one: Rung, found: Ladder, systems: bool) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def _line(one: Rung, found: Ladder, systems: bool) -> dict[str, Any]:
             cells[_head(cost, found)] = _amount(one, cost, one.costs.get(cost))
     for cost in _HEADS:
         if any(cost in rung.per_point for rung in found.rungs):
-            cells[f"{_HEADS[cost]} for a point"] = _amount(one, cost, one.per_point.get(cost), signed=True)
+            cells[f"{_HEADS[cost]} for a point"] = _amount(one, cost, one.per_point.get(cost), per_point=True)
     return {**cells, "": "knee" if one.is_knee else None}
 
 
@@ -60,17 +66,18 @@ def _head(cost: str, found: Ladder) -> str:
     return "energy for 1,000 images" if cost == "energy" else _HEADS[cost]
 
 
-def _amount(one: Rung, cost: str, value: float | None, *, signed: bool = False) -> str | None:
+def _amount(one: Rung, cost: str, value: float | None, *, per_point: bool = False) -> str | None:
     """A cost, or what it grew by, with the mark of estimates."""
     if value is None:
         return None
-    sign = "-" if value < 0 else "+" if signed else ""
+    sign = "-" if value < 0 else "+" if per_point else ""
     size = abs(value)
     if cost in _IMAGES:
         shown = f"{size * _IMAGES[cost]:.3g}" + (" Wh" if cost == "energy" else "")
     else:
         shown = units.show(size, METRICS["latency" if cost == "latency" else "memory_total"].unit)
-    return f"{'~' if one.is_estimated(cost) else ''}{sign}{shown}"
+    estimated = one.is_estimated_per_point(cost) if per_point else one.is_estimated(cost)
+    return f"{'~' if estimated else ''}{sign}{shown}"
 
 
 def _knee(found: Ladder, systems: bool) -> str:
@@ -79,13 +86,19 @@ def _knee(found: Ladder, systems: bool) -> str:
         return "No knee: no rung lies above the straight line from the cheapest to the most accurate."
     where = f" on {one.row.conditions.get('system')}" if systems else ""
     place = found.rungs.index(one)
-    before, after = (each.per_point.get(found.against) for each in (one, found.rungs[place + 1]))
-    up, down = found.rungs[place + 1], one
-    told = f"{_amount(down, found.against, before)} up to it, " if before is not None else ""
+    told = f"{_price(one, found)} up to it, " if one.below is not None else ""
+    among = f" among all {len(found.rungs)} rungs" if len(found.rungs) > _MOST else ""
+    above = _price(found.rungs[place + 1], found)
     return line(
-        f"Knee: {one.row.model}{where}: a point costs {told}{_amount(up, found.against, after)} above it"
+        f"Knee{among}: {one.row.model}{where}: a point costs {told}{above} above it"
         + (f" ({_head('money', found)})." if found.against == "money" else ".")
     )
+
+
+def _price(one: Rung, found: Ladder) -> str:
+    """What a point costs on a rung, without the sign of a growth."""
+    told = _amount(one, found.against, one.per_point.get(found.against), per_point=True)
+    return (told or "").replace("+", "")
 
 
 def _legend(found: Ladder, shown: list[Rung]) -> list[str]:
@@ -94,6 +107,8 @@ def _legend(found: Ladder, shown: list[Rung]) -> list[str]:
     if any(one.is_estimated(cost) for one in shown for cost in one.costs):
         lines.append("~ estimated from the networks that were measured on that system.")
     if any("money" in one.costs for one in found.rungs):
+        if any("latency" not in one.row.figures for one in shown):
+            lines.append("Time: of one image, from the throughput.")
         lines.append("Money: the hour's price for the time of an image, one after the other, never idle.")
     return lines
 
@@ -114,6 +129,9 @@ def records(found: Ladder) -> list[dict[str, Any]]:
             "points": one.points,
             **{f"{cost}_per_point": one.per_point.get(cost) for cost in _HEADS},
             "estimated": ", ".join(cost for cost in one.costs if one.is_estimated(cost)),
+            "estimated_per_point": ", ".join(
+                cost for cost in one.per_point if one.is_estimated_per_point(cost)
+            ),
             "currency": found.currency,
             "knee": one.is_knee,
         }

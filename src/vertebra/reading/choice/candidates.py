@@ -397,11 +397,7 @@ def pick(source: Table, question: Question) -> Pick:
     rows, unpriced = priced(every, question)
     unstated = _without_batch_size(source, question)
     if unpriced and not any(question.objective in row.figures for row in rows):
-        raise InvalidInputError(
-            "Nothing that this depends on was measured on this machine, so none of "
-            f"{unpriced:,} networks can be compared.",
-            f"to measure here for up to 3 minutes, add --budget {BUDGET}; to measure more: vertebra survey",
-        )
+        raise _nothing(source, question, unpriced)
     try:
         picked = _picked(rows, question)
     except InvalidInputError as error:
@@ -416,6 +412,26 @@ def pick(source: Table, question: Question) -> Pick:
     told = [f"{_told(unstated & lacking)}; {_HOW}"] if unstated & lacking else []
     notes = (*contradicted, *absences(shown, "can't run here"), *told)
     return with_prospects(replace(picked, notes=notes), source, question, rows, unpriced, gathered)
+
+
+def _nothing(source: Table, question: Question, unpriced: int) -> InvalidInputError:
+    """The error that nothing that the answer depends on is known of the machine, or of those named."""
+    so = f"so none of {unpriced:,} networks can be compared."
+    named = question.filters.get("system")
+    if named is None or named == this_system(source):
+        return InvalidInputError(
+            f"Nothing that this depends on was measured on this machine, {so}",
+            f"to measure here for up to 3 minutes, add --budget {BUDGET}; to measure more: vertebra survey",
+        )
+    several = question.systems or (named,)
+    there = {row.metric for row in source.rows(system=several) if row.metric in NEEDING_A_MACHINE}
+    wanted = sorted(NEEDING_A_MACHINE & set(question.asked))
+    if not wanted or there >= set(wanted):
+        hint = "they are of another load, precision or engine: name it, such as --batch-size or --precision"
+    else:
+        hint = f"known there: {', '.join(sorted(there)) or 'nothing'}; to choose by one: --by NAME"
+    what = " and no ".join(wanted) or question.objective
+    return InvalidInputError(f"No {what} in this form is known of {', '.join(several)}, {so}", hint)
 
 
 def with_prospects(

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field, replace
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import WideRow
 
-#: Cost of an image -> the metric that it follows from.
-COSTS = {"money": "latency", "latency": "latency", "memory": "memory_total", "energy": "energy_per_image"}
+#: Cost of an image -> the metrics that it can follow from, the first that is known.
+COSTS = {
+    "money": ("latency", "throughput"), "latency": ("latency", "throughput"), "memory": ("memory_total",),
+    "energy": ("energy_per_image",),
+}  # fmt: skip
 #: Accuracies that have points.
 ACCURACIES = ("top1", "top5", "probe_top1")
 _HOUR = 3600
@@ -33,7 +36,7 @@ class Prices:
 @dataclass(frozen=True)
 class Rung:
     """A network of the front. `costs` are of one image: seconds, bytes, watt-hours, money; `per_point` is
-    what each grew by for one more point since the rung below (the lowest has none)."""
+    what each grew by for one more point since the rung `below` (the lowest has none)."""
 
     row: WideRow
     accuracy: float
@@ -41,10 +44,20 @@ class Rung:
     points: float | None = None
     per_point: Mapping[str, float] = field(default_factory=dict)
     is_knee: bool = False
+    below: Rung | None = field(default=None, repr=False)
 
     def is_estimated(self, cost: str) -> bool:
         """Whether a cost follows from an estimate."""
-        return self.row.figures[COSTS[cost]].origin == "estimated"
+        figure = next(self.row.figures[name] for name in COSTS[cost] if name in self.row.figures)
+        return figure.origin == "estimated"
+
+    def is_estimated_per_point(self, cost: str) -> bool:
+        """Whether what a point costs follows from an estimate, of this rung or of the one below."""
+        return self.is_estimated(cost) or (self.below is not None and self.below.is_estimated(cost))
+
+    def above(self, below: Rung | None) -> Rung:
+        """The same rung with another one below it."""
+        return replace(_rung(self.row, self.accuracy, self.costs, below), is_knee=self.is_knee)
 
 
 @dataclass(frozen=True)
@@ -117,9 +130,12 @@ def ladder(rows: Iterable[WideRow], objective: str, known: Prices) -> Ladder | N
 def costs(row: WideRow, known: Prices) -> dict[str, float]:
     """What one image costs, as far as it is known."""
     found: dict[str, float] = {}
-    latency = row.figures.get("latency")
+    latency, throughput = row.figures.get("latency"), row.figures.get("throughput")
     if latency is not None and latency.batch_size:
         found["latency"] = latency.value / latency.batch_size
+    elif latency is None and throughput is not None and throughput.value:
+        found["latency"] = 1 / throughput.value
+    if "latency" in found:
         price = known.per_hour.get(str(row.conditions.get("system")))
         if price is not None:
             found["money"] = price * found["latency"] / _HOUR
@@ -136,7 +152,7 @@ def _rung(row: WideRow, accuracy: float, found: Mapping[str, float], below: Rung
         return Rung(row, accuracy, found)
     points = 100 * (accuracy - below.accuracy)
     grown = {name: (found[name] - below.costs[name]) / points for name in found if name in below.costs}
-    return Rung(row, accuracy, found, points, grown)
+    return Rung(row, accuracy, found, points, grown, below=below)
 
 
 def _with_knee(rungs: Sequence[Rung], against: str) -> tuple[Rung, ...]:

@@ -18,7 +18,7 @@ from vertebra.cli.terminal import say
     "--output",
     "-o",
     metavar="FILE",
-    help="File to write. [default: vertebra-report.html; with --page: vertebra-page.html]",
+    help="File to write; with --first-answer a folder. [default: vertebra-report.html]",
 )
 @click.option("--system", help="Name of the machine in the table. [default: this machine]")
 @click.option(
@@ -39,10 +39,18 @@ from vertebra.cli.terminal import say
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="With --live: port; 0 takes any free one. [default: 8000]"
 )
+@click.option(
+    "--first-answer", is_flag=True, help="Write a web page that answers for the device of whoever opens it."
+)
+@click.option(
+    "--runtime",
+    metavar="PATH",
+    help="With --first-answer: the npm package onnxruntime-web. [default: fetched by npm]",
+)
 @table_option
 def command(
     output: str | None, system: str | None, among: str | None, page: bool, engine: str | None, live: bool,
-    serve: bool, port: int | None, table: str | None, **limits: str | None,
+    serve: bool, port: int | None, first_answer: bool, runtime: str | None, table: str | None, **limits: str | None,
 ) -> None:  # fmt: skip
     """Write the results of this machine as one self-contained HTML page.
 
@@ -51,9 +59,11 @@ def command(
       vertebra report --fps 30 --memory 700MB
       vertebra report --page -o page.md
       vertebra report --live
+      vertebra report --first-answer -o first-answer
     """
     asked: dict[str, Any] = {
         "page": page, "system": system, "among": among, "engine": engine, "port": port, "table": table,
+        "first_answer": first_answer, "runtime": runtime,
         **{name: one for name, one in limits.items() if one is not None},
     }  # fmt: skip
     if not live and not serve:

@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -36,6 +36,8 @@ SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 
 #: the files of the package that the page needs: the library, the compiled runtime, and its description
 RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json")
+#: the same for graphics processors
+WEBGPU_FILES = ("dist/ort.jspi.bundle.min.mjs", "dist/ort-wasm-simd-threaded.jspi.wasm", "package.json")
 
 _NPM_TIMEOUT_S = 600.0
 _MANIFEST = "page.json"
@@ -79,9 +81,8 @@ def publish(
     """
     folder = Path(folder)
     check(kept)
-    archive = _fetched(progress) if runtime is None else Path(runtime)
-    with draft(folder) as draft_, _unpacked(archive) as package:
-        version = _copy_runtime(package, draft_ / "runtime")
+    with draft(folder) as draft_, package_of(runtime, RUNTIME_FILES, progress) as (package, version):
+        _copy_runtime(package, draft_ / "runtime")
         _copy_page(draft_)
         shutil.copytree(kept.folder, draft_ / INNER)
         facts = {"gives_probabilities": kept.gives_probabilities(), "runtime": f"{PACKAGE} {version}"}
@@ -114,17 +115,28 @@ def _copy_page(draft: Path) -> None:
 # ------------------------------------------------------------------ the runtime
 
 
-def _copy_runtime(package: Path, to: Path) -> str:
-    """Copy the files that the page needs from the npm package; return its version."""
-    missing = [name for name in RUNTIME_FILES if not (package / name).is_file()]
-    if missing:
-        raise InvalidInputError(
-            f"{package} is not {PACKAGE}: it has no {', '.join(missing)}.", f"pass what {_command()} fetches"
-        )
+@contextmanager
+def package_of(
+    runtime: Path | str | None, names: Sequence[str], progress: Listener | None = None
+) -> Iterator[tuple[Path, str]]:
+    """The folder of the npm package with the files `names`, and its version. `runtime` is the package as in
+    `publish`. Raises InvalidInputError if it isn't that, MissingRuntimeError without npm and DownloadError
+    where npm fails."""
+    archive = _fetched(progress) if runtime is None else Path(runtime)
+    with _unpacked(archive, names) as package:
+        missing = [name for name in names if not (package / name).is_file()]
+        if missing:
+            raise InvalidInputError(
+                f"{package} is not {PACKAGE}: it has no {', '.join(missing)}.",
+                f"pass what {_command()} fetches",
+            )
+        yield package, _version(package / "package.json")
+
+
+def _copy_runtime(package: Path, to: Path) -> None:
     to.mkdir()
     for name in RUNTIME_FILES:
         shutil.copyfile(package / name, to / Path(name).name)
-    return _version(package / "package.json")
 
 
 def _version(path: Path) -> str:
@@ -140,7 +152,7 @@ def _version(path: Path) -> str:
 
 
 @contextmanager
-def _unpacked(package: Path) -> Iterator[Path]:
+def _unpacked(package: Path, names: Sequence[str]) -> Iterator[Path]:
     """The package's folder, or one with the needed files from its npm archive."""
     if package.is_dir():
         yield package
@@ -148,7 +160,7 @@ def _unpacked(package: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
         try:
             with tarfile.open(package, "r:gz") as archive:
-                wanted = [archive.getmember(f"package/{name}") for name in RUNTIME_FILES]
+                wanted = [archive.getmember(f"package/{name}") for name in names]
                 archive.extractall(scratch, wanted, filter="data")
         except (OSError, EOFError, ValueError, tarfile.TarError, KeyError, zlib.error) as error:
             raise InvalidInputError(

@@ -19,6 +19,7 @@ from vertebra.reading.choice.rule import Pick
 from vertebra.reading.histories import histories
 from vertebra.reading.reports import loads
 from vertebra.reading.reports.card import Answer
+from vertebra.verbs import first_answer as first_answers
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
 
@@ -49,10 +50,12 @@ def report(
     *,
     page: bool = False,
     live: Literal[False] = False,
+    first_answer: bool = False,
     system: str | None = None,
     among: str | None = None,
     engine: str | None = None,
     port: int | None = None,
+    runtime: str | Path | None = None,
     table: TableLike = None,
     **limits: Any,
 ) -> Path: ...
@@ -62,10 +65,12 @@ def report(
     *,
     page: bool = False,
     live: Literal[True],
+    first_answer: bool = False,
     system: str | None = None,
     among: str | None = None,
     engine: str | None = None,
     port: int | None = None,
+    runtime: str | Path | None = None,
     table: TableLike = None,
     **limits: Any,
 ) -> Server: ...
@@ -74,10 +79,12 @@ def report(
     *,
     page: bool = False,
     live: bool = False,
+    first_answer: bool = False,
     system: str | None = None,
     among: str | None = None,
     engine: str | None = None,
     port: int | None = None,
+    runtime: str | Path | None = None,
     table: TableLike = None,
     **limits: Any,
 ) -> Path | Server:
@@ -99,9 +106,21 @@ def report(
     measured here. Latencies are those of `engine`, by default of the one with the most figures. In place of a
     missing figure is the command that measures it.
 
+    With `first_answer` it is a folder (by default vertebra-first-answer) for any static host: a page that runs
+    a few small networks in the browser of whoever opens it, estimates all the others on that device, and
+    opens the explorer, under `limits`. `runtime` is the npm package onnxruntime-web, as npm's archive or
+    unpacked; by default npm fetches it.
+
     Raises InvalidInputError if options contradict each other, the table is empty, or the path or the port
     can't be used, and MissingRuntimeError if the library that draws the charts isn't installed.
     """
+    if first_answer:
+        others = {"--page": page or None, "--live": live or None, "--system": system, "--among": among}
+        others |= {"--engine": engine, "--port": port, "--table": table}
+        _refuse("can't be combined with --first-answer", others)
+        typed = {name: _typed(name, one) for name, one in limits.items() if one is not None}
+        return first_answers.write(path, runtime=runtime, limits=typed)
+    _refuse("needs --first-answer", {"--runtime": runtime})
     if page:
         limited = {f"--{name}": value for name, value in limits.items()}
         _refuse("can't be combined with --page", {"--live": live or None, "--among": among, **limited})

@@ -14,6 +14,7 @@ from vertebra.measuring.estimation.pricing import (
     price,
     price_forms,
     price_measured,
+    whole_estimator,
 )
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANCHORS", "FEWEST_ANCHORS", "LEARNT", "Estimates", "Estimator", "Field", "Learnt", "MemoryModel",
-    "Priced", "anchors", "field", "price", "price_forms", "price_measured",
+    "Priced", "anchors", "field", "price", "price_forms", "price_measured", "whole_estimator",
 ]  # fmt: skip
 
 #: What is imported when it is used: where prices are kept, nothing is computed.

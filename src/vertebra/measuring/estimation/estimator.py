@@ -125,6 +125,20 @@ class Learnt:
         return cls(array[:, 0], array[:, first:], array[:, 2:first], array[:, 1])
 
 
+@dataclass(frozen=True)
+class Prior:
+    """All that `Estimator.estimate` computes with, for another implementation of it: one row a network, and
+    the `constants` by name."""
+
+    names: tuple[str, ...]
+    base: Array
+    alone: Array
+    features: Array
+    near: Array
+    families: npt.NDArray[np.intp]
+    constants: Mapping[str, float]
+
+
 class Estimator:
     """The prior over a machine's column. `learnt` is what the field's tables say, where that is known
     already: then they aren't looked at."""
@@ -136,6 +150,15 @@ class Estimator:
         self._base = learnt.base
         self._kinship = _Kinship.of(_standardised(field.counts), learnt, field.families)
         self._alone = _ALONE**2 + learnt.imputed
+
+    def prior(self) -> Prior:
+        """What the estimates are computed with."""
+        kin = self._kinship
+        return Prior(
+            self.names, self._base, self._alone, kin.features, kin.near, kin.families,
+            {"local": _LOCAL, "family": _FAMILY, "half_width": _HALF_WIDTH, "trusted": _TRUSTED,
+             "contradiction": _CONTRADICTION, "least_factor": _LEAST_FACTOR, "fewest": FEWEST_ANCHORS},
+        )  # fmt: skip
 
     def choose(
         self, count: int = ANCHORS, *, among: Sequence[str] | None = None, known: Sequence[str] = ()

@@ -77,7 +77,8 @@ def _published(wanted: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], npt.
 
 
 @cache
-def _estimator() -> Estimator:
+def whole_estimator() -> Estimator:
+    """The estimator of every network with shipped counts."""
     import numpy as np
 
     from vertebra.measuring.estimation.estimator import Estimator, Learnt
@@ -87,9 +88,9 @@ def _estimator() -> Estimator:
 
 def anchors(count: int, *, among: Sequence[str] | None = None, known: Sequence[str] = ()) -> list[str]:
     """The networks to measure next, the most informative first; `known` ones are measured already."""
-    priceable = _estimator().known
+    priceable = whole_estimator().known
     allowed = None if among is None else [name for name in among if name in priceable]
-    return _estimator().choose(count, among=allowed, known=[name for name in known if name in priceable])
+    return whole_estimator().choose(count, among=allowed, known=[name for name in known if name in priceable])
 
 
 def price(measured: Iterable[Measurement], metric: str = "latency") -> list[Measurement]:
@@ -207,7 +208,7 @@ def _kept_prices(known: Sequence[Measurement], metric: str) -> Prices:
 
 def _latencies(known: Sequence[Measurement]) -> Prices:
     values = {row.model: row.value for row in known}
-    found = _estimator().estimate(values, {row.model: _deviation(row) for row in known})
+    found = whole_estimator().estimate(values, {row.model: _deviation(row) for row in known})
     count = len(values) - len(found.left_out)
     note = (
         f"estimated from {count} measured networks; each left out in turn, their errors are "

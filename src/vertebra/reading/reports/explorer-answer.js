@@ -56,7 +56,7 @@ function showAnswer(found, asked) {
     folded.open = element("explorer-answer").querySelector("details")?.open ?? false;
     parts.push(folded);
   }
-  const same = made("p", "On the command line: ", { class: "note" });
+  const same = made("p", data.same ?? "On the command line: ", { class: "note" });
   same.append(made("code", command(), { id: "explorer-command" }));
   element("explorer-answer").replaceChildren(...parts, same);
 }

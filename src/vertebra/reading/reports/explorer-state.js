@@ -31,6 +31,7 @@ function address() {
   for (const name of Object.keys(usual)) {
     if (name !== "limits" && state[name] !== usual[name]) parts.set(name, state[name]);
   }
+  for (const [name, text] of Object.entries(data.carried ?? {})) parts.set(name, text); // what a link keeps besides
   return PREFIX + parts;
 }
 
@@ -43,6 +44,7 @@ function restored() {
   const found = location.hash.startsWith(PREFIX) ? fresh() : { ...fresh(), limits: limitsAtStart() };
   dropped = [];
   for (const [name, text] of new Map(parts)) {
+    if (Object.hasOwn(data.carried ?? {}, name)) continue;
     const metric = limited.find((one) => one.option === name);
     const typed = metric && typedOf(metric, text);
     if (typed) found.limits[metric.name] = typed;

@@ -74,7 +74,11 @@ def explorer_section(
 
     It opens on `system`, by default as `loads.main_system` finds it, under the limits `start`; `command`
     answers from the same rows."""
-    contents = {**data(rows, system, command), "start": dict(start or {})}
+    return section_of({**data(rows, system, command), "start": dict(start or {})})
+
+
+def section_of(contents: Mapping[str, Any], *, fills: bool = True) -> Html:
+    """The explorer of `data` with "start"; `fills` says which commands would fill views that have no rows."""
     if not contents["metrics"]:
         return Html("")
     known = {entry["name"] for entry in contents["metrics"]}
@@ -83,8 +87,8 @@ def explorer_section(
         "Explorer",
         tag("p", _HOW_TO_READ),
         tag("noscript", tag("p", "The explorer needs JavaScript; the other parts of the page don't.")),
-        tag("div", *_inside(contents, known), id="explorer-body", hidden="hidden"),
-        tag("script", Html(_harmless(contents)), type="application/json", id="explorer-data"),
+        tag("div", *_inside(contents, known, fills), id="explorer-body", hidden="hidden"),
+        tag("script", Html(harmless(contents)), type="application/json", id="explorer-data"),
     )
 
 
@@ -306,13 +310,13 @@ def _whole(value: float | None) -> float | int | None:
     return int(value) if value is not None and float(value).is_integer() and abs(value) < 2**53 else value
 
 
-def _harmless(contents: Mapping[str, Any]) -> str:
+def harmless(contents: Mapping[str, Any]) -> str:
     """JSON that can't end the element that contains it."""
     text = json.dumps(contents, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return plain(text.replace("<", "\\u003c"))
 
 
-def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+def _inside(contents: Mapping[str, Any], known: set[str], fills: bool) -> list[Html]:
     options = [entry for entry in contents["metrics"] if entry["option"]]
     limits = [_limit(entry) for entry in options if entry["option"] in _FIRST]
     others = [_limit(entry) for entry in options if entry["option"] not in _FIRST]
@@ -339,12 +343,12 @@ def _inside(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
                 tag("div", id="explorer-legend", class_="legend"),
                 class_="found"),
             class_="work"),
-        *_tables(contents, known),
+        *_tables(contents, known, fills),
         tag("div", id="explorer-tip", class_="tip", hidden="hidden", aria_hidden="true"),
     ]  # fmt: skip
 
 
-def _tables(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
+def _tables(contents: Mapping[str, Any], known: set[str], fills: bool) -> list[Html]:
     return [
         tag("p", tag("label", "Search for a network", for_="explorer-search"), " ",
             tag("input", id="explorer-search", type="search", autocomplete="off", spellcheck="false"), " ",
@@ -358,7 +362,7 @@ def _tables(contents: Mapping[str, Any], known: set[str]) -> list[Html]:
         *([_folded("grid", _GRID)] if _has_grid(known) else []),
         *(_folded(entry["name"], f"{_capital(entry['label'])} by batch size")
           for entry in contents["batched"]),
-        *_missing(contents, known),
+        *(_missing(contents, known) if fills else []),
     ]  # fmt: skip
 
 

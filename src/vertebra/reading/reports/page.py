@@ -147,13 +147,13 @@ def whole(
         tag("main", *parts),
         tag("footer", tag("p", made)),
     ])  # fmt: skip
-    style = Html(_asset("page.css") + _asset("explorer.css"))
+    style = Html(asset("page.css") + asset("explorer.css"))
     names = [
         "page.js",
         *(["explorer"] if 'id="explorer"' in there else []),
         *(["live.js"] if version else []),
     ]
-    scripts = [Html(_explorer() if name == "explorer" else _asset(name)) for name in names]
+    scripts = [Html(explorer_script() if name == "explorer" else asset(name)) for name in names]
     head = joined([
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, scripts, version)}">'),
@@ -170,13 +170,13 @@ def whole(
 def _policy(style: str, scripts: Sequence[str], version: str | None) -> str:
     """What the browser may do for this page: use the page's own scripts and style, and make no requests,
     except to the page's own server if it follows one."""
-    hashes = " ".join(map(_hash, scripts))
-    applied = f"script-src {hashes}; style-src {_hash(style)}"
+    hashes = " ".join(map(hash_of, scripts))
+    applied = f"script-src {hashes}; style-src {hash_of(style)}"
     asked = "connect-src 'self'; " if version else ""
     return f"default-src 'none'; {applied}; {asked}base-uri 'none'; form-action 'none'"
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -184,11 +184,11 @@ def _hash(text: str) -> str:
 _EXPLORER = ("figures", "units", "pick", "state", "answer", "tables", "views", "start")
 
 
-def _explorer() -> str:
-    return "\n".join(_asset(f"explorer-{part}.js") for part in _EXPLORER)
+def explorer_script() -> str:
+    return "\n".join(asset(f"explorer-{part}.js") for part in _EXPLORER)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     return files("vertebra.reading.reports").joinpath(name).read_text(encoding="utf-8")
 
 

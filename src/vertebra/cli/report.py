@@ -50,7 +50,8 @@ from vertebra.cli.terminal import say
 @table_option
 def command(
     output: str | None, system: str | None, among: str | None, page: bool, engine: str | None, live: bool,
-    serve: bool, port: int | None, first_answer: bool, runtime: str | None, table: str | None, **limits: str | None,
+    serve: bool, port: int | None, first_answer: bool, runtime: str | None, table: str | None,
+    **limits: str | None,
 ) -> None:  # fmt: skip
     """Write the results of this machine as one self-contained HTML page.
 

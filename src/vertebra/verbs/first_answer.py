@@ -11,6 +11,8 @@ from vertebra.reading.choice import candidates
 
 #: Where the page is written if no folder is named.
 FOLDER = "vertebra-first-answer"
+#: The explorer's limits if none are given: an answer within a tenth of a second seems immediate.
+USUAL = {"latency": "100ms"}
 
 
 def write(
@@ -18,8 +20,8 @@ def write(
     limits: Mapping[str, str] | None = None, networks: Sequence[str] | None = None,
 ) -> Path:  # fmt: skip
     """Write the page into `folder` and return that. `runtime` is the npm package onnxruntime-web, as npm's
-    archive or unpacked, by default fetched by npm; `limits` are those of the page's explorer, as text; and
-    `networks` what runs in the browser.
+    archive or unpacked, by default fetched by npm; `limits` are those of the page's explorer, as text, by
+    default `USUAL`; and `networks` what runs in the browser, by default `first_answer.anchors()`.
 
     The folder appears complete or not at all. Raises InvalidInputError if it can't be written or would
     replace something else, and what `exporting.web.package_of` raises.
@@ -45,14 +47,15 @@ def write(
             for backend, files in wanted.items()
         ]
     chosen = first_answer.anchors() if networks is None else networks
-    made = first_answer.files(runtimes, [first_answer.timed(name) for name in chosen], limits)
+    made = first_answer.files(runtimes, [first_answer.timed(name) for name in chosen], limits or USUAL)
     try:
         with whole_folder(folder, lambda there: (there / first_answer.MANIFEST).is_file()) as draft:
             for name, content in made.items():
                 (draft / name).write_bytes(content)
     except FileExistsError as error:
         raise InvalidInputError(
-            f"{folder} exists and is not a first answer's page.", "choose another folder; this one is untouched"
+            f"{folder} exists and is not a first answer's page.",
+            "choose another folder; this one is untouched",
         ) from error
     except OSError as error:
         raise InvalidInputError(

@@ -106,8 +106,8 @@ def report(
     measured here. Latencies are those of `engine`, by default of the one with the most figures. In place of a
     missing figure is the command that measures it.
 
-    With `first_answer` it is a folder (by default vertebra-first-answer) for any static host: a page that runs
-    a few small networks in the browser of whoever opens it, estimates all the others on that device, and
+    With `first_answer` it is a folder (by default vertebra-first-answer) for any static host: a page that
+    runs a few small networks in the browser of whoever opens it, estimates all the others on that device, and
     opens the explorer, under `limits`. `runtime` is the npm package onnxruntime-web, as npm's archive or
     unpacked; by default npm fetches it.
 
@@ -115,7 +115,12 @@ def report(
     can't be used, and MissingRuntimeError if the library that draws the charts isn't installed.
     """
     if first_answer:
-        others = {"--page": page or None, "--live": live or None, "--system": system, "--among": among}
+        others: dict[str, Any] = {
+            "--page": page or None,
+            "--live": live or None,
+            "--system": system,
+            "--among": among,
+        }
         others |= {"--engine": engine, "--port": port, "--table": table}
         _refuse("can't be combined with --first-answer", others)
         typed = {name: _typed(name, one) for name, one in limits.items() if one is not None}

@@ -241,7 +241,8 @@ function open() {
     if (text !== null && text !== shownTimes()) location.reload();
   });
   const why = obstacle("wasm");
-  if (inLink === null && why) say(why, true);
+  if (why) say(why, true);
+  else say("Nothing was measured yet.");
   if (inLink !== null) {
     try {
       show(readTimes(inLink, prior), true);

@@ -152,8 +152,8 @@ _SUMMARY = (
 )
 _PRIVATE = "Times stay in this page and in its address: nothing is sent anywhere."
 _OLD = (
-    "This page needs JavaScript and a browser of 2023 or later. Nothing happened yet: if this text stays, the "
-    "browser is too old or runs no scripts."
+    "This page needs JavaScript and a browser of 2023 or later. Nothing happened yet: if this text stays, "
+    "the browser is too old or runs no scripts."
 )
 
 
@@ -194,7 +194,8 @@ def _answering(data: Mapping[str, Any]) -> Html:
         "div",
         tag("p", id="first-how"),
         tag("details", tag("summary", "What was measured"),
-            tag("div", times, class_="scroll", tabindex=0, role="region", aria_label="The networks that ran")),
+            tag("div", times, class_="scroll", tabindex=0, role="region",
+                aria_label="The networks that ran")),
         tag("p", tag("button", "Measure this device again", type="button", id="first-again")),
         explorer.section_of(data["explorer"], fills=False),
         id="first-result", hidden="hidden",

@@ -1,4 +1,4 @@
-"""What the estimator knows before anything is measured, as data for its other implementation, `estimator.js`."""
+"""What the estimator knows before anything is measured, as data for `estimator.js`, which does the same."""
 
 from __future__ import annotations
 

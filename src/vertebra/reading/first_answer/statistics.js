@@ -34,7 +34,12 @@ function summary(rounds) {
 /** The standard deviation of a time's logarithm, by the longer side of its interval. */
 const deviationOf = ({ value, low, high }) => Math.max(Math.abs(Math.log(low / value)), Math.abs(Math.log(high / value))) / 2;
 
-const brieflyTimes = (times) => String(Number((times > 1 ? times : 1 / times).toPrecision(2)));
+// as Python's format ".2g": 2e+03, 40, 3.1
+function brieflyTimes(times) {
+  const size = times > 1 ? times : 1 / times;
+  const [digits, power] = size.toExponential(1).split("e+");
+  return Number(power) < 2 ? String(Number(size.toPrecision(2))) : `${Number(digits)}e+${power.padStart(2, "0")}`;
+}
 
 /** Prices of every network of the prior from `times`: a summary by network; and in words how good they are. */
 function priced(prior, times, engine) {

@@ -223,7 +223,8 @@ async function begin() {
 async function offerWebGpu() {
   if (!told.runtimes.webgpu || typeof globalThis.WebAssembly?.Suspending !== "function") return;
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
-  if (adapter) find("first-backends").hidden = false;
+  const isSoftware = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter; // slower than WebAssembly
+  if (adapter && !isSoftware) find("first-backends").hidden = false;
 }
 
 function open() {

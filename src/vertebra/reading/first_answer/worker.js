@@ -2,7 +2,8 @@
 
 const REPEATED = 50; // a sample lasts at least so many steps of the clock
 const ROUND_S = 1.0; // a round of one network: at least so long,
-const [FEWEST, MOST] = [8, 60]; // at least so many samples, and at most so many
+const [FEWEST, MOST] = [6, 60]; // at least so many samples, and at most so many;
+const [LONGEST_S, LEAST] = [3, 3]; // after so long, so many are enough: with those of the other round there is an interval
 const WARM_UP_S = 0.3; // before each round, and at least two inferences
 
 let ort;
@@ -75,7 +76,9 @@ async function round({ name, step }) {
   const times = Math.max(1, Math.ceil((REPEATED * step) / once));
   const samples = [];
   const first = now();
-  while (samples.length < FEWEST || (samples.length < MOST && now() - first < ROUND_S)) {
+  const goesOn = (spent) => samples.length < LEAST || (samples.length < FEWEST && spent < LONGEST_S)
+    || (samples.length < MOST && spent < ROUND_S);
+  while (goesOn(now() - first)) {
     const before = now();
     for (let time = 0; time < times; time += 1) await run(name);
     samples.push((now() - before) / times);

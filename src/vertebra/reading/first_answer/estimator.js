@@ -63,8 +63,8 @@ function agreeing(covariance, seen, { fewest, trusted, contradiction, least_fact
     const worst = sizes.indexOf(Math.max(...sizes));
     const others = kept.filter((_, place) => place !== worst);
     const left = inverted(some(covariance, others));
-    const told = applied(left, others.map((place) => seen[place]));
-    const usual = surprise(told.map((value, place) => value / Math.sqrt(left[place][place])), trusted);
+    const expected = applied(left, others.map((place) => seen[place]));
+    const usual = surprise(expected.map((value, place) => value / Math.sqrt(left[place][place])), trusted);
     if (!(Math.abs(off[worst]) > Math.log(leastFactor)) || sizes[worst] <= contradiction * usual) break;
     contradicting.set(kept[worst], off[worst]);
     kept = others;

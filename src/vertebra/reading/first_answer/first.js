@@ -4,8 +4,8 @@ const BACKENDS = { wasm: "WebAssembly", webgpu: "WebGPU" };
 const ROUNDS = 2;
 const MOST_REPEATS = 5;
 const find = (id) => document.getElementById(id);
-const told = JSON.parse(find("first-data").textContent);
-const prior = priorOf(told.prior);
+const known = JSON.parse(find("first-data").textContent);
+const prior = priorOf(known.prior);
 const notes = new Set();
 
 function say(text, isError = false) {
@@ -111,7 +111,7 @@ async function measured(backend) {
   if (backend === "wasm" && !globalThis.crossOriginIsolated) {
     note("One thread: browsers allow several only on pages whose server isolates them (cross-origin isolation).");
   }
-  say(`Loading ONNX Runtime Web (${told.runtimes[backend]} MB) …`);
+  say(`Loading ONNX Runtime Web (${known.runtimes[backend]} MB) …`);
   const { library, binary } = await runtime(backend);
   const shop = workshop();
   try {
@@ -126,7 +126,7 @@ async function measured(backend) {
 async function timesOf(shop, step) {
   const rounds = new Map();
   let work = 0;
-  const all = told.networks.length * (1 + ROUNDS);
+  const all = known.networks.length * (1 + ROUNDS);
   const fewest = prior.constants.fewest;
   const attempt = async (network, doing, task) => {
     find("first-progress").value = work / all;
@@ -140,18 +140,18 @@ async function timesOf(shop, step) {
       return null;
     }
   };
-  for (const network of told.networks) {
+  for (const network of known.networks) {
     rounds.set(network.name, []);
     await attempt(network, "Preparing", () => shop.ask("prepare", { network }));
   }
   for (let time = 0; time < ROUNDS; time += 1) {
-    for (const network of told.networks.filter(({ name }) => rounds.has(name))) {
+    for (const network of known.networks.filter(({ name }) => rounds.has(name))) {
       const found = await attempt(network, `Round ${time + 1} of ${ROUNDS}: timing`,
         () => undisturbed(network.name, () => shop.ask("round", { name: network.name, step })));
       if (found) rounds.get(network.name).push(found.samples);
     }
   }
-  if (rounds.size < fewest) throw new Error(`Only ${rounds.size} of ${told.networks.length} networks ran; ${fewest} are needed to estimate the others.`);
+  if (rounds.size < fewest) throw new Error(`Only ${rounds.size} of ${known.networks.length} networks ran; ${fewest} are needed to estimate the others.`);
   return new Map([...rounds].map(([name, found]) => [name, summary(found)]));
 }
 
@@ -160,10 +160,10 @@ async function timesOf(shop, step) {
 function show(device, isFromLink) {
   const { backend, threads, date, browser, version, times } = device;
   const engine = `ONNX Runtime Web ${version}`;
-  const { rows, note: how, told: leftOut } = priced(prior, times, engine);
+  const { rows, note: how, warnings: leftOut } = priced(prior, times, engine);
   const conditions = [browser, engine, BACKENDS[backend], "float32", ...(backend === "wasm" ? [threads === 1 ? "1 thread" : `${threads} threads`] : []), "batch 1"];
   const where = isFromLink ? "the device of this link" : "this device";
-  const data = withPrices(told.explorer, rows);
+  const data = withPrices(known.explorer, rows);
   data.loads[0] = { ...data.loads[0], label: `Estimated for ${where} in its browser on ${date}: ${conditions.join(", ")}` };
   data.forms[0] = [where, ...conditions].join(", ");
   data.parts[0] = conditions;
@@ -193,7 +193,7 @@ function show(device, isFromLink) {
 /** This address with the times, and the limits that it has. */
 function linkOf(carried) {
   const parts = new URLSearchParams(location.hash.startsWith("#explorer?") ? location.hash.slice("#explorer?".length) : "");
-  if (!parts.size && Object.keys(told.explorer.start).length) for (const [name, text] of Object.entries(told.explorer.start)) parts.set(name, text);
+  if (!parts.size && Object.keys(known.explorer.start).length) for (const [name, text] of Object.entries(known.explorer.start)) parts.set(name, text);
   parts.set(CARRIED, carried);
   return `#explorer?${parts}`;
 }
@@ -212,7 +212,7 @@ async function begin() {
   try {
     const found = await measured(backend);
     find("first-ask").hidden = true;
-    show({ ...found, date: new Date().toISOString().slice(0, 10), browser: browserName(), version: told.version }, false);
+    show({ ...found, date: new Date().toISOString().slice(0, 10), browser: browserName(), version: known.version }, false);
   } catch (error) {
     find("first-work").hidden = true;
     find("first-start").disabled = false;
@@ -221,7 +221,7 @@ async function begin() {
 }
 
 async function offerWebGpu() {
-  if (!told.runtimes.webgpu || typeof globalThis.WebAssembly?.Suspending !== "function") return;
+  if (!known.runtimes.webgpu || typeof globalThis.WebAssembly?.Suspending !== "function") return;
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
   const isSoftware = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter; // slower than WebAssembly
   if (adapter && !isSoftware) find("first-backends").hidden = false;

@@ -44,14 +44,14 @@ function brieflyTimes(times) {
 /** Prices of every network of the prior from `times`: a summary by network; and in words how good they are. */
 function priced(prior, times, engine) {
   const found = estimated(prior, [...times].map(([name, one]) => [name, one.value, deviationOf(one)]));
-  const told = [...found.leftOut].map(([name, factor]) => `${name} on ${engine} is ${brieflyTimes(factor)} times `
+  const warnings = [...found.leftOut].map(([name, factor]) => `${name} on ${engine} is ${brieflyTimes(factor)} times `
     + `${factor > 1 ? "slower" : "faster"} than the other ${found.count} foretell; left out`);
   const note = [`estimated from ${found.count} measured networks; each left out in turn, their errors are `
-    + `${Math.round(100 * found.medianError)} % (median) and ${Math.round(100 * found.p90Error)} % (90th percentile)`, ...told].join("; ");
+    + `${Math.round(100 * found.medianError)} % (median) and ${Math.round(100 * found.p90Error)} % (90th percentile)`, ...warnings].join("; ");
   const doubted = (name) => found.leftOut.has(name) && times.get(name).grade === "C";
   const rows = new Map(found.rows.map((row) => [row.name, times.has(row.name) && !doubted(row.name)
     ? { ...times.get(row.name), origin: "m" } : { ...row, origin: "e", grade: "-", reason: note }]));
-  return { rows, note, told, count: found.count };
+  return { rows, note, warnings, count: found.count };
 }
 
 /** The columns `latency` and `fps` of the explorer's `data`, from the prices by network. */

@@ -336,7 +336,10 @@ def test_a_broken_training_split_is_an_error_and_no_other_is_read(tmp_path):
         fitting.opened(tmp_path / "set", split=None)
     (tmp_path / "set" / "train").rename(tmp_path / "set" / "test")
     painted(tmp_path / "set" / "train", {"a": 60, "b": 160}, 2)
-    assert fitting.opened(tmp_path / "set", split=None).split == "train"
+    opened = fitting.opened(tmp_path / "set", split=None)
+    assert opened.split == "train"
+    assert "the split train is read, not val; to choose: --split" in opened.assumed
+    assert fitting.opened(tmp_path / "set", split="val").assumed == ()
 
 
 def test_a_second_run_fits_no_head_again_and_another_question_does(made, weights, pictures, monkeypatch):
@@ -485,6 +488,8 @@ def test_a_fitted_bundle_that_is_rounded_later_does_not_claim_float32_s_accuracy
 @pytest.mark.parametrize(
     ("classes", "message", "hint"),
     [(("photos/a", "photos/b"), "All 4 pictures are in one folder, photos, which holds", "photos"),
+     (("data/set/Train/a", "data/set/Train/b", "data/set/VALID/a"), "one folder, data/set, which holds the "
+      "folders Train, VALID", "or the splits, pass the folder data/set"),
      (("a\nb", "c"), r"Class 0 has no name that can be printed: 'a\\nb'", "rename"),
      (("red", "red "), 'The classes 0 and 1 have the same name, "red"', "different names")],
 )  # fmt: skip

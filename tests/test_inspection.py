@@ -447,6 +447,7 @@ FAULTS = {
     "a folder that Windows threw away": (sets(*TWO, extra={"$RECYCLE.BIN/x/1.png": b"x"}), "", "1 hidden"),
     "classes that differ in case": (sets(*TWO, "Cat/3.png", "Cat/4.png"), "", "nearly the same name, taken for different ones: Cat and cat."),
     "classes that differ in a blank": (sets("great_owl/1.png", "great_owl/2.png", "great owl/3.png", "great owl/4.png"), "", "taken for different ones: great owl and great_owl."),
+    "classes that differ in how an accent is written": (sets("caf\u00e9/1.png", "caf\u00e9/2.png", "cafe\u0301/3.png", "cafe\u0301/4.png"), "", "taken for different ones: cafe\u0301 and caf\u00e9."),
     "one folder around the classes": (sets("photos/cat/1.png", "photos/dog/1.png"), "", "All pictures are of one class, photos."),
     "a name that isn't UTF-8": (sets("cat/1.png", "dog/1.png", extra={"dog/x\udce9.jpg": b""}), "", "dog/x\\udce9.jpg: the file is empty"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -170,7 +171,8 @@ def _classes(found: Inspection) -> Iterator[str]:
         yield f"{_classes_counted(len(empty))} without a picture: {some(empty)}."
     alike: dict[str, list[str]] = {}
     for name in filled:
-        alike.setdefault(" ".join(name.replace("_", " ").casefold().split()), []).append(name)
+        plain = unicodedata.normalize("NFKC", name.replace("_", " ").casefold())
+        alike.setdefault(" ".join(plain.split()), []).append(name)
     twins = [" and ".join(names) for names in alike.values() if len(names) > 1]
     if twins:
         yield f"Classes with nearly the same name, taken for different ones: {some(twins, '; ')}."

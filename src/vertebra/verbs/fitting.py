@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from vertebra import zoo
 from vertebra.bundles import fitted, places
 from vertebra.data import datasets, folds, grouping, inspection, kept_fingerprints
+from vertebra.data.datasets import splits
 from vertebra.data.datasets.folders import FORMAT as CLASS_FOLDERS
+from vertebra.data.datasets.shards import FORMAT as SHARDS
 from vertebra.data.datasets.splits import NoSplitError
 from vertebra.data.names import printable
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
@@ -64,13 +67,25 @@ class Sorted:
 
 
 def opened(pictures: str | Path, *, split: str | None, **how: Any) -> Dataset:
-    """The labelled pictures; of several splits training's, unless another is named."""
+    """The labelled pictures; of several splits training's, unless another is named, which is said."""
     if split is None:
         try:
-            return datasets.open(pictures, split="train", **how)
+            data = datasets.open(pictures, split="train", **how)
         except NoSplitError:
             pass
+        else:
+            others = () if data.format == SHARDS else splits.DEFAULTS  # opening shards reads all of them
+            there = ["train", *(one for one in others if _has(pictures, one, how))]
+            return replace(data, assumed=(*data.assumed, *splits.unasked(there, "train", None)))
     return datasets.open(pictures, split=split, **how)
+
+
+def _has(pictures: str | Path, split: str, how: Mapping[str, Any]) -> bool:
+    try:
+        datasets.open(pictures, split=split, **how)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def place(output: str | Path | None, data: Dataset) -> Path:
@@ -104,14 +119,18 @@ def look(
 
 def _check_depth(data: Dataset, found: Inspection) -> None:
     """Raise InvalidInputError where the only class is a folder of folders, as archives often unpack."""
-    below = {PurePosixPath(one.name).parts[1:-1][:1] for one in found.kept}
-    if len(found.classes) == 1 and data.format == CLASS_FOLDERS and len(below) > 1 and () not in below:
-        inner = ", ".join(sorted(part[0] for part in below)[:3])
-        raise InvalidInputError(
-            f"All {len(found.kept)} pictures are in one folder, {found.names[0]}, which holds the folders "
-            f"{inner}{' and others' if len(below) > 3 else ''}.",
-            f"if these are the classes, pass the folder {found.names[0]}",
-        )
+    if len(found.classes) != 1 or data.format != CLASS_FOLDERS:
+        return
+    folders = {PurePosixPath(one.name).parent for one in found.kept}
+    above = PurePosixPath(os.path.commonpath([*map(str, folders)]))
+    if above in folders:
+        return
+    inner = sorted({one.relative_to(above).parts[0] for one in folders})
+    raise InvalidInputError(
+        f"All {len(found.kept)} pictures are in one folder, {above}, which holds the folders "
+        f"{', '.join(inner[:3])}{' and others' if len(inner) > 3 else ''}.",
+        f"if these are the classes or the splits, pass the folder {above}",
+    )
 
 
 # ------------------------------------------------------------------ the race

@@ -1,12 +1,13 @@
-"""Whether a fitted Bundle answers every photograph as its head does: in C++ and on the web page.
+"""Whether a fitted Bundle answers every photograph as its head does: in Python, in C++ and on the web page.
 
     python benchmarks/fitted_answers.py PICTURES --weights MODEL=FILE [--weights MODEL=FILE …]
         [--runner cpp/build/linux/vertebra-run] [--browser /usr/bin/chromium] [--limit N]
 
 Fits a head on PICTURES, class folders. The head's logits are computed from the features that the whole
 network gives, without the Bundle. The C++ program, which reads JPEG, is asked about copies in JPEG, and so is
-the head; the page is asked about the pictures as they are. Goal: everywhere the same class comes first, and
-probabilities are within 0.002. Exits with status 1 if not. A runner or browser that isn't given is left out.
+the head; the engines and the page are asked about the pictures as they are. Goal: everywhere the same class
+comes first, and probabilities are within 0.002. Exits with status 1 if not. A runner or browser that isn't
+given is left out.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from vertebra.measuring.evaluation import heads
 
 #: How far a probability may be from the head's.
 ALLOWED = 2e-3
+#: What the Bundle runs on in Python.
+ENGINES = ("onnxruntime", "openvino")
 #: Pictures in one call.
 _BATCH = 32
 _SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -53,9 +56,12 @@ def main() -> int:
         done = vertebra.fit(
             asked.pictures, weights=weights, latency="60s", output=place / "bundle", table=place / "t.sqlite"
         )
-        print(f"fitted    {done.winner.name}, {done.accuracy:.1%} of {done.inspection.total:,} pictures")
+        print(f"fitted      {done.winner.name}, {done.accuracy:.1%} of {done.inspection.total:,} pictures")
         files = [asked.pictures / one.name for one in done.inspection.kept][: asked.limit]
-        wrong = 0
+        expected, wrong = _head(done, files), 0
+        for engine in ENGINES:
+            told = _of_engine(engine, done.bundle.folder, files)
+            wrong += _compared(engine, expected, told, files)
         if asked.runner is not None:
             (place / "jpeg").mkdir()
             copies = [_as_jpeg(path, place / "jpeg" / f"{n}.jpg") for n, path in enumerate(files)]
@@ -64,7 +70,7 @@ def main() -> int:
         if asked.browser is not None:
             vertebra.export(done.bundle.folder, place / "page", web=True)
             told = _of_page(asked.browser, place / "page", files, done.inspection.names)
-            wrong += _compared("page", _head(done, files), told, files)
+            wrong += _compared("page", expected, told, files)
     return 1 if wrong else 0
 
 
@@ -76,19 +82,30 @@ def _as_jpeg(path: Path, to: Path) -> Path:
 
 def _head(done: Any, files: Sequence[Path]) -> np.ndarray:
     """The head's shares for the pictures, from the whole network's features."""
-    one, rows = done.winner, []
+    one = done.winner
     with loading.load(
         one.name, weights=one.source, engine=one.engine, features=True, usual_batch_size=_BATCH
     ) as loaded:
-        for start in range(0, len(files), _BATCH):
-            images = np.stack(list(preprocess_many(files[start : start + _BATCH], loaded.preprocess)))
-            rows.append(heads.logits(done.race.head, loaded.features(images)))
-    return _shares(np.concatenate(rows))
+        vectors = _rows(files, loaded.preprocess, loaded.features)
+    return _shares(heads.logits(done.race.head, vectors))
 
 
 def _shares(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _of_engine(engine: str, bundle: Path, files: Sequence[Path]) -> np.ndarray:
+    with loading.load(bundle, engine=engine, usual_batch_size=_BATCH) as loaded:
+        return _shares(_rows(files, loaded.preprocess, loaded.logits))
+
+
+def _rows(files: Sequence[Path], record: Any, run: Any) -> np.ndarray:
+    """What the network gives of the pictures, a batch at a time."""
+    rows = []
+    for start in range(0, len(files), _BATCH):
+        rows.append(run(np.stack(list(preprocess_many(files[start : start + _BATCH], record)))))
+    return np.concatenate(rows)
 
 
 def _of_runner(runner: Path, bundle: Path, files: Sequence[Path]) -> np.ndarray:
@@ -133,11 +150,11 @@ def _compared(where: str, expected: np.ndarray, told: np.ndarray, files: Sequenc
     first = np.nan_to_num(told, nan=-1).argmax(axis=1)
     bad = np.flatnonzero((first != expected.argmax(axis=1)) | (apart > ALLOWED))
     print(
-        f"{where:9} {len(files) - len(bad):,} of {len(files):,} as the head; largest difference of a "
+        f"{where:11} {len(files) - len(bad):,} of {len(files):,} as the head; largest difference of a "
         f"probability {apart.max():.2g} (allowed: {ALLOWED:g})"
     )
     for place in bad[:20]:
-        print(f"          {files[place]}: {apart[place]:.2g}", file=sys.stderr)
+        print(f"            {files[place]}: {apart[place]:.2g}", file=sys.stderr)
     return len(bad)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 import vertebra
 from vertebra.cli import fitted
 from vertebra.errors import BundleError, DownloadError, InvalidInputError, MeasurementError
+from vertebra.inference import kept_features
 from vertebra.machine import downloads
 from vertebra.measuring.evaluation.paired import Pair
 from vertebra.measuring.evaluation.racing import Outcome
@@ -415,6 +416,17 @@ def test_rounds_do_not_repeat_what_is_there(made, weights, pictures, monkeypatch
         progress=lambda event: told.append(event.text), **EASY,
     )  # fmt: skip
     assert not [text for text in told if text.startswith("features of")]
+
+
+def test_a_network_s_features_of_all_pictures_are_read_once(made, weights, pictures, monkeypatch):
+    place, _ = made
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    calls, given = [], kept_features.features
+    monkeypatch.setattr(kept_features, "features", lambda *a, **k: calls.append(len(a[2])) or given(*a, **k))
+    vertebra.fit(
+        pictures, weights={MODEL: weights}, output=place / "once", table=place / "table.sqlite", **EASY
+    )
+    assert calls == [16]
 
 
 def test_the_card_says_plainly_what_is_known_of_the_licence_of_ones_own_weights(made):

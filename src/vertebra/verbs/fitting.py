@@ -188,10 +188,15 @@ def extractor(one: Contender, job: Job) -> Callable[[Sequence[int]], Vectors]:
     from vertebra.inference import kept_features
 
     def extract(rows: Sequence[int]) -> Vectors:
+        asked = one.name, one.engine, tuple(rows)
+        earlier = job.networks.features.get(asked)
+        if earlier is not None:
+            return earlier
         kept = [job.sorted.inspection.kept[row] for row in rows]
         found = kept_features.features(
             job.networks.loaded(one), job.data, kept, strict=True, progress=_computing(one.name, job.progress)
         )
+        job.networks.features = {asked: found.vectors}  # a winner is asked again for all of its own
         return found.vectors
 
     return extract
@@ -212,11 +217,14 @@ def _computing(name: str, progress: Listener | None) -> Listener:
 
 
 class Networks:
-    """The networks that give features, each loaded once for all the times that it is asked."""
+    """The networks that give features, each loaded once for all the times that it is asked; and the features
+    of the one that was asked last."""
 
     def __init__(self) -> None:
         self._held = ExitStack()
         self._loaded: dict[str, Loaded] = {}
+        #: The features that were found last, by network, engine and rows.
+        self.features: dict[tuple[str, str, tuple[int, ...]], Vectors] = {}
 
     def loaded(self, one: Contender) -> Loaded:
         """The network, ready to run."""

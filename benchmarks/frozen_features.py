@@ -2,7 +2,7 @@
 
     python benchmarks/frozen_features.py PICTURES --weights MODEL=FILE
 
-PICTURES has class folders. Each line changes one thing against the first: what stands behind transparent
+PICTURES has class folders. Each line changes one thing against the first: what is under transparent
 pixels, how the picture is cut and resized, what of the network is taken as features, whether features are
 standardised, and whether near-duplicates may be in different folds. Printed is the share of pictures answered
 right out of fold, in 5 folds: with the penalty of `vertebra eval --probe` (C = 0.01), with scikit-learn's own
@@ -67,8 +67,8 @@ def _features(asked: str, files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
         whole = replace(record, resize=(height, width))
         ways: dict[str, tuple[Sequence[Any], Preprocess]] = {
             "as the probe": (files, record),
-            "white behind transparent pixels": (behind["white"], record),
-            "black behind transparent pixels": (behind["black"], record),
+            "white under transparent pixels": (behind["white"], record),
+            "black under transparent pixels": (behind["black"], record),
             "the whole picture, squeezed": (files, whole),
             "white, and the whole picture squeezed": (behind["white"], whole),
             "bilinear": (files, replace(record, interpolation="bilinear")),

@@ -8,7 +8,6 @@ rows come with the task's end, so none is lost with the node, and none comes twi
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,13 +20,16 @@ from typing import Any, NamedTuple
 from vertebra._version import __version__
 from vertebra.campaigns import campaign, cases
 from vertebra.campaigns.exports import subject_of
-from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError, VertebraError
-from vertebra.machine import system
+from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
+from vertebra.machine import cluster, system
+from vertebra.machine.cluster import checked
 from vertebra.measurements import Measurement, Table, display, kept_runs
 from vertebra.measurements.record import row_of
 from vertebra.measurements.run import Run
 from vertebra.measuring.benchmarking import Case, Limits
 from vertebra.progress import Listener, Progress, silent
+
+__all__ = ["SLOT", "Measured", "checked", "measure"]
 
 #: The resource of a node that measures: `ray start --resources '{"bench_slot": 1}'`.
 SLOT = "bench_slot"
@@ -67,16 +69,6 @@ class _Done:
     version: str
 
 
-def checked(address: str) -> str | None:
-    """The address of the cluster that `--on` names; None for the one that runs here. Raises
-    InvalidInputError for anything else."""
-    if not re.fullmatch(r"ray(://[^\s/]+:\d+)?", address):
-        raise InvalidInputError(
-            f'"{address[:100]}" is nothing to measure on.', "write --on ray, or --on ray://HOST:10001"
-        )
-    return None if address == "ray" else address
-
-
 def measure(
     wanted: Iterable[Case],
     table: Table,
@@ -102,7 +94,7 @@ def measure(
     groups = [tuple(group) for _, group in groupby(ordered, key=subject_of)]
     measured: list[Measurement] = []
     done = known_there = 0
-    with _cluster(checked(on)) as ray:
+    with _cluster(on) as ray:
         task = _task(ray)
         waiting = {}
         for group in groups:
@@ -142,10 +134,7 @@ def _task(ray: Any) -> Any:
 
 def _measured(order: _Order) -> _Done:
     """Measure on this node, into a table of its own that ends with the task."""
-    if order.threads is None:  # Ray sets it to the processors of the task, and engines go by it
-        os.environ.pop("OMP_NUM_THREADS", None)
-    else:
-        os.environ["OMP_NUM_THREADS"] = order.threads
+    cluster.threads_as(order.threads)
     todo = cases.remaining(order.cases, order.known) if order.known else list(order.cases)
     with tempfile.TemporaryDirectory(prefix="vertebra-ray-") as folder:
         table = Table(Path(folder) / "table.sqlite")
@@ -166,10 +155,10 @@ def _result(ray: Any, reference: Any) -> _Done:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, VertebraError):
             raise error.cause from None
-        raise MeasurementError(f"A node of the Ray cluster failed: {_last_line(error)}.") from error
+        raise MeasurementError(f"A node of the Ray cluster failed: {cluster.last_line(error)}.") from error
     except ray.exceptions.RayError as error:
         raise MeasurementError(
-            f"The Ray cluster gave a task up: {_last_line(error)}.",
+            f"The Ray cluster gave a task up: {cluster.last_line(error)}.",
             "what was measured before is in the table; the same command continues",
         ) from error
     if done.version != __version__:
@@ -178,11 +167,6 @@ def _result(ray: Any, reference: Any) -> _Done:
             "install the same version on all nodes",
         )
     return done
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip().rstrip(".")[:300] if lines else type(error).__name__
 
 
 def _kept(table: Table, done: _Done) -> list[Measurement]:
@@ -202,36 +186,12 @@ def _slots(ray: Any) -> int:
 
 
 @contextmanager
-def _cluster(address: str | None) -> Iterator[Any]:
-    """Ray, connected to the cluster at `address`, or to the one that runs here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingRuntimeError.of("--on ray", "Ray", "ray") from None
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        _connect(ray, address)
-    try:
+def _cluster(on: str) -> Iterator[Any]:
+    """Ray, connected to a cluster that has nodes which measure."""
+    with cluster.connected(on, start=f"ray start --head --resources '{{\"{SLOT}\": 1}}'") as ray:
         if not _slots(ray):
             raise InvalidInputError(
                 f"No node of the Ray cluster has the resource {SLOT}, so none measures.",
                 f"start those that measure with: {_START}",
             )
         yield ray
-    finally:
-        if is_ours:
-            ray.shutdown()
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    import logging
-
-    try:
-        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = "here" if address is None else f"at {address}"
-        raise InvalidInputError(
-            f"No Ray cluster answers {where} ({_last_line(error)}).",
-            f"start one with: ray start --head --resources '{{\"{SLOT}\": 1}}'",
-        ) from error

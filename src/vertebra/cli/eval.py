@@ -79,12 +79,15 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option(
     "--shard", metavar="K/N", help="Only share K of N of the pictures; with --probe, of the networks."
 )
+@click.option(
+    "--on", metavar="ray[://HOST:PORT]", help="Answer on the nodes of this Ray cluster; pictures are files."
+)
 @table_option
 @format_options
 def command(
     arguments: tuple[str, ...], probed: str | None, against: str | None, folds: int, limit: int | None,
-    shard: str | None, verify: bool, weights: tuple[str, ...], save: Path | None, report: Path | None,
-    table: str | None, style: str, **options: Any,
+    shard: str | None, on: str | None, verify: bool, weights: tuple[str, ...], save: Path | None,
+    report: Path | None, table: str | None, style: str, **options: Any,
 ) -> None:  # fmt: skip
     """Measure the accuracy of MODEL, a network's name or a Bundle, on the labelled pictures in DATA.
 
@@ -103,7 +106,7 @@ def command(
     if probed is not None:
         _refuse(
             {"--limit": limit, "--save": save, "--report": report,
-             "--precision": options["precision"], "--against": against},
+             "--precision": options["precision"], "--against": against, "--on": on},
             "--probe",
         )  # fmt: skip
         _probe(probed, arguments, style, folds=folds, shard=shard, **given_options)
@@ -114,10 +117,10 @@ def command(
         given_options["weights"] = given_options["weights"][arguments[0]]
     given_options |= {"limit": limit, "verify": verify}
     if against is not None:
-        _refuse({"--save": save, "--report": report, "--shard": shard}, "--against")
+        _refuse({"--save": save, "--report": report, "--shard": shard},report, "--on": on}, "--against")
         _compare(*arguments, style, against=against, **given_options)
         return
-    _evaluate(*arguments, style, save, report, shard=shard, **given_options)
+    _evaluate(*arguments, style, save, report, shard=shard, on=on, **given_options)
 
 
 def _refuse(unusable: dict[str, Any], other: str) -> None:

@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     "--save", type=click.Path(path_type=Path), help="Write a contact sheet: .png, .jpg, .webp or .html."
 )
 @click.option("--features", type=click.Path(path_type=Path), help="Write the embeddings: .npz or .parquet.")
+@click.option(
+    "--on", metavar="ray[://HOST:PORT]", help="Answer on the nodes of this Ray cluster; pictures are files."
+)
 @click.option("--csv", "style", flag_value="csv", help="Print CSV, a line for each class.")
 @click.option("--json", "style", flag_value="json", help="Print JSON, a line for each picture.")
 @click.option("--text", "style", flag_value="text", default="text", hidden=True)

@@ -79,6 +79,9 @@ if TYPE_CHECKING:
     "--log", type=click.Choice(("text", "json")), default="text", show_default=True,
     help="Style of the log; json has a line for each request.",
 )  # fmt: skip
+@click.option(
+    "--on", metavar="ray[://HOST:PORT]", help="Serve inside Ray Serve, on each node of this cluster."
+)
 @table_option
 def command(served: tuple[str, ...], **options: Any) -> None:
     """Serve each BUNDLE (FOLDER, NAME=FOLDER or NAME:VERSION=FOLDER) over the Open Inference Protocol.

@@ -69,6 +69,9 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
 @click.option("--checkpoint", default=f"{CHECKPOINT_S:g}s", show_default=True, metavar="TIME",
               help="Time between checkpoints; longer if one takes over 1 % of it.")  # fmt: skip
+@click.option("--on", metavar="ray[://HOST:PORT]", help="Train on the nodes of this Ray cluster.")
+@click.option("--processes", type=click.IntRange(min=1), metavar="N",
+              help="Processes on the cluster of --on. [default: one a node]")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the recipe, steps, time and memory; train nothing.")
 @table_option
 @format_options

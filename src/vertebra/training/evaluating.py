@@ -19,9 +19,9 @@ from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.measuring.evaluation import Evaluation, describe, match, split_told, unreadable_in
+from vertebra.measuring.evaluation.counting import NAMED
 from vertebra.measuring.evaluation.matching import matched_by
 from vertebra.measuring.evaluation.results import names_of, of_tally
-from vertebra.measuring.evaluation.running import NAMED
 from vertebra.measuring.evaluation.tally import Tally
 from vertebra.progress import Listener, Progress
 from vertebra.training.ranks import Team

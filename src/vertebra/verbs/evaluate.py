@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra._version import __version__
 from vertebra.errors import ImageError, InvalidInputError, VertebraError, warn
+from vertebra.machine import cluster
 from vertebra.measurements import Measurement, Rows, now
 from vertebra.measurements.subjects import SEEN, short, split_of_share
-from vertebra.verbs import given, notebook
+from vertebra.verbs import given, notebook, on_ray
 from vertebra.verbs.given import TableLike
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def evaluate(
     limit: int | None = None,
     strict: bool = False,
     shard: str | None = None,
+    on: str | None = None,
     table: TableLike = None,
     progress: Listener | None = None,
     **loaded_by: Any,
@@ -84,16 +86,22 @@ def evaluate(
     images to read, `strict` stops at one that can't be read. `shard` ("3/8") leaves all pictures but
     that share's to other machines: the rows are marked as of a share, and once the table has all shares, by
     this call or by `merge`, the rows of the whole are appended too (`joined` of what is returned).
-    `loaded_by` are the options of `loading.load`: weights, engine, precision, threads, labels ("index"
-    matches classes by their position), ...
+    `on` ("ray" or "ray://HOST:PORT") answers them
+    on the nodes of a Ray cluster (`inference.on_ray`); `progress` says in how many processes. `loaded_by` are
+    the options of `loading.load`: weights, engine, precision, threads, labels ("index"
+    matches classes by
+    their position), ...
     """
     from vertebra.data import datasets
 
     share = _share(shard)
+    if on is not None:
+        cluster.checked(on)
+        cluster.require("data")
     pictures = datasets.open(dataset, format=format, split=split, truth=truth, name=name, verify=verify)
     into = given.table(table)
     found = _evaluated(
-        model, pictures, batch_size=batch_size, limit=limit, strict=strict, share=share,
+        model, pictures, batch_size=batch_size, limit=limit, strict=strict, share=share, on=on,
         progress=notebook.listener(progress), **loaded_by,
     )  # fmt: skip
     if share is None:
@@ -239,6 +247,7 @@ def _evaluated(
     limit: int | None = None,
     strict: bool = False,
     share: Share | None = None,
+    on: str | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Evaluated:
@@ -256,12 +265,20 @@ def _evaluated(
     with loading.load(
         model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, progress=progress, **loaded_by
     ) as loaded:
-        found = evaluation.evaluate(
-            pictures if share is None else part, loaded.logits, loaded.preprocess,
-            num_classes=loaded.num_classes, labels=loaded.labels,
-            by_index=by_index, independent=loaded.independent, batch_size=loaded.settings.batch_size,
-            limit=limit if share is None else None, strict=strict, progress=progress,
-        )  # fmt: skip
+        if on is None:
+            found = evaluation.evaluate(
+            pictures if share is None else part,
+                pictures, loaded.logits, loaded.preprocess,
+            num_classes=loaded.num_classes,
+                labels=loaded.labels, by_index=by_index, independent=loaded.independent,
+                batch_size=loaded.settings.batch_size,
+            limit=limit if share is None else None, limit=limit, strict=strict, progress=progress,
+            )  # fmt: skip
+        else:
+            found = on_ray.evaluated(
+                model, pictures, loaded, on=on, by_index=by_index, limit=limit, strict=strict,
+                progress=progress, loaded_by=loaded_by,
+            )  # fmt: skip
         conditions = _conditions(loaded)
         conditions["grade_reasons"] = tuple(f"{name} assumed, not stated" for name in loaded.assumed)
     seen, what = _seen(model, loaded_by.get("weights"), whole)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from vertebra.errors import InvalidInputError
 from vertebra.verbs import notebook
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def predict(
     every: int = 1,
     upright: bool = True,
     max_pixels: int | None = None,
+    on: str | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction]: ...
@@ -45,6 +47,7 @@ def predict(
     every: int = 1,
     upright: bool = True,
     max_pixels: int | None = None,
+    on: str | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> Stream: ...
@@ -59,6 +62,7 @@ def predict(
     every: int = 1,
     upright: bool = True,
     max_pixels: int | None = None,
+    on: str | None = None,
     progress: Listener | None = None,
     **loaded_by: Any,
 ) -> list[Prediction] | Stream:
@@ -74,7 +78,9 @@ def predict(
     With `stream`, an iterator gives each prediction when its batch is finished, for endless sources or more
     pictures than fit in memory. `save` is the path of a contact sheet (.png, .jpg, .webp, .html), `features`
     may be the path of a file for the embeddings (.npz, .parquet). Both are written at the end, also if the
-    iterator is closed or interrupted.
+    iterator is closed or interrupted. `on` ("ray" or "ray://HOST:PORT") answers on the nodes of a Ray cluster
+    (`inference.on_ray`), in the same order, and writes the file only when all answers are there: until then
+    they are kept next to it, and the same call goes on.
     """
     from vertebra.inference.prediction import features as embeddings
     from vertebra.reading.reports import sheet
@@ -84,6 +90,13 @@ def predict(
     vectors = None if isinstance(features, bool) else Path(features)
     if vectors is not None:
         embeddings.check(vectors)
+    if on is not None:
+        found = _on_ray(
+            *sources, on=on, vectors=vectors, model=model, top=top, features=features is not False,
+            pictures=pictures or save is not None, every=every, upright=upright, max_pixels=max_pixels,
+            progress=notebook.listener(progress), **loaded_by,
+        )  # fmt: skip
+        return found if stream else list(found)
     found = _predictions(
         *sources, model=model, top=top, features=features is not False,
         pictures=pictures or save is not None, every=every, upright=upright, max_pixels=max_pixels,
@@ -107,6 +120,43 @@ def _predictions(*sources: Given, model: str | Path, **options: Any) -> Stream:
         return
     with loading.load(model, features=asked["features"], **options) as loaded:
         yield from prediction.predict(sources, loaded, **asked)
+
+
+def _on_ray(
+    *sources: Given,
+    on: str,
+    vectors: Path | None,
+    model: str | Path,
+    progress: Listener | None,
+    **options: Any,
+) -> Stream:
+    from vertebra.inference import prediction
+    from vertebra.verbs import on_ray
+
+    asked = {name: options.pop(name) for name in ("top", "features", "upright", "max_pixels")}
+    if options.pop("pictures") or options.pop("every") != 1:
+        raise InvalidInputError(
+            "--on ray gives no pictures and reads no videos: --save and --every can't be combined with it."
+        )
+    absent = prediction.absent(sources, asked["max_pixels"])
+    found = iter(absent) if absent else on_ray.predictions(
+        sources, model=model, on=on, asked=asked, beside=vectors, progress=progress, loaded_by=options
+    )  # fmt: skip
+    return _collected(found, vectors)
+
+
+def _collected(found: Iterator[Prediction], path: Path | None) -> Stream:
+    """The predictions of `found`; writes the file of their embeddings when all are there."""
+    from vertebra.inference.prediction import features
+
+    names, vectors = list[str](), list[Any]()
+    for one in found:
+        if path is not None and one.features is not None:
+            names.append(one.source)
+            vectors.append(one.features)
+        yield one
+    if path is not None:
+        features.write(path, names, vectors)
 
 
 def _drawn(found: Stream, path: Path, keep: bool) -> Stream:

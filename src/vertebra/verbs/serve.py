@@ -14,7 +14,8 @@ from vertebra.verbs.given import TableLike
 if TYPE_CHECKING:
     from vertebra.inference.serving.hosted import Hosted
     from vertebra.inference.serving.models import Plan
-    from vertebra.inference.serving.server import Server
+    from vertebra.inference.serving.on_ray import Deployed
+    from vertebra.inference.serving.server import Server, Settings
 
 HOST, PORT, GRPC_PORT = "127.0.0.1", 8000, 8001
 
@@ -44,8 +45,9 @@ def serve(
     allow_host: Sequence[str] = (),
     manage: bool = False,
     log: str = "text",
+    on: str | None = None,
     table: TableLike = None,
-) -> Server:
+) -> Server | Deployed:
     """A server of Bundles over the Open Inference Protocol (KServe v2), by HTTP at `port` and by gRPC at
     `grpc_port` unless `grpc` is false; 0 takes any free port. `run` serves until SIGTERM, Ctrl-C or, from
     another thread, `stop`.
@@ -72,6 +74,10 @@ def serve(
     there and by REST at `port`. bRPC has neither tokens nor TLS: beside either, or where other machines reach
     it, it is refused without `brpc_insecure`.
 
+    `on` ("ray" or "ray://HOST:PORT") serves inside Ray Serve: one replica of the application on each node of
+    the cluster, each with what is said here of processes and threads, by HTTP at the head node's `host` and
+    `port`. The Bundles must be on all nodes, under the same paths.
+
     Raises InvalidInputError, BundleError, UnknownNameError, and MissingRuntimeError if an engine or a library
     of the extra "serve" isn't installed.
     """
@@ -91,7 +97,10 @@ def serve(
         access=access(_path(token_file), allow_host),
         certificate=Certificate.read(_path(tls_cert), _path(tls_key)),
     )  # fmt: skip
-    made = server.Server(specified(served), plan, settings)
+    if on is not None:
+        made: Server | Deployed = _deployed(served, plan, settings, on, grpc_port, tls_cert, tls_key)
+    else:
+        made = server.Server(specified(served), plan, settings)
     if server.is_open(settings):
         warn(
             f"other machines can reach {made.addresses.http}, and it asks for no token.",
@@ -177,6 +186,21 @@ def _plan(
         delay_s=_seconds("delay", delay, zero=True), timeout_s=timeout_s,
         hang_s=_seconds("hang", hang), max_body=_bytes(max_body), max_pixels=max_pixels,
     )  # fmt: skip
+
+
+def _deployed(
+    served: Sequence[str | Path], plan: Plan, settings: Settings, on: str, grpc_port: int,
+    tls_cert: str | Path | None, tls_key: str | Path | None,
+) -> Deployed:  # fmt: skip
+    from vertebra.inference.serving.models import specified
+    from vertebra.inference.serving.on_ray import Deployed
+
+    if settings.grpc_port is not None:
+        if grpc_port != GRPC_PORT:
+            raise InvalidInputError("--on ray serves no gRPC.", "leave --grpc-port out")
+        warn("gRPC isn't served with --on ray.", "pass --no-grpc to say so")
+    pair = None if tls_cert is None else (str(Path(tls_cert).resolve()), str(Path(str(tls_key)).resolve()))
+    return Deployed(specified(served), plan, settings, on=on, certificate=pair)
 
 
 def _path(given: str | Path | None) -> Path | None:

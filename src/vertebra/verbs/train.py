@@ -18,6 +18,8 @@ RECIPE = "finetune"
 HOLD_OUT = 0.2
 #: Seconds between two checkpoints.
 CHECKPOINT_S = 60.0
+#: Arguments that the processes of a cluster don't get.
+_OF_RAY = ("on", "processes", "dry_run", "table", "progress")
 #: The teacher's share of the loss, and the temperature at which both answer.
 TEACHER_SHARE, TEMPERATURE = 0.5, 4.0
 
@@ -55,6 +57,8 @@ def train(
     quantise: str | None = None,
     prune: str | float | None = None,
     checkpoint: str | float = CHECKPOINT_S,
+    on: str | None = None,
+    processes: int | None = None,
     dry_run: bool = False,
     table: TableLike = None,
     progress: Listener | None = None,
@@ -72,8 +76,10 @@ def train(
 
     `workers` threads prepare pictures and `threads` compute, by default as many as there are cores. A
     checkpoint is written every `checkpoint` seconds; `resume` is a run's folder, which goes on from it to
-    the bit. Under torchrun the processes share each step. With `dry_run` nothing is trained: the recipe, the
-    steps, and the time and memory that are expected are returned.
+    the bit. Under torchrun the processes share each step. So do `processes` on the nodes of the Ray cluster
+    that `on` names ("ray" or "ray://HOST:PORT"), by default one on each node, through Ray Train; all nodes
+    must have this folder, the pictures and the run under the same paths. With `dry_run` nothing is trained:
+    the recipe, the steps, and the time and memory that are expected are returned.
 
     A `teacher`, any network with `teacher_weights` (by default the published ones), is asked about each
     batch: `teacher_share` of the loss is how far the answers are from its own, both softened by the
@@ -85,8 +91,27 @@ def train(
     doesn't fit, and a run that can't go on; MeasurementError for a loss that is no number, a full disk and a
     process that is gone.
     """
+    arguments = {name: value for name, value in locals().items() if name not in _OF_RAY}
     _check_libraries()
     from vertebra.verbs import training
+
+    if on is not None:
+        from vertebra.verbs import training_on_ray
+
+        _check_on_ray(dry_run)
+        return training_on_ray.train(
+            train,
+            arguments,
+            on=on,
+            processes=processes,
+            table=given.table(table),
+            progress=notebook.listener(progress),
+        )
+    if processes is not None:
+        raise InvalidInputError(
+            "processes needs a Ray cluster (--on ray).",
+            f"without one: torchrun --nproc-per-node {processes} -m vertebra train ...",
+        )
 
     asked = {
         "recipe": recipe, "set": dict(set or {}), "weights": weights, "sha256": sha256,
@@ -110,6 +135,11 @@ def train(
     return training.run(
         plan, machine, dry_run=dry_run, table=None if dry_run else given.table(table), progress=listener
     )
+
+
+def _check_on_ray(dry_run: bool) -> None:
+    if dry_run:
+        raise InvalidInputError("--dry-run expects what this machine does.", "leave --on out")
 
 
 def _check_libraries() -> None:

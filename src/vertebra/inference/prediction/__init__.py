@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-__all__ = ["Answer", "Given", "Prediction", "absent", "predict", "probabilities"]
+__all__ = [
+    "Answer", "Given", "Picture", "Prediction", "absent", "answers", "check_counts", "pictures_of", "predict",
+    "probabilities",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,33 @@ def predict(
     A picture with more than `max_pixels` (by default MAX_PIXELS) isn't decoded.
     Raises InvalidInputError (a count below 1), and MissingRuntimeError if a video needs OpenCV.
     """
-    most = MAX_PIXELS if max_pixels is None else max_pixels
-    for name, value in (("top", top), ("every", every), ("max_pixels", most)):
-        if value < 1:
+    check_counts(top, every, max_pixels)
+    return answers(
+        pictures_of(sources, every), loaded, top=top, features=features, pictures=pictures, upright=upright,
+        max_pixels=max_pixels,
+    )  # fmt: skip
+
+
+def check_counts(top: int = 5, every: int = 1, max_pixels: int | None = None) -> None:
+    """Raise InvalidInputError for a count below 1."""
+    for name, value in (("top", top), ("every", every), ("max_pixels", max_pixels)):
+        if value is not None and value < 1:
             raise InvalidInputError(f"{name} is {value}, but must be at least 1.")
+
+
+def answers(
+    found: Iterable[Picture],
+    loaded: Loaded,
+    *,
+    top: int = 5,
+    features: bool = False,
+    pictures: bool = False,
+    upright: bool = True,
+    max_pixels: int | None = None,
+) -> Iterator[Prediction]:
+    """As `predict`, of pictures that were found already."""
+    most = MAX_PIXELS if max_pixels is None else max_pixels
     record = replace(loaded.preprocess, apply_orientation=True) if upright else loaded.preprocess
-    found = pictures_of(sources, every)
     batches = in_batches(found, _source_of, record, loaded.settings.batch_size, max_pixels=most)
     return _predictions(batches, loaded, top, features, pictures)
 

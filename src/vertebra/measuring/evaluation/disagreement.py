@@ -16,9 +16,10 @@ from vertebra.errors import InvalidInputError, MeasurementError
 from vertebra.machine import system
 from vertebra.measurements import Measurement
 from vertebra.measurements.possible import plain_names
+from vertebra.measuring.evaluation.counting import NAMED
 from vertebra.measuring.evaluation.probing import digest
 from vertebra.measuring.evaluation.results import Share, protocol
-from vertebra.measuring.evaluation.running import NAMED, Answer, split_told, unreadable_in
+from vertebra.measuring.evaluation.running import Answer, split_told, unreadable_in
 from vertebra.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from vertebra.data.names import printable
 from vertebra.data.preprocess import Preprocess
 from vertebra.errors import ImageError, InvalidInputError
 from vertebra.machine import system
+from vertebra.measuring.evaluation.counting import MISTAKES, Count
 from vertebra.measuring.evaluation.described import describe
 from vertebra.measuring.evaluation.matching import match, matched_by
 from vertebra.measuring.evaluation.results import Evaluation, names_of, of_tally
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 #: Images (N, 3, H, W), float32, to logits (N, num_classes); N is at most the batch size.
 Answer = Callable[["npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
-
-#: How many unreadable images are named; all are counted.
-NAMED = 1000
 
 
 def evaluate(
@@ -49,7 +46,7 @@ def evaluate(
     strict: bool = False,
     workers: int | None = None,
     prefetch: int | None = None,
-    mistakes: int = 24,
+    mistakes: int = MISTAKES,
     progress: Listener | None = None,
 ) -> Evaluation:
     """Count the answers of `answer` to the first `limit` images of `data` (None: to all).
@@ -61,46 +58,90 @@ def evaluate(
     """
     outputs = match(data, labels, num_classes, by_index=by_index)
     total = len(data) if limit is None else min(limit, len(data))
-    tally, unreadable, missed = Tally(mistakes, independent), list[tuple[str, str]](), 0
-    read_of, missed_of = Counter[int](), Counter[int]()
     start = time.monotonic()
-    listener = progress or silent
-    event = Progress(f"evaluating on {data.name}", 0, total, "images")
+    found = count(
+        data.first(total), answer, record, outputs, independent=independent, batch_size=batch_size,
+        strict=strict, workers=workers, prefetch=prefetch, mistakes=mistakes,
+        event=Progress(f"evaluating on {data.name}", 0, total, "images"), progress=progress,
+    )  # fmt: skip
+    return result(
+        data, found, record, outputs, num_classes=num_classes, labels=labels, by_index=by_index, total=total,
+        seconds=time.monotonic() - start,
+    )  # fmt: skip
+
+
+def count(
+    samples: Iterable[Sample],
+    answer: Answer,
+    record: Preprocess,
+    outputs: Sequence[int],
+    *,
+    independent: bool = False,
+    batch_size: int = 32,
+    strict: bool = False,
+    workers: int | None = None,
+    prefetch: int | None = None,
+    mistakes: int = MISTAKES,
+    event: Progress | None = None,
+    progress: Listener | None = None,
+) -> Count:
+    """What `answer` says of the `samples`, whose labels are the outputs at their place in `outputs`. Options
+    as for `evaluate`. Counts of different pictures can be merged."""
+    found = Count(Tally(mistakes, independent))
+    listener, event = progress or silent, event or Progress("evaluating", 0, None, "images")
     listener(event)
     # Two batches ahead: while one is answered, the next becomes ready, be it on other silicon or these cores.
     ahead = 2 * max(batch_size, system.default_threads()) if prefetch is None else prefetch
     ready = in_batches(
-        data.first(total), lambda sample: sample.source, record, batch_size,
+        samples, lambda sample: sample.source, record, batch_size,
         workers=workers, prefetch=ahead, reuse=True,
     )  # fmt: skip
     with closing(ready):
         for batch in ready:
             failed = unreadable_in(batch, strict=strict)
-            missed += len(failed)
-            unreadable += failed[: NAMED - len(unreadable)]
-            missed_of.update(sample.label for sample, _ in batch.unreadable)
-            samples = batch.readable
-            read_of.update(sample.label for sample in samples)
-            if samples:
-                tally.add(samples, [outputs[sample.label] for sample in samples], answer(batch.images))
-            listener(replace(event, done=tally.total + missed))
-    if not tally.total:
-        raise InvalidInputError(f"None of the {missed} images of {data.name} can be read: {unreadable[0][1]}")
+            found.miss([sample.label for sample, _ in batch.unreadable], failed)
+            readable = batch.readable
+            found.read_of.update(sample.label for sample in readable)
+            if readable:
+                truths = [outputs[sample.label] for sample in readable]
+                found.tally.add(readable, truths, answer(batch.images))
+            listener(replace(event, done=found.tally.total + found.missed))
+    return found
+
+
+def result(
+    data: Dataset,
+    found: Count,
+    record: Preprocess,
+    outputs: tuple[int, ...],
+    *,
+    num_classes: int,
+    total: int,
+    seconds: float,
+    labels: LabelSet | None = None,
+    by_index: bool = False,
+) -> Evaluation:
+    """The evaluation of the first `total` pictures of `data`, which were counted. Raises InvalidInputError
+    where none of them could be read."""
+    if not found.tally.total:
+        raise InvalidInputError(
+            f"None of the {found.missed} images of {data.name} can be read: {found.unreadable[0][1]}"
+        )
     return of_tally(
-        tally,
+        found.tally,
         dataset=IMAGENET_1K if is_validation(data) else data.name,
         dataset_sha256=data.part(total).sha256,
         split=split_told(data, total),
         preprocess=record,
         num_classes=num_classes,
-        unreadable=tuple(unreadable),
-        num_unreadable=missed,
+        unreadable=tuple(found.unreadable),
+        num_unreadable=found.missed,
         names=names_of(labels, data.classes, outputs),
-        seconds=time.monotonic() - start,
+        seconds=seconds,
         pictures=describe(
             data,
-            read=read_of,
-            missed=missed_of,
+            read=found.read_of,
+            missed=found.missed_of,
             matched=matched_by(data, labels, by_index=by_index),
             left_out={"after the limit": len(data) - total},
         ),

@@ -97,6 +97,10 @@ class Tally:
         mistake = Mistake(
             sample.name, truth, predicted, float(shares[predicted]), float(shares[truth]), sample.source
         )
+        self.keep(mistake)
+
+    def keep(self, mistake: Mistake) -> None:
+        """Keep a mistake, if it is among the most confident ones."""
         entry = _Ranked(mistake)
         if len(self._worst) < self.kept:
             heapq.heappush(self._worst, entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -27,10 +28,12 @@ from vertebra.data.preprocess import Preprocess
 from vertebra.errors import InvalidInputError, MeasurementError, MissingRuntimeError
 from vertebra.inference import on_ray as answering
 from vertebra.inference import parts
+from vertebra.inference.serving import on_ray as deployed
 from vertebra.machine import cluster as connecting
 from vertebra.measurements import Table
 from vertebra.measuring.benchmarking import Limits
 from vertebra.progress import Progress
+from vertebra.verbs import training_on_ray
 
 WANTED = {"engine": "null", "quick": True, "seconds": 0.3}
 
@@ -289,6 +292,136 @@ def test_what_nodes_can_not_read_is_refused(
     assert standing.asked == []
 
 
+# ------------------------------------------------------------------ training and serving, without a cluster
+
+#: What lets a small network learn the toys in seconds.
+QUICK = {
+    "input_size": 32, "epochs": 2, "batch": 12, "lr": 0.05, "warmup_epochs": 0, "ema": 0.5, "augment": "none",
+    "mixup": 0, "cutmix": 0, "erasing": 0,
+}  # fmt: skip
+
+
+def test_a_process_of_the_cluster_trains_as_the_command_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toys import photos as toys
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    asked: dict[str, Any] = {
+        "model": "timm:test_resnet", "pictures": str(toys(tmp_path / "toys", 8)), "recipe": "modern",
+        "set": QUICK, "threads": 1, "resume": None,
+    }  # fmt: skip
+    here = vertebra.train(**asked, output="here", table=tmp_path / "t.sqlite")
+
+    def process(attempt: int, **more: Any) -> Any:
+        told = {"train": vertebra.train, "folder": str(tmp_path), "version": vertebra.__version__,
+                "environment": "1", "attempt": attempt}  # fmt: skip
+        given = pickle.dumps({**asked, "output": "there"})
+        return pickle.loads(training_on_ray.in_process({**told, "arguments": given, **more}))
+
+    there = process(0)
+    losses = [[line["loss"] for line in one.log if "loss" in line] for one in (here, there)]
+    assert losses[0] == losses[1] != []
+    assert (there.best, there.status) == (here.best, here.status)
+    assert [(row.metric, row.value) for row in there.rows] == [(row.metric, row.value) for row in here.rows]
+    with pytest.raises(InvalidInputError, match="already holds a run"):
+        process(0)
+    assert process(1).best == here.best  # after the loss of a node
+    with pytest.raises(InvalidInputError, match=r"has vertebra .*; 0\.0\.1 was started"):
+        process(0, version="0.0.1")
+    with pytest.raises(InvalidInputError, match="doesn't have the folder /none"):
+        process(0, folder="/none")
+
+
+@pytest.mark.parametrize(
+    ("counts", "processes", "asked", "room"),
+    [
+        ([1, 1], None, None, (2, 1)),
+        ([1], None, 1, (1, 1)),
+        ([1, 1, 1, 1], 3, None, (3, 1)),
+        ([8, 8], 4, 4, (4, 4)),
+        ([8, 8], 4, 5, None),
+        ([1, 1], 3, None, None),
+        ([], None, None, None),
+    ],
+)
+def test_processes_that_have_no_room_are_refused(
+    counts: list[int], processes: int | None, asked: int | None, room: tuple[int, int] | None
+) -> None:
+    if room is not None:
+        assert training_on_ray._room(counts, processes, asked) == room
+        return
+    with pytest.raises(InvalidInputError, match="no room for"):
+        training_on_ray._room(counts, processes, asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({"dry_run": True, "on": "ray"}, "--dry-run"), ({"processes": 2}, "processes needs a Ray cluster")],
+)
+def test_what_a_training_on_a_cluster_does_not_have_is_refused(
+    tmp_path: Path, asked: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        vertebra.train("timm:test_resnet", tmp_path, table=tmp_path / "t.sqlite", **asked)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"brpc_port": 9000}, {"manage": True}, {"log": "json"}, {"port": 0}, {"grpc": True, "grpc_port": 9001}],
+)
+def test_what_ray_serve_does_not_have_is_refused(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(connecting, "require", lambda *libraries: None)
+    with pytest.raises(InvalidInputError, match="--on ray serves"):
+        vertebra.serve(bundle, on="ray", **{"grpc": False, **asked})
+
+
+async def posted(application: Any, path: str, body: Any) -> Any:
+    """The answer of an ASGI application to one request, within its lifespan."""
+    sent: list[Any] = []
+    messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive() -> Any:
+        if not messages:
+            await asyncio.Event().wait()  # the client stays
+        return messages.pop()
+
+    async def send(one: Any) -> None:
+        sent.append(one)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+    async with application.lifespan():
+        await application(scope, receive, send)
+    return json.loads(b"".join(one.get("body", b"") for one in sent))
+
+
+def test_a_replica_is_the_application_with_what_was_chosen_here(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connecting, "require", lambda *libraries: None)
+    asked: dict[str, Any] = {"instances": 1, "threads": 1, "max_batch": 3}
+    monkeypatch.setenv("VERTEBRA_TABLE", str(tmp_path / "t.sqlite"))
+    server = vertebra.serve(f"tiny={bundle}", on="ray", **asked)
+    assert "gRPC isn't served with --on ray" in caplog.text
+    assert server.addresses.http == "http://127.0.0.1:8000"
+    plan = pickle.loads(pickle.dumps(server._plan))
+    made = deployed._builder(server.specs, plan, server._settings)()
+    assert [one.max_batch for one in made.choices.values()] == [3]
+    pixels = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+    values = {"datatype": "FP32", "shape": [1, 3, 16, 16], "data": pixels.ravel().tolist()}
+    answer = asyncio.run(posted(made, "/v2/models/tiny/infer", {"inputs": [{"name": "images", **values}]}))
+    [logits] = [one for one in answer["outputs"] if one["name"] == "logits"]
+    assert np.allclose(logits["data"], tiny_bundle.logits(pixels)[0], atol=1e-5)
+
+
 # ------------------------------------------------------------------ a cluster
 
 
@@ -426,11 +559,7 @@ def test_a_training_on_two_nodes_is_that_of_torchrun_s_function(
 
     monkeypatch.chdir(tmp_path)
     worker, place = node(cluster), toys(tmp_path / "toys", 10)
-    quick = {
-        "input_size": 32, "epochs": 2, "batch": 12, "lr": 0.05, "warmup_epochs": 0, "ema": 0.5,
-        "augment": "none", "mixup": 0, "cutmix": 0, "erasing": 0,
-    }  # fmt: skip
-    asked: dict[str, Any] = {"recipe": "modern", "set": quick, "threads": 1, "table": tmp_path / "t.sqlite"}
+    asked: dict[str, Any] = {"recipe": "modern", "set": QUICK, "threads": 1, "table": tmp_path / "t.sqlite"}
     done = vertebra.train("timm:test_resnet", place, output="run", on="ray", **asked)
     kept = Table(tmp_path / "t.sqlite").rows(metric="top1")
     assert [(row.value, row.samples) for row in kept] == [(done.accuracy, 6)]
@@ -450,8 +579,7 @@ def test_ray_serve_answers_as_the_server_does(cluster: Any, bundle: Path, tmp_pa
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = vertebra.serve(
-        f"tiny={bundle}", port=port, grpc=False, instances=1, threads=1, max_batch=4, on="ray",
-        table=tmp_path / "t.sqlite",
+        f"tiny={bundle}", port=port, grpc=False, instances=1, threads=1, max_batch=4, on="ray"
     )  # fmt: skip
     ready, failed = threading.Event(), list[BaseException]()
 

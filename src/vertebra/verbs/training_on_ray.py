@@ -91,7 +91,7 @@ def _once(
 ) -> Trained | Exception:
     """What the first process tells; or the error that ended the training, of ours if it is no loss of a
     node."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from vertebra.training import ranks
@@ -115,16 +115,11 @@ def _once(
                 name="run", storage_path=str(storage), failure_config=FailureConfig(max_failures=0)
             ),
         ).fit()  # fmt: skip
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, TrainingFailedError) as error:
         lost: Exception = error
-        return lost
-    except RuntimeError as error:  # the errors of Ray Train
         failures = getattr(error, "worker_failures", {})
-        ours = [cluster.raised(failures[rank]) for rank in sorted(failures)]
-        if all(one is not None and not _is_of_a_peer(one) for one in ours) and ours:
-            assert ours[0] is not None
-            return ours[0]
-        return error
+        found = [cluster.raised(failures[rank]) for rank in sorted(failures)]
+        return next((one for one in found if one is not None and not _is_of_a_peer(one)), lost)
     finally:
         shutil.rmtree(storage, ignore_errors=True)
     done: Trained = pickle.loads(result.return_value)

@@ -18,8 +18,7 @@ from vertebra.cli.terminal import say
     "--output",
     "-o",
     metavar="FILE",
-    help="File to write; with --first-answer a folder. [default: vertebra-report.html, vertebra-page.html or "
-    "vertebra-first-answer]",
+    help="File, or folder with --first-answer. [default: vertebra-report.html, -page.html, -first-answer]",
 )
 @click.option("--system", help="Name of the machine in the table. [default: this machine]")
 @click.option(

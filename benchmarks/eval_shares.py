@@ -4,8 +4,9 @@
 
 Each process runs `vertebra.evaluate` with one thread on a processor of its own, for the one as for the two,
 so that nothing but what they share keeps two from being twice as fast. They load first and start together.
-FOLDER has class folders; without one, JPEGs of 500 × 375 pixels are made. Rounds of one and two alternate;
-medians are compared. The goal is 1.8. Exits with status 1 only if the shares don't come to the whole.
+FOLDER has class folders called by ImageNet's synsets; without one, JPEGs of 500 × 375 pixels are made.
+Rounds of one and two alternate; medians are compared. The goal is 1.8. Exits with status 1 only if the
+shares don't come to the whole.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from vertebra.machine.system import describe, library_versions
 from vertebra.measurements import Table
 
 ASKED, ROUNDS, MODEL, ENGINE = 1.8, 3, "squeezenet1_1", "onnxruntime"
+#: The first ten classes of ImageNet.
+SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361", "n01494475", "n01496331", "n01498041",
+           "n01514668", "n01514859", "n01518878")  # fmt: skip
 
 
 def main() -> int:
@@ -36,7 +40,9 @@ def main() -> int:
     print(f"machine   {describe().id}, {platform.platform()}")
     print(f"versions  {', '.join(map(' '.join, versions.items()))}")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else made(Path(scratch) / "pictures")
+        pictures = Path(scratch) / "pictures"
+        pictures.mkdir()
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else named(made(pictures))
         speeds: dict[int, list[float]] = {1: [], 2: []}
         for turn in range(ROUNDS):
             for count, own in speeds.items():
@@ -53,6 +59,13 @@ def main() -> int:
     same = (row.value, row.low, row.high, row.samples) == (whole.value, whole.low, whole.high, whole.samples)
     print(f"the shares come to the whole: {same}")
     return not same
+
+
+def named(folder: Path) -> Path:
+    """The folder with its classes called by synsets, so that they are the network's."""
+    for number, synset in enumerate(SYNSETS):
+        (folder / str(number)).rename(folder / synset)
+    return folder
 
 
 def speed(folder: Path, tables: list[Path], processors: list[int]) -> float:
@@ -80,7 +93,7 @@ def speed(folder: Path, tables: list[Path], processors: list[int]) -> float:
 def worker(folder: str, table: str, processor: str, shard: str) -> None:
     """Load the network, say so, wait for a line, and evaluate the share."""
     os.sched_setaffinity(0, {int(processor)})
-    options = {"engine": ENGINE, "threads": 1, "untrained": True, "labels": "index"}
+    options = {"engine": ENGINE, "threads": 1, "untrained": True, "labels": "imagenet-1k"}
     vertebra.evaluate(MODEL, folder, limit=32, table=f"{table}.first", **options)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -32,7 +32,7 @@ vertebra submit -o archives
 vertebra submit --repository .           # writes the pages again
 ```
 
-Commit the new file and the pages, and open a pull request. `vertebra cite --check archives/*.gz` tells
+Commit the new file and the pages, and open a pull request. `vertebra cite --check archives/*.gz` checks
 whether each archive is what its digest says and has nothing private in it; the action in this repository runs
 it.
 To take an archive into your own table: `vertebra cite archives/FILE`.

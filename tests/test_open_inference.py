@@ -32,6 +32,7 @@ from serving_client import (
     tensor,
 )
 from vertebra.inference import prediction
+from vertebra.inference.serving import protocol
 
 # ------------------------------------------------------------------ what is there
 
@@ -246,6 +247,17 @@ def test_a_deadline_beyond_all_numbers_of_seconds_is_the_server_s(client: Client
 def test_an_address_with_a_slash_too_many_is_the_protocol_s_error(client: Client, path: str) -> None:
     status, _, body = client.ask("GET", path)
     assert (status, json.loads(body)) == (404, {"error": "there is nothing at this address"})
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip;q=0.5, br", "gzip"), ("gzip;q=0", None), ("GZIP ; q=0.00, deflate;q=0.1", "deflate"),
+        ("br", None), ("", None),
+    ],
+)  # fmt: skip
+def test_an_answer_is_encoded_as_the_client_takes_it(accepted: str, encoding: str | None) -> None:
+    assert protocol.deflated(b"x" * 2000, accepted)[1] == encoding
 
 
 def test_what_a_path_takes_is_said(client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -13,6 +14,8 @@ from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.tensors import Limits, Question, Row, Wanted
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+#: the end of an encoding that a client doesn't take
+_NOT_TAKEN = re.compile(r";\s*q=0(\.0*)?\s*$")
 #: microseconds that no deadline is beyond
 _LONGEST_US = 10**12
 #: how files of pictures begin that aren't text
@@ -64,7 +67,8 @@ def too_large(max_bytes: int) -> Refusal:
 
 def deflated(content: bytes, accepted: str) -> tuple[bytes, str | None]:
     """The body as a client that accepts these encodings gets it, and its encoding."""
-    names = {part.partition(";")[0].strip().lower() for part in accepted.split(",") if "q=0" not in part}
+    parts = [part.lower() for part in accepted.split(",") if not _NOT_TAKEN.search(part.lower())]
+    names = {part.partition(";")[0].strip() for part in parts}
     if len(content) < 1024 or not names & {"gzip", "deflate"}:
         return content, None
     name = "gzip" if "gzip" in names else "deflate"

@@ -1,53 +1,67 @@
-"""Compare the training loop with a plain loop over timm's own factories: images a second, and its waits.
+"""Compare the training loop with timm's and torchvision's own train.py: images a second, and its waits.
 
-    python benchmarks/training.py [--networks NAME …] [--rounds 5] [--seconds 20] [--batch 32] [--size 224]
-                                  [--threads N] [--pictures 512] [FOLDER]
+    python benchmarks/training.py [--timm FILE] [--torchvision FILE] [--networks NAME …] [--rounds 3]
+                                  [--seconds 6] [--batch 8] [--size 160] [--threads N] [--pictures 256]
+                                  [FOLDER]
 
-Needs torch, timm and torchvision. Trains on the pictures in FOLDER, or on made JPEGs of 500x375, in class
-folders. Both do the same: the same network with the same parameters, SGD with momentum in float32, a random
-resized crop and a mirrored half, the same batch and threads. The plain loop is written from timm's
-`create_dataset`, `create_loader` (without its prefetcher, which needs a graphics card), `create_optimizer_v2`
-and cross-entropy: timm's `train.py`, outside of the package, adds to these what it prints. Its loader runs
-worker processes; ours, threads.
+FILE is train.py of github.com/huggingface/pytorch-image-models, and references/classification/train.py of
+github.com/pytorch/vision, with the files beside it. Without one of them its comparison is left out. A plain
+loop over timm's own factories (`create_dataset`, `create_loader`, `create_optimizer_v2`) is always compared.
 
-They take turns: a round is so many seconds of one, then of the other, the first one changing. A ratio is the
-median over the rounds of ours to theirs in the same round (goal: at least 1). Then, of ours, the share of the
-time in which the next batch wasn't ready (goal: at most 10 %), and what a checkpoint takes (goal: at most 1 %
-of the time, which the loop holds by writing fewer). Exits with status 1 if one is missed.
+Trains on the pictures in FOLDER, or on made JPEGs of 500x375, in class folders. All do the same: the same
+network with the same parameters, SGD with momentum in float32, a random resized crop and a mirrored half, the
+same batch and threads. Theirs load in worker processes, ours on threads.
+
+Each side is a process of its own, and only one runs at a time: the others are stopped, with their loaders.
+They take turns in a rotating order; a turn counts from the end of its first step to the end of its last one.
+A ratio is the median over the rounds of ours to theirs of the same round (goal: at least 1). Then, of ours,
+the share of the time in which the next batch wasn't ready (goal: at most 10 %), and what a checkpoint takes
+(goal: at most 1 % of the time, which the loop holds by writing fewer). Exits with status 1 if a share is
+missed, or if theirs was faster in every round.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 NETWORKS = ("squeezenet1_1", "resnet50_acnet", "darknet53")
 CLASSES = 4
 WAITING, KEPT = 0.10, 0.01
+#: Names of each picture, so that no side comes to the end of an epoch, and evaluates.
+REPEAT = 60
+CHECKPOINT_S = 60.0
+#: Steps before the first turn; the fewest in a turn.
+WARM, LEAST = 3, 3
+PATIENCE_S = 300.0
 
 
 def main() -> int:
     arguments = _arguments()
-    import torch
-
     from vertebra._version import __version__
-    from vertebra.machine.system import describe
+    from vertebra.machine.system import describe, library_versions
 
-    torch.set_num_threads(arguments.threads)
-    print(f"machine   {describe().id}\nversions  vertebra {__version__}, torch {torch.__version__}")
+    about = ", ".join(
+        f"{name} {version}" for name, version in library_versions(("torch", "timm", "torchvision")).items()
+    )
+    print(f"machine   {describe().id}\nversions  vertebra {__version__}, {about}")
     print(f"batch {arguments.batch}, {arguments.size} pixels, {arguments.threads} threads, float32")
-    print(f"{'network':<24}{'ours/s':>9}{'plain/s':>9}{'ratio':>8}{'waits':>8}{'checkpoint':>12}{'share':>8}")
+    print(f"{'network':<16}{'side':<14}{'images/s':>9}{'ours to it':>12}{'range':>16}")
     missed = False
     with tempfile.TemporaryDirectory() as scratch:
-        root = arguments.folder or _made(Path(scratch) / "made", arguments.pictures)
+        root = _linked(Path(scratch), arguments)
         for network in arguments.networks:
-            missed |= _compare(network, root, Path(scratch), arguments)
+            missed |= _compare(network, root, Path(scratch) / network.replace(":", "-"), arguments)
     return int(missed)
 
 
@@ -56,14 +70,33 @@ def _arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--timm", type=Path)
+    parser.add_argument("--torchvision", type=Path)
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--threads", type=int, default=default_threads())
-    parser.add_argument("--pictures", type=int, default=512)
+    parser.add_argument("--pictures", type=int, default=256)
     return parser.parse_args()
+
+
+# ------------------------------------------------------------------ pictures
+
+
+def _linked(scratch: Path, arguments: argparse.Namespace) -> Path:
+    """Class folders train and val, of links to the pictures."""
+    pictures = arguments.folder or _made(scratch / "made", arguments.pictures)
+    for place in sorted(one for one in pictures.iterdir() if one.is_dir()):
+        files = sorted(place.iterdir())
+        for part, times, some in (("train", REPEAT, files), ("val", 1, files[:2])):
+            folder = scratch / "root" / part / place.name
+            folder.mkdir(parents=True)
+            for turn in range(times):
+                for file in some:
+                    (folder / f"{turn}-{file.name}").symlink_to(file.resolve())
+    return scratch / "root"
 
 
 def _made(root: Path, count: int) -> Path:
@@ -86,116 +119,115 @@ def _made(root: Path, count: int) -> Path:
 
 
 def _compare(network: str, root: Path, scratch: Path, arguments: argparse.Namespace) -> bool:
-    """Print a network's line. Whether it misses a goal."""
-    from vertebra.training import ranks, run
-    from vertebra.training.loop import Training
-    from vertebra.training.stopping import Stop
-
-    job = _job(network, root, scratch / f"run-{network.replace(':', '-')}", arguments)
-    with ranks.joined() as team, run.opened(job, is_first=True) as folder, Stop() as stop:
-        training = Training(job, team, folder, stop, lambda _: None, watched=False)
-        sides: dict[str, Iterator[int]] = {"ours": _ours(training), "plain": _plain(network, root, arguments)}
-        for side in sides.values():
-            next(side)  # threads and processes begin, memory is taken
-        rates: dict[str, list[float]] = {"ours": [], "plain": []}
-        training.pace.trained_s = training.pace.waited_s = 0.0
+    """Print a network's lines. Whether it misses a goal."""
+    scripts = {"ours": None, "plain": None, "timm": arguments.timm, "torchvision": arguments.torchvision}
+    names = [name for name, script in scripts.items() if script or name in ("ours", "plain")]
+    sides: dict[str, Side] = {}
+    try:
+        for name in names:
+            sides[name] = Side(name, network, root, scratch / name, scripts[name], arguments)
+            sides[name].pause()
+        rates: dict[str, list[float]] = {name: [] for name in names}
+        waits: list[float] = []
         for number in range(arguments.rounds):
-            order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-            for name in order:
-                rates[name].append(_rate(sides[name], arguments.seconds))
-        waits = training.pace.waiting
-        kept = _checkpoint_s(training)
-    pairs = zip(rates["ours"], rates["plain"], strict=True)
-    ratio = statistics.median(ours / plain for ours, plain in pairs)
-    share = kept / max(job.checkpoint_s, kept / KEPT)
-    ours, plain = (statistics.median(rates[name]) for name in ("ours", "plain"))
-    print(f"{network:<24}{ours:>9.1f}{plain:>9.1f}{ratio:>8.2f}{waits:>8.1%}{kept:>11.2f}s{share:>8.2%}")
-    return ratio < 1 or waits > WAITING or share > KEPT
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                steps = sides[name].turn(arguments.seconds)
+                took = steps[-1]["at"] - steps[0]["at"]
+                rates[name].append((len(steps) - 1) * arguments.batch / took)
+                if name == "ours":
+                    waits.append((steps[-1]["waited"] - steps[0]["waited"]) / took)
+    finally:
+        for side in sides.values():
+            side.close()
+    waited, kept = statistics.median(waits), sides["ours"].lines[0]["checkpoint"]
+    return _print(network, rates, waited, kept)
 
 
-def _rate(side: Iterator[int], seconds: float) -> float:
-    """Images a second of one side, for at least so long."""
-    start, count = time.monotonic(), 0
-    while time.monotonic() - start < seconds:
-        count += next(side)
-    return count / (time.monotonic() - start)
+def _print(network: str, rates: dict[str, list[float]], waited: float, kept: float) -> bool:
+    slower = []
+    for name, values in rates.items():
+        line = f"{network:<16}{name:<14}{statistics.median(values):>9.1f}"
+        if name != "ours":
+            ratios = [mine / other for mine, other in zip(rates["ours"], values, strict=True)]
+            line += f"{statistics.median(ratios):>11.2f}×{f'{min(ratios):.2f} to {max(ratios):.2f}':>16}"
+            slower += [name] if max(ratios) < 1 else []
+        print(line)
+    share = kept / max(CHECKPOINT_S, kept / KEPT)
+    print(
+        f"{network:<16}ours waits {waited:.1%} of the time; a checkpoint takes {kept:.2f} s, {share:.2%} of "
+        "the time",
+        flush=True,
+    )
+    return bool(slower) or waited > WAITING or share > KEPT
 
 
-def _checkpoint_s(training: Any) -> float:
-    """Seconds of one checkpoint, the median of three."""
-    taken = []
-    for _ in range(3):
+class Side:
+    """A process that trains, and is stopped and continued with all of its children."""
+
+    def __init__(
+        self, name: str, network: str, root: Path, scratch: Path, script: Path | None,
+        arguments: argparse.Namespace,
+    ) -> None:  # fmt: skip
+        scratch.mkdir(parents=True)
+        self.name, self.lines = name, list[dict[str, Any]]()
+        read, write = os.pipe()
+        command = [
+            sys.executable, str(Path(__file__).with_name("training_side.py")), name, network, str(root),
+            str(scratch), *(f"--{one}={getattr(arguments, one)}" for one in ("batch", "size", "threads")),
+            f"--report={write}", *([] if script is None else [f"--script={script.resolve()}"]),
+        ]  # fmt: skip
+        threads = str(arguments.threads)
+        self.log = (scratch / "output.txt").open("w+")
+        self.process = subprocess.Popen(
+            command, stdout=self.log, stderr=subprocess.STDOUT, pass_fds=(write,), start_new_session=True,
+            cwd=scratch, env={**os.environ, "OMP_NUM_THREADS": threads},
+        )  # fmt: skip
+        os.close(write)
+        threading.Thread(target=self._read, args=(read,), daemon=True).start()
+        try:
+            self._steps(0, WARM)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, read: int) -> None:
+        with os.fdopen(read) as stream:
+            for line in stream:
+                self.lines.append(json.loads(line))
+
+    def _steps(self, first: int, least: int) -> list[dict[str, Any]]:
+        """The steps since `first` lines were there, once there are at least so many."""
         start = time.monotonic()
-        training.keep()
-        taken.append(time.monotonic() - start)
-    return statistics.median(taken)
+        while True:
+            found = [line for line in self.lines[first:] if "at" in line]
+            if len(found) >= least:
+                return found
+            if self.process.poll() is not None or time.monotonic() - start > PATIENCE_S:
+                self.log.seek(0)
+                sys.exit(f"{self.name} doesn't train:\n{self.log.read()[-3000:]}")
+            time.sleep(0.05)
 
+    def turn(self, seconds: float) -> list[dict[str, Any]]:
+        """The steps that end within so many seconds, or the first few where these take longer."""
+        first = len(self.lines)
+        self._signal(signal.SIGCONT)
+        time.sleep(seconds)
+        self._steps(first, LEAST)
+        self.pause()
+        return self._steps(first, LEAST)
 
-# ------------------------------------------------------------------ the two sides
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
 
+    def close(self) -> None:
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
 
-def _job(network: str, root: Path, folder: Path, arguments: argparse.Namespace) -> Any:
-    from vertebra.data import datasets
-    from vertebra.data.preprocess import protocols
-    from vertebra.training import pictures
-    from vertebra.training.job import Job
-    from vertebra.training.recipe import Recipe
-
-    data = datasets.open(root)
-    record = protocols.torchvision(arguments.size, arguments.size)
-    recipe = Recipe(
-        name="benchmark", evaluation=record, epochs=10_000, batch=arguments.batch, lr=0.001,
-        lr_batch=arguments.batch, weight_decay=1e-4,
-    )  # fmt: skip
-    labels = tuple(sample.label for sample in data)
-    return Job(
-        model=network, recipe=recipe, data=data, labels=labels, validation=data,
-        classes=pictures.classes_of(data), folder=folder, workers=arguments.threads,
-        threads=arguments.threads,
-    )  # fmt: skip
-
-
-def _ours(training: Any) -> Iterator[int]:
-    """One step at a time; the number of its images."""
-    from vertebra.training import rates
-    from vertebra.training.loop import set_modes
-
-    set_modes(training.state.network, rates.freeze(training.state.network, training.recipe, 0))
-    for epoch in range(training.recipe.epochs):
-        for batch in training.batches(epoch, 0):
-            start = time.monotonic()
-            training.step(batch, epoch)
-            training.pace.trained_s += time.monotonic() - start
-            yield len(batch)
-
-
-def _plain(network: str, root: Path, arguments: argparse.Namespace) -> Iterator[int]:
-    """The same with timm's factories."""
-    import torch.nn.functional as F
-    from timm.data import create_dataset, create_loader
-    from timm.optim import create_optimizer_v2
-
-    from vertebra import zoo
-    from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD
-
-    model = zoo.build(network, num_classes=CLASSES, seed=0)
-    model.train()
-    optimizer = create_optimizer_v2(model, opt="momentum", lr=0.001, weight_decay=1e-4, momentum=0.9)
-    loader: Callable[..., Any] = create_loader
-    batches = loader(
-        create_dataset("", str(root), is_training=True), (3, arguments.size, arguments.size),
-        arguments.batch, is_training=True, use_prefetcher=False, no_aug=False, re_prob=0.0,
-        scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), hflip=0.5, color_jitter=0.0, auto_augment=None,
-        interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD, num_workers=arguments.threads,
-        persistent_workers=True,
-    )  # fmt: skip
-    while True:
-        for images, labels in batches:
-            loss = F.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            yield len(images)
+    def _signal(self, what: signal.Signals) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, what)
 
 
 if __name__ == "__main__":

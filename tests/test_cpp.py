@@ -328,6 +328,62 @@ def test_the_presets_are_read_by_cmake():
     assert names == {"base", "linux", "linux-aotinductor", "macos", "windows"}
 
 
+# ------------------------------------------------------------------ from a folder to an answer
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs torch and timm")
+def test_from_a_folder_to_the_same_answer_in_python_and_cpp(run, tmp_path, monkeypatch):
+    """train, eval, bench, pick, export, predict by the command, and the runner: one accuracy, one answer."""
+    import toys
+
+    monkeypatch.setenv("VERTEBRA_TABLE", str(tmp_path / "table.sqlite"))
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+
+    def said(*words: Any) -> str:
+        done = CliRunner().invoke(cli.cli, [*map(str, words)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def told(*words: Any) -> list[dict[str, Any]]:
+        return json.loads(said(*words, "--json"))
+
+    model, place, fresh = "timm:test_resnet", tmp_path / "photos", tmp_path / "fresh"
+    toys.photos(place, 10)
+    toys.photos(fresh, 3, seed=5)
+    changes = {
+        "input_size": 32, "epochs": 2, "batch": 12, "lr": 0.05, "warmup_epochs": 0, "ema": 0.5, "mixup": 0,
+        "augment": "none", "cutmix": 0, "erasing": 0,
+    }  # fmt: skip
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    place_and_recipe = (place, "--recipe", "modern", "-o", tmp_path / "run", "--threads", 1)
+    [trained] = told("train", model, *place_and_recipe, *sets)
+    assert (trained["status"], trained["top1"]) == ("finished", 1.0)
+    folder = tmp_path / "bundle"
+    said("export", model, "--weights", tmp_path / "run", "-o", folder, "--engine", "openvino")
+    for words in ((model, fresh, "--weights", tmp_path / "run"), (folder, fresh)):
+        rows = {row["metric"]: row for row in told("eval", *words)}
+        assert (rows["top1"]["value"], rows["top1"]["samples"]) == (1.0, 9)
+    told("bench", folder, "--engine", "openvino", "--quick", "--seconds", "2s")
+    first = told("pick", "--origin", "evaluated", "--dataset", "fresh", "--among", "table")[0]
+    assert (first["verdict"], first["model"], first["top1"]) == ("met", model, 1.0)
+    assert first["latency"] > 0
+
+    # the runner reads JPEG, without which the answers couldn't be of the same pixels
+    files = []
+    for number, path in enumerate(sorted(fresh.glob("*/1.png"))):
+        with Image.open(path) as image:
+            files.append(saved(tmp_path / f"{number}.jpg", np.asarray(image)))
+    runner = answers(run, folder, *files)
+    for words in ((model, "--weights", tmp_path / "run"), (folder,)):
+        python = [json.loads(line) for line in said("predict", *files, "-m", *words, "--json").splitlines()]
+        for one, other in zip(python, runner, strict=True):
+            assert [top["name"] for top in one["top"]] == [top["name"] for top in other["top"]]
+            assert [top["probability"] for top in one["top"]] == pytest.approx(
+                [top["probability"] for top in other["top"]], abs=1e-5
+            )
+    assert [one["top"][0]["name"] for one in runner] == list(toys.CLASSES)
+
+
 # ------------------------------------------------------------------ AOTInductor
 
 

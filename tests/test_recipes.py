@@ -217,13 +217,20 @@ def test_a_recipe_goes_through_json_unchanged(name: str):
         ({"accumulate": 3}, "a divisor of the batch, 1024"),
         ({"balanced": True, "class_weights": True}, "balanced is true"),
         ({"trained": "head", "freeze_epochs": 1}, "trained is"),
-        ({"epochs": 5}, "more than freeze_epochs and warmup_epochs"),
+        ({"epochs": 5}, "epochs is 5; it must be more than warmup_epochs 5"),
+        ({"epochs": 6, "freeze_epochs": 1}, "more than freeze_epochs 1 and warmup_epochs 5 together"),
     ],
 )
 def test_json_of_something_else_is_refused(change: dict, word: str):
     value = json.loads(find("modern", "darknet53").to_json()) | change
     with pytest.raises(InvalidInputError, match=word):
         Recipe.from_dict(value)
+
+
+def test_what_leaves_no_epoch_is_told_how_to_change_it():
+    with pytest.raises(InvalidInputError) as raised:
+        override(find("modern", "darknet53"), {"epochs": 3})
+    assert raised.value.hint == "raise epochs, or leave that out: --set warmup_epochs=0"
 
 
 def test_json_that_lacks_something_or_is_none_is_refused():

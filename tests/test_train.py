@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -199,6 +202,50 @@ def test_what_can_t_be_learnt_is_said_first(
     with pytest.raises(VertebraError, match=message):
         vertebra.train(given.pop("model"), place, output=tmp_path / "run", **given)
     assert not (tmp_path / "run" / runs.LOG).exists()
+
+
+def other_weights(place: Path) -> dict[str, Any]:
+    state = vertebra.build("squeezenet1_1", num_classes=3, seed=0).state_dict()
+    torch.save(state, place / "other.pth")
+    return {"weights": place / "other.pth"}
+
+
+def a_file(place: Path) -> dict[str, Any]:
+    (place / "file").write_text("mine")
+    return {"output": place / "file" / "run"}
+
+
+def read_only(place: Path) -> dict[str, Any]:
+    (place / "kept").mkdir()
+    return {"output": place / "kept"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (other_weights, "test_resnet"),
+        (lambda place: {"weights": place / "nowhere.pth"}, "There is no file"),
+        (a_file, "Can't make the folder"),
+        (read_only, r"kept can't be written: Read-only file system"),
+    ],
+)
+def test_what_can_t_begin_is_said_before_the_pictures_are_looked_at(
+    options: Callable[[Path], dict[str, Any]], message: str, place: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def refused(**_: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    given = {"output": tmp_path / "run", **options(tmp_path)}
+    if options is read_only:
+        monkeypatch.setattr("vertebra.training.run.tempfile.TemporaryFile", refused)
+    told: list[str] = []
+    with pytest.raises(VertebraError, match=message):
+        vertebra.train(
+            MODEL, place, recipe="modern", set=QUICK, progress=lambda event: told.append(event.text), **given
+        )
+    assert not [text for text in told if "inspecting" in text]
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_documented_recipe_for_fashion_mnist_fits_its_network() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from vertebra import zoo
 from vertebra.data import labels
 from vertebra.errors import InvalidInputError, VertebraError, WeightsError
+from vertebra.progress import Listener, Progress, silent
 from vertebra.zoo import narrowing
 from vertebra.zoo.adapters import states
 from vertebra.zoo.layers import initialise_classifier
@@ -51,6 +52,15 @@ def network(
         _soften(fresh, seed)
     new = "with their own head" if not head else f"with a new head for {len(classes)} classes"
     return fresh, f"parameters of {Path(str(weights)).name}, {new}"
+
+
+def check_weights(
+    model: str, weights: str | Path, checks: Mapping[str, Any], progress: Listener = silent
+) -> None:
+    """Raise what `zoo.build` raises unless the network can be built with these weights; those that are far
+    away are downloaded."""
+    progress(Progress(f"reading the weights {Path(str(weights)).name}"))
+    zoo.build(model, weights=weights, **checks)
 
 
 def _narrow(fresh: nn.Module, trained: Mapping[str, Tensor], head: frozenset[str]) -> None:

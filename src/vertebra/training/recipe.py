@@ -317,6 +317,19 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _no_epoch_left(recipe: Recipe) -> InvalidInputError:
+    """The error for a recipe whose epochs are over before its schedule begins, with what to change."""
+    parts = [(name, getattr(recipe, name)) for name in ("freeze_epochs", "warmup_epochs")]
+    taken = [(name, value) for name, value in parts if value]
+    shown = " and ".join(f"{name} {value:g}" for name, value in taken)
+    changes = " ".join(f"--set {name}=0" for name, _ in taken)
+    return InvalidInputError(
+        f"The recipe's epochs is {recipe.epochs}; it must be more than {shown}"
+        f"{' together' if len(taken) > 1 else ''}.",
+        f"raise epochs, or leave that out: {changes}",
+    )
+
+
 def _check_rest(recipe: Recipe) -> None:
     if not recipe.lr > 0:
         raise refusal("lr", recipe.lr, "above 0")
@@ -334,7 +347,7 @@ def _check_rest(recipe: Recipe) -> None:
     if recipe.schedule == "onecycle" and recipe.warmup_epochs:
         raise refusal("warmup_epochs", recipe.warmup_epochs, '0 with schedule "onecycle", which warms up')
     if recipe.freeze_epochs + recipe.warmup_epochs >= recipe.epochs:
-        raise refusal("epochs", recipe.epochs, "more than freeze_epochs and warmup_epochs together")
+        raise _no_epoch_left(recipe)
     if recipe.trained == "head" and (recipe.freeze_epochs or recipe.layer_decay != 1):
         raise refusal("trained", "head", '"all" where there are freeze_epochs or a layer_decay')
     if recipe.min_lr > recipe.peak:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,12 +153,7 @@ def opened(job: Job, *, is_first: bool) -> Iterator[Folder]:
         return
     check(job.folder, resume=job.resume)
     try:
-        files.make_folder(job.folder)
-    except OSError as error:
-        raise InvalidInputError(
-            f"Can't make the folder {job.folder}: {error.strerror or error}.", "choose another with --output"
-        ) from error
-    try:
+        _make(job.folder)
         held = files.sole_use(job.folder / "run", patience_s=0.0)
         with held:
             leftovers.sweep(job.folder)
@@ -172,10 +168,38 @@ def opened(job: Job, *, is_first: bool) -> Iterator[Folder]:
         ) from error
 
 
+def _make(folder: Path) -> None:
+    try:
+        files.make_folder(folder)
+    except OSError as error:
+        raise InvalidInputError(
+            f"Can't make the folder {folder}: {error.strerror or error}.", "choose another with --output"
+        ) from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise InvalidInputError unless files can be written in `folder`; what that makes is removed again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        _make(folder)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"0")
+    except OSError as error:
+        raise InvalidInputError(
+            f"The folder {folder} can't be written: {error.strerror or error}.",
+            "allow it, or choose another with --output",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # where another process has begun to use them
+            for place in made:
+                place.rmdir()
+
+
 def check(folder: Path, *, resume: bool) -> None:
     """Raise InvalidInputError unless a run can begin in `folder`, or be resumed from it."""
     if resume:
         runs.read(folder)
+        _check_writable(folder)
         return
     if runs.is_run(folder):
         raise InvalidInputError(
@@ -189,6 +213,7 @@ def check(folder: Path, *, resume: bool) -> None:
         raise InvalidInputError(
             f"{folder} isn't empty: it holds {strange[0].name}.", "choose another folder: --output"
         )
+    _check_writable(folder)
 
 
 def _is_ours(name: str) -> bool:

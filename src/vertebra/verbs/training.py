@@ -151,7 +151,7 @@ def _compressing(job: Job, wanted: Compression, team: Team, progress: Listener) 
 
 def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener) -> Job:
     from vertebra.machine import system
-    from vertebra.training import pictures
+    from vertebra.training import beginning, pictures
     from vertebra.training import run as running
     from vertebra.training.job import Job
 
@@ -163,15 +163,17 @@ def _job(plan: Plan, machine: Mapping[str, Any], team: Team, progress: Listener)
     if plan.kept is None and _is_restarted() and runs.is_run(folder):
         plan = replace(plan, kept=runs.read(folder))
         recipe, weights = _recipe(plan, asked)
-    if team.is_first:
-        running.check(folder, resume=plan.kept is not None)
+    team.alone(lambda: running.check(folder, resume=plan.kept is not None))
     other = pictures.validation(plan.pictures, asked["validation"], data, **how)
+    checks = {name: asked[name] for name in ("sha256", "accept_unverified", "ema")}
+    if weights is not None and plan.kept is None:
+        # before all pictures are looked at; what it downloads is kept
+        team.alone(lambda: beginning.check_weights(plan.model, weights, checks, progress))
     looked = team.alone(lambda: _looked(data, other, asked, recipe, progress))
     recipe = _filled(recipe, plan, sum(label >= 0 for label in looked.labels), team.world)
     validation = pictures.part(data, looked.held_out or ()) if other is None else other
     threads = machine["threads"] or max(1, system.default_threads() // team.world)
     workers = threads if machine["workers"] is None else machine["workers"]
-    checks = {name: asked[name] for name in ("sha256", "accept_unverified", "ema")}
     return Job(
         model=plan.model, recipe=recipe, data=data, labels=looked.labels, validation=validation,
         classes=pictures.classes_of(data), folder=folder, content=looked.content,

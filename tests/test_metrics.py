@@ -11,7 +11,7 @@ LESS_IS_BETTER = {"s", "B", "J", "W"}
 #: The others, one by one.
 HIGHER = {
     "top1", "top5", "reference_top1", "reference_top5", "probe_top1", "throughput", "fps", "sustained_rate",
-    "served_rate", "peak_operations_rate", "memory_bandwidth", "accuracy_density",
+    "served_rate", "training_throughput", "peak_operations_rate", "memory_bandwidth", "accuracy_density",
 }  # fmt: skip
 LOWER = {
     "calibration_error", "unreadable", "top1_disagreement", "params", "buffers", "macs", "operations",

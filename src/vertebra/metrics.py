@@ -162,6 +162,9 @@ _ENTRIES = (
            "Ninety-ninth percentile of the latency's samples; blank below 662 samples.", _RUNTIME),
     Metric("throughput", "throughput", "1/s", "higher",
            "Images per second: batch size divided by latency.", _RUNTIME),
+    Metric("training_throughput", "training throughput", "1/s", "higher",
+           "Images trained per second, with all that a step needs: its pictures, both passes and the "
+           "optimizer. Evaluations and checkpoints aren't in it.", _RUNTIME),
     Metric("fps", "frames per second", "1/s", "higher",
            "Images per second at batch size 1: one divided by the latency. Derived, never stored.", _RUNTIME),
     Metric("latency_per_image", "latency per image", "s", "lower",

@@ -67,19 +67,43 @@ def share(latency: Measurement, machine: Iterable[Measurement], work: Work) -> f
     return over.least_s(work, latency.batch_size, element) / latency.value
 
 
+#: Forward, the gradients of what goes in, and the gradients of the parameters: each as much arithmetic.
+_PASSES = 3
+
+
+def training_share(throughput: Measurement, machine: Iterable[Measurement], work: Work) -> float | None:
+    """The part of a training's time that the machine's roofline explains; `work` is one image's forward pass.
+
+    A step is counted as three forward passes in arithmetic and in traffic, its loading and its optimizer as
+    nothing. None where the machine wasn't measured with the same device, precision and threads.
+    """
+    if throughput.batch_size is None or throughput.value <= 0:
+        return None
+    over = roof(machine, throughput)
+    element = _BYTES.get(throughput.precision or "")
+    if over is None or element is None:
+        return None
+    step = _PASSES * over.least_s(work, throughput.batch_size, element)
+    return step * throughput.value / throughput.batch_size
+
+
+#: metric -> its share, of rows that were measured here
+_SHARES = {"latency": share, "training_throughput": training_share}
+
+
 def shares(
     figures: Sequence[Measurement],
     machine: Sequence[Measurement],
     shipped: Mapping[str, float] | None = None,
 ) -> list[float | None]:
-    """For each of one network's `figures`, in order, its share if it is a latency measured here and the
-    network was counted at its input size; None for the others.
+    """For each of one network's `figures`, in order, its share if it is a latency or a training's throughput
+    measured here and the network was counted at its input size; None for the others.
 
     Counts come from the figures, or are those `shipped`: macs, params and activations at `input_size`.
     """
     return [
-        share(row, machine, work)
-        if row.metric == "latency" and row.origin == "benched" and (work := _work(row, figures, shipped))
+        _SHARES[row.metric](row, machine, work)
+        if row.metric in _SHARES and row.origin == "benched" and (work := _work(row, figures, shipped))
         else None
         for row in figures
     ]

@@ -122,7 +122,7 @@ def _first_difference(kept: list[str], fresh: list[str]) -> str:
 
 def result(done: Run) -> dict[str, Any]:
     """What result.json says of a run that ended."""
-    names = ("status", "step", "epochs", "seconds", "waited", "best")
+    names = ("status", "step", "epochs", "seconds", "waited", "best", "images_per_s")
     return {**{name: getattr(done, name) for name in names}, "ended_at": now()}
 
 

@@ -506,6 +506,7 @@ class Training:
             folder=self.job.folder, status=status, step=at.step, epochs=at.epochs,
             seconds=self.pace.trained_s + self.pace.evaluated_s + self.pace.kept_s,
             waited=self.pace.waiting, best=at.best, evaluation=self.evaluation,
+            images_per_s=self.pace.images_per_s or None,
         )  # fmt: skip
         self.folder.record(runs.RESULT, described.result(done))
         return done

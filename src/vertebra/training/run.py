@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -29,7 +30,8 @@ FINISHED, STALLED, INTERRUPTED = "finished", "stopped early", "interrupted"
 class Run:
     """How a training ended: after `step` steps, in which `status`. `best` describes the weights in
     model.safetensors: their epoch, "raw" or "averaged", top-1 and the counts that it is of; None where no
-    epoch ended. `evaluation` is the best epoch's, where it was in this process."""
+    epoch ended. `evaluation` is the best epoch's, where it was in this process; `images_per_s` is of the
+    steps since this process began, of all processes together, None where there were none."""
 
     folder: Path
     status: str
@@ -39,6 +41,7 @@ class Run:
     waited: float
     best: Mapping[str, Any] | None
     evaluation: Evaluation | None = None
+    images_per_s: float | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -126,11 +129,14 @@ class Folder:
             yield
         except (OSError, InvalidInputError) as error:
             reason = error.message if isinstance(error, InvalidInputError) else (error.strerror or str(error))
+            cause = error if isinstance(error, OSError) else error.__cause__
+            is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+            first = "free some space" if is_full else "make the folder writable again"
             if self.kept_step is None:
-                safe, hint = "no checkpoint was written yet", "free some space, then start again"
+                safe, hint = "no checkpoint was written yet", f"{first}, then start again"
             else:
                 safe = f"the checkpoint of step {self.kept_step:,} is whole"
-                hint = f"free some space, then: vertebra train --resume {self.place}"
+                hint = f"{first}, then: vertebra train --resume {self.place}"
             raise MeasurementError(
                 f"The run in {self.place} can't be written: {reason.rstrip('.')}; {safe}.", hint
             ) from error

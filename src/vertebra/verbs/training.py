@@ -109,7 +109,7 @@ def run(
 ) -> Trained:
     """Look at the pictures, train, and tell what came of it; the first of several processes alone tells."""
     from vertebra.reading.reports.trained import Trained
-    from vertebra.training import compressing, loop, ranks
+    from vertebra.training import compressing, loop, ranks, speeds
 
     wanted = compressing.asked(plan.asked)
     with ranks.joined(machine["device"]) as team:
@@ -122,13 +122,15 @@ def run(
         done = loop.train(job, progress=listener)
         if not team.is_first:
             return Trained(record={}, folder=job.folder, status=done.status)
+        is_alone = team.world == 1
     kept = runs.read(job.folder)
     if not done.is_whole:
         return Trained(
             record=kept.record, folder=job.folder, status=done.status, log=kept.log, best=done.best
         )
     assert table is not None
-    return _told(job, done, table, listener, plan.asked)
+    speed = [speeds.row(job, done)] if is_alone and speeds.is_one_speed(job, done) else []
+    return _told(job, done, speed, table, listener, plan.asked)
 
 
 def _compressing(job: Job, wanted: Compression, team: Team, progress: Listener) -> Job:
@@ -256,8 +258,10 @@ def _filled(recipe: Recipe, plan: Plan, pictures: int, world: int) -> Recipe:
 # ------------------------------------------------------------------ what came of it
 
 
-def _told(job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[str, Any]) -> Trained:
-    """The rows of the written weights, and the run's report."""
+def _told(
+    job: Job, done: Run, speed: list[Measurement], table: Table, progress: Listener, asked: Mapping[str, Any]
+) -> Trained:
+    """The rows of the written weights and of the `speed`, and the run's report."""
     from vertebra.reading.reports.trained import Trained
     from vertebra.verbs import compressed
 
@@ -274,11 +278,11 @@ def _told(job: Job, done: Run, table: Table, progress: Listener, asked: Mapping[
     _check_written(done, found.evaluation.top1.value, slack)
     chosen = f"the best of {done.epochs} epochs on these pictures" if done.epochs > 1 else None
     rows = [_noted(row, chosen) for row in found.rows]
-    table.append(rows)
+    table.append([*rows, *speed])
     kept = runs.read(folder)
     trained = Trained(
         record=kept.record, folder=folder, status=done.status, log=kept.log, best=done.best,
-        evaluated=replace(found, rows=rows), rows=tuple(rows), seconds=done.seconds, waited=done.waited,
+        evaluated=replace(found, rows=rows), rows=(*rows, *speed), seconds=done.seconds, waited=done.waited,
         outcomes=tuple(outcomes),
     )  # fmt: skip
     trained.save()

@@ -1,6 +1,6 @@
 """Measure what a teacher and training in eight bits are worth: each with and without, over several seeds.
 
-    python benchmarks/compression.py [--seeds 3] [--train 12000] [--test 10000] [--epochs 8] [--fine 3]
+    python benchmarks/compression.py [--seeds 3] [--train 6000] [--test 10000] [--epochs 6] [--fine 2]
                                      [--student squeezenet1_1] [--teacher resnet18_acnet_deploy] [--quick]
 
 Fashion-MNIST (Debian's dataset-fashion-mnist), padded to 32 pixels by resizing; the first pictures of its two
@@ -64,10 +64,10 @@ def recipe(model):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train", type=int, default=12_000)
+    parser.add_argument("--train", type=int, default=6_000)
     parser.add_argument("--test", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--fine", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--fine", type=int, default=2)
     parser.add_argument("--student", default="squeezenet1_1")
     parser.add_argument("--teacher", default="resnet18_acnet_deploy")
     parser.add_argument("--threads", type=int, default=None)

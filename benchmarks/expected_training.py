@@ -1,6 +1,6 @@
 """Compare what `vertebra train --dry-run` expects with what the training then takes, over six networks.
 
-    python benchmarks/expected_training.py [--pictures 96] [--epochs 3] [--batch 16] [FOLDER]
+    python benchmarks/expected_training.py [--pictures 96] [--epochs 3] [--batch 16] [--size 160] [FOLDER]
                                            [--networks NAME …]
 
 Trains on the pictures in FOLDER, or on made ones, in class folders. Dry run and training are processes of
@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from vertebra import zoo
 from vertebra._version import __version__
 from vertebra.machine.system import describe
 
@@ -54,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=160, help="pixels, of networks that take any size")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
     parser.add_argument("folder", nargs="?", type=Path)
     return parser.parse_args()
@@ -80,6 +82,8 @@ def _run(
 ) -> tuple[dict[str, Any], int]:
     """The record that the command prints, and the most bytes that its process had."""
     changes = {"epochs": arguments.epochs, "batch": arguments.batch, "warmup_epochs": 0, "ema": 0}
+    if not zoo.find(name).fixed_size:
+        changes["input_size"] = arguments.size
     command = [
         sys.executable, "-m", "vertebra", "train", name, str(pictures), "--recipe", "modern", "--json",
         "-o", str(output), *more,

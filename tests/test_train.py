@@ -287,6 +287,19 @@ def test_a_run_doesn_t_continue_with_other_pictures(tmp_path: Path) -> None:
         vertebra.train(resume=done.folder, **options)
 
 
+def test_a_run_whose_pictures_have_moved_is_told_where_they_are(tmp_path: Path) -> None:
+    place = photos(tmp_path / "photos", 6)
+    options: dict[str, Any] = {"table": tmp_path / "table.sqlite", "threads": 1}
+    done = vertebra.train(MODEL, place, recipe="modern", set=QUICK, output=tmp_path / "run", **options)
+    place.rename(tmp_path / "moved")
+    with pytest.raises(InvalidInputError, match="The run's pictures were at") as raised:
+        vertebra.train(resume=done.folder, **options)
+    assert raised.value.hint is not None
+    assert f"vertebra train {MODEL} PICTURES --resume {done.folder}" in raised.value.hint
+    again = vertebra.train(MODEL, tmp_path / "moved", resume=done.folder, **options)
+    assert (again.status, again.accuracy) == ("finished", done.accuracy)
+
+
 def test_a_folder_that_holds_something_isn_t_taken(run: Any, place: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="already holds a run"):
         vertebra.train(MODEL, place, output=run.folder, recipe="modern", set=QUICK)

@@ -183,7 +183,7 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, *, resume: bool) -> None:
     """Raise InvalidInputError unless files can be written in `folder`; what that makes is removed again."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -193,7 +193,7 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         raise InvalidInputError(
             f"The folder {folder} can't be written: {error.strerror or error}.",
-            "allow it, or choose another with --output",
+            "a run continues where it is: make it writable" if resume else "choose another with --output",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # where another process has begun to use them
@@ -205,7 +205,7 @@ def check(folder: Path, *, resume: bool) -> None:
     """Raise InvalidInputError unless a run can begin in `folder`, or be resumed from it."""
     if resume:
         runs.read(folder)
-        _check_writable(folder)
+        _check_writable(folder, resume=True)
         return
     if runs.is_run(folder):
         raise InvalidInputError(
@@ -219,7 +219,7 @@ def check(folder: Path, *, resume: bool) -> None:
         raise InvalidInputError(
             f"{folder} isn't empty: it holds {strange[0].name}.", "choose another folder: --output"
         )
-    _check_writable(folder)
+    _check_writable(folder, resume=False)
 
 
 def _is_ours(name: str) -> bool:

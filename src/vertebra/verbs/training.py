@@ -81,6 +81,12 @@ def continued(
             f"The run trains {kept.record['model']}; {model} was asked for.", "leave the network out"
         )
     place = Path(before["pictures"]) if pictures is None else Path(pictures).expanduser()
+    if pictures is None and not place.exists():
+        raise InvalidInputError(
+            f"The run's pictures were at {place}; there is nothing now.",
+            f"put them back, or say where they are: vertebra train {kept.record['model']} PICTURES --resume "
+            f"{kept.folder}",
+        )
     return Plan(kept.record["model"], place, kept.folder, {**asked, **before}, kept)
 
 

@@ -11,7 +11,8 @@ This file is a recipe, so that the run is one documented command:
 FOLDER has the four files of the data set; Debian's package dataset-fashion-mnist puts them there. Goals, on
 two quiet cores: at least 85 % within 10 minutes (2 or 3 epochs) and at least 90 % within 40 (6 or more),
 whatever the seed. With --shuffled the training labels are in random order, and the same command must end at
-10 %, one more or less: a leak would raise it. Exits with status 1 if an accuracy is missed; times are only printed.
+10 %, one more or less: a leak would raise it. Exits with status 1 if an accuracy is missed; times are only
+printed.
 """
 
 from __future__ import annotations

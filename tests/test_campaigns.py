@@ -431,7 +431,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_next_run_goes_on(tmp_path):
     assert "Traceback" not in said
     assert len(Table(tmp_path / "table.sqlite").rows(metric="latency", origin="benched")) == 6
 
-    printed, said = survey(tmp_path, "--engine", "null", "--budget", "20s").communicate(timeout=300)
+    printed, said = survey(tmp_path, "--engine", "null", "--budget", "90s").communicate(timeout=300)
     assert "[0/5]" in said
     assert "5 cases measured" in printed
     assert "6 were already in the table" in printed

@@ -102,7 +102,6 @@ def make(work: Path, chosen: Sequence[str], *, seconds: int, memory_gb: float, a
 
     import graph_making  # the children are forks: what is imported here, they needn't import
 
-    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     (work / "networks").mkdir(parents=True, exist_ok=True)
     (work / "constants").mkdir(exist_ok=True)
@@ -488,7 +487,6 @@ def check(
     import graph_making as making
     from vertebra.zoo.graphs import store
 
-    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     every = sorted(chosen or store.names())
     random.Random(seed).shuffle(every)
@@ -534,6 +532,7 @@ def main() -> int:
     parser.add_argument("--part", type=_part, default=(0, 1), help="I/N: every N-th network from the I-th")
     parser.add_argument("--minutes", type=float, help="begin no network after this time")
     given = parser.parse_intermixed_args()
+    logging.disable(logging.WARNING)  # of the exporter and of definitions, for this process and its children
     if given.verb != "check" and given.work is None:
         parser.error(f"{given.verb} needs --work FOLDER")
     if given.verb == "make":

@@ -9,6 +9,7 @@ figure in README.md comes from a command of this project on a machine that the t
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -95,13 +97,13 @@ def commands_page() -> str:
     return "\n\n".join([*parts, TERMINAL]) + "\n"
 
 
-def readme() -> str:
-    """README.md with its generated parts made anew."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, make in GENERATED.items():
+def filled(page: Path) -> str:
+    """A page with its generated parts made again."""
+    text = page.read_text(encoding="utf-8")
+    for name, make in GENERATED[page].items():
         marks = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
         pattern = re.compile(f"({re.escape(marks[0])}).*?({re.escape(marks[1])})", re.DOTALL)
-        assert len(pattern.findall(text)) == 1, f"README.md has no part {name}"
+        assert len(pattern.findall(text)) == 1, f"{page.name} has no part {name}"
         text = pattern.sub(partial(_between, make()), text)
     return text
 
@@ -110,6 +112,115 @@ def _between(made: str, marks: re.Match[str]) -> str:
     return f"{marks[1]}{made}\n{marks[2]}"
 
 
+def python_page() -> str:
+    """docs/python.md: the public functions and classes, from their signatures and docstrings."""
+    parts = [
+        "# Python\n\nThis page is made by `docs/make.py` from the docstrings. Every [command](commands.md) "
+        "is a function with the same name and the same options, except `vertebra.evaluate` for `eval`. "
+        'Quantities are text with a unit (`"20ms"`) or numbers in base units; `table=` takes a path, an '
+        "address or a `Table`. Every error is a `vertebra.errors.VertebraError` with `message` and `hint`."
+    ]
+    for name in sorted(vertebra.__all__, key=lambda name: (name[0].isupper(), name)):
+        parts.append(_documented(f"vertebra.{name}", getattr(vertebra, name)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _documented(name: str, thing: Any) -> str:
+    parts = [
+        f"## {name}",
+        f"```python\n{_called(name, thing)}\n```",
+        f"```text\n{inspect.getdoc(thing)}\n```",
+    ]
+    if inspect.isclass(thing):
+        for inner, method in vars(thing).items():
+            if not inner.startswith("_") and (inspect.isfunction(method) or isinstance(method, property)):
+                shown = inner if isinstance(method, property) else _called(inner, method)
+                parts.append(f"```python\n{shown}\n```\n\n```text\n{inspect.getdoc(method)}\n```")
+    return "\n\n".join(parts)
+
+
+def _called(name: str, thing: Any) -> str:
+    """The call on a line, or a line for each argument where it is long."""
+    if (inspect.isclass(thing) and inspect.isabstract(thing)) or getattr(thing, "_is_protocol", False):
+        return f"class {name}"
+    signature = inspect.signature(thing)
+    taken = [one for one in signature.parameters.values() if one.name != "self"]
+    star = next((i for i, one in enumerate(taken) if one.kind is one.KEYWORD_ONLY), None)
+    words = [_argument(one) for one in taken]
+    if star is not None and not any(one.kind is one.VAR_POSITIONAL for one in taken):
+        words.insert(star, "*")
+    returns = f" -> {signature.return_annotation}" if isinstance(signature.return_annotation, str) else ""
+    line = f"{name}({', '.join(words)}){returns}"
+    return (
+        line
+        if len(line) <= 96
+        else f"{name}(\n" + "".join(f"    {word},\n" for word in words) + f"){returns}"
+    )
+
+
+def _argument(one: inspect.Parameter) -> str:
+    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    kind = "" if one.annotation is one.empty else f": {one.annotation}"
+    value = "" if one.default is one.empty else f" = {one.default!r}"
+    return f"{stars}{one.name}{kind}{value}"
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rules = ["---", *("--:" for _ in heads[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rules, *lines])
+
+
+#: What the sources of the page's later edition have in their name; its times are others.
+LATER = "2022-10-24"
+
+
+def _printed_values(metric: str, scale: float, form: str, **conditions: Any) -> dict[str, str]:
+    """What the page's editions print of each classic; values that differ stand beside each other."""
+    found: dict[str, dict[str, None]] = {}
+    for row in _surveyed().rows(metric=metric, origin="published"):
+        fits = all(getattr(row, name) == value for name, value in conditions.items() if name != "later")
+        if fits and conditions.get("later") in (None, LATER in (row.source or "")):
+            found.setdefault(row.model, {})[format(row.value * scale, form)] = None
+    return {model: " / ".join(values) for model, values in found.items()}
+
+
+def _accuracies() -> str:
+    metrics = ("top1", "top5", "reference_top1", "reference_top5")
+    columns = [_printed_values(name, 100, ".1f") for name in metrics]
+    lines = [[f"`{model}`", *(column.get(model, "") for column in columns)] for model in names.CLASSICS]
+    return "In percent.\n\n" + _table(
+        ["network", "top-1", "top-5", "reference top-1", "reference top-5"], lines
+    )
+
+
+def _times() -> str:
+    parts = ["In milliseconds."]
+    for title, later in (("As first printed", False), (f"In the edition of {LATER}", True)):
+        columns = {}
+        for system, precision in (("v100", "float32"), ("t4", "float16"), ("t4", "float32")):
+            for batch in (1, 4, 8):
+                values = _printed_values(
+                    "latency",
+                    1000,
+                    ".7g",
+                    later=later,
+                    system=f"nvidia-{system}",
+                    precision=precision,
+                    batch_size=batch,
+                )
+                if values:
+                    columns[f"{system.upper()} {precision}, batch {batch}"] = values
+        lines = [
+            [f"`{model}`", *(column.get(model, "") for column in columns.values())]
+            for model in names.CLASSICS if any(model in column for column in columns.values())
+        ]  # fmt: skip
+        parts += [f"**{title}:**", _table(["network", *columns], lines)]
+    doubts = [row for row in _surveyed().rows(metric="latency", origin="published") if row.disputed]
+    told = dict.fromkeys(f"- {row.source}: {row.disputed}." for row in doubts)
+    return "\n\n".join([*parts, "What is doubtful about the editions:", "\n".join(told)])
+
+
+@cache
 def _surveyed() -> vertebra.Table:
     table = vertebra.Table(Path(tempfile.mkdtemp()) / "survey.sqlite")
     table.read_csv(SURVEY)
@@ -180,6 +291,7 @@ TRANSCRIPT = (
 )
 
 
+@cache
 def _transcript(commands: Sequence[str]) -> str:
     """What the commands really print; the survey's own machine is the only one in that table."""
     lines = []
@@ -195,17 +307,23 @@ def _transcript(commands: Sequence[str]) -> str:
     return "\n".join(["```console", *lines[:-1], "```"])
 
 
-#: part of README.md -> what makes it
-GENERATED: dict[str, Callable[[], str]] = {
-    "answer": partial(_transcript, FIRST),
-    "models": _model_table,
-    "transcript": partial(_transcript, TRANSCRIPT),
+#: page -> part of it -> what makes that
+GENERATED: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {
+        "answer": partial(_transcript, FIRST),
+        "models": _model_table,
+        "transcript": partial(_transcript, TRANSCRIPT),
+    },
+    DOCS / "index.md": {"answer": partial(_transcript, FIRST)},
+    DOCS / "answer.md": {"answer": partial(_transcript, FIRST)},
+    DOCS / "flops.md": {"accuracies": _accuracies, "times": _times},
 }
 
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "metrics.md": metrics_page,
     DOCS / "commands.md": commands_page,
-    ROOT / "README.md": readme,
+    DOCS / "python.md": python_page,
+    **{page: partial(filled, page) for page in GENERATED},
 }
 
 

@@ -561,5 +561,5 @@ def test_shipped_profiles_are_read_without_torch() -> None:
 
 
 def test_the_documents_table_is_the_commands() -> None:
-    text = (ROOT / "docs" / "profile.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "flops.md").read_text(encoding="utf-8")
     assert TOOL["table"](native(name) for name in zoo.CLASSICS) in text

@@ -1,4 +1,4 @@
-"""Make the profiles in the package again, and print the table of docs/profile.md.
+"""Make the profiles in the package again, and print the table of docs/flops.md.
 
 Run `python tools/profiles.py` in a checkout, after a network of the zoo was added or changed.
 """

@@ -87,7 +87,7 @@ def command(
       vertebra chart --x latency --engine onnxruntime -o latency.png
       vertebra chart operations-latency --engine onnxruntime
       vertebra chart grid
-      vertebra chart history resnet50 --engine onnxruntime -o history.svg
+      vertebra chart history resnet50_acnet --engine onnxruntime -o history.svg
       vertebra chart accuracy-operations --source bianco2018 -o bianco.svg
       vertebra chart --all -o figures/
     """

@@ -117,7 +117,7 @@ def command(
         given_options["weights"] = given_options["weights"][arguments[0]]
     given_options |= {"limit": limit, "verify": verify}
     if against is not None:
-        _refuse({"--save": save, "--report": report, "--shard": shard},report, "--on": on}, "--against")
+        _refuse({"--save": save, "--report": report, "--shard": shard, "--on": on}, "--against")
         _compare(*arguments, style, against=against, **given_options)
         return
     _evaluate(*arguments, style, save, report, shard=shard, on=on, **given_options)

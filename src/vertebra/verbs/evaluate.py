@@ -86,11 +86,9 @@ def evaluate(
     images to read, `strict` stops at one that can't be read. `shard` ("3/8") leaves all pictures but
     that share's to other machines: the rows are marked as of a share, and once the table has all shares, by
     this call or by `merge`, the rows of the whole are appended too (`joined` of what is returned).
-    `on` ("ray" or "ray://HOST:PORT") answers them
-    on the nodes of a Ray cluster (`inference.on_ray`); `progress` says in how many processes. `loaded_by` are
-    the options of `loading.load`: weights, engine, precision, threads, labels ("index"
-    matches classes by
-    their position), ...
+    `on` ("ray" or "ray://HOST:PORT") answers them on the nodes of a Ray cluster (`inference.on_ray`);
+    `progress` says in how many processes. `loaded_by` are the options of `loading.load`: weights, engine,
+    precision, threads, labels ("index" matches classes by their position), ...
     """
     from vertebra.data import datasets
 
@@ -265,18 +263,17 @@ def _evaluated(
     with loading.load(
         model, batch_size=batch_size, usual_batch_size=BATCH_SIZE, progress=progress, **loaded_by
     ) as loaded:
+        read = pictures if share is None else part
+        most = limit if share is None else None
         if on is None:
             found = evaluation.evaluate(
-            pictures if share is None else part,
-                pictures, loaded.logits, loaded.preprocess,
-            num_classes=loaded.num_classes,
+                read, loaded.logits, loaded.preprocess, num_classes=loaded.num_classes,
                 labels=loaded.labels, by_index=by_index, independent=loaded.independent,
-                batch_size=loaded.settings.batch_size,
-            limit=limit if share is None else None, limit=limit, strict=strict, progress=progress,
+                batch_size=loaded.settings.batch_size, limit=most, strict=strict, progress=progress,
             )  # fmt: skip
         else:
             found = on_ray.evaluated(
-                model, pictures, loaded, on=on, by_index=by_index, limit=limit, strict=strict,
+                model, read, loaded, on=on, by_index=by_index, limit=most, strict=strict,
                 progress=progress, loaded_by=loaded_by,
             )  # fmt: skip
         conditions = _conditions(loaded)

@@ -103,7 +103,9 @@ def _confusion(chart: Chart) -> Html:
             "p",
             "Each row is a true class, each column a predicted class; off the diagonal are the mistakes.",
         ),
-        tag("figure", tag("div", picture(chart), class_="card")),
+        tag(
+            "figure", tag("div", picture(chart), class_="card", tabindex=0, role="group", aria_label="Chart")
+        ),
     )
 
 

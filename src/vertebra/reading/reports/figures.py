@@ -76,7 +76,11 @@ def _drawn(draw: Callable[[], Chart], *asked: str) -> Html:
     except InvalidInputError as error:
         labels = " and ".join(metrics.find(metric).label for metric in asked)
         return tag("p", f"No chart of {labels}: {error.message}", class_="note")
-    return tag("figure", tag("div", picture(chart), class_="card"), _table(chart, asked))
+    return tag(
+        "figure",
+        tag("div", picture(chart), class_="card", tabindex=0, role="group", aria_label="Chart"),
+        _table(chart, asked),
+    )
 
 
 def _table(chart: Chart, asked: Sequence[str]) -> Html:

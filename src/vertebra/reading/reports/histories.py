@@ -62,7 +62,7 @@ _HOW_TO_READ = (
 def _drawn(one: History) -> Html:
     chart = history_chart(one, title=f"Latency over time: {one.moments[0].row.model}, {_form(one)}")
     return tag(
-        "figure", tag("div", picture(chart), class_="card"),
+        "figure", tag("div", picture(chart), class_="card", tabindex=0, role="group", aria_label="Chart"),
         details("What this chart says", items(chart.notes)),
     )  # fmt: skip
 

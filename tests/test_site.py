@@ -49,7 +49,7 @@ NOT_RUN = {
     r"^torchrun ": "trains in several processes: test_training_ranks",
     r"^vertebra report.*--live": "answers until it is stopped: test_reports",
     r"^vertebra serve\b": "answers until it is stopped: test_server",
-    r"^vertebra pick .*--budget": "measures: test_picking in test_candidates",
+    r"^vertebra pick .*--budget": "measures: test_filling",
     r"^vertebra pick \S+ --fastest": "measures: test_tuning",
     r"^vertebra check\b(?!.*--no-measure)": "measures, where there is a lock: test_check",
     r"^vertebra export (?!googlenet)": "needs PyTorch and weights: test_exporting, test_web, test_quantisation",
@@ -184,6 +184,8 @@ def test_the_cheap_commands_of_a_page_run(page, props, tmp_path):
 def test_each_reason_not_to_run_is_used():
     texts = [command.text for commands in FENCED.values() for command in commands]
     assert [pattern for pattern in NOT_RUN if not any(re.search(pattern, text) for text in texts)] == []
+    named = {name for why in NOT_RUN.values() for name in re.findall(r"test_\w+", why)}
+    assert [name for name in sorted(named) if not (ROOT / "tests" / f"{name}.py").is_file()] == []
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -49,7 +49,7 @@ NOT_RUN = {
     r"^torchrun ": "trains in several processes: test_training_ranks",
     r"^vertebra report.*--live": "answers until it is stopped: test_reports",
     r"^vertebra serve\b": "answers until it is stopped: test_server",
-    r"^vertebra pick .*--budget": "measures: test_filling",
+    r"^vertebra pick .*--budget": "measures: test_next_to_measure",
     r"^vertebra pick \S+ --fastest": "measures: test_tuning",
     r"^vertebra check\b(?!.*--no-measure)": "measures, where there is a lock: test_check",
     r"^vertebra export (?!googlenet)": "needs PyTorch and weights: test_exporting, test_web, test_quantisation",

@@ -35,6 +35,9 @@ from vertebra.measuring.benchmarking import Limits
 from vertebra.progress import Progress
 from vertebra.verbs import training_on_ray
 
+#: Ray warns of itself.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
 WANTED = {"engine": "null", "quick": True, "seconds": 0.3}
 
 
@@ -435,7 +438,8 @@ def cluster() -> Iterator[Any]:
     memory = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     for attempt in range(3):  # it gives a busy machine half a minute
         try:
-            found = Cluster(initialize_head=True, head_node_args={**memory, "num_cpus": 1})
+            head = {**memory, **agents(), "num_cpus": 1}
+            found = Cluster(initialize_head=True, head_node_args=head)
             break
         except Exception:
             if attempt == 2:
@@ -446,8 +450,24 @@ def cluster() -> Iterator[Any]:
     found.shutdown()
 
 
+def agents() -> dict[str, int]:
+    """Ports of a node's agents: it gives up if they take 15 seconds to tell those that they chose."""
+    names = (
+        "metrics_agent_port",
+        "metrics_export_port",
+        "dashboard_agent_listen_port",
+        "runtime_env_agent_port",
+    )
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in names]
+        for one in sockets:
+            one.bind(("", 0))
+        return {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
+
+
 def node(cluster: Any) -> Any:
-    return cluster.add_node(num_cpus=1, resources={on_ray.SLOT: 1}, object_store_memory=80 * 2**20)
+    memory = 80 * 2**20
+    return cluster.add_node(num_cpus=1, resources={on_ray.SLOT: 1}, object_store_memory=memory, **agents())
 
 
 @pytest.mark.slow

@@ -34,9 +34,7 @@ def pages(site: Path) -> list[str]:
         *(f"results/{one.name[9:]}" for one in explorers),
     ]
     found += ["models/vgg16.html", "five-minutes.html"]
-    return found + [
-        name for name in ("first-answer/index.html", "first-answer.html") if (site / name).is_file()
-    ]
+    return found + [name for name in ("first-answer/index.html",) if (site / name).is_file()]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -30,8 +30,8 @@ DOCS = HERE.parent
 ROOT = DOCS.parent
 #: A page outside docs/ -> its name in the site.
 OUTSIDE = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
-#: The folder of the page that runs in the visitor's browser, if this checkout has one.
-FIRST_ANSWER = HERE / "first-answer"
+#: Where `vertebra report --first-answer -o build/first-answer` wrote the page that runs in the visitor's browser.
+FIRST_ANSWER = ROOT / "build" / "first-answer"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", re.DOTALL)
 FENCE = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
@@ -63,15 +63,18 @@ def write(path: Path, text: str) -> None:
 
 
 def first_answer(pages: Path) -> None:
-    """The page that runs in the visitor's browser, and the one that leads to it, where the checkout has it."""
+    """The page that runs in the visitor's browser, where it was written, and a link to it."""
     if FIRST_ANSWER.is_dir():
         shutil.copytree(FIRST_ANSWER, pages / "first-answer")
-    elif (pages / "first-answer.md").is_file():
-        (pages / "first-answer.md").unlink()
+        told = pages / "first-answer.md"
+        title, _, rest = told.read_text(encoding="utf-8").partition("\n")
+        told.write_text(
+            f"{title}\n\n[Measure this device](first-answer/index.html)\n{rest}", encoding="utf-8"
+        )
 
 
 def configured(made: gallery.Gallery, pages: Path) -> str:
-    """mkdocs.yml with the networks' and the machines' pages in it, without pages that don't exist."""
+    """mkdocs.yml with the networks' and the machines' pages in it."""
     text = (HERE / "mkdocs.yml").read_text(encoding="utf-8")
     found = {
         "RESULTS": ["results/index.md", *(f"{one}: results/{one}.md" for one in made.systems)],
@@ -88,8 +91,8 @@ def configured(made: gallery.Gallery, pages: Path) -> str:
         line for line in text.splitlines()
         if line.lstrip().startswith("- ") and line.endswith(".md") and not (pages / line.split()[-1]).is_file()
     ]  # fmt: skip
-    assert not gone or gone == ["      - First answer: first-answer.md"], f"no such pages: {gone}"
-    return "".join(f"{line}\n" for line in text.splitlines() if line not in gone)
+    assert not gone, f"no such pages: {gone}"
+    return text
 
 
 def linked(text: str, source: Path) -> str:

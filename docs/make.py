@@ -278,7 +278,7 @@ def _conditions() -> str:
         f"{latency.batch_size}, {latency.threads} threads, {(latency.measured_at or '')[:10]}, one process "
         "per network. "
         "Accuracy: published by PaddleClas. ⚠: the printed operations are known to be wrong, see "
-        "[docs/profile.md](docs/profile.md)."
+        "[docs/flops.md](docs/flops.md)."
     )
 
 

@@ -16,8 +16,14 @@ from PIL import Image
 
 import vertebra
 from vertebra.cli import fitted
-from vertebra.errors import BundleError, DownloadError, InvalidInputError, MeasurementError
-from vertebra.inference import kept_features
+from vertebra.errors import (
+    BundleError,
+    DownloadError,
+    InvalidInputError,
+    MeasurementError,
+    VertebraError,
+)
+from vertebra.inference import kept_features, loading
 from vertebra.machine import downloads
 from vertebra.measuring.evaluation.paired import Pair
 from vertebra.measuring.evaluation.racing import Outcome
@@ -426,7 +432,7 @@ def test_a_network_s_features_of_all_pictures_are_read_once(made, weights, pictu
     vertebra.fit(
         pictures, weights={MODEL: weights}, output=place / "once", table=place / "table.sqlite", **EASY
     )
-    assert calls == [16]
+    assert calls == [16, 16]  # as for the weights, and whole
 
 
 def test_the_card_says_plainly_what_is_known_of_the_licence_of_ones_own_weights(made):
@@ -528,3 +534,146 @@ def test_a_list_whose_numbers_begin_at_1_gives_a_head_for_those_that_there_are(t
     assert [label.name for label in done.bundle.label_set()] == ["1", "2"]
     found = vertebra.predict(folder / "dark" / "1.png", model=tmp_path / "out", top=1)
     assert [one.top[0].name for one in found] == ["1"]
+
+
+# ------------------------------------------------------------------ how pictures are prepared
+
+
+@pytest.fixture(scope="module")
+def edges(tmp_path_factory) -> Path:
+    """Wide pictures of which only the outer fifths on both sides show the class: a centre crop has none."""
+    folder, generator = tmp_path_factory.mktemp("edges") / "edges", np.random.default_rng(5)
+    for name, level in {"dark": 0, "bright": 200}.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            blocks = generator.integers(60, 160, (8, 20, 3))
+            blocks[:, :4] = blocks[:, -4:] = level + generator.integers(0, 50, (8, 4, 3))
+            image = Image.fromarray(blocks.astype(np.uint8)).resize((600, 240), Image.Resampling.NEAREST)
+            image.save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def squeezed(tmp_path_factory, weights, edges):
+    """A fit of pictures that no crop can tell apart, with its folder."""
+    place = tmp_path_factory.mktemp("squeezed")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    for module in (contenders, shipping):
+        patch.setattr(module, "_CASE_S", 0.5)
+    try:
+        done = vertebra.fit(
+            edges, weights={MODEL: weights}, output=place / "edges", table=place / "table.sqlite", **EASY
+        )
+        yield place, done
+    finally:
+        patch.undo()
+
+
+def test_whole_pictures_are_chosen_where_a_crop_loses_what_matters(squeezed, edges):
+    place, done = squeezed
+    assert (done.accuracy, done.race.winner, done.winner.tried) == (1.0, f"{MODEL}, whole pictures", "whole")
+    own = done.race.otherwise
+    assert (own.name, own.held.learnt) == (MODEL, False)
+    assert done.race.chosen == (f"{MODEL}, whole pictures",) * 2
+    record = done.bundle.preprocess
+    assert (record.input_size, record.resize) == ((224, 224), (224, 224))
+    assert record == replace(vertebra.zoo.facts(MODEL).preprocess, resize=(224, 224))
+    assert "as were whole pictures" in done.bundle.fitted.how
+    found = vertebra.predict(*sorted(edges.rglob("*.png")), model=place / "edges", top=1)
+    assert [one.top[0].name for one in found] == ["bright"] * 12 + ["dark"] * 12
+    told = fitted.text(done)
+    assert "how pictures are prepared, too, was chosen without them" in told
+    assert "pictures are squeezed whole to 224x224, not cropped as for its weights: surely right more" in told
+    given = fitted.record(done)
+    assert (given["model"], given["prepared"]) == (MODEL, "whole")
+    assert given["preprocess"]["resize"] == (224, 224)
+    gain = 1 - own.held.accuracy
+    assert given["gained_by_preparation"]["difference"] == pytest.approx(gain)
+    assert 0 < given["gained_by_preparation"]["low"] < gain < given["gained_by_preparation"]["high"]
+
+
+def test_a_tie_goes_to_the_network_s_own_preprocessing(made):
+    _, done = made
+    assert (done.winner.tried, done.race.otherwise.name) == (None, f"{MODEL}, whole pictures")
+    assert done.bundle.preprocess == vertebra.zoo.facts(MODEL).preprocess
+    assert "as were pictures prepared as for its weights" in done.bundle.fitted.how
+    assert "squeezed whole it is right less often, by 0.0 points" in fitted.text(done)
+    assert fitted.record(done)["prepared"] == "own"
+
+
+def test_a_preprocessing_that_was_asked_for_binds(squeezed, weights, edges, monkeypatch):
+    place, done = squeezed
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    asked = {"weights": {MODEL: weights}, "table": place / "table.sqlite", **EASY}
+    with pytest.raises(MeasurementError, match="Nothing is shipped"):
+        vertebra.fit(edges, output=place / "own", preprocess="own", **asked)
+    whole = vertebra.fit(edges, output=place / "whole", preprocess="WHOLE", **asked)
+    assert (whole.accuracy, whole.race.otherwise, whole.winner.tried) == (1.0, None, None)
+    assert whole.bundle.preprocess == done.bundle.preprocess
+    assert whole.race.winner == MODEL
+    assert "pictures are prepared as asked: whole" in fitted.text(whole)
+    assert fitted.record(whole)["prepared"] == "asked"
+    record = replace(done.bundle.preprocess, resize=(230, 230), mean=(0.5, 0.5, 0.5))
+    (place / "mine.json").write_text(record.to_json())
+    found = vertebra.fit(edges, output=place / "mine", preprocess=place / "mine.json", anyway=True, **asked)
+    assert found.bundle.preprocess == record
+
+
+def test_features_of_pictures_prepared_otherwise_are_not_those_in_the_cache(squeezed, weights, monkeypatch):
+    place, done = squeezed
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    found = []
+    whole = done.bundle.preprocess
+    for record in ("own", "whole", replace(whole, interpolation="bicubic")):
+        with loading.load(
+            MODEL,
+            weights=weights,
+            engine="onnxruntime",
+            features=True,
+            preprocess=record,
+            usual_batch_size=32,
+        ) as loaded:
+            told = kept_features.features(loaded, done.data, done.inspection.kept)
+        found.append((told.found, told.computed))
+    assert found == [(24, 0), (24, 0), (0, 24)]
+
+
+def test_of_many_pictures_no_other_way_is_tried_and_it_is_said(made, weights, pictures, monkeypatch):
+    place, _ = made
+    monkeypatch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+    monkeypatch.setattr(fitting, "MOST_TRIED", 15)
+    told = []
+    done = vertebra.fit(
+        pictures, weights={MODEL: weights}, output=place / "many", table=place / "table.sqlite",
+        progress=lambda event: told.append(event.text), **EASY,
+    )  # fmt: skip
+    assert done.race.otherwise is None
+    assert [text for text in told if "with more than 15 no other way is tried: --preprocess whole" in text]
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "hint"),
+    [
+        ("hole", 'Unknown preprocessing protocol "hole"', 'did you mean "whole"'),
+        ("absent.json", "absent.json can't be read", "to_json"),
+        ("paddleclas-darknet53-page", f"256x256 pixels; {MODEL} takes 224x224", "whole"),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_is_refused_first(
+    tmp_path, weights, pictures, monkeypatch, given, message, hint
+):
+    monkeypatch.setattr(contenders.campaign, "measure", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(VertebraError, match=message) as raised:
+        vertebra.fit(pictures, weights={MODEL: weights}, preprocess=given, output=tmp_path / "out",
+                     table=tmp_path / "t.sqlite", **EASY)  # fmt: skip
+    assert hint in raised.value.hint
+
+
+def test_a_fitted_bundle_names_no_way_to_spoil_its_head(made, pictures):
+    place, _ = made
+    told = []
+    picture = next(pictures.rglob("*.png"))
+    vertebra.predict(picture, model=place / "shades", progress=lambda event: told.append(event.text))
+    assert [text for text in told if text.startswith("assumed for ") and "preprocessing (" in text]
+    assert not [text for text in told if "--preprocess" in text]

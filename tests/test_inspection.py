@@ -528,3 +528,12 @@ def test_only_classes_with_pictures_are_left_and_numbered_anew(tmp_path):
     assert found.filled().classes == (("1", 1), ("3", 2))
     assert found.filled().labels == (0, 1, 1)
     assert found.filled().identity == found.identity
+
+
+def test_classes_of_wide_characters_stand_in_columns(tmp_path):
+    from rich.cells import cell_len
+
+    names = ("日本/1.png", "日本/2.png", "cafe\u0301/1.png", "cafe\u0301/2.png", "dog/1.png", "dog/2.png")
+    told = lines(inspect(folder(tmp_path / "set", plain(*names))))[1:4]
+    assert {cell_len(line.partition("  2 ")[0]) for line in told} == {6}
+    assert sorted(line.partition("  2 ")[0].strip() for line in told) == ["cafe\u0301", "dog", "日本"]

@@ -125,6 +125,20 @@ def test_labels_and_preprocessing_may_be_given(tmp_path):
     assert resolved.card.labels.names == tuple(golden_bundle.CLASSES)
 
 
+@pytest.mark.parametrize("way", ["whole", "own"])
+def test_a_way_of_the_network_s_own_preprocessing_keeps_the_rest(way):
+    own = zoo.facts("squeezenet1_1", WEIGHTS).preprocess
+    wanted = replace(own, resize=own.input_size) if way == "whole" else own
+    found = resolving.resolve("squeezenet1_1", weights=WEIGHTS, preprocess=way)
+    assert found.card.preprocess == wanted
+    assert "preprocess" in found.card.assumed  # its mean and deviation still are
+    bundle = resolving.from_bundle(golden_bundle.folder(), preprocess=way.upper())
+    kept = bundles.read(golden_bundle.folder()).preprocess
+    assert bundle.card.preprocess == (replace(kept, resize=kept.input_size) if way == "whole" else kept)
+    assert resolving.preprocess(way.upper()) == way
+    assert resolving.preprocess("timm") == protocols.timm()
+
+
 def test_labels_of_another_count_are_refused():
     with pytest.raises(InvalidInputError, match="1000 labels; the network has 100"):
         resolving.resolve("squeezenet1_1", weights=WEIGHTS, labels="imagenet-1k")
@@ -232,6 +246,8 @@ def test_a_bundle_that_does_not_tell_its_preprocessing_needs_it_named(tmp_path):
         assert loaded.preprocess == protocols.paddleclas()
     with pytest.raises(InvalidInputError, match="256x256"):
         loading.load(folder, preprocess=Preprocess((256, 256), 256, "bilinear"))
+    with pytest.raises(InvalidInputError, match="a way of the network's own, and none is recorded"):
+        loading.load(folder, preprocess="whole")
 
 
 def test_a_bundle_with_another_file_of_the_same_size_is_refused(tmp_path):

@@ -248,3 +248,79 @@ def test_what_few_pictures_cannot_tell_is_not_told():
     found = crossing.held(vectors, labels, folds, classes=3, penalty=0.1)
     curve = learning.learn(vectors, found, classes=3)
     assert [one.more_helps for one in curve.by_class] == [None, None, None]
+
+
+def prepared(labels: np.ndarray, apart: float, better: float | None = None) -> tuple[Network, Network]:
+    """A network, and the same on pictures prepared otherwise."""
+    own = Network(labels, apart, 1)
+    other = Network(labels, apart if better is None else better, 1)
+    return own, other
+
+
+@pytest.mark.parametrize(
+    ("better", "winner", "why"),
+    [
+        (1.2, "a, whole", "surely right more often: +"),
+        (0.5, "a", "the only network in the race"),  # a tie goes to its own
+        (0.2, "a", "the only network in the race"),
+    ],
+)
+def test_pictures_prepared_otherwise_are_taken_where_surely_better(better, winner, why):
+    labels, folds = pictures(200)
+    own, other = prepared(labels, 0.5, better)
+    entry = Entry("a", 3, own, Entry("a, whole", 3, other))
+    found = racing.race([entry], labels.tolist(), folds, penalty=0.1)
+    assert (found.winner, set(found.chosen)) == (winner, {winner})
+    assert found.outcomes[0].why.startswith(why)
+    assert found.otherwise is found.outcomes[1]
+    assert found.otherwise.name in {"a", "a, whole"} - {winner}
+    assert (found.otherwise.network, found.runner_up) == ("a", None)
+    pair = paired(
+        found.otherwise.held.answered_right, found.held.answered_right, groups=None, level=0.95
+    )  # fmt: skip
+    assert found.otherwise.difference == pair
+    assert found.otherwise.why.startswith("surely less" if better != 0.5 else "not surely more")
+    assert found.nested.accuracy == found.held.accuracy
+
+
+def test_only_a_network_that_a_choice_falls_on_is_asked_for_pictures_prepared_otherwise():
+    labels, folds = pictures(1200)
+    good, bad = Network(labels, 1.0, 1), Network(labels, 0.0, 2)
+    whole, unasked = Network(labels, 1.0, 1), Network(labels, 3.0, 4)
+    found = racing.race(
+        [
+            Entry("good", 5, good, Entry("good, whole", 5, whole)),
+            Entry("bad", 1, bad, Entry("bad, whole", 1, unasked)),
+        ],
+        labels.tolist(), folds, penalty=0.1,
+    )  # fmt: skip
+    assert found.winner == "good"
+    assert ([len(rows) for rows in whole.asked], unasked.asked) == ([1200], [])
+    assert found.runner_up.name == "bad"
+
+
+def test_how_pictures_are_prepared_is_chosen_without_the_fold_that_it_answers():
+    """Prepared otherwise, the pictures of fold 2 alone are known: for fold 2 their own way is chosen."""
+    labels, folds = pictures(200)
+    own, other = prepared(labels, 0.3)
+    place = np.array(folds)
+    other.vectors[place == 2] = 9 * np.eye(12, dtype=np.float32)[labels[place == 2]]
+    found = racing.race(
+        [Entry("a", 1, own, Entry("b", 1, other))], labels.tolist(), folds, penalty=0.1
+    )  # fmt: skip
+    assert found.chosen[2] == "a"
+    chosen = {one.name: one.held.logits for one in found.outcomes}["a"]
+    assert (found.nested.logits[place == 2] == chosen[place == 2]).all()
+
+
+def test_features_of_pictures_prepared_otherwise_that_fail_end_nothing():
+    labels, folds = pictures(60)
+    own, other = prepared(labels, 0.9)
+    other.fails_from = 0
+    found = racing.race([Entry("a", 1, own, Entry("b", 1, other))], labels.tolist(), folds, penalty=0.1)
+    assert (found.winner, found.otherwise, found.runner_up) == ("a", None, None)
+    assert (found.outcomes[1].name, found.outcomes[1].why) == ("b", "It crashed.")
+    other.fails_from, other.asked = 1, []
+    other.vectors = Network(labels, 3.0, 3).vectors
+    again = racing.race([Entry("a", 1, own, Entry("b", 1, other))], labels.tolist(), folds, penalty=0.1)
+    assert (again.winner, again.outcomes[1].why) == ("a", "It crashed.")

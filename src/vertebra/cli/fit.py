@@ -42,6 +42,9 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
               help="Engine to run on. Repeatable. [default: onnxruntime and openvino]")  # fmt: skip
 @click.option("--precision", metavar="NAME",
               help="Ship it in int8 or int8-weights, with an accuracy of its own.")  # fmt: skip
+@click.option("--preprocess", metavar="NAME|FILE",
+              help="Preprocessing: own, whole (nothing cropped), a protocol, a file. [default: the better]",
+)  # fmt: skip
 @click.option("--accept-unverified", is_flag=True, help="Allow weights that have no published digest.")
 @click.option(
     "--anyway", is_flag=True, help="Ship a head that isn't surely better than a constant answer too."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vertebra import units
@@ -26,6 +27,7 @@ _MOST_CLASSES = 10
 def record(done: Fitted) -> dict[str, Any]:
     """The result for programs, in base units."""
     low, high = done.interval
+    gain = done.preparation
     figures = {name: done.row.value(name) for name in ("latency", "fps", "memory_total")}
     return {
         "bundle": str(done.bundle.folder),
@@ -43,6 +45,9 @@ def record(done: Fitted) -> dict[str, Any]:
         "majority": done.quoted.majority,
         "chosen_in_folds": list(done.race.chosen),
         **figures,
+        "preprocess": None if done.bundle.preprocess is None else asdict(done.bundle.preprocess),
+        "prepared": "asked" if done.winner.preprocess is not None else done.winner.tried or "own",
+        "gained_by_preparation": None if gain is None else asdict(gain),
         "runner_up": None if done.race.runner_up is None else done.race.runner_up.name,
         "failures": {name: error.message for name, error in done.failures.items()},
         "unmet": dict(done.unmet),
@@ -71,6 +76,8 @@ def _head(done: Fitted) -> list[str]:
     quoted, (low, high) = done.quoted, done.interval
     gap = f"the largest class has {quoted.majority:.1%}"
     how = "the network, too, was chosen without them" if len(done.contenders) > 1 else "cross-validated"
+    if len(done.contenders) == 1 and done.preparation is not None:
+        how = "how pictures are prepared, too, was chosen without them"
     if done.is_finetuned:
         how = f"all its layers were trained on, chosen among {len(done.finetuned)}"
     elif not done.is_first_choice:
@@ -85,7 +92,37 @@ def _head(done: Fitted) -> list[str]:
         *_in_float32(done),
         _licence(done),
     ]
-    return [line(one) for one in lines]
+    return [line(one) for one in [*lines, *_prepared(done)]]
+
+
+def _prepared(done: Fitted) -> list[str]:
+    """How pictures are prepared, where this was asked for or chosen, and what the other way would give."""
+    record = done.bundle.preprocess
+    size = "input" if record is None else "x".join(map(str, record.input_size))
+    whole = f"pictures are squeezed whole to {size}"
+    if done.winner.preprocess is not None:
+        return [f"pictures are prepared as asked: {_words(done)}"]
+    gain = done.preparation
+    if gain is None:
+        return []
+    told = f"{100 * abs(gain.difference):.1f} points ({_points(gain)})"
+    if done.winner.tried:
+        return [f"{whole}, not cropped as for its weights: surely right more often, by {told}"]
+    other = f"pictures are prepared as for its weights; squeezed whole it is right {{}} often, by {told}"
+    if gain.low > 0:
+        return [other.format("surely less")]
+    how = other.format("less" if gain.difference >= 0 else "more")
+    return [f"{how}, which isn't sure: --preprocess whole takes them so"]
+
+
+def _words(done: Fitted) -> str:
+    if isinstance(done.winner.preprocess, str):
+        return done.winner.preprocess
+    record = done.bundle.preprocess
+    if record is None:
+        return "not recorded"
+    resize = "x".join(map(str, record.resize)) if isinstance(record.resize, tuple) else str(record.resize)
+    return f"resize {resize} {record.interpolation}, crop {record.input_size[0]}"
 
 
 def _precision(done: Fitted) -> str:

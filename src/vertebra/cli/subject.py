@@ -31,7 +31,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--preprocess",
         metavar="NAME|FILE",
-        help="Preprocessing: a protocol or a JSON file. [default: that of the weights]",
+        help="Preprocessing: whole (nothing cropped), a protocol or a file. [default: that of the weights]",
     ),
     click.option(
         "--outputs",

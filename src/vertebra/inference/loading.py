@@ -184,13 +184,14 @@ def load(
     in `onnxruntime`, made from the graph that ships. With `features` a network that an engine can have from
     such a graph also gives these. `weights` is a source as `zoo.build` takes it; without one the network's
     published set is used, and an untrained network is only loaded if `untrained` is true. `labels` (a set's
-    name or a file) and `preprocess` (a record, a protocol's name or a JSON file) replace those of the weights
-    or the Bundle; `outputs` says what the network's outputs are, one of `manifest.OUTPUTS`, where it can't be
-    seen or is seen wrongly. `sha256` and `accept_unverified` are those of `zoo.weights`, `ema` and
-    `transform_input` those of `zoo.build`. A Bundle of native code that this machine didn't make is loaded
-    only with `trust_code`, and never from an archive. The `precision` is float32, or that of the Bundle or
-    the file, unless another is named. `spins` is that of `engines.Settings`. `progress` gets downloads and
-    exports, what was taken out of a file of weights, that a network is untrained, and what is assumed of it.
+    name or a file) and `preprocess` (a record, a protocol's name, a JSON file; or "whole", the network's own
+    but for its crop) replace those of the weights or the Bundle; `outputs` says what the network's outputs
+    are, one of `manifest.OUTPUTS`, where it can't be seen or is seen wrongly. `sha256` and
+    `accept_unverified` are those of `zoo.weights`, `ema` and `transform_input` those of `zoo.build`. A Bundle
+    of native code that this machine didn't make is loaded only with `trust_code`, and never from an archive.
+    The `precision` is float32, or that of the Bundle or the file, unless another is named. `spins` is that of
+    `engines.Settings`. `progress` gets downloads and exports, what was taken out of a file of weights, that a
+    network is untrained, and what is assumed of it.
     Without a `batch_size` it is the only one that the network takes, or else `usual_batch_size`. Raises
     UnknownNameError, InvalidInputError, MissingRuntimeError, WeightsError, DownloadError, BundleError, and
     MeasurementError if the network can't be exported.
@@ -210,7 +211,9 @@ def load(
         )  # fmt: skip
     if resolved.card.weights is None:
         (progress or silent)(Progress(f"{resolved.subject.model} is untrained: its answers mean nothing"))
-    assumed = resolving.assumptions(resolved.subject.model, resolved.card)
+    assumed = resolving.assumptions(
+        resolved.subject.model, resolved.card, has_fitted_head=resolved.has_fitted_head
+    )
     if assumed is not None:
         (progress or silent)(Progress(assumed))
     runs_in_torch = resolved.subject.bundle is None and resolved.file is None

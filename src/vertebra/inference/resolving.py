@@ -39,7 +39,7 @@ class Resolved:
 
     `network_sha256` is its content if that comes from a file; `file` is that file if it is ONNX, and
     `card.outputs` is then only what was given. `batch_size` is the only one that it takes; None: it takes
-    any. It computes in `precision`.
+    any. It computes in `precision`. With `has_fitted_head` another preprocessing than its own spoils it.
     """
 
     subject: Subject
@@ -50,6 +50,7 @@ class Resolved:
     file: NetworkFile | None = None
     batch_size: int | None = None
     precision: str = "float32"
+    has_fitted_head: bool = False
 
 
 # ------------------------------------------------------------------ Bundles
@@ -127,7 +128,7 @@ def from_bundle(
         weights=kept.weights,
         weights_sha256=kept.weights_sha256,
         licence=kept.licence,
-        preprocess=kept.preprocess if preprocess is None else _record(preprocess),
+        preprocess=kept.preprocess if preprocess is None else _record(preprocess, kept.preprocess),
         labels=kept.label_set() if labels is None else _labels(labels, kept.num_classes),
         outputs=outputs_of(kept, outputs),
         assumed=_left(kept.assumed, preprocess, labels),
@@ -147,6 +148,7 @@ def from_bundle(
         network_sha256=kept.network_sha256,
         batch_size=kept.batch_size,
         precision=kept.precision,
+        has_fitted_head=kept.fitted is not None,
     )
 
 
@@ -187,7 +189,7 @@ def resolve(
     facts = zoo.facts(name, source, **choices)
     for note in facts.notes:
         (progress or silent)(Progress(note))
-    record = facts.preprocess if preprocess is None else _record(preprocess)
+    record = facts.preprocess if preprocess is None else _record(preprocess, facts.preprocess)
     _check_record(replace(model, input_size=facts.input_size), record)
     chosen = (facts.label_names or facts.labels) if labels is None else labels
     _check_outputs(outputs, facts.num_classes, name)
@@ -235,7 +237,7 @@ def _file(
             "it can be measured: vertebra bench",
         )
     _check_outputs(outputs, seen.num_classes, model.name)
-    record = facts.preprocess if preprocess is None else _record(preprocess)
+    record = facts.preprocess if preprocess is None else _record(preprocess, facts.preprocess)
     _check_record(model, record)
     chosen = facts.labels if labels is None else labels
     card = Card(
@@ -352,12 +354,13 @@ def _check_outputs(told: str | None, num_classes: int, name: str) -> None:
 def _left(assumed: Sequence[str], preprocess: object, labels: object) -> tuple[str, ...]:
     """What is still assumed after the user gave a preprocessing, which has the input size, or labels."""
     given = {"labels"} if labels is not None else set()
-    given |= {"preprocess", "input_size"} if preprocess is not None else set()
+    given |= {"preprocess", "input_size"} if preprocess is not None and not _is_way(preprocess) else set()
     return tuple(one for one in assumed if one not in given)
 
 
-def assumptions(name: str, card: Card) -> str | None:
-    """In one line what is assumed of a network and how to change it; None if nothing is."""
+def assumptions(name: str, card: Card, *, has_fitted_head: bool = False) -> str | None:
+    """In one line what is assumed of a network and how to change it; None if nothing is. A head that was
+    fitted on pictures prepared so goes with no others, so there it isn't said how."""
     told = []
     options = []
     if "preprocess" in card.assumed and card.preprocess is not None:
@@ -370,7 +373,7 @@ def assumptions(name: str, card: Card) -> str | None:
         options.append("--labels FILE")
     if not told:
         return None
-    how = f"; to change it: {' '.join(options)}" if options else ""
+    how = f"; to change it: {' '.join(options)}" if options and not has_fitted_head else ""
     return f"assumed for {name}, whose file doesn't state it: {', '.join(told)}{how}"
 
 
@@ -384,13 +387,35 @@ def _in_words(record: Preprocess) -> str:
 # ------------------------------------------------------------------ given by the user
 
 
-def _record(given: str | Path | Preprocess) -> Preprocess:
+def preprocess(given: str | Path | Preprocess) -> str | Preprocess:
+    """What was asked for: one of `protocols.WAYS`, or the record of a protocol or a JSON file. Raises
+    UnknownNameError, or InvalidInputError for a file that isn't a record."""
+    from vertebra.data.preprocess import protocols
+
+    return str(given).lower() if _is_way(given) else _record(given, protocols.torchvision())
+
+
+def _is_way(given: object) -> bool:
+    """Whether it is a way of the network's own Preprocess, and no other record."""
+    from vertebra.data.preprocess import protocols
+
+    return isinstance(given, str | Path) and str(given).lower() in protocols.WAYS
+
+
+def _record(given: str | Path | Preprocess, own: Preprocess | None) -> Preprocess:
+    from vertebra.data.preprocess import protocols
+
     if isinstance(given, Preprocess):
         return given
+    if _is_way(given):
+        if own is None:
+            raise InvalidInputError(
+                f'The preprocessing "{given}" is a way of the network\'s own, and none is recorded.',
+                "name a protocol or a JSON file: --preprocess NAME|FILE",
+            )
+        return own if str(given).lower() == protocols.OWN else protocols.whole(own)
     path = files.named(given)
     if path.suffix.lower() != ".json":
-        from vertebra.data.preprocess import protocols
-
         return protocols.find(str(given))
     try:
         with path.open("rb") as stream:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vertebra import zoo
 from vertebra.campaigns import campaign, cases
+from vertebra.data.preprocess import Preprocess
 from vertebra.errors import DownloadError, InvalidInputError, MissingRuntimeError, VertebraError
 from vertebra.machine import downloads, files
 from vertebra.measurements import Table, display
@@ -35,13 +36,15 @@ _SMALLER = ("latency", "fps", "memory_total", "weight_bytes")
 class Search:
     """What contenders must be, and how they are found: by the limits and demands of `question`, as measured
     on `engines` into `table`, with published weights that are held to `checks`. Of the limits on what a
-    smaller form improves, a network may miss up to `slack` times the bound: it ships in that form."""
+    smaller form improves, a network may miss up to `slack` times the bound: it ships in that form. Pictures
+    are prepared as `preprocess` says, or as for each network's weights."""
 
     question: Question
     table: Table
     engines: tuple[str, ...]
     checks: Mapping[str, Any] = field(default_factory=dict)
     slack: float = 1.0
+    preprocess: str | Preprocess | None = None
     progress: Listener | None = None
 
     def say(self, text: str) -> None:
@@ -177,7 +180,17 @@ def _checked(name: str, source: str | None, search: Search) -> str:
     from vertebra.inference import resolving
 
     model = _known(name)
-    found = resolving.resolve(name, weights=source, progress=search.progress, **search.checks)
+    found = resolving.resolve(
+        name, weights=source, preprocess=search.preprocess, progress=search.progress, **search.checks
+    )
+    if isinstance(search.preprocess, Preprocess):
+        own = resolving.resolve(name, weights=source, **search.checks).input_size
+        if found.input_size != own:
+            raise InvalidInputError(
+                f"The preprocessing gives {found.input_size}x{found.input_size} pixels; {name} takes "
+                f"{own}x{own} with these weights.",
+                "pass a preprocessing of that size, or one that keeps each network's: --preprocess whole",
+            )
     # The labels don't matter: the new head has its own.
     card = replace(found.card, assumed=tuple(one for one in found.card.assumed if one != "labels"))
     assumed = resolving.assumptions(name, card)
@@ -240,7 +253,7 @@ def _add(found: Field, name: str, source: str | None, search: Search) -> None:
     if unwanted:
         found.leave_out(name, InvalidInputError(f"{name}: {'; '.join(unwanted)}."), search)
         return
-    found.contenders.append(Contender(name, source, best, search.checks))
+    found.contenders.append(Contender(name, source, best, search.checks, search.preprocess))
 
 
 def _sorted(found: Field) -> Field:

@@ -67,7 +67,7 @@ def contend(job: Job, raced: Race, done: Fitted, folder: Path, budget_s: float) 
     tried: list[Finetuned] = []
     best: tuple[Finetuned, Contender, int] | None = None
     with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
-        some = _few(job, raced)
+        some = _few(job, raced, done)
         for number, one in enumerate(some):
             trial = _Trial(job, one, Path(scratch) / str(number))
             left_s = (end - time.monotonic()) / (len(some) - number)
@@ -104,12 +104,17 @@ def _verdict(low: float, high: float, rival: str) -> str:
     return f"surely right less often: {span}" if high < 0 else f"not surely right more often: {span}"
 
 
-def _few(job: Job, raced: Race) -> list[Contender]:
-    """The best networks of those that the whole race was run with."""
-    of_name = {one.name: one for one in job.field.contenders}
+def _few(job: Job, raced: Race, done: Fitted) -> list[Contender]:
+    """The best networks of those that the whole race was run with, with pictures prepared as was best."""
     whole = [one for one in raced.outcomes if one.held is not None and one.pictures == len(job.sorted.folds)]
     whole.sort(key=lambda one: -(one.held.accuracy if one.held else 0.0))
-    return [of_name[one.name] for one in whole[:FEW]]
+    found: dict[str, Contender] = {}
+    for outcome in whole:
+        one = job.contender(outcome.name)
+        found.setdefault(one.name, one)
+    if done.winner.name in found:  # what ships was chosen inside the folds
+        found[done.winner.name] = done.winner
+    return list(found.values())[:FEW]
 
 
 @dataclass
@@ -163,10 +168,10 @@ class _Trial:
         return self._train(_ALL, epochs, "whole")
 
     def _recipe(self, epochs: int, count: int) -> Recipe:
-        from vertebra import zoo
+        from vertebra.inference import resolving
         from vertebra.training import recipes
 
-        record = zoo.facts(self.one.name, self._source).preprocess
+        record = resolving.resolve(self.one.name, weights=self._source, **self.one.options).card.preprocess
         found = recipes.find("finetune", self.one.name, weights=record)
         changes: dict[str, object] = {"epochs": epochs, "early_stop": 0, "seed": self.job.seed}
         if epochs < 4:  # too few to spend any on the head alone or on warming up

@@ -13,6 +13,7 @@ from vertebra.verbs.given import TableLike
 from vertebra.zoo import adapters
 
 if TYPE_CHECKING:
+    from vertebra.data.preprocess import Preprocess
     from vertebra.progress import Listener
     from vertebra.reading.reports.fitted import Fitted
 
@@ -36,6 +37,7 @@ def fit(
     input_size: int | Sequence[int] = (),
     engine: str | Sequence[str] = (),
     precision: str | None = None,
+    preprocess: str | Path | Preprocess | None = None,
     accept_unverified: bool = False,
     anyway: bool = False,
     finetune: str | float | None = None,
@@ -60,6 +62,10 @@ def fit(
     limits here and whose weights can be had, of the `licence`, `family` and `input_size` asked for. They are
     measured on each `engine` first (by default ONNX Runtime and OpenVINO), and the Bundle is again.
 
+    Pictures are prepared as for each network's weights, and the network that is chosen is also tried on whole
+    pictures, squeezed to its size; this choice too is made inside the folds. A `preprocess` holds for every
+    network instead, and no other is tried: "own", "whole", a protocol's name, a JSON file or a record.
+
     In the `precision` int8 or int8-weights the winner ships rounded, calibrated on the pictures, with an
     accuracy of its own: each fold is answered by a network that was fitted and rounded without it.
 
@@ -77,6 +83,7 @@ def fit(
     Raises InvalidInputError, before anything long runs, for pictures that can't be learnt from, limits that
     no network meets, and networks without weights; MeasurementError for a head that learnt nothing.
     """
+    from vertebra.inference import resolving
     from vertebra.verbs import contenders, fitting, rounded, shipping
 
     asked = tuple(models), dict(weights or {})
@@ -92,6 +99,7 @@ def fit(
     search = contenders.Search(
         question, given.table(table), engines, {"accept_unverified": accept_unverified},
         slack=rounded.slack(chosen), progress=notebook.listener(progress),
+        preprocess=None if preprocess is None else resolving.preprocess(preprocess),
     )  # fmt: skip
     budget_s = None if finetune is None else given.seconds(finetune)
     if budget_s is not None:

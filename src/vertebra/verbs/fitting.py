@@ -17,6 +17,7 @@ from vertebra.data.datasets.folders import FORMAT as CLASS_FOLDERS
 from vertebra.data.datasets.shards import FORMAT as SHARDS
 from vertebra.data.datasets.splits import NoSplitError
 from vertebra.data.names import printable
+from vertebra.data.preprocess import protocols
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError
 from vertebra.measurements import Table
 from vertebra.progress import Listener, Progress, silent
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Images in one call of a network that gives features.
 _BATCH = 32
+#: Of more pictures no other way of preparing them is tried: it would take as long as the features have.
+MOST_TRIED = 10_000
 #: What a Bundle says of the licence of a file that somebody brought.
 _OWN = "these weights are a file of your own, which states no licence: the terms on which you have it apply"
 
@@ -161,6 +164,11 @@ class Job:
     def progress(self) -> Listener | None:
         return self.search.progress
 
+    def contender(self, label: str) -> Contender:
+        """The network that is called so in the race."""
+        known = {each.label: each for one in self.field.contenders for each in (one, one.otherwise())}
+        return known[label]
+
     @property
     def classes(self) -> int:
         return len(self.sorted.inspection.classes)
@@ -170,6 +178,12 @@ def race(job: Job) -> Race:
     """The networks against each other, on these pictures."""
     from vertebra.measuring.evaluation import kept_heads, racing
 
+    pictures = len(job.sorted.folds)
+    if job.search.preprocess is None and pictures > MOST_TRIED:
+        job.search.say(
+            f"pictures are prepared as for each network's weights; with more than {MOST_TRIED:,} no other "
+            "way is tried: --preprocess whole crops nothing"
+        )
     entries = [_entry(one, job) for one in job.field.contenders]
     return racing.race(
         entries, job.sorted.labels, job.sorted.folds, job.sorted.groups, classes=job.classes,
@@ -180,7 +194,20 @@ def race(job: Job) -> Race:
 def _entry(one: Contender, job: Job) -> Entry:
     from vertebra.measuring.evaluation.racing import Entry
 
-    return Entry(one.name, 1000 * one.latency_s, extractor(one, job))
+    cost = 1000 * one.latency_s
+    other = one.otherwise() if _has_other(one, job) else None
+    otherwise = None if other is None else Entry(other.label, cost, extractor(other, job))
+    return Entry(one.label, cost, extractor(one, job), otherwise)
+
+
+def _has_other(one: Contender, job: Job) -> bool:
+    """Whether another way of preparing pictures is tried: nobody named one, and it differs."""
+    from vertebra.inference import resolving
+
+    if one.preprocess is not None or len(job.sorted.folds) > MOST_TRIED:
+        return False
+    record = resolving.resolve(one.name, weights=one.source, **one.options).card.preprocess
+    return record is not None and protocols.whole(record) != record
 
 
 def extractor(one: Contender, job: Job) -> Callable[[Sequence[int]], Vectors]:
@@ -188,15 +215,22 @@ def extractor(one: Contender, job: Job) -> Callable[[Sequence[int]], Vectors]:
     from vertebra.inference import kept_features
 
     def extract(rows: Sequence[int]) -> Vectors:
-        asked = one.name, one.engine, tuple(rows)
+        asked = one.name, one.tried, one.engine, tuple(rows)
         earlier = job.networks.features.get(asked)
         if earlier is not None:
             return earlier
         kept = [job.sorted.inspection.kept[row] for row in rows]
         found = kept_features.features(
-            job.networks.loaded(one), job.data, kept, strict=True, progress=_computing(one.name, job.progress)
+            job.networks.loaded(one),
+            job.data,
+            kept,
+            strict=True,
+            progress=_computing(one.label, job.progress),
         )
-        job.networks.features = {asked: found.vectors}  # a winner is asked again for all of its own
+        # a winner is asked again for all of its own, after it was tried with pictures prepared otherwise
+        same = {key: held for key, held in job.networks.features.items()
+                if (key[0], key[3]) == (asked[0], asked[3])}  # fmt: skip
+        job.networks.features = {**same, asked: found.vectors}
         return found.vectors
 
     return extract
@@ -218,13 +252,13 @@ def _computing(name: str, progress: Listener | None) -> Listener:
 
 class Networks:
     """The networks that give features, each loaded once for all the times that it is asked; and the features
-    of the one that was asked last."""
+    of the one that was asked last, with pictures prepared in either way."""
 
     def __init__(self) -> None:
         self._held = ExitStack()
         self._loaded: dict[str, Loaded] = {}
-        #: The features that were found last, by network, engine and rows.
-        self.features: dict[tuple[str, str, tuple[int, ...]], Vectors] = {}
+        #: The features that were found last, by network, what was tried, engine and rows.
+        self.features: dict[tuple[str, str | None, str, tuple[int, ...]], Vectors] = {}
 
     def loaded(self, one: Contender) -> Loaded:
         """The network, ready to run."""
@@ -233,10 +267,13 @@ class Networks:
         if one.name not in self._loaded:
             made = loading.load(
                 one.name, weights=one.source, engine=one.engine, usual_batch_size=_BATCH, features=True,
-                **one.checks,
+                **{**one.checks, "preprocess": one.preprocess},
             )  # fmt: skip
             self._loaded[one.name] = self._held.enter_context(made)
-        return self._loaded[one.name]
+        found = self._loaded[one.name]
+        if one.tried is None:
+            return found
+        return replace(found, preprocess=protocols.whole(found.preprocess))
 
     def close(self) -> None:
         """Let go of all of them, as before a measurement; one that is asked again is loaded again."""
@@ -260,7 +297,7 @@ def joined(job: Job, one: Contender, head: Head, made: Facts, folder: Path) -> B
     from vertebra.zoo import arrays
     from vertebra.zoo.graphs import store
 
-    found = resolving.resolve(one.name, weights=one.source, **one.checks)
+    found = resolving.resolve(one.name, weights=one.source, **one.options)
     taken = arrays.take(
         zoo.find(one.name), found.subject.arguments["weights"], input_size=found.input_size, **one.checks
     )
@@ -278,11 +315,10 @@ def facts_of(job: Job, raced: Race, outcome: Outcome, one: Contender, head: Head
     held = raced.nested if outcome.name == raced.winner else outcome.held
     assert held is not None
     found = job.sorted.inspection
-    chosen = (
-        f", chosen inside the folds among {len(job.field.contenders)} networks"
-        if held is raced.nested
-        else ""
-    )
+    nested = held is raced.nested
+    chosen = f", chosen inside the folds among {len(job.field.contenders)} networks" if nested else ""
+    if nested and raced.otherwise is not None:
+        chosen += f", as were {'whole pictures' if one.tried else 'pictures prepared as for its weights'}"
     weighed = ", classes weighed alike" if job.balanced else ""
     return Facts(
         pictures=found.identity, pictures_sha256=found.sha256, classes=found.classes,

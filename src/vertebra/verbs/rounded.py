@@ -98,11 +98,10 @@ def held(job: Job, raced: Race, outcome: Outcome, one: Contender) -> Held:
     from vertebra.measuring.evaluation import crossing
 
     is_first = outcome.name == raced.winner
-    of_name = {each.name: each for each in job.field.contenders}
     float_held = raced.nested if is_first else outcome.held
     assert float_held is not None
     count = int(float_held.folds.max()) + 1
-    chosen = [of_name[name] for name in raced.chosen] if is_first else [one] * count
+    chosen = [job.contender(name) for name in raced.chosen] if is_first else [one] * count
     logits = np.zeros_like(float_held.logits)
     event = Progress(f"rounding to {job.precision}, and answering the pictures left out", 0, count, "folds")
     for fold, network in enumerate(chosen):

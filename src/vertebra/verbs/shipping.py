@@ -42,20 +42,22 @@ def ship(job: Job, raced: Race, folder: Path, *, anyway: bool = False) -> Fitted
     """The best network whose Bundle meets every limit here. Raises MeasurementError if none does."""
     from vertebra.reading.reports.fitted import Fitted
 
-    of_name = {one.name: one for one in job.field.contenders}
     failed = {one.name: one.failed for one in raced.outcomes if one.failed is not None}
     unmet: dict[str, str] = {}
+    missed_by: set[str] = set()
     for outcome in raced.outcomes:
         if outcome.held is None or outcome.pictures < len(job.sorted.folds):
             continue
         if unmet and not (anyway or outcome.held.learnt):
             continue
-        one = of_name[outcome.name]
+        one = job.contender(outcome.name)
+        if one.name in missed_by:  # prepared otherwise, it is as fast and as large
+            continue
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as scratch:
             try:
                 made = _made(job, raced, outcome, one, Path(scratch), anyway=anyway)
             except NotRoundedError as error:
-                unmet[one.name] = error.message
+                unmet[one.label] = error.message
                 continue
             row, missed = _met(job, made, one)
             if not missed:
@@ -66,7 +68,8 @@ def ship(job: Job, raced: Race, folder: Path, *, anyway: bool = False) -> Fitted
                     failures={**job.field.failures, **failed}, rows=tuple(made.rows), unmet=unmet,
                     rounded=made.rounded,
                 )  # fmt: skip
-        unmet[one.name] = missed
+        unmet[one.label] = missed
+        missed_by.add(one.name)
     told = "; ".join(f"{name}: {why.rstrip('.')}" for name, why in unmet.items())
     if job.precision != USUAL:
         raise MeasurementError(
@@ -96,7 +99,7 @@ def _made(job: Job, raced: Race, outcome: Outcome, one: Contender, scratch: Path
     from vertebra.measuring.evaluation import heads, kept_heads
 
     vectors = fitting.extractor(one, job)(range(len(job.sorted.folds)))
-    head = raced.head if one.name == raced.winner else heads.fit(
+    head = raced.head if one.label == raced.winner else heads.fit(
         vectors, job.sorted.labels, classes=job.classes, folds=job.sorted.folds, groups=job.sorted.groups,
         balanced=job.balanced, seed=job.seed, recall=kept_heads.recalled,
     )  # fmt: skip

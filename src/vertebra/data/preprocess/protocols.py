@@ -6,6 +6,7 @@ Each is held against the library's own output on photographs in tests/test_prepr
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from vertebra.data.preprocess.record import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from vertebra.errors import InvalidInputError, UnknownNameError
@@ -86,10 +87,21 @@ PROTOCOLS = {
 }
 
 
+#: Ways of a network's own Preprocess, which keep its size, mean and deviation.
+OWN, WHOLE = "own", "whole"
+WAYS = (OWN, WHOLE)
+
+
+def whole(record: Preprocess) -> Preprocess:
+    """The same, with the whole picture squeezed to the network's size: nothing is cropped, and the aspect
+    isn't kept."""
+    return replace(record, resize=record.input_size)
+
+
 def find(name: str) -> Preprocess:
     """The record of a named protocol. Raises UnknownNameError."""
     if name.lower() not in PROTOCOLS:
         raise UnknownNameError.of(
-            "preprocessing protocol", name, PROTOCOLS, "vertebra.data.preprocess.protocols.PROTOCOLS"
+            "preprocessing protocol", name, (*WAYS, *PROTOCOLS), ", ".join((*WAYS, *PROTOCOLS))
         )
     return PROTOCOLS[name.lower()]

@@ -9,6 +9,9 @@ the leader: a tie goes to the faster.
 The best of many looks better than it is. So the whole race is also run for each fold without that fold's
 pictures: the networks that these choose, with heads that haven't seen the fold either, give the answers that
 are pooled as `Race.nested`, whose accuracy isn't flattered by the choice.
+
+A network may have features of pictures that were prepared otherwise. They are asked for once a choice falls
+on it, and take its place in that choice where they are surely right more often, by the same pictures as it.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 #: Pictures of the first round, and how many times as many the next takes.
 FIRST = 120
 STEP = 4
+#: The level of an interval that is looked at once.
+_ONE_LOOK = 0.95
 
 
 @dataclass(frozen=True)
@@ -44,19 +49,21 @@ class Entry:
     """A network in the race. `cost` is what a tie is decided by: milliseconds a picture.
 
     `features` gives the features (rows, D) of pictures by their rows: a part first, later more, those of
-    before among them.
+    before among them. `otherwise` is the same network on pictures that are prepared otherwise.
     """
 
     name: str
     cost: float
     features: Callable[[Sequence[int]], Any] = field(repr=False)
+    otherwise: Entry | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How one network fared: the `pictures` it was asked about, what its heads answered out of fold (`held`),
     how much more often than the winner on the same pictures it was right (`difference`, with a 95 % interval;
-    None for the winner), and `why` it won or not. `failed` is the error that ended it, if one did."""
+    None for the winner), and `why` it won or not. `failed` is the error that ended it, if one did.
+    `network` is the entry that it is of: another one if this is its `otherwise`."""
 
     name: str
     cost: float
@@ -65,6 +72,7 @@ class Outcome:
     difference: Pair | None
     why: str
     failed: VertebraError | None = field(default=None, compare=False)
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,9 +111,17 @@ class Race:
 
     @property
     def runner_up(self) -> Outcome | None:
-        """The most accurate of the others on the most pictures."""
-        others = [one for one in self.outcomes[1:] if one.failed is None]
+        """The most accurate of the other networks on the most pictures."""
+        own = self.outcomes[0].network
+        others = [one for one in self.outcomes[1:] if one.failed is None and one.network != own]
         return others[0] if others else None
+
+    @property
+    def otherwise(self) -> Outcome | None:
+        """The winner's network on pictures that are prepared in the other way, if that was tried."""
+        own = self.outcomes[0].network
+        others = [one for one in self.outcomes[1:] if one.failed is None and one.network == own]
+        return others[0] if own and others else None
 
 
 def race(
@@ -140,7 +156,7 @@ def race(
 def _check_names(entries: Sequence[Entry]) -> None:
     if not entries:
         raise InvalidInputError("A race without a network was asked for; at least one was expected.")
-    names = [entry.name for entry in entries]
+    names = [one.name for entry in entries for one in (entry, entry.otherwise) if one is not None]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInputError(f"{twice[0]} is in the race twice.", "name each network once")
@@ -182,6 +198,7 @@ class _Field:
         progress: Listener,
     ) -> None:
         self.entries = {entry.name: entry for entry in sorted(entries, key=lambda one: (one.cost, one.name))}
+        self.others = {one.otherwise.name: one.otherwise for one in entries if one.otherwise is not None}
         self.labels, self.folds, self.groups, self.classes = labels, folds, groups, classes
         self.penalties, self.balanced, self.seed = penalties, balanced, seed
         self.recall, self.progress = recall, progress
@@ -199,7 +216,8 @@ class _Field:
             self.history.append({})
             self._settle(place)
         while True:
-            winner = self._best(len(self.left) - 1)
+            self._try_otherwise()
+            winner = self._choice(len(self.left) - 1)
             try:
                 return self._finished(winner)
             except VertebraError as error:  # it gave its features before, and doesn't any more
@@ -225,6 +243,14 @@ class _Field:
                 return
             self._cross(missing, place)
 
+    def _try_otherwise(self) -> None:
+        """Have all answers of each network that a choice falls on, on pictures prepared otherwise."""
+        chosen = dict.fromkeys(self._best(judge) for judge in range(len(self.left)))
+        others = [other.name for name in chosen if (other := self.entries[name].otherwise) is not None]
+        missing = [name for name in others if name not in self.history[-1] and name not in self.failed]
+        if missing:
+            self._cross(missing, len(self.rounds) - 1)
+
     def _fail(self, name: str, error: VertebraError) -> None:
         self.failed[name] = error
         for found in self.history:
@@ -241,15 +267,15 @@ class _Field:
                 self.history[place][name] = crossing.cross(
                     vectors, self._labels(rows), self.folds[rows].tolist(), classes=self.classes,
                     groups=self._groups(rows), penalties=self.penalties, balanced=self.balanced,
-                    seed=self.seed, compared=len(self.entries) > 1, of=f" on the features of {name}",
-                    recall=self.recall,
+                    seed=self.seed, compared=len(self.entries) + len(self.others) > 1,
+                    of=f" on the features of {name}", recall=self.recall,
                 )  # fmt: skip
             except VertebraError as error:
                 self._fail(name, error)
         self.progress(replace(event, done=len(names)))
 
     def _features(self, name: str, rows: Indices) -> Any:
-        vectors = self.entries[name].features(rows.tolist())
+        vectors = (self.entries.get(name) or self.others[name]).features(rows.tolist())
         logistic.check(vectors, self._labels(rows), self.classes, rows.tolist())
         return vectors
 
@@ -261,7 +287,10 @@ class _Field:
 
     def _answers(self, judge: int, place: int) -> _Answers:
         """What a judge may look at: all pictures' answers out of fold, or those without the judge's fold."""
-        found = {name: one for name, one in self.history[place].items() if name in self.left[judge]}
+        return self._answers_of(self.left[judge], judge, place)
+
+    def _answers_of(self, names: Sequence[str], judge: int, place: int) -> _Answers:
+        found = {name: one for name, one in self.history[place].items() if name in names}
         rows = self.rounds[place]
         if judge == len(self.left) - 1:
             right = {name: one.held.answered_right for name, one in found.items()}
@@ -290,6 +319,15 @@ class _Field:
         share = {name: found.right[name].mean() for name in tied if self.entries[name].cost == cheapest}
         return max(share, key=lambda name: share[name])
 
+    def _choice(self, judge: int) -> str:
+        """The best, or the same on pictures prepared otherwise where it is surely right more often."""
+        name = self._best(judge)
+        other = self.entries[name].otherwise
+        if other is None or other.name not in self.history[-1]:
+            return name
+        found = self._answers_of((name, other.name), judge, len(self.rounds) - 1)
+        return other.name if found.pair(other.name, name, _ONE_LOOK).low > 0 else name
+
     def _finished(self, winner: str) -> Race:
         import numpy as np
 
@@ -304,7 +342,7 @@ class _Field:
             penalty=None if len(self.penalties) > 1 else self.penalties[0], balanced=self.balanced,
             recall=self.recall,
         )  # fmt: skip
-        chosen = [self._best(fold) for fold in range(len(self.left) - 1)]
+        chosen = [self._choice(fold) for fold in range(len(self.left) - 1)]
         logits = np.stack([found[chosen[fold]].held.logits[row] for row, fold in enumerate(self.folds)])
         nested = crossing.summary(
             logits, found[winner].held.labels, self.folds, groups=self.groups, balanced=self.balanced,
@@ -316,30 +354,51 @@ class _Field:
         )  # fmt: skip
 
     def _outcomes(self, winner: str) -> tuple[Outcome, ...]:
-        told = [self._outcome(name, winner) for name in self.entries if name not in self.failed]
+        tried = [name for name in self.others if name in self.history[-1]]
+        sound = [name for name in self.entries if name not in self.failed]
+        told = [self._outcome(name, winner) for name in (*sound, *tried)]
         told.sort(key=lambda one: (one.name != winner, -one.pictures, -one.held.accuracy if one.held else 0))
         lost = [
-            Outcome(name, self.entries[name].cost, 0, None, None, error.message, error)
+            Outcome(name, self._cost(name), 0, None, None, error.message, error, self._network(name))
             for name, error in self.failed.items()
         ]
         return (*told, *lost)
 
     def _outcome(self, name: str, winner: str) -> Outcome:
         place = max(place for place, found in enumerate(self.history) if name in found)
-        rows, found, cost = self.rounds[place], self.history[place], self.entries[name].cost
-        held = found[name].held
+        rows, found, cost = self.rounds[place], self.history[place], self._cost(name)
+        held, network = found[name].held, self._network(name)
         if name == winner:
-            return Outcome(name, cost, len(rows), held, None, self._why_won(winner))
+            return Outcome(name, cost, len(rows), held, None, self._why_won(winner), network=network)
+        is_same = network == self._network(winner)
+        if winner not in found:  # it was tried on all pictures only
+            winner = self._network(winner)
         pair = paired(
             held.answered_right, found[winner].held.answered_right, groups=self._groups(rows),
-            level=self.level,
+            level=_ONE_LOOK if is_same else self.level,
         )  # fmt: skip
-        return Outcome(name, cost, len(rows), held, pair, self._why_lost(name, winner, pair, len(rows)))
+        why = _why_otherwise(winner, pair) if is_same else self._why_lost(name, winner, pair, len(rows))
+        return Outcome(name, cost, len(rows), held, pair, why, network=network)
+
+    def _network(self, name: str) -> str:
+        """The entry that a name is of: itself, or the one that it is prepared otherwise of."""
+        whose = {one.otherwise.name: key for key, one in self.entries.items() if one.otherwise is not None}
+        return whose.get(name, name)
+
+    def _cost(self, name: str) -> float:
+        return self.entries[self._network(name)].cost
 
     def _why_won(self, winner: str) -> str:
+        network = self._network(winner)
+        if network != winner:
+            pair = self._answers_of((network, winner), len(self.left) - 1, len(self.rounds) - 1).pair(
+                winner, network, _ONE_LOOK
+            )
+            gap = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points against {network}"
+            return f"surely right more often: {gap}"
         if len(self.entries) == 1:
             return "the only network in the race"
-        if len(self.entries) == len(self.failed) + 1:
+        if len(self.entries) == 1 + sum(name in self.entries for name in self.failed):
             return "no other gave features"
         leader = self._answers(len(self.left) - 1, len(self.rounds) - 1).leader(self.entries)
         if leader != winner:
@@ -351,12 +410,22 @@ class _Field:
         after = "" if pictures == len(self.labels) else f" on {pictures:,} pictures"
         if pair.high < 0:
             return f"surely less often right{after}: {gap}"
-        slower = f"slower: {self.entries[name].cost:.3g} ms, not {self.entries[winner].cost:.3g} ms"
+        mine, its = self._cost(name), self._cost(winner)
+        slower = f"slower: {mine:.3g} ms, not {its:.3g} ms"
+        if name in self.others:
+            return f"{self._network(name)} wasn't chosen: {gap}"
+        if pair.low > 0 and winner in self.others:
+            return f"not surely more often right than {self._network(winner)}, and {slower}; {gap}"
         if pair.low > 0:
             return f"right more often than {winner}, but surely less often than the leader{after}: {gap}"
-        if self.entries[name].cost > self.entries[winner].cost:
+        if mine > its:
             return f"not surely more often right{after} ({gap}), and {slower}"
         return f"surely less often right than the leader{after}; {gap}"
+
+
+def _why_otherwise(winner: str, pair: Pair) -> str:
+    gap = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points against {winner}"
+    return f"surely less often right: {gap}" if pair.high < 0 else f"not surely more often right: {gap}"
 
 
 @dataclass(frozen=True)

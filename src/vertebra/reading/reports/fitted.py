@@ -14,6 +14,7 @@ from vertebra.data import folds
 from vertebra.errors import InvalidInputError, VertebraError
 from vertebra.machine.files import write_whole
 from vertebra.measurements import Measurement, WideRow, display
+from vertebra.measuring.evaluation.paired import Pair
 from vertebra.reading.choice.precisions import USUAL
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from vertebra.data.datasets import Dataset
     from vertebra.data.findings import Inspection
     from vertebra.measuring.evaluation.crossing import Held
-    from vertebra.measuring.evaluation.paired import Pair
     from vertebra.measuring.evaluation.racing import Race
     from vertebra.reading.choice.contender import Contender
     from vertebra.reading.choice.rule import Limit
@@ -84,7 +84,17 @@ class Fitted(display.Shown):
     @property
     def is_first_choice(self) -> bool:
         """Whether the network that ships is the one that the pictures chose."""
-        return self.winner.name == self.race.winner
+        return self.winner.label == self.race.winner
+
+    @property
+    def preparation(self) -> Pair | None:
+        """How much more often the network is right with its pictures prepared as they are than in the other
+        way that was tried; None where none was, or another network ships."""
+        other = self.race.otherwise
+        if other is None or other.difference is None or not self.is_first_choice:
+            return None
+        found = other.difference
+        return Pair(-found.difference, -found.high, -found.low)
 
     @property
     def quoted(self) -> Held:
@@ -146,7 +156,7 @@ def compared(done: Fitted) -> list[display.Line]:
     of_name = {one.name: one for one in done.contenders}
     lines: list[display.Line] = []
     for outcome in done.race.outcomes:
-        held, one = outcome.held, of_name[outcome.name]
+        held, one = outcome.held, of_name[outcome.network or outcome.name]
         lines.append(
             {
                 "model": outcome.name,

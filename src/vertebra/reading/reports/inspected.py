@@ -40,12 +40,19 @@ def _classes(found: Inspection) -> list[str]:
     total = max(1, len(found.kept))
     by_size = sorted(found.classes, key=lambda one: -one[1])
     if len(by_size) <= _CLASSES:
-        name_width = max(len(name) for name, _ in by_size)
+        name_width = max(_breadth(name) for name, _ in by_size)
         width = len(f"{by_size[0][1]:,}")
         return [
-            f"  {name:{name_width}}  {count:{width},}  {100 * count / total:5.1f} %"
+            f"  {name}{' ' * (name_width - _breadth(name))}  {count:{width},}  {100 * count / total:5.1f} %"
             for name, count in by_size
         ]
     largest = ", ".join(f"{name} {count:,}" for name, count in by_size[:3])
     smallest = ", ".join(f"{name} {count:,}" for name, count in by_size[-3:])
     return [f"  largest: {largest}", f"  smallest: {smallest}"]
+
+
+def _breadth(name: str) -> int:
+    """How many columns a name takes on a terminal, where some characters take two and others none."""
+    from rich.cells import cell_len
+
+    return len(name) if name.isascii() else cell_len(name)

@@ -598,7 +598,18 @@ def test_a_tie_goes_to_the_network_s_own_preprocessing(made):
     assert (done.winner.tried, done.race.otherwise.name) == (None, f"{MODEL}, whole pictures")
     assert done.bundle.preprocess == vertebra.zoo.facts(MODEL).preprocess
     assert "as were pictures prepared as for its weights" in done.bundle.fitted.how
-    assert "squeezed whole it is right less often, by 0.0 points" in fitted.text(done)
+    assert done.preparation == Pair(0.0, -done.preparation.high, done.preparation.high)
+    told = "pictures are prepared as for its weights; squeezed whole: +0.0 points ("
+    assert told in fitted.text(done)
+    assert "which isn't sure; to take them so: --preprocess whole" in fitted.text(done)
+    gained = Outcome(
+        done.race.otherwise.name, 1.0, 16, done.held, Pair(0.031, -0.014, 0.081), "", network=MODEL
+    )
+    other = replace(done, race=replace(done.race, outcomes=(done.race.outcomes[0], gained)))
+    assert "squeezed whole: +3.1 points (-1.4 to +8.1 points), which isn't sure" in fitted.text(other)
+    worse = replace(gained, difference=Pair(-0.031, -0.05, -0.01))
+    other = replace(done, race=replace(done.race, outcomes=(done.race.outcomes[0], worse)))
+    assert "squeezed whole: -3.1 points (-5.0 to -1.0 points), surely less" in fitted.text(other)
     assert fitted.record(done)["prepared"] == "own"
 
 

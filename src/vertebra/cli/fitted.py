@@ -10,6 +10,7 @@ from vertebra import units
 from vertebra.cli.output import columns
 from vertebra.cli.terminal import line
 from vertebra.measurements import display
+from vertebra.measuring.evaluation.paired import Pair
 from vertebra.metrics import METRICS
 from vertebra.reading.choice import terms
 from vertebra.reading.choice.contender import MissedLimitError
@@ -17,7 +18,6 @@ from vertebra.reading.choice.terms import TOLD
 from vertebra.reading.reports.fitted import by_class, compared
 
 if TYPE_CHECKING:
-    from vertebra.measuring.evaluation.paired import Pair
     from vertebra.reading.reports.fitted import Fitted
 
 #: Classes that are printed, the worst first, where there are more.
@@ -105,14 +105,13 @@ def _prepared(done: Fitted) -> list[str]:
     gain = done.preparation
     if gain is None:
         return []
-    told = f"{100 * abs(gain.difference):.1f} points ({_points(gain)})"
     if done.winner.tried:
-        return [f"{whole}, not cropped as for its weights: surely right more often, by {told}"]
-    other = f"pictures are prepared as for its weights; squeezed whole it is right {{}} often, by {told}"
-    if gain.low > 0:
-        return [other.format("surely less")]
-    how = other.format("less" if gain.difference >= 0 else "more")
-    return [f"{how}, which isn't sure: --preprocess whole takes them so"]
+        told = f"{100 * gain.difference:+.1f} points ({_points(gain)})"
+        return [f"{whole}, not cropped as for its weights: surely right more often, {told}"]
+    other = Pair(-gain.difference, -gain.high, -gain.low)
+    told = f"{100 * other.difference + 0.0:+.1f} points ({_points(other)})"
+    unsure = ", which isn't sure; to take them so: --preprocess whole" if other.tied else ", surely less"
+    return [f"pictures are prepared as for its weights; squeezed whole: {told}{unsure}"]
 
 
 def _words(done: Fitted) -> str:

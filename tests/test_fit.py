@@ -584,7 +584,7 @@ def test_whole_pictures_are_chosen_where_a_crop_loses_what_matters(squeezed, edg
     assert [one.top[0].name for one in found] == ["bright"] * 12 + ["dark"] * 12
     told = fitted.text(done)
     assert "how pictures are prepared, too, was chosen without them" in told
-    assert "pictures are squeezed whole to 224x224, not cropped as for its weights: surely right more" in told
+    assert "pictures are squeezed whole to 224x224, not cropped as for its weights: +" in told
     given = fitted.record(done)
     assert (given["model"], given["prepared"]) == (MODEL, "whole")
     assert given["preprocess"]["resize"] == (224, 224)

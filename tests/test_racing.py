@@ -279,7 +279,7 @@ def test_pictures_prepared_otherwise_are_taken_where_surely_better(better, winne
         found.otherwise.held.answered_right, found.held.answered_right, groups=None, level=0.95
     )  # fmt: skip
     assert found.otherwise.difference == pair
-    assert found.otherwise.why.startswith("surely less" if better != 0.5 else "not surely more")
+    assert found.otherwise.why.startswith("surely less" if better != 0.5 else "not right more often by more")
     assert found.nested.accuracy == found.held.accuracy
 
 
@@ -324,3 +324,22 @@ def test_features_of_pictures_prepared_otherwise_that_fail_end_nothing():
     other.vectors = Network(labels, 3.0, 3).vectors
     again = racing.race([Entry("a", 1, own, Entry("b", 1, other))], labels.tolist(), folds, penalty=0.1)
     assert (again.winner, again.outcomes[1].why) == ("a", "It crashed.")
+
+
+@pytest.mark.parametrize(("gained", "winner"), [(1, "a"), (2, "b")])
+def test_more_than_a_standard_error_decides_how_pictures_are_prepared(gained, winner):
+    """Of n pictures that only one way knows, a standard error is the root of n: one is a tie, two aren't."""
+    labels, folds = pictures(200)
+    own = Network(labels, 9.0, 1)
+    other = Network(labels, 9.0, 1)
+    for row in range(gained):  # as the others of a class that it isn't of
+        own.vectors[row] = other.vectors[labels == (labels[row] + 1) % 3].mean(axis=0)
+    found = racing.race([Entry("a", 1, own, Entry("b", 1, other))], labels.tolist(), folds, penalty=0.1)
+    right = {one.name: one.held.right for one in found.outcomes}
+    assert right["b"] - right["a"] == gained
+    assert found.winner == winner
+    first, second = found.outcomes
+    assert second.difference.tied
+    if winner == "b":
+        assert first.why.startswith("right more often: -")
+        assert second.why.startswith("less often right, by more than a standard error: -")

@@ -107,7 +107,8 @@ def _prepared(done: Fitted) -> list[str]:
         return []
     if done.winner.tried:
         told = f"{100 * gain.difference:+.1f} points ({_points(gain)})"
-        return [f"{whole}, not cropped as for its weights: surely right more often, {told}"]
+        unsure = ", which isn't sure; to crop them: --preprocess own" if gain.tied else ", surely more"
+        return [f"{whole}, not cropped as for its weights: {told}{unsure}"]
     other = Pair(-gain.difference, -gain.high, -gain.low)
     told = f"{100 * other.difference + 0.0:+.1f} points ({_points(other)})"
     unsure = ", which isn't sure; to take them so: --preprocess whole" if other.tied else ", surely less"

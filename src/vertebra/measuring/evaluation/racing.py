@@ -11,7 +11,8 @@ pictures: the networks that these choose, with heads that haven't seen the fold 
 are pooled as `Race.nested`, whose accuracy isn't flattered by the choice.
 
 A network may have features of pictures that were prepared otherwise. They are asked for once a choice falls
-on it, and take its place in that choice where they are surely right more often, by the same pictures as it.
+on it, and take its place in that choice where they are right more often by more than a standard error of the
+difference, on the same pictures: neither is faster, so the more accurate is taken unless it is a tie.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 #: Pictures of the first round, and how many times as many the next takes.
 FIRST = 120
 STEP = 4
-#: The level of an interval that is looked at once.
-_ONE_LOOK = 0.95
+#: The level of an interval that is looked at once, and of one of a standard error to both sides.
+_ONE_LOOK, _STANDARD_ERROR = 0.95, 0.6827
 
 
 @dataclass(frozen=True)
@@ -320,13 +321,13 @@ class _Field:
         return max(share, key=lambda name: share[name])
 
     def _choice(self, judge: int) -> str:
-        """The best, or the same on pictures prepared otherwise where it is surely right more often."""
+        """The best, or the same on pictures prepared otherwise where that isn't a tie."""
         name = self._best(judge)
         other = self.entries[name].otherwise
         if other is None or other.name not in self.history[-1]:
             return name
         found = self._answers_of((name, other.name), judge, len(self.rounds) - 1)
-        return other.name if found.pair(other.name, name, _ONE_LOOK).low > 0 else name
+        return other.name if found.pair(other.name, name, _STANDARD_ERROR).low > 0 else name
 
     def _finished(self, winner: str) -> Race:
         import numpy as np
@@ -377,7 +378,10 @@ class _Field:
             held.answered_right, found[winner].held.answered_right, groups=self._groups(rows),
             level=_ONE_LOOK if is_same else self.level,
         )  # fmt: skip
-        why = _why_otherwise(winner, pair) if is_same else self._why_lost(name, winner, pair, len(rows))
+        if is_same:
+            why = _why_otherwise(name in self.others, winner, pair)
+        else:
+            why = self._why_lost(name, winner, pair, len(rows))
         return Outcome(name, cost, len(rows), held, pair, why, network=network)
 
     def _network(self, name: str) -> str:
@@ -395,7 +399,7 @@ class _Field:
                 winner, network, _ONE_LOOK
             )
             gap = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points against {network}"
-            return f"surely right more often: {gap}"
+            return f"{'surely ' if pair.low > 0 else ''}right more often: {gap}"
         if len(self.entries) == 1:
             return "the only network in the race"
         if len(self.entries) == 1 + sum(name in self.entries for name in self.failed):
@@ -423,9 +427,14 @@ class _Field:
         return f"surely less often right than the leader{after}; {gap}"
 
 
-def _why_otherwise(winner: str, pair: Pair) -> str:
+def _why_otherwise(is_other: bool, winner: str, pair: Pair) -> str:
+    """Why a way of preparing the winner's pictures wasn't taken, the other one or its own."""
     gap = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f} points against {winner}"
-    return f"surely less often right: {gap}" if pair.high < 0 else f"not surely more often right: {gap}"
+    if pair.high < 0:
+        return f"surely less often right: {gap}"
+    if is_other:
+        return f"not right more often by more than a standard error: {gap}"
+    return f"less often right, by more than a standard error: {gap}"
 
 
 @dataclass(frozen=True)

@@ -537,3 +537,26 @@ def test_classes_of_wide_characters_stand_in_columns(tmp_path):
     told = lines(inspect(folder(tmp_path / "set", plain(*names))))[1:4]
     assert {cell_len(line.partition("  2 ")[0]) for line in told} == {6}
     assert sorted(line.partition("  2 ")[0].strip() for line in told) == ["cafe\u0301", "dog", "日本"]
+
+
+def test_pictures_with_transparent_pixels_are_counted_and_kept_so(tmp_path):
+    clear, palette = Image.new("RGBA", (20, 20), (9, 8, 7, 255)), Image.new("P", (20, 20), 1)
+    half = grain(1).convert("RGBA")
+    half.putpixel((3, 3), (1, 2, 3, 128))
+    hole = grain(2).quantize(8)
+    files = {
+        "a/opaque.png": encoded(clear, "PNG"),  # an alpha channel that hides nothing
+        "a/half.png": encoded(half, "PNG"),
+        "a/half.webp": encoded(half.resize((60, 30)), "WEBP", lossless=True),
+        "b/unused.png": encoded(palette, "PNG", transparency=0),  # no pixel has this colour
+        "b/hole.gif": encoded(hole, "GIF", transparency=int(np.asarray(hole)[0, 0])),
+        "b/grey.png": encoded(half.convert("LA"), "PNG"),
+        "b/plain.jpg": encoded(grain(5), "JPEG"),
+    }
+    kept: dict[bytes, bytes] = {}
+    data = folder(tmp_path / "set", files)
+    for _ in range(2):  # as seen, and as kept
+        found = inspect(data, kept=kept)
+        assert (found.transparent, len(found.kept), found.to_json()["transparent"]) == (4, 7, 4)
+        told = "4 pictures have transparent pixels: the colour stored below them counts"
+        assert [one for one in found.remarks() if one.startswith(told)]

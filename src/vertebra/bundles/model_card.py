@@ -89,9 +89,12 @@ def preprocessing(record: Mapping[str, Any] | None, holder: str = "vertebra.json
         if record["apply_orientation"]
         else "its EXIF orientation ignored"
     )
+    crop = f"crop {height}x{width} from the middle"
+    if target == f"{height}x{width}":
+        crop = "the whole picture, nothing cropped"
     return (
-        f"Decode to RGB, {turned}; resize to {target} ({record['interpolation']}); crop {height}x{width} "
-        f"from the middle; (pixel / 255 - {_numbers(record['mean'])}) / {_numbers(record['std'])}. "
+        f"Decode to RGB, {turned}; resize to {target} ({record['interpolation']}); {crop}; "
+        f"(pixel / 255 - {_numbers(record['mean'])}) / {_numbers(record['std'])}. "
         f"{holder} holds the full record."
     )
 

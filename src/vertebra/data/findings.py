@@ -82,6 +82,7 @@ class Inspection:
     of which is kept. `divided` says how many groups of similar pictures were too large to be near-duplicates
     and were made again by stricter limits; `grouped` whether groups were given. `left_out` counts files that
     aren't part of the set by their kind; `assumed` are sentences about how the set was read.
+    `transparent` counts the pictures, of those kept, with transparent pixels.
     """
 
     identity: str
@@ -100,6 +101,7 @@ class Inspection:
     grouped: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    transparent: int = 0
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -146,6 +148,12 @@ def _remarks(found: Inspection) -> Iterator[str]:
     yield from _alike(found)
     yield from _repeats(found)
     yield from _misnamed(found)
+    if found.transparent:
+        have = "picture has" if found.transparent == 1 else "pictures have"
+        yield (
+            f"{found.transparent:,} {have} transparent pixels: the colour stored below them counts; to have "
+            "another ground, flatten them first."
+        )
     if found.left_out:
         shown = ", ".join(f"{count:,} {kind}" for kind, count in found.left_out.items())
         yield f"Not part of the set: {shown}."

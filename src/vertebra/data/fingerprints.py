@@ -20,7 +20,7 @@ from vertebra.errors import ImageError
 #: A JPEG is decoded no smaller than this, height and width.
 _AT_LEAST = (2 * alike.SIDE, 2 * alike.SIDE)
 #: Changes whenever fingerprints of one picture would differ: earlier ones don't count then.
-VERSION = 1
+VERSION = 2
 _FORMATS = ("", "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _CALLED = {"WEBP": "WebP"}
 #: ending of a name -> format
@@ -47,7 +47,8 @@ _KINDS = (
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """A picture as it is seen, turned upright: `pixels` is the SHA-256 of all of them, or None where the
-    picture was decoded at a reduced size. `format` is empty where the set has only pixels."""
+    picture was decoded at a reduced size. `format` is empty where the set has only pixels. `transparent` says
+    whether a pixel is."""
 
     #: Bytes of every fingerprint.
     SIZE: ClassVar[int] = _RECORD.size
@@ -57,12 +58,14 @@ class Fingerprint:
     width: int
     pixels: bytes | None
     thumbnail: alike.Thumbnail
+    transparent: bool = False
 
     def packed(self) -> bytes:
         """The same as bytes of one size."""
         kind = _FORMATS.index({"WebP": "WEBP"}.get(self.format, self.format))
+        flags = (self.pixels is not None) + 2 * self.transparent
         return _RECORD.pack(
-            VERSION, kind, self.pixels is not None, *self.thumbnail.colour, self.height, self.width,
+            VERSION, kind, flags, *self.thumbnail.colour, self.height, self.width,
             self.pixels or b"", self.thumbnail.grey,
         )  # fmt: skip
 
@@ -71,11 +74,11 @@ class Fingerprint:
         """What `packed` was made of; None for what isn't one of this version."""
         if record is None or len(record) != cls.SIZE or record[0] != VERSION or record[1] >= len(_FORMATS):
             return None
-        _, kind, is_whole, red, green, blue, height, width, pixels, grey = _RECORD.unpack(record)
+        _, kind, flags, red, green, blue, height, width, pixels, grey = _RECORD.unpack(record)
         name = _FORMATS[kind]
         return cls(
-            _CALLED.get(name, name), height, width, pixels if is_whole else None,
-            alike.Thumbnail(grey, (red, green, blue)),
+            _CALLED.get(name, name), height, width, pixels if flags & 1 else None,
+            alike.Thumbnail(grey, (red, green, blue)), bool(flags & 2),
         )  # fmt: skip
 
 
@@ -132,6 +135,7 @@ def _looked(
 
 
 def _of_image(image: Any) -> Fingerprint:
+    transparent = image.is_transparent()
     pixels = image.pixels(apply_orientation=True, at_least=_AT_LEAST)
     height, width = image.shape(apply_orientation=True)
     # A JPEG's quick decoding isn't exact even where it is no smaller.
@@ -140,7 +144,7 @@ def _of_image(image: Any) -> Fingerprint:
         made.thumbnail.grey
     ):  # no comparison of thumbnails finds its copies
         made = _of_pixels(image.pixels(apply_orientation=True), made.format, is_whole=True)
-    return Fingerprint(made.format, height, width, made.pixels, made.thumbnail)
+    return Fingerprint(made.format, height, width, made.pixels, made.thumbnail, transparent)
 
 
 def _of_pixels(pixels: Any, format: str, *, is_whole: bool) -> Fingerprint:

@@ -84,6 +84,7 @@ class _Distinct:
     pixels: bytes | None
     size: tuple[int, int]
     first: int
+    transparent: bool
 
 
 class _Look:
@@ -133,9 +134,11 @@ class _Look:
         self._by_file[seen.sha256] = number
         first = number if found.pixels is None else self._by_pixels.setdefault(found.pixels, number)
         size = (found.height, found.width)
-        self._distinct.append(
-            _Distinct(place, sample.name, sample.label, seen.sha256, found.format, found.pixels, size, first)
-        )
+        made = _Distinct(
+            place, sample.name, sample.label, seen.sha256, found.format, found.pixels, size, first,
+            found.transparent,
+        )  # fmt: skip
+        self._distinct.append(made)
         self._thumbs.write(found.thumbnail.grey)
         self._colours += bytes(found.thumbnail.colour)
 
@@ -223,6 +226,7 @@ class _Look:
             kept=kept, unreadable=tuple(one for one, _ in self._unreadable),
             misnamed=tuple(self._misnamed), repeats=tuple(self._repeats(same, torn)), conflicts=told,
             alike=tuple(self._alike(chosen)), divided=divided, grouped=groups is not None,
+            transparent=sum(self._distinct[number].transparent for number in chosen),
             left_out={kind: count for kind, count in data.left_out.items() if count}, assumed=data.assumed,
         )  # fmt: skip
 

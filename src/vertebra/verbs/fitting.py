@@ -316,7 +316,8 @@ def facts_of(job: Job, raced: Race, outcome: Outcome, one: Contender, head: Head
     assert held is not None
     found = job.sorted.inspection
     nested = held is raced.nested
-    chosen = f", chosen inside the folds among {len(job.field.contenders)} networks" if nested else ""
+    of = len(job.field.contenders)
+    chosen = f", chosen inside the folds among {of} network{'s' * (of > 1)}" if nested else ""
     if nested and raced.otherwise is not None:
         chosen += f", as were {'whole pictures' if one.tried else 'pictures prepared as for its weights'}"
     weighed = ", classes weighed alike" if job.balanced else ""

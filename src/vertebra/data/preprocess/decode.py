@@ -118,6 +118,19 @@ class EncodedImage:
             pixels = self._pillow_pixels()
         return _turn(pixels, self.orientation) if apply_orientation else pixels
 
+    def is_transparent(self) -> bool:
+        """Whether a pixel is partly or wholly transparent, by an alpha channel or a palette; to be asked
+        before `pixels`. Raises ImageError."""
+        image = self.pillow
+        if image is None or not (
+            "A" in image.getbands() or (image.mode == "P" and "transparency" in image.info)
+        ):
+            return False
+        with _refusing(self.name, self.format, self.data):
+            image.load()
+            alpha = (image.convert("RGBA") if image.mode == "P" else image).getchannel("A")
+            return any(alpha.histogram()[:255])
+
     def _turbo_pixels(self, apply_orientation: bool, at_least: tuple[int, int] | None) -> Pixels | None:
         """None where libjpeg-turbo reports a problem: Pillow then decides."""
         if self.pillow is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from PIL import Image
 import vertebra
 from vertebra import bundles
 from vertebra.cli import cli, fitted
+from vertebra.data.preprocess import protocols
 from vertebra.errors import InvalidInputError
 from vertebra.measurements.subjects import SEEN
 from vertebra.measuring.evaluation.paired import Pair
+from vertebra.measuring.evaluation.racing import Outcome
+from vertebra.reading.choice.contender import Contender
 from vertebra.verbs import contenders, finetuning, shipping
 from vertebra.zoo.graphs import drawing, store
 
@@ -118,3 +122,30 @@ def test_the_command_passes_the_time(monkeypatch):
     monkeypatch.setattr(vertebra, "fit", lambda *_, **given: seen.update(given) or 1 / 0)
     CliRunner().invoke(cli, ["fit", "photos", "--finetune", "30min"])
     assert seen["finetune"] == "30min"
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_network_is_trained_on_with_pictures_prepared_as_for_its_head(tmp_path, tried):
+    from safetensors.numpy import save_file
+
+    own = tmp_path / "own.safetensors"
+    save_file({key: drawing.draw(MODEL, key, shape) for key, _, shape in store.find(MODEL).parameters()}, own)
+    one = Contender(MODEL, str(own), None, {})
+    trial = finetuning._Trial(SimpleNamespace(seed=0), one.otherwise() if tried else one, tmp_path)
+    record = vertebra.zoo.facts(MODEL).preprocess
+    assert trial._recipe(1, 64).evaluation == (protocols.whole(record) if tried else record)
+
+
+def test_one_network_is_trained_on_once_however_often_it_was_tried():
+    """Of each network the way that was right more often, of the one that ships the way that was chosen."""
+
+    def outcome(name, network, accuracy):
+        return Outcome(name, 1.0, 4, SimpleNamespace(accuracy=accuracy), None, "", network=network)
+
+    a, b = (Contender(name, None, None, {}) for name in "ab")
+    known = {one.label: one for each in (a, b) for one in (each, each.otherwise())}
+    job = SimpleNamespace(sorted=SimpleNamespace(folds=(0, 0, 1, 1)), contender=known.get)
+    outcomes = [outcome("a", "a", 0.8), outcome("a, whole pictures", "a", 0.81), outcome("b", "b", 0.7),
+                outcome("b, whole pictures", "b", 0.72)]  # fmt: skip
+    done = SimpleNamespace(winner=a)
+    assert finetuning._few(job, SimpleNamespace(outcomes=outcomes), done) == [a, b.otherwise()]

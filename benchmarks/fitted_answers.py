@@ -56,7 +56,7 @@ def main() -> int:
         done = vertebra.fit(
             asked.pictures, weights=weights, latency="60s", output=place / "bundle", table=place / "t.sqlite"
         )
-        print(f"fitted      {done.winner.name}, {done.accuracy:.1%} of {done.inspection.total:,} pictures")
+        print(f"fitted      {done.winner.label}, {done.accuracy:.1%} of {done.inspection.total:,} pictures")
         files = [asked.pictures / one.name for one in done.inspection.kept][: asked.limit]
         expected, wrong = _head(done, files), 0
         for engine in ENGINES:
@@ -84,7 +84,7 @@ def _head(done: Any, files: Sequence[Path]) -> np.ndarray:
     """The head's shares for the pictures, from the whole network's features."""
     one = done.winner
     with loading.load(
-        one.name, weights=one.source, engine=one.engine, features=True, usual_batch_size=_BATCH
+        one.name, weights=one.source, engine=one.engine, features=True, usual_batch_size=_BATCH, **one.options
     ) as loaded:
         vectors = _rows(files, loaded.preprocess, loaded.features)
     return _shares(heads.logits(done.race.head, vectors))

@@ -681,10 +681,14 @@ def test_a_preprocessing_that_cannot_be_is_refused_first(
     assert hint in raised.value.hint
 
 
-def test_a_fitted_bundle_names_no_way_to_spoil_its_head(made, pictures):
+def test_a_fitted_bundle_names_no_way_to_spoil_its_head(made, pictures, caplog):
     place, _ = made
     told = []
     picture = next(pictures.rglob("*.png"))
     vertebra.predict(picture, model=place / "shades", progress=lambda event: told.append(event.text))
     assert [text for text in told if text.startswith("assumed for ") and "preprocessing (" in text]
     assert not [text for text in told if "--preprocess" in text]
+    vertebra.predict(picture, model=place / "shades", preprocess="own")
+    assert not caplog.messages
+    vertebra.predict(picture, model=place / "shades", preprocess="whole")
+    assert "was fitted on pictures prepared as the Bundle records, not as asked for" in caplog.text

@@ -17,7 +17,7 @@ from vertebra.bundles.manifest import INDEPENDENT, LOGITS, OUTPUTS, OWN_LOGITS, 
 from vertebra.data.labels import LabelSet
 from vertebra.data.preprocess import Preprocess
 from vertebra.engines import Subject
-from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError
+from vertebra.errors import InvalidInputError, UnknownNameError, WeightsError, warn
 from vertebra.machine import files
 from vertebra.progress import Progress, silent
 
@@ -140,6 +140,12 @@ def from_bundle(
             "its weights",
         )
     _check_size(kept.model, card.preprocess, kept.input_size)
+    if kept.fitted is not None and card.preprocess != kept.preprocess:
+        warn(
+            f"The head of {folder} was fitted on pictures prepared as the Bundle records, not as asked for: "
+            "its accuracy doesn't hold for these.",
+            "leave --preprocess out, or fit it so: vertebra fit PICTURES --preprocess NAME|FILE",
+        )
     return Resolved(
         subject=Subject(kept.model, bundle=str(folder), trust_code=trust_code),
         input_size=kept.input_size,

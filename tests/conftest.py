@@ -42,7 +42,6 @@ def warnings_go_where_they_went() -> Iterator[None]:
     """A command of this process that says everything as JSON leaves the next test's warnings alone."""
     logger = logging.getLogger("vertebra")
     handlers, propagate = logger.handlers[:], logger.propagate
-    logger.setLevel(logging.NOTSET)  # forgets, too, what the logger once found to be disabled
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
 

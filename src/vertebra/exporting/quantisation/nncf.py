@@ -45,7 +45,9 @@ def _quiet() -> Iterator[Any]:
     """NNCF, without its output."""
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(
+        logging.ERROR
+    )  # its own function sets every handler's level, others' too
     with contextlib.redirect_stdout(io.StringIO()):
         yield nncf
 

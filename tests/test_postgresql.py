@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sql
@@ -23,7 +24,6 @@ from vertebra.errors import MissingRuntimeError, TableError, VertebraError, mask
 from vertebra.measurements import Measurement, Table, default_path, kept_runs, postgresql
 from vertebra.measurements.layout import UnreachableError
 from vertebra.measuring.benchmarking import Limits
-from vertebra.progress import Progress
 from vertebra.verbs import given
 
 Server = postgres_server.Server
@@ -381,13 +381,15 @@ def test_a_survey_goes_on_after_the_server_was_started_again(
     table = Table(running.address())
     wanted = cases.cases(["alexnet", "squeezenet1_1"], ["null"], batch_sizes=(1, 2, 4))
     limits = Limits.quick(seconds=0.1, warm_up_least_s=0.01, least_s=0.01)
-    stopped: list[Progress] = []
     said: list[str] = []
+    appended: list[int] = []
+    append = table.append
 
-    def watch(event: Progress) -> None:
-        if event.done >= 1 and not stopped:
-            stopped.append(event)
+    def append_to_a_stopped_server(rows: Any, **options: Any) -> None:
+        if len(appended) == 1:
             running.stop("immediate")
+        appended.append(len(rows))
+        append(rows, **options)
 
     def say(text: str) -> None:
         said.append(text)
@@ -395,7 +397,8 @@ def test_a_survey_goes_on_after_the_server_was_started_again(
             running.start()
 
     monkeypatch.setattr(postgresql, "warn", say)
-    rows = campaign.measure(wanted, table, limits=limits, progress=watch)
+    monkeypatch.setattr(table, "append", append_to_a_stopped_server)
+    rows = campaign.measure(wanted, table, limits=limits)
     assert sorted((row.model, row.batch_size) for row in rows if row.metric == "latency") == sorted(
         (case.model, case.batch_size) for case in wanted
     )

@@ -213,9 +213,10 @@ class Client:
 
 
 def largest(holds: Any, most: float, within: float = 0.03) -> float:
-    """The largest rate up to `most` at which `holds` is true, to this share of it."""
+    """The largest rate up to `most` at which `holds` is true, to this share of it; 0 if that is false down
+    to an eighth of it: slower trials would take minutes each."""
     low, high = 0.0, most
-    while high - low > within * max(low, most / 64):
+    while high - low > within * low and high > most / 8:
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low

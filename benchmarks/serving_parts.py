@@ -186,7 +186,11 @@ class Client:
         ends = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = ends
         writer.write(self._body if body is None else body)
-        status, fields, answer = await response(reader)
+        try:
+            status, fields, answer = await response(reader)
+        except ConnectionError:
+            self.statuses["connection lost"] += 1
+            raise
         self.statuses[status] += 1
         if status == "200":
             self.latencies.append(time.perf_counter() - begin)

@@ -32,7 +32,7 @@ from serving_client import (
     tensor,
 )
 from vertebra.inference import prediction
-from vertebra.inference.serving import protocol
+from vertebra.inference.serving import door, protocol
 
 # ------------------------------------------------------------------ what is there
 
@@ -383,6 +383,32 @@ def test_what_isn_t_http_gets_no_answer_or_an_error_and_harms_nobody(client: Cli
         assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200"))
         assert b"Traceback" not in answer
     client.infer({"inputs": [GOOD]})
+
+
+def test_a_refused_client_that_is_still_sending_gets_its_answer_and_keeps_its_connection(
+    client: Client,
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+    for _ in range(5):  # a connection that is closed with unread bytes is reset, but not always at once
+        connection.request("POST", "/v2/models/none/infer", bytes(8 * 2**20))
+        answer = connection.getresponse()
+        assert (answer.status, set(json.loads(answer.read()))) == (404, {"error"})
+        assert answer.getheader("Connection") != "close"
+        if connection.sock is None:
+            raise AssertionError("the connection was closed")
+    connection.close()
+
+
+def test_a_refused_client_that_never_ends_its_body_gets_its_answer_at_once_and_then_its_end(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_LINGER_S", 0.2)
+    head = b"POST /v2/models/none/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc"
+    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as raw:
+        raw.sendall(head)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert answer.endswith(b"}")
 
 
 def test_a_fault_of_the_server_s_own_is_the_protocol_s_error_and_no_traceback(

@@ -14,7 +14,8 @@ HEAD_S = 15.0
 
 
 class Patient(HttpToolsProtocol):
-    """Closes a connection whose request's head doesn't arrive in time, or doesn't end."""
+    """Closes a connection whose request's head doesn't arrive in time, or doesn't end, and one whose request
+    was answered before its body had arrived."""
 
     _deadline: asyncio.TimerHandle | None = None
     _head = 0
@@ -35,6 +36,11 @@ class Patient(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._disarm()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        if not self.pipeline and self.cycle is not None and self.cycle.more_body:
+            self.transport.close()  # the rest of this body isn't the next request's head
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()

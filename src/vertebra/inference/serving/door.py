@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 #: paths that are open without a token
 _OPEN = ("/v2/health/live", "/v2/health/ready")
+#: Seconds in which what a refused client still sends is read and dropped. A connection that is closed with
+#: unread bytes is reset, and the client may lose the answer.
+_LINGER_S = 2.0
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -48,26 +53,43 @@ class Door:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         trace = tracing.begin(scope, headers)
         status = 0
+        is_whole = "expect" in headers  # then nothing is sent before it is asked for
+
+        async def heard() -> Message:
+            nonlocal is_whole
+            message = await receive()
+            is_whole = is_whole or not message.get("more_body", False)
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *trace.headers(), *_SAFE]
+            elif status >= 400 and not is_whole and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                await linger()
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
+
+        async def linger() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    while not is_whole:
+                        await heard()
 
         try:
             self._check(scope, headers)
-            await self._inner(scope, receive, answer)
+            await self._inner(scope, heard, answer)
         except Refusal as refusal:
-            await error_of(refusal)(scope, receive, answer)
+            await error_of(refusal)(scope, heard, answer)
         except ClientDisconnect:
             status = 499
         except Exception:
             logs.LOGGER.exception("a request failed", extra={"fields": {"request_id": trace.request_id}})
             if not status:
                 failure = Refusal("internal", f"internal error; the log has it as request {trace.request_id}")
-                await error_of(failure)(scope, receive, answer)
+                await error_of(failure)(scope, heard, answer)
         finally:
             logs.request(
                 method=scope["method"], path=scope["path"], status=status,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,22 +75,25 @@ def painted(folder: Path, levels: dict[str, int], count: int, seed: int = 0) -> 
     return folder
 
 
+@contextlib.contextmanager
+def fit_in(place: Path, pictures: Path, weights: Path, **options: Any) -> Iterator[tuple[Path, Any]]:
+    """A fit with its own cache, table and folder in `place`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VERTEBRA_CACHE", str(place / "cache"))
+        for module in (contenders, shipping):
+            patch.setattr(module, "_CASE_S", 0.5)
+        yield (
+            place,
+            vertebra.fit(pictures, weights={MODEL: weights}, table=place / "table.sqlite", **EASY, **options),
+        )
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, weights, pictures):
     """A fit, with its table and folder."""
     place = tmp_path_factory.mktemp("fit")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("VERTEBRA_CACHE", str(place / "cache"))
-    for module in (contenders, shipping):
-        patch.setattr(module, "_CASE_S", 0.5)
-    try:
-        done = vertebra.fit(
-            pictures, weights={MODEL: weights}, output=place / "shades", save=place / "details",
-            table=place / "table.sqlite", **EASY,
-        )  # fmt: skip
-        yield place, done
-    finally:
-        patch.undo()
+    with fit_in(place, pictures, weights, output=place / "shades", save=place / "details") as found:
+        yield found
 
 
 def test_a_learnable_toy_is_learnt_whole(made):
@@ -557,17 +563,8 @@ def edges(tmp_path_factory) -> Path:
 def squeezed(tmp_path_factory, weights, edges):
     """A fit of pictures that no crop can tell apart, with its folder."""
     place = tmp_path_factory.mktemp("squeezed")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("VERTEBRA_CACHE", str(place / "cache"))
-    for module in (contenders, shipping):
-        patch.setattr(module, "_CASE_S", 0.5)
-    try:
-        done = vertebra.fit(
-            edges, weights={MODEL: weights}, output=place / "edges", table=place / "table.sqlite", **EASY
-        )
-        yield place, done
-    finally:
-        patch.undo()
+    with fit_in(place, edges, weights, output=place / "edges") as found:
+        yield found
 
 
 def test_whole_pictures_are_chosen_where_a_crop_loses_what_matters(squeezed, edges):

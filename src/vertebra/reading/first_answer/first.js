@@ -181,7 +181,7 @@ function show(device, isFromLink) {
   });
   find("first-times").replaceChildren(...list);
   find("first-how").textContent = `Latencies of ${rows.size - times.size} networks are ${how}. They hold for ${BACKENDS[backend]} in ${isFromLink ? "that" : "this"} browser, not for a native engine on the same device. `
-    + "None of the machines that estimates learn from is a browser: networks with layers that browsers run badly, such as ConvNeXt's, can be three times slower.";
+    + "None of the machines that estimates learn from is a browser: networks with layers that browsers run badly, such as ConvNeXt's, can be several times slower.";
   say(isFromLink ? `From a link: a device measured on ${date} in ${browser}.` : `Measured ${times.size} networks on this device; ${rows.size - times.size} are estimated.`);
   find("first-work").hidden = true;
   find("first-result").hidden = false;

@@ -543,7 +543,7 @@ def test_an_older_table_is_taken_through_the_steps_that_it_lacks(
     assert [row.model for row in Table(path, create=False, untouched=True).rows()] == ["a"]
     assert [row.model for row in Table(path, create=False).rows()] == ["a"]
     assert change(Table(path), "SELECT note FROM runs") == [("taken over",)]
-    assert change(Table(path), "SELECT value FROM meta WHERE name = 'schema_version'") == [("4",)]
+    assert change(Table(path), "SELECT value FROM meta WHERE name = 'schema_version'") == [("5",)]
     Table(path).append([params("b")])  # a second opening takes no step again
     assert len(Table(path)) == 2
     monkeypatch.undo()
@@ -653,13 +653,13 @@ def test_processes_that_open_a_table_of_version_1_at_once_all_read_it_whole(tmp_
     assert [file.name for file in tmp_path.glob("*backup*")] == ["table.sqlite.v1.backup"]
 
 
-def test_the_layout_of_version_2_stands_still() -> None:
+def test_the_layout_of_version_3_stands_still() -> None:
     """Whoever changes a column adds a step to MIGRATIONS, and the new layout here."""
     tables = {
         name: [column.name for column in table.columns] for name, table in layout.layout().tables.items()
     }
     assert (layout.schema_version(), tables) == (
-        2,
+        3,
         {
             "meta": ["name", "value"],
             "systems": ["id", "description"],
@@ -704,6 +704,7 @@ def test_the_layout_of_version_2_stands_still() -> None:
             ],
             "samples": ["run", "name", "samples"],
             "forgotten": ["run", "forgotten_at", "reason"],
+            "prices": ["system", "said_at", "per_hour", "currency"],
         },
     )
 

@@ -269,9 +269,9 @@ def test_a_copy_is_kept_in_the_schema_before_an_older_layout_is_changed(
     monkeypatch.setattr(postgresql.layouts, "MIGRATIONS", (*migrations, *steps))
     Table(address).append([params("b")])
     assert [row.model for row in Table(address).rows()] == ["a", "b"]
-    assert postgres.run(f"SELECT count(*) FROM {schema}.v2_backup_measurements") == [(1,)]
-    assert postgres.run(f"SELECT value FROM {schema}.v2_backup_meta WHERE name = 'schema_version'") == [
-        ("2",)
+    assert postgres.run(f"SELECT count(*) FROM {schema}.v3_backup_measurements") == [(1,)]
+    assert postgres.run(f"SELECT value FROM {schema}.v3_backup_meta WHERE name = 'schema_version'") == [
+        ("3",)
     ]
     assert Table(address, create=False).store.stamp() is not None
 
@@ -294,7 +294,7 @@ def test_a_role_that_may_only_read_reads_an_older_layout_from_a_copy_in_memory(
     read = Table(postgres.address(schema, user=reader), create=False)
     assert read.rows() == before
     assert [run.is_whole() for run in read.runs()] == [True, True]
-    assert postgres.run(f"SELECT value FROM {schema}.meta WHERE name = 'schema_version'") == [("2",)]
+    assert postgres.run(f"SELECT value FROM {schema}.meta WHERE name = 'schema_version'") == [("3",)]
 
 
 def test_a_text_with_a_zero_character_is_found_nowhere_and_not_kept(postgres: Server) -> None:

@@ -109,7 +109,11 @@ def _legend(found: Ladder, shown: list[Rung]) -> list[str]:
     if any("money" in one.costs for one in found.rungs):
         if any("latency" not in one.row.figures for one in shown):
             lines.append("Time: of one image, from the throughput.")
-        lines.append("Money: the hour's price for the time of an image, one after the other, never idle.")
+        hours = ", ".join(f"{name} {value:.12g}" for name, value in found.per_hour.items())
+        lines.append(
+            f"Money: an hour's price ({hours} {found.currency}) for the time of an image, one after the "
+            "other, never idle."
+        )
     return lines
 
 
@@ -133,6 +137,7 @@ def records(found: Ladder) -> list[dict[str, Any]]:
                 cost for cost in one.per_point if one.is_estimated_per_point(cost)
             ),
             "currency": found.currency,
+            "price_per_hour": found.per_hour.get(str(one.row.conditions.get("system"))),
             "knee": one.is_knee,
         }
         for one in found.rungs

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @table_option
 @format_options
 def command(sources: tuple[str, ...], table: str | None, style: str) -> None:
-    """Add what other tables hold to yours: runs with their samples, systems, and what is forgotten.
+    """Add what other tables hold to yours: runs, samples, machines, prices, and what is forgotten.
 
     \b
       vertebra merge pi.sqlite laptop.sqlite

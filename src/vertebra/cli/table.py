@@ -36,12 +36,16 @@ from vertebra.verbs import given
 )  # fmt: skip
 @click.option("--restore", metavar="RUN", multiple=True, help="Show a forgotten run's rows again.")
 @click.option("--forgotten", is_flag=True, help="Print the rows of forgotten runs instead.")
+@click.option(
+    "--price", metavar="NAME=0.34USD", multiple=True,
+    help="Keep what an hour of a machine costs, for pick; none takes it back. Repeatable.",
+)  # fmt: skip
 @table_option
 @format_options
 @pager_option
 def command(
     every: bool, wide: bool, file: str | None, table: str | None, style: str, forget: tuple[str, ...],
-    restore: tuple[str, ...], forgotten: bool, **filters: Any,
+    restore: tuple[str, ...], forgotten: bool, price: tuple[str, ...], **filters: Any,
 ) -> None:  # fmt: skip
     """Print the rows of the table: published, counted, measured and estimated figures.
 
@@ -51,6 +55,11 @@ def command(
     if wide and file is not None:
         raise click.UsageError("--write can't be combined with --wide.")
     chosen = {name: value for name, value in filters.items() if value is not None}
+    if price:
+        if chosen or every or wide or forgotten or forget or restore or file is not None:
+            raise click.UsageError("--price is of a machine; leave the other options out.")
+        emit(_priced(table, price), style)
+        return
     if forget or restore:
         if chosen or every or wide or forgotten or file is not None:
             raise click.UsageError("--forget and --restore take whole runs; leave the other options out.")
@@ -90,6 +99,16 @@ def _marked(table: str | None, forget: tuple[str, ...], restore: tuple[str, ...]
         {"run": run, "rows": count, "now": state, "to undo": f"vertebra table {undo} {run[:12]}"}
         for state, undo, runs in done
         for run, count in runs.items()
+    ]
+
+
+def _priced(table: str | None, price: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Keep prices, and say what the table has of all machines then, a line for each."""
+    source = given.table(table, create=False)
+    source.keep_prices(price)
+    return [
+        {"system": system, "price per hour": one.per_hour, "currency": one.currency}
+        for system, one in sorted(source.prices().items())
     ]
 
 

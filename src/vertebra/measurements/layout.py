@@ -27,6 +27,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE measurements ADD COLUMN exclusive BOOLEAN",
         "CREATE TABLE forgotten (run TEXT NOT NULL PRIMARY KEY, forgotten_at TEXT NOT NULL, reason TEXT)",
     ),
+    (
+        "CREATE TABLE prices (system TEXT NOT NULL PRIMARY KEY, said_at TEXT NOT NULL, "
+        "per_hour DOUBLE PRECISION, currency TEXT)",
+    ),
 )
 
 
@@ -97,6 +101,14 @@ def layout(dialect: str = "sqlite") -> MetaData:
         sql.Column("run", text, primary_key=True),
         sql.Column("forgotten_at", text, nullable=False),
         sql.Column("reason", text),
+    )
+    sql.Table(
+        "prices",
+        tables,
+        sql.Column("system", text, primary_key=True),
+        sql.Column("said_at", text, nullable=False),
+        sql.Column("per_hour", sql.Double),
+        sql.Column("currency", text),
     )
     return tables
 

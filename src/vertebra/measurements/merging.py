@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError, TableError, VertebraError
-from vertebra.measurements import forgetting, kept_runs
+from vertebra.measurements import forgetting, kept_runs, prices
 from vertebra.measurements.record import row_of
 from vertebra.measurements.run import Run
 
@@ -29,7 +29,8 @@ class Brought:
     """What one source brought: `rows` in new `runs` or in those that it completed; the rows and runs that
     were `there`; the runs that are `forgotten` now because they are in the source; and what was refused.
 
-    `left_out` counts runs with impossible rows that are forgotten in the source: they stay there.
+    `prices` counts the machines whose price came, being newer than the one that was there. `left_out` counts
+    runs with impossible rows that are forgotten in the source: they stay there.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Brought:
     forgotten: int = 0
     left_out: int = 0
     refused: tuple[Refused, ...] = ()
+    prices: int = 0
 
 
 @dataclass
@@ -50,12 +52,16 @@ class _Held:
     broken: dict[str, TableError] = field(default_factory=dict)
     systems: dict[str, dict[str, Any]] = field(default_factory=dict)
     marks: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    said: dict[str, prices.Said] = field(default_factory=dict)
 
 
 def _held(store: Store) -> _Held:
     def read(connection: Connection) -> _Held:
         runs, broken = kept_runs.read(connection)
-        return _Held(runs, broken, kept_runs.systems(connection), forgetting.marks_in(connection))
+        return _Held(
+            runs, broken, kept_runs.systems(connection), forgetting.marks_in(connection),
+            prices.said_in(connection),
+        )  # fmt: skip
 
     return store.read(read) or _Held()
 
@@ -91,7 +97,7 @@ def bring(into: Store, source: Store, *, strict: bool = False) -> Brought:
     if strict and refused:
         raise refused[0][1]
     new = [run for run in wanted if run.id not in there or there[run.id].joined(run) != there[run.id]]
-    rows, forgotten = _written(into, held, wanted, new)
+    rows, forgotten, priced = _written(into, held, wanted, new)
     return Brought(
         source.shown,
         runs=sum(run.id not in there for run in new),
@@ -99,29 +105,36 @@ def bring(into: Store, source: Store, *, strict: bool = False) -> Brought:
         there_runs=sum(run.id in there for run in wanted),
         there_rows=kept_runs.rows_of(wanted) - rows,
         forgotten=forgotten,
+        prices=priced,
         left_out=left_out,
         refused=tuple(Refused(run_id, why.message) for run_id, why in refused),
     )
 
 
-def _written(into: Store, held: _Held, wanted: list[Run], new: list[Run]) -> tuple[int, int]:
-    """Write the new runs, and the marks of those that are there then; how many rows and marks came."""
+def _written(into: Store, held: _Held, wanted: list[Run], new: list[Run]) -> tuple[int, int, int]:
+    """Write the new runs, the marks of those that are there then, and the prices that are newer; how many
+    rows, marks and prices came."""
     came = {run.id for run in wanted}
     ours = {run for (run,) in into.select("SELECT id FROM runs")} if held.marks else set()
     marks = {run: mark for run, mark in held.marks.items() if run in came or run in ours}
     marks = {run: mark for run, mark in marks.items() if run not in forgetting.marks(into)} if marks else {}
     known = {system for (system,) in into.select("SELECT id FROM systems")} if held.systems else set()
     systems = {name: one for name, one in held.systems.items() if name not in known}
-    if not new and not marks and not systems:
-        return 0, 0
+    ours_said = (into.read(prices.said_in) or {}) if held.said else {}
+    said = {
+        name: one for name, one in held.said.items() if name not in ours_said or ours_said[name].at < one.at
+    }
+    if not new and not marks and not systems and not said:
+        return 0, 0, 0
 
-    def write(connection: Connection) -> int:
+    def write(connection: Connection) -> tuple[int, int]:
         kept_runs.add_systems(connection, systems)
         added = sum(kept_runs.add(connection, run) for run in new)
         forgetting.mark(connection, marks)
-        return added
+        return added, prices.say(connection, said)
 
-    return into.write(write), len(marks)
+    rows, priced = into.write(write)
+    return rows, len(marks), priced
 
 
 def _obstacle(run: Run, there: Run | None, shown: str) -> VertebraError | None:

@@ -12,12 +12,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vertebra.errors import InvalidInputError, TableError
+from vertebra.errors import InvalidInputError, TableError, UnknownNameError
 from vertebra.measurements import database, exchange, forgetting, kept_runs, merging, stored, views
+from vertebra.measurements import prices as pricing
 from vertebra.measurements.forgetting import SEEN
 from vertebra.measurements.layout import UnreachableError
 from vertebra.measurements.measurement import COLUMNS, Measurement
 from vertebra.measurements.merging import Brought
+from vertebra.measurements.prices import Given, Price
 from vertebra.measurements.record import KINDS, STORED_SYSTEM, canonical, unknown_column
 from vertebra.measurements.run import Run
 from vertebra.measurements.sqlite import File
@@ -245,6 +247,32 @@ class Table:
     def forgotten(self) -> dict[str, str]:
         """The forgotten runs: id -> when that was (ISO 8601, UTC)."""
         return forgetting.forgotten(self.store)
+
+    def prices(self) -> dict[str, Price]:
+        """What an hour of a system costs, for those of which it was said: today's id -> price."""
+        return {self.system_id(system): one for system, one in pricing.kept(self.store).items()}
+
+    def keep_prices(self, given: Given) -> dict[str, Price | None]:
+        """Keep what an hour of systems costs, such as {"box": "0.34USD"}; "none" takes a price back. Returns
+        them by today's id.
+
+        Raises InvalidInputError for what isn't a price, UnknownNameError for a system that the table has no
+        figures of.
+        """
+        said = pricing.parsed(given)
+        known = self.benched_systems() if said else set()
+        found: dict[str, Price | None] = {}
+        for name, text in said.items():
+            system = self.system_id(name)
+            if system not in known:
+                measured = ", ".join(sorted(known)) or "none"
+                raise UnknownNameError(
+                    f'Nothing was measured on "{name}".', f"machines of the table: {measured}"
+                )
+            found[system] = None if text.strip().lower() == pricing.NONE else pricing.read(name, text)
+        if found:
+            pricing.keep(self.store, found)
+        return found
 
     def samples(self, run: str) -> dict[str, list[float]]:
         """The raw samples of the run, by name; empty where it has none."""

@@ -73,6 +73,7 @@ def line(one: Brought) -> display.Line:
         "runs already there": one.there_runs,
         "rows already there": one.there_rows,
         "runs forgotten": one.forgotten or None,
+        "prices": one.prices or None,
         "runs left out": one.left_out or None,
         "runs refused": len(one.refused) or None,
     }
@@ -87,8 +88,8 @@ def refusals(sources: Iterable[Brought]) -> list[display.Line]:
 
 
 def merge(*sources: TableLike, table: TableLike = None, progress: Listener | None = None) -> Merged:
-    """Add what the tables `sources` hold to `table` (by default your own): runs with their samples, systems,
-    and the marks of forgotten runs.
+    """Add what the tables `sources` hold to `table` (by default your own): runs with their samples, systems
+    and their prices, and the marks of forgotten runs.
 
     A source is a table's file or the address of one on a server; so is `table`. All sources are checked
     before anything is written; they stay as they are, also where their layout is older. Each is merged in

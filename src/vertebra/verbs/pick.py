@@ -138,7 +138,7 @@ def _with_ladder(
 ) -> Pick:
     """`picked` with what one more point costs, and what must be said of several machines."""
     one = question.filters["system"] if "system" in question.filters else candidates.this_system(source)
-    known = ladder.prices(price, question.systems or (one,))
+    known = ladder.prices(price, question.systems or (one,), source.prices())
     found = ladder.ladder(picked.meeting, picked.objective, known)
     notes = list(picked.notes)
     lacking = [name for name in question.systems if known.per_hour and name not in known.per_hour]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 from vertebra import metrics
@@ -21,6 +21,7 @@ def table(
     forgotten: bool = False,
     forget: str | Sequence[str] = (),
     restore: str | Sequence[str] = (),
+    price: Mapping[str, str] | str | Sequence[str] = (),
     **filters: Any,
 ) -> Rows: ...
 @overload
@@ -32,6 +33,7 @@ def table(
     forgotten: bool = False,
     forget: str | Sequence[str] = (),
     restore: str | Sequence[str] = (),
+    price: Mapping[str, str] | str | Sequence[str] = (),
     **filters: Any,
 ) -> list[WideRow]: ...
 def table(
@@ -42,6 +44,7 @@ def table(
     forgotten: bool = False,
     forget: str | Sequence[str] = (),
     restore: str | Sequence[str] = (),
+    price: Mapping[str, str] | str | Sequence[str] = (),
     **filters: Any,
 ) -> Rows | list[WideRow]:
     """The rows that match `filters` (column=value or column=(values)): the latest of each, or `every` one.
@@ -52,8 +55,18 @@ def table(
 
     `forget` takes runs out of sight, by the beginnings of their ids, and gives their rows; `restore` takes
     that back. Nothing is deleted: with `forgotten`, the rows are those of the forgotten runs.
+
+    `price` keeps what an hour of a machine costs, such as {"box": "0.34USD"}, for `pick` to count money with,
+    and gives the latest rows that were measured there; "none" takes a price back. `Table.prices` has them
+    all.
     """
     source = given.table(path, create=False)
+    if price:
+        if filters or every or wide or forgotten or forget or restore:
+            raise InvalidInputError(
+                "A price is of a machine, whatever was measured there.", "leave out filters and views"
+            )
+        return Rows(latest(source.rows(origin="benched", system=tuple(source.keep_prices(price)))))
     if forget or restore:
         if filters or every or wide or forgotten:
             raise InvalidInputError(

@@ -7,12 +7,12 @@ of one more point is what a cost grows by from the rung below, divided by the po
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vertebra.errors import InvalidInputError
 from vertebra.measurements import WideRow
+from vertebra.measurements.prices import Given, Price, parsed, read
 
 #: Cost of an image -> the metrics that it can follow from, the first that is known.
 COSTS = {
@@ -22,7 +22,6 @@ COSTS = {
 #: Accuracies that have points.
 ACCURACIES = ("top1", "top5", "probe_top1")
 _HOUR = 3600
-_PRICE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]{3})(?:/h)?")
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,14 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The front of `accuracy` against the cost `against`, the cheapest first."""
+    """The front of `accuracy` against the cost `against`, the cheapest first; `per_hour` are the prices of
+    systems, in `currency`."""
 
     accuracy: str
     against: str
     rungs: tuple[Rung, ...]
     currency: str | None = None
+    per_hour: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def knee(self) -> Rung | None:
@@ -76,38 +77,29 @@ class Ladder:
         return next((one for one in self.rungs if one.is_knee), None)
 
 
-def prices(given: Mapping[str, str] | str | Iterable[str], systems: Sequence[str | None]) -> Prices:
-    """Prices such as "box=0.34USD", per hour. Raises InvalidInputError for what can't be read, a system that
-    isn't asked about, and several currencies."""
-    several = [given] if isinstance(given, str) else given
-    pairs = given.items() if isinstance(given, Mapping) else [_pair(one) for one in several]
-    found: dict[str, float] = {}
-    currencies: dict[str, None] = {}
-    for name, text in pairs:
-        read = _PRICE.fullmatch(str(text).strip())
-        if read is None:
-            raise InvalidInputError(
-                f'The price of {name} is "{text}".', "write an hour's price and its currency: 0.34USD"
-            )
+def prices(given: Given, systems: Sequence[str | None], kept: Mapping[str, Price]) -> Prices:
+    """The prices of `systems` for an hour: those given now, such as "box=0.34USD", before those that are
+    `kept`. Raises InvalidInputError for what can't be read, a system that isn't asked about, and several
+    currencies."""
+    said = {name: read(name, text) for name, text in parsed(given).items()}
+    for name in said:
         if name not in systems:
             asked = ", ".join(str(one) for one in systems if one is not None) or "none"
             raise InvalidInputError(f"{name} has a price, but isn't asked about.", f"systems asked: {asked}")
-        if name in found:
-            raise InvalidInputError(f"{name} has two prices.", "give one")
-        found[name] = float(read[1])
-        currencies[read[2].upper()] = None
+    known = {**kept, **said}
+    found = {name: known[name] for name in systems if name is not None and name in known}
+    currencies = list(dict.fromkeys(one.currency for one in found.values()))
     if len(currencies) > 1:
+        from_table = "" if len(said) == len(found) else " (the table keeps: " + _listed(kept, found) + ")"
         raise InvalidInputError(
-            f"The prices are in several currencies: {', '.join(currencies)}.", "convert them into one"
+            f"The prices are in several currencies: {', '.join(currencies)}{from_table}.",
+            "convert them into one",
         )
-    return Prices(found, next(iter(currencies), None))
+    return Prices({name: one.per_hour for name, one in found.items()}, next(iter(currencies), None))
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, price = text.rpartition("=")
-    if not equals or not name:
-        raise InvalidInputError(f'"{text}" is not a price.', "write it as --price NAME=0.34USD")
-    return name.strip(), price
+def _listed(kept: Mapping[str, Price], found: Mapping[str, Price]) -> str:
+    return ", ".join(f"{name}={one}" for name, one in kept.items() if found.get(name) == one)
 
 
 def ladder(rows: Iterable[WideRow], objective: str, known: Prices) -> Ladder | None:
@@ -124,7 +116,9 @@ def ladder(rows: Iterable[WideRow], objective: str, known: Prices) -> Ladder | N
         if rungs and value <= rungs[-1].accuracy:
             continue
         rungs.append(_rung(row, value, found, rungs[-1] if rungs else None))
-    return Ladder(accuracy, against, _with_knee(rungs, against), known.currency) if len(rungs) > 1 else None
+    if len(rungs) < 2:
+        return None
+    return Ladder(accuracy, against, _with_knee(rungs, against), known.currency, known.per_hour)
 
 
 def costs(row: WideRow, known: Prices) -> dict[str, float]:

@@ -14,7 +14,9 @@ FP32       (tensors) binary tensors [1, 3, size, size] over 8 connections, again
 UINT8      the same with pixels that the server normalises
 JPEG       encoded photographs, against 1 / (decoding and preprocessing + inference), offline
 Poisson    the largest rate of FP32 requests at random times whose 99th percentile is within 3 (and 6) times a
-           single inference, against the rate that a queue allows whose batches take the times measured here
+           single inference of that process, against the rate that a queue allows whose batches take as long
+           as that process takes for them. Both are the server's own statistics: of requests that come alone,
+           at random times, and of batches
 overload   five times that rate of FP32 requests, at random times: good answers against the rate without
            overload, memory, and the time until a request is as fast as before
 """
@@ -32,6 +34,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,9 +79,9 @@ def offline(bundle: Path, photo: Path, seconds: float) -> dict[str, Any]:
         }
 
 
-def allowed(batches: list[float], times: float) -> float:
+def allowed(batches: list[float], bound_s: float) -> float:
     """The largest rate of arrivals at random times that a queue with these batches' times could take, with
-    the 99th percentile within `times` the first."""
+    the 99th percentile within `bound_s`."""
 
     def holds(rate: float) -> bool:
         drawn = random.Random(1)
@@ -91,7 +94,7 @@ def allowed(batches: list[float], times: float) -> float:
             free = begin + batches[taken - 1]
             waits += [free - arrival for arrival in arrivals[place : place + taken]]
             place += taken
-        return bool(np.quantile(waits, 0.99) <= times * batches[0])
+        return bool(np.quantile(waits, 0.99) <= bound_s)
 
     return largest(holds, len(batches) / batches[-1])
 
@@ -121,6 +124,42 @@ def body_of(kind: str, size: int, photo: Path) -> bytes:
     values = np.random.default_rng(0).integers(0, 256, (1, 3, size, size))
     content = values.astype(np.float32 if kind == "FP32" else np.uint8).tobytes()
     return parts.inference("measured", content, values.shape, kind)
+
+
+def spent(server: Process) -> dict[int, tuple[int, float, float]]:
+    """Of each batch size: the calls so far, and the seconds of inference alone and of the whole calls."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v2/models/measured/stats") as answer:
+        (stats,) = json.load(answer)["model_stats"]
+    return {
+        one["batch_size"]: (
+            one["compute_infer"]["count"], one["compute_infer"]["ns"] / 1e9,
+            sum(one[f"compute_{stage}"]["ns"] for stage in ("input", "infer", "output")) / 1e9,
+        )
+        for one in stats["batch_stats"]
+    }  # fmt: skip
+
+
+async def service(server: Process, body: bytes, seconds: float) -> tuple[float, list[float]]:
+    """Seconds of a single inference of the server's process, asked alone, and of its batches of 1 to
+    MOST_IMAGES; those that didn't come up are between their neighbours."""
+    client, drawn = Client(server.port, body), random.Random(0)
+    before = spent(server)
+    for _ in range(max(50, round(5 * seconds))):
+        await asyncio.sleep(drawn.uniform(0.05, 0.15))
+        await client.ask()
+    after = spent(server)
+    calls, infer, whole = (new - old for new, old in zip(after[1], before.get(1, (0, 0, 0)), strict=True))
+    found = {1: whole / calls}
+    for connections in range(2, 2 * MOST_IMAGES + 1):
+        before = spent(server)
+        await asyncio.gather(*(client.ask() for _ in range(connections) for _ in range(8)))
+        for size, (count, _, took) in spent(server).items():
+            old, _, was = before.get(size, (0, 0, 0))
+            if size > 1 and count > old:
+                found.setdefault(size, (took - was) / (count - old))
+    sizes = sorted(found)
+    steps = np.interp(range(1, MOST_IMAGES + 1), sizes, [found[size] for size in sizes])
+    return infer / calls, [float(one) for one in steps]
 
 
 async def poisson(server: Process, rate: float, bound_s: float, seconds: float) -> Offered:
@@ -214,12 +253,13 @@ def main() -> None:
         return
     server = served(asked.bundle)
     try:
-        batches = tensors(asked, server) if {"tensors", "poisson"} & {*asked.only} else []
+        size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
+        body = body_of("FP32", size, asked.photo)
+        if "tensors" in asked.only:
+            tensors(asked, server, size)
         if "poisson" in asked.only:
-            poissons(asked, server, batches)
+            poissons(asked, server, body)
         if "overload" in asked.only:
-            size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
-            body = body_of("FP32", size, asked.photo)
             for line in asyncio.run(overload(server, body, asked.seconds)):
                 print(f"overload: {line}", flush=True)
     finally:
@@ -243,10 +283,9 @@ def starts(asked: argparse.Namespace) -> None:
     )
 
 
-def tensors(asked: argparse.Namespace, server: Process) -> list[float]:
-    """The rates in turns, if they are asked for, and the seconds of each batch offline."""
-    kinds = ("FP32", "UINT8", "JPEG") if "tensors" in asked.only else ()
-    size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
+def tensors(asked: argparse.Namespace, server: Process, size: int) -> None:
+    """The rates in turns."""
+    kinds = ("FP32", "UINT8", "JPEG")
     found: dict[str, list[float]] = {kind: [] for kind in ("offline JPEG", *kinds)}
     measured: list[list[float]] = []
     for _ in range(asked.rounds):
@@ -260,24 +299,24 @@ def tensors(asked: argparse.Namespace, server: Process) -> list[float]:
     engine, best = max((count / one, count) for count, one in enumerate(batches, 1))
     against = {"FP32": engine, "UINT8": engine, "JPEG": statistics.median(found["offline JPEG"])}
     for kind, least in (("FP32", 80), ("UINT8", 90), ("JPEG", 85)):
-        if kind in kinds:
-            rate, rounds = statistics.median(found[kind]), ", ".join(f"{one:.1f}" for one in found[kind])
-            how = "" if kind == "JPEG" else f" in batches of {best} ({1 / batches[0]:.1f} one by one)"
-            print(
-                f"{kind}: {rate:.1f} images/s ({rounds}); offline {against[kind]:.1f}{how}: "
-                f"{rate / against[kind]:.0%} (asked: {least} %)",
-                flush=True,
-            )
-    return batches
-
-
-def poissons(asked: argparse.Namespace, server: Process, batches: list[float]) -> None:
-    """The largest rates at random times, against those that a queue allows."""
-    for times in (3, 6):
-        ideal = allowed(batches, times)
-        rate = within(server, 1.2 * ideal, times * batches[0], asked.seconds)
+        rate, rounds = statistics.median(found[kind]), ", ".join(f"{one:.1f}" for one in found[kind])
+        how = "" if kind == "JPEG" else f" in batches of {best} ({1 / batches[0]:.1f} one by one)"
         print(
-            f"Poisson, p99 within {times} inferences of {1e3 * batches[0]:.1f} ms: {rate:.1f}/s; a queue "
+            f"{kind}: {rate:.1f} images/s ({rounds}); offline {against[kind]:.1f}{how}: "
+            f"{rate / against[kind]:.0%} (asked: {least} %)",
+            flush=True,
+        )
+
+
+def poissons(asked: argparse.Namespace, server: Process, body: bytes) -> None:
+    """The largest rates at random times, against those that a queue allows."""
+    single, batches = asyncio.run(service(server, body, asked.seconds))
+    for times in (3, 6):
+        ideal = allowed(batches, times * single)
+        rate = within(server, 1.2 * ideal, times * single, asked.seconds)
+        print(
+            f"Poisson, p99 within {times} inferences of {1e3 * single:.1f} ms: {rate:.1f}/s; a queue of "
+            f"calls of {1e3 * batches[0]:.1f} ms, and {1e3 * batches[-1]:.1f} ms for {len(batches)}, "
             f"allows {ideal:.1f}/s: {rate / ideal:.0%} (asked: 85 %)",
             flush=True,
         )

@@ -52,12 +52,13 @@ def told(asked: argparse.Namespace, **facts: float) -> None:
 
 
 def ours(asked: argparse.Namespace) -> None:
+    from vertebra.machine import heap
     from vertebra.training import ranks, rates, run
     from vertebra.training.loop import Training, set_modes
     from vertebra.training.stopping import Stop
 
     job = _job(asked)
-    with ranks.joined() as team, run.opened(job, is_first=True) as folder, Stop() as stop:
+    with heap.kept(), ranks.joined() as team, run.opened(job, is_first=True) as folder, Stop() as stop:
         training = Training(job, team, folder, stop, lambda _: None, watched=False)
         set_modes(training.state.network, rates.freeze(training.state.network, training.recipe, 0))
         told(asked, checkpoint=statistics.median(_checkpoint_s(training) for _ in range(3)))

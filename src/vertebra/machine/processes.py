@@ -110,6 +110,23 @@ class Child:
         line, _, self._received = self._received.partition(b"\n")
         return _parsed(line)
 
+    def fileno(self) -> int:
+        """A file descriptor that is readable when `heard` has something to do."""
+        return self._selector.fileno()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no line comes any more; `receive` then raises LostError, with the reason."""
+        return self._is_over and b"\n" not in self._received
+
+    def heard(self) -> list[dict[str, Any]]:
+        """The lines that have come, without waiting for more; what couldn't be sent is sent. Raises
+        JunkError."""
+        for key, _ in self._selector.select(0):
+            self._serve(key.fileobj)
+        *lines, self._received = self._received.split(b"\n")
+        return [_parsed(line) for line in lines]
+
     def last_words(self) -> str:
         """The last line of its stderr, to be appended to a reason; empty if there is none."""
         with contextlib.suppress(BlockingIOError):  # a descendant may hold the pipe open: don't wait for it

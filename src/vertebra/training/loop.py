@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vertebra.bundles import runs
 from vertebra.data import labels
 from vertebra.errors import InvalidInputError, MeasurementError, VertebraError, WeightsError
+from vertebra.machine import heap
 from vertebra.measuring.evaluation import Evaluation
 from vertebra.progress import Listener, silent
 from vertebra.training import (
@@ -53,7 +54,10 @@ def train(job: Job, *, progress: Listener | None = None) -> Run:
     MeasurementError for a loss that is no number, a full disk, and a process that is gone: the last
     checkpoint is whole then, and a job with `resume` goes on from it, to the bit.
     """
-    with ranks.joined(job.device) as team, run.opened(job, is_first=team.is_first) as folder:
+    with (
+        heap.kept(), ranks.joined(job.device) as team,
+        run.opened(job, is_first=team.is_first) as folder,
+    ):  # fmt: skip
         before = torch.get_num_threads()
         torch.set_num_threads(job.threads)
         try:

@@ -215,7 +215,7 @@ class _Protocol:
 
     async def _asked(self, request: Request) -> dict[str, Any]:
         with self._site.holding() as hold:
-            return protocol.parsed(await _body(request, 2**16, hold))
+            return protocol.parsed(await _body(request, 2**16, hold, lambda: None))
 
     # -------------------------------------------------------------- inference
 
@@ -224,7 +224,7 @@ class _Protocol:
         model = self._model(request)
         with management.counted(self._repository, model, arrived_ns) as count:
             with self._site.holding() as hold:
-                content = await _body(request, self._site.max_body, hold)
+                content = await _body(request, self._site.max_body, hold, model.batcher.check_room)
                 asked = protocol.question(content, request.headers.get(protocol.HEADER_LENGTH), model.limits)
                 tracing.note(request.scope, request=asked.id, images=len(asked.rows))
                 answer = await _unless_gone(request, model.answer(asked, arrived_ns))
@@ -238,7 +238,8 @@ class _Protocol:
         model = self._repository.model(self._site.paddle)
         with management.counted(self._repository, model, arrived_ns) as count:
             with self._site.holding() as hold:
-                value = protocol.parsed(await _body(request, self._site.max_body, hold))
+                content = await _body(request, self._site.max_body, hold, model.batcher.check_room)
+                value = protocol.parsed(content)
                 asked = paddle.from_json(value)
                 question = paddle.question(asked, model.limits)
                 answer = await _unless_gone(request, model.answer(question, arrived_ns))
@@ -284,8 +285,11 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-async def _body(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:
-    """The whole body, inflated. Raises Refusal if it is too large, too slow or damaged."""
+async def _body(
+    request: Request, max_bytes: int, hold: Callable[[int], None], check_room: Callable[[], None]
+) -> bytes:
+    """The whole body, inflated. Raises Refusal if it is too large, too slow or damaged, and as soon as there
+    is no room for it any more."""
     length = protocol.length_of(request.headers.get("content-length", ""))
     if length is not None and length > max_bytes:
         raise protocol.too_large(max_bytes)
@@ -297,6 +301,7 @@ async def _body(request: Request, max_bytes: int, hold: Callable[[int], None]) -
                 size += len(part)
                 if size > max_bytes:
                     raise protocol.too_large(max_bytes)
+                check_room()
                 hold(len(part))
                 parts.append(part)
     except ClientDisconnect:

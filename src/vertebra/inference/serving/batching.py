@@ -173,12 +173,14 @@ class Batcher:
         """The answer for a request's images. Raises Refusal: full, late, a picture that can't be read, ...
         If the caller is cancelled, so is the request."""
         self.check_room(len(rows))
+        now = time.monotonic_ns()
+        left_s = timeout_s - (now - arrived_ns) / 1e9
+        if left_s <= 0:
+            raise _late(timeout_s)
         loop = asyncio.get_running_loop()
         ticket = Ticket(loop.create_future(), arrived_ns)
         ticket.items = [Item(ticket, place, row) for place, row in enumerate(rows)]
-        now = time.monotonic_ns()
-        left_s = timeout_s - (now - arrived_ns) / 1e9
-        ticket.timer = loop.call_later(max(0.0, left_s), self._expire, ticket, timeout_s)
+        ticket.timer = loop.call_later(left_s, self._expire, ticket, timeout_s)
         self._tickets.add(ticket)
         self._idle.clear()
         for item in ticket.items:
@@ -190,7 +192,7 @@ class Batcher:
             self._leave(ticket)
 
     def _expire(self, ticket: Ticket, timeout_s: float) -> None:
-        self._refuse(ticket, Refusal("late", f"no answer within the deadline of {timeout_s:g} s"))
+        self._refuse(ticket, _late(timeout_s))
 
     def _refuse(self, ticket: Ticket, why: Refusal) -> None:
         if not ticket.is_over:
@@ -346,3 +348,7 @@ class Batcher:
     def _first(self) -> Sequence[Item]:
         waiting = iter(self._waiting)
         return [item for item, _ in zip(waiting, range(self._most_images), strict=False)]
+
+
+def _late(timeout_s: float) -> Refusal:
+    return Refusal("late", f"no answer within the deadline of {timeout_s:g} s")

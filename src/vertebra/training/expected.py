@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vertebra.data.datasets import Dataset
-from vertebra.machine import leftovers
+from vertebra.machine import heap, leftovers
 from vertebra.progress import Listener, Progress, beating, silent
 from vertebra.training import evaluating, pictures, ranks, rates, run
 from vertebra.training.job import Job
@@ -155,7 +155,7 @@ def _tried(job: Job, size: int, folder: Path, team: Team, *, evaluates: bool) ->
     before = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
-        with run.opened(trial, is_first=True) as opened, Stop() as stop:
+        with heap.kept(), run.opened(trial, is_first=True) as opened, Stop() as stop:
             training = Training(trial, team, opened, stop, silent, watched=False)
             _restart_peak(job.device)
             has_head = bool(recipe.freeze_epochs) or recipe.trained == "head"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,14 @@ from starlette.routing import Route
 from vertebra._version import __version__
 from vertebra.inference.serving import management, metrics, paddle, protocol, tracing
 from vertebra.inference.serving.access import Access
-from vertebra.inference.serving.door import Door, error_of
+from vertebra.inference.serving.door import Door, error_of, path_of
 from vertebra.inference.serving.models import Model, Repository, now_ns
 from vertebra.inference.serving.pages import pages
 from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.tensors import Question
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: Seconds in which a body must arrive.
 BODY_S = 30.0
@@ -33,6 +34,7 @@ _UNSUPPORTED = {
     "systemsharedmemory": "shared memory", "cudasharedmemory": "shared memory", "trace": "trace settings",
     "logging": "log settings",
 }  # fmt: skip
+_INFER = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -82,7 +84,7 @@ def app(site: Site) -> ASGIApp:
         **pages(),
     }
     posts: dict[str, Endpoint] = {
-        f"{model}/infer": oip.infer,
+        f"{model}/infer": oip.infer,  # `_Application` answers; these refuse other methods
         f"{version}/infer": oip.infer,
         "/v2/repository/index": oip.index,
         "/v2/repository/models/{name}/load": oip.load,
@@ -95,17 +97,35 @@ def app(site: Site) -> ASGIApp:
         }  # fmt: skip
     if site.paddle is not None:
         posts["/GeneralModelService/inference"] = oip.paddle
-    # they are tried in order: first what is asked most often
     routes = [Route(path, end, methods=["POST"]) for path, end in posts.items()]
     routes += [Route(path, end, methods=["GET"]) for path, end in gets.items()]
     for prefix in _UNSUPPORTED:
         routes.append(Route(f"/v2/{prefix}{{rest:path}}", oip.unsupported, methods=["GET", "POST"]))
         routes.append(Route(f"{model}/{prefix}{{rest:path}}", oip.unsupported, methods=["GET", "POST"]))
-    inner = Starlette(
-        routes=routes, exception_handlers={HTTPException: _not_found, Refusal: _refused, Exception: _failed}
+    inner = _Application(
+        oip,
+        routes=routes,
+        exception_handlers={HTTPException: _not_found, Refusal: _refused, Exception: _failed},
     )
     inner.router.redirect_slashes = False  # the protocol has no redirects: what isn't there is its error
     return Door(inner, site.access)
+
+
+class _Application(Starlette):
+    """Answers inference, which is asked most often, without a router's work."""
+
+    def __init__(self, oip: _Protocol, **given: Any) -> None:
+        super().__init__(**given)
+        self._oip = oip
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = _INFER.fullmatch(path_of(scope)) if scope.get("method") == "POST" else None
+        if found is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["path_params"] = {name: value for name, value in found.groupdict().items() if value is not None}
+        response = await self._oip.infer(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 # ------------------------------------------------------------------ answers
@@ -227,7 +247,8 @@ class _Protocol:
                 content = await _body(request, self._site.max_body, hold, model.batcher.check_room)
                 asked = protocol.question(content, request.headers.get(protocol.HEADER_LENGTH), model.limits)
                 tracing.note(request.scope, request=asked.id, images=len(asked.rows))
-                answer = await _unless_gone(request, model.answer(asked, arrived_ns))
+                async with _watched(request) as gone:
+                    answer = await model.answer(asked, arrived_ns, gone)
             response = _inferred(request, model, asked, answer)
             count(len(asked.rows), answer.stages)
         return response
@@ -242,7 +263,8 @@ class _Protocol:
                 value = protocol.parsed(content)
                 asked = paddle.from_json(value)
                 question = paddle.question(asked, model.limits)
-                answer = await _unless_gone(request, model.answer(question, arrived_ns))
+                async with _watched(request) as gone:
+                    answer = await model.answer(question, arrived_ns, gone)
             found = paddle.to_json(question, answer, asked.log_id, model.spec.name)
             count(len(question.rows), answer.stages)
         return _json(found)
@@ -266,18 +288,14 @@ def _named(request: Request) -> tuple[str, str | None]:
     return request.path_params["name"], request.path_params.get("version")
 
 
-async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
-    """The answer, which is given up when the client leaves."""
-    work = asyncio.ensure_future(answer)
+@asynccontextmanager
+async def _watched(request: Request) -> AsyncIterator[asyncio.Future[None]]:
+    """What is done when the client leaves."""
     gone = asyncio.ensure_future(_until_gone(request))
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise Refusal("cancelled", "the client has left")
-        return await work
+        yield gone
     finally:
         gone.cancel()
-        work.cancel()
 
 
 async def _until_gone(request: Request) -> None:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vertebra.inference.serving.refusals import Refusal
 from vertebra.inference.serving.tensors import Row
@@ -169,9 +169,15 @@ class Batcher:
                 retry_s=max(1, math.ceil(waiting * self._image_s)),
             )
 
-    async def answer(self, rows: Sequence[Row], timeout_s: float, arrived_ns: int) -> Answer:
+    async def answer(
+        self,
+        rows: Sequence[Row],
+        timeout_s: float,
+        arrived_ns: int,
+        gone: asyncio.Future[Any] | None = None,
+    ) -> Answer:
         """The answer for a request's images. Raises Refusal: full, late, a picture that can't be read, ...
-        If the caller is cancelled, so is the request."""
+        If the caller is cancelled or `gone` is done, since the client has left, so is the request."""
         self.check_room(len(rows))
         now = time.monotonic_ns()
         left_s = timeout_s - (now - arrived_ns) / 1e9
@@ -181,6 +187,10 @@ class Batcher:
         ticket = Ticket(loop.create_future(), arrived_ns)
         ticket.items = [Item(ticket, place, row) for place, row in enumerate(rows)]
         ticket.timer = loop.call_later(left_s, self._expire, ticket, timeout_s)
+        if gone is not None:
+            gone.add_done_callback(
+                lambda _: self._refuse(ticket, Refusal("cancelled", "the client has left"))
+            )
         self._tickets.add(ticket)
         self._idle.clear()
         for item in ticket.items:

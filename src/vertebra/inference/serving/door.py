@@ -38,6 +38,12 @@ def error_of(refusal: Refusal) -> Response:
     return Response(body, refusal.status, headers, media_type="application/json")
 
 
+def path_of(scope: Scope) -> str:
+    """The path of a request here: in an application around, it begins with where this one is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class Door:
     """Before and after every request: who asks, its number, its line in the log, and no traceback to
     anyone."""
@@ -97,9 +103,7 @@ class Door:
             )  # fmt: skip
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
-        # in an application around, the path begins with where this one is mounted
-        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        if path in _OPEN:  # an orchestrator's probe asks an address, by whatever name
+        if path_of(scope).rstrip("/") in _OPEN:  # an orchestrator's probe asks an address, by whatever name
             return
         self._access.check_host(headers.get("host"))
         self._access.check_origin(headers.get("origin"), headers.get("host"))

@@ -221,10 +221,12 @@ class Model:
         """Whether a process can answer: its last batch or canary was right."""
         return bool(self._up)
 
-    async def answer(self, question: tensors.Question, arrived_ns: int) -> Answer:
-        """The answer to a request. Raises Refusal."""
+    async def answer(
+        self, question: tensors.Question, arrived_ns: int, gone: asyncio.Future[Any] | None = None
+    ) -> Answer:
+        """The answer to a request, which is given up when `gone` is done. Raises Refusal."""
         timeout_s = min(self.plan.timeout_s, question.timeout_s or self.plan.timeout_s)
-        return await self.batcher.answer(question.rows, timeout_s, arrived_ns)
+        return await self.batcher.answer(question.rows, timeout_s, arrived_ns, gone)
 
     async def end(self, grace_s: float = 0.0) -> None:
         """End its processes, after what waits is answered or `grace_s` is over."""

@@ -185,8 +185,8 @@ class Server:
         settings = self._settings
         config = uvicorn.Config(
             app(site), http=Patient, ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
-            h11_max_incomplete_event_size=2**16, backlog=_BACKLOG,
+            server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75,
+            timeout_graceful_shutdown=5, h11_max_incomplete_event_size=2**16, backlog=_BACKLOG,
         )  # fmt: skip
         config.load()
         if settings.certificate is not None:

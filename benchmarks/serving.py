@@ -13,10 +13,10 @@ FP32       (tensors) binary tensors [1, 3, size, size] over 8 connections, again
            batch, of 1 to 8, that gives it most
 UINT8      the same with pixels that the server normalises
 JPEG       encoded photographs, against 1 / (decoding and preprocessing + inference), offline
-Poisson    the largest rate of FP32 requests at random times whose 99th percentile is within 3 (and 6) times a
-           single inference of that process, against the rate that a queue allows whose batches take as long
-           as that process takes for them. Both are the server's own statistics: of requests that come alone,
-           at random times, and of batches
+Poisson    (a server with batches of 1) the largest rate of FP32 requests at random times whose 99th
+           percentile is within 3 (and 6) times a single inference of that process, against the rate that a
+           queue allows whose calls take as long as that process's. These are the server's own statistics: of
+           requests that come alone, at random times, and of calls that follow each other
 overload   five times that rate of FP32 requests, at random times: good answers against the rate without
            overload, memory, and the time until a request is as fast as before
 """
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import bisect
 import itertools
 import json
 import os
@@ -79,24 +78,19 @@ def offline(bundle: Path, photo: Path, seconds: float) -> dict[str, Any]:
         }
 
 
-def allowed(batches: list[float], bound_s: float) -> float:
-    """The largest rate of arrivals at random times that a queue with these batches' times could take, with
-    the 99th percentile within `bound_s`."""
+def allowed(idle_s: float, busy_s: float, bound_s: float) -> float:
+    """The largest rate of arrivals at random times that a queue could take, with the 99th percentile within
+    `bound_s`. A call takes `idle_s` where it begins at once, and `busy_s` where it follows another."""
 
     def holds(rate: float) -> bool:
         drawn = random.Random(1)
-        arrivals = list(itertools.accumulate(drawn.expovariate(rate) for _ in range(20_000)))
-        free, place, waits = 0.0, 0, []
-        while place < len(arrivals):
-            begin = max(free, arrivals[place])
-            last = min(place + len(batches), len(arrivals))
-            taken = bisect.bisect_right(arrivals, begin, place, last) - place
-            free = begin + batches[taken - 1]
-            waits += [free - arrival for arrival in arrivals[place : place + taken]]
-            place += taken
+        free, waits = 0.0, []
+        for arrival in itertools.accumulate(drawn.expovariate(rate) for _ in range(20_000)):
+            free = arrival + idle_s if arrival >= free else free + busy_s
+            waits.append(free - arrival)
         return bool(np.quantile(waits, 0.99) <= bound_s)
 
-    return largest(holds, len(batches) / batches[-1])
+    return largest(holds, 1 / busy_s)
 
 
 def _rate(call: Any, seconds: float) -> float:
@@ -112,9 +106,9 @@ def _rate(call: Any, seconds: float) -> float:
 # ------------------------------------------------------------------ the server
 
 
-def served(bundle: Path) -> Process:
-    """`vertebra serve` of one Bundle, pinned."""
-    return parts.measured(bundle, "measured", "--no-grpc")
+def served(bundle: Path, most: int = MOST_IMAGES) -> Process:
+    """`vertebra serve` of one Bundle, pinned, with batches of up to `most`."""
+    return parts.measured(bundle, "measured", "--no-grpc", most=most)
 
 
 def body_of(kind: str, size: int, photo: Path) -> bytes:
@@ -126,40 +120,31 @@ def body_of(kind: str, size: int, photo: Path) -> bytes:
     return parts.inference("measured", content, values.shape, kind)
 
 
-def spent(server: Process) -> dict[int, tuple[int, float, float]]:
-    """Of each batch size: the calls so far, and the seconds of inference alone and of the whole calls."""
+def spent(server: Process) -> np.ndarray[Any, Any]:
+    """The engine's calls so far, and the seconds of inference alone and of the whole calls."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v2/models/measured/stats") as answer:
         (stats,) = json.load(answer)["model_stats"]
-    return {
-        one["batch_size"]: (
-            one["compute_infer"]["count"], one["compute_infer"]["ns"] / 1e9,
-            sum(one[f"compute_{stage}"]["ns"] for stage in ("input", "infer", "output")) / 1e9,
-        )
-        for one in stats["batch_stats"]
-    }  # fmt: skip
+    found = np.zeros(3)
+    for one in stats["batch_stats"]:
+        ns = [one[f"compute_{stage}"]["ns"] for stage in ("infer", "input", "output")]
+        found += (one["compute_infer"]["count"], ns[0] / 1e9, sum(ns) / 1e9)
+    return found
 
 
-async def service(server: Process, body: bytes, seconds: float) -> tuple[float, list[float]]:
-    """Seconds of a single inference of the server's process, asked alone, and of its batches of 1 to
-    MOST_IMAGES; those that didn't come up are between their neighbours."""
+async def service(server: Process, body: bytes, seconds: float) -> tuple[float, float, float]:
+    """Seconds of a single inference of the server's process, asked alone at random times; of the whole call
+    then; and of one that follows another at once."""
     client, drawn = Client(server.port, body), random.Random(0)
+    await client.steady(1)
     before = spent(server)
     for _ in range(max(50, round(5 * seconds))):
         await asyncio.sleep(drawn.uniform(0.05, 0.15))
         await client.ask()
-    after = spent(server)
-    calls, infer, whole = (new - old for new, old in zip(after[1], before.get(1, (0, 0, 0)), strict=True))
-    found = {1: whole / calls}
-    for connections in range(2, 2 * MOST_IMAGES + 1):
-        before = spent(server)
-        await asyncio.gather(*(client.ask() for _ in range(connections) for _ in range(8)))
-        for size, (count, _, took) in spent(server).items():
-            old, _, was = before.get(size, (0, 0, 0))
-            if size > 1 and count > old:
-                found.setdefault(size, (took - was) / (count - old))
-    sizes = sorted(found)
-    steps = np.interp(range(1, MOST_IMAGES + 1), sizes, [found[size] for size in sizes])
-    return infer / calls, [float(one) for one in steps]
+    calls, infer, whole = spent(server) - before
+    before = spent(server)
+    await client.steady(seconds)
+    many, _, busy = spent(server) - before
+    return float(infer / calls), float(whole / calls), float(busy / many)
 
 
 async def poisson(server: Process, rate: float, bound_s: float, seconds: float) -> Offered:
@@ -249,16 +234,16 @@ def main() -> None:
     os.sched_setaffinity(0, {OTHER_CORE})
     if "start" in asked.only:
         starts(asked)
-    if asked.only == ["start"]:
+    size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
+    body = body_of("FP32", size, asked.photo)
+    if "poisson" in asked.only:
+        poissons(asked, body)
+    if not {"tensors", "overload"} & {*asked.only}:
         return
     server = served(asked.bundle)
     try:
-        size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
-        body = body_of("FP32", size, asked.photo)
         if "tensors" in asked.only:
             tensors(asked, server, size)
-        if "poisson" in asked.only:
-            poissons(asked, server, body)
         if "overload" in asked.only:
             for line in asyncio.run(overload(server, body, asked.seconds)):
                 print(f"overload: {line}", flush=True)
@@ -308,18 +293,22 @@ def tensors(asked: argparse.Namespace, server: Process, size: int) -> None:
         )
 
 
-def poissons(asked: argparse.Namespace, server: Process, body: bytes) -> None:
+def poissons(asked: argparse.Namespace, body: bytes) -> None:
     """The largest rates at random times, against those that a queue allows."""
-    single, batches = asyncio.run(service(server, body, asked.seconds))
-    for times in (3, 6):
-        ideal = allowed(batches, times * single)
-        rate = within(server, 1.2 * ideal, times * single, asked.seconds)
-        print(
-            f"Poisson, p99 within {times} inferences of {1e3 * single:.1f} ms: {rate:.1f}/s; a queue of "
-            f"calls of {1e3 * batches[0]:.1f} ms, and {1e3 * batches[-1]:.1f} ms for {len(batches)}, "
-            f"allows {ideal:.1f}/s: {rate / ideal:.0%} (asked: 85 %)",
-            flush=True,
-        )
+    server = served(asked.bundle, most=1)
+    try:
+        single, idle, busy = asyncio.run(service(server, body, asked.seconds))
+        for times in (3, 6):
+            ideal = allowed(idle, busy, times * single)
+            rate = within(server, 1.2 * ideal, times * single, asked.seconds)
+            print(
+                f"Poisson, p99 within {times} inferences of {1e3 * single:.1f} ms: {rate:.1f}/s; a queue "
+                f"whose calls take {1e3 * idle:.1f} ms, and {1e3 * busy:.1f} ms after another, allows "
+                f"{ideal:.1f}/s: {rate / ideal:.0%} (asked: 85 %)",
+                flush=True,
+            )
+    finally:
+        server.close()
 
 
 def alone(asked: argparse.Namespace) -> dict[str, Any]:

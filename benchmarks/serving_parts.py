@@ -73,8 +73,8 @@ class Process:
         return self.main.children(recursive=True)
 
     def memory(self) -> int:
-        """Bytes of the server and its processes."""
-        return sum(one.memory_info().rss for one in (self.main, *self.children()))
+        """Bytes of the server and its processes; what they share counts once."""
+        return sum(one.memory_full_info().pss for one in (self.main, *self.children()))
 
     def close(self) -> None:
         children = self.children()
@@ -97,10 +97,10 @@ def vertebra(bundle: Path, name: str, *options: str) -> Process:
     return Process(command, line=r"ready at \S+:(\d+)[;,]")
 
 
-def measured(bundle: Path, name: str, *options: str) -> Process:
-    """The same for a figure: one process with one thread, pinned, and batches of up to MOST_IMAGES, whatever
-    the table would choose."""
-    asked = ("--engine", ENGINE, "--instances", "1", "--threads", "1", "--max-batch", str(MOST_IMAGES))
+def measured(bundle: Path, name: str, *options: str, most: int = MOST_IMAGES) -> Process:
+    """The same for a figure: one process with one thread, pinned, and batches of up to `most`, whatever the
+    table would choose."""
+    asked = ("--engine", ENGINE, "--instances", "1", "--threads", "1", "--max-batch", str(most))
     server = vertebra(bundle, name, *asked, *options)
     pinned(server)
     return server
@@ -200,8 +200,8 @@ class Client:
             self._free.append(ends)
         return status, answer
 
-    async def steady(self, seconds: float) -> float:
-        """Good answers per second over CONNECTIONS connections, each asking again and again."""
+    async def steady(self, seconds: float, connections: int = CONNECTIONS) -> float:
+        """Good answers per second over so many connections, each asking again and again."""
         begin = time.perf_counter()
 
         async def one() -> None:
@@ -209,7 +209,7 @@ class Client:
                 await self.ask()
 
         before = self.statuses["200"]
-        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(one() for _ in range(connections)))
         return (self.statuses["200"] - before) / (time.perf_counter() - begin)
 
 

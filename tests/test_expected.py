@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,17 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expected, "_TRIAL_S", 0.0)
 
 
-def test_a_step_of_few_pictures_is_tried_as_it_is(tmp_path: Path):
+def test_a_step_of_few_pictures_is_tried_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given = job(photos(tmp_path / "photos"), tmp_path / "run", recipe=recipe(epochs=3, freeze_epochs=1))
     found = expected.record(given, 1, silent)
     assert found["tried"] == [6]
     assert (found["pictures"], found["validation"], found["classes"]) == (18, 6, 3)
     assert (found["steps_per_epoch"], found["steps"]) == (3, 9)
     assert found["seconds"] > 3 * 2 * found["step_seconds"] > 0
+    [trial] = expected.trials(given, 6, tmp_path)
+    assert trial.once_s > 0  # a checkpoint at least
+    monkeypatch.setattr(expected, "trials", lambda *_: [replace(trial, once_s=trial.once_s + 100)])
+    assert expected.record(given, 1, silent)["seconds"] > 100
     assert 2e8 < found["memory"] < 8e9
     assert "from a few steps, timed just now" in " ".join(found["told"])
     assert not (tmp_path / "run").exists()

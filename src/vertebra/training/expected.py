@@ -39,7 +39,8 @@ _EVALUATED = 256
 class Trial:
     """What steps of `size` pictures a process took: seconds of one that trains the head alone, and of one
     that trains all (0: there are none), the most bytes of memory, `loaded` of them in batches of pictures;
-    and seconds of one picture's evaluation, and its memory. None where a system doesn't say."""
+    seconds of one picture's evaluation, and its memory; and `once_s`, seconds that a training takes beside
+    its steps: its first steps are slower, and its end is kept. None where a system doesn't say."""
 
     size: int
     head_s: float
@@ -48,6 +49,7 @@ class Trial:
     loaded: int
     evaluated_s: float = 0.0
     evaluated_memory: int | None = None
+    once_s: float = 0.0
 
 
 def record(job: Job, world: int, progress: Listener) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def record(job: Job, world: int, progress: Listener) -> dict[str, Any]:
     steps = pictures_of(job) // recipe.batch
     frozen = recipe.epochs if recipe.trained == "head" else recipe.freeze_epochs
     training_s = steps * (frozen * head + (recipe.epochs - frozen) * whole)
+    evaluations_s = recipe.epochs * tried[-1].evaluated_s * len(job.validation)
     found = {
         "model": job.model,
         "recipe": asdict(recipe),
@@ -78,7 +81,7 @@ def record(job: Job, world: int, progress: Listener) -> dict[str, Any]:
         "highest_rate": recipe.peak,
         "tried": [one.size for one in tried],
         "step_seconds": whole or head,
-        "seconds": training_s + recipe.epochs * tried[-1].evaluated_s * len(job.validation),
+        "seconds": training_s + evaluations_s + tried[-1].once_s,
         "memory": _memory(tried, share, parts),
     }
     return {**found, "told": _told(job, found, share)}
@@ -159,28 +162,34 @@ def _tried(job: Job, size: int, folder: Path, team: Team, *, evaluates: bool) ->
             training = Training(trial, team, opened, stop, silent, watched=False)
             _restart_peak(job.device)
             has_head = bool(recipe.freeze_epochs) or recipe.trained == "head"
-            head = _steps(training, 0) if has_head else 0.0
+            head, first = _steps(training, 0) if has_head else (0.0, 0.0)
             epoch = min(recipe.freeze_epochs, recipe.epochs - 1)
-            whole = 0.0 if recipe.trained == "head" else _steps(training, epoch)
+            whole, more = (0.0, 0.0) if recipe.trained == "head" else _steps(training, epoch)
             memory, loaded = _peak(job.device), training.loader.memory
             if not evaluates:
                 return Trial(size, head, whole, memory, loaded)
+            start = time.monotonic()
+            opened.checkpoint(training.state.kept(team))
+            once = first + more + time.monotonic() - start
             _restart_peak(job.device)
-            return Trial(size, head, whole, memory, loaded, _evaluation(training), _peak(job.device))
+            evaluated, most = _evaluation(training), _peak(job.device)
+            return Trial(size, head, whole, memory, loaded, evaluated, most, once)
     finally:
         torch.set_num_threads(before)
         gc.collect()
 
 
-def _steps(training: Training, epoch: int) -> float:
-    """Seconds of a step, pictures and all. Processes stop after the same one."""
+def _steps(training: Training, epoch: int) -> tuple[float, float]:
+    """Seconds of a step, pictures and all, and by how much the first ones took longer. Processes stop after
+    the same one."""
     state, team = training.state, training.team
     state.at.step = epoch * training.steps
     is_head_only = rates.freeze(state.network, training.recipe, epoch)
     training.network = team.share(state.network)
     set_modes(state.network, is_head_only)
     skipped = min(_FIRST, training.steps - 1)
-    start, count = time.monotonic(), 0
+    begin = start = time.monotonic()
+    count = 0
     with closing(training.loader.epoch(epoch)) as batches:
         for number, batch in enumerate(islice(batches, _MOST)):
             training.step(batch, epoch)
@@ -190,7 +199,8 @@ def _steps(training: Training, epoch: int) -> float:
             elapsed = team.total([time.monotonic() - start])[0] / team.world
             if count >= _LEAST and elapsed >= _TRIAL_S:
                 break
-    return (time.monotonic() - start) / count
+    seconds = (time.monotonic() - start) / count
+    return seconds, max(0.0, start - begin - skipped * seconds)
 
 
 def _evaluation(training: Training) -> float:

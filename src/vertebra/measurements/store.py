@@ -168,9 +168,13 @@ class Table:
 
     def benched_systems(self) -> set[str]:
         """The ids of the systems that something was measured on, each machine by one."""
-        query = f"SELECT DISTINCT system FROM measurements WHERE origin = ? AND {SEEN}"
+        return self._systems_of("origin = ?", "benched")
+
+    def _systems_of(self, condition: str, *values: str) -> set[str]:
+        """Today's ids of the systems of the rows for which a condition in SQL holds."""
+        query = f"SELECT DISTINCT system FROM measurements WHERE {condition} AND {SEEN}"
         present = self._present_ids()
-        return {present.get(system, system) for (system,) in self.store.select(query, ("benched",))}
+        return {present.get(system, system) for (system,) in self.store.select(query, values)}
 
     def subjects(self, model: str) -> list[Subject]:
         """The networks called `model` that the table has rows of."""
@@ -256,19 +260,17 @@ class Table:
         """Keep what an hour of systems costs, such as {"box": "0.34USD"}; "none" takes a price back. Returns
         them by today's id.
 
-        Raises InvalidInputError for what isn't a price, UnknownNameError for a system that the table has no
-        figures of.
+        Raises InvalidInputError for what isn't a price, and UnknownNameError for a system that the table
+        doesn't have.
         """
         said = pricing.parsed(given)
-        known = self.benched_systems() if said else set()
+        known = sorted(self._systems_of("system IS NOT NULL")) if said else []
         found: dict[str, Price | None] = {}
         for name, text in said.items():
             system = self.system_id(name)
             if system not in known:
-                measured = ", ".join(sorted(known)) or "none"
-                raise UnknownNameError(
-                    f'Nothing was measured on "{name}".', f"machines of the table: {measured}"
-                )
+                see = ", ".join(known) or "it has none"
+                raise UnknownNameError.of("system of the table", name, known, see)
             found[system] = None if text.strip().lower() == pricing.NONE else pricing.read(name, text)
         if found:
             pricing.keep(self.store, found)

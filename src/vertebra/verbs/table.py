@@ -57,8 +57,7 @@ def table(
     that back. Nothing is deleted: with `forgotten`, the rows are those of the forgotten runs.
 
     `price` keeps what an hour of a machine costs, such as {"box": "0.34USD"}, for `pick` to count money with,
-    and gives the latest rows that were measured there; "none" takes a price back. `Table.prices` has them
-    all.
+    and gives the latest rows of that machine; "none" takes a price back. `Table.prices` has them all.
     """
     source = given.table(path, create=False)
     if price:
@@ -66,7 +65,7 @@ def table(
             raise InvalidInputError(
                 "A price is of a machine, whatever was measured there.", "leave out filters and views"
             )
-        return Rows(latest(source.rows(origin="benched", system=tuple(source.keep_prices(price)))))
+        return Rows(latest(source.rows(system=tuple(source.keep_prices(price)))))
     if forget or restore:
         if filters or every or wide or forgotten:
             raise InvalidInputError(

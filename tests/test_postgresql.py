@@ -249,7 +249,7 @@ def test_what_is_foreign_newer_or_not_whole_is_refused_and_left_as_it_is(postgre
     refused(address, r"written by a newer vertebra \(layout 99")
     refused(address, "newer vertebra", lambda table: table.append([params("b")]))
     postgres.run(
-        f"UPDATE {schema}.meta SET value = '2' WHERE name = 'schema_version'", f"DROP TABLE {schema}.samples"
+        f"UPDATE {schema}.meta SET value = '3' WHERE name = 'schema_version'", f"DROP TABLE {schema}.samples"
     )
     refused(address, "not all there", lambda table: table.append([params("b")], samples={"x": [1.0]}))
     assert [row.model for row in Table(address, create=False).rows()] == ["a"]

@@ -42,7 +42,7 @@ NOT_RUN = {
     r"^vertebra cite all": "seconds of published rates: test_citations",
     r"^vertebra (profile bninception|list models --source timm)": "takes seconds: test_profiler, test_lists",
     r"^vertebra chart history": "needs runs of two days: test_history",
-    r"NAME| 0a1b2c3d": "names what the reader has: test_submission, test_measurements",
+    r"NAME| 0a1b2c3d|--price box": "names what the reader has: test_submission, test_measurements, test_prices",
     r"^vertebra survey(?! --write-job)": "measures for minutes: test_campaigns; on Ray: test_on_ray",
     r"^vertebra report .*--first-answer": "fetches a runtime by npm: test_first_answer",
     r"^vertebra (eval|predict) .*--on ray": "needs a cluster: test_on_ray",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import InvalidInputError
-from vertebra.measurements.layout import layout
 from vertebra.measurements.measurement import now
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 Given = Mapping[str, str] | str | Iterable[str]
 
 _PRICE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{3})(?:/h)?")
+_ALL = "SELECT system, said_at, per_hour, currency FROM prices"
 #: What takes a price back.
 NONE = "none"
 
@@ -71,7 +71,7 @@ def read(name: str, text: str) -> Price:
 
 def kept(store: Store) -> dict[str, Price]:
     """The prices that the table keeps: system -> price."""
-    said = store.read(said_in) or {}
+    said = _read(store.select(_ALL))  # in a file without SQLAlchemy, for which reading doesn't wait
     return {system: one.price for system, one in said.items() if one.price is not None}
 
 
@@ -84,8 +84,13 @@ def keep(store: Store, prices: Mapping[str, Price | None]) -> None:
 
 def said_in(connection: Connection) -> dict[str, Said]:
     """What was said last of each machine, without what can't be read."""
-    found = connection.execute(layout().tables["prices"].select())
-    said = {row.system: _said(row.said_at, row.per_hour, row.currency) for row in found}
+    import sqlalchemy as sql
+
+    return _read([tuple(row) for row in connection.execute(sql.text(_ALL))])
+
+
+def _read(rows: Iterable[Sequence[Any]]) -> dict[str, Said]:
+    said = {str(system): _said(at, per_hour, currency) for system, at, per_hour, currency in rows}
     return {system: one for system, one in said.items() if one is not None}
 
 

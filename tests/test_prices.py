@@ -145,3 +145,18 @@ def test_an_edited_price_ends_no_reader(table: Path, values: str) -> None:
     )
     assert Table(table).prices() == {"board": Price(0.18, "USD")}
     assert pick(table, systems="box,board").ladder.against == "latency"
+
+
+@pytest.mark.parametrize(("later", "price"), [("box=2USD", {"box": Price(2.0, "USD")}), ("box=none", {})])
+def test_of_a_machine_s_earlier_and_today_s_id_the_last_price_counts(
+    table: Path, later: str, price: dict[str, Price], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(
+        Table(table),
+        "INSERT INTO prices (system, said_at, per_hour, currency) "
+        "VALUES ('zz-before', '2026-01-01', 9.0, 'USD')",
+    )
+    monkeypatch.setattr(Table, "_present_ids", lambda self: {"zz-before": "box"})
+    assert Table(table).prices() == {"box": Price(9.0, "USD")}
+    Table(table).keep_prices(later)
+    assert Table(table).prices() == price

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +69,17 @@ def read(name: str, text: str) -> Price:
     return Price(float(found[1]), found[2].upper())
 
 
-def kept(store: Store) -> dict[str, Price]:
-    """The prices that the table keeps: system -> price."""
-    said = _read(store.select(_ALL))  # in a file without SQLAlchemy, for which reading doesn't wait
-    return {system: one.price for system, one in said.items() if one.price is not None}
+def kept(store: Store, today: Callable[[str], str]) -> dict[str, Price]:
+    """The prices that the table keeps: system -> price. `today` gives the id that a system has today: of what
+    was said under several ids of one, the last counts."""
+    last: dict[str, Said] = {}
+    for system, one in _read(
+        store.select(_ALL)
+    ).items():  # without SQLAlchemy, for which reading doesn't wait
+        name = today(system)
+        if name not in last or last[name].at < one.at:
+            last[name] = one
+    return {system: one.price for system, one in last.items() if one.price is not None}
 
 
 def keep(store: Store, prices: Mapping[str, Price | None]) -> None:

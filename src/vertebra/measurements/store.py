@@ -254,7 +254,8 @@ class Table:
 
     def prices(self) -> dict[str, Price]:
         """What an hour of a system costs, for those of which it was said: today's id -> price."""
-        return {self.system_id(system): one for system, one in pricing.kept(self.store).items()}
+        present = self._present_ids()
+        return pricing.kept(self.store, lambda system: present.get(system, system))
 
     def keep_prices(self, given: Given) -> dict[str, Price | None]:
         """Keep what an hour of systems costs, such as {"box": "0.34USD"}; "none" takes a price back. Returns

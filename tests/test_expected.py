@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from toys import job, photos, recipe
+from vertebra.errors import MeasurementError
 from vertebra.progress import silent
 from vertebra.training import expected
 from vertebra.training.expected import Trial, at, of_parts
+from vertebra.training.run import Folder
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +72,14 @@ def test_parts_share_what_a_step_takes_by_itself_and_all_their_pictures_are_load
     assert expected._memory(tried, 32, 3) == 1000 + 400 * 3 + 2 * 32 * 10
     assert expected._memory([Trial(8, 0.0, 1.0, 1000, 80, 0.1, 5000)], 8, 1) == 5000
     assert expected._memory([Trial(8, 0.0, 1.0, None, 80)], 8, 1) is None
+
+
+def test_a_scratch_folder_without_room_for_a_checkpoint_ends_no_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(self: Folder, state: object) -> None:
+        raise MeasurementError("The disk is full.")
+
+    monkeypatch.setattr(Folder, "checkpoint", full)
+    given = job(photos(tmp_path / "photos"), tmp_path / "run", recipe=recipe())
+    assert expected.record(given, 1, silent)["seconds"] > 0

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from vertebra.data.datasets import Dataset
+from vertebra.errors import VertebraError
 from vertebra.machine import heap, leftovers
 from vertebra.progress import Listener, Progress, beating, silent
 from vertebra.training import evaluating, pictures, ranks, rates, run
 from vertebra.training.job import Job
 from vertebra.training.loop import Training, set_modes
 from vertebra.training.ranks import Team
+from vertebra.training.run import Folder
 from vertebra.training.stopping import Stop
 
 #: Each kind of step is timed for this number of seconds, and at least this often, after the first ones.
@@ -168,9 +170,7 @@ def _tried(job: Job, size: int, folder: Path, team: Team, *, evaluates: bool) ->
             memory, loaded = _peak(job.device), training.loader.memory
             if not evaluates:
                 return Trial(size, head, whole, memory, loaded)
-            start = time.monotonic()
-            opened.checkpoint(training.state.kept(team))
-            once = first + more + time.monotonic() - start
+            once = first + more + _checkpoint(opened, training)
             _restart_peak(job.device)
             evaluated, most = _evaluation(training), _peak(job.device)
             return Trial(size, head, whole, memory, loaded, evaluated, most, once)
@@ -201,6 +201,17 @@ def _steps(training: Training, epoch: int) -> tuple[float, float]:
                 break
     seconds = (time.monotonic() - start) / count
     return seconds, max(0.0, start - begin - skipped * seconds)
+
+
+def _checkpoint(opened: Folder, training: Training) -> float:
+    """Seconds of a checkpoint; 0 where the scratch folder, which may be small, has no room for one."""
+    state = training.state.kept(training.team)
+    start = time.monotonic()
+    try:
+        opened.checkpoint(state)
+    except VertebraError:
+        return 0.0
+    return time.monotonic() - start
 
 
 def _evaluation(training: Training) -> float:

@@ -243,6 +243,31 @@ def test_ours_and_forty_others_are_proved_against_eager_again(name, tmp_path):
     prove(name, tmp_path)
 
 
+def test_what_is_packed_is_unpacked_and_packed_again_as_it_was(tmp_path):
+    import graphs as tool
+
+    def unpacked(work, data):
+        tool.unpack(work, chosen, data)
+        return {path.relative_to(work): path.read_bytes() for path in work.rglob("*") if path.is_file()}
+
+    chosen = [
+        "squeezenet1_1",
+        "timm:swin_tiny_patch4_window7_224",
+        "torchvision:resnet18",
+        "timm:convit_tiny",
+    ]
+    work, data = tmp_path / "work", tmp_path / "data"
+    first = unpacked(work, tool.DATA)
+    assert sum(path.suffix == ".json" for path in first) == len(chosen)
+    assert sum(path.suffix == ".part" for path in first) == 6
+    assert any(path.parts[0] == "constants" for path in first)
+    data.mkdir()
+    tool.pack(work, data, tmp_path / "notices")
+    assert unpacked(tmp_path / "again", data) == first
+    assert "Apache-2.0" in (tmp_path / "notices").read_text()
+    assert {path.suffix for path in data.iterdir()} == {".json", ".xz"}
+
+
 def prove(name: str, folder: Path) -> None:
     library = store.find(name).library
     if library != "vertebra" and importlib.util.find_spec(library) is None:

@@ -3,6 +3,7 @@
     python tools/graphs.py make --work FOLDER [NAME ...]    # resumable; one bounded child a network
     python tools/graphs.py report --work FOLDER             # what is made, what isn't, and why
     python tools/graphs.py pack --work FOLDER               # what is proved so far -> zoo/graphs/data
+    python tools/graphs.py unpack --work FOLDER             # and back, so that `make` goes on from what ships
     python tools/graphs.py check [--sample N] [NAME ...]    # the packed graphs against eager again
 
 It needs torch, onnx, onnxscript, timm and torchvision. `make` takes hours for every network: it skips what is
@@ -27,6 +28,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -284,12 +286,14 @@ def _keep(work: Path, made: Any) -> None:
         if not path.exists():
             _write_bytes(path, lzma.compress(content))
     record = made.record
-    record["parts"] = []
-    for content in (made.core, made.extra):
-        digest = hashlib.sha256(content).hexdigest()[:32]
-        _write_bytes(work / "networks" / f"{digest}.part", content)
-        record["parts"].append(digest)
+    record["parts"] = [_keep_part(work, content) for content in (made.core, made.extra)]
     record["notes"] = made.notes
+
+
+def _keep_part(work: Path, content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    _write_bytes(work / "networks" / f"{digest}.part", content)
+    return digest
 
 
 def _write(path: Path, result: Mapping[str, Any]) -> None:
@@ -339,8 +343,9 @@ def _counted(result: Mapping[str, Any], kind: str) -> Any:
 # ------------------------------------------------------------------ packing
 
 
-def pack(work: Path, data: Path = DATA) -> None:
-    """Write every graph that is made into the package's data. What stood there is replaced."""
+def pack(work: Path, data: Path = DATA, notices: Path = NOTICES) -> None:
+    """Write every graph that is made into the package's data. What stood there is replaced: `unpack` first
+    what is to stay and isn't in `work`."""
     results = [json.loads(path.read_text()) for path in sorted((work / "networks").glob("*.json"))]
     made = [one for one in results if one["graphs"]]
     without = {one["name"]: one["without"] for one in results if one.get("without")}
@@ -385,10 +390,61 @@ def pack(work: Path, data: Path = DATA) -> None:
     for new in draft.iterdir():
         new.replace(data / new.name)
     draft.rmdir()
-    NOTICES.write_text(_notices(files))
+    notices.write_text(_notices(files))
     size = sum(path.stat().st_size for path in data.iterdir())
     count = sum(map(len, entries.values()))
     print(f"{len(entries)} networks, {count} graphs, {size} bytes: {size / max(1, count):.0f} a graph")
+
+
+def unpack(work: Path, chosen: Sequence[str] = (), data: Path = DATA) -> None:
+    """Write what is packed as results of `make`, except of networks that have one. What another version of
+    a library defines is made anew then."""
+    import graph_making as making
+
+    (work / "networks").mkdir(parents=True, exist_ok=True)
+    (work / "constants").mkdir(exist_ok=True)
+    index = json.loads((data / "index.json").read_text())
+    levels = json.loads((data / "levels.json").read_text())
+    content = cache(lambda shard: lzma.decompress((data / f"{shard}.xz").read_bytes()))
+
+    def is_new(name: str) -> bool:
+        return name in (chosen or (name,)) and not result_path(work, name).exists()
+
+    for name, reason in index["without"].items():
+        if is_new(name):
+            none: dict[str, Any] = {"name": name, "graphs": [], "failed": reason, "without": reason}
+            _write(result_path(work, name), {"key": _key(making, name), **none})
+    for name, entries in index["graphs"].items():
+        if not is_new(name):
+            continue
+        definition = index["files"][entries[0][4]][:3]
+        native = entries[0][1]
+        result: dict[str, Any] = {
+            "key": _key(making, name) if tuple(definition) == making.definition(name)[:3] else "",
+            "name": name, "failed": None, "count": None, "definition": definition, "native": native,
+            "graphs": [], "logs": [],
+        }  # fmt: skip
+        for size, _, smallest, step, _, params, shard, place in entries:
+            record, parts = _unpacked(content(shard), place)
+            for _, _, _, digest in record["constants"]:
+                if not (path := work / "constants" / digest).exists():
+                    number, begin, length = index["constants"][digest]
+                    _write_bytes(path, lzma.compress(content(number)[begin : begin + length]))
+            record |= {
+                "size": size, "native": native, "smallest": smallest, "step": step, "params": params,
+                "level": levels.get(name, 1.0), "parts": [_keep_part(work, part) for part in parts],
+            }  # fmt: skip
+            result["graphs"].append(record)
+        _write(result_path(work, name), result)
+
+
+def _unpacked(shard: bytes, place: int) -> tuple[dict[str, Any], tuple[bytes, bytes]]:
+    """A graph's record, and its two parts."""
+    length = int.from_bytes(shard[:4], "little")
+    record = json.loads(shard[4 : 4 + length])[place]
+    begin, core, extra = record.pop("at")
+    begin += 4 + length
+    return record, (shard[begin : begin + core], shard[begin + core : begin + core + extra])
 
 
 def _reason(failed: str) -> str:
@@ -521,7 +577,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("verb", choices=("make", "report", "pack", "check"))
+    parser.add_argument("verb", choices=("make", "report", "pack", "unpack", "check"))
     parser.add_argument("names", nargs="*", help="networks; by default all")
     parser.add_argument("--work", type=Path, help="folder of the results, which is kept")
     parser.add_argument("--seconds", type=int, default=900, help="processor time for each network")
@@ -541,6 +597,8 @@ def main() -> int:
         report(given.work)
     elif given.verb == "pack":
         pack(given.work)
+    elif given.verb == "unpack":
+        unpack(given.work, given.names)
     else:
         failed = check(
             given.names, sample=given.sample, seed=given.seed, part=given.part, minutes=given.minutes

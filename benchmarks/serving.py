@@ -9,16 +9,18 @@ each round of `tensors` takes a minute, and the others together about five.
 
 start      seconds from the command to *ready*, and the memory of the server and its process then; in each
            round, and whether torch was loaded
-FP32       (tensors) binary tensors [1, 3, size, size] over 8 connections, against the engine offline with the
-           batch, of 1 to 8, that gives it most
+FP32       (tensors) binary tensors [1, 3, size, size] over 16 connections, twice the largest batch, so that
+           there is one to run and one that waits; against the engine offline with the batch, of 1 to 8, that
+           gives it most
 UINT8      the same with pixels that the server normalises
 JPEG       encoded photographs, against 1 / (decoding and preprocessing + inference), offline
-Poisson    (a server with batches of 1) the largest rate of FP32 requests at random times whose 99th
-           percentile is within 3 (and 6) times a single inference of that process, against the rate that a
-           queue allows whose calls take as long as that process's. These are the server's own statistics: of
-           requests that come alone, at random times, and of calls that follow each other
-overload   five times that rate of FP32 requests, at random times: good answers against the rate without
-           overload, memory, and the time until a request is as fast as before
+Poisson    (a server with batches of 1) the largest rate of FP32 and of UINT8 requests at random times whose
+           99th percentile is within 3 (and 6) times a single inference of that process, against the rate that
+           a queue allows whose calls take as long as that process's. These are the server's own statistics:
+           of requests that come alone, at random times, and of calls that follow each other
+overload   five times the rate of FP32 requests over 8 connections, at random times: good answers against the
+           rate without overload, the most memory meanwhile and that afterwards, and the time until a request
+           is as fast as before
 """
 
 from __future__ import annotations
@@ -147,26 +149,27 @@ async def service(server: Process, body: bytes, seconds: float) -> tuple[float, 
     return float(infer / calls), float(whole / calls), float(busy / many)
 
 
-async def poisson(server: Process, rate: float, bound_s: float, seconds: float) -> Offered:
-    """FP32 requests at random times by the generator of `vertebra bench`; a run ends early if 1 % can't be
-    within the bound any more."""
+async def poisson(server: Process, kind: str, rate: float, bound_s: float, seconds: float) -> Offered:
+    """Requests of one datatype at random times by the generator of `vertebra bench`; a run ends early if 1 %
+    can't be within the bound any more."""
     client = HttpClient(addresses.parsed(f"http://127.0.0.1:{server.port}"), None)
     try:
         await client.opened()
         about = await client.about()
-        await client.prepare(inputs.tensors(about.taken, batch_size=1, input_size=None, seed=0), at_once=32)
+        taken = replace(about.taken, datatype=kind)
+        await client.prepare(inputs.tensors(taken, batch_size=1, input_size=None, seed=0), at_once=32)
         queries = max(662, round(rate * seconds))
         return await offering.offer(client.ask, rate=rate, bound=Bound(bound_s), queries=queries)
     finally:
         await client.close()
 
 
-def within(server: Process, most: float, bound_s: float, seconds: float) -> float:
+def within(server: Process, kind: str, most: float, bound_s: float, seconds: float) -> float:
     """The largest rate of requests at random times with the 99th percentile in `bound_s`, none refused."""
 
     def holds(rate: float) -> bool:
         with asyncio.Runner(loop_factory=offering.loop) as runner:
-            run = runner.run(poisson(server, rate, bound_s, seconds))
+            run = runner.run(poisson(server, kind, rate, bound_s, seconds))
         if run.verdict == "late":
             print(f"at {rate:.1f}/s the generator was late: {1e3 * run.lag_s:.1f} ms")
         p99 = run.percentile(99) if run.is_whole else None
@@ -191,6 +194,15 @@ async def crowd(client: Client, rate: float, seconds: float) -> float:
     return found
 
 
+def largest_memory(server: Process, seconds: float) -> int:
+    """The most bytes in so many seconds, looked at twice a second."""
+    until, most = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        most = max(most, server.memory())
+        time.sleep(0.5)
+    return most
+
+
 async def overload(server: Process, body: bytes, seconds: float) -> list[str]:
     """What five times the load does."""
     client = Client(server.port, body)
@@ -198,9 +210,10 @@ async def overload(server: Process, body: bytes, seconds: float) -> list[str]:
     for _ in range(20):
         await client.ask()
     single = statistics.median(client.latencies[-20:])
-    memory = server.memory()
+    before = server.memory()
+    meanwhile = asyncio.create_task(asyncio.to_thread(largest_memory, server, seconds))
     good = await crowd(client, 5 * usual, seconds)
-    grown = server.memory() - memory
+    most, after = await meanwhile - before, server.memory() - before
     begin = time.perf_counter()
     while True:
         await client.ask()
@@ -209,7 +222,7 @@ async def overload(server: Process, body: bytes, seconds: float) -> list[str]:
     return [
         f"good answers: {good:.1f}/s; {usual:.1f}/s without overload ({good / usual:.0%}; asked: 90 %)",
         f"answers by status: {dict(client.statuses)}",
-        f"memory: {grown / 2**20:+.0f} MiB (asked: 50 at most)",
+        f"memory: {most / 1e6:+.0f} MB meanwhile, {after / 1e6:+.0f} MB afterwards (asked: 50 at most)",
         f"recovered after {time.perf_counter() - begin:.2f} s (asked: 2 at most)",
     ]
 
@@ -235,9 +248,8 @@ def main() -> None:
     if "start" in asked.only:
         starts(asked)
     size = json.loads((asked.bundle / "vertebra.json").read_text())["input_size"]
-    body = body_of("FP32", size, asked.photo)
     if "poisson" in asked.only:
-        poissons(asked, body)
+        poissons(asked, size)
     if not {"tensors", "overload"} & {*asked.only}:
         return
     server = served(asked.bundle)
@@ -245,7 +257,7 @@ def main() -> None:
         if "tensors" in asked.only:
             tensors(asked, server, size)
         if "overload" in asked.only:
-            for line in asyncio.run(overload(server, body, asked.seconds)):
+            for line in asyncio.run(overload(server, body_of("FP32", size, asked.photo), asked.seconds)):
                 print(f"overload: {line}", flush=True)
     finally:
         server.close()
@@ -279,7 +291,7 @@ def tensors(asked: argparse.Namespace, server: Process, size: int) -> None:
         found["offline JPEG"].append(rates["JPEG"])
         for kind in kinds:
             client = Client(server.port, body_of(kind, size, asked.photo))
-            found[kind].append(asyncio.run(client.steady(asked.seconds)))
+            found[kind].append(asyncio.run(client.steady(asked.seconds, 2 * MOST_IMAGES)))
     batches = [statistics.median(times) for times in zip(*measured, strict=True)]
     engine, best = max((count / one, count) for count, one in enumerate(batches, 1))
     against = {"FP32": engine, "UINT8": engine, "JPEG": statistics.median(found["offline JPEG"])}
@@ -293,17 +305,18 @@ def tensors(asked: argparse.Namespace, server: Process, size: int) -> None:
         )
 
 
-def poissons(asked: argparse.Namespace, body: bytes) -> None:
+def poissons(asked: argparse.Namespace, size: int) -> None:
     """The largest rates at random times, against those that a queue allows."""
     server = served(asked.bundle, most=1)
     try:
-        single, idle, busy = asyncio.run(service(server, body, asked.seconds))
-        for times in (3, 6):
+        for kind, times in itertools.product(("FP32", "UINT8"), (3, 6)):
+            body = body_of(kind, size, asked.photo)
+            single, idle, busy = asyncio.run(service(server, body, asked.seconds))
             ideal = allowed(idle, busy, times * single)
-            rate = within(server, 1.2 * ideal, times * single, asked.seconds)
+            rate = within(server, kind, 1.2 * ideal, times * single, asked.seconds)
             print(
-                f"Poisson, p99 within {times} inferences of {1e3 * single:.1f} ms: {rate:.1f}/s; a queue "
-                f"whose calls take {1e3 * idle:.1f} ms, and {1e3 * busy:.1f} ms after another, allows "
+                f"Poisson, {kind}, p99 within {times} inferences of {1e3 * single:.1f} ms: {rate:.1f}/s; a "
+                f"queue whose calls take {1e3 * idle:.1f} ms, and {1e3 * busy:.1f} ms after another, allows "
                 f"{ideal:.1f}/s: {rate / ideal:.0%} (asked: 85 %)",
                 flush=True,
             )

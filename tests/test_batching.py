@@ -153,6 +153,28 @@ async def test_the_queue_is_bounded_in_images():
 
 
 @on_a_loop
+async def test_the_queue_is_bounded_in_bytes_but_for_one_request():
+    bench = Bench(queue_bytes=3)
+    await bench.ask(0)  # runs
+    large = await bench.ask(1111, 2222)
+    refused = await bench.ask(3)
+    with pytest.raises(Refusal, match=r"2 images of 8 bytes wait, 3 bytes may") as caught:
+        await refused
+    assert (caught.value.kind, caught.value.status) == ("full", 429)
+    large.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await large
+    bench.batcher.check_room(1, 9)
+    await bench.ask(4)
+    await bench.ask(5, 6)
+    with pytest.raises(Refusal, match="3 images of 3 bytes"):
+        bench.batcher.check_room(1, 1)
+    bench.engine.finish()  # so that those that waited run
+    assert bench.batcher.waiting == 0
+    bench.batcher.check_room(1, 3)
+
+
+@on_a_loop
 async def test_what_clients_gave_up_is_never_run_and_blocks_nothing():
     bench = Bench()
     running = await bench.ask(0)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     help="How long a free engine waits for more images.",
 )  # fmt: skip
 @click.option(
-    "--queue", type=click.IntRange(min=1), metavar="N", default=64, show_default=True,
+    "--queue", type=click.IntRange(min=1), metavar="N", show_default="64, of 24 MiB together",
     help="Images that may wait, and the most in one request.",
 )  # fmt: skip
 @click.option("--timeout", metavar="TIME", default="30s", show_default=True, help="Deadline of a request.")

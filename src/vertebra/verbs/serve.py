@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ def serve(
     threads: int | None = None,
     max_batch: int | None = None,
     delay: str | float = 0.0,
-    queue: int = 64,
+    queue: int | None = None,
     timeout: str | float = 30.0,
     hang: str | float = 60.0,
     drain: str | float = 30.0,
@@ -62,8 +63,9 @@ def serve(
     among the processes, and 8 images. `Server.choices` has what was chosen, and why.
 
     A call waits up to `delay` for more images if it could begin. Up to `queue` images wait; then requests are
-    refused (429). A request has its answer within `timeout` or is refused (504). A process that is silent for
-    `hang` is replaced. At the end, requests under way have `drain` to end. Times are in seconds, or "5ms".
+    refused (429). By default 64 may, of 24 MiB together, or of two full batches for each process. A request
+    has its answer within `timeout` or is refused (504). A process that is silent for `hang` is replaced. At
+    the end, requests under way have `drain` to end. Times are in seconds, or "5ms".
 
     A body may have `max_body` bytes, compressed or not, a picture `max_pixels`. `token_file` has tokens of
     which a request must have one; `tls_cert` and `tls_key` are files in PEM. The server answers to addresses,
@@ -116,7 +118,7 @@ def asgi(
     threads: int | None = None,
     max_batch: int | None = None,
     delay: str | float = 0.0,
-    queue: int = 64,
+    queue: int | None = None,
     timeout: str | float = 30.0,
     hang: str | float = 60.0,
     drain: str | float = 30.0,
@@ -160,7 +162,7 @@ def _plan(
     threads: int | None,
     max_batch: int | None,
     delay: str | float,
-    queue: int,
+    queue: int | None,
     timeout: str | float,
     hang: str | float,
     max_body: str | int,
@@ -168,8 +170,7 @@ def _plan(
     table: TableLike,
 ) -> Plan:
     """How each model is served. Raises InvalidInputError."""
-    from vertebra.inference.serving import choice
-    from vertebra.inference.serving.models import Plan
+    from vertebra.inference.serving import choice, models
 
     counts = {
         "instances": instances, "threads": threads, "max_batch": max_batch, "queue": queue,
@@ -180,8 +181,9 @@ def _plan(
             raise InvalidInputError(f"{name} is {count}, but must be at least 1.")
     timeout_s = _seconds("timeout", timeout)
     asked = choice.Asked(instances, threads, max_batch, timeout_s)
-    return Plan(
-        engine=engine, asked=asked, queue_images=queue,
+    return models.Plan(
+        engine=engine, asked=asked, queue_images=queue or models.QUEUE_IMAGES,
+        queue_bytes=math.inf if queue else models.QUEUE_BYTES,
         choose=choice.from_table(asked, given.table(table, create=False), is_named=table is not None),
         delay_s=_seconds("delay", delay, zero=True), timeout_s=timeout_s,
         hang_s=_seconds("hang", hang), max_body=_bytes(max_body), max_pixels=max_pixels,

@@ -235,7 +235,7 @@ class _Protocol:
 
     async def _asked(self, request: Request) -> dict[str, Any]:
         with self._site.holding() as hold:
-            return protocol.parsed(await _body(request, 2**16, hold, lambda: None))
+            return protocol.parsed(await _body(request, 2**16, hold, lambda *_: None))
 
     # -------------------------------------------------------------- inference
 
@@ -304,7 +304,7 @@ async def _until_gone(request: Request) -> None:
 
 
 async def _body(
-    request: Request, max_bytes: int, hold: Callable[[int], None], check_room: Callable[[], None]
+    request: Request, max_bytes: int, hold: Callable[[int], None], check_room: Callable[[int, int], None]
 ) -> bytes:
     """The whole body, inflated. Raises Refusal if it is too large, too slow or damaged, and as soon as there
     is no room for it any more."""
@@ -319,7 +319,7 @@ async def _body(
                 size += len(part)
                 if size > max_bytes:
                     raise protocol.too_large(max_bytes)
-                check_room()
+                check_room(1, length or size)
                 hold(len(part))
                 parts.append(part)
     except ClientDisconnect:

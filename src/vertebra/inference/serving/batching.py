@@ -120,8 +120,9 @@ class Batcher:
 
     A batch begins as soon as a runner is free and there are `most_images` waiting, or the first has waited
     for `delay_s`. With `ahead` a runner that is busy gets its next batch already, if there are enough images
-    for a full one for each runner, so that it never waits between two. `queue_images` may wait; `ran` is
-    called with (images, input_ns, infer_ns, output_ns) of every call of the engine.
+    for a full one for each runner, so that it never waits between two. `queue_images` may wait, of
+    `queue_bytes` together, or one request that is larger; `ran` is called with (images, input_ns, infer_ns,
+    output_ns) of every call of the engine.
     """
 
     def __init__(
@@ -131,12 +132,14 @@ class Batcher:
         most_bytes: int,
         delay_s: float,
         queue_images: int,
+        queue_bytes: float = math.inf,
         ahead: bool = False,
         ran: Callable[[int, int, int, int], None],
     ) -> None:
         self._most_images, self._most_bytes, self._delay_s = most_images, most_bytes, delay_s
-        self._queue_images, self._ahead, self._ran = queue_images, ahead, ran
+        self._queue_images, self._queue_bytes, self._ahead, self._ran = queue_images, queue_bytes, ahead, ran
         self._waiting: OrderedDict[Item, int] = OrderedDict()  # -> when it came
+        self._waiting_bytes = 0
         self._free: dict[Runner, None] = {}
         self._running: dict[Runner, list[_Batch]] = {}
         self._lost: set[Runner] = set()  # until they join again
@@ -159,15 +162,17 @@ class Batcher:
         """Images that an engine has."""
         return sum(len(every[0].items) for every in self._running.values())
 
-    def check_room(self, images: int = 1) -> None:
-        """Raises Refusal if the queue has no room for so many images."""
-        waiting = self.waiting
+    def check_room(self, images: int = 1, size_bytes: int = 1) -> None:
+        """Raises Refusal if the queue has no room for so many images of `size_bytes` together."""
+        waiting, held = self.waiting, self._waiting_bytes
         if waiting + images > self._queue_images:
-            raise Refusal(
-                "full",
-                f"the queue is full: {waiting} images wait, {self._queue_images} may",
-                retry_s=max(1, math.ceil(waiting * self._image_s)),
-            )
+            full = f"{waiting} images wait, {self._queue_images} may"
+        elif held and held + size_bytes > self._queue_bytes:
+            full = f"{waiting} images of {held:,} bytes wait, {self._queue_bytes:,} bytes may"
+        else:
+            return
+        retry_s = max(1, math.ceil(waiting * self._image_s))
+        raise Refusal("full", f"the queue is full: {full}", retry_s=retry_s)
 
     async def answer(
         self,
@@ -178,7 +183,7 @@ class Batcher:
     ) -> Answer:
         """The answer for a request's images. Raises Refusal: full, late, a picture that can't be read, ...
         If the caller is cancelled or `gone` is done, since the client has left, so is the request."""
-        self.check_room(len(rows))
+        self.check_room(len(rows), sum(len(row.content) for row in rows))
         now = time.monotonic_ns()
         left_s = timeout_s - (now - arrived_ns) / 1e9
         if left_s <= 0:
@@ -194,7 +199,7 @@ class Batcher:
         self._tickets.add(ticket)
         self._idle.clear()
         for item in ticket.items:
-            self._waiting[item] = now
+            self._wait(item, now)
         try:
             self._dispatch()
             return await ticket.future
@@ -215,11 +220,22 @@ class Batcher:
             ticket.timer.cancel()
         ticket.future.cancel()  # no effect on one that is done
         for item in ticket.items:
-            if self._waiting.pop(item, None) is None and item.runner is not None:
+            if item in self._waiting:
+                self._take(item)
+            elif item.runner is not None:
                 item.runner.skip(item.slot)
         ticket.items = []
         self._tickets.discard(ticket)
         self._rest()
+
+    def _wait(self, item: Item, came_ns: int) -> None:
+        self._waiting[item] = came_ns
+        self._waiting_bytes += len(item.row.content)
+
+    def _take(self, item: Item) -> None:
+        """It waits no longer."""
+        del self._waiting[item]
+        self._waiting_bytes -= len(item.row.content)
 
     def _rest(self) -> None:
         if not self._tickets and not self._running:
@@ -283,7 +299,7 @@ class Batcher:
         if item.tries >= _TRIES:
             self._refuse(item.ticket, Refusal("internal", f"the engine's process was lost: {reason}"))
             return
-        self._waiting[item] = 0
+        self._wait(item, 0)
         self._waiting.move_to_end(item, last=False)
 
     def _settle(self, item: Item, slot: int, outcome: Outcome, spent: tuple[int, int, int]) -> None:
@@ -350,7 +366,7 @@ class Batcher:
             if batch and (item.alone or size_bytes > self._most_bytes):
                 break
             batch.append(item)
-            del self._waiting[item]
+            self._take(item)
             if item.alone:
                 break
         return batch

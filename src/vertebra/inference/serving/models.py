@@ -25,6 +25,8 @@ from vertebra.inference.serving.workers import Post, Worker
 READY, LOADING, UNLOADING, UNAVAILABLE = "READY", "LOADING", "UNLOADING", "UNAVAILABLE"
 #: Seconds that a process is free before it is asked whether it still answers rightly.
 CANARY_S = 10.0
+#: Images that may wait, and their bytes together where the processes need no more to be kept busy.
+QUEUE_IMAGES, QUEUE_BYTES = 64, 24 * 2**20
 #: what may be a model's name, in an address too
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _SPECIFIED = re.compile(r"(?P<name>[^=:/\\]+)(?::(?P<version>\d{1,9}))?=(?P<folder>.+)")
@@ -37,7 +39,8 @@ class Plan:
     engine: str | None = None
     asked: Asked = field(default_factory=Asked)
     delay_s: float = 0.0
-    queue_images: int = 64
+    queue_images: int = QUEUE_IMAGES
+    queue_bytes: float = QUEUE_BYTES
     timeout_s: float = 30.0
     hang_s: float = 60.0
     max_body: int = 64 * 2**20
@@ -179,6 +182,7 @@ class Model:
         self.batcher = Batcher(
             most_images=self.max_batch, most_bytes=input_bytes - 64 * self.max_batch, delay_s=plan.delay_s,
             queue_images=plan.queue_images, ahead=True, ran=statistics.ran,
+            queue_bytes=max(plan.queue_bytes, 2 * choice.instances * self.max_batch * image_bytes),
         )  # fmt: skip
         post = Post(
             bundle=spec.folder.resolve(), engine=choice.engine, threads=choice.threads,

@@ -36,6 +36,28 @@ def test_a_step_of_few_pictures_is_tried_as_it_is(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "run").exists()
 
 
+def test_the_end_of_a_training_may_need_the_most_memory(tmp_path: Path):
+    given = job(photos(tmp_path / "photos"), tmp_path / "run", recipe=recipe())
+    large = 2_000_000_000
+    assert expected.record(given, 1, silent)["memory"] < large
+    assert expected.record(given, 1, silent, ending=lambda: b"1" * large)["memory"] > large
+
+
+def test_as_many_steps_are_timed_as_the_training_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(expected, "_TRIAL_S", 1e9)
+    given = job(photos(tmp_path / "photos"), tmp_path / "run", recipe=recipe(epochs=4, freeze_epochs=1))
+    done: list[tuple[int, int]] = []
+    step = expected.Training.step
+
+    def counted(self: expected.Training, batch: object, epoch: int) -> tuple[float, float]:
+        done.append((epoch, self.state.at.step))
+        return step(self, batch, epoch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(expected.Training, "step", counted)
+    expected.trials(given, 6, tmp_path)
+    assert done == [(place // 3, place) for place in range(12)]
+
+
 def test_a_step_of_many_pictures_is_estimated_from_smaller_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -68,10 +90,11 @@ def test_values_follow_the_line_through_two_trials(points: list, size: int, valu
 def test_parts_share_what_a_step_takes_by_itself_and_all_their_pictures_are_loaded():
     assert of_parts([(8, 1.0), (16, 1.5)], 16, 4) == pytest.approx(0.5 + 64 / 16)
     tried = [Trial(8, 0.0, 1.0, 1000, 80), Trial(16, 0.0, 1.5, 1400, 160, 0.1, 900)]
-    assert expected._memory(tried, 32, 1) == 1000 + 400 * 3
-    assert expected._memory(tried, 32, 3) == 1000 + 400 * 3 + 2 * 32 * 10
-    assert expected._memory([Trial(8, 0.0, 1.0, 1000, 80, 0.1, 5000)], 8, 1) == 5000
-    assert expected._memory([Trial(8, 0.0, 1.0, None, 80)], 8, 1) is None
+    assert expected._memory(tried, 32, 1, None) == 1000 + 400 * 3
+    assert expected._memory(tried, 32, 3, None) == 1000 + 400 * 3 + 2 * 32 * 10
+    assert expected._memory([Trial(8, 0.0, 1.0, 1000, 80, 0.1, 5000)], 8, 1, None) == 5000
+    assert expected._memory(tried, 32, 1, 9000) == 9000
+    assert expected._memory([Trial(8, 0.0, 1.0, None, 80)], 8, 1, None) is None
 
 
 def test_a_scratch_folder_without_room_for_a_checkpoint_ends_no_dry_run(

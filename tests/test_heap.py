@@ -45,3 +45,26 @@ def test_freed_memory_is_kept_within_the_block_only(said: dict[str, str]) -> Non
     assert min(before, after) > 100  # huge pages make them fewer
     assert within == pytest.approx(0, abs=20) if not said else within > 100
     assert resident < 100e6
+
+
+_PIECES = """
+import resource
+from vertebra.machine import heap
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+pieces = [b"1" * 100_000 for _ in range(2_000)]
+last = pieces[-1]  # so that the end of the heap can't be cut off
+del pieces
+before = resident()
+heap.give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_free_memory_is_given_back_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", _PIECES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100e6

@@ -41,6 +41,12 @@ def kept() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+def give_back() -> None:
+    """Give free memory back to the system now, where the C library can."""
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     if sys.platform != "linux" or any(name in os.environ for name in _SAID):
         return None

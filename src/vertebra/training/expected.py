@@ -11,7 +11,7 @@ import contextlib
 import gc
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -24,6 +24,7 @@ from vertebra.machine import heap, leftovers
 from vertebra.progress import Listener, Progress, beating, silent
 from vertebra.training import evaluating, pictures, ranks, rates, run
 from vertebra.training.job import Job
+from vertebra.training.loader import Batch, Loader
 from vertebra.training.loop import Training, set_modes
 from vertebra.training.ranks import Team
 from vertebra.training.run import Folder
@@ -54,9 +55,12 @@ class Trial:
     once_s: float = 0.0
 
 
-def record(job: Job, world: int, progress: Listener) -> dict[str, Any]:
+def record(
+    job: Job, world: int, progress: Listener, *, ending: Callable[[], object] | None = None
+) -> dict[str, Any]:
     """The recipe, the steps, and the seconds and bytes that are expected, as plain values; "told" has them in
-    sentences. Nothing is written but in a scratch folder."""
+    sentences. Nothing is written but in a scratch folder. `ending` is done at the end of a training, in the
+    same process: it may need more memory than the training."""
     recipe = job.recipe
     share = recipe.batch // (world * recipe.accumulate)
     with (
@@ -64,6 +68,7 @@ def record(job: Job, world: int, progress: Listener) -> dict[str, Any]:
         beating(progress, Progress(f"trying some steps of {job.model}")),
     ):
         tried = trials(job, share, Path(scratch))
+        at_end = None if ending is None or job.device.startswith("cuda") else _memory_of(ending)
     parts = recipe.accumulate
     head = of_parts([(one.size, one.head_s) for one in tried], share, parts)
     whole = of_parts([(one.size, one.whole_s) for one in tried], share, parts)
@@ -84,7 +89,7 @@ def record(job: Job, world: int, progress: Listener) -> dict[str, Any]:
         "tried": [one.size for one in tried],
         "step_seconds": whole or head,
         "seconds": training_s + evaluations_s + tried[-1].once_s,
-        "memory": _memory(tried, share, parts),
+        "memory": _memory(tried, share, parts, at_end),
     }
     return {**found, "told": _told(job, found, share)}
 
@@ -119,15 +124,15 @@ def of_parts(points: Sequence[tuple[int, float]], size: int, parts: int) -> floa
     return at(points, size * parts)
 
 
-def _memory(tried: Sequence[Trial], share: int, parts: int) -> int | None:
-    """The most bytes of a process: those of a step in `parts` of `share` pictures, all of them loaded, or of
-    an evaluation."""
+def _memory(tried: Sequence[Trial], share: int, parts: int, at_end: int | None) -> int | None:
+    """The most bytes of a process: those of a step in `parts` of `share` pictures, all of them loaded, of an
+    evaluation, or of the end."""
     points = [(one.size, float(one.memory)) for one in tried if one.memory is not None]
     if not points:
         return None
     step = points[0][1] if len(points) == 1 else at(points, share)
     step += (parts - 1) * share * tried[-1].loaded / tried[-1].size
-    return int(max(step, *(one.evaluated_memory or 0 for one in tried), 0))
+    return int(max(step, *(one.evaluated_memory or 0 for one in tried), at_end or 0))
 
 
 # ------------------------------------------------------------------ trials
@@ -163,10 +168,10 @@ def _tried(job: Job, size: int, folder: Path, team: Team, *, evaluates: bool) ->
         with heap.kept(), run.opened(trial, is_first=True) as opened, Stop() as stop:
             training = Training(trial, team, opened, stop, silent, watched=False)
             _restart_peak(job.device)
-            has_head = bool(recipe.freeze_epochs) or recipe.trained == "head"
-            head, first = _steps(training, 0) if has_head else (0.0, 0.0)
-            epoch = min(recipe.freeze_epochs, recipe.epochs - 1)
-            whole, more = (0.0, 0.0) if recipe.trained == "head" else _steps(training, epoch)
+            frozen = recipe.epochs if recipe.trained == "head" else recipe.freeze_epochs
+            head, first = _steps(training, range(frozen)) if frozen else (0.0, 0.0)
+            rest = range(min(frozen, recipe.epochs - 1), recipe.epochs)
+            whole, more = (0.0, 0.0) if recipe.trained == "head" else _steps(training, rest)
             memory, loaded = _peak(job.device), training.loader.memory
             if not evaluates:
                 return Trial(size, head, whole, memory, loaded)
@@ -179,19 +184,19 @@ def _tried(job: Job, size: int, folder: Path, team: Team, *, evaluates: bool) ->
         gc.collect()
 
 
-def _steps(training: Training, epoch: int) -> tuple[float, float]:
-    """Seconds of a step, pictures and all, and by how much the first ones took longer. Processes stop after
-    the same one."""
+def _steps(training: Training, epochs: range) -> tuple[float, float]:
+    """Seconds of a step of these epochs, pictures and all, and by how much the first ones took longer.
+    Processes stop after the same one."""
     state, team = training.state, training.team
-    state.at.step = epoch * training.steps
-    is_head_only = rates.freeze(state.network, training.recipe, epoch)
+    state.at.step = epochs.start * training.steps
+    is_head_only = rates.freeze(state.network, training.recipe, epochs.start)
     training.network = team.share(state.network)
     set_modes(state.network, is_head_only)
-    skipped = min(_FIRST, training.steps - 1)
+    skipped = min(_FIRST, len(epochs) * training.steps - 1)
     begin = start = time.monotonic()
     count = 0
-    with closing(training.loader.epoch(epoch)) as batches:
-        for number, batch in enumerate(islice(batches, _MOST)):
+    with closing(_batches(training.loader, epochs)) as batches:
+        for number, (epoch, batch) in enumerate(islice(batches, _MOST)):
             training.step(batch, epoch)
             count += number >= skipped
             if number + 1 == skipped:
@@ -201,6 +206,14 @@ def _steps(training: Training, epoch: int) -> tuple[float, float]:
                 break
     seconds = (time.monotonic() - start) / count
     return seconds, max(0.0, start - begin - skipped * seconds)
+
+
+def _batches(loader: Loader, epochs: range) -> Generator[tuple[int, Batch]]:
+    """Those of one epoch after the other, each with its epoch: an epoch may have very few."""
+    for epoch in epochs:
+        with closing(loader.epoch(epoch)) as batches:
+            for batch in batches:
+                yield epoch, batch
 
 
 def _checkpoint(opened: Folder, training: Training) -> float:
@@ -227,6 +240,13 @@ def _evaluation(training: Training) -> float:
 
 
 # ------------------------------------------------------------------ memory
+
+
+def _memory_of(ending: Callable[[], object]) -> int | None:
+    """The most bytes of this process while it does what comes at the end."""
+    _restart_peak("cpu")
+    ending()
+    return _peak("cpu")
 
 
 def _restart_peak(device: str) -> None:

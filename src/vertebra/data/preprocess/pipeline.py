@@ -111,6 +111,7 @@ def normalise(levels: Input, record: Preprocess) -> None:
     std in this order, which is torchvision's to the bit."""
     import numpy as np
 
-    levels /= np.float32(255)
-    levels -= np.asarray(record.mean, np.float32)[:, None, None]
-    levels /= np.asarray(record.std, np.float32)[:, None, None]
+    for plane, mean, std in zip(levels, record.mean, record.std, strict=True):  # a core's cache holds one
+        plane /= np.float32(255)
+        plane -= np.float32(mean)
+        plane /= np.float32(std)

@@ -9,9 +9,9 @@ each round of `tensors` takes a minute, and the others together about five.
 
 start      seconds from the command to *ready*, and the memory of the server and its process then; in each
            round, and whether torch was loaded
-FP32       (tensors) binary tensors [1, 3, size, size]; against the engine offline. Both have the batch, of 1
-           to 8, that gave most in a first look at the engine alone; there are twice as many connections, so
-           that there is a batch to run and one that waits
+FP32       (tensors) binary tensors [1, 3, size, size]; against the engine offline with the batch, of 1 to 8,
+           that gives it most over all rounds. The server has the batch that gave most in a first look at the
+           engine alone, and twice as many connections, so that there is a batch to run and one that waits
 UINT8      the same with pixels that the server normalises
 JPEG       encoded photographs, against 1 / (decoding and preprocessing + inference), offline
 Poisson    (a server with batches of 1) the largest rate of FP32 and of UINT8 requests at random times whose
@@ -287,8 +287,8 @@ def tensors(asked: argparse.Namespace, size: int) -> None:
     kinds = ("FP32", "UINT8", "JPEG")
     found: dict[str, list[float]] = {kind: [] for kind in ("offline JPEG", *kinds)}
     measured: list[list[float]] = []
-    _, best = max((count / one, count) for count, one in enumerate(alone(asked)["batches"], 1))
-    server = served(asked.bundle, best)
+    _, most = max((count / one, count) for count, one in enumerate(alone(asked)["batches"], 1))
+    server = served(asked.bundle, most)
     try:
         for _ in range(asked.rounds):
             rates = alone(asked)
@@ -296,15 +296,15 @@ def tensors(asked: argparse.Namespace, size: int) -> None:
             found["offline JPEG"].append(rates["JPEG"])
             for kind in kinds:
                 client = Client(server.port, body_of(kind, size, asked.photo))
-                found[kind].append(asyncio.run(client.steady(asked.seconds, 2 * best)))
+                found[kind].append(asyncio.run(client.steady(asked.seconds, 2 * most)))
     finally:
         server.close()
     batches = [statistics.median(times) for times in zip(*measured, strict=True)]
-    engine = best / batches[best - 1]
+    engine, best = max((count / one, count) for count, one in enumerate(batches, 1))
     against = {"FP32": engine, "UINT8": engine, "JPEG": statistics.median(found["offline JPEG"])}
     for kind, least in (("FP32", 80), ("UINT8", 90), ("JPEG", 85)):
         rate, rounds = statistics.median(found[kind]), ", ".join(f"{one:.1f}" for one in found[kind])
-        how = "" if kind == "JPEG" else f" in batches of {best} ({1 / batches[0]:.1f} one by one)"
+        how = "" if kind == "JPEG" else f" in batches of {best}, server of {most}"
         print(
             f"{kind}: {rate:.1f} images/s ({rounds}); offline {against[kind]:.1f}{how}: "
             f"{rate / against[kind]:.0%} (asked: {least} %)",

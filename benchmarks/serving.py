@@ -5,7 +5,7 @@
 Two processors are needed: the engine's process is pinned to one, with one thread, and everything else (the
 server and this client) to the other. The engine's own offline rate, pinned in the same way, and the rates of
 the server are measured in turns, and both sides are printed. Run it on a quiet machine; with --seconds 10
-each round of `tensors` takes a minute, and the others together about five.
+each round of `tensors` takes a minute. `poisson` searches four rates, each for minutes.
 
 start      seconds from the command to *ready*, and the memory of the server and its process then; in each
            round, and whether torch was loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_mounted_in_another_application_it_answers_below_its_path(bundle: Path, 
         assert client.ask("GET", "/vision/site/drop.mjs", **known)[0] == 200
         config = json.loads(client.ask("GET", "/vision/v2/models/tiny/config", **known)[2])
         assert config["max_batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "size_bytes"), [({}, 64, 24 * 2**20), ({"queue": 200}, 200, math.inf)]
+)
+def test_bytes_that_wait_are_bounded_unless_the_user_says_how_many_images_may(
+    bundle: Path, asked: dict[str, int], images: int, size_bytes: float
+) -> None:
+    plan = vertebra.asgi(bundle, **asked)._plan
+    assert (plan.queue_images, plan.queue_bytes) == (images, size_bytes)
 
 
 def test_by_itself_it_is_an_application_that_loads_and_ends_its_models(bundle: Path) -> None:

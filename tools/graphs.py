@@ -417,10 +417,10 @@ def unpack(work: Path, chosen: Sequence[str] = (), data: Path = DATA) -> None:
     for name, entries in index["graphs"].items():
         if not is_new(name):
             continue
-        definition = index["files"][entries[0][4]][:3]
-        native = entries[0][1]
+        definition, native = index["files"][entries[0][4]][:3], entries[0][1]
+        key = _key(making, name)
         result: dict[str, Any] = {
-            "key": _key(making, name) if tuple(definition) == making.definition(name)[:3] else "",
+            "key": key if key.startswith("/".join(definition) + "/") else "",
             "name": name, "failed": None, "count": None, "definition": definition, "native": native,
             "graphs": [], "logs": [],
         }  # fmt: skip

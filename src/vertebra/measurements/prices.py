@@ -73,9 +73,8 @@ def kept(store: Store, today: Callable[[str], str]) -> dict[str, Price]:
     """The prices that the table keeps: system -> price. `today` gives the id that a system has today: of what
     was said under several ids of one, the last counts."""
     last: dict[str, Said] = {}
-    for system, one in _read(
-        store.select(_ALL)
-    ).items():  # without SQLAlchemy, for which reading doesn't wait
+    said = _read(store.select(_ALL))  # without SQLAlchemy, for which reading doesn't wait
+    for system, one in said.items():
         name = today(system)
         if name not in last or last[name].at < one.at:
             last[name] = one

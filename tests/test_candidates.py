@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import vertebra
 from vertebra.campaigns import campaign, cases
-from vertebra.cli import cli
+from vertebra.cli import answer, cli
 from vertebra.errors import InvalidInputError, MissingRuntimeError, UnknownNameError
 from vertebra.machine import system
 from vertebra.measurements import Measurement, Table, shipped
@@ -608,6 +608,67 @@ def test_nothing_is_begun_that_does_not_fit_and_anchors_take_half(
     assert clock.now <= 103.0
     spent = [end for end in ends if end < 50.0]
     assert spent[:4] == [0.0, 18.0, 36.0, 39.0]  # three networks on two engines, twice; then one by one
+
+
+class Hurried(Machine):
+    """A machine on which each case takes `seconds`, and all but the first `working` ones fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float, working: int = 10**9) -> None:
+        super().__init__(monkeypatch)
+        self.clock, self.seconds, self.working = Clock(), seconds, working
+
+    def measure(self, cases: Any, table: Table, **more: Any) -> list[Measurement]:
+        for case in cases:
+            self.clock.now += self.seconds
+            if len(self.measured) < self.working:
+                super().measure([case], table, **{"progress": None, **more})
+            else:
+                table.append([replace(latency(case.model, 1.0, case.engine), metric="failure")])
+        return []
+
+    def pick(self, table: Table, budget_s: float) -> Pick:
+        question = candidates.ask({"latency": "20ms"})
+        found = picking.settled(table, question, budget_s, clock=self.clock)
+        return replace(found.pick, measured=found.measured, ended=found.ended)
+
+
+def test_a_short_budget_is_spent_on_one_engine_until_others_can_be_estimated(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Hurried(monkeypatch, 5.0)
+    found = machine.pick(table, 40.0)
+    assert machine.clock.now < 40.0
+    assert [engine for _, engine in machine.measured[: estimation.FEWEST_ANCHORS]] == ["openvino"] * 5
+    assert found.outlook is not None
+    assert found.outlook.unpriced == 0
+    assert set(found.measured) == {f"{model} on {engine}" for model, engine in machine.measured}
+
+
+def test_an_answer_from_too_few_to_estimate_the_others_is_not_called_final(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Hurried(monkeypatch, 12.0).pick(table, 40.0)
+    assert found.ended == "budget"
+    assert len(found.measured) == 3
+    told = answer.text(found)
+    assert (
+        f"Measured for this answer: {', '.join(found.measured)}. This is the answer so far: the time" in told
+    )
+    assert "before the others could be estimated" in told
+    assert found.outlook is not None
+    assert found.outlook.unpriced > 900
+    assert f"Not compared: {found.outlook.unpriced} networks, because too few are measured here" in told
+    assert "less than 5 %" not in told
+
+
+def test_measurements_that_fail_are_the_reason_where_there_was_time(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Hurried(monkeypatch, 0.1, working=3).pick(table, 100.0)
+    assert found.ended == "too few"
+    told = answer.text(found)
+    assert "The rest failed: vertebra table --metric failure" in told
+    assert "--budget" not in told  # what failed fails again
 
 
 def test_of_limits_that_nothing_meets_the_nearest_miss_is_measured(

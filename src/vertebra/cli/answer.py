@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: --why lists at most this number of excluded networks, and of networks on the front.
 _MOST_SHOWN = 12
+#: How many measurements are named after the answer; the others are counted.
+_FEW_NAMED = 6
 #: How the origin of a figure is called beside it.
 _ORIGINS = {"benched": "measured", "profiled": "counted", "derived": "from float32's"}
 
@@ -166,9 +168,10 @@ def _open(picked: Pick, asked: str) -> list[str]:
     command = f"{asked} --budget {BUDGET}"
     lines = []
     if outlook.unpriced:
+        how = "" if picked.ended == "too few" else f" To measure: {command}"  # what failed fails again
         lines += [
             f"Not compared: {_networks(outlook.unpriced)}, because too few are measured here to estimate the "
-            f"others. To measure: {command}"
+            f"others.{how}"
         ]
     if outlook.contenders:
         lines += [f"{_could_change(picked, outlook)} To measure: {command}"]
@@ -580,13 +583,17 @@ def _ending(picked: Pick) -> list[str]:
     """What was measured for the answer, and whether the answer is final."""
     if picked.ended is None:
         return []
+    is_short = picked.outlook is not None and picked.outlook.unpriced > 0
+    late = "the others could be estimated" if is_short else "every estimate that could change it was measured"
     last = {
         "settled": "Each remaining estimate has a chance of less than 5 % to change the answer.",
         "interrupted": "Interrupted: this is the answer so far, and the measurements are in the table.",
-        "budget": "The time was up before every estimate that could change the answer was measured.",
+        "budget": f"This is the answer so far: the time was up before {late}.",
+        "too few": "The rest failed: vertebra table --metric failure",
     }
     return [f"Measured for this answer: {_several(picked.measured)}. {last[picked.ended]}"]
 
 
-def _several(names: Iterable[str]) -> str:
-    return line(", ".join(names) or "nothing")
+def _several(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW_NAMED} more" if len(names) > _FEW_NAMED else ""
+    return line(", ".join(names[:_FEW_NAMED]) or "nothing") + more

@@ -72,13 +72,17 @@ def settled(
     question = replace(question, among="catalogue", filters=filters)
     bench = _Bench(source, budget_s, progress or silent, clock)
     before = _sure_choice(source, question)
+    beside = question.filters.get("beside") or None
+    known_before = _known(source, runners, beside)
     interrupted = False
     waited: quiet.Waited | None = None
     try:
         waited = quiet.wait(min(quiet.LONGEST_S, budget_s / 4), warn)
-        fill(source, runners, bench, beside=question.filters.get("beside") or None)
+        fill(source, runners, bench, beside=beside)
     except STOPS:
         interrupted = True
+    filled = _known(source, runners, beside)
+    anchored = [f"{name} on {one}" for one in runners for name in sorted(filled[one] - known_before[one])]
     unpriced = 0
 
     def known() -> list[WideRow]:
@@ -118,7 +122,14 @@ def settled(
     if not interrupted and found.ended == "settled":
         picked = _decided(picked, every, bench)
     picked = with_prospects(picked, source, question, known(), unpriced)
-    return replace(found, pick=picked, ended="interrupted" if interrupted else found.ended)
+    ended = found.ended
+    if interrupted:
+        ended = "interrupted"
+    elif ended == "settled" and unpriced:  # what can't be estimated asks no question
+        ended = "too few" if bench.has_time(budget_s) else "budget"
+    return replace(
+        found, pick=picked, measured=tuple(dict.fromkeys((*found.measured, *anchored))), ended=ended
+    )
 
 
 #: Seconds that are worth a comparison of two in interleaved blocks: two exports, and three processes of each.
@@ -246,17 +257,20 @@ def fill(
     """Measure what the estimates of all others need, a few networks at a time: networks that are small, quick
     to measure and unlike each other, the same on each engine, `beside` as many busy threads as are asked for.
     It takes at most half of the budget, or more where nothing could be estimated yet or this is all that the
-    budget is for."""
+    budget is for. Where there is no time to measure enough on every engine, it is spent on one of them."""
     wanted = anchors(source, runners, beside)
     told = is_all
     while wanted:
-        until_s = bench.budget_s / (2 if not is_all and _is_enough(source, runners, beside) else 1)
+        known = _known(source, runners, beside)
+        lacking = {one: max(0, estimation.FEWEST_ANCHORS - len(known[one])) for one in runners}
+        is_enough = 0 in lacking.values()
+        until_s = bench.budget_s / (2 if is_enough and not is_all else 1)
+        is_hurried = not is_enough and not bench.has_time(until_s, sum(lacking.values()))
         now, wanted = wanted[:_AT_ONCE], wanted[_AT_ONCE:]
-        chosen = [
-            case for case in cases.cases([name for name, _ in now], runners, load=Load(beside=beside))
-            if (case.model, case.engine) in {(name, one) for name, lacking in now for one in lacking}
-        ]  # fmt: skip
+        chosen = _cases_of(now, [min(runners, key=lacking.__getitem__)] if is_hurried else runners, beside)
         chosen = cases.remaining(chosen, source.rows(metric="failure"))  # what failed fails again
+        while not is_enough and len(chosen) > 1 and not bench.has_time(until_s, len(chosen)):
+            chosen.pop()
         if not bench.has_time(until_s, len(chosen) if bench.has_measured else 1):
             return
         if not told:
@@ -265,9 +279,13 @@ def fill(
         bench(chosen, until_s)
 
 
-def _is_enough(source: Table, runners: Sequence[str], beside: int | None) -> bool:
-    """Whether others can be estimated on one of the engines."""
-    return max(map(len, _known(source, runners, beside).values())) >= estimation.FEWEST_ANCHORS
+def _cases_of(
+    wanted: Sequence[tuple[str, tuple[str, ...]]], engines: Sequence[str], beside: int | None
+) -> list[Case]:
+    """The cases of networks, each on those of `engines` that lack it."""
+    lacking = {(name, engine) for name, several in wanted for engine in several}
+    found = cases.cases([name for name, _ in wanted], engines, load=Load(beside=beside))
+    return [case for case in found if (case.model, case.engine) in lacking]
 
 
 def _known(source: Table, runners: Sequence[str], beside: int | None) -> dict[str, set[str]]:

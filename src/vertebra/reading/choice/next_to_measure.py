@@ -19,7 +19,7 @@ from vertebra.measurements import Measurement, WideRow
 from vertebra.reading.choice import again, rule
 from vertebra.reading.choice.rule import Demand, Limit, Pick, described
 
-Ending = Literal["settled", "budget", "interrupted"]
+Ending = Literal["settled", "budget", "interrupted", "too few"]
 
 #: What Ctrl-C and a request to end raise.
 STOPS = (KeyboardInterrupt, SystemExit)
@@ -32,7 +32,8 @@ _DEVIATIONS = 1.645
 @dataclass(frozen=True)
 class Settled:
     """The answer, the networks that were measured for it ("vgg16 on openvino"), and why the measuring ended:
-    "settled" if each remaining estimate has a chance of less than 5 % to change the answer."""
+    "settled" if each remaining estimate has a chance of less than 5 % to change the answer, "too few" if
+    others couldn't be estimated because measurements failed."""
 
     pick: Pick
     measured: tuple[str, ...]

@@ -199,7 +199,8 @@ class Pick(display.Shown):
 
     Where networks were measured for the answer, `measured` names them ("vgg16 on openvino"), and `ended` says
     why no more were: "settled" where each estimate that is left has less than one chance in twenty to change
-    it, "budget", or "interrupted".
+    it, "budget", "interrupted", or "too few" where there was time, and too few measurements succeeded to
+    estimate the other networks.
 
     `licence` is that of the choice's published weights, None if it isn't stated or the weights are one's own;
     `terms` says what it allows ("free", "non-commercial", "own terms", "not stated"), and `free` is the best
@@ -216,7 +217,7 @@ class Pick(display.Shown):
     relaxations: tuple[Relaxation, ...] = ()
     notes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
-    ended: Literal["settled", "budget", "interrupted"] | None = None
+    ended: Literal["settled", "budget", "interrupted", "too few"] | None = None
     licence: str | None = None
     terms: Literal["free", "non-commercial", "own terms", "not stated"] | None = None
     free: WideRow | None = None

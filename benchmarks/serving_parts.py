@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,22 @@ def pinned(server: Process) -> None:
     pin(server.main, OTHER_CORE)
     for child in server.children():
         pin(child, ENGINE_CORE)
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keep both processors busy by processes that give way to every other."""
+    code = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    busy = []
+    try:
+        for core in (ENGINE_CORE, OTHER_CORE):
+            busy.append(subprocess.Popen([sys.executable, "-c", code]))
+            os.sched_setaffinity(busy[-1].pid, {core})
+        yield
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
 
 
 # ------------------------------------------------------------------ requests

@@ -12,8 +12,8 @@ counts             requests of all three protocols, of which some are wrong, lat
                    what the client counts, `/stats` and `/metrics` must agree exactly
 
 At the end the server's process and that of its engine must be those of the beginning, its log must have no
-traceback, and its memory must not have grown by more than 64 MiB. Prints the answers by status; exits 1 if
-something is wrong.
+traceback, and after the first tenth its memory must not have grown by more than 64 MiB. Prints the answers by
+status; exits 1 if something is wrong.
 """
 
 from __future__ import annotations
@@ -465,9 +465,15 @@ class Counting:
         }
 
     async def run(self, requests: int) -> None:
-        left, channel = requests, grpc.aio.insecure_channel(self._server.grpc)
+        """Send them; the server's memory may no longer grow after the first tenth."""
+        channel = grpc.aio.insecure_channel(self._server.grpc)
         self._infer = channel.unary_unary(f"/{rpc.SERVICE}/ModelInfer")
+        await self._send(requests // 10)
+        self._server.warm()
+        await self._send(requests - requests // 10)
+        await channel.close()
 
+    async def _send(self, left: int) -> None:
         async def one() -> None:
             nonlocal left
             while left > 0:
@@ -476,7 +482,6 @@ class Counting:
                 await (self._http() if how < 0.6 else self._grpc() if how < 0.8 else self._brpc())
 
         await asyncio.gather(*(one() for _ in range(24)))
-        await channel.close()
 
     async def _http(self) -> None:
         name = self._subject.random.choice(("good", "good", "three", *self._bodies))

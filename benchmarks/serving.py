@@ -312,11 +312,11 @@ def tensors(asked: argparse.Namespace, size: int) -> None:
     kinds = ("FP32", "UINT8", "JPEG")
     found: dict[str, list[float]] = {kind: [] for kind in ("offline JPEG", *kinds)}
     measured: list[list[float]] = []
-    _, most = max((count / one, count) for count, one in enumerate(alone(asked)["batches"], 1))
+    most = best_batch(asked.bundle, asked.photo, asked.seconds)
     server = served(asked.bundle, most)
     try:
         for _ in range(asked.rounds):
-            rates = alone(asked)
+            rates = alone(asked.bundle, asked.photo, asked.seconds)
             measured.append(rates["batches"])
             found["offline JPEG"].append(rates["JPEG"])
             for kind in kinds:
@@ -366,12 +366,17 @@ def _spread(seconds: list[float]) -> str:
     return f"{median:.1f} ms (99 %: {late:.1f} ms)"
 
 
-def alone(asked: argparse.Namespace) -> dict[str, Any]:
+def best_batch(bundle: Path, photo: Path, seconds: float) -> int:
+    """The batch that a look at the engine alone finds best."""
+    return max((count / one, count) for count, one in enumerate(alone(bundle, photo, seconds)["batches"], 1))[
+        1
+    ]
+
+
+def alone(bundle: Path, photo: Path, seconds: float) -> dict[str, Any]:
     """`offline` in a process of its own, while the server has nothing to do."""
-    command = [sys.executable, __file__, str(asked.bundle), "--offline", "--photo", str(asked.photo)]
-    ran = subprocess.run(
-        [*command, "--seconds", str(asked.seconds)], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, __file__, str(bundle), "--offline", "--photo", str(photo)]
+    ran = subprocess.run([*command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
     rates: dict[str, Any] = json.loads(ran.stdout)
     return rates
 

@@ -4,8 +4,10 @@
 
 BUNDLE is of squeezenet1_1, as ONNX. Each other server has an environment of its own in FOLDER, which is made
 if it isn't there. All run the same network on the same ONNX Runtime with one thread on one core, with the
-same preprocessing, and everything else, this client too, on another core. They are asked over 8
-connections in turns; each is started, asked and ended in each round. Both rates and their ratio are printed:
+same preprocessing, and everything else, this client too, on another core. Ours calls the engine with up to
+as many images as a look at the engine alone finds best, but at most half of the 8 connections over which all
+are asked in turns, so that images wait while others run. Each server is started, asked and ended in each
+round. Both rates and their ratio are printed:
 
 JPEG     a photograph in, its label out: LitServe and a plain Starlette handler, asked >= 1 on squeezenet1_1;
          on a network that does next to nothing LitServe >= 2, Starlette >= 1.2, though decoding, which is the
@@ -38,6 +40,7 @@ from typing import Any
 
 import numpy as np
 
+import serving
 import serving_parts as parts
 from serving_parts import CONNECTIONS, ENGINE_CORE, OTHER_CORE, Client, Process
 from vertebra import bundles
@@ -106,9 +109,10 @@ class Subject:
     name: str
     bundle: Path
     spec: Path
+    most: int
 
 
-def subject(name: str, bundle: Path, work: Path) -> Subject:
+def subject(name: str, bundle: Path, work: Path, photo: Path, seconds: float) -> Subject:
     kept = bundles.read(bundle)
     assert kept.preprocess is not None
     known = kept.label_set()
@@ -120,7 +124,9 @@ def subject(name: str, bundle: Path, work: Path) -> Subject:
     }  # fmt: skip
     path = work / f"{name}.json"
     path.write_text(json.dumps(spec))
-    return Subject(name, bundle, path)
+    most = min(serving.best_batch(bundle, photo, seconds), CONNECTIONS // 2)
+    print(f"{name}: calls of up to {most} images", flush=True)
+    return Subject(name, bundle, path, most)
 
 
 # ------------------------------------------------------------------ servers
@@ -147,7 +153,7 @@ def free_port() -> int:
 
 @contextmanager
 def ours(one: Subject, *options: str) -> Iterator[Process]:
-    server = parts.measured(one.bundle, MODEL, *options)
+    server = parts.measured(one.bundle, MODEL, *options, most=one.most)
     try:
         yield server
     finally:
@@ -365,16 +371,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=[*PACKAGES, "brpc"])
     asked = parser.parse_args()
-    photo = (asked.photo or parts.drawn()).read_bytes()
+    picture = asked.photo or parts.drawn()
     os.sched_setaffinity(0, {OTHER_CORE})
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         subjects = {
-            "squeezenet": subject("squeezenet", asked.bundle, work),
-            "nothing": subject("nothing", nothing(work / "nothing", asked.bundle), work),
-        }
+            name: subject(name, bundle, work, picture, asked.seconds)
+            for name, bundle in (
+                ("squeezenet", asked.bundle), ("nothing", nothing(work / "nothing", asked.bundle))
+            )
+        }  # fmt: skip
         if asked.only != "brpc":
-            against_peers(asked, subjects, photo)
+            against_peers(asked, subjects, picture.read_bytes())
         if asked.only in (None, "brpc"):
             protocols(asked, subjects["nothing"])
             protocols(asked, subjects["squeezenet"])

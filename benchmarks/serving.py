@@ -368,9 +368,8 @@ def _spread(seconds: list[float]) -> str:
 
 def best_batch(bundle: Path, photo: Path, seconds: float) -> int:
     """The batch that a look at the engine alone finds best."""
-    return max((count / one, count) for count, one in enumerate(alone(bundle, photo, seconds)["batches"], 1))[
-        1
-    ]
+    times = alone(bundle, photo, seconds)["batches"]
+    return max(range(1, len(times) + 1), key=lambda size: size / times[size - 1])
 
 
 def alone(bundle: Path, photo: Path, seconds: float) -> dict[str, Any]:

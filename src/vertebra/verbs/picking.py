@@ -89,7 +89,7 @@ def settled(
         nonlocal unpriced
         rows, unpriced = priced(candidates(source, question), question)
         if not any(row.value(question.objective) is not None for row in rows):
-            error = _nothing_measured(interrupted, runners)
+            error = _nothing_measured(interrupted, runners, has_time=bench.has_time(budget_s))
             if interrupted:  # a request to end leaves no error to be shown
                 bench.progress(Progress(error.message))
             raise error
@@ -174,12 +174,17 @@ def _runners() -> list[str]:
     return [name for name in here if name != _LAST_RESORT] or here
 
 
-def _nothing_measured(interrupted: bool, runners: Sequence[str]) -> InvalidInputError:
+def _nothing_measured(interrupted: bool, runners: Sequence[str], *, has_time: bool) -> InvalidInputError:
     where = " and ".join(runners)
     if interrupted:
         return InvalidInputError(
             f"Interrupted before enough was measured on {where} for an answer.",
             "the measurements are kept in the table; the same command continues",
+        )
+    if has_time:
+        return InvalidInputError(
+            f"Nothing could be measured on {where}: what was tried failed.",
+            "what went wrong: vertebra table --metric failure",
         )
     return InvalidInputError(
         f"The time was up before enough was measured on {where} for an answer.",
@@ -266,11 +271,13 @@ def fill(
         is_enough = 0 in lacking.values()
         until_s = bench.budget_s / (2 if is_enough and not is_all else 1)
         is_hurried = not is_enough and not bench.has_time(until_s, sum(lacking.values()))
-        now, wanted = wanted[:_AT_ONCE], wanted[_AT_ONCE:]
-        chosen = _cases_of(now, [min(runners, key=lacking.__getitem__)] if is_hurried else runners, beside)
+        able = [min(runners, key=lacking.__getitem__)] if is_hurried else runners
+        size = _AT_ONCE
+        while not is_enough and size > 1 and not bench.has_time(until_s, size * len(able)):
+            size -= 1
+        now, wanted = wanted[:size], wanted[size:]
+        chosen = _cases_of(now, able, beside)
         chosen = cases.remaining(chosen, source.rows(metric="failure"))  # what failed fails again
-        while not is_enough and len(chosen) > 1 and not bench.has_time(until_s, len(chosen)):
-            chosen.pop()
         if not bench.has_time(until_s, len(chosen) if bench.has_measured else 1):
             return
         if not told:

@@ -12,14 +12,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from vertebra import metrics
 from vertebra.measurements import Measurement, WideRow
 from vertebra.reading.choice import again, rule
-from vertebra.reading.choice.rule import Demand, Limit, Pick, described
-
-Ending = Literal["settled", "budget", "interrupted", "too few"]
+from vertebra.reading.choice.rule import Demand, Ending, Limit, Pick, described
 
 #: What Ctrl-C and a request to end raise.
 STOPS = (KeyboardInterrupt, SystemExit)

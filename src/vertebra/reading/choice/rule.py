@@ -40,6 +40,8 @@ LIMITS = {
 _NAMES = ("model", "engine", "grade")
 
 Verdict = Literal["met", "borderline", "broken", "unknown"]
+#: Why the measuring for an answer ended; see `Pick`.
+Ending = Literal["settled", "budget", "interrupted", "too few"]
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class Pick(display.Shown):
     relaxations: tuple[Relaxation, ...] = ()
     notes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
-    ended: Literal["settled", "budget", "interrupted", "too few"] | None = None
+    ended: Ending | None = None
     licence: str | None = None
     terms: Literal["free", "non-commercial", "own terms", "not stated"] | None = None
     free: WideRow | None = None

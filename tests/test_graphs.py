@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import random
@@ -277,6 +278,22 @@ def prove(name: str, folder: Path) -> None:
     for graph in store.graphs(name):
         found = graph_making.proved(graph, folder)
         assert max(found.logits, found.features) <= 1e-4
+
+
+def test_looking_at_operators_first_makes_the_same_graph(monkeypatch):
+    pytest.importorskip("timm")
+    import graph_making as making
+
+    def made() -> Any:
+        network = making.eager("timm:test_vit", has_memory=False)
+        making.with_features(network)
+        traced = making.trace(network, 160, multiple=0)
+        return making.stripped(making.simplified(traced), traced.state)
+
+    quick = made()
+    monkeypatch.setattr(making, "_operators_first", contextlib.nullcontext)
+    whole = made()
+    assert (quick.core, quick.extra, quick.record) == (whole.core, whole.extra, whole.record)
 
 
 def test_drawn_pictures_have_the_size_of_normalised_photographs():

@@ -26,6 +26,7 @@ import onnxruntime
 import torch
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
+from onnxscript.rewriter import _basics, _matcher
 from torch import Tensor, nn
 
 from vertebra import _version, zoo
@@ -256,7 +257,8 @@ def simplified(traced: Trace) -> onnx.ModelProto:
         value.type = onnx_ir.TensorType(value.const_value.dtype)
         value.const_value = None
         model.graph.inputs.append(value)
-    optimizer.optimize_ir(model)
+    with _operators_first():
+        optimizer.optimize_ir(model)
     for one in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.CommonSubexpressionEliminationPass(),
@@ -264,6 +266,24 @@ def simplified(traced: Trace) -> onnx.ModelProto:
     ):
         model = one(model).model
     return onnx_ir.serde.serialize_model(model)
+
+
+@contextlib.contextmanager
+def _operators_first() -> Iterator[None]:
+    """The optimiser looks at a node's operator before all else. A rule of several outputs goes through the
+    whole graph for each node before it finds that the operator is another: most of the optimiser's time."""
+    match = _matcher.SimplePatternMatcher.match
+
+    def quick(self: Any, model: Any, graph: Any, node: Any, **more: Any) -> Any:
+        if self.pattern.output_nodes[0].op.matches(node.op_type):
+            return match(self, model, graph, node, **more)
+        return _basics.MatchResult().fail("another operator")
+
+    _matcher.SimplePatternMatcher.match = quick  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _matcher.SimplePatternMatcher.match = match  # type: ignore[method-assign]
 
 
 def _is_parameter(one: Tensor | None) -> bool:

@@ -73,6 +73,20 @@ def test_what_there_is_not(name, size, error, told):
     assert told in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        ("took more than 900 s", "it can't be traced (took more than 900 s)"),
+        ("its logits are 1.9e-04 of their spread away from eager's", "its graph isn't proved (its logits"),
+        ("TypeError: Unsupported attribute type: SymbolicTensor", "its kernels depend on the picture"),
+    ],
+)
+def test_the_reason_says_whether_it_was_traced(failed, told):
+    import graphs as tool
+
+    assert tool._reason(failed).startswith(told)
+
+
 def test_networks_without_a_graph_say_why():
     for name, reason in store.without().items():
         assert name not in store.names()

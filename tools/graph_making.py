@@ -39,7 +39,7 @@ from vertebra.zoo.pooling import classifier_of, flat
 #: logits and features may differ from eager's by this part of their spread
 TOLERANCE = 1e-4
 #: centres of normalisations' weights that are tried in turn, and the largest answer that is sought with them
-LEVELS, LARGEST = (1.0, 0.7, 0.85, 1.2, 0.5), 1000.0
+LEVELS, LARGEST = (1.0, 0.7, 0.85, 1.2, 0.5, 0.92, 0.96), 1000.0
 #: by how much two pictures' answers are further apart than a graph's from eager's
 APART = 100
 #: processor time in which a trace for any size has to succeed; else one is made for each size

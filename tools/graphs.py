@@ -448,9 +448,10 @@ def _unpacked(shard: bytes, place: int) -> tuple[dict[str, Any], tuple[bytes, by
 
 
 def _reason(failed: str) -> str:
-    """Why a network couldn't be traced, in words."""
+    """Why a network has no graph, in words."""
     known = (told for said, told in _REASONS.items() if said in failed)
-    return next(known, f"it can't be traced ({failed})")
+    what = "its graph isn't proved" if "away from eager's" in failed else "it can't be traced"
+    return next(known, f"{what} ({failed})")
 
 
 def _notices(files: Iterable[tuple[str, str, str, str, str]]) -> str:

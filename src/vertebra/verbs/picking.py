@@ -117,7 +117,7 @@ def settled(
     told: list[str] = []
     every = candidates(source, question, told)
     worse = rule.fallen(before, every, found.pick)
-    left_out = absences(sorted(field.names()), "were left out")
+    left_out = absences(sorted(field.names()), "can't be measured here")
     picked = replace(found.pick, notes=(*filter(None, [worse, str(waited or "")]), *told, *left_out))
     if not interrupted and found.ended == "settled":
         picked = _decided(picked, every, bench)

@@ -259,8 +259,9 @@ def _every_size(
         result["graphs"].append(made.record)
         return True
 
+    # At which other sizes a graph is right, its proof finds out: without one it takes the traced size alone.
     # Padding computed from the picture's size makes the exporter reason about remainders for minutes.
-    tried = tries_any and not model.fixed_size and not making.pads_by_size(model.name)
+    tried = is_real and tries_any and not model.fixed_size and not making.pads_by_size(model.name)
     failed = tried and not attempt(model.input_size, None, 1)
     # A trace that failed at once may succeed where the exporter needn't reason about remainders.
     if failed and "trace_s" not in result["logs"][0] and model.input_size % 32 == 0:

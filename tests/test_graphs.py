@@ -241,7 +241,11 @@ FORTY = [*random.Random(40).sample(QUICK, min(30, len(QUICK)))]
 FORTY += random.Random(41).sample(sorted({*NAMES} - {*OURS, *FORTY}), min(10, len(NAMES) - len(FORTY)))
 
 
-@pytest.mark.parametrize("name", [*marked(OURS), *marked(FORTY)])
+#: has a graph for each of two sizes, which draw the same parameters
+OF_TWO_SIZES = "timm:tf_efficientnetv2_b2"
+
+
+@pytest.mark.parametrize("name", [*marked(OURS), *marked(FORTY), OF_TWO_SIZES])
 def test_ours_and_forty_others_answer_as_eager_did(name, tmp_path):
     """Drawn, on ONNX Runtime, against the logits of eager PyTorch that ship."""
     for graph in store.graphs(name):
@@ -296,6 +300,16 @@ def prove(name: str, folder: Path) -> None:
     for graph in store.graphs(name):
         found = graph_making.proved(graph, folder)
         assert max(found.logits, found.features) <= 1e-4
+
+
+def test_graphs_of_one_network_that_were_proved_at_several_levels_are_not_packed():
+    import graphs as tool
+
+    one = {"name": "timm:one", "graphs": [{"level": 0.7}, {"level": 0.7}]}
+    other = {"name": "timm:other", "graphs": [{"level": 0.7}, {"level": 1.0}]}
+    assert tool._levels([one]) == {"timm:one": 0.7}
+    with pytest.raises(SystemExit, match="timm:other"):
+        tool._levels([one, other])
 
 
 def test_looking_at_operators_first_makes_the_same_graph(monkeypatch):

@@ -518,10 +518,11 @@ def _line(error: BaseException) -> str:
 
 def make(
     name: str, folder: Path, size: int, build_for: int | None, *, multiple: int, log: dict[str, Any],
-    is_real: bool,
+    is_real: bool, level: float | None = None,
 ) -> Made:  # fmt: skip
     """The graph of a network traced at `size`, proved. `build_for` builds it for another size than
-    its native one. `log` gets what was found on the way. Raises Failure."""
+    its native one. `level` is that of the network's graphs at other sizes, which have the same drawn
+    parameters. `log` gets what was found on the way. Raises Failure."""
     model = zoo.find(name)
     clock = time.monotonic()
     network = eager(name, build_for, has_memory=is_real)
@@ -545,7 +546,7 @@ def make(
     }  # fmt: skip
     onnx.checker.check_model(_open(made))
     if is_real:
-        _prove(made, network, model, folder, log)
+        _prove(made, network, model, folder, log, LEVELS if level is None else (level,))
         log["prove_s"] = round(time.monotonic() - clock, 2)
     else:
         made.notes.append("not proved: too large to build here")
@@ -558,10 +559,13 @@ def _numbers(network: nn.Module, taken: Collection[str]) -> int:
     return sum({id(one): one.numel() for key, one in named if key in taken}.values())
 
 
-def _prove(made: Made, network: nn.Module, model: names.Model, folder: Path, log: dict[str, Any]) -> None:
+def _prove(
+    made: Made, network: nn.Module, model: names.Model, folder: Path, log: dict[str, Any],
+    levels: Sequence[float],
+) -> None:  # fmt: skip
     native = made.record["native"]
     path = folder / "model.onnx"
-    level, first, given = _levelled(made, network, model.name, path, log)
+    level, first, given = _levelled(made, network, model.name, path, log, levels)
     made.record["level"] = level
     log["differences"] = {f"2x{native}": [first.logits, first.features]}
     log["apart"] = first.apart
@@ -585,13 +589,13 @@ def _prove(made: Made, network: nn.Module, model: names.Model, folder: Path, log
 
 
 def _levelled(
-    made: Made, network: nn.Module, name: str, path: Path, log: dict[str, Any]
+    made: Made, network: nn.Module, name: str, path: Path, log: dict[str, Any], levels: Sequence[float]
 ) -> tuple[float, Difference, onnxruntime.InferenceSession]:  # fmt: skip
     """The first level of drawn parameters at which eager is well conditioned, else the best one."""
     best: tuple[float, float] | None = None
     log["levels"] = {}
-    for level in (*LEVELS, None):
-        chosen = level if level is not None else (best[1] if best else LEVELS[0])
+    for level in (*levels, None):
+        chosen = level if level is not None else (best[1] if best else levels[0])
         drawn(name, network, chosen)
         state = {key: one.detach().numpy() for key, one in network.state_dict().items()}
         filled(assembled(made), made.record["parameters"], state, path)

@@ -250,8 +250,9 @@ def _every_size(
         log: dict[str, Any] = {"size": trace_at, "multiple": multiple}
         result["logs"].append(log)
         try:
+            level = result["graphs"][0].get("level") if result["graphs"] else None
             made = making.make(model.name, folder, trace_at, build_for, multiple=multiple, log=log,
-                               is_real=is_real)  # fmt: skip
+                               is_real=is_real, level=level)  # fmt: skip
         except Exception as failure:  # what a definition raises, and a proof that failed
             log["failed"] = making._line(failure)
             return False
@@ -381,9 +382,7 @@ def pack(work: Path, data: Path = DATA, notices: Path = NOTICES) -> None:
         "without": without,
         "constants": constants,
     }
-    levels = {
-        one["name"]: one["graphs"][0]["level"] for one in made if one["graphs"][0].get("level", 1.0) != 1.0
-    }
+    levels = _levels(made)
     (draft / "levels.json").write_text(json.dumps(levels, indent=0, sort_keys=True) + "\n")
     (draft / "index.json").write_text(_lines(index))
     for old in [*data.glob("*.xz"), *data.glob("*.json")]:
@@ -437,6 +436,19 @@ def unpack(work: Path, chosen: Sequence[str] = (), data: Path = DATA) -> None:
             }  # fmt: skip
             result["graphs"].append(record)
         _write(result_path(work, name), result)
+
+
+def _levels(made: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The networks' levels but 1: one for all graphs of a network, since they draw the same parameters."""
+    found = {}
+    for one in made:
+        levels = {graph.get("level", 1.0) for graph in one["graphs"]}
+        if len(levels) > 1:
+            raise SystemExit(
+                f"{one['name']}: its graphs were proved at the levels {sorted(levels)}; make it again"
+            )
+        found[one["name"]] = levels.pop()
+    return {name: level for name, level in found.items() if level != 1.0}
 
 
 def _unpacked(shard: bytes, place: int) -> tuple[dict[str, Any], tuple[bytes, bytes]]:

@@ -56,6 +56,8 @@ TOO_LARGE = "needed more memory than it may"
 _REASONS = {
     "SymbolicTensor": "its kernels depend on the picture, and ONNX convolves a batch with the same ones",
 }
+#: what a proof says that failed
+_UNPROVED = ("away from eager's", "they prove little", "are constant or infinite", "right near one size only")
 _PACKED = ("opset", "parameters", "unused", "constants", "features", "answers")
 _COUNTED = ("input_size", "params", "unused_params", "macs", "weight_bytes")
 _PRESET = lzma.PRESET_EXTREME | 9
@@ -463,7 +465,8 @@ def _unpacked(shard: bytes, place: int) -> tuple[dict[str, Any], tuple[bytes, by
 def _reason(failed: str) -> str:
     """Why a network has no graph, in words."""
     known = (told for said, told in _REASONS.items() if said in failed)
-    what = "its graph isn't proved" if "away from eager's" in failed else "it can't be traced"
+    was_traced = any(said in failed for said in _UNPROVED)
+    what = "its graph isn't proved" if was_traced else "it can't be traced"
     return next(known, f"{what} ({failed})")
 
 

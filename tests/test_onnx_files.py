@@ -334,6 +334,61 @@ def test_an_einsum_in_a_file_is_counted(tmp_path):
         counting.profile(tmp_path / "net.onnx", model="net", input_size=8)
 
 
+def test_a_network_larger_than_a_message_may_be_is_counted(tmp_path):
+    """Protobuf ends at 2 GB: weights in a file of their own stay there, even where onnx can't tell the
+    shapes, as after an operator that is ONNX Runtime's own."""
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        onnx.helper.make_node("Flatten", ["p"], ["f"]),
+        onnx.helper.make_node("Gelu", ["f"], ["g"], domain="com.microsoft"),
+        onnx.helper.make_node("Gather", ["table", "first"], ["w"]),
+        onnx.helper.make_node("MatMul", ["g", "w"], ["y"]),
+    ]
+    value, real = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes, "net", [value("x", real, ["n", 3, 8, 8])], [value("y", real, ["n", 4])],
+        [onnx.numpy_helper.from_array(np.arange(3), "first")],
+    )  # fmt: skip
+    rows = 2**31 // 16 + 1
+    table = graph.initializer.add(
+        name="table", data_type=real, dims=(rows, 4), data_location=onnx.TensorProto.EXTERNAL
+    )
+    table.external_data.add(key="location", value="hollow.data")
+    with (tmp_path / "hollow.data").open("wb") as file:
+        file.truncate(rows * 16)
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "net.onnx")
+    found = counting.profile(tmp_path / "net.onnx", model="net", input_size=8)
+    assert (found.params, found.macs, found.activations) == (4 * rows, 12, 4)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_recurrent_layer_is_counted(tmp_path, kind, gates, directions):
+    """Of 8 steps of 3 numbers each, with a state of 4, of which only the last is taken."""
+    direction = "bidirectional" if directions == 2 else "forward"
+    nodes = [
+        onnx.helper.make_node("ReduceMean", ["x", "rows"], ["m"], keepdims=0),
+        onnx.helper.make_node("Transpose", ["m"], ["t"], perm=[2, 0, 1]),
+        onnx.helper.make_node(kind, ["t", "w", "r", "b"], ["", "h"], hidden_size=4, direction=direction),
+        onnx.helper.make_node("ReduceMean", ["h", "directions"], ["y"], keepdims=0),
+    ]
+    value, real = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    shapes = {"w": (directions, gates * 4, 3), "r": (directions, gates * 4, 4), "b": (directions, gates * 8)}
+    graph = onnx.helper.make_graph(
+        nodes, "net", [value("x", real, ["n", 3, 8, 8])], [value("y", real, ["n", 4])],
+        [onnx.numpy_helper.from_array(np.array([2]), "rows"),
+         onnx.numpy_helper.from_array(np.array([0]), "directions"),
+         *(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items())],
+    )  # fmt: skip
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "net.onnx")
+    found = counting.profile(tmp_path / "net.onnx", model="net", input_size=8)
+    assert found.params == directions * gates * (4 * 3 + 4 * 4 + 8)
+    assert found.macs == 8 * directions * gates * (4 * 3 + 4 * 4)
+    assert found.activations == directions * 4
+
+
 # ------------------------------------------------------------------ evaluated
 
 

@@ -24,11 +24,12 @@ _PRODUCTS = (
     "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm", "FusedMatMul", "FusedGemm",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
 )  # fmt: skip
-_COUNTED = (*_CONVOLUTIONS, *_PRODUCTS, "ConvTranspose", "Einsum")
+_RECURRENT = ("LSTM", "GRU", "RNN")
+_COUNTED = (*_CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose", "Einsum")
 #: operators with products inside that are counted nowhere here
 _UNCOUNTED = (
-    "Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "LSTM", "GRU", "RNN",
-    "MatMulNBits", "If", "Loop", "Scan",
+    "Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "MatMulNBits",
+    "If", "Loop", "Scan",
 )  # fmt: skip
 #: operator -> which input is the other factor, where that isn't the second
 _FACTOR = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
@@ -189,8 +190,14 @@ def _layers(found: onnx_files.OnnxFile, shapes: Mapping[str, tuple[int, ...]]) -
         own = {sources.get(name, name) for name in node.takes} - told
         told |= own
         params = sum(held[name].elements for name in own if name in held and roles.get(name) == "parameter")
-        gives = shapes[node.gives[0]]
-        yield Layer(node.gives[0], node.kind, gives, params, _macs(node, shapes), prod(gives))
+        name = _given(node)
+        gives = shapes[name]
+        yield Layer(name, node.kind, gives, params, _macs(node, shapes), prod(gives))
+
+
+def _given(node: onnx_files.Node) -> str:
+    """The first result that is taken: of a recurrent operator it can be the last state alone."""
+    return next(filter(None, node.gives))
 
 
 def _widened(found: onnx_files.OnnxFile) -> dict[str, str]:
@@ -206,11 +213,13 @@ def _macs(node: onnx_files.Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
     if node.kind == "Einsum":
         return _einsum(node.equation, [shapes[name] for name in node.takes])
     takes, factor = shapes[node.takes[0]], shapes[node.takes[_FACTOR.get(node.kind, 1)]]
+    if node.kind in _RECURRENT:  # every step of every sequence, by the weights of input and of state
+        return prod(takes[:2]) * (prod(factor) + prod(shapes[node.takes[2]]))
     if node.kind == "ConvTranspose":
         return prod(takes) * prod(factor[1:])
     if node.kind in _CONVOLUTIONS:
-        return prod(shapes[node.gives[0]]) * prod(factor[1:])
-    gives = shapes[node.gives[0]]
+        return prod(shapes[_given(node)]) * prod(factor[1:])
+    gives = shapes[_given(node)]
     # What is summed over is in both factors, and not in the result.
     rows_, columns = (gives[-2] if len(takes) > 1 else 1), (gives[-1] if len(factor) > 1 else 1)
     common = prod(factor[-2:]) // columns if columns else 0
@@ -266,7 +275,8 @@ def _shapes(found: onnx_files.OnnxFile, seen: files.Signature, input_size: int) 
 
 def _needed(found: onnx_files.OnnxFile) -> set[str]:
     nodes = [node for node in found.nodes if node.kind in _COUNTED]
-    names = {name for node in nodes for name in (node.takes[0], node.gives[0])}
+    names = {name for node in nodes for name in (node.takes[0], _given(node))}
+    names |= {node.takes[2] for node in nodes if node.kind in _RECURRENT}
     return names | {node.takes[_FACTOR.get(node.kind, 1)] for node in nodes if len(node.takes) > 1}
 
 
@@ -322,12 +332,12 @@ def _run(
     import numpy as np
 
     onnx = _onnx()
-    network = onnx.load(str(found.path))
+    network = onnx.load(str(found.path), load_external_data=False)  # which can be too much for one message
     del network.graph.output[:]
     network.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     picture = np.zeros((seen.batch_size or 1, seen.in_channels, input_size, input_size), np.float32)
     try:
-        session = files.open_session(network.SerializeToString())
+        session = files.open_session(network.SerializeToString(), found.path.absolute().parent)
         return {
             name: tuple(given.shape)
             for name, given in zip(names, session.run(names, {seen.input_name: picture}), strict=True)

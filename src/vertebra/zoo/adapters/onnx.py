@@ -143,14 +143,17 @@ def _reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
-def open_session(source: Path | bytes) -> Any:
-    """The file, or its content, in ONNX Runtime, unoptimised. Raises InvalidInputError."""
+def open_session(source: Path | bytes, folder: Path | None = None) -> Any:
+    """The file, or its content, in ONNX Runtime, unoptimised. Weights that the content has in other files
+    are in `folder`. Raises InvalidInputError."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # on Windows, where the package's variable is no opt-out
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the exception has the reason
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     try:
         content = source if isinstance(source, bytes) else str(source)
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -9,10 +9,12 @@ figure in README.md comes from a command of this project on a machine that the t
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -222,7 +224,9 @@ def _times() -> str:
 
 @cache
 def _surveyed() -> vertebra.Table:
-    table = vertebra.Table(Path(tempfile.mkdtemp()) / "survey.sqlite")
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    table = vertebra.Table(Path(folder) / "survey.sqlite")
     table.read_csv(SURVEY)
     return table
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -362,8 +364,10 @@ class Gallery:
 
 
 def gallery(survey: Path) -> Gallery:
-    """The pages' maker, with its tables in a temporary folder."""
-    return Gallery(survey, Path(tempfile.mkdtemp(prefix="vertebra-site-")))
+    """The pages' maker, with its tables in a folder that is removed when the program ends."""
+    folder = tempfile.mkdtemp(prefix="vertebra-site-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Gallery(survey, Path(folder))
 
 
 def precise(value: float) -> str:

@@ -11,7 +11,6 @@ import re
 import select
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -327,41 +326,6 @@ def test_estimates_are_marked_and_have_their_interval_and_the_last_line_exports_
     record = answer.records(picked, 1)[0]
     assert (record["latency_low"], record["latency_high"]) == (0.015, 0.03)
     assert record["latency_origin"] == "estimated"
-
-
-@pytest.mark.parametrize(
-    ("model", "columns", "is_named"),
-    [("vgg16", {}, True), ("vgg16", {"network_sha256": "a" * 64}, False),
-     ("vgg16", {"network_sha256": "a" * 64, "precision": "int8"}, True), ("vgg16#3fa2b1c4", {}, False),
-     ("onnx:here.onnx", {"network_sha256": "a" * 64}, True),
-     ("onnx:gone.onnx", {"network_sha256": "a" * 64}, False), ("onnx:here.onnx (no digest)", {}, False)],
-)  # fmt: skip
-def test_the_next_command_names_only_what_can_be_found(
-    model: str, columns: dict[str, str], is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from vertebra.cli import answer
-    from vertebra.measurements import wide
-    from vertebra.reading.choice.rule import pick
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "here.onnx").touch()
-    conditions: dict[str, Any] = {"system": SYSTEM, "engine": "onnxruntime", "device": "cpu"}
-    conditions |= {"precision": "float32", "batch_size": 1, "input_size": 224, "threads": 2}
-    row = Measurement(
-        model="vgg16",
-        metric="top1",
-        value=0.7,
-        origin="evaluated",
-        dataset="mine",
-        split="all",
-        **(conditions | columns),
-    )
-    picked = pick(wide([row]), [])
-    assert picked.choice is not None
-    form = conditions | {name: value for name, value in columns.items() if name == "precision"}
-    command = answer.next_command(replace(picked.choice, model=model, conditions=form))
-    assert (command is not None) is is_named
-    assert not is_named or command.startswith(f"vertebra export {model} ")
 
 
 def test_a_limit_is_printed_as_typed_and_counts_are_whole(table: Path) -> None:

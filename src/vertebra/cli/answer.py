@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -14,9 +12,8 @@ from vertebra import units
 from vertebra.cli import ladder
 from vertebra.cli.output import columns, quantity
 from vertebra.cli.tables import listed
-from vertebra.cli.terminal import breadth, line, painted, plain, room
-from vertebra.errors import VertebraError
-from vertebra.measurements import display, shipped
+from vertebra.cli.terminal import breadth, line, painted, room
+from vertebra.measurements import display
 from vertebra.measurements.views import NEEDING_A_MACHINE
 from vertebra.metrics import METRICS
 from vertebra.reading.choice import terms
@@ -24,6 +21,7 @@ from vertebra.reading.choice.candidates import BUDGET, nearest_miss
 from vertebra.reading.choice.precisions import FEWEST_PICTURES
 from vertebra.reading.choice.rule import Demand
 from vertebra.reading.choice.terms import TOLD
+from vertebra.verbs.next_command import folder, next_command, with_weights
 
 if TYPE_CHECKING:
     from vertebra.measurements import Measurement, WideRow
@@ -205,16 +203,16 @@ def _gain(one: Gain, picked: Pick) -> str:
     more = "" if picked.choice is None else best - picked.choice.figures[picked.objective].value
     points = f", {100 * more:.1f} points more" if isinstance(more, float) else ""
     latency = one.row.figures["latency"].value * one.share
-    model = shlex.quote(_with_weights(one.row))
+    model = shlex.quote(with_weights(one.row))
     way = f"--engine {one.engine} --precision {one.precision}"
     compared = f"vertebra eval {model} PICTURES {way} --against float32"
     command = f"vertebra bench {model} {way} && {compared}"
     if one.precision.startswith("int8"):
-        folder = f"{_folder(one.row.model)}-{one.precision}"
+        bundle = f"{folder(one.row.model)}-{one.precision}"
         on = f"--engine {one.engine}"
         command = (
-            f"vertebra export {model} {way} --calibrate PICTURES -o {folder} && "
-            f"vertebra bench ./{folder} {on} && vertebra eval ./{folder} PICTURES {on} --against float32"
+            f"vertebra export {model} {way} --calibrate PICTURES -o {bundle} && "
+            f"vertebra bench ./{bundle} {on} && vertebra eval ./{bundle} PICTURES {on} --against float32"
         )
     return (
         f"In {one.precision}, about {one.share:.2f} of float32's time ({one.basis}): {_called(one.row)} "
@@ -330,74 +328,7 @@ def _margin(limit: Limit, row: WideRow) -> tuple[str, str]:
     """A limit, and how far it is met: "5.3 times" what is asked for, or "65 %" of what is allowed."""
     unit = METRICS[limit.metric].unit
     sign = "≤" if limit.is_ceiling else "≥"
-    value = row.figures[limit.metric].value
-    return f"{sign} {units.show_bound(limit.bound, unit)}", f"✓{_far(limit, value)}"
-
-
-def _far(limit: Limit, value: float) -> str:
-    if METRICS[limit.metric].unit == "fraction":
-        return f" {100 * abs(value - limit.bound):.3g} points"
-    if limit.is_ceiling:
-        return f" {100 * value / limit.bound:.0f} % of it" if limit.bound > 0 else ""
-    return f" {value / limit.bound:.3g} times" if limit.bound > 0 else ""
-
-
-def next_command(row: WideRow) -> str | None:
-    """What to type next: the export of the network, with the weights of its accuracy, for its engine."""
-    engine, precision = row.conditions.get("engine"), row.conditions.get("precision")
-    if plain(row.model) != row.model or "\n" in row.model or not _is_named(row):
-        return None  # it can't be copied
-    model = shlex.quote(_with_weights(row))
-    if engine is None:
-        return f"vertebra bench {shlex.quote(row.model)}"
-    named = "" if precision in (None, "float32") else f" --precision {precision}"
-    if not _is_exported(str(engine)):
-        return f"vertebra predict PICTURE -m {model} --engine {engine}"
-    pictures = " --calibrate PICTURES" if precision == "int8" else ""
-    return f"vertebra export {model} --engine {engine}{named}{pictures} -o {_folder(row.model)}"
-
-
-def _with_weights(row: WideRow) -> str:
-    """The network's name with the tag of the weights that its accuracy is of: a library's default ones may be
-    others."""
-    library, _, architecture = row.model.rpartition(":")
-    accuracy = row.figures.get("top1")
-    weights = (
-        None if accuracy is None or accuracy.origin not in ("published", "derived") else accuracy.weights
-    )
-    if not library or weights is None or not weights.startswith(f"{architecture}."):
-        return row.model
-    return f"{library}:{weights}"
-
-
-def _is_named(row: WideRow) -> bool:
-    """Whether a command can name the network: not if it comes from a file, which the table doesn't find."""
-    if row.model not in shipped.counts() and _is_file(row.model):
-        return os.path.exists(row.model.partition(":")[2])
-    is_from_file = any(figure.network_sha256 for figure in row.figures.values())
-    is_rounded = str(row.conditions.get("precision")).startswith("int8")
-    return not re.search(r"#\w+$|\)$", row.model) and (is_rounded or not is_from_file)
-
-
-def _is_file(model: str) -> bool:
-    from vertebra.zoo import adapters
-
-    return adapters.is_file(model)
-
-
-def _is_exported(engine: str) -> bool:
-    """Whether the engine runs Bundles."""
-    from vertebra import engines
-
-    try:
-        return engines.find(engine).reads not in ("any", "builder")
-    except VertebraError:
-        return False
-
-
-def _folder(model: str) -> str:
-    name = re.split(r"[:/\\]", model.rstrip("/\\"))[-1]
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:40].lstrip("-.") or "bundle"
+    return f"{sign} {units.show_bound(limit.bound, unit)}", f"✓ {limit.margin(row)}".rstrip()
 
 
 # ------------------------------------------------------------------ the others

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from vertebra.reading.reports.card import Answer
 from vertebra.verbs import first_answer as first_answers
 from vertebra.verbs import given
 from vertebra.verbs.given import TableLike
+from vertebra.verbs.next_command import next_command
 
 if TYPE_CHECKING:
     from vertebra.reading.reports.edition import Edition
@@ -284,24 +284,14 @@ def _in_words(limits: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _next(picked: Pick, typed: str, among: str) -> str | None:
-    """What to type next: measure an estimate, else export the network for its engine."""
+    """What to type next: measure an estimate, else what follows from the choice."""
     row = picked.choice
     if row is None:
         return None
     asked = (picked.objective, *(limit.metric for limit in picked.limits))
     if any(row.figures[name].origin == "estimated" for name in asked if name in row.figures):
         return f"{typed} --budget {_BUDGET}" if among == "catalogue" and "--system" not in typed else None
-    from vertebra import engines
-    from vertebra.zoo import adapters
-
-    engine = row.conditions.get("engine")
-    if engine is None or adapters.is_file(row.model) or not row.model.isprintable() or "#" in row.model:
-        return None
-    known = {info.name: info for info in engines.known()}
-    if engine not in known or known[engine].reads in ("any", "builder"):
-        return f"vertebra predict PICTURE -m {shlex.quote(row.model)} --engine {shlex.quote(str(engine))}"
-    folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", row.model.rpartition(":")[2])[:40].lstrip("-.") or "bundle"
-    return f"vertebra export {shlex.quote(row.model)} --engine {engine} -o {folder}"
+    return next_command(row)
 
 
 def _reported(rows: Iterable[Measurement], system: str | None) -> list[Measurement]:

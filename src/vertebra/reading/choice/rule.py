@@ -82,6 +82,17 @@ class Limit:
         over, under = (value, self.bound) if self.is_ceiling else (self.bound, value)
         return over / under if under > 0 else float("inf")
 
+    def margin(self, row: WideRow) -> str:
+        """How far `row` meets this limit: "5.3 times" what is asked for, "65 % of it" where less is better,
+        or by how many points; nothing where the limit is 0."""
+        value = row.figures[self.metric].value
+        if metrics.find(self.metric).unit == "fraction":
+            return f"{100 * abs(value - self.bound):.3g} points"
+        if self.bound <= 0:
+            return ""
+        share = value / self.bound
+        return f"{100 * share:.0f} % of it" if self.is_ceiling else f"{share:.3g} times"
+
     def reason(self, row: WideRow) -> str:
         """Why `row` doesn't certainly meet this limit, in words."""
         metric = metrics.find(self.metric)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vertebra import metrics, units
 from vertebra.measurements import Measurement, WideRow, display
 from vertebra.reading.choice import terms
+from vertebra.reading.choice.next_to_measure import chance
 from vertebra.reading.choice.rule import Exclusion, Limit, Pick
 from vertebra.reading.reports.markup import Cell, Column, Html, joined, section, table, tag, text
 
@@ -91,12 +92,12 @@ def _figures(row: WideRow, picked: Pick) -> Html:
     """A line for each figure: its value with its interval, its limit, whether it is met, its origin."""
     limits = {limit.metric: limit for limit in picked.limits}
     names = dict.fromkeys((picked.objective, *limits, *_SHOWN))
-    lines = [_line(row.figures[name], limits.get(name)) for name in names if name in row.figures]
+    lines = [_line(row, name, limits.get(name)) for name in names if name in row.figures]
     return tag("table", tag("tbody", *lines))
 
 
-def _line(figure: Measurement, limit: Limit | None) -> Html:
-    metric = metrics.find(figure.metric)
+def _line(row: WideRow, name: str, limit: Limit | None) -> Html:
+    figure, metric = row.figures[name], metrics.find(name)
     value = tag(
         "td", *_value(figure), class_="figure estimated" if figure.origin == "estimated" else "figure"
     )
@@ -105,11 +106,11 @@ def _line(figure: Measurement, limit: Limit | None) -> Html:
         bound = (
             f"{'at most' if limit.is_ceiling else 'at least'} {units.show_bound(limit.bound, metric.unit)}"
         )
-        margin = _margin(limit, figure)
+        margin = f"✓ {limit.margin(row)}".rstrip()
     return tag(
         "tr", tag("th", _capital(metric.label), scope="row"), value,
         tag("td", bound),
-        tag("td", margin, class_="met", title="by the slow end of the interval") if limit else tag("td"),
+        tag("td", margin, class_="met") if limit else tag("td"),
         tag("td", _ORIGINS.get(figure.origin, figure.origin), class_="note"),
     )  # fmt: skip
 
@@ -123,18 +124,6 @@ def _value(figure: Measurement) -> list[Html]:
                          title=f"grade {figure.grade}"))  # fmt: skip
     ends = display.interval(figure)
     return [*parts, *([tag("small", ends)] if ends else [])]
-
-
-def _margin(limit: Limit, figure: Measurement) -> str:
-    """How far a limit is met: by the slow end of an interval, where there is one."""
-    end = figure.high if limit.is_ceiling else figure.low
-    value = figure.value if end is None else end
-    if metrics.find(limit.metric).unit == "fraction":
-        return f"✓ {100 * abs(value - limit.bound):.3g} points"
-    if limit.bound <= 0:
-        return "✓"
-    share = value / limit.bound
-    return f"✓ {100 * share:.0f} % of it" if limit.is_ceiling else f"✓ {share:.3g} times"
 
 
 def _capital(label: str) -> str:
@@ -185,10 +174,12 @@ def _sure(picked: Pick) -> str:
         parts.append("The slow end of each interval meets its limit" + _grades(figures))
     else:
         parts.append("No limit that a figure could miss")
-    doubtful = sum(one.borderline for one in picked.excluded)
+    doubtful = sum(one.borderline and chance(one.row, picked) > 0 for one in picked.excluded)
     if doubtful:
         networks = "1 better network is" if doubtful == 1 else f"{doubtful} better networks are"
         parts.append(f"{networks} borderline: measuring could change the answer")
+    elif any(one.borderline for one in picked.excluded):
+        parts.append("No better network has a chance of 5 % or more to change this answer")
     return ". ".join(parts) + "."
 
 

@@ -80,6 +80,12 @@ def test_a_network_stands_by_its_weights_under_the_licence_that_is_wanted(table:
     both = vertebra.pick(among="table", table=table, licence=("apache-2.0", "cc-by-nc-4.0"))
     assert both.choice is not None
     assert both.choice.value("top1") == 0.82
+    any_use = vertebra.pick(among="table", table=table, licence="free")
+    assert [row.model for row in any_use.ranked] == ["timm:resnet50", "alexnet"]
+    assert str(any_use.demands[0]) == "licence free"
+    with pytest.raises(UnknownNameError, match='"fre"') as caught:
+        vertebra.pick(among="table", table=table, licence="fre")
+    assert '"free"' in str(caught.value.hint)
 
 
 def test_every_shipped_licence_is_of_weights_with_a_published_accuracy() -> None:

@@ -14,6 +14,7 @@ import vertebra
 from vertebra.cli import cli
 from vertebra.errors import InvalidInputError, UnknownNameError
 from vertebra.measurements.shipped import catalogue
+from vertebra.measurements.shipped.licences import FREE
 from vertebra.reading import directory
 from vertebra.zoo import names
 
@@ -64,6 +65,8 @@ def test_the_best_go_first_and_of_several_weights_the_best_are_shown() -> None:
 def test_family_licence_size_and_source_are_filters() -> None:
     for one in directory.networks(None, licence=["mit"], input_size=[224], source="timm"):
         assert (one.licence, one.input_size, one.source) == ("mit", 224, "timm")
+    free = {one.licence for one in directory.networks(None, licence=["free"])}
+    assert {"mit", "apache-2.0"} < free <= set(FREE)
     assert all("resnet" in name for name in found(None, family=["resnet"]))
 
 

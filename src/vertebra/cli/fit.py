@@ -33,7 +33,8 @@ _FORMATS = ("folders", "list", "tar", "parquet", "idx", "imagenet")
               help="Keep pictures with the same value, or of the same folder, in one fold.")  # fmt: skip
 @click.option("--balanced", is_flag=True, help="Weigh classes alike, however many pictures they have.")
 @click.option("--licence", multiple=True, metavar="NAME",
-              help="Only weights with this licence: apache-2.0, mit, … Repeatable.")  # fmt: skip
+              help="Only weights with this licence: apache-2.0, mit, …, or free (any use). "
+              "Repeatable.")  # fmt: skip
 @click.option("--family", multiple=True, metavar="NAME",
               help="Only this family of networks: resnet, … Repeatable.")  # fmt: skip
 @click.option("--input-size", type=click.IntRange(min=1), multiple=True,

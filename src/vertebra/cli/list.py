@@ -31,7 +31,8 @@ _WHAT = ("models", "engines", "metrics", "sources", "charts")
 @limit_options(_LIMITS)
 @click.option("--family", multiple=True, metavar="NAME", help="Only this family: resnet, … Repeatable.")
 @click.option("--licence", multiple=True, metavar="NAME",
-              help="Only weights with this licence: apache-2.0, mit, … Repeatable.")  # fmt: skip
+              help="Only weights with this licence: apache-2.0, mit, …, or free (any use). "
+              "Repeatable.")  # fmt: skip
 @click.option("--input-size", type=click.IntRange(min=1), multiple=True,
               help="Only networks with this input size. Repeatable.")  # fmt: skip
 @click.option("--by", default="top1", show_default=True, metavar="NAME",

@@ -34,7 +34,7 @@ _COLLECTED = 200_000
     "--licence",
     multiple=True,
     metavar="NAME",
-    help="Only weights with this licence: apache-2.0, mit, … Repeatable.",
+    help="Only weights with this licence: apache-2.0, mit, …, or free (any use). Repeatable.",
 )
 @click.option(
     "--family", multiple=True, metavar="NAME", help="Only this family of networks: resnet, … Repeatable."

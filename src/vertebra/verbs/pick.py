@@ -46,14 +46,14 @@ def pick(
 ) -> Pick:
     """Choose a network under `limits`, such as latency="10ms", memory="700MB", top1="75%".
 
-    The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `by` is
-    the metric to optimise, or such a key (`objective` was its name earlier). `licence` (of the weights,
-    "apache-2.0"), `family` and `input_size` restrict the candidates. Conditions such as engine="openvino" are
-    keywords too, or in `filters`; dataset="folder" and probed="folder" name the images of the accuracies
-    (dataset="folder@3fa2b1c4" one of several folders of that name, by its digest), origin="evaluated" takes
-    only accuracies measured here. Forms are in float32, unless `precision` names others or is "any". With
-    `trust`, no network is chosen by a figure with a worse grade; without it the figures' intervals alone
-    decide.
+    The names of limits are the keys of `rule.LIMITS`; text has a unit, a number is in base units. `by` is the
+    metric to optimise, or such a key (`objective` was its name earlier). `licence` (of the weights,
+    "apache-2.0", or "free" for any use), `family` and `input_size` restrict the candidates. Conditions such
+    as engine="openvino" are keywords too, or in `filters`; dataset="folder" and probed="folder" name the
+    images of the accuracies (dataset="folder@3fa2b1c4" one of several folders of that name, by its digest),
+    origin="evaluated" takes only accuracies measured here. Forms are in float32, unless `precision` names
+    others or is "any". With `trust`, no network is chosen by a figure with a worse grade; without it the
+    figures' intervals alone decide.
 
 
     Every network with a published accuracy is a candidate: what wasn't measured on this machine is estimated

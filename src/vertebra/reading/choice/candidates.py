@@ -82,7 +82,7 @@ def ask(
     """The question, with limits and the objective by their names."""
     wanted = {"licence": licence, "family": family, "input size": input_size}
     demands = tuple(
-        Demand(name, tuple(str(one).lower() for one in several), _DEMANDS[name])
+        Demand(name, tuple(str(one).lower() for one in several), _DEMANDS[name], _GROUPS.get(name, {}))
         for name, several in wanted.items() if several
     )  # fmt: skip
     named = rule.LIMITS.get(objective, objective)
@@ -343,17 +343,19 @@ _DEMANDS: dict[str, Callable[[WideRow], str | None]] = {
     "family": _family,
     "input size": _input_size,
 }
+#: Words that stand for several values of a demand.
+_GROUPS = {"licence": {"free": terms.FREE}}
 
 
 def with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) -> Sequence[Measurement]:
     """`rows` without accuracies of weights under other licences, if the network has weights under a wanted
     one."""
-    wanted = next((demand.wanted for demand in demands if demand.name == "licence"), ())
-    if not wanted:
+    wanted = next((demand for demand in demands if demand.name == "licence"), None)
+    if wanted is None:
         return rows
     right = {
         (row.model, row.weights) for row in rows
-        if _is_accuracy(row) and licence_of(row.model, row.weights) in wanted
+        if _is_accuracy(row) and wanted.takes(licence_of(row.model, row.weights))
     }  # fmt: skip
     models = {model for model, _ in right}
     return [
@@ -365,7 +367,7 @@ def with_wanted_weights(rows: Sequence[Measurement], demands: Iterable[Demand]) 
 def _check_demands(rows: Sequence[WideRow], demands: Iterable[Demand]) -> None:
     """Raise UnknownNameError for what no candidate is: a slip of the pen, mostly."""
     for demand in demands:
-        known = {value for value in map(demand.value_of, rows) if value is not None}
+        known = {value for value in map(demand.value_of, rows) if value is not None} | demand.groups.keys()
         for wanted in demand.wanted:
             if wanted not in known:
                 all_ = ", ".join(sorted(known)) if len(known) <= _FEW else "vertebra list models"

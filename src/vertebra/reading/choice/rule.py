@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -129,18 +129,23 @@ def _rounded(value: float, *, upwards: bool) -> float:
 @dataclass(frozen=True)
 class Demand:
     """A property that a network must have: its `name` (licence, family, input size), as `value_of` gives it,
-    is one of `wanted`."""
+    is one of `wanted`, or one of those that a word in `wanted` stands for in `groups`."""
 
     name: str
     wanted: tuple[str, ...]
     value_of: Callable[[WideRow], str | None]
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.name} {' or '.join(self.wanted)}"
 
     def holds(self, row: WideRow) -> bool:
         """Whether `row` has one of the wanted values; an unknown value is not wanted."""
-        return self.value_of(row) in self.wanted
+        return self.takes(self.value_of(row))
+
+    def takes(self, value: str | None) -> bool:
+        """Whether the value is wanted."""
+        return value in self.wanted or any(value in self.groups.get(word, ()) for word in self.wanted)
 
     def reason(self, row: WideRow) -> str:
         """Why `row` isn't wanted, in words."""

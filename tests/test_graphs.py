@@ -313,6 +313,21 @@ def test_graphs_of_one_network_that_were_proved_at_several_levels_are_not_packed
         tool._levels([one, other])
 
 
+def test_graphs_whose_parameters_are_drawn_in_another_way_by_now_are_not_packed(tmp_path, monkeypatch):
+    """Their answers would be others: two networks shipped with such ones."""
+    import graphs as tool
+
+    tool.unpack(tmp_path / "work", ["squeezenet1_1"], tool.DATA)
+    scale_of = drawing.scale_of
+    monkeypatch.setattr(
+        drawing, "scale_of", lambda key, *more: (0.0, 0.5) if "bias" in key else scale_of(key, *more)
+    )
+    (tmp_path / "data").mkdir()
+    with pytest.raises(SystemExit, match="squeezenet1_1: its parameters were drawn by another rule"):
+        tool.pack(tmp_path / "work", tmp_path / "data", tmp_path / "notices")
+    assert not list((tmp_path / "data").iterdir())
+
+
 def test_looking_at_operators_first_makes_the_same_graph(monkeypatch):
     import graph_making as making
 

@@ -292,6 +292,16 @@ def _keep(work: Path, made: Any) -> None:
     record = made.record
     record["parts"] = [_keep_part(work, content) for content in (made.core, made.extra)]
     record["notes"] = made.notes
+    record["rule"] = _rule(record)
+
+
+def _rule(record: Mapping[str, Any]) -> str:
+    """How the parameters of a graph are drawn, as a digest: by another rule its answers are others."""
+    from vertebra.zoo.graphs import drawing
+
+    level = record.get("level", 1.0)
+    scales = [drawing.scale_of(key, shape, level) for key, _, shape in record["parameters"]]
+    return hashlib.sha256(json.dumps(scales).encode()).hexdigest()[:16]
 
 
 def _keep_part(work: Path, content: bytes) -> str:
@@ -357,6 +367,7 @@ def pack(work: Path, data: Path = DATA, notices: Path = NOTICES) -> None:
     without |= {one["name"]: _reason(one["failed"]) for one in untraced}
     files = sorted({_file(one) for one in made})
     made.sort(key=lambda one: (one["definition"][2], one["name"]))
+    _check_rules(made)
     draft = Path(tempfile.mkdtemp(dir=data.parent))
     entries: dict[str, list[list[Any]]] = {}
     digests: dict[str, None] = {}
@@ -432,12 +443,20 @@ def unpack(work: Path, chosen: Sequence[str] = (), data: Path = DATA) -> None:
                 if not (path := work / "constants" / digest).exists():
                     number, begin, length = index["constants"][digest]
                     _write_bytes(path, lzma.compress(content(number)[begin : begin + length]))
+            record["level"] = levels.get(name, 1.0)
             record |= {
                 "size": size, "native": native, "smallest": smallest, "step": step, "params": params,
-                "level": levels.get(name, 1.0), "parts": [_keep_part(work, part) for part in parts],
+                "rule": _rule(record), "parts": [_keep_part(work, part) for part in parts],
             }  # fmt: skip
             result["graphs"].append(record)
         _write(result_path(work, name), result)
+
+
+def _check_rules(made: Iterable[Mapping[str, Any]]) -> None:
+    """Raise SystemExit for a graph that was proved with parameters that are drawn in another way by now."""
+    for one in made:
+        if any(graph.get("rule") != _rule(graph) for graph in one["graphs"]):
+            raise SystemExit(f"{one['name']}: its parameters were drawn by another rule; make it again")
 
 
 def _levels(made: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -103,6 +103,12 @@ W = np.ones((6, 4, 3, 3), np.float32)
         ([node("Add", "x w")], {"w": np.ones((3, 1, 1, 1, 10), np.float32)}),
         ([node("LayerNormalization", "x w", "y")], {"w": np.ones(10, np.float32)}),
         ([node("Cast", "x", to=TensorProto.INT64)], {}),
+        *(([node("Reshape", "x t", "q"), node(kind, "q w r", " ".join("yhc"[: 3 if kind == "LSTM" else 2]),
+                                             hidden_size=3, direction=direction)],
+          {"t": [8, 9, 10], "w": np.ones((ways, gates * 3, 10), np.float32),
+           "r": np.ones((ways, gates * 3, 3), np.float32)})
+          for kind, gates, direction, ways in (("LSTM", 4, "bidirectional", 2), ("GRU", 3, "reverse", 1),
+                                               ("RNN", 1, "forward", 1))),
         # numbers that follow from shapes
         ([node("Shape", "x", "s"), node("Gather", "s i", "g"), node("Div", "g two", "h"),
           node("Concat", "h s", axis=0)], {"i": [3], "two": [3]}),

@@ -593,11 +593,13 @@ def _levelled(
 ) -> tuple[float, Difference, onnxruntime.InferenceSession]:  # fmt: skip
     """The first level of drawn parameters at which eager is well conditioned, else the best one."""
     best: tuple[float, float] | None = None
+    given: onnxruntime.InferenceSession | None = None
     log["levels"] = {}
     for level in (*levels, None):
         chosen = level if level is not None else (best[1] if best else levels[0])
         drawn(name, network, chosen)
         state = {key: one.detach().numpy() for key, one in network.state_dict().items()}
+        given = None  # what the level before needed is free again
         filled(assembled(made), made.record["parameters"], state, path)
         given = session(path)
         try:

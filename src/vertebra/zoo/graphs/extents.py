@@ -510,17 +510,27 @@ def _sampled(attributes: Mapping[str, Any], takes: Sequence[Value | None], node:
     return [Value(one.kind, (*one.shape[:2], *grid.shape[1:-1]))]
 
 
+def _recurrent(attributes: Mapping[str, Any], takes: Sequence[Value | None], node: Node) -> Sequence[Value]:
+    """Every step's state, then the last one's."""
+    one, (directions, _, width) = _known(takes), _known(takes, 2).shape
+    if attributes.get("layout"):  # the batch comes first, which ONNX Runtime doesn't run
+        raise _Unknown
+    steps, batch, _ = one.shape
+    last = Value(one.kind, (directions, batch, width))
+    return [Value(one.kind, (steps, *last.shape)), last, last]
+
+
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_ALIKE, _alike), **dict.fromkeys(_ARITHMETIC, _arithmetic),
     **dict.fromkeys(_COMPARING, _comparing), **dict.fromkeys(_REDUCING, _reduced),
     "ArgMax": _largest, "ArgMin": _largest, "AveragePool": _pooled, "Cast": _cast, "CastLike": _cast,
     "Col2Im": _added_up,    "Concat": _joined, "ConstantOfShape": _filled, "Conv": _convolved,
     "ConvTranspose": _transposed_convolution, "DepthToSpace": _depth, "Einsum": _einsum, "Expand": _expanded,
-    "Flatten": _flattened, "Gather": _gathered, "GatherElements": _gathered_elements,
+    "Flatten": _flattened, "GRU": _recurrent, "Gather": _gathered, "GatherElements": _gathered_elements,
     "GatherND": _gathered_parts, "Gemm": _full,
-    "GlobalAveragePool": _global, "GlobalMaxPool": _global, "GridSample": _sampled, "MatMul": _product,
-    "MaxPool": _pooled, "Pad": _padded, "Range": _range, "Reshape": _reshaped, "Resize": _resized,
-    "Shape": _shape, "Size": _size, "Slice": _sliced, "SpaceToDepth": _depth, "Split": _split,
-    "Squeeze": _squeezed, "Tile": _tiled, "TopK": _top, "Transpose": _transposed, "Unsqueeze": _unsqueezed,
-    "Where": _where,
+    "GlobalAveragePool": _global, "GlobalMaxPool": _global, "GridSample": _sampled, "LSTM": _recurrent,
+    "MatMul": _product, "MaxPool": _pooled, "Pad": _padded, "RNN": _recurrent, "Range": _range,
+    "Reshape": _reshaped, "Resize": _resized, "Shape": _shape, "Size": _size, "Slice": _sliced,
+    "SpaceToDepth": _depth, "Split": _split, "Squeeze": _squeezed, "Tile": _tiled, "TopK": _top,
+    "Transpose": _transposed, "Unsqueeze": _unsqueezed, "Where": _where,
 }  # fmt: skip

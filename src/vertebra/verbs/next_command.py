@@ -23,7 +23,7 @@ def next_command(row: WideRow) -> str | None:
     model = shlex.quote(with_weights(row))
     if engine is None:
         return f"vertebra bench {shlex.quote(row.model)}"
-    named = "" if precision in (None, "float32") else f" --precision {precision}"
+    named = "" if precision in (None, "float32") else f" --precision {shlex.quote(str(precision))}"
     if not _is_exported(str(engine)):
         return f"vertebra predict PICTURE -m {model} --engine {shlex.quote(str(engine))}"
     pictures = " --calibrate PICTURES" if precision == "int8" else ""

@@ -94,7 +94,7 @@ def test_a_network_that_a_limit_may_exclude_is_called_borderline() -> None:
 
 
 def test_a_borderline_estimate_with_next_to_no_chance_changes_nothing() -> None:
-    """As `pick` says it: 48.0 ms and 243 MB may be 19 ms and 90 MB, but hardly both."""
+    """As `pick` says it: 48.0 ms and 243 MB may be 19.2 ms and 97 MB, but hardly both."""
     rows = [
         replace(row, origin="estimated", grade=None, low=row.value * 0.4, high=row.value * 2.5)
         if row.model == "resnet50_acnet_deploy" and row.metric in ("latency", "memory_total")

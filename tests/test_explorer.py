@@ -756,6 +756,17 @@ def test_the_harness_is_a_candidate_only_if_it_is_asked_for(browser, tmp_path):
 
 
 @needs_browser
+@pytest.mark.parametrize("width", [1030, 1280])
+def test_the_card_s_figures_and_facts_stand_beside_each_other(browser, tmp_path, width):
+    limits = {"latency": "80ms", "memory": "500MB", "top1": "70%"}
+    page = reported(browser, tmp_path, *known(), *timed(), among="table", **limits)
+    page.set_viewport_size({"width": width, "height": 844})
+    table, facts = (page.locator(f".answer {one}").bounding_box() for one in ("table", ".facts"))
+    assert table["x"] + table["width"] <= facts["x"]
+    page.close()
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_answer_and_the_contents_stay_in_sight_all_over_the_explorer(browser, file, width):
     page = opened(browser, file, viewport={"width": width, "height": 844})

@@ -389,6 +389,43 @@ def test_a_recurrent_layer_is_counted(tmp_path, kind, gates, directions):
     assert found.activations == directions * 4
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's of its own exporters
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("any_batch", [True, False])
+def test_an_exported_recurrent_network_is_counted_also_in_eight_bits(tmp_path, dynamo, any_batch):
+    """Both exporters write the zeros that a state begins with, as constants or filled in."""
+    torch = pytest.importorskip("torch")
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 4, bidirectional=True, batch_first=True)
+            self.fc = torch.nn.Linear(8, 5)
+
+        def forward(self, images):
+            return self.fc(self.lstm(images.mean(2).transpose(1, 2))[0][:, -1])
+
+    network = Network().eval()
+    told = {"dynamic_axes": {"x": {0: "n"}}} if any_batch else {}
+    if any_batch and dynamo:
+        told = {"dynamic_shapes": ({0: torch.export.Dim("n")},)}
+    images = torch.zeros(1, 3, 8, 8)
+    torch.onnx.export(
+        network, (images,), str(tmp_path / "net.onnx"), dynamo=dynamo, verbose=False, input_names=["x"],
+        output_names=["y"], opset_version=18, **told,
+    )  # fmt: skip
+    expected = (sum(one.numel() for one in network.parameters()), 8 * 2 * 4 * (4 * 3 + 4 * 4) + 8 * 5)
+    found = counting.profile(tmp_path / "net.onnx", model="net", input_size=8)
+    assert (found.params, found.macs) == expected
+    if not dynamo:  # ONNX Runtime's tool can't infer what the other one writes
+        from onnxruntime.quantization import quantize_dynamic
+
+        quantize_dynamic(tmp_path / "net.onnx", tmp_path / "int8.onnx")
+        assert "DynamicQuantizeLSTM" in {one.op_type for one in onnx.load(tmp_path / "int8.onnx").graph.node}
+        found = counting.profile(tmp_path / "int8.onnx", model="int8", input_size=8)
+        assert (found.params, found.macs) == expected
+
+
 # ------------------------------------------------------------------ evaluated
 
 

@@ -48,7 +48,7 @@ _TRACE_S = 60.0
 _FLAT = "only 4D query"
 #: constants of more bytes are stored once by content, apart from the graphs
 _INLINE = 64
-#: up to how many bytes of parameters a network is proved, which takes up to three times as much memory
+#: up to how many bytes of parameters a network is proved, which takes several times as much memory
 REAL = 6 << 30
 #: Random numbers that are drawn over anyway: the slowest part of building a large network.
 _RANDOM = {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}

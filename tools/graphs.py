@@ -456,7 +456,7 @@ def _check_rules(made: Iterable[Mapping[str, Any]]) -> None:
     """Raise SystemExit for a graph that was proved with parameters that are drawn in another way by now."""
     for one in made:
         if any(graph.get("rule") != _rule(graph) for graph in one["graphs"]):
-            raise SystemExit(f"{one['name']}: its parameters were drawn by another rule; make it again")
+            raise SystemExit(f"{one['name']}: its parameters were drawn by another rule; make it --again")
 
 
 def _levels(made: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -24,7 +24,7 @@ _PRODUCTS = (
     "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm", "FusedMatMul", "FusedGemm",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
 )  # fmt: skip
-_RECURRENT = ("LSTM", "GRU", "RNN")
+_RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 _COUNTED = (*_CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose", "Einsum")
 #: operators with products inside that are counted nowhere here
 _UNCOUNTED = (
@@ -37,7 +37,7 @@ _FACTOR = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 _ROUNDING = {
     "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QLinearConv": (1, 2, 4, 5, 6, 7),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7), "QGemm": (1, 2, 4, 5, 7, 8), "ConvInteger": (2, 3),
-    "MatMulInteger": (2, 3),
+    "MatMulInteger": (2, 3), "DynamicQuantizeLSTM": (8, 9, 10, 11),
 }  # fmt: skip
 #: operator -> which inputs are statistics, as torch's buffers are
 _STATISTICS = {"BatchNormalization": (3, 4)}
@@ -148,19 +148,28 @@ def _roles(found: onnx_files.OnnxFile) -> dict[str, str]:
     """Of each constant that the network computes with: whether it is a parameter, a buffer, or a rounding's
     scale. Shapes, axes and single numbers of an operator are none of these."""
     held = {one.name: one for one in found.constants}
+    starts = _starts(found)
     roles: dict[str, str] = {}
     for node in found.nodes:
         for place, name in enumerate(node.takes):
-            one = held.get(name)
+            one = held.get(name) if name else None  # without one it is left out
             if one is None or one.kind in _WHOLE:
                 continue
             if place in _ROUNDING.get(node.kind, ()) or _is_scale(node, place) or not one.shape:
                 roles.setdefault(name, "rounding")
             elif place in _STATISTICS.get(node.kind, ()):
                 roles.setdefault(name, "buffer")
-            elif not _gives_shape(node, place):
+            elif name not in starts and not _gives_shape(node, place):
                 roles[name] = "parameter"
     return roles
+
+
+def _starts(found: onnx_files.OnnxFile) -> set[str]:
+    """What the states of recurrent layers begin with: nearly always zeros, which aren't parameters; as they
+    are, or widened to the batch."""
+    names = {name for node in found.nodes if node.kind in _RECURRENT for name in node.takes[5:7]}
+    wide = {node.takes[0] for node in found.nodes if node.kind == "Expand" and node.gives[0] in names}
+    return names | wide
 
 
 def _is_scale(node: onnx_files.Node, place: int) -> bool:
